@@ -1,0 +1,213 @@
+"""What a candle is: its columns, its grid in time, and what makes a series of them usable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from candlecast.errors import CandleGapError, ConfigurationError, InvalidCandles
+
+PRICE_COLUMNS = ("open", "high", "low", "close")
+OHLCV_COLUMNS = (*PRICE_COLUMNS, "volume")
+FLOW_COLUMNS = ("quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
+CANDLE_COLUMNS = (*OHLCV_COLUMNS, *FLOW_COLUMNS)
+
+
+class Market(NamedTuple):
+    """What is forecast: a symbol's candles of one interval, `horizon` of them ahead."""
+
+    symbol: str
+    interval: str
+    horizon: int = 1
+
+    @property
+    def step(self) -> timedelta:
+        """Length of one candle."""
+        return interval_duration(self.interval)
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model: `BTCUSDT-5m`, or `BTCUSDT-1m-h15` further than one candle ahead."""
+        name = f"{self.symbol}-{self.interval}"
+        return name if self.horizon == 1 else f"{name}-h{self.horizon}"
+
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays; shorter ones divide a day
+_KLINE_FIELDS = ("open_time", *OHLCV_COLUMNS, "close_time", *FLOW_COLUMNS)
+
+
+def interval_duration(interval: str) -> timedelta:
+    """Length of one candle of `interval`, e.g. 5 minutes for "5m".
+
+    Raises:
+        ConfigurationError: Not an interval of fixed length (months vary and are not supported).
+    """
+    match = re.fullmatch(r"([1-9]\d*)([mhdw])", interval)
+    if not match:
+        raise ConfigurationError(f"interval {interval!r}: use a number and one of m, h, d, w, such as 5m or 1h")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def floor_time(moment: datetime, interval: str) -> datetime:
+    """The open_time of the candle of `interval` that `moment` lies in."""
+    return moment - (moment - _MONDAY) % interval_duration(interval)
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since 1970 of an aware time."""
+    return round(moment.timestamp() * 1000)
+
+
+def from_epoch_ms(milliseconds: int) -> datetime:
+    """Aware UTC time of milliseconds since 1970."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+def open_times_ms(candles: pd.DataFrame) -> NDArray[np.int64]:
+    """Open times of candles in milliseconds since 1970, shape (n,)."""
+    return pd.DatetimeIndex(candles.index).as_unit("ms").astype("int64").to_numpy()
+
+
+def empty_candles() -> pd.DataFrame:
+    """No candles, in the shape every function here gives and takes."""
+    index = pd.DatetimeIndex([], name="open_time").tz_localize(UTC).as_unit("us")
+    return pd.DataFrame(index=index, columns=list(CANDLE_COLUMNS), dtype="float64")
+
+
+def candles_from_klines(klines: Iterable[Sequence[Any]]) -> pd.DataFrame:
+    """Turn klines as Binance returns them (12 values a row, numbers as strings) into candles.
+
+    Returns:
+        `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the order given.
+
+    Raises:
+        InvalidCandles: A row has another length or a value that is no number.
+    """
+    rows = list(klines)
+    if not rows:
+        return empty_candles()
+    for number, row in enumerate(rows):
+        if len(row) < len(_KLINE_FIELDS):
+            raise InvalidCandles(f"kline {number} has {len(row)} values, 12 are needed", row=number)
+    try:
+        table = np.array([row[: len(_KLINE_FIELDS)] for row in rows], dtype="float64")
+    except (TypeError, ValueError) as exc:
+        number, field = _first_non_number(rows)
+        raise InvalidCandles(
+            f"kline {number}: {field} is {rows[number][_KLINE_FIELDS.index(field)]!r}, not a number", number, field
+        ) from exc
+    index = pd.DatetimeIndex(pd.to_datetime(table[:, 0].astype("int64"), unit="ms", utc=True)).as_unit("us")
+    columns = np.delete(table[:, 1:], 5, axis=1)
+    return pd.DataFrame(columns, index=index.rename("open_time"), columns=list(CANDLE_COLUMNS))
+
+
+def _first_non_number(rows: list[Sequence[Any]]) -> tuple[int, str]:
+    for number, row in enumerate(rows):
+        for field, value in zip(_KLINE_FIELDS, row, strict=False):
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                return number, field
+    return 0, _KLINE_FIELDS[0]
+
+
+def ohlcv_values(candles: pd.DataFrame) -> NDArray[np.float64]:
+    """`OHLCV_COLUMNS` as float64, shape (n, 5).
+
+    Where the columns are just `CANDLE_COLUMNS` pandas' column selection is left out: it alone would cost a
+    request to the service more than the whole forecast does.
+    """
+    if tuple(candles.columns) == CANDLE_COLUMNS:
+        return candles.to_numpy(dtype="float64")[:, : len(OHLCV_COLUMNS)]
+    return candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
+
+
+def require_sound(candles: pd.DataFrame, interval: str) -> None:
+    """Refuse a series that no feature may be computed from.
+
+    Args:
+        candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time.
+
+    Raises:
+        InvalidCandles: Not finite, not positive, high < low, off the grid, unordered or duplicate.
+        CandleGapError: A candle is missing between two rows.
+    """
+    _require_prices(candles)
+    _require_grid(candles, interval)
+
+
+def _require_prices(candles: pd.DataFrame) -> None:
+    values = ohlcv_values(candles)
+    _refuse(~np.isfinite(values), values, "must be a finite number")
+    _refuse(np.column_stack([values[:, :4] <= 0, values[:, 4:] < 0]), values, "must be positive")
+    opened, high, low, close = values[:, 0], values[:, 1], values[:, 2], values[:, 3]
+    bad_high = high < np.maximum(opened, close)
+    bad_low = low > np.minimum(opened, close)
+    for bad, field in ((high < low, "high"), (bad_high, "high"), (bad_low, "low")):
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InvalidCandles(
+                f"row {row}: {field} {values[row, PRICE_COLUMNS.index(field)]:g} contradicts "
+                f"open {opened[row]:g}, high {high[row]:g}, low {low[row]:g}, close {close[row]:g}; "
+                "low <= open, close <= high must hold",
+                row,
+                field,
+            )
+
+
+def _refuse(bad: np.ndarray, values: np.ndarray, rule: str) -> None:
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        field = OHLCV_COLUMNS[column]
+        raise InvalidCandles(f"row {row}: {field} is {values[row, column]:g}, it {rule}", row, field)
+
+
+def _require_grid(candles: pd.DataFrame, interval: str) -> None:
+    step_ms = interval_duration(interval) // timedelta(milliseconds=1)
+    index = pd.DatetimeIndex(candles.index)
+    opened_ms = open_times_ms(candles)
+    off_grid = (opened_ms - epoch_ms(_MONDAY)) % step_ms != 0
+    off_grid |= index.as_unit("ms") != index  # fractions of a millisecond
+    if off_grid.any():
+        row = int(np.argmax(off_grid))
+        moment = index[row].to_pydatetime()
+        raise InvalidCandles(
+            f"row {row}: open_time {moment.isoformat()} is off the {interval} grid; "
+            f"the candle around it opens at {floor_time(moment, interval).isoformat()}",
+            row,
+            "open_time",
+        )
+    steps = np.diff(opened_ms)
+    if (steps <= 0).any():
+        row = int(np.argmax(steps <= 0)) + 1
+        fault = "repeats the row before" if steps[row - 1] == 0 else "is earlier than the row before"
+        raise InvalidCandles(
+            f"row {row}: open_time {index[row].isoformat()} {fault}; send each candle once, oldest first",
+            row,
+            "open_time",
+        )
+    if (steps != step_ms).any():
+        row = int(np.argmax(steps != step_ms)) + 1
+        missing = int(steps[row - 1] // step_ms) - 1
+        first = index[row - 1].to_pydatetime() + interval_duration(interval)
+        raise CandleGapError(
+            f"row {row}: {missing} candle(s) missing before open_time {index[row].isoformat()}; "
+            f"the first is {first.isoformat()}",
+            row,
+            "open_time",
+        )
+
+
+def unbroken(candles: pd.DataFrame, interval: str) -> list[pd.DataFrame]:
+    """The stretches of ascending `candles` that have no gap inside, in order."""
+    breaks = np.flatnonzero(np.diff(open_times_ms(candles)) != interval_duration(interval) // timedelta(milliseconds=1))
+    borders = [0, *(int(position) + 1 for position in breaks), len(candles)]
+    return [candles.iloc[start:end] for start, end in pairwise(borders)]

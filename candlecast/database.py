@@ -1,0 +1,96 @@
+"""Connections to PostgreSQL, the schema's migrations, and locks between processes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+from pydantic import SecretStr
+
+from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
+
+_MIGRATION_LOCK = zlib.crc32(b"candlecast migrations")
+
+
+@contextmanager
+def open_database(url: SecretStr | None, max_size: int = 4, timeout_s: float = 10) -> Iterator[ConnectionPool]:
+    """Open a pool of connections whose sessions speak UTC; closed on the way out.
+
+    Raises:
+        ConfigurationError: There is no address.
+        DatabaseUnavailable: The server does not answer within `timeout_s`, at opening or later.
+    """
+    if url is None:
+        raise ConfigurationError("no database: set CANDLECAST_DATABASE_URL, or start the platform with `candlecast up`")
+    pool = ConnectionPool(
+        url.get_secret_value(),
+        min_size=1,
+        max_size=max_size,
+        timeout=timeout_s,
+        open=False,
+        kwargs={"options": "-c timezone=UTC", "connect_timeout": int(timeout_s)},
+        check=ConnectionPool.check_connection,
+    )
+    try:
+        pool.open(wait=True, timeout=timeout_s)
+        yield pool
+    except (PoolTimeout, psycopg.OperationalError) as exc:
+        raise DatabaseUnavailable(
+            f"{_without_secret(url)}: {str(exc).strip()}. Start the database, or correct CANDLECAST_DATABASE_URL."
+        ) from exc
+    finally:
+        pool.close()
+
+
+def _without_secret(url: SecretStr) -> str:
+    parts = psycopg.conninfo.conninfo_to_dict(url.get_secret_value())
+    return f"PostgreSQL {parts.get('dbname', '')} at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+
+
+def migrate(pool: ConnectionPool) -> list[str]:
+    """Bring the schema up to date; safe to run from several processes at once.
+
+    Returns:
+        Names of the migration files applied now, in order; empty if there was nothing to do.
+    """
+    files = sorted(resources.files("candlecast.migrations").iterdir(), key=lambda file: file.name)
+    applied = []
+    with pool.connection() as connection:  # one transaction: all of them or none
+        connection.execute("select pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
+        connection.execute(
+            "create table if not exists schema_migrations "
+            "(name text primary key, applied_at timestamptz not null default clock_timestamp())"
+        )
+        done = {row[0] for row in connection.execute("select name from schema_migrations")}
+        for file in files:
+            if not file.name.endswith(".sql") or file.name in done:
+                continue
+            connection.execute(file.read_text().encode())
+            connection.execute("insert into schema_migrations (name) values (%s)", [file.name])
+            applied.append(file.name)
+    return applied
+
+
+@contextmanager
+def only_one(pool: ConnectionPool, job: str) -> Iterator[None]:
+    """Hold the lock of `job` for the whole cluster; it is let go when the holder's process dies.
+
+    Raises:
+        AlreadyRunning: Another process holds it.
+    """
+    with pool.connection() as connection:
+        # Session level and outside a transaction: a job of hours must not hold a snapshot open.
+        connection.autocommit = True
+        key = zlib.crc32(job.encode())
+        held = connection.execute("select pg_try_advisory_lock(%s, %s)", [_MIGRATION_LOCK >> 1, key >> 1]).fetchone()
+        if not (held and held[0]):
+            raise AlreadyRunning(f"{job}: another run holds its lock; it will be free when that run ends")
+        try:
+            yield
+        finally:
+            connection.execute("select pg_advisory_unlock(%s, %s)", [_MIGRATION_LOCK >> 1, key >> 1])
+            connection.autocommit = False

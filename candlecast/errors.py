@@ -1,0 +1,103 @@
+"""Every error Candlecast raises on purpose; each name says what the caller does next.
+
+CandlecastError
+├── ConfigurationError        correct the setting it names
+├── ExchangeError
+│   ├── ExchangeUnavailable   try again, after `retry_after_s` if given
+│   └── ExchangeRejected      correct the request or the setting it names
+├── InvalidCandles            correct the row and field it names
+│   ├── CandleGapError        run a backfill, or post the missing candle
+│   └── NotEnoughCandles      post or backfill more history
+├── DatabaseUnavailable       start the database, or correct DATABASE_URL
+├── RegistryUnavailable       start MLflow, or correct MLFLOW_TRACKING_URI
+├── ModelNotFound             train and promote a model first
+├── BundleError               retrain: the bundle is damaged or of another make
+├── ServiceUnavailable        try again, after `retry_after_s` if given
+├── ServiceRejected           correct the request
+├── AlreadyRunning            wait for the other run to end
+└── StackError                read the log it names
+"""
+
+from __future__ import annotations
+
+
+class CandlecastError(Exception):
+    """Anything Candlecast refuses or cannot do, with the remedy in its message."""
+
+
+class ConfigurationError(CandlecastError):
+    """A setting is missing or makes no sense."""
+
+
+class ExchangeError(CandlecastError):
+    """The exchange did not give what was asked."""
+
+
+class ExchangeUnavailable(ExchangeError):
+    """The exchange cannot answer now; the same request may succeed later."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ExchangeRejected(ExchangeError):
+    """The exchange will not answer this request, however often it is sent."""
+
+
+class InvalidCandles(CandlecastError):
+    """Candles that cannot be used, with the first offending row and field.
+
+    Attributes:
+        row: Position of the candle in the input, 0-based; None if the input as a whole is wrong.
+        field: Name of the offending field, or None.
+    """
+
+    def __init__(self, message: str, row: int | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+        self.field = field
+
+
+class CandleGapError(InvalidCandles):
+    """A candle is missing between two others."""
+
+
+class NotEnoughCandles(InvalidCandles):
+    """The history is shorter than what the computation needs."""
+
+
+class DatabaseUnavailable(CandlecastError):
+    """PostgreSQL cannot be reached."""
+
+
+class RegistryUnavailable(CandlecastError):
+    """MLflow cannot be reached."""
+
+
+class ModelNotFound(CandlecastError):
+    """No model version stands under this name and alias."""
+
+
+class BundleError(CandlecastError):
+    """A model bundle is incomplete, altered, or does not reproduce its golden sample."""
+
+
+class ServiceUnavailable(CandlecastError):
+    """The forecast service cannot answer now."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ServiceRejected(CandlecastError):
+    """The forecast service refuses this request, however often it is sent."""
+
+
+class AlreadyRunning(CandlecastError):
+    """Another run of the same job holds its lock."""
+
+
+class StackError(CandlecastError):
+    """A process of the local platform did not come up."""

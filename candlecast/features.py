@@ -1,0 +1,173 @@
+"""Model inputs from candles: the one place where training, service and monitoring get them.
+
+Every feature is free of the price level: returns and ranges are divided by the volatility of their moment,
+volumes by their recent mean. `ret`, `acc`, `amp` and `vol_rel` are the field's classic four.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from candlecast.candles import ohlcv_values, open_times_ms
+from candlecast.errors import InvalidCandles, NotEnoughCandles
+
+LOOKBACK = 96
+"""Candles before t that row t depends on; not one more, so a short history gives what a long one gives."""
+
+_VOLATILITY_SPAN = 48
+_RETURN_WINDOWS = (3, 12, 48)
+_DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
+
+FLOW_NAMES = ("taker_imbalance", "trades_rel", "flow_known")
+"""Inputs that need order flow; all zero where the sender does not know it."""
+
+FEATURE_NAMES = (
+    "ret",
+    "acc",
+    "amp",
+    "vol_rel",
+    "body",
+    "close_position",
+    "volatility_trend",
+    *(f"ret_{window}" for window in _RETURN_WINDOWS),
+    "day_sin",
+    "day_cos",
+    "hour_sin",
+    "hour_cos",
+    "weekend",
+    *FLOW_NAMES,
+)
+
+FEATURE_VERSION = 1
+"""Raise it when a feature's formula changes under the same name."""
+
+FEATURE_HASH = hashlib.sha256(repr((FEATURE_VERSION, LOOKBACK, FEATURE_NAMES)).encode()).hexdigest()[:16]
+"""Identifies the meaning of a feature row; a bundle trained on another meaning is refused."""
+
+Floats = NDArray[np.float64]
+
+
+class Features(NamedTuple):
+    """Inputs of n - LOOKBACK candles; row i belongs to candle LOOKBACK + i.
+
+    Attributes:
+        matrix: Shape (rows, len(FEATURE_NAMES)).
+        volatility: Mean log range, the scale of all returns and targets of the row. Shape (rows,).
+    """
+
+    matrix: Floats
+    volatility: Floats
+
+
+def order_flow(candles: pd.DataFrame) -> tuple[Floats, Floats] | None:
+    """Taker buy volume and trade count, shape (n,) each; None unless both are known for every candle."""
+    if not {"taker_buy_base", "trades"} <= set(candles.columns):
+        return None
+    taker_buy = candles["taker_buy_base"].to_numpy(dtype="float64")
+    trades = candles["trades"].to_numpy(dtype="float64")
+    known = np.isfinite(taker_buy).all() and np.isfinite(trades).all()
+    return (taker_buy, trades) if known else None
+
+
+def build_features(candles: pd.DataFrame) -> Features:
+    """Turn closed candles into model inputs.
+
+    Args:
+        candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, without gaps
+            (`candlecast.candles.require_sound`). Order flow is used if every candle has it.
+
+    Returns:
+        One row for every candle after the first LOOKBACK. Row t uses candles t - LOOKBACK to t only.
+
+    Raises:
+        NotEnoughCandles: No candle has LOOKBACK others before it.
+        InvalidCandles: A feature is not finite: prices or volumes stood still for LOOKBACK candles.
+    """
+    open_ms = open_times_ms(candles)
+    ohlcv = ohlcv_values(candles)
+    return feature_matrix(open_ms, ohlcv, order_flow(candles))
+
+
+def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats, Floats] | None) -> Features:
+    """`build_features` on plain arrays.
+
+    Args:
+        open_ms: Open times in milliseconds since 1970, shape (n,).
+        ohlcv: Shape (n, 5).
+        flow: Taker buy volume and trade count, shape (n,) each, or None.
+    """
+    if len(ohlcv) <= LOOKBACK:
+        raise NotEnoughCandles(f"{len(ohlcv)} candles: a feature row needs {LOOKBACK + 1} in a row")
+    opened, high, low, close, volume = ohlcv.T
+    log_close = np.log(close)
+    log_range = np.log(high / low)
+    volatility = _weighted_mean(log_range, _VOLATILITY_SPAN)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled_return = _returns(log_close, 1) / volatility
+        spread = high - low
+        columns = [
+            scaled_return,
+            _returns(log_close, 1) / volatility - _previous(log_close) / volatility,
+            log_range[LOOKBACK:] / volatility,
+            _relative(volume),
+            (np.log(close / opened))[LOOKBACK:] / volatility,
+            np.where(spread > 0, (2 * close - high - low) / np.where(spread > 0, spread, 1), 0.0)[LOOKBACK:],
+            np.log(_weighted_mean(log_range, 6) / volatility),
+            *(_returns(log_close, window) / (volatility * np.sqrt(window)) for window in _RETURN_WINDOWS),
+            *_calendar(open_ms[LOOKBACK:]),
+            *_flow_columns(flow, volume),
+        ]
+    matrix = np.column_stack(columns)
+    finite = np.isfinite(matrix).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        name = FEATURE_NAMES[int(np.argmin(np.isfinite(matrix[row])))]
+        raise InvalidCandles(
+            f"row {LOOKBACK + row}: feature {name} is not finite; prices or volume stood still over the "
+            f"{LOOKBACK} candles before. Leave such a stretch out.",
+            row=LOOKBACK + row,
+        )
+    return Features(matrix, volatility)
+
+
+def _returns(log_close: Floats, window: int) -> Floats:
+    return log_close[LOOKBACK:] - log_close[LOOKBACK - window : -window]
+
+
+def _previous(log_close: Floats) -> Floats:
+    """The one-candle return of the candle before each row's."""
+    return log_close[LOOKBACK - 1 : -1] - log_close[LOOKBACK - 2 : -2]
+
+
+def _weighted_mean(values: Floats, span: float) -> Floats:
+    """Exponentially weighted mean of the last LOOKBACK values, weights cut off there and made to sum to 1."""
+    weights = (1 - 2 / (span + 1)) ** np.arange(LOOKBACK)
+    return np.convolve(values[1:], weights / weights.sum(), mode="valid")
+
+
+def _relative(values: Floats) -> Floats:
+    """Log of each value over the mean of its last LOOKBACK; the hundredth keeps a zero finite."""
+    mean = np.convolve(values[1:], np.full(LOOKBACK, 1 / LOOKBACK), mode="valid")
+    return np.log(values[LOOKBACK:] / mean + 0.01)
+
+
+def _calendar(open_ms: NDArray[np.int64]) -> list[Floats]:
+    day = 2 * np.pi * (open_ms % _DAY_MS) / _DAY_MS
+    hour = 2 * np.pi * (open_ms % _HOUR_MS) / _HOUR_MS
+    weekday = (open_ms // _DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
+    return [np.sin(day), np.cos(day), np.sin(hour), np.cos(hour), (weekday >= 5).astype("float64")]
+
+
+def _flow_columns(flow: tuple[Floats, Floats] | None, volume: Floats) -> list[Floats]:
+    rows = len(volume) - LOOKBACK
+    if flow is None:
+        return [np.zeros(rows)] * len(FLOW_NAMES)
+    taker_buy, trades = flow
+    imbalance = np.where(volume > 0, 2 * taker_buy / np.where(volume > 0, volume, 1) - 1, 0.0)
+    return [imbalance[LOOKBACK:], _relative(trades), np.ones(rows)]

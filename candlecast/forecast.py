@@ -1,0 +1,152 @@
+"""From what a network answers to prices: scaling back, shrinkage, calibration, intervals, coherence, baselines."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from candlecast.features import LOOKBACK, Floats
+
+TARGETS = ("open", "high", "low", "close", "amplitude")
+INTERVAL_TARGETS = ("high", "low", "close", "amplitude")
+INTERVAL_LEVEL = 0.9
+_AMPLITUDE_SPAN = 12
+_OPEN, _HIGH, _LOW, _CLOSE, _AMPLITUDE = range(5)
+
+
+class Calibration(BaseModel):
+    """Numbers fitted on the calibration slice that turn raw outputs into forecasts.
+
+    Attributes:
+        open_weight: Share of the raw open return that is kept; 0 is persistence.
+        close_weight: The same of the close.
+        direction_slope: Slope of the logistic (Platt, 1999) correction of the direction's logit.
+        direction_intercept: Its intercept.
+        residual_bounds: For each of INTERVAL_TARGETS the conformal lower and upper residual, in volatilities.
+        base_rate_up: Share of rising candles in the training part, the direction's baseline.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    open_weight: float
+    close_weight: float
+    direction_slope: float
+    direction_intercept: float
+    residual_bounds: dict[str, tuple[float, float]]
+    base_rate_up: float
+
+
+class Moment(NamedTuple):
+    """What is known when a forecast is made; shape (n,) each, one entry per last candle used.
+
+    Attributes:
+        close: Last close, quote currency.
+        volatility: As `candlecast.features.Features` gives it.
+        amplitude_baseline: EWMA of the amplitude, quote currency.
+    """
+
+    close: Floats
+    volatility: Floats
+    amplitude_baseline: Floats
+
+
+class Forecasts(NamedTuple):
+    """n forecasts. Prices and amplitudes (high - low) in quote currency.
+
+    Attributes:
+        targets: Shape (n, 5), columns TARGETS; low <= min(open, close), high >= max(open, close).
+        lower: Shape (n, 4), columns INTERVAL_TARGETS; lower end of the interval of INTERVAL_LEVEL.
+        upper: Its upper end.
+        probability_up: Shape (n,), calibrated probability that the close is above the last close.
+        baseline_close: Shape (n,), the last close.
+        baseline_amplitude: Shape (n,), EWMA of the amplitude.
+        baseline_up: The base rate of rising candles.
+    """
+
+    targets: Floats
+    lower: Floats
+    upper: Floats
+    probability_up: Floats
+    baseline_close: Floats
+    baseline_amplitude: Floats
+    baseline_up: float
+
+
+def moments(ohlcv: Floats, volatility: Floats) -> Moment:
+    """The moments of all candles that have a feature row.
+
+    Args:
+        ohlcv: Shape (n, 5), as given to `feature_matrix`.
+        volatility: Its result's, shape (n - LOOKBACK,).
+    """
+    weights = (1 - 2 / (_AMPLITUDE_SPAN + 1)) ** np.arange(LOOKBACK)
+    amplitude = ohlcv[1:, _HIGH] - ohlcv[1:, _LOW]
+    return Moment(ohlcv[LOOKBACK:, _CLOSE], volatility, np.convolve(amplitude, weights / weights.sum(), mode="valid"))
+
+
+def scale_targets(candles: Floats, moment: Moment) -> Floats:
+    """Target candles in the network's unit, volatilities away from the last close; `decode` goes back.
+
+    Args:
+        candles: Open, high, low and close of the target candles, shape (n, >=4).
+
+    Returns:
+        Shape (n, 5), columns TARGETS: log returns over volatility, and (high - low) / close over volatility.
+        All zero is persistence.
+    """
+    returns = np.log(candles[:, :4] / moment.close[:, None])
+    amplitude = (candles[:, _HIGH] - candles[:, _LOW]) / moment.close
+    return np.column_stack([returns, amplitude]) / moment.volatility[:, None]
+
+
+def shrink(raw: Floats, open_weight: float, close_weight: float) -> Floats:
+    """Raw targets, shape (n, 5), with open and close pulled towards persistence."""
+    return raw * np.array([open_weight, 1.0, 1.0, close_weight, 1.0])
+
+
+def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration) -> Forecasts:
+    """Turn raw outputs into forecasts.
+
+    Args:
+        raw: Network's targets, shape (n, 5), in `scale_targets`' unit.
+        logit: Network's direction, shape (n,).
+        moment: Of the same n rows.
+    """
+    scaled = shrink(raw, calibration.open_weight, calibration.close_weight)
+    bounds = np.array([calibration.residual_bounds[name] for name in INTERVAL_TARGETS])
+    centre = scaled[:, [TARGETS.index(name) for name in INTERVAL_TARGETS]]
+    targets = _to_prices(scaled, moment, TARGETS)
+    targets[:, _HIGH] = targets[:, [_OPEN, _HIGH, _CLOSE]].max(axis=1)
+    targets[:, _LOW] = targets[:, [_OPEN, _LOW, _CLOSE]].min(axis=1)
+    corrected = calibration.direction_slope * logit.astype("float64") + calibration.direction_intercept
+    return Forecasts(
+        targets=targets,
+        lower=_to_prices(centre + bounds[:, 0], moment, INTERVAL_TARGETS),
+        upper=_to_prices(centre + bounds[:, 1], moment, INTERVAL_TARGETS),
+        probability_up=1 / (1 + np.exp(-corrected)),
+        baseline_close=moment.close,
+        baseline_amplitude=moment.amplitude_baseline,
+        baseline_up=calibration.base_rate_up,
+    )
+
+
+def persist(forecasts: Forecasts) -> Forecasts:
+    """The baselines as the forecast, for a model that abstains; the intervals stay what they were.
+
+    Open, high, low and close are the last close, the amplitude is its EWMA, the direction the base rate.
+    """
+    close = forecasts.baseline_close
+    return forecasts._replace(
+        targets=np.column_stack([close, close, close, close, forecasts.baseline_amplitude]),
+        probability_up=np.full(len(close), forecasts.baseline_up),
+    )
+
+
+def _to_prices(scaled: Floats, moment: Moment, names: tuple[str, ...]) -> Floats:
+    distance = scaled * moment.volatility[:, None]
+    prices = moment.close[:, None] * np.exp(distance)
+    amplitude = names.index("amplitude")
+    prices[:, amplitude] = moment.close * np.maximum(distance[:, amplitude], 0.0)
+    return prices

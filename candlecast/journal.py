@@ -1,0 +1,174 @@
+"""What ran and what was decided: the tables `job_runs`, `promotions` and `monitoring_checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.database import only_one
+from candlecast.errors import AlreadyRunning
+
+DecidedBy = Literal["gate", "person", "rollback"]
+
+
+@dataclass
+class JobReport:
+    """What a job says of itself while it runs; stored when it ends."""
+
+    message: str = ""
+    rows: int | None = None
+
+
+@contextmanager
+def recorded_job(pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None) -> Iterator[JobReport]:
+    """Run a job alone, with a row in `job_runs` whichever way it ends.
+
+    The lock is the database's: it covers Prefect, the command line and other machines alike, and goes with
+    the process that holds it. Rows that a killed process left as running are closed by the next run.
+
+    Raises:
+        AlreadyRunning: The same job of this market runs elsewhere; recorded as skipped.
+    """
+    symbol, interval, _ = market
+    try:
+        with only_one(pool, f"{job} {symbol} {interval}"):
+            _execute(
+                pool,
+                "update job_runs set status = 'failed', finished_at = clock_timestamp(), message = 'process died' "
+                "where (job, symbol, interval) = (%s, %s, %s) and status = 'running'",
+                [job, symbol, interval],
+            )
+            run = _insert_run(pool, job, market, prefect_run_id)
+            report = JobReport()
+            status = "failed"
+            try:
+                yield report
+                status = "completed"
+            except BaseException as exc:  # recorded and raised on: interrupts too are an end of the job
+                report.message = f"{type(exc).__name__}: {exc}"
+                raise
+            finally:
+                _execute(
+                    pool,
+                    "update job_runs set status = %s, message = %s, rows = %s, finished_at = clock_timestamp() "
+                    "where id = %s",
+                    [status, report.message, report.rows, run],
+                )
+    except AlreadyRunning as exc:
+        _execute(
+            pool,
+            "insert into job_runs (job, symbol, interval, status, message, finished_at, prefect_run_id) "
+            "values (%s, %s, %s, 'skipped', %s, clock_timestamp(), %s)",
+            [job, symbol, interval, str(exc), prefect_run_id],
+        )
+        raise
+
+
+def last_job_end(pool: ConnectionPool, job: str, market: Market) -> datetime | None:
+    """When the newest completed run of a job started, on the database's clock."""
+    row = _one(
+        pool,
+        "select max(started_at) as at from job_runs where (job, symbol, interval) = (%s, %s, %s) "
+        "and status = 'completed'",
+        [job, market.symbol, market.interval],
+    )
+    return row["at"] if row else None
+
+
+def record_promotion(
+    pool: ConnectionPool,
+    model_name: str,
+    version: str,
+    predecessor: str | None,
+    alias: str,
+    *,
+    promoted: bool,
+    reasons: list[str],
+    numbers: dict[str, float],
+    decided_by: DecidedBy,
+) -> None:
+    """Keep a decision about a version, whichever way it went."""
+    _execute(
+        pool,
+        "insert into promotions (model_name, version, predecessor, alias, decision, reasons, numbers, decided_by) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            model_name,
+            version,
+            predecessor,
+            alias,
+            "promoted" if promoted else "rejected",
+            reasons,
+            Jsonb(numbers),
+            decided_by,
+        ],
+    )
+
+
+def last_promoted(pool: ConnectionPool, model_name: str, alias: str) -> str | None:
+    """The version that `alias` was last recorded to be moved to."""
+    row = _one(
+        pool,
+        "select version from promotions where (model_name, alias, decision) = (%s, %s, 'promoted') "
+        "order by id desc limit 1",
+        [model_name, alias],
+    )
+    return row["version"] if row else None
+
+
+def record_check(
+    pool: ConnectionPool,
+    market: Market,
+    checked_at: datetime,
+    *,
+    model_version: str | None,
+    verdict: str,
+    action: str,
+    reasons: list[str],
+    numbers: dict[str, Any],
+    report: str | None,
+) -> None:
+    """Keep a monitoring check with everything it rests on."""
+    _execute(
+        pool,
+        "insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, verdict, action, "
+        "reasons, numbers, report) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [*market, checked_at, model_version, verdict, action, reasons, Jsonb(numbers), report],
+    )
+
+
+def last_check(pool: ConnectionPool, market: Market) -> dict[str, Any] | None:
+    """The newest monitoring check, all columns; None if there is none."""
+    return _one(
+        pool,
+        "select * from monitoring_checks where (symbol, interval, horizon) = (%s, %s, %s) order by id desc limit 1",
+        list(market),
+    )
+
+
+def _insert_run(pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None) -> int:
+    row = _one(
+        pool,
+        "insert into job_runs (job, symbol, interval, status, prefect_run_id) values (%s, %s, %s, 'running', %s) "
+        "returning id",
+        [job, market.symbol, market.interval, prefect_run_id],
+    )
+    return int(row["id"]) if row else 0
+
+
+def _one(pool: ConnectionPool, query: str, arguments: list[Any]) -> dict[str, Any] | None:
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.encode(), arguments).fetchone()
+
+
+def _execute(pool: ConnectionPool, query: str, arguments: list[Any]) -> None:
+    with pool.connection() as connection:
+        connection.execute(query.encode(), arguments)

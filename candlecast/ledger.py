@@ -1,0 +1,126 @@
+"""Forecasts as they were issued, what became of them, and nothing that could be changed afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+
+Role = Literal["champion", "challenger"]
+ROLES: tuple[Role, ...] = ("champion", "challenger")
+
+
+@dataclass(frozen=True)
+class ForecastRecord:
+    """One row of `forecasts`. Prices and amplitude in quote currency; times aware UTC.
+
+    `open_time` is the target candle's, `last_open_time` that of the last candle used, and `issued_at`
+    the exchange's clock; the database refuses a row issued after the target candle closed.
+    """
+
+    symbol: str
+    interval: str
+    open_time: datetime
+    horizon: int
+    role: Role
+    model_version: str
+    run_id: str
+    issued_at: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    amplitude: float
+    probability_up: float
+    high_lower: float
+    high_upper: float
+    low_lower: float
+    low_upper: float
+    close_lower: float
+    close_upper: float
+    amplitude_lower: float
+    amplitude_upper: float
+    baseline_close: float
+    baseline_amplitude: float
+    baseline_up: float
+    last_open_time: datetime
+    feature_hash: str
+    abstained: bool
+    reason: str | None
+    source: Literal["live", "replay"]
+
+
+_NAMES = [field.name for field in fields(ForecastRecord)]
+_RECORD = (
+    f"insert into forecasts ({', '.join(_NAMES)}) values ({', '.join(f'%({name})s' for name in _NAMES)}) "
+    "on conflict (symbol, interval, open_time, horizon, role) do nothing"
+)
+
+# A forecast is due to be settled once both its target candle and the candle before its horizon are stored.
+# A settled outcome follows a candle that the exchange corrected within the window that ingest reads again.
+_SETTLE = """
+insert into outcomes (symbol, interval, open_time, horizon, reference_close, open, high, low, close, amplitude)
+select f.symbol, f.interval, f.open_time, f.horizon, reference.close,
+       target.open, target.high, target.low, target.close, target.high - target.low
+from (select distinct symbol, interval, open_time, last_open_time, horizon from forecasts
+      where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s
+        and open_time >= %(since)s) as f
+join candles target using (symbol, interval, open_time)
+join candles reference
+  on (reference.symbol, reference.interval, reference.open_time) = (f.symbol, f.interval, f.last_open_time)
+left join outcomes known using (symbol, interval, open_time, horizon)
+where known.open_time is null
+   or (known.reference_close, known.open, known.high, known.low, known.close)
+      is distinct from (reference.close, target.open, target.high, target.low, target.close)
+on conflict (symbol, interval, open_time, horizon) do update
+set reference_close = excluded.reference_close, open = excluded.open, high = excluded.high,
+    low = excluded.low, close = excluded.close, amplitude = excluded.amplitude, settled_at = clock_timestamp()
+"""
+
+
+class Ledger:
+    """The tables `forecasts` and `outcomes` of one market."""
+
+    def __init__(self, pool: ConnectionPool, market: Market) -> None:
+        self._pool = pool
+        self._market = market
+
+    def record(self, forecast: ForecastRecord) -> bool:
+        """Write a forecast down; False if this target and role have theirs already (it stays as it was).
+
+        Raises:
+            psycopg.errors.CheckViolation: It was issued after its target candle had closed.
+        """
+        arguments = {name: getattr(forecast, name) for name in _NAMES}
+        with self._pool.connection() as connection:
+            return connection.execute(_RECORD.encode(), arguments).rowcount == 1
+
+    def recorded_roles(self, open_time: datetime) -> set[str]:
+        """Roles that have a forecast for the target candle opening at `open_time`."""
+        query = "select role from forecasts where (symbol, interval, open_time, horizon) = (%s, %s, %s, %s)"
+        symbol, interval, horizon = self._market
+        with self._pool.connection() as connection:
+            return {row[0] for row in connection.execute(query, [symbol, interval, open_time, horizon])}
+
+    def settle(self, since: datetime) -> int:
+        """Write the outcomes of forecasts whose candles are stored; how many were new or corrected.
+
+        Args:
+            since: Only target candles from here on are looked at, so that a run costs the same in any year.
+        """
+        with self._pool.connection() as connection:
+            return connection.execute(_SETTLE, {**self._market._asdict(), "since": since}).rowcount
+
+    def settled(self, role: Role, limit: int) -> list[dict[str, Any]]:
+        """The newest `limit` rows of `settled_forecasts` for a role, oldest first, all columns."""
+        query = (
+            "select * from (select * from settled_forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
+            "order by open_time desc limit %s) as newest order by open_time"
+        )
+        with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, [*self._market, role, limit]).fetchall()

@@ -1,0 +1,125 @@
+"""Recorded candles: reading them, the ones that ship with Candlecast, and the rows an exchange answers from them."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from candlecast.candles import CANDLE_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, interval_duration
+from candlecast.errors import ConfigurationError, InvalidCandles
+
+_KLINE = '[%d,"%.8f","%.8f","%.8f","%.8f","%.8f",%d,"%.8f",%s,"%.8f","%.8f","0"]'
+_DECIMALS = 8  # Binance writes every price and quantity with eight
+
+
+def load_recording(path: Path) -> pd.DataFrame:
+    """Read candles from a Parquet file whose index or column `open_time` is in UTC.
+
+    Returns:
+        `CANDLE_COLUMNS` as float64, indexed by UTC open_time (microseconds), ascending. Flow columns that
+        the file lacks are NaN.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+        InvalidCandles: A price or volume column is missing, or open_time is without zone or not ascending.
+    """
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(f"recording {path}: {exc}") from exc
+    if "open_time" in table.columns:
+        table = table.set_index("open_time")
+    missing = set(OHLCV_COLUMNS) - set(table.columns)
+    if missing:
+        raise InvalidCandles(f"recording {path}: no column {', '.join(sorted(missing))}")
+    if not isinstance(table.index, pd.DatetimeIndex) or table.index.tz is None or table.empty:
+        raise InvalidCandles(f"recording {path}: open_time must hold UTC times", field="open_time")
+    if not (table.index.is_monotonic_increasing and table.index.is_unique):
+        raise InvalidCandles(f"recording {path}: open_time must ascend without duplicates", field="open_time")
+    candles = table.reindex(columns=list(CANDLE_COLUMNS)).astype("float64")
+    candles.index = table.index.tz_convert("UTC").as_unit("us").rename("open_time")
+    return candles
+
+
+def bundled_recordings() -> dict[tuple[str, str], pd.DataFrame]:
+    """The candles that ship with Candlecast, by (symbol, interval); see `recorded/README.md`."""
+    with resources.as_file(resources.files("candlecast") / "recorded") as folder:
+        return {_series_name(path): load_recording(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def _series_name(path: Path) -> tuple[str, str]:
+    symbol, _, interval = path.stem.rpartition("-")
+    return symbol, interval
+
+
+def recorded_span(recordings: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[datetime, datetime]:
+    """The [start, end) that every recording covers, aware UTC; end is where the last candle closes."""
+    starts = [candles.index[0].to_pydatetime() for candles in recordings.values()]
+    ends = [c.index[-1].to_pydatetime() + interval_duration(interval) for (_, interval), c in recordings.items()]
+    return max(starts), min(ends)
+
+
+class RecordedKlines:
+    """One recording as an exchange answers it: JSON rows made once, the newest one still open.
+
+    Attributes:
+        price_decimals, volume_decimals: Digits the recording needs; the tick and lot sizes.
+    """
+
+    def __init__(self, candles: pd.DataFrame, interval: str) -> None:
+        self._values = candles[list(CANDLE_COLUMNS)].to_numpy(dtype="float64")
+        self._opened_ms: list[int] = pd.DatetimeIndex(candles.index).as_unit("ms").astype("int64").tolist()
+        self._step_ms = interval_duration(interval) // timedelta(milliseconds=1)
+        self.price_decimals = _decimals(self._values[:, : len(PRICE_COLUMNS)])
+        self.volume_decimals = _decimals(self._values[:, len(PRICE_COLUMNS)])
+        self._final = [
+            _encode(opened, self._step_ms, row)
+            for opened, row in zip(self._opened_ms, self._values.tolist(), strict=True)
+        ]
+
+    def answer(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int) -> bytes:
+        """The JSON of `/api/v3/klines` at `now_ms`: at most `limit` candles that have opened by then.
+
+        From `start_ms` on, ascending, if it is given; else the newest ones up to `end_ms` (inclusive).
+        """
+        last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
+        stop = bisect_right(self._opened_ms, last_ms)
+        first = max(0, stop - limit) if start_ms is None else bisect_left(self._opened_ms, start_ms)
+        stop = min(stop, first + limit)
+        rows = self._final[first:stop]
+        if rows and now_ms < self._opened_ms[stop - 1] + self._step_ms:
+            rows[-1] = self._unfinished(stop - 1, now_ms)
+        return b"[" + b",".join(rows) + b"]"
+
+    def _unfinished(self, position: int, now_ms: int) -> bytes:
+        """The bar as it may have stood at `now_ms`: on a straight way to its close, extremes and volume in proportion.
+
+        Rounding down keeps every amount below its final value, so that an open bar never passes for the final one.
+        """
+        opened_ms = self._opened_ms[position]
+        elapsed = (now_ms - opened_ms) / self._step_ms
+        opened, high, low, close = self._values[position, :4].tolist()
+        last = round(opened + (close - opened) * elapsed, self.price_decimals)
+        top, bottom = max(opened, last), min(opened, last)
+        high = round(top + (high - top) * elapsed, self.price_decimals)
+        low = round(bottom + (low - bottom) * elapsed, self.price_decimals)
+        amounts = np.floor(self._values[position, 4:] * elapsed * 10**_DECIMALS) / 10**_DECIMALS
+        return _encode(opened_ms, self._step_ms, [opened, high, low, last, *amounts.tolist()])
+
+
+def _encode(opened_ms: int, step_ms: int, values: list[float]) -> bytes:
+    *ohlcv, quote_volume, trades, taker_buy_base, taker_buy_quote = values
+    count = '"NaN"' if math.isnan(trades) else str(int(trades))  # a recording of OHLCV only has no trade count
+    row = (opened_ms, *ohlcv, opened_ms + step_ms - 1, quote_volume, count, taker_buy_base, taker_buy_quote)
+    return (_KLINE % row).encode()
+
+
+def _decimals(values: np.ndarray) -> int:
+    return next((digits for digits in range(_DECIMALS) if (np.round(values, digits) == values).all()), _DECIMALS)

@@ -1,0 +1,217 @@
+"""Registered model versions in MLflow: aliases, bundles, and the only import of MLflow in the project."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+BUNDLE_PATH = "bundle"
+"""Where a run keeps the bundle among its artifacts."""
+
+
+class Version(NamedTuple):
+    """One version of a registered model."""
+
+    number: str
+    run_id: str
+    tags: dict[str, str]
+
+
+class RunLog:
+    """The MLflow run that `Registry.run` opened."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+
+    def metrics(self, values: dict[str, float], step: int | None = None) -> None:
+        """Log figures, of an epoch if `step` is given."""
+        import mlflow
+
+        mlflow.log_metrics(values, step=step)
+
+    def figure(self, figure: Figure, name: str) -> None:
+        """Log a plot as `plots/NAME`."""
+        import mlflow
+
+        mlflow.log_figure(figure, f"plots/{name}")
+
+    def bundle(self, directory: Path) -> None:
+        """Log a bundle's files where `Registry.register` expects them."""
+        import mlflow
+
+        mlflow.log_artifacts(str(directory), BUNDLE_PATH)
+
+
+class Registry:
+    """What flows and service need of the MLflow registry; quick to give up, so that callers decide when to retry.
+
+    Args:
+        tracking_uri: Address of MLflow.
+        timeout_s: Limit on one HTTP request to it.
+        retries: How often a failed request is repeated; training, with hours of work to lose, asks for more.
+    """
+
+    def __init__(self, tracking_uri: str, timeout_s: float = 5, retries: int = 1) -> None:
+        self.tracking_uri = tracking_uri
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._client: MlflowClient | None = None
+
+    def aliases(self, model_name: str) -> dict[str, str]:
+        """Version number under each alias; empty if the model has none or does not exist yet.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        try:
+            with self._answering() as client:
+                return dict(client.get_registered_model(model_name).aliases)
+        except ModelNotFound:
+            return {}
+
+    def version(self, model_name: str, number: str) -> Version:
+        """One version.
+
+        Raises:
+            ModelNotFound: There is no such version.
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with self._answering() as client:
+            found = client.get_model_version(model_name, number)
+            return Version(str(found.version), found.run_id or "", dict(found.tags))
+
+    def versions(self, model_name: str) -> list[Version]:
+        """All versions, newest first."""
+        with self._answering() as client:
+            found = client.search_model_versions(f"name = '{model_name}'")
+            newest_first = sorted(found, key=lambda version: int(version.version), reverse=True)
+            return [Version(str(one.version), one.run_id or "", dict(one.tags)) for one in newest_first]
+
+    def register(self, model_name: str, run_id: str, tags: dict[str, str]) -> str:
+        """Make the bundle among a run's artifacts a version of `model_name`; the version's number.
+
+        A run has one version at the most: registering it again, after a crash, gives the same number.
+        """
+        import mlflow
+
+        with self._answering() as client:
+            try:
+                client.get_registered_model(model_name)
+            except mlflow.MlflowException as exc:
+                if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                client.create_registered_model(model_name)
+            known = client.search_model_versions(f"name = '{model_name}' and run_id = '{run_id}'")
+            if known:
+                return str(known[0].version)
+            artifact_uri = client.get_run(run_id).info.artifact_uri
+            created = client.create_model_version(
+                model_name, f"{artifact_uri}/{BUNDLE_PATH}", run_id, tags=tags, await_creation_for=0
+            )
+            return str(created.version)
+
+    def set_alias(self, model_name: str, alias: str, number: str) -> None:
+        """Point `alias` at a version."""
+        with self._answering() as client:
+            client.set_registered_model_alias(model_name, alias, number)
+
+    def drop_alias(self, model_name: str, alias: str) -> None:
+        """Take `alias` away; nothing happens if nobody has it."""
+        with self._answering() as client:
+            client.delete_registered_model_alias(model_name, alias)
+
+    def tag(self, model_name: str, number: str, tags: dict[str, str]) -> None:
+        """Set tags of a version."""
+        with self._answering() as client:
+            for key, value in tags.items():
+                client.set_model_version_tag(model_name, number, key, value)
+
+    def fetch(self, model_name: str, number: str, cache: Path) -> Path:
+        """Directory of a version's bundle, downloaded into `cache` unless it is there already.
+
+        The directory appears under its name only when it is complete; a version never changes.
+
+        Raises:
+            ModelNotFound: There is no such version, or its artifacts are gone.
+            BundleError: The version is something else than a bundle.
+            RegistryUnavailable: MLflow does not answer.
+        """
+        directory = cached_bundle(cache, model_name, number)
+        if directory.is_dir():
+            return directory
+        import mlflow
+
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".partial-") as partial:
+            with self._answering():
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"models:/{model_name}/{number}", dst_path=partial, tracking_uri=self.tracking_uri
+                )
+            found = next(Path(partial).rglob("bundle.json"), None)
+            if found is None:
+                raise BundleError(f"{model_name} version {number} holds no bundle.json; register one that train made")
+            try:
+                found.parent.rename(directory)
+            except OSError:
+                if not directory.is_dir():  # otherwise another process was quicker, with the same bytes
+                    raise
+        return directory
+
+    @contextmanager
+    def run(self, experiment: str, name: str, parameters: dict[str, object]) -> Iterator[RunLog]:
+        """Log one training as an MLflow run; the run ends as FAILED if the body raises."""
+        import mlflow
+
+        with self._answering():
+            mlflow.set_tracking_uri(self.tracking_uri)
+            mlflow.set_experiment(experiment)
+            opened = mlflow.start_run(run_name=name, log_system_metrics=False)
+            status = "FAILED"
+            try:
+                mlflow.log_params(parameters)
+                yield RunLog(opened.info.run_id)
+                status = "FINISHED"
+            finally:
+                mlflow.end_run(status)
+
+    @contextmanager
+    def _answering(self) -> Iterator[MlflowClient]:
+        import mlflow
+        from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+        from mlflow.exceptions import MlflowException
+
+        os.environ[MLFLOW_HTTP_REQUEST_MAX_RETRIES.name] = str(self._retries)
+        os.environ[MLFLOW_HTTP_REQUEST_TIMEOUT.name] = str(max(1, round(self._timeout_s)))
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        if self._client is None:
+            self._client = mlflow.MlflowClient(self.tracking_uri, registry_uri=self.tracking_uri)
+        try:
+            yield self._client
+        except MlflowException as exc:
+            if exc.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise ModelNotFound(f"MLflow at {self.tracking_uri}: {exc.message}") from exc
+            raise RegistryUnavailable(f"MLflow at {self.tracking_uri}: {exc.message}") from exc
+
+
+def cached_bundle(cache: Path, model_name: str, number: str) -> Path:
+    """Where `Registry.fetch` keeps a version's bundle."""
+    return cache / model_name / number
+
+
+def forget_bundle(cache: Path, model_name: str, number: str) -> None:
+    """Delete a cached bundle, so that a damaged one is fetched again."""
+    shutil.rmtree(cached_bundle(cache, model_name, number), ignore_errors=True)

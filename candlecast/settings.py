@@ -1,0 +1,142 @@
+"""Settings of every process, read from the environment when one is built."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from candlecast.candles import Market, interval_duration
+from candlecast.errors import ConfigurationError
+
+STACK_FILE = "stack.env"
+
+
+class Settings(BaseSettings):
+    """One frozen view of the environment; build it where a process or task starts and pass it down.
+
+    Sources, strongest first: arguments, environment variables (`CANDLECAST_` plus the field's name,
+    except where a description says otherwise), the file `HOME/stack.env` in which `candlecast up`
+    leaves the addresses of the platform it runs, and the defaults below.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CANDLECAST_", frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(Path(".candlecast"), description="The one directory of all local state.")
+    symbol: str = Field("BTCUSDT", description="Market, in the exchange's spelling.")
+    interval: str = Field("5m", description="Candle length: 1m, 5m, 15m, 1h, ...")
+    horizon: int = Field(1, ge=1, description="How many candles ahead the forecast looks.")
+    sequence_length: int = Field(48, ge=2, description="Feature rows in one model input window.")
+    lookback_days: float = Field(90, gt=0, description="History that backfill keeps and training uses, in days.")
+
+    source: Literal["auto", "binance", "replay"] = Field(
+        "auto", description="Where candles come from; auto is Binance if it answers, else the recorded candles."
+    )
+    binance_url: str = Field("https://api.binance.com", description="Base address of the exchange's REST API.")
+    archive_url: str = Field("https://data.binance.vision", description="Base address of the public archive.")
+    exchange_timeout_s: float = Field(10, gt=0, description="Limit on one exchange request, in seconds.")
+    replay_speed: float = Field(10, gt=0, description="Exchange seconds per real second on the replay source.")
+
+    service_port: int = Field(3000, description="Port of the forecast service.")
+    mlflow_port: int = Field(5000, description="Port of MLflow.")
+    prefect_port: int = Field(4200, description="Port of the Prefect server.")
+    database_port: int = Field(5442, description="Port of the embedded PostgreSQL.")
+    exchange_port: int = Field(8900, description="Port of the replay exchange.")
+    service_url: str = Field(
+        default_factory=lambda ports: f"http://127.0.0.1:{ports['service_port']}",
+        description="Address of the forecast service. Default: SERVICE_PORT on this machine.",
+    )
+    mlflow_tracking_uri: str = Field(
+        default_factory=lambda ports: f"http://127.0.0.1:{ports['mlflow_port']}",
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="Address of MLflow, without prefix. Default: MLFLOW_PORT on this machine.",
+    )
+    prefect_api_url: str = Field(
+        default_factory=lambda ports: f"http://127.0.0.1:{ports['prefect_port']}/api",
+        validation_alias="PREFECT_API_URL",
+        description="Address of the Prefect API, without prefix. Default: PREFECT_PORT on this machine.",
+    )
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL for candles and forecasts, as the writer. Default: the embedded server."
+    )
+    database_owner_url: SecretStr | None = Field(
+        None, description="The same database as its owner, for migrations. Default: DATABASE_URL."
+    )
+    database_reader_url: SecretStr | None = Field(
+        None, description="The same database as a read-only role, for the service. Default: DATABASE_URL."
+    )
+
+    epochs: int = Field(50, ge=1, description="Most passes over the training windows.")
+    batch_size: int = Field(256, ge=1, description="Windows per optimiser step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")
+    patience: int = Field(8, ge=1, description="Epochs without a better stopping loss before training ends.")
+    recency_half_life_days: float = Field(60, gt=0, description="Age at which a training window counts half.")
+    seed: int = Field(7, description="Seed of everything random in training.")
+
+    train_min_hours: float = Field(12, ge=0, description="Shortest time between two trainings.")
+    train_max_hours: float = Field(24, gt=0, description="Longest time between two trainings.")
+    rolling_n: int = Field(288, ge=2, description="Settled forecasts in the rolling error.")
+    mape_threshold: float = Field(0.8, gt=0, description="Rolling MAPE of the close, in percent, that means drift.")
+    mape_ratio_threshold: float = Field(
+        1.05, gt=0, description="Rolling MAPE over persistence's on the same rows that means drift."
+    )
+    model_expiry_hours: float = Field(
+        720, gt=0, description="Hours past its training span after which a model abstains."
+    )
+    model_poll_s: float = Field(2, gt=0, description="Seconds between two looks at the registry's aliases.")
+    reports_kept: int = Field(48, ge=1, description="Evidently reports kept on disk.")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @field_validator("interval")
+    @classmethod
+    def _fixed_length(cls, interval: str) -> str:
+        try:
+            interval_duration(interval)
+        except ConfigurationError as exc:
+            raise ValueError(str(exc)) from exc
+        return interval
+
+    @property
+    def market(self) -> Market:
+        """What this process works on unless told otherwise."""
+        return Market(self.symbol, self.interval, self.horizon)
+
+    @property
+    def reports_dir(self) -> Path:
+        """Where Evidently reports are kept."""
+        return self.home / "reports"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put `HOME/stack.env` behind the environment; HOME itself comes from the environment only."""
+        home = Path(os.environ.get("CANDLECAST_HOME", ".candlecast")).expanduser()
+        return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=home / STACK_FILE)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings of this process.
+
+    Raises:
+        ConfigurationError: A variable is malformed; names it, its value's fault and the remedy.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        variable = name if name.isupper() else f"CANDLECAST_{name.upper()}"
+        raise ConfigurationError(f"{variable}: {first['msg']}. Correct the variable, or unset it.") from exc

@@ -1,0 +1,134 @@
+"""The processes of one home: one `up` at a time, and nothing left over from a crash.
+
+A process belongs to a home if its environment says so; children inherit that, however deep they are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from candlecast.errors import AlreadyRunning
+
+STACK_VARIABLE = "CANDLECAST_STACK"
+SUPERVISORD_MODULE = "supervisor.supervisord"
+
+_SUPERVISORD_GRACE_S = 60.0
+_KILL_S = 5.0
+_POLL_S = 0.02
+_ROUNDS = 3
+
+
+def stack_marker(home: Path) -> dict[str, str]:
+    """Return the environment variable that marks a process as one of this home's."""
+    return {STACK_VARIABLE: str(home.resolve())}
+
+
+@contextmanager
+def single_instance(home: Path) -> Iterator[None]:
+    """Hold the lock of this home until the block ends; the kernel drops it if the process dies.
+
+    Raises:
+        AlreadyRunning: Another process holds it; names its pid.
+    """
+    lock_path = home / "run" / "up.lock"
+    lock_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise AlreadyRunning(
+                f"The platform in {home} is already up, run by process {lock.read().strip() or 'unknown'}. "
+                "Stop that one first, or choose another CANDLECAST_HOME."
+            ) from exc
+        lock.truncate()
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def stop_leftovers(home: Path, grace_s: float = 10) -> list[int]:
+    """Stop every process of this home that is still alive, except this one and its ancestors.
+
+    A supervisord is stopped first and in its own order, since it would start the others again. PostgreSQL
+    is left to `LocalPostgres.stop_leftover`, which stops it without losing its shutdown checkpoint.
+
+    Args:
+        home: The home whose processes to stop.
+        grace_s: Seconds between SIGTERM and SIGKILL.
+
+    Returns:
+        The pids that were found.
+    """
+    stopped: list[int] = []
+    for _ in range(_ROUNDS):  # a process may start another while it is being stopped
+        found = _processes_of(home)
+        if not found:
+            break
+        stopped += [process.pid for process in found]
+        _stop([process for process in found if _is_supervisord(process)], _SUPERVISORD_GRACE_S)
+        _stop(found, grace_s)
+    return stopped
+
+
+def wait_for_end(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait until the processes have ended, at most `timeout_s` seconds, and return those that have not.
+
+    A zombie has ended: psutil's own wait would wait for its parent to notice, which the first process of
+    a container may never do.
+    """
+    deadline = time.monotonic() + timeout_s
+    while alive := [process for process in processes if _is_alive(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
+    return alive
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _processes_of(home: Path) -> list[psutil.Process]:
+    this_process = psutil.Process()
+    spared = {this_process.pid, *(ancestor.pid for ancestor in this_process.parents())}
+    marker = str(home.resolve())
+    return [process for process in psutil.process_iter() if process.pid not in spared and _is_marked(process, marker)]
+
+
+def _is_marked(process: psutil.Process, marker: str) -> bool:
+    try:
+        return process.environ().get(STACK_VARIABLE) == marker and process.name() != "postgres"
+    except (psutil.Error, OSError):
+        return False  # it ended meanwhile, or is not ours to read
+
+
+def _is_supervisord(process: psutil.Process) -> bool:
+    try:
+        return SUPERVISORD_MODULE in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def _stop(processes: list[psutil.Process], grace_s: float) -> None:
+    for process in processes:
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    alive = wait_for_end(processes, grace_s)
+    for process in alive:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    wait_for_end(alive, _KILL_S)

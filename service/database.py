@@ -1,0 +1,67 @@
+"""Read-only look at PostgreSQL; the service starts, and forecasts, without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+from pydantic import SecretStr
+
+from candlecast.errors import DatabaseUnavailable
+
+_CONNECT_S = 2
+_QUERY_MS = 3000
+_READ_ONLY = f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={_QUERY_MS}"
+
+
+class ReadOnlyDatabase:
+    """A pool that connects when first asked, and again after the server was away.
+
+    Args:
+        url: Address as a role that may read; None where there is no database.
+    """
+
+    def __init__(self, url: SecretStr | None) -> None:
+        self._pool: ConnectionPool | None = None
+        if url is not None:
+            self._pool = ConnectionPool(
+                url.get_secret_value(),
+                min_size=0,
+                max_size=4,
+                timeout=_CONNECT_S,
+                reconnect_timeout=0,  # no attempts on its own: the next request is the next attempt
+                kwargs={"options": _READ_ONLY, "connect_timeout": _CONNECT_S, "autocommit": True},
+                check=ConnectionPool.check_connection,
+                open=False,
+            )
+
+    def open(self) -> None:
+        """Start the pool's threads; connects to nothing."""
+        if self._pool is not None:
+            self._pool.open(wait=False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def rows(self, query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        """All rows of a query, by column name.
+
+        Raises:
+            DatabaseUnavailable: There is no database, or it does not answer in time.
+        """
+        if self._pool is None:
+            raise DatabaseUnavailable("this service knows no database: set CANDLECAST_DATABASE_READER_URL")
+        try:
+            with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+                return cursor.execute(query.encode(), arguments).fetchall()
+        except (PoolTimeout, psycopg.OperationalError) as exc:
+            raise DatabaseUnavailable(
+                f"the database does not answer: {str(exc).strip().splitlines()[0]}. Forecasts go on without it; "
+                "start it, or correct CANDLECAST_DATABASE_READER_URL."
+            ) from exc
+        except psycopg.errors.UndefinedTable as exc:
+            raise DatabaseUnavailable("the database holds no tables yet: run `candlecast up`, which migrates it") from exc

@@ -1,0 +1,261 @@
+"""The exchange client: what it asks, what it gives, and how it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from candlecast.candles import CANDLE_COLUMNS
+from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
+from candlecast.exchange import ExchangeClient
+
+START = datetime(2025, 6, 1, tzinfo=UTC)
+END = START + timedelta(hours=1)
+STEP = timedelta(minutes=5)
+STEP_MS = 300_000
+
+
+class CannedTransport(BaseAdapter):
+    """Answers requests from a list, the last entry again and again, and remembers what was asked."""
+
+    def __init__(self, answers: list[tuple[int, Mapping[str, str], bytes] | Exception]) -> None:
+        super().__init__()
+        self.answers = answers
+        self.requests: list[requests.PreparedRequest] = []
+        self.timeouts: list[Any] = []
+
+    def send(self, request: requests.PreparedRequest, timeout: Any = None, **_: Any) -> requests.Response:  # type: ignore[override]
+        answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
+        self.requests.append(request)
+        self.timeouts.append(timeout)
+        if isinstance(answer, Exception):
+            raise answer
+        response = requests.Response()
+        response.status_code, response.request, response.url = answer[0], request, str(request.url)
+        response.headers.update(answer[1])
+        response._content = answer[2]
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+class CannedExchange(ExchangeClient):
+    """A client over a canned transport whose waits between attempts take no time."""
+
+    def __init__(self, *answers: tuple[int, Mapping[str, str], bytes] | Exception) -> None:
+        self.transport = CannedTransport(list(answers))
+        self.waits: list[float] = []
+        session = requests.Session()
+        session.mount("https://", self.transport)
+        super().__init__("https://exchange.test", 7, session, self.waits.append)
+
+
+def exchange_answering(status: int = 200, headers: Mapping[str, str] | None = None, body: Any = b"") -> CannedExchange:
+    return CannedExchange(answer(status, headers, body))
+
+
+def answer(
+    status: int = 200, headers: Mapping[str, str] | None = None, body: Any = b""
+) -> tuple[int, Mapping[str, str], bytes]:
+    return status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def kline(open_ms: int) -> list[Any]:
+    return [open_ms, "1.0", "2.0", "0.5", "1.5", "10.0", open_ms + STEP_MS - 1, "15.0", 3, "4.0", "6.0", "0"]
+
+
+def test_rate_limit_is_reported_as_retryable_with_the_wait_that_was_asked():
+    exchange = exchange_answering(status=429, headers={"Retry-After": "61"})
+
+    with pytest.raises(ExchangeUnavailable, match=r"klines BTCUSDT 5m from https://exchange.test: HTTP 429") as caught:
+        exchange.klines("BTCUSDT", "5m", START, END)
+
+    assert caught.value.retry_after_s == 61
+    assert exchange.waits == []  # a minute is the caller's to wait, not the client's
+
+
+def test_a_ban_is_handed_over_without_knocking_again():
+    exchange = exchange_answering(status=418, headers={"Retry-After": "7200"})
+
+    with pytest.raises(ExchangeUnavailable, match="HTTP 418") as caught:
+        exchange.server_time()
+
+    assert caught.value.retry_after_s == 7200
+    assert len(exchange.transport.requests) == 1
+
+
+def test_a_short_retry_after_is_obeyed_before_the_next_attempt():
+    exchange = CannedExchange(answer(429, {"Retry-After": "9"}), answer(body={"serverTime": 1_748_736_000_000}))
+
+    moment = exchange.server_time()
+
+    assert moment == START
+    assert exchange.waits == [pytest.approx(9)]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        answer(502),
+        answer(200, body=b"<html>hotel wifi</html>"),
+        answer(200, body={"time": 1}),
+        answer(200, body=[]),
+        requests.ConnectionError("refused"),
+        requests.ReadTimeout("slow"),
+        requests.exceptions.ChunkedEncodingError("cut short"),
+    ],
+)
+def test_a_failure_that_may_pass_is_tried_four_times_and_then_reported(failure):
+    exchange = CannedExchange(failure)
+
+    with pytest.raises(ExchangeUnavailable, match=r"^time from https://exchange.test: "):
+        exchange.server_time()
+
+    assert len(exchange.transport.requests) == 4
+    assert sum(exchange.waits) <= 30
+
+
+def test_a_failure_that_passes_is_not_noticed():
+    exchange = CannedExchange(answer(503), requests.ConnectionError("reset"), answer(body=[kline(1_748_736_000_000)]))
+
+    candles = exchange.klines("BTCUSDT", "5m", START, END)
+
+    assert list(candles.index) == [START]
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_barred_location_names_the_setting_that_helps(status):
+    exchange = exchange_answering(status=status)
+
+    with pytest.raises(ExchangeRejected, match=f"HTTP {status}.*CANDLECAST_BINANCE_URL"):
+        exchange.klines("BTCUSDT", "5m", START, END)
+
+    assert len(exchange.transport.requests) == 1
+
+
+def test_a_refusal_carries_the_code_and_message_of_the_exchange():
+    exchange = exchange_answering(status=400, body={"code": -1121, "msg": "Invalid symbol."})
+
+    with pytest.raises(ExchangeRejected, match=r"klines NONE 5m .* HTTP 400, code -1121: Invalid symbol\."):
+        exchange.klines("NONE", "5m", START, END)
+
+
+@pytest.mark.parametrize(
+    "klines",
+    [
+        pytest.param({"klines": []}, id="no list"),
+        pytest.param([[1, 2, 3]], id="short row"),
+        pytest.param([kline(1_748_736_000_000 - STEP_MS)], id="before the window"),
+        pytest.param([kline(1_748_736_000_000)] * 2, id="repeated"),
+        pytest.param([kline(1_748_736_000_000 + STEP_MS), kline(1_748_736_000_000)], id="descending"),
+    ],
+)
+def test_klines_that_cannot_be_what_was_asked_are_never_returned(klines):
+    exchange = exchange_answering(body=klines)
+
+    with pytest.raises(ExchangeUnavailable, match="unusable"):
+        exchange.klines("BTCUSDT", "5m", START, END)
+
+
+def test_ping_asks_once_because_the_caller_wants_to_know_now():
+    exchange = exchange_answering(status=503)
+
+    with pytest.raises(ExchangeUnavailable):
+        exchange.ping()
+
+    assert len(exchange.transport.requests) == 1
+
+
+def test_every_request_has_the_timeout_and_reports_the_weight_used():
+    exchange = exchange_answering(headers={"X-MBX-USED-WEIGHT-1M": "42"}, body=[])
+
+    exchange.klines("BTCUSDT", "5m", START, END)
+
+    assert exchange.transport.timeouts == [7]
+    assert exchange.used_weight == 42
+
+
+def test_an_empty_window_asks_nothing_and_gives_no_candles():
+    exchange = exchange_answering(status=500)
+
+    candles = exchange.klines("BTCUSDT", "5m", START, START)
+
+    assert exchange.transport.requests == []
+    assert candles.empty
+    assert tuple(candles.columns) == CANDLE_COLUMNS
+
+
+def test_a_time_without_zone_is_refused_instead_of_guessed():
+    exchange = exchange_answering(body=[])
+
+    with pytest.raises(ExchangeRejected, match="pass aware UTC times"):
+        exchange.klines("BTCUSDT", "5m", START.replace(tzinfo=None), END)
+
+
+@pytest.mark.parametrize("address", ["api.binance.com", "ftp://api.binance.com", "http://"])
+def test_an_address_that_is_not_http_is_a_wrong_setting(address):
+    with pytest.raises(ConfigurationError, match="CANDLECAST_BINANCE_URL"):
+        ExchangeClient(address)
+
+
+def test_every_recorded_candle_comes_back_equal_to_the_recording(replay_exchange, bundled_candles):
+    replay = replay_exchange(bundled_candles)
+    state = replay.control.state()
+
+    with ExchangeClient(replay.url) as exchange:
+        candles = exchange.klines("BTCUSDT", "5m", state.start, state.end)
+
+    pd.testing.assert_frame_equal(candles, bundled_candles, check_exact=True, check_freq=False)
+
+
+@pytest.mark.parametrize(("wanted", "requests_needed"), [(1, 1), (999, 1), (1000, 1), (1001, 2), (2000, 2), (2500, 3)])
+def test_paging_asks_once_per_thousand_candles(replay_exchange, wanted, requests_needed):
+    replay = replay_exchange()
+    start = replay.control.state().start
+    answers: list[requests.Response] = []
+    session = requests.Session()
+    session.hooks["response"].append(lambda response, **_: answers.append(response))
+
+    with ExchangeClient(replay.url, session=session) as exchange:
+        candles = exchange.klines("BTCUSDT", "5m", start, start + wanted * STEP)
+
+    pd.testing.assert_frame_equal(candles, replay.recording.iloc[:wanted], check_freq=False)
+    assert len(answers) == requests_needed
+
+
+def test_a_window_holds_its_start_and_not_its_end(replay_exchange):
+    replay = replay_exchange()
+    start = replay.control.state().start
+
+    with ExchangeClient(replay.url) as exchange:
+        candles = exchange.klines("BTCUSDT", "5m", start + timedelta(microseconds=1), start + 3 * STEP)
+
+    assert list(candles.index) == [start + STEP, start + 2 * STEP]
+
+
+def test_the_last_row_is_still_open_and_differs_from_the_final_candle(replay_exchange):
+    replay = replay_exchange(now=START + timedelta(minutes=7))
+
+    with ExchangeClient(replay.url) as exchange:
+        now = exchange.server_time()
+        candles = exchange.klines("BTCUSDT", "5m", START - STEP, END)
+
+    assert now == START + timedelta(minutes=7)
+    assert list(candles.index) == [START - STEP, START, START + STEP]
+    assert candles.iloc[:2].equals(replay.recording.loc[: str(START)].iloc[-2:])
+    assert (candles.iloc[2] != replay.recording.loc[candles.index[2]]).any()
+
+
+def test_an_exchange_that_is_not_there_is_reported_as_retryable():
+    exchange = ExchangeClient("http://127.0.0.1:21999", sleep=lambda _: None)
+
+    with exchange, pytest.raises(ExchangeUnavailable, match="127.0.0.1:21999"):
+        exchange.server_time()

@@ -1,0 +1,75 @@
+"""Fixtures that more than one package's tests stand on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+import pytest
+import uvicorn
+
+from candlecast.recordings import bundled_recordings, recorded_span
+from candlecast.replay import create_replay_app
+from candlecast.replay_clock import ReplayClock
+from candlecast.replay_control import ReplayControl
+
+
+@dataclass(frozen=True)
+class RunningReplay:
+    """A replay exchange over one recording, answering at `url`; the clock is stepped unless asked otherwise."""
+
+    url: str
+    control: ReplayControl
+    recording: pd.DataFrame
+
+
+@pytest.fixture(scope="session")
+def bundled_candles() -> pd.DataFrame:
+    """The BTCUSDT 5m candles that ship with Candlecast."""
+    return bundled_recordings()["BTCUSDT", "5m"]
+
+
+@pytest.fixture
+def replay_exchange(bundled_candles: pd.DataFrame) -> Iterator[Callable[..., RunningReplay]]:
+    """Start replay exchanges: `replay_exchange(recording=None, symbol=, interval=, now=, speed=)`.
+
+    Without a recording: the first 2,500 bundled candles. Without `now`: the clock stands at the recording's end.
+    """
+    with ExitStack() as running:
+
+        def start(
+            recording: pd.DataFrame | None = None,
+            symbol: str = "BTCUSDT",
+            interval: str = "5m",
+            now: datetime | None = None,
+            speed: float = 0.0,
+        ) -> RunningReplay:
+            candles = bundled_candles.iloc[:2500] if recording is None else recording
+            series = {(symbol, interval): candles}
+            first, end = recorded_span(series)
+            clock = ReplayClock(first, end, now=now or end, speed=speed)
+            url = running.enter_context(_served(series, clock))
+            return RunningReplay(url, running.enter_context(ReplayControl(url)), candles)
+
+        yield start
+
+
+@contextmanager
+def _served(series: dict[tuple[str, str], pd.DataFrame], clock: ReplayClock) -> Iterator[str]:
+    config = uvicorn.Config(create_replay_app(series, clock), host="127.0.0.1", port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the replay exchange did not start"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)

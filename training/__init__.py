@@ -1,0 +1,1 @@
+"""Fitting, measuring and gating models. The only package that imports TensorFlow."""

@@ -1,0 +1,75 @@
+"""Numbers fitted on the calibration slice: shrinkage, probability correction, interval bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from candlecast.features import Floats
+from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Calibration, shrink
+
+_OPEN, _CLOSE = TARGETS.index("open"), TARGETS.index("close")
+
+
+def fit_calibration(raw: Floats, logit: Floats, targets: Floats, up: Floats, base_rate_up: float) -> Calibration:
+    """Fit every calibrator on the same rows.
+
+    Args:
+        raw: Network's targets, shape (n, 5).
+        logit: Network's direction, shape (n,).
+        targets: What came, same unit as `raw`.
+        up: 1 where it rose, 0 where it fell, NaN where it did not move; shape (n,).
+        base_rate_up: Share of rising candles in the fit slice.
+    """
+    open_weight, close_weight = (shrinkage(raw[:, column], targets[:, column]) for column in (_OPEN, _CLOSE))
+    slope, intercept = platt(logit, up, base_rate_up)
+    residuals = targets - shrink(raw, open_weight, close_weight)
+    return Calibration(
+        open_weight=open_weight,
+        close_weight=close_weight,
+        direction_slope=slope,
+        direction_intercept=intercept,
+        residual_bounds={name: conformal_bounds(residuals[:, TARGETS.index(name)]) for name in INTERVAL_TARGETS},
+        base_rate_up=base_rate_up,
+    )
+
+
+def shrinkage(raw: Floats, actual: Floats) -> float:
+    """The weight w in [0, 1] that minimises sum |actual - w raw|: a weighted median of actual / raw."""
+    opinion = np.abs(raw) > 1e-12
+    if not opinion.any():
+        return 0.0
+    ratio, weight = actual[opinion] / raw[opinion], np.abs(raw[opinion])
+    order = np.argsort(ratio)
+    reached = np.cumsum(weight[order])
+    median = ratio[order][np.searchsorted(reached, reached[-1] / 2)]
+    return float(np.clip(median, 0.0, 1.0))
+
+
+def platt(logit: Floats, up: Floats, base_rate_up: float) -> tuple[float, float]:
+    """Slope and intercept of the logistic correction; the base rate alone if the logit points the wrong way.
+
+    Platt, J. (1999). Probabilistic outputs for support vector machines.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    moved = np.isfinite(up)
+    if len(np.unique(up[moved])) == 2:
+        fitted = LogisticRegression(C=1e6).fit(logit[moved, None], up[moved])
+        slope = float(fitted.coef_[0, 0])
+        if slope > 0:
+            return slope, float(fitted.intercept_[0])
+    rate = float(np.clip(base_rate_up, 0.01, 0.99))
+    return 0.0, float(np.log(rate / (1 - rate)))
+
+
+def conformal_bounds(residuals: Floats, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
+    """Lower and upper residual that hold `level` of new ones, with the finite-sample correction.
+
+    Split conformal prediction: Lei et al. (2018), Distribution-free predictive inference for regression.
+    """
+    miss = (1 - level) / 2
+    ordered = np.sort(residuals)
+    rank = int(np.ceil((len(ordered) + 1) * (1 - miss)))
+    upper = ordered[min(rank, len(ordered)) - 1]
+    lower = ordered[max(len(ordered) - rank, 0)]
+    return float(lower), float(upper)

@@ -1,0 +1,152 @@
+"""Training rows from candles: features, targets, and the one temporal split."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from candlecast.bundle import Span
+from candlecast.candles import OHLCV_COLUMNS, Market, from_epoch_ms, open_times_ms, require_sound, unbroken
+from candlecast.errors import NotEnoughCandles
+from candlecast.features import LOOKBACK, Floats, build_features
+from candlecast.forecast import Moment, moments, scale_targets
+
+Indexes = NDArray[np.int64]
+
+
+class Dataset(NamedTuple):
+    """Feature rows of all unbroken stretches of a history, one after the other.
+
+    Attributes:
+        matrix: Raw features, shape (rows, features).
+        moment: What was known at each row.
+        targets: `scale_targets` of the candle `horizon` later, shape (rows, 5); NaN where there is none.
+        actual: Its open, high, low, close and amplitude in quote currency, shape (rows, 5); NaN likewise.
+        target_ms: Its open time in milliseconds since 1970, shape (rows,).
+        ends: Rows that end a whole window of one stretch and have a target, ascending in time.
+        sequence_length: Rows of a window.
+        market: What is forecast.
+    """
+
+    matrix: Floats
+    moment: Moment
+    targets: Floats
+    actual: Floats
+    target_ms: NDArray[np.int64]
+    ends: Indexes
+    sequence_length: int
+    market: Market
+
+    def span(self, ends: Indexes) -> Span:
+        """Target times that the windows ending in `ends` are about."""
+        first, last = (from_epoch_ms(int(self.target_ms[end])) for end in (ends[0], ends[-1]))
+        return Span(start=first, end=last + self.market.step, rows=len(ends))
+
+
+class Split(NamedTuple):
+    """Window ends for fitting, early stopping, calibration, and the report that is used for nothing else."""
+
+    fit: Indexes
+    stop: Indexes
+    calibrate: Indexes
+    report: Indexes
+
+
+SPLIT_SHARES = (0.62, 0.07, 0.11, 0.20)
+
+
+def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
+    """Turn stored candles into training rows; no window crosses a gap.
+
+    Args:
+        candles: `CANDLE_COLUMNS`, ascending; may have gaps.
+
+    Raises:
+        NotEnoughCandles: No stretch is long enough for one window and its target.
+        InvalidCandles: A candle is unsound.
+    """
+    shortest = LOOKBACK + sequence_length + market.horizon
+    parts = [
+        _stretch(part, market, sequence_length) for part in unbroken(candles, market.interval) if len(part) >= shortest
+    ]
+    if not parts:
+        raise NotEnoughCandles(
+            f"{len(candles)} candles of {market.symbol} {market.interval}: training needs {shortest} in a row; "
+            "run `candlecast backfill`"
+        )
+    offsets = np.cumsum([0, *(len(part.matrix) for part in parts[:-1])])
+    return Dataset(
+        matrix=np.concatenate([part.matrix for part in parts]),
+        moment=Moment(*(np.concatenate(columns) for columns in zip(*(part.moment for part in parts), strict=True))),
+        targets=np.concatenate([part.targets for part in parts]),
+        actual=np.concatenate([part.actual for part in parts]),
+        target_ms=np.concatenate([part.target_ms for part in parts]),
+        ends=np.concatenate([part.ends + offset for part, offset in zip(parts, offsets, strict=True)]),
+        sequence_length=sequence_length,
+        market=market,
+    )
+
+
+def _stretch(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
+    require_sound(candles, market.interval)
+    features = build_features(candles)
+    ohlcv = candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
+    moment = moments(ohlcv, features.volatility)
+    rows, horizon = len(features.matrix), market.horizon
+    later = np.full((rows, 4), np.nan)
+    later[:-horizon] = ohlcv[LOOKBACK + horizon :, :4]
+    open_ms = open_times_ms(candles)
+    step_ms = market.step // timedelta(milliseconds=1)
+    return Dataset(
+        matrix=features.matrix,
+        moment=moment,
+        targets=scale_targets(later, moment),
+        actual=np.column_stack([later, later[:, 1] - later[:, 2]]),
+        target_ms=open_ms[LOOKBACK:] + horizon * step_ms,
+        ends=np.arange(sequence_length - 1, rows - horizon, dtype="int64"),
+        sequence_length=sequence_length,
+        market=market,
+    )
+
+
+def split_by_time(dataset: Dataset, shares: tuple[float, ...] = SPLIT_SHARES) -> Split:
+    """Cut the windows into four consecutive slices, oldest first.
+
+    Between two slices `sequence_length` + `horizon` candles are left out, so that no candle of one slice's
+    inputs or targets is in another's (purging: Lopez de Prado, Advances in Financial Machine Learning, 7.4).
+
+    Raises:
+        NotEnoughCandles: A slice would be empty.
+    """
+    ends = dataset.ends
+    purge_ms = (dataset.sequence_length + dataset.market.horizon) * (dataset.market.step // timedelta(milliseconds=1))
+    borders = np.round(np.cumsum(shares) * len(ends)).astype(int)
+    slices, earliest_ms = [], -np.inf
+    for start, end in zip([0, *borders[:-1]], borders, strict=True):
+        part = ends[start:end]
+        part = part[dataset.target_ms[part] >= earliest_ms]
+        if not len(part):
+            raise NotEnoughCandles(
+                f"{len(ends)} training windows are too few for four slices {purge_ms // 60_000} minutes apart; "
+                "backfill a longer history (CANDLECAST_LOOKBACK_DAYS)"
+            )
+        slices.append(part)
+        earliest_ms = dataset.target_ms[part[-1]] + purge_ms
+    return Split(*slices)
+
+
+def recency_weights(dataset: Dataset, ends: Indexes, half_life_days: float) -> Floats:
+    """Weight of each window, halving with age; mean 1."""
+    age_days = (dataset.target_ms[ends[-1]] - dataset.target_ms[ends]) / 86_400_000
+    weights: Floats = 0.5 ** (age_days / half_life_days)
+    return weights / float(weights.mean())
+
+
+def rising(dataset: Dataset, ends: Indexes) -> Floats:
+    """1 where the target closes above the last close, 0 where below, NaN where it did not move."""
+    change = np.sign(dataset.actual[ends, 3] - dataset.moment.close[ends])
+    return np.where(change == 0, np.nan, (change > 0).astype("float64"))

@@ -1,0 +1,60 @@
+"""Writing a bundle, whole or not at all, and proving that it answers like the network it came from."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from candlecast.bundle import GOLDEN, MANIFEST, Bundle, Network, Windows, digest_of, golden_sample, load_bundle
+from candlecast.errors import BundleError
+
+if TYPE_CHECKING:
+    import keras
+
+PARITY_TOLERANCE = 1e-5
+_LIBRARIES = ("tensorflow", "keras", "onnx", "onnxruntime", "sklearn", "numpy", "pandas")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that a bundle's making rests on."""
+    # Not read off the distributions: TensorFlow's CPU build has a name of its own.
+    return {name: str(import_module(name).__version__) for name in _LIBRARIES}
+
+
+def require_parity(model: keras.Model, network: Network, windows: Windows) -> float:
+    """Largest difference between the outputs of Keras and ONNX Runtime on `windows`.
+
+    Raises:
+        BundleError: It is above PARITY_TOLERANCE.
+    """
+    targets, logit = network.answer(windows)
+    original = model.predict(windows, batch_size=1024, verbose=0)
+    largest = max(
+        float(np.abs(original["targets"] - targets).max()), float(np.abs(original["direction"][:, 0] - logit).max())
+    )
+    if largest > PARITY_TOLERANCE:
+        raise BundleError(f"ONNX differs from Keras by {largest:.2g}, at most {PARITY_TOLERANCE:g} is allowed")
+    return largest
+
+
+def seal_bundle(directory: Path, draft: Bundle, model: keras.Model, sample: pd.DataFrame) -> Bundle:
+    """Complete a scratch directory that holds `model.onnx`, and load it back with every check.
+
+    The manifest with the digests is written last: a directory that has one is whole. Nobody else sees the
+    directory before the registry shows it as a version, in one step.
+
+    Args:
+        draft: Answers as the sealed bundle will; its manifest lists no files yet.
+        sample: Sound candles, at least as many as a forecast needs; their end becomes the golden sample.
+    """
+    model.save(directory / "model.keras")
+    (directory / GOLDEN).write_text(json.dumps(golden_sample(draft, sample)))
+    files = {path.name: digest_of(path) for path in sorted(directory.iterdir())}
+    manifest = draft.manifest.model_copy(update={"files": files})
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    return load_bundle(directory)

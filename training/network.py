@@ -1,0 +1,171 @@
+"""The two-headed LSTM, its fit, and its export to ONNX."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from candlecast.bundle import Scaler
+from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.settings import Settings
+from training.dataset import Dataset, Indexes, Split, recency_weights, rising
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+FAMILY = "lstm"
+_UNITS = 64
+_DIRECTION_LOSS_WEIGHT = 0.5
+_FLOW_DROP_SHARE = 0.5
+_FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
+_LEARNING_CURVES = ("loss", "val_loss", "targets_loss", "val_targets_loss", "direction_loss", "val_direction_loss")
+
+
+class Fitted(NamedTuple):
+    """A trained network.
+
+    Attributes:
+        model: Keras model from windows (n, sequence_length, features) to {"targets": (n, 5), "direction": (n, 1)}.
+        scaler: Fitted on the fit slice alone.
+        history: Each of the learning curves by epoch.
+    """
+
+    model: keras.Model
+    scaler: Scaler
+    history: dict[str, list[float]]
+
+
+def quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up notices off the terminal; call before its first import."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
+    """Mean and deviation over the feature rows from the first to the last window of `ends`."""
+    rows = dataset.matrix[ends[0] - dataset.sequence_length + 1 : ends[-1] + 1]
+    scale = rows.std(axis=0)
+    return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
+
+
+def build_network(sequence_length: int, output_bias: Floats) -> keras.Model:
+    """An untrained LSTM trunk with a head for the five targets and one for the direction's logit.
+
+    Args:
+        output_bias: Where the targets' head starts, shape (5,); its weights start at zero, so that an
+            untrained network says the median of each target and nothing about the direction.
+    """
+    import keras
+
+    window = keras.Input((sequence_length, len(FEATURE_NAMES)), name="window")
+    trunk = keras.layers.LSTM(_UNITS, name="trunk")(window)
+    targets = keras.layers.Dense(
+        len(output_bias),
+        kernel_initializer="zeros",
+        bias_initializer=keras.initializers.Constant(output_bias.tolist()),
+        name="targets",
+    )(trunk)
+    direction = keras.layers.Dense(1, kernel_initializer="zeros", name="direction")(trunk)
+    return keras.Model(window, {"targets": targets, "direction": direction}, name="candlecast_lstm")
+
+
+def fit_network(
+    dataset: Dataset, split: Split, settings: Settings, on_epoch: Callable[[int, dict[str, float]], None]
+) -> Fitted:
+    """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the best epoch's weights.
+
+    Args:
+        on_epoch: Told the epoch, from 1, and its losses.
+    """
+    quiet_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(settings.seed)
+    scaler = fit_scaler(dataset, split.fit)
+    rows = scaler.apply(dataset.matrix)
+    medians = np.median(dataset.targets[split.fit], axis=0)
+    medians[[0, 3]] = 0.0  # no opinion on open and close is persistence
+    model = build_network(dataset.sequence_length, medians)
+    model.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate, clipnorm=1.0),
+        loss={"targets": "mae", "direction": keras.losses.BinaryCrossentropy(from_logits=True)},
+        loss_weights={"targets": 1.0, "direction": _DIRECTION_LOSS_WEIGHT},
+    )
+    weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
+    with tempfile.TemporaryDirectory(prefix="candlecast-fit-") as directory:
+        checkpoint = Path(directory) / "best.weights.h5"
+        run = model.fit(
+            _batches(dataset, rows, split.fit, weights, settings, drop_flow=True),
+            validation_data=_batches(dataset, rows, split.stop, np.ones(len(split.stop)), settings, drop_flow=False),
+            epochs=settings.epochs,
+            verbose=0,
+            callbacks=[
+                keras.callbacks.EarlyStopping("val_loss", patience=settings.patience),
+                keras.callbacks.ModelCheckpoint(
+                    checkpoint, "val_loss", save_best_only=True, save_weights_only=True, verbose=0
+                ),
+                keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, _plain(logs))),
+            ],
+        )
+        model.load_weights(checkpoint)
+    return Fitted(model, scaler, {name: [float(v) for v in run.history.get(name, [])] for name in _LEARNING_CURVES})
+
+
+def _plain(logs: dict[str, Any] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (logs or {}).items()}
+
+
+def _batches(
+    dataset: Dataset, rows: np.ndarray, ends: Indexes, weights: Floats, settings: Settings, *, drop_flow: bool
+) -> tf.data.Dataset:
+    """Windows gathered batch by batch from the one matrix of rows, never all at once.
+
+    `drop_flow` hides the order flow of a random half of the windows and shuffles; without it every window
+    appears twice, with and without order flow.
+    """
+    import tensorflow as tf
+
+    table = tf.constant(rows)
+    offsets = tf.range(1 - dataset.sequence_length, 1)
+    up = rising(dataset, ends)
+    moved = np.isfinite(up).astype("float32")
+    columns = {
+        "end": ends.astype("int32"),
+        "targets": dataset.targets[ends].astype("float32"),
+        "up": np.nan_to_num(up).astype("float32")[:, None],
+        "weight": weights.astype("float32"),
+        "direction_weight": weights.astype("float32") * moved,
+        "flow": np.ones(len(ends), "float32"),
+    }
+    if not drop_flow:
+        columns = {name: np.concatenate([values, values]) for name, values in columns.items()}
+        columns["flow"][len(ends) :] = 0.0
+    source = tf.data.Dataset.from_tensor_slices(columns)
+    if drop_flow:
+        source = source.shuffle(len(ends), seed=settings.seed, reshuffle_each_iteration=True)
+
+    def gather(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        window = tf.gather(table, batch["end"][:, None] + offsets)
+        keep = batch["flow"]
+        if drop_flow:
+            keep = tf.cast(tf.random.uniform(tf.shape(keep), seed=settings.seed) >= _FLOW_DROP_SHARE, tf.float32)
+        flow = window[:, :, _FIRST_FLOW:] * keep[:, None, None]
+        return (
+            tf.concat([window[:, :, :_FIRST_FLOW], flow], axis=2),
+            {"targets": batch["targets"], "direction": batch["up"]},
+            {"targets": batch["weight"], "direction": batch["direction_weight"]},
+        )
+
+    return source.batch(settings.batch_size).map(gather).prefetch(2)
+
+
+def export_onnx(model: keras.Model, path: Path) -> None:
+    """Write the network as ONNX, input `window`, outputs `targets` and `direction`."""
+    model(np.zeros((1, *model.input_shape[1:]), "float32"))  # the exporter wants a model that was called once
+    model.export(str(path), format="onnx", verbose=False)

@@ -1,0 +1,215 @@
+"""From candles to a registered version, and from a registered version to a champion."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from psycopg_pool import ConnectionPool
+
+from candlecast.bundle import FORMAT, Bundle, Manifest, load_bundle, open_network
+from candlecast.candles import open_times_ms, unbroken
+from candlecast.errors import BundleError
+from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
+from candlecast.journal import record_promotion
+from candlecast.registry import CHALLENGER, CHAMPION, Registry, RunLog
+from candlecast.settings import Settings
+from training import plots
+from training.calibrate import fit_calibration
+from training.dataset import Dataset, Indexes, Split, build_dataset, rising, split_by_time
+from training.evaluation import forecast_rows, same_rows, scaled_windows
+from training.export import library_versions, require_parity, seal_bundle
+from training.gate import Decision, decide
+from training.metrics import Losses, measure, row_losses
+from training.network import FAMILY, Fitted, export_onnx, fit_network
+
+_LOGGED_SETTINGS = (
+    "symbol",
+    "interval",
+    "horizon",
+    "sequence_length",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "patience",
+    "recency_half_life_days",
+    "seed",
+)
+_OHLCV_ONLY = ("close_skill", "amplitude_skill", "direction_accuracy", "direction_brier")
+
+Tell = Callable[[str], None]
+
+
+class TrainedVersion(NamedTuple):
+    """A version that was just registered as challenger.
+
+    Attributes:
+        number: Its number in the registry.
+        run_id: The MLflow run it came from.
+        metrics: Figures of the report slice, as `training.metrics.measure` names them.
+    """
+
+    number: str
+    run_id: str
+    metrics: dict[str, float]
+
+
+def train_version(candles: pd.DataFrame, settings: Settings, registry: Registry, tell: Tell) -> TrainedVersion:
+    """Fit on a history, measure on its last fifth, log everything, register as challenger.
+
+    Args:
+        candles: `CANDLE_COLUMNS`, ascending, closed; may have gaps.
+        tell: Told in a line what is going on.
+
+    Raises:
+        NotEnoughCandles: The history is too short.
+        BundleError: The exported network does not answer like the trained one.
+        RegistryUnavailable: MLflow does not answer.
+    """
+    market = settings.market
+    dataset = build_dataset(candles, market, settings.sequence_length)
+    split = split_by_time(dataset)
+    spans = {name: dataset.span(ends) for name, ends in split._asdict().items()}
+    parameters: dict[str, object] = {name: getattr(settings, name) for name in _LOGGED_SETTINGS}
+    parameters |= {"family": FAMILY, "candles": len(candles), "candles_sha256": candles_digest(candles)}
+    for name, span in spans.items():
+        parameters |= {f"{name}_start": span.start, f"{name}_end": span.end, f"{name}_rows": span.rows}
+    tell(f"fitting {market.model_name} on {len(split.fit):,} windows up to {spans['fit'].end:%Y-%m-%d %H:%M}")
+    run_name = f"{market.model_name} until {spans['report'].end:%Y-%m-%d %H:%M}"
+    with (
+        tempfile.TemporaryDirectory(prefix="candlecast-bundle-") as scratch,
+        registry.run(f"candlecast/{market.model_name}", run_name, parameters) as run,
+    ):
+
+        def on_epoch(epoch: int, losses: dict[str, float]) -> None:
+            run.metrics(losses, step=epoch)
+            tell(f"epoch {epoch}: loss {losses['loss']:.5f}, on the stopping slice {losses['val_loss']:.5f}")
+
+        fitted = fit_network(dataset, split, settings, on_epoch)
+        bundle = _bundle(Path(scratch), fitted, dataset, split, run.run_id)
+        metrics = _report(bundle, dataset, split, run)
+        run.figure(plots.learning_curves(fitted.history), "learning_curves.png")
+        seal_bundle(Path(scratch), bundle.with_metrics(metrics), fitted.model, _newest_sound(candles, bundle))
+        run.bundle(Path(scratch))
+        run_id = run.run_id
+    number = registry.register(market.model_name, run_id, {"trained_until": spans["report"].end.isoformat()})
+    registry.set_alias(market.model_name, CHALLENGER, number)
+    tell(f"registered version {number}: close skill {100 * metrics['close_skill']:+.2f} % over persistence")
+    return TrainedVersion(number, run_id, metrics)
+
+
+def pass_gate(
+    candles: pd.DataFrame, number: str, settings: Settings, registry: Registry, pool: ConnectionPool
+) -> Decision:
+    """Let the gate decide on a registered version; move the alias and keep the decision, whichever it is.
+
+    Args:
+        candles: The history the version was trained on.
+
+    Raises:
+        BundleError: The version's bundle is damaged.
+        RegistryUnavailable: MLflow does not answer.
+    """
+    name = settings.market.model_name
+    cache = settings.home / "models"
+    challenger = load_bundle(registry.fetch(name, number, cache))
+    predecessor = registry.aliases(name).get(CHAMPION)
+    champion = _loadable(registry.fetch(name, predecessor, cache)) if predecessor else None
+    ours, theirs = same_rows(candles, (challenger, champion or challenger), challenger.manifest.spans["report"])
+    decision = decide(_losses(challenger, *ours), _losses(champion, *theirs) if champion else None)
+    registry.tag(name, number, {"gate": "promoted" if decision.promoted else "rejected"})
+    registry.tag(name, number, {"gate_reasons": "; ".join(decision.reasons)})
+    if decision.promoted:
+        registry.set_alias(name, CHAMPION, number)
+        registry.drop_alias(name, CHALLENGER)
+    record_promotion(
+        pool,
+        name,
+        number,
+        predecessor,
+        CHAMPION,
+        promoted=decision.promoted,
+        reasons=decision.reasons,
+        numbers=decision.numbers,
+        decided_by="gate",
+    )
+    return decision
+
+
+def candles_digest(candles: pd.DataFrame) -> str:
+    """SHA-256 over open times and values, so that two runs can be known to have seen the same candles."""
+    return hashlib.sha256(open_times_ms(candles).tobytes() + candles.to_numpy(dtype="float64").tobytes()).hexdigest()
+
+
+def _bundle(directory: Path, fitted: Fitted, dataset: Dataset, split: Split, run_id: str) -> Bundle:
+    """Export the network into `directory`, prove its parity, calibrate it."""
+    export_onnx(fitted.model, directory / "model.onnx")
+    network = open_network(directory / "model.onnx")
+    windows = scaled_windows(fitted.scaler, dataset, split.calibrate)
+    require_parity(fitted.model, network, windows)
+    raw, logit = network.answer(windows)
+    calibration = fit_calibration(
+        raw,
+        logit,
+        dataset.targets[split.calibrate],
+        rising(dataset, split.calibrate),
+        base_rate_up=float(np.nanmean(rising(dataset, split.fit))),
+    )
+    market = dataset.market
+    manifest = Manifest(
+        format=FORMAT,
+        run_id=run_id,
+        created_at=datetime.now(UTC),
+        symbol=market.symbol,
+        interval=market.interval,
+        horizon=market.horizon,
+        family=FAMILY,
+        sequence_length=dataset.sequence_length,
+        lookback=LOOKBACK,
+        feature_names=FEATURE_NAMES,
+        feature_hash=FEATURE_HASH,
+        scaler=fitted.scaler,
+        calibration=calibration,
+        spans={name: dataset.span(ends) for name, ends in split._asdict().items()},
+        metrics={},
+        libraries=library_versions(),
+        files={},
+    )
+    return Bundle(manifest, network)
+
+
+def _report(bundle: Bundle, dataset: Dataset, split: Split, run: RunLog) -> dict[str, float]:
+    """Measure on the report slice, with and without order flow, and log figures and plots."""
+    actual = dataset.actual[split.report]
+    forecasts = forecast_rows(bundle, dataset, split.report)
+    blind = measure(forecast_rows(bundle, dataset, split.report, with_flow=False), actual)
+    metrics = measure(forecasts, actual) | {f"ohlcv_only_{name}": blind[name] for name in _OHLCV_ONLY}
+    run.metrics({f"report_{name}": value for name, value in metrics.items()})
+    run.figure(plots.close_forecasts(forecasts, actual), "close.png")
+    run.figure(plots.reliability(forecasts, actual), "reliability.png")
+    run.figure(plots.residuals(forecasts, actual), "residuals.png")
+    return metrics
+
+
+def _losses(bundle: Bundle, dataset: Dataset, ends: Indexes) -> Losses:
+    return row_losses(forecast_rows(bundle, dataset, ends), dataset.actual[ends])
+
+
+def _newest_sound(candles: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
+    """The newest unbroken stretch that is long enough for a forecast."""
+    stretches = [part for part in unbroken(candles, bundle.manifest.interval) if len(part) >= bundle.manifest.history]
+    return stretches[-1]
+
+
+def _loadable(directory: Path) -> Bundle | None:
+    """A former version, or None if this build cannot answer with it: then there is nothing to compare with."""
+    try:
+        return load_bundle(directory)
+    except BundleError:
+        return None
