@@ -191,10 +191,7 @@ def load_bundle(directory: Path) -> Bundle:
     Raises:
         BundleError: Something is missing, altered, of another format or feature set, or answers differently.
     """
-    try:
-        manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
-    except (OSError, ValidationError) as exc:
-        raise BundleError(f"{directory / MANIFEST}: {exc}") from exc
+    manifest = read_manifest(directory)
     if manifest.format != FORMAT or manifest.feature_hash != FEATURE_HASH:
         raise BundleError(
             f"{directory}: format {manifest.format} with features {manifest.feature_hash}; this build answers "
@@ -207,6 +204,18 @@ def load_bundle(directory: Path) -> Bundle:
     bundle = Bundle(manifest, open_network(directory / "model.onnx"))
     check_golden(bundle, directory / GOLDEN)
     return bundle
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """What a bundle says of itself, unchecked against its files.
+
+    Raises:
+        BundleError: There is no manifest, or it is malformed.
+    """
+    try:
+        return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+    except (OSError, ValidationError) as exc:
+        raise BundleError(f"{directory / MANIFEST}: {exc}") from exc
 
 
 def digest_of(path: Path) -> str:

@@ -103,7 +103,8 @@ def scale_targets(candles: Floats, moment: Moment) -> Floats:
 
 def shrink(raw: Floats, open_weight: float, close_weight: float) -> Floats:
     """Raw targets, shape (n, 5), with open and close pulled towards persistence."""
-    return raw * np.array([open_weight, 1.0, 1.0, close_weight, 1.0])
+    weights: Floats = np.array([open_weight, 1.0, 1.0, close_weight, 1.0])
+    return raw * weights
 
 
 def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration) -> Forecasts:

@@ -2,41 +2,89 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import datetime
+from typing import Literal, Protocol
 
-from candlecast.answers import ForecastAnswer
-from candlecast.candles import Market
-from candlecast.client import ForecastClient
-from candlecast.errors import ModelNotFound
+import pandas as pd
+
+from candlecast.answers import ForecastAnswer, ModelsAnswer
+from candlecast.candles import Market, unbroken
+from candlecast.forecast import INTERVAL_TARGETS
 from candlecast.ledger import ROLES, ForecastRecord, Ledger, Role
 from candlecast.store import CandleStore
 from candlecast.sync import Exchange
 
-_EXTRA_HISTORY = 8
+Source = Literal["live", "replay"]
+
+
+class ForecastService(Protocol):
+    """What issuing needs of the service: `candlecast.client.ForecastClient`."""
+
+    def model(self) -> ModelsAnswer:
+        """What it serves."""
+
+    def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
+        """The forecast after the last of `candles`."""
 
 
 def issue_forecasts(
-    exchange: Exchange,
-    store: CandleStore,
-    ledger: Ledger,
-    service: ForecastClient,
-    market: Market,
-    source: Literal["live", "replay"],
+    exchange: Exchange, store: CandleStore, ledger: Ledger, service: ForecastService, market: Market, source: Source
 ) -> list[ForecastRecord]:
-    """Record the forecast of every served role for the next target candle.
+    """Ask every served role for the candle after the newest stored one, and record what it says.
 
-    Nothing is recorded for a target that has closed meanwhile: a forecast that comes too late is not one.
-    A target and role that have theirs already are left alone.
+    Nothing is recorded once the target candle has closed on the exchange's clock: a forecast that comes too
+    late is not one. A target and role that have their forecast already keep it.
 
     Returns:
-        What was recorded now.
+        What was recorded now; nothing if no model is served yet.
 
     Raises:
-        ServiceUnavailable: The service does not answer, or serves no champion yet.
+        ServiceUnavailable: The service does not answer.
         ServiceRejected: It refuses the stored candles.
     """
-    symbol, interval, horizon = market
-    history = service.model().champion_history
-    candles = store.newest(symbol, interval, history + _EXTRA_HISTORY)
-    ...
+    served = service.model().models
+    issued = []
+    for role in ROLES:
+        if role not in served:
+            continue
+        candles = store.newest(market.symbol, market.interval, served[role].input.history)
+        if candles.empty:
+            continue
+        answer = service.predict(unbroken(candles, market.interval)[-1], market.symbol, market.interval, role)
+        issued_at = exchange.server_time()
+        if issued_at < answer.close_time:
+            forecast = forecast_record(answer, role, issued_at, source)
+            if ledger.record(forecast):
+                issued.append(forecast)
+    return issued
+
+
+def forecast_record(answer: ForecastAnswer, role: Role, issued_at: datetime, source: Source) -> ForecastRecord:
+    """The ledger's row for an answer of the service."""
+    bounds = {name: getattr(answer.intervals, name) for name in INTERVAL_TARGETS}
+    return ForecastRecord(
+        symbol=answer.symbol,
+        interval=answer.interval,
+        open_time=answer.open_time,
+        horizon=answer.horizon,
+        role=role,
+        model_version=answer.model.version,
+        run_id=answer.model.run_id,
+        issued_at=issued_at,
+        open=answer.open,
+        high=answer.high,
+        low=answer.low,
+        close=answer.close,
+        amplitude=answer.amplitude,
+        probability_up=answer.direction.up,
+        **{f"{name}_lower": lower for name, (lower, _) in bounds.items()},
+        **{f"{name}_upper": upper for name, (_, upper) in bounds.items()},
+        baseline_close=answer.baseline.close,
+        baseline_amplitude=answer.baseline.amplitude,
+        baseline_up=answer.baseline.up,
+        last_open_time=answer.last_open_time,
+        feature_hash=answer.model.feature_hash,
+        abstained=answer.abstained,
+        reason=answer.reason,
+        source=source,
+    )

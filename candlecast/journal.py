@@ -28,11 +28,16 @@ class JobReport:
 
 
 @contextmanager
-def recorded_job(pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None) -> Iterator[JobReport]:
+def recorded_job(
+    pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None = None, as_of: datetime | None = None
+) -> Iterator[JobReport]:
     """Run a job alone, with a row in `job_runs` whichever way it ends.
 
     The lock is the database's: it covers Prefect, the command line and other machines alike, and goes with
     the process that holds it. Rows that a killed process left as running are closed by the next run.
+
+    Args:
+        as_of: The exchange's clock, for jobs whose next run depends on it (`last_attempt`).
 
     Raises:
         AlreadyRunning: The same job of this market runs elsewhere; recorded as skipped.
@@ -46,7 +51,7 @@ def recorded_job(pool: ConnectionPool, job: str, market: Market, prefect_run_id:
                 "where (job, symbol, interval) = (%s, %s, %s) and status = 'running'",
                 [job, symbol, interval],
             )
-            run = _insert_run(pool, job, market, prefect_run_id)
+            run = _insert_run(pool, job, market, prefect_run_id, as_of)
             report = JobReport()
             status = "failed"
             try:
@@ -72,15 +77,24 @@ def recorded_job(pool: ConnectionPool, job: str, market: Market, prefect_run_id:
         raise
 
 
-def last_job_end(pool: ConnectionPool, job: str, market: Market) -> datetime | None:
-    """When the newest completed run of a job started, on the database's clock."""
+def last_attempt(pool: ConnectionPool, job: str, market: Market) -> datetime | None:
+    """The exchange's clock when the newest run of a job began, however it ended; None if there is none."""
     row = _one(
         pool,
-        "select max(started_at) as at from job_runs where (job, symbol, interval) = (%s, %s, %s) "
-        "and status = 'completed'",
+        "select max(as_of) as newest from job_runs where (job, symbol, interval) = (%s, %s, %s)",
         [job, market.symbol, market.interval],
     )
-    return row["at"] if row else None
+    return row["newest"] if row else None
+
+
+def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]]:
+    """The newest run of each job of a market, all columns."""
+    query = (
+        "select distinct on (job) * from job_runs where (symbol, interval) = (%s, %s) and status <> 'skipped' "
+        "order by job, started_at desc"
+    )
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query, [market.symbol, market.interval]).fetchall()
 
 
 def record_promotion(
@@ -124,6 +138,17 @@ def last_promoted(pool: ConnectionPool, model_name: str, alias: str) -> str | No
     return row["version"] if row else None
 
 
+def previous_champion(pool: ConnectionPool, model_name: str, alias: str, present: str | None) -> str | None:
+    """The version that `alias` was last recorded to point at before `present`."""
+    row = _one(
+        pool,
+        "select version from promotions where (model_name, alias, decision) = (%s, %s, 'promoted') "
+        "and version is distinct from %s order by id desc limit 1",
+        [model_name, alias, present],
+    )
+    return row["version"] if row else None
+
+
 def record_check(
     pool: ConnectionPool,
     market: Market,
@@ -154,12 +179,14 @@ def last_check(pool: ConnectionPool, market: Market) -> dict[str, Any] | None:
     )
 
 
-def _insert_run(pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None) -> int:
+def _insert_run(
+    pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None, as_of: datetime | None
+) -> int:
     row = _one(
         pool,
-        "insert into job_runs (job, symbol, interval, status, prefect_run_id) values (%s, %s, %s, 'running', %s) "
-        "returning id",
-        [job, market.symbol, market.interval, prefect_run_id],
+        "insert into job_runs (job, symbol, interval, status, prefect_run_id, as_of) "
+        "values (%s, %s, %s, 'running', %s, %s) returning id",
+        [job, market.symbol, market.interval, prefect_run_id, as_of],
     )
     return int(row["id"]) if row else 0
 

@@ -73,7 +73,9 @@ from (select distinct symbol, interval, open_time, last_open_time, horizon from 
 join candles target using (symbol, interval, open_time)
 join candles reference
   on (reference.symbol, reference.interval, reference.open_time) = (f.symbol, f.interval, f.last_open_time)
-left join outcomes known using (symbol, interval, open_time, horizon)
+left join outcomes known
+  on (known.symbol, known.interval, known.open_time, known.horizon)
+     = (f.symbol, f.interval, f.open_time, f.horizon)
 where known.open_time is null
    or (known.reference_close, known.open, known.high, known.low, known.close)
       is distinct from (reference.close, target.open, target.high, target.low, target.close)
@@ -106,6 +108,15 @@ class Ledger:
         symbol, interval, horizon = self._market
         with self._pool.connection() as connection:
             return {row[0] for row in connection.execute(query, [symbol, interval, open_time, horizon])}
+
+    def newest_forecast(self, role: Role = "champion") -> dict[str, Any] | None:
+        """The newest row of `forecasts` for a role, all columns; None if there is none."""
+        query = (
+            "select * from forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
+            "order by open_time desc limit 1"
+        )
+        with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, [*self._market, role]).fetchone()
 
     def settle(self, since: datetime) -> int:
         """Write the outcomes of forecasts whose candles are stored; how many were new or corrected.

@@ -51,7 +51,12 @@ def load_recording(path: Path) -> pd.DataFrame:
 def bundled_recordings() -> dict[tuple[str, str], pd.DataFrame]:
     """The candles that ship with Candlecast, by (symbol, interval); see `recorded/README.md`."""
     with resources.as_file(resources.files("candlecast") / "recorded") as folder:
-        return {_series_name(path): load_recording(path) for path in sorted(folder.glob("*.parquet"))}
+        return recordings_in(folder)
+
+
+def recordings_in(folder: Path) -> dict[tuple[str, str], pd.DataFrame]:
+    """Every `SYMBOL-INTERVAL.parquet` of a directory, by (symbol, interval)."""
+    return {_series_name(path): load_recording(path) for path in sorted(folder.glob("*.parquet"))}
 
 
 def _series_name(path: Path) -> tuple[str, str]:

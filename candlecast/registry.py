@@ -156,9 +156,11 @@ class Registry:
 
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".partial-") as partial:
-            with self._answering():
+            with self._answering() as client:
+                # Not models:/..., which MLflow resolves through the process-wide registry, whatever it is told.
+                address = client.get_model_version_download_uri(model_name, number)
                 mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"models:/{model_name}/{number}", dst_path=partial, tracking_uri=self.tracking_uri
+                    artifact_uri=address, dst_path=partial, tracking_uri=self.tracking_uri
                 )
             found = next(Path(partial).rglob("bundle.json"), None)
             if found is None:

@@ -43,7 +43,7 @@ class Synced(NamedTuple):
 
 def closed_before(candles: pd.DataFrame, moment: datetime, step: timedelta) -> pd.DataFrame:
     """The candles that had closed by `moment`; never told from their place in the answer."""
-    return candles[candles.index + step <= moment]
+    return candles[candles.index <= pd.Timestamp(moment - step)]
 
 
 def sync_newest(exchange: Exchange, store: CandleStore, market: Market, earliest: datetime) -> Synced:

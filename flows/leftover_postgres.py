@@ -30,8 +30,9 @@ def stop_leftover_server(data: Path) -> None:
     found = [process for process in psutil.process_iter() if _works_in(process, data)]
     postmasters = [process for process in found if _is_postmaster(process)]
     _signal(postmasters, signal.SIGINT)
+    wait_for_end(postmasters, _FAST_STOP_S)
     # Processes whose postmaster was killed notice it and end by themselves, except in the midst of a long query.
-    alive = wait_for_end(found, _FAST_STOP_S if postmasters else _LINGER_S)
+    alive = wait_for_end(found, _LINGER_S)
     for harder in (signal.SIGQUIT, signal.SIGKILL):
         _signal(alive, harder)
         alive = wait_for_end(alive, _KILL_S)

@@ -64,4 +64,6 @@ class ReadOnlyDatabase:
                 "start it, or correct CANDLECAST_DATABASE_READER_URL."
             ) from exc
         except psycopg.errors.UndefinedTable as exc:
-            raise DatabaseUnavailable("the database holds no tables yet: run `candlecast up`, which migrates it") from exc
+            raise DatabaseUnavailable(
+                "the database holds no tables yet: run `candlecast up`, which migrates it"
+            ) from exc

@@ -11,6 +11,7 @@ from candlecast.answers import ForecastAnswer
 from service.models import ALIASES, ServedModels
 
 _BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class ServiceMetrics:
@@ -54,9 +55,8 @@ class ServiceMetrics:
 class RequestMetricsMiddleware:
     """Counts and times every request under its route's pattern, never its path: paths are the client's."""
 
-    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and note its status and time."""
@@ -76,5 +76,7 @@ class RequestMetricsMiddleware:
             await self._app(scope, receive, note_status)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, scope["method"], str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            metrics: ServiceMetrics = scope["app"].state.resources.metrics
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            metrics.requests.labels(route, method, str(status)).inc()
+            metrics.seconds.labels(route).observe(time.perf_counter() - started)

@@ -32,6 +32,8 @@ select count(*) as n,
        100 * avg(close_ape) as close_mape,
        100 * avg(baseline_close_ape) as persistence_mape,
        1 - sum(close_ape) / nullif(sum(baseline_close_ape), 0) as close_skill,
+       stddev_samp(close_ape - baseline_close_ape) / sqrt(count(*)) / nullif(avg(baseline_close_ape), 0)
+           as close_skill_error,
        1 - sum(abs(amplitude - actual_amplitude)) / nullif(sum(abs(baseline_amplitude - actual_amplitude)), 0)
            as amplitude_skill,
        count(direction_hit) as direction_n,

@@ -95,6 +95,7 @@ class Rolling(Answer):
         n: Settled forecasts counted, at most ROLLING_N.
         close_mape: In percent; `persistence_mape` is the last close's.
         close_skill: 1 - close_mape / persistence_mape; above 0 is better than persistence.
+        close_skill_error: Its standard error, of the paired differences; a skill within two of 0 is luck.
         amplitude_skill: 1 - MAE / MAE of the EWMA baseline.
         direction_accuracy: Share of `direction_n` moves whose sign was forecast.
         close_coverage: Share of closes inside their 90 % interval.
@@ -106,6 +107,7 @@ class Rolling(Answer):
     close_mape: float | None
     persistence_mape: float | None
     close_skill: float | None
+    close_skill_error: float | None
     amplitude_skill: float | None
     direction_n: int
     direction_accuracy: float | None

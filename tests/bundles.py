@@ -43,7 +43,9 @@ def sound_candles(count: int, market: Market = BTCUSDT_5M, end: datetime | None 
     low = np.minimum(opened, close) * (1 - random.uniform(0.0001, 0.001, count))
     volume = random.uniform(5, 50, count)
     taker = volume * random.uniform(0.3, 0.7, count)
-    table = np.column_stack([opened, high, low, close, volume, volume * close, volume * 20, taker, taker * close])
+    table = np.column_stack(
+        [opened, high, low, close, volume, volume * close, (volume * 20).round(), taker, taker * close]
+    )
     index = pd.date_range(end=(end or _TRAINED_UNTIL) - market.step, periods=count, freq=market.step, unit="us")
     return pd.DataFrame(table.round(6), index=index.rename("open_time"), columns=list(CANDLE_COLUMNS))
 
@@ -112,10 +114,11 @@ def _manifest(market: Market, bias: float, trained_until: datetime, files: dict[
         feature_hash=FEATURE_HASH,
         scaler=Scaler(mean=[0.0] * len(FEATURE_NAMES), scale=[1.0] * len(FEATURE_NAMES)),
         calibration=Calibration(
+            open_weight=0.5,
             close_weight=0.5,
             direction_slope=1.0,
             direction_intercept=0.0,
-            residual_bounds={name: (-1.5, 1.5) for name in INTERVAL_TARGETS},
+            residual_bounds=dict.fromkeys(INTERVAL_TARGETS, (-1.5, 1.5)),
             base_rate_up=0.5,
         ),
         spans={

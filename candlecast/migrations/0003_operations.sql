@@ -8,6 +8,7 @@ create table job_runs (
     status text not null check (status in ('running', 'completed', 'skipped', 'failed')),
     message text not null default '',
     rows bigint,
+    as_of timestamptz,                      -- the exchange's clock when it began, where the job knows it
     started_at timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
     prefect_run_id text

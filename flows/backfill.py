@@ -1,0 +1,43 @@
+"""At the start, and once a day: the history that training needs, without gaps."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow, get_run_logger, task
+from prefect.client.schemas.objects import State
+
+from candlecast.candles import Market
+from candlecast.errors import AlreadyRunning
+from flows import loop
+from flows.market import open_market
+from flows.messages import backfill_message
+from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+
+
+@task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient)
+def fill_gaps(market: Market, start: datetime | None, end: datetime | None) -> loop.Backfilled:
+    """Fetch whatever the grid misses; a retry goes on where the last try stopped."""
+    logger = get_run_logger()
+    with open_market(settings_for(*market)) as opened:
+        return loop.backfill(opened, start, end, lambda stored: logger.info("stored up to %s", stored))
+
+
+@flow(flow_run_name=run_name)
+def backfill(
+    symbol: str | None = None,
+    interval: str | None = None,
+    horizon: int | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> State[None] | None:
+    """Store every candle opening in [start, end), by default of LOOKBACK_DAYS; safe to re-run."""
+    settings = settings_for(symbol, interval, horizon)
+    try:
+        with recorded_run("backfill", settings) as (_, report):
+            filled = fill_gaps(settings.market, start, end)
+            report.rows = filled.written.inserted
+            report.message = backfill_message(filled)
+    except AlreadyRunning as exc:
+        return skipped(exc)
+    return None

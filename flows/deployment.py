@@ -1,0 +1,166 @@
+"""The deployments of `prefect.yaml` on the local Prefect server: put there, fitted to the market, tidied up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from candlecast.candles import Market, floor_time
+from candlecast.errors import StackError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+WORK_POOL = "candlecast"
+FLOWS = ("backfill", "ingest", "train", "monitor")
+
+_MONITOR_EVERY = timedelta(minutes=15)
+_DAY = timedelta(days=1)
+_AFTER_CLOSE = timedelta(seconds=1)
+_ROOT = Path(__file__).parent.parent
+
+
+@contextmanager
+def prefect_client(api_url: str) -> Iterator[SyncPrefectClient]:
+    """A client of the Prefect API at `api_url`, whatever profile this machine has."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        yield client
+
+
+def deploy(api_url: str, environment: dict[str, str]) -> None:
+    """Put every deployment of `prefect.yaml` on the server, paused; safe to repeat.
+
+    Raises:
+        StackError: Prefect's command fails; with what it printed.
+    """
+    for arguments in (["work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"], ["deploy", "--all"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            cwd=_ROOT,
+            env={**os.environ, **environment, "PREFECT_API_URL": api_url, "PWD": str(_ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StackError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    with prefect_client(api_url) as client:
+        for deployment in _deployments(client).values():
+            client.pause_deployment(deployment.id)
+
+
+def tidy_up(api_url: str) -> tuple[int, int]:
+    """Close what an earlier life left: runs whose process died with it, and runs that are due by now.
+
+    To be called while no worker runs. What the late runs would have done, the next run of each flow makes up.
+
+    Returns:
+        How many runs were marked as crashed, and how many late ones were deleted.
+    """
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterExpectedStartTime,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    def in_states(*types: StateType) -> FlowRunFilterState:
+        return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
+
+    dead = FlowRunFilter(state=in_states(StateType.RUNNING, StateType.PENDING, StateType.CANCELLING))
+    late = FlowRunFilter(
+        state=in_states(StateType.SCHEDULED),
+        expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"before_": datetime.now(UTC)}),
+    )
+    with prefect_client(api_url) as client:
+        crashed = list(_all_runs(client, dead))
+        for run in crashed:
+            client.set_flow_run_state(run.id, Crashed(message="its process ended with the platform"), force=True)
+        overdue = list(_all_runs(client, late))
+        for run in overdue:
+            client.delete_flow_run(run.id)
+    return len(crashed), len(overdue)
+
+
+def fit_schedules(api_url: str, market: Market, exchange_now: datetime, speed: float) -> None:
+    """Start every schedule, in step with the exchange's clock.
+
+    Args:
+        exchange_now: The exchange's clock at this moment.
+        speed: Its seconds per real second; 1 except on the replay source.
+    """
+    from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    now = datetime.now(UTC)
+    next_open = floor_time(exchange_now, market.interval) + market.step
+    first = now + (next_open - exchange_now) / speed + _AFTER_CLOSE
+    periods = {"ingest": market.step, "monitor": _MONITOR_EVERY, "train": _DAY, "backfill": _DAY}
+    with prefect_client(api_url) as client:
+        for name, deployment in _deployments(client).items():
+            period = max(periods[name] / speed, timedelta(seconds=5))
+            anchor = first if name == "ingest" else now + period
+            schedule = IntervalSchedule(interval=period, anchor_date=anchor)
+            slug = deployment.schedules[0].slug if deployment.schedules else None
+            update = DeploymentScheduleUpdate(schedule=schedule, active=True, slug=slug)
+            client.update_deployment(deployment.id, DeploymentUpdate(schedules=[update]))
+            client.resume_deployment(deployment.id)
+
+
+def run_now(api_url: str, name: str, parameters: dict[str, Any] | None = None) -> FlowRun:
+    """Ask for one run of a deployment; does not wait for it."""
+    with prefect_client(api_url) as client:
+        deployment = client.read_deployment_by_name(f"{name}/{name}")
+        return client.create_flow_run_from_deployment(deployment.id, parameters=parameters or {})
+
+
+def follow(api_url: str, run: FlowRun, tell: Callable[[str], None], pause: Callable[[], None]) -> None:
+    """Wait for a run, telling its log lines as they come.
+
+    Args:
+        pause: Called between two looks; may raise to give up.
+
+    Raises:
+        StackError: The run failed, with its last message.
+    """
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+    from prefect.client.schemas.sorting import LogSort
+
+    seen = 0
+    with prefect_client(api_url) as client:
+        while True:
+            state = client.read_flow_run(run.id).state
+            lines = client.read_logs(
+                LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), offset=seen, sort=LogSort.TIMESTAMP_ASC
+            )
+            seen += len(lines)
+            for line in lines:
+                tell(line.message)
+            if state is not None and state.is_final():
+                if not state.is_completed():
+                    raise StackError(f"{run.name}: {state.name}: {state.message}")
+                return
+            pause()
+
+
+def _deployments(client: SyncPrefectClient) -> dict[str, Any]:
+    return {name: client.read_deployment_by_name(f"{name}/{name}") for name in FLOWS}
+
+
+def _all_runs(client: SyncPrefectClient, which: Any) -> Iterator[FlowRun]:
+    offset = 0
+    while page := client.read_flow_runs(flow_run_filter=which, limit=200, offset=offset):
+        yield from page
+        offset += len(page)

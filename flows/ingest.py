@@ -1,0 +1,54 @@
+"""Every interval, seconds after the close: candles in, outcomes settled, the next forecast written down."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+
+from candlecast.candles import Market
+from candlecast.errors import AlreadyRunning
+from candlecast.ledger import ForecastRecord
+from candlecast.sync import Synced
+from flows import loop
+from flows.market import open_market
+from flows.messages import ingest_message
+from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+
+
+@task(retries=3, retry_delay_seconds=[1, 5, 15], retry_condition_fn=is_transient)
+def sync_candles(market: Market) -> Synced:
+    """Store what closed since the last run, and the last few candles again."""
+    with open_market(settings_for(*market)) as opened:
+        return loop.sync(opened)
+
+
+@task(retries=3, retry_delay_seconds=[1, 5, 15], retry_condition_fn=is_transient)
+def settle_outcomes(market: Market, since: datetime) -> int:
+    """Settle the forecasts whose outcome has arrived."""
+    with open_market(settings_for(*market)) as opened:
+        return loop.settle(opened, since)
+
+
+@task(retries=3, retry_delay_seconds=[1, 3, 5], retry_condition_fn=is_transient)
+def issue_forecasts(market: Market) -> list[ForecastRecord]:
+    """Ask the service for the next candle and write its answer down."""
+    with open_market(settings_for(*market)) as opened:
+        return loop.issue(opened)
+
+
+@flow(flow_run_name=run_name)
+def ingest(symbol: str | None = None, interval: str | None = None, horizon: int | None = None) -> State[None] | None:
+    """Take in what the exchange closed, settle, forecast; safe to re-run, and it makes up for missed runs."""
+    settings = settings_for(symbol, interval, horizon)
+    try:
+        with recorded_run("ingest", settings) as (_, report):
+            synced = sync_candles(settings.market)
+            settled = settle_outcomes(settings.market, synced.start)
+            issued = issue_forecasts(settings.market)
+            report.rows = synced.written.inserted
+            report.message = ingest_message(synced, settled, issued)
+    except AlreadyRunning as exc:
+        return skipped(exc)
+    return None

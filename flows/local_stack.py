@@ -1,0 +1,247 @@
+"""The processes of the platform on one machine: what they are, what they are told, how one knows they are up."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import requests
+from pydantic import SecretStr
+
+from candlecast.database import migrate, open_database
+from candlecast.errors import StackError
+from candlecast.replay_control import ReplayControl
+from candlecast.settings import STACK_FILE, Settings
+from flows.deployment import WORK_POOL
+from flows.local_postgres import LocalPostgres
+from flows.supervision import Supervisor
+from flows.supervisord_config import Program
+
+_HOST = "127.0.0.1"
+_ROOT = Path(__file__).parent.parent
+_POLL_S = 0.2
+
+# No part of the platform phones home, and TensorFlow keeps its notices to itself.
+_QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # version 2 of the UI calls an analytics host all the same
+    "BENTOML_DO_NOT_TRACK": "True",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+class LocalStack:
+    """The local platform of one home.
+
+    Args:
+        settings: With `source` resolved to binance or replay.
+        replay_start: Where the replay exchange's clock begins if it never ran in this home.
+    """
+
+    def __init__(self, settings: Settings, replay_start: datetime | None = None) -> None:
+        self.postgres: LocalPostgres | None = None
+        if settings.database_url is None:
+            self.postgres = LocalPostgres(
+                settings.home / "postgres", settings.database_port, settings.home / "logs" / "postgres.log"
+            )
+            self.postgres.stop_leftover()
+            self.postgres.initialise()
+        self.settings = self._addressed(settings)
+        self._replay_start = replay_start
+        self.supervisor = Supervisor(settings.home, self._programs())
+
+    def launch(self) -> None:
+        """Leave the addresses for other terminals, and start supervisord without any program yet."""
+        self._write_stack_file()
+        self.supervisor.launch()
+
+    def start_database(self) -> None:
+        """Start PostgreSQL, unless it is somebody else's, and bring the schema up to date."""
+        if self.postgres is not None:
+            self.supervisor.start("postgres")
+            self.postgres.wait_ready(is_alive=self._postgres_lives)
+            self.postgres.prepare_databases()
+        with open_database(self.settings.database_owner_url or self.settings.database_url) as pool:
+            migrate(pool)
+
+    def start_replay(self) -> None:
+        """Start the replay exchange and hold its clock: nothing happens before everybody is there to see it."""
+        self.supervisor.start("exchange")
+        self.wait_until_up("exchange", f"{self.settings.binance_url}/api/v3/ping")
+        with ReplayControl(self.settings.binance_url) as control:
+            control.set(speed=0)
+
+    def _postgres_lives(self) -> bool:
+        return self.supervisor.states()["postgres"].state in {"STARTING", "RUNNING"}
+
+    def start(self, *names: str) -> None:
+        """Start programs one after the other, without waiting for what they serve."""
+        for name in names:
+            self.supervisor.start(name)
+
+    def wait_until_up(self, name: str, url: str, timeout_s: float = 120) -> None:
+        """Wait until `url` answers.
+
+        Raises:
+            StackError: It does not within `timeout_s`, or the program gave up; with the end of its log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not _answers(url):
+            if self.supervisor.states()[name].state == "FATAL" or time.monotonic() > deadline:
+                tail = "\n".join(self.supervisor.log_tail(name))
+                raise StackError(f"{name} is not up at {url}; see {self.supervisor.log_path(name)}:\n{tail}")
+            time.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        """Stop everything, last started first; whatever survived by accident too."""
+        self.supervisor.shutdown()
+        if self.postgres is not None:
+            self.postgres.stop_leftover()
+        (self.settings.home / STACK_FILE).unlink(missing_ok=True)
+
+    def _addressed(self, settings: Settings) -> Settings:
+        """The settings with the address of every part of this platform."""
+        update: dict[str, object] = {
+            "service_url": f"http://{_HOST}:{settings.service_port}",
+            "mlflow_tracking_uri": f"http://{_HOST}:{settings.mlflow_port}",
+            "prefect_api_url": f"http://{_HOST}:{settings.prefect_port}/api",
+        }
+        if settings.source == "replay":
+            update["binance_url"] = f"http://{_HOST}:{settings.exchange_port}"
+        if self.postgres is not None:
+            for field, role in _DATABASE_ROLES.items():
+                update[field] = SecretStr(self.postgres.url(role))
+        return settings.model_copy(update=update)
+
+    def _write_stack_file(self) -> None:
+        """`HOME/stack.env`, through which other terminals and processes find this platform."""
+        draft = self.settings.home / f"{STACK_FILE}.partial"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it holds passwords
+        with os.fdopen(descriptor, "w") as file:
+            file.writelines(f'{name}="{value}"\n' for name, value in self.environment().items())
+        draft.replace(self.settings.home / STACK_FILE)
+
+    def environment(self) -> dict[str, str]:
+        """What every process of the platform is told."""
+        settings = self.settings
+        told = {
+            "CANDLECAST_HOME": str(settings.home),
+            "CANDLECAST_SOURCE": settings.source,
+            "CANDLECAST_BINANCE_URL": settings.binance_url,
+            "CANDLECAST_SERVICE_URL": settings.service_url,
+            "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
+            "PREFECT_API_URL": settings.prefect_api_url,
+        }
+        for field in _DATABASE_ROLES:
+            url: SecretStr | None = getattr(settings, field)
+            if url is not None:
+                told[f"CANDLECAST_{field.upper()}"] = url.get_secret_value()
+        return told
+
+    def _programs(self) -> list[Program]:
+        settings, home = self.settings, self.settings.home
+        environment = _QUIET | self.environment()
+        prefect = environment | {
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            # Without these the UI looks for its API on the default port.
+            "PREFECT_SERVER_API_HOST": _HOST,
+            "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+        }
+        mlflow = environment | {"MLFLOW_BACKEND_STORE_URI": self._mlflow_store()}
+        service = environment | {"BENTOML_HOME": str(home / "bentoml"), "BENTOML_PORT": str(settings.service_port)}
+        reader = settings.database_reader_url
+        if reader is not None:
+            service["CANDLECAST_DATABASE_URL"] = reader.get_secret_value()
+            service["CANDLECAST_DATABASE_OWNER_URL"] = reader.get_secret_value()
+        at = ["--host", _HOST, "--port"]
+        programs = []
+        if self.postgres is not None:
+            programs.append(Program("postgres", self.postgres.command(), {}, stop_signal="INT", stop_wait_s=30))
+        artifacts = home / "mlflow" / "artifacts"
+        programs += [
+            Program(
+                "mlflow",
+                [*_module("mlflow"), "server", *at, str(settings.mlflow_port), "--workers", "1"]
+                + ["--artifacts-destination", str(artifacts)],
+                mlflow,
+            ),
+            Program("prefect", [*_module("prefect"), "server", "start", *at, str(settings.prefect_port)], prefect),
+            Program("exchange", self._exchange_command(), environment),
+            Program(
+                "service",
+                [*_module("bentoml"), "serve", "service.service:Candlecast", "--working-dir", str(_ROOT)]
+                + [*at, str(settings.service_port)],
+                service,
+                stop_wait_s=20,
+            ),
+            Program(
+                "worker",
+                [*_module("prefect"), "worker", "start", "--pool", WORK_POOL, "--name", "local", "--limit", "4"],
+                prefect,
+                stop_wait_s=20,
+            ),
+        ]
+        return programs
+
+    def _exchange_command(self) -> list[str]:
+        start = [] if self._replay_start is None else ["--start", f"{self._replay_start:%Y-%m-%dT%H:%M:%S}"]
+        return [
+            *_module("flows.cli"),
+            "exchange",
+            "--port",
+            str(self.settings.exchange_port),
+            "--speed",
+            str(self.settings.replay_speed),
+            "--state",
+            str(self.settings.home / "exchange-clock.json"),
+            *start,
+        ]
+
+    def _mlflow_store(self) -> str:
+        directory = self.settings.home / "mlflow"
+        directory.mkdir(parents=True, exist_ok=True)
+        if self.postgres is None:
+            return f"sqlite:///{directory / 'mlflow.db'}"
+        return self.postgres.url("mlflow", "mlflow").replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+_DATABASE_ROLES = {
+    "database_url": "candlecast_writer",
+    "database_owner_url": "candlecast_owner",
+    "database_reader_url": "candlecast_reader",
+}
+
+
+def _module(name: str) -> list[str]:
+    """Command of a module, run by the interpreter this process runs in."""
+    return [sys.executable, "-m", name]
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Wait until `condition` holds.
+
+    Raises:
+        StackError: It does not within `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StackError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(_POLL_S)

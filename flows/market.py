@@ -1,0 +1,97 @@
+"""What flows and commands open before they work on a market, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pandas as pd
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.client import ForecastClient
+from candlecast.database import open_database
+from candlecast.errors import ServiceUnavailable
+from candlecast.exchange import ExchangeClient
+from candlecast.features import LOOKBACK
+from candlecast.issue import Source
+from candlecast.ledger import Ledger
+from candlecast.registry import CHAMPION, Registry
+from candlecast.settings import Settings
+from candlecast.store import CandleStore
+
+TRAINING_RETRIES = 5
+"""Repeats of a failed MLflow request while minutes of fitting are at stake."""
+
+
+@dataclass(frozen=True)
+class OpenMarket:
+    """A market with the database and the exchange at hand."""
+
+    settings: Settings
+    pool: ConnectionPool
+    exchange: ExchangeClient
+
+    @property
+    def market(self) -> Market:
+        """What is forecast."""
+        return self.settings.market
+
+    @property
+    def store(self) -> CandleStore:
+        """Its candles."""
+        return CandleStore(self.pool)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its forecasts."""
+        return Ledger(self.pool, self.market)
+
+    def history(self, now: datetime) -> pd.DataFrame:
+        """The stored candles that a training at `now`, on the exchange's clock, uses."""
+        start = earliest_needed(self.settings, now)
+        return self.store.read(self.market.symbol, self.market.interval, start, now)
+
+
+@contextmanager
+def open_market(settings: Settings) -> Iterator[OpenMarket]:
+    """Connect to database and exchange; both are let go on the way out.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+    """
+    with (
+        open_database(settings.database_url) as pool,
+        ExchangeClient(settings.binance_url, settings.exchange_timeout_s) as exchange,
+    ):
+        yield OpenMarket(settings, pool, exchange)
+
+
+def open_registry(settings: Settings, retries: int = 1) -> Registry:
+    """The registry of `settings`."""
+    return Registry(settings.mlflow_tracking_uri, retries=retries)
+
+
+def open_service(settings: Settings) -> ForecastClient:
+    """The client of the forecast service of `settings`."""
+    return ForecastClient(settings.service_url, timeout_s=5)
+
+
+def serves(service: ForecastClient, version: str) -> bool:
+    """Whether the service answers, and with this version as champion."""
+    with suppress(ServiceUnavailable):
+        champion = service.model().models.get(CHAMPION)
+        return champion is not None and champion.version == version
+    return False
+
+
+def source_of(settings: Settings) -> Source:
+    """What the ledger calls the source of candles."""
+    return "replay" if settings.source == "replay" else "live"
+
+
+def earliest_needed(settings: Settings, now: datetime) -> datetime:
+    """Start of the history kept at `now`: LOOKBACK_DAYS, and what the first feature row needs before them."""
+    return now - timedelta(days=settings.lookback_days) - LOOKBACK * settings.market.step

@@ -1,0 +1,69 @@
+"""What every Prefect flow here does alike: settings, name, lock, record, artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from prefect import get_run_logger, runtime
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from candlecast.errors import (
+    AlreadyRunning,
+    DatabaseUnavailable,
+    ExchangeUnavailable,
+    RegistryUnavailable,
+    ServiceUnavailable,
+)
+from candlecast.journal import JobReport, recorded_job
+from candlecast.settings import Settings, load_settings
+from flows.market import OpenMarket, open_market
+
+TRANSIENT = (ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)
+
+
+def settings_for(symbol: str | None, interval: str | None, horizon: int | None) -> Settings:
+    """The settings of this process, for another market where a parameter names one."""
+    named = {"symbol": symbol, "interval": interval, "horizon": horizon}
+    return load_settings(**{name: value for name, value in named.items() if value is not None})
+
+
+def run_name() -> str:
+    """Name of a flow run: its flow and market."""
+    parameters = runtime.flow_run.parameters
+    settings = settings_for(*(parameters.get(name) for name in ("symbol", "interval", "horizon")))
+    return f"{runtime.flow_run.flow_name} {settings.market.model_name}"
+
+
+def is_transient(_task: Any, _task_run: Any, state: State[Any]) -> bool:
+    """Whether a failed task is worth a retry."""
+    return isinstance(state.result(raise_on_failure=False), TRANSIENT)
+
+
+@contextmanager
+def recorded_run(job: str, settings: Settings, as_of: datetime | None = None) -> Iterator[tuple[OpenMarket, JobReport]]:
+    """Run a flow's body alone and with a row in `job_runs`; at its end the message becomes an artifact.
+
+    Raises:
+        AlreadyRunning: The same job of this market runs elsewhere.
+    """
+    with (
+        open_market(settings) as market,
+        recorded_job(market.pool, job, settings.market, str(runtime.flow_run.id), as_of) as report,
+    ):
+        yield market, report
+        get_run_logger().info(report.message)
+    create_markdown_artifact(
+        f"**{job} {settings.market.model_name}**\n\n{report.message}",
+        key=f"{job}-{settings.market.model_name}".lower(),
+        description=f"What the last {job} of {settings.market.model_name} did",
+    )
+
+
+def skipped(reason: AlreadyRunning | str) -> State[None]:
+    """The final state of a run that had nothing to do."""
+    return Completed(name="Skipped", message=str(reason))

@@ -1,0 +1,58 @@
+"""Daily, or when a check asks: a new version, and the gate's decision about it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow, get_run_logger, task
+from prefect.client.schemas.objects import State
+
+from candlecast.candles import Market
+from candlecast.errors import AlreadyRunning
+from flows import loop
+from flows.market import open_market
+from flows.messages import train_message
+from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from training.gate import Decision
+from training.versions import TrainedVersion, pass_gate, train_version
+
+
+@task(retries=1, retry_delay_seconds=30, retry_condition_fn=is_transient)
+def fit_and_register(market: Market, now: datetime) -> TrainedVersion:
+    """Fit on the stored history up to `now`; log and register the version as challenger."""
+    settings = settings_for(*market)
+    with open_market(settings) as opened:
+        candles = opened.history(now)
+    return train_version(candles, settings, loop.training_registry(settings), get_run_logger().info)
+
+
+@task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient)
+def decide_promotion(market: Market, now: datetime, version: str) -> Decision:
+    """Let the gate decide; the alias moves if the version earned it."""
+    settings = settings_for(*market)
+    with open_market(settings) as opened:
+        return pass_gate(opened.history(now), version, settings, loop.training_registry(settings), opened.pool)
+
+
+@flow(flow_run_name=run_name)
+def train(
+    symbol: str | None = None, interval: str | None = None, horizon: int | None = None, force: bool = False
+) -> State[None] | None:
+    """Train a version on the last LOOKBACK_DAYS and let the gate decide.
+
+    Does nothing if the last training began less than TRAIN_MIN_HOURS ago, unless `force` is set.
+    """
+    settings = settings_for(symbol, interval, horizon)
+    with open_market(settings) as opened:
+        now = opened.exchange.server_time()
+        too_early = None if force else loop.training_is_due(opened, now)
+    if too_early:
+        return skipped(too_early)
+    try:
+        with recorded_run("train", settings, as_of=now) as (_, report):
+            trained = fit_and_register(settings.market, now)
+            decision = decide_promotion(settings.market, now, trained.number)
+            report.message = train_message(trained, decision)
+    except AlreadyRunning as exc:
+        return skipped(exc)
+    return None

@@ -1,0 +1,223 @@
+"""`candlecast up`: the whole platform on one machine, in order, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from types import FrameType
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.status import Status
+
+from candlecast.errors import CandlecastError, StackError
+from candlecast.recordings import bundled_recordings, recorded_span
+from candlecast.registry import CHAMPION
+from candlecast.replay_control import ReplayControl
+from candlecast.settings import STACK_FILE, Settings, load_settings
+from flows.deployment import deploy, fit_schedules, follow, run_now, tidy_up
+from flows.home_processes import single_instance, stop_leftovers
+from flows.local_stack import LocalStack, wait_for
+from flows.market import OpenMarket, open_market, open_registry, open_service, serves
+from flows.simulation import simulate
+from flows.source import WARM_UP, replay_begin, resolve_source
+
+_SERVED_S = 60.0
+_LOOK_S = 2.0
+
+
+def up(console: Console) -> None:
+    """Start everything that is not up, bring data and model to the present, then report until interrupted.
+
+    Raises:
+        AlreadyRunning: Another `up` runs in this home.
+        StackError: A part did not come up; names its log.
+    """
+    home = load_settings().home
+    with single_instance(home), _interrupted_by_sigterm():
+        (home / STACK_FILE).unlink(missing_ok=True)  # of a former life: its addresses must not become settings
+        settings = resolve_source(load_settings())
+        _announce_source(console, settings)
+        stop_leftovers(home)
+        stack = LocalStack(settings, _replay_start(settings))
+        try:
+            _bring_up(console, stack)
+            _report_until_interrupted(console, stack)
+        except KeyboardInterrupt:
+            console.print("\nstopping ...")
+        finally:
+            stack.stop()
+            console.print("everything is stopped; `make up` continues where it was")
+
+
+def _announce_source(console: Console, settings: Settings) -> None:
+    if settings.source == "replay":
+        console.rule("[bold yellow]REPLAY: recorded candles, not the market")
+        console.print(
+            f"Candles come from the recording that ships with the project, through the replay exchange, at "
+            f"{settings.replay_speed:g} times the speed of the market. Every page and row says so."
+        )
+    else:
+        console.rule("[bold green]LIVE: candles of Binance")
+
+
+def _replay_start(settings: Settings) -> datetime | None:
+    if settings.source != "replay":
+        return None
+    recordings = bundled_recordings()
+    market = settings.market[:2]
+    if market not in recordings:
+        known = ", ".join(" ".join(one) for one in recordings)
+        raise StackError(f"no recording of {' '.join(market)} ships with the project, only of {known}")
+    return replay_begin(settings, recorded_span({market: recordings[market]}))
+
+
+def _bring_up(console: Console, stack: LocalStack) -> None:
+    settings = stack.settings
+    stack.launch()
+    with _step(console, "PostgreSQL, migrations"):
+        stack.start_database()
+    with _step(console, "MLflow, Prefect, service" + (", replay exchange" if settings.source == "replay" else "")):
+        stack.start("mlflow", "prefect", "service")
+        if settings.source == "replay":
+            stack.start_replay()
+        stack.wait_until_up("mlflow", f"{settings.mlflow_tracking_uri}/health")
+        stack.wait_until_up("prefect", f"{settings.prefect_api_url}/health")
+        stack.wait_until_up("service", f"{settings.service_url}/livez")
+    with _step(console, "deployments, worker"):
+        tidy_up(settings.prefect_api_url)
+        deploy(settings.prefect_api_url, stack.environment())
+        stack.start("worker")
+    with open_market(settings) as market:
+        _run(console, settings, "backfill")
+        registry = open_registry(settings)
+        if CHAMPION not in registry.aliases(settings.market.model_name):
+            _run(console, settings, "train", {"force": True})
+        champion = registry.aliases(settings.market.model_name).get(CHAMPION)
+        if champion is None:
+            console.print("[bold red]the gate refused the version: nothing is served until one earns it")
+        else:
+            with _step(console, f"service follows: version {champion}"):
+                _wait_until_served(settings, champion)
+            if settings.source == "replay":
+                _run_warm_up(console, market)
+        _start_schedules(market)
+    _run(console, settings, "ingest")
+    run_now(settings.prefect_api_url, "monitor")
+
+
+def _wait_until_served(settings: Settings, champion: str) -> None:
+    with open_service(settings) as service:
+        wait_for(lambda: serves(service, champion), _SERVED_S, f"version {champion} at {settings.service_url}")
+
+
+def _run_warm_up(console: Console, market: OpenMarket) -> None:
+    """Run the loop through the recorded day after the replay's begin, so that the ledger is full."""
+    begin = _replay_start(market.settings)
+    with ReplayControl(market.settings.binance_url) as control, open_service(market.settings) as service:
+        now = control.state().now
+        if begin is None or now >= begin + WARM_UP:
+            return
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as progress:
+            total = int((begin + WARM_UP - now) / market.market.step)
+            candles = progress.add_task("recorded day, candle by candle", total=total)
+            simulate(market, control, service, begin + WARM_UP, lambda _: progress.advance(candles))
+
+
+def _start_schedules(market: OpenMarket) -> None:
+    settings, speed = market.settings, 1.0
+    if settings.source == "replay":
+        speed = settings.replay_speed
+        with ReplayControl(settings.binance_url) as control:
+            control.set(speed=speed)
+    fit_schedules(settings.prefect_api_url, settings.market, market.exchange.server_time(), speed)
+
+
+def _run(console: Console, settings: Settings, name: str, parameters: dict[str, object] | None = None) -> None:
+    """Run a deployment through Prefect and wait, showing its newest log line."""
+    with _step(console, name) as tell:
+        run = run_now(settings.prefect_api_url, name, parameters)
+        follow(settings.prefect_api_url, run, tell.update, lambda: time.sleep(0.5))
+
+
+def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
+    """Print the addresses, then each new forecast and each program that gave up."""
+    settings = stack.settings
+    _print_addresses(console, settings)
+    told_failures: set[str] = set()
+    told_forecast = None
+    with open_market(settings) as market:
+        while True:
+            with suppress(CandlecastError, psycopg.OperationalError):  # the database may be restarting: look again
+                forecast = market.ledger.newest_forecast()
+                if forecast is not None and forecast["open_time"] != told_forecast:
+                    told_forecast = forecast["open_time"]
+                    console.print(_forecast_line(forecast))
+            failed = {one.name for one in stack.supervisor.states().values() if one.state == "FATAL"}
+            for name in failed - told_failures:
+                console.print(f"[bold red]{name} keeps failing; see {stack.supervisor.log_path(name)}")
+            told_failures = failed
+            time.sleep(_LOOK_S)
+
+
+def _print_addresses(console: Console, settings: Settings) -> None:
+    console.rule("[bold]Candlecast is up")
+    for what, address in (
+        ("page, forecasts, API reference", f"{settings.service_url}/  {settings.service_url}/docs"),
+        ("Prefect: flows and their runs", settings.prefect_api_url.removesuffix("/api")),
+        ("MLflow: runs, versions, aliases", settings.mlflow_tracking_uri),
+    ):
+        console.print(f"  {what:<34}{address}", highlight=False)
+    console.print("  Ctrl-C stops everything; the next start continues.\n")
+
+
+def _forecast_line(forecast: dict[str, Any]) -> str:
+    return (
+        f"{forecast['open_time']:%Y-%m-%d %H:%M} UTC: close {forecast['close']:,.2f} "
+        f"(90 %: {forecast['close_lower']:,.2f} to {forecast['close_upper']:,.2f}), "
+        f"amplitude {forecast['amplitude']:,.2f}, up {100 * forecast['probability_up']:.1f} %, "
+        f"version {forecast['model_version']}, issued {forecast['issued_at']:%H:%M:%S}"
+    )
+
+
+class _Step:
+    """A running step, whose current activity is shown."""
+
+    def __init__(self, console: Console, title: str, status: Status) -> None:
+        self._console, self._title, self._status = console, title, status
+
+    def update(self, activity: str) -> None:
+        """Show what is going on; on a terminal only the newest line is kept."""
+        if self._console.is_terminal:
+            self._status.update(f"{self._title}: {escape(activity)[: self._console.width - len(self._title) - 6]}")
+
+
+@contextmanager
+def _step(console: Console, title: str) -> Iterator[_Step]:
+    """Show that a step is running, and afterwards how long it took."""
+    started = time.monotonic()
+    with console.status(title) as status:
+        yield _Step(console, title, status)
+    console.print(f"  [green]done[/] {title} ({time.monotonic() - started:.1f} s)", highlight=False)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Make a SIGTERM or a closed terminal end `up` as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,110 @@
+"""One monitoring check: measure, judge, record."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from psycopg_pool import ConnectionPool
+
+from candlecast.bundle import Manifest, read_manifest
+from candlecast.candles import unbroken
+from candlecast.features import LOOKBACK
+from candlecast.journal import last_attempt, last_promoted, record_check, record_promotion
+from candlecast.ledger import Ledger
+from candlecast.registry import CHAMPION, Registry
+from candlecast.settings import Settings
+from candlecast.store import CandleStore
+from monitoring.drift import Drift, input_rows, measure_drift
+from monitoring.performance import Performance, rolling_performance
+from monitoring.verdict import Verdict, judge
+
+_DRIFT_WINDOW = timedelta(days=1)
+
+
+class Check(NamedTuple):
+    """What a check found; `performance` and `drift` are None where there was nothing to measure."""
+
+    verdict: Verdict
+    performance: Performance | None
+    drift: Drift | None
+    model_version: str | None
+
+
+def check(
+    settings: Settings, pool: ConnectionPool, registry: Registry, now: datetime, *, with_report: bool = True
+) -> Check:
+    """Measure the champion live, compare the market with its training, conclude, and store all of it.
+
+    A champion that somebody moved by hand since the last check is noticed and recorded too.
+
+    Args:
+        now: The exchange's clock.
+        with_report: False leaves out the Evidently report, which takes a second or two.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    market, store = settings.market, CandleStore(pool)
+    version = registry.aliases(market.model_name).get(CHAMPION)
+    if version is not None:
+        note_moved_alias(pool, registry, market.model_name, version)
+    performance = rolling_performance(Ledger(pool, market).settled("champion", settings.rolling_n))
+    newest = store.latest_open_time(market.symbol, market.interval)
+    verdict = judge(settings, now, newest, performance, last_attempt(pool, "train", market))
+    drift = None
+    if version is not None and with_report:
+        manifest = read_manifest(registry.fetch(market.model_name, version, settings.home / "models"))
+        drift = _input_drift(settings, store, manifest, now)
+    numbers = {
+        "performance": performance._asdict() | {"mape_ratio": performance.mape_ratio} if performance else None,
+        "drift": {"share": drift.share, "distances": drift.distances} if drift else None,
+    }
+    record_check(
+        pool,
+        market,
+        now,
+        model_version=version,
+        verdict=verdict.verdict,
+        action=verdict.action,
+        reasons=verdict.reasons,
+        numbers=numbers,
+        report=drift.report.name if drift else None,
+    )
+    return Check(verdict, performance, drift, version)
+
+
+def note_moved_alias(pool: ConnectionPool, registry: Registry, model_name: str, version: str) -> bool:
+    """Record who made `version` champion, if no record says so yet; whether there was anything to record.
+
+    A version that the gate tagged and nobody recorded is the gate's own: it died between the two.
+    """
+    known = last_promoted(pool, model_name, CHAMPION)
+    if known == version:
+        return False
+    by_gate = known is None and registry.version(model_name, version).tags.get("gate") == "promoted"
+    record_promotion(
+        pool,
+        model_name,
+        version,
+        known,
+        CHAMPION,
+        promoted=True,
+        reasons=["found in the registry, moved there by hand" if not by_gate else "decided by the gate"],
+        numbers={},
+        decided_by="gate" if by_gate else "person",
+    )
+    return True
+
+
+def _input_drift(settings: Settings, store: CandleStore, manifest: Manifest, now: datetime) -> Drift | None:
+    market, warm_up = settings.market, LOOKBACK * settings.market.step
+    fit = manifest.spans["fit"]
+    reference = unbroken(store.read(*market[:2], fit.start - warm_up, fit.end), market.interval)
+    recent = unbroken(store.read(*market[:2], now - _DRIFT_WINDOW - warm_up, now), market.interval)
+    longest, newest = max(reference, key=len), recent[-1]
+    if min(len(longest), len(newest)) <= 2 * LOOKBACK:
+        return None
+    return measure_drift(
+        input_rows(longest), input_rows(newest), market, now, settings.reports_dir, settings.reports_kept
+    )

@@ -1,0 +1,72 @@
+"""The service in this process: a registry in memory, tiny bundles, and no database unless a test brings one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
+
+from candlecast.settings import Settings
+from service.app import create_app
+from service.resources import Wiring
+from tests.bundles import sound_candles, write_tiny_bundle
+from tests.service.registries import FakeRegistry
+
+Start = Callable[..., TestClient]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Versions 1 and 2, whose closes differ, and 3, which has long expired."""
+    directory = tmp_path_factory.mktemp("bundles")
+    return {
+        "1": write_tiny_bundle(directory / "1"),
+        "2": write_tiny_bundle(directory / "2", version_bias=3.0),
+        "3": write_tiny_bundle(directory / "3", trained_until=datetime(2025, 7, 30, tzinfo=UTC)),
+    }
+
+
+@pytest.fixture
+def registry(tiny_bundles: dict[str, Path]) -> FakeRegistry:
+    """Holds all tiny bundles; version 1 is champion."""
+    fake = FakeRegistry()
+    fake.versions.update(tiny_bundles)
+    fake.pointers["champion"] = "1"
+    return fake
+
+
+@pytest.fixture
+def start_service(registry: FakeRegistry, tmp_path: Path) -> Iterator[Start]:
+    """Start the service and, unless `wait=False`, wait until the champion is served; takes settings."""
+    with ExitStack() as running:
+
+        def start(wait: bool = True, **settings: object) -> TestClient:
+            chosen = Settings(**{"home": tmp_path, "model_poll_s": 0.02, "source": "replay", **settings})  # type: ignore[arg-type]
+            app = create_app(Wiring(lambda: chosen, lambda _settings: registry, CollectorRegistry()))
+            client = running.enter_context(TestClient(app, raise_server_exceptions=False))
+            if wait:
+                wait_until(app.state.resources.is_ready)
+            return client
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def history() -> pd.DataFrame:
+    """160 sound candles with order flow: some more than the tiny bundles need."""
+    return sound_candles(160)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
+    """Fail unless `condition` becomes true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)

@@ -1,0 +1,35 @@
+"""A registry in memory, at the seam where the service sees MLflow."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from candlecast.errors import RegistryUnavailable
+from candlecast.registry import cached_bundle
+
+
+class FakeRegistry:
+    """Versions are directories, aliases a dict; `reachable = False` is an MLflow that does not answer."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, Path] = {}
+        self.pointers: dict[str, str] = {}
+        self.reachable = True
+        self.downloads: list[str] = []
+
+    def aliases(self, model_name: str) -> dict[str, str]:
+        self._answer()
+        return dict(self.pointers)
+
+    def fetch(self, model_name: str, number: str, cache: Path) -> Path:
+        directory = cached_bundle(cache, model_name, number)
+        if not directory.is_dir():
+            self._answer()
+            self.downloads.append(number)
+            shutil.copytree(self.versions[number], directory)
+        return directory
+
+    def _answer(self) -> None:
+        if not self.reachable:
+            raise RegistryUnavailable("MLflow is away")

@@ -1,0 +1,69 @@
+"""The page at `/`, the API reference, and metrics."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pytest
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from tests.service.conftest import Start
+from tests.service.posted import as_rows
+
+
+@pytest.fixture
+def service(start_service: Start) -> TestClient:
+    return start_service()
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_a_page_loads_only_files_of_this_service_and_runs_nothing_inline(service: TestClient, page: str) -> None:
+    response = service.get(page)
+
+    policy = response.headers["content-security-policy"]
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', response.text)
+    assert "script-src 'self'" in policy
+    assert addresses
+    assert all(address.startswith("/") for address in addresses)
+    assert not re.search(r"<script(?![^>]*\bsrc=)", response.text)
+    for address in addresses:
+        if address.startswith("/static/"):
+            assert service.get(address).status_code == 200, address
+
+
+def test_modules_that_the_page_imports_are_there(service: TestClient) -> None:
+    for module in ("page.js", "chart.js"):
+        for imported in re.findall(r'from "\./(\w+\.js)"', service.get(f"/static/{module}").text):
+            assert service.get(f"/static/{imported}").status_code == 200
+
+
+def test_every_route_is_in_the_openapi_document(service: TestClient) -> None:
+    paths = service.get("/docs.json").json()["paths"]
+
+    routes = {route.path for route in service.app.routes if isinstance(route, Route) and route.include_in_schema}  # type: ignore[attr-defined]
+    assert routes <= set(paths)
+    assert "post" in paths["/predict"]
+    assert all(operation["summary"] for methods in paths.values() for operation in methods.values())
+
+
+def test_every_reference_of_the_openapi_document_resolves(service: TestClient) -> None:
+    response = service.get("/docs.json")
+
+    schemas = response.json()["components"]["schemas"]
+    assert set(re.findall(r'"#/components/schemas/(\w+)"', response.text)) <= set(schemas)
+
+
+def test_metrics_count_requests_by_route_and_forecasts_by_version(service: TestClient, history: pd.DataFrame) -> None:
+    service.post("/predict", json={"candles": as_rows(history)})
+    service.post("/predict", json={})
+    service.get("/no/such/page")
+
+    metrics = service.app.state.resources.metrics  # type: ignore[attr-defined]
+    counted = metrics.requests.labels("/predict", "POST", "200")._value.get()
+    refused = metrics.requests.labels("/predict", "POST", "400")._value.get()
+    other = metrics.requests.labels("other", "GET", "404")._value.get()
+    forecasts = metrics.forecasts.labels("champion", "1", "false")._value.get()
+    assert (counted, refused, other, forecasts) == (1, 1, 1, 1)
+    assert metrics.served_version.labels("champion")._value.get() == 1

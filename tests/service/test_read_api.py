@@ -1,0 +1,228 @@
+"""The read API: parameters without a database, answers from a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+from psycopg_pool import ConnectionPool
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+
+from candlecast.answers import ForecastAnswer
+from candlecast.candles import Market
+from candlecast.database import open_database
+from candlecast.issue import forecast_record
+from candlecast.ledger import Ledger
+from candlecast.store import CandleStore
+from service.parameters import LIMIT_MAXIMUM
+from service.schemas import CandlesAnswer, ForecastRow, ForecastsAnswer, MonitoringAnswer, StatusAnswer
+from tests.bundles import sound_candles
+from tests.service.conftest import Start
+from tests.service.posted import as_rows
+
+MARKET = Market("READUSDT", "5m")  # of its own, because the database is shared with other tests
+FORECASTS = 12
+
+
+@pytest.fixture
+def service_without_database(start_service: Start) -> TestClient:
+    return start_service(database_reader_url=SecretStr("postgresql://127.0.0.1:1/nothing"))
+
+
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [
+        ("/price/history?limit=0", "limit"),
+        ("/price/history?limit=1e3", "limit"),
+        (f"/price/history?limit={LIMIT_MAXIMUM + 1}", "limit"),
+        ("/price/history?start=2025-09-30T12:00:00", "start"),
+        ("/price/history?end=soon", "end"),
+        ("/price/history?start=2025-09-30T12:00:00Z&end=2025-09-30T12:00:00Z", "start"),
+        ("/price/history?symbol=ETHUSDT", "symbol"),
+        ("/price/latest?limit=3", "limit"),
+        ("/forecasts?role=emperor", "role"),
+        ("/monitoring?n=3", "n"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name(service_without_database: TestClient, address: str, field: str) -> None:
+    response = service_without_database.get(address)
+
+    assert response.status_code == 400
+    assert response.json()["field"] == field
+
+
+@pytest.mark.parametrize("address", ["/price/latest", "/price/history", "/forecasts", "/monitoring", "/status"])
+def test_without_a_database_reading_asks_to_come_back(start_service: Start, address: str) -> None:
+    response = start_service(database_reader_url=None, database_url=None).get(address)
+
+    assert response.status_code == 503
+    assert "CANDLECAST_DATABASE_READER_URL" in response.json()["detail"]
+    assert int(response.headers["retry-after"]) > 0
+
+
+def test_a_database_that_is_away_does_not_keep_forecasts_from_being_made(
+    service_without_database: TestClient, history: pd.DataFrame
+) -> None:
+    assert service_without_database.get("/status").status_code == 503
+    assert service_without_database.post("/predict", json={"candles": as_rows(history)}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "drift.html%00", "absent.html", "drift.txt"])
+def test_only_reports_are_shown(service_without_database: TestClient, name: str) -> None:
+    assert service_without_database.get(f"/reports/{name}").status_code == 404
+
+
+def test_a_report_is_shown(start_service: Start, tmp_path: Any) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "drift.html").write_text("<p>drift</p>")
+
+    response = start_service(home=tmp_path).get("/reports/drift.html")
+
+    assert (response.status_code, response.text) == (200, "<p>drift</p>")
+
+
+@pytest.fixture
+def candles() -> pd.DataFrame:
+    return sound_candles(160 + FORECASTS - 1)
+
+
+@pytest.fixture
+def writer(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as pool:
+        yield pool
+
+
+@pytest.fixture
+def service(start_service: Start, database: Any) -> TestClient:
+    """Reads the test's market from the database, while forecasting BTCUSDT."""
+    client = start_service(database_reader_url=database.reader_url, rolling_n=10)
+    resources = client.app.state.resources  # type: ignore[attr-defined]
+    settings = resources.settings.model_copy(update={"symbol": MARKET.symbol})
+    client.app.state.resources = type(resources)(**{**vars(resources), "settings": settings})  # type: ignore[attr-defined]
+    return client
+
+
+@pytest.fixture
+def ledger_filled(service: TestClient, writer: ConnectionPool, candles: pd.DataFrame) -> list[ForecastAnswer]:
+    """Candles, a forecast for each of the last and for the next, and the outcomes there are."""
+    CandleStore(writer).upsert(MARKET.symbol, MARKET.interval, candles, "test")
+    ledger = Ledger(writer, MARKET)
+    answers = []
+    for end in range(160, 160 + FORECASTS):
+        body = {"candles": as_rows(candles.iloc[end - 160 : end])}
+        answer = ForecastAnswer.model_validate_json(service.post("/predict", json=body).content)
+        answers.append(answer.model_copy(update={"symbol": MARKET.symbol}))
+        ledger.record(forecast_record(answers[-1], "champion", answer.open_time, "replay"))
+    ledger.settle(datetime(2025, 1, 1, tzinfo=UTC))
+    return answers
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("ledger_filled")
+class TestAnswersFromTheDatabase:
+    def test_the_latest_price_is_the_newest_candle(self, service: TestClient, candles: pd.DataFrame) -> None:
+        latest = service.get("/price/latest").json()
+
+        assert latest["open_time"] == "2025-09-29T23:55:00Z"
+        assert latest["close"] == candles["close"].iloc[-1]
+
+    def test_history_is_half_open_and_oldest_first(self, service: TestClient, candles: pd.DataFrame) -> None:
+        start, end = candles.index[-5], candles.index[-1]
+
+        response = service.get("/price/history", params={"start": start.isoformat(), "end": end.isoformat()})
+
+        answer = CandlesAnswer.model_validate_json(response.content)
+        assert [candle.open_time for candle in answer.candles] == list(candles.index[-5:-1])
+
+    def test_history_is_the_newest_of_the_window(self, service: TestClient, candles: pd.DataFrame) -> None:
+        answer = CandlesAnswer.model_validate_json(service.get("/price/history?limit=3").content)
+
+        assert [candle.open_time for candle in answer.candles] == list(candles.index[-3:])
+
+    def test_forecasts_come_with_their_outcomes(
+        self, service: TestClient, candles: pd.DataFrame, ledger_filled: list[ForecastAnswer]
+    ) -> None:
+        answer = ForecastsAnswer.model_validate_json(service.get("/forecasts?role=champion").content)
+
+        assert [row.close for row in answer.forecasts] == [one.close for one in ledger_filled]
+        settled = answer.forecasts[-2]
+        assert settled.actual is not None
+        assert settled.actual.close == candles["close"].iloc[-1]
+        assert settled.actual.reference_close == candles["close"].iloc[-2]
+
+    def test_the_latest_forecast_is_not_settled_yet(
+        self, service: TestClient, ledger_filled: list[ForecastAnswer]
+    ) -> None:
+        latest = ForecastRow.model_validate_json(service.get("/forecasts/latest").content)
+
+        assert latest.open_time == ledger_filled[-1].open_time
+        assert latest.close_time == ledger_filled[-1].close_time
+        assert latest.actual is None
+
+    def test_the_rolling_error_stands_beside_persistences_on_the_same_rows(
+        self, service: TestClient, candles: pd.DataFrame, ledger_filled: list[ForecastAnswer]
+    ) -> None:
+        rolling = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).rolling
+
+        actual = candles["close"].to_numpy()[-10:]
+        settled = ledger_filled[-11:-1]
+        own = [abs(one.close - close) / close for one, close in zip(settled, actual, strict=True)]
+        last = [abs(one.baseline.close - close) / close for one, close in zip(settled, actual, strict=True)]
+        assert (rolling.n, rolling.direction_n) == (10, 10)
+        assert rolling.close_mape == pytest.approx(10 * sum(own))
+        assert rolling.persistence_mape == pytest.approx(10 * sum(last))
+        assert rolling.close_skill == pytest.approx(1 - sum(own) / sum(last))
+
+    def test_checks_link_to_their_report_on_this_service(self, service: TestClient, writer: ConnectionPool) -> None:
+        with writer.connection() as connection:
+            connection.execute(
+                "insert into monitoring_checks (symbol, interval, horizon, checked_at, verdict, action, reasons, "
+                "numbers, report) values (%s, %s, %s, now(), 'healthy', 'none', '{}', '{}', '/a/b/drift.html')",
+                [*MARKET],
+            )
+
+        check = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).checks[0]
+
+        assert (check.verdict, check.report) == ("healthy", "/reports/drift.html")
+
+    def test_status_tells_source_freshness_versions_and_jobs(
+        self, service: TestClient, writer: ConnectionPool, candles: pd.DataFrame
+    ) -> None:
+        with writer.connection() as connection:
+            connection.execute(
+                "insert into job_runs (job, symbol, interval, status, started_at) values "
+                "('ingest', %(symbol)s, %(interval)s, 'failed', now() - interval '1 h'), "
+                "('ingest', %(symbol)s, %(interval)s, 'completed', now())",
+                MARKET._asdict(),
+            )
+
+        status = StatusAnswer.model_validate_json(service.get("/status").content)
+
+        assert status.source == "replay"
+        assert status.newest_candle == candles.index[-1]
+        assert status.newest_forecast == candles.index[-1] + timedelta(minutes=5)
+        assert status.served == {"champion": "1"}
+        assert [(run.job, run.status) for run in status.jobs] == [("ingest", "completed")]
+
+    def test_the_service_cannot_write(self, service: TestClient) -> None:
+        database = service.app.state.resources.database  # type: ignore[attr-defined]
+
+        with pytest.raises(Exception, match="read-only"):
+            database.rows("delete from candles", {})
+
+
+@pytest.mark.integration
+def test_an_empty_ledger_is_told_apart_from_a_fault(service: TestClient) -> None:
+    app: Any = service.app
+    settings = app.state.resources.settings.model_copy(update={"symbol": "EMPTYUSDT"})
+    app.state.resources = type(app.state.resources)(**{**vars(app.state.resources), "settings": settings})
+
+    assert service.get("/forecasts/latest").status_code == 404
+    assert service.get("/price/latest").status_code == 404
+    assert service.get("/forecasts").json()["forecasts"] == []
+    assert MonitoringAnswer.model_validate_json(service.get("/monitoring").content).rolling.n == 0
+    assert service.get("/status").json()["newest_candle"] is None
