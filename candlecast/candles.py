@@ -50,7 +50,7 @@ def interval_duration(interval: str) -> timedelta:
     Raises:
         ConfigurationError: Not an interval of fixed length (months vary and are not supported).
     """
-    match = re.fullmatch(r"([1-9]\d*)([mhdw])", interval)
+    match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", interval)
     if not match:
         raise ConfigurationError(f"interval {interval!r}: use a number and one of m, h, d, w, such as 5m or 1h")
     return int(match[1]) * _UNITS[match[2]]
@@ -86,10 +86,10 @@ def candles_from_klines(klines: Iterable[Sequence[Any]]) -> pd.DataFrame:
     """Turn klines as Binance returns them (12 values a row, numbers as strings) into candles.
 
     Returns:
-        `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the order given.
+        `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the order given; order flow may be NaN.
 
     Raises:
-        InvalidCandles: A row has another length or a value that is no number.
+        InvalidCandles: A row is too short or has a value that is no number.
     """
     rows = list(klines)
     if not rows:
@@ -100,13 +100,19 @@ def candles_from_klines(klines: Iterable[Sequence[Any]]) -> pd.DataFrame:
     try:
         table = np.array([row[: len(_KLINE_FIELDS)] for row in rows], dtype="float64")
     except (TypeError, ValueError) as exc:
-        number, field = _first_non_number(rows)
-        raise InvalidCandles(
-            f"kline {number}: {field} is {rows[number][_KLINE_FIELDS.index(field)]!r}, not a number", number, field
-        ) from exc
+        raise _not_a_number(rows, *_first_non_number(rows)) from exc
+    unusable = ~np.isfinite(table[:, : 1 + len(OHLCV_COLUMNS)])  # null and "NaN" pass as float64
+    if unusable.any():
+        number, column = (int(i) for i in np.argwhere(unusable)[0])
+        raise _not_a_number(rows, number, _KLINE_FIELDS[column])
     index = pd.DatetimeIndex(pd.to_datetime(table[:, 0].astype("int64"), unit="ms", utc=True)).as_unit("us")
     columns = np.delete(table[:, 1:], 5, axis=1)
     return pd.DataFrame(columns, index=index.rename("open_time"), columns=list(CANDLE_COLUMNS))
+
+
+def _not_a_number(rows: list[Sequence[Any]], number: int, field: str) -> InvalidCandles:
+    value = rows[number][_KLINE_FIELDS.index(field)]
+    return InvalidCandles(f"kline {number}: {field} is {value!r}, not a number", number, field)
 
 
 def _first_non_number(rows: list[Sequence[Any]]) -> tuple[int, str]:

@@ -61,21 +61,28 @@ _RECORD = (
     "on conflict (symbol, interval, open_time, horizon, role) do nothing"
 )
 
-# A forecast is due to be settled once both its target candle and the candle before its horizon are stored.
-# A settled outcome follows a candle that the exchange corrected within the window that ingest reads again.
+# A forecast is settled once both its target candle and the candle it was made after are stored; an outcome
+# follows a candle that the exchange corrected. The three parts are cut out first: left to itself, and without
+# statistics on a young table, the planner reads all candles each time.
 _SETTLE = """
+with due as materialized (
+    select distinct open_time, last_open_time from forecasts
+    where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and open_time >= %(since)s
+), stored as materialized (
+    select open_time, open, high, low, close from candles
+    where symbol = %(symbol)s and interval = %(interval)s
+      and open_time >= %(since)s::timestamptz - %(horizon)s * candle_length(%(interval)s)
+), known as materialized (
+    select * from outcomes
+    where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and open_time >= %(since)s
+)
 insert into outcomes (symbol, interval, open_time, horizon, reference_close, open, high, low, close, amplitude)
-select f.symbol, f.interval, f.open_time, f.horizon, reference.close,
+select %(symbol)s, %(interval)s, due.open_time, %(horizon)s, reference.close,
        target.open, target.high, target.low, target.close, target.high - target.low
-from (select distinct symbol, interval, open_time, last_open_time, horizon from forecasts
-      where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s
-        and open_time >= %(since)s) as f
-join candles target using (symbol, interval, open_time)
-join candles reference
-  on (reference.symbol, reference.interval, reference.open_time) = (f.symbol, f.interval, f.last_open_time)
-left join outcomes known
-  on (known.symbol, known.interval, known.open_time, known.horizon)
-     = (f.symbol, f.interval, f.open_time, f.horizon)
+from due
+join stored target on target.open_time = due.open_time
+join stored reference on reference.open_time = due.last_open_time
+left join known on known.open_time = due.open_time
 where known.open_time is null
    or (known.reference_close, known.open, known.high, known.low, known.close)
       is distinct from (reference.close, target.open, target.high, target.low, target.close)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -20,7 +19,7 @@ from candlecast.settings import Settings
 from candlecast.sync import sync_newest
 from flows import loop
 from flows.home_processes import single_instance, stop_leftovers
-from flows.local_stack import LocalStack, wait_for
+from flows.local_stack import LocalStack, free_port, wait_for
 from flows.market import OpenMarket, earliest_needed, open_market, open_registry, open_service, serves
 from flows.messages import train_message
 from flows.source import replay_begin
@@ -155,10 +154,3 @@ def _train(market: OpenMarket, service: ForecastClient, now: datetime, tell: Tel
         report.message = train_message(trained, decision)
     if decision.promoted:
         wait_for(lambda: serves(service, trained.number), 60, f"version {trained.number} at {settings.service_url}")
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

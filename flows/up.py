@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.status import Status
 
+from candlecast.candles import floor_time
 from candlecast.errors import CandlecastError, StackError
 from candlecast.recordings import bundled_recordings, recorded_span
 from candlecast.registry import CHAMPION
@@ -120,13 +121,14 @@ def _wait_until_served(settings: Settings, champion: str) -> None:
 def _run_warm_up(console: Console, market: OpenMarket) -> None:
     """Run the loop through the recorded day after the replay's begin, so that the ledger is full."""
     begin = _replay_start(market.settings)
-    with ReplayControl(market.settings.binance_url) as control, open_service(market.settings) as service:
+    settings = market.settings
+    with ReplayControl(settings.binance_url) as control, open_service(settings) as service:
         now = control.state().now
         if begin is None or now >= begin + WARM_UP:
             return
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
-            total = int((begin + WARM_UP - now) / market.market.step)
+            total = int((begin + WARM_UP - floor_time(now, settings.interval)) / market.market.step)
             candles = progress.add_task("recorded day, candle by candle", total=total)
             simulate(market, control, service, begin + WARM_UP, lambda _: progress.advance(candles))
 
@@ -159,7 +161,7 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
                 forecast = market.ledger.newest_forecast()
                 if forecast is not None and forecast["open_time"] != told_forecast:
                     told_forecast = forecast["open_time"]
-                    console.print(_forecast_line(forecast))
+                    console.print(_forecast_line(forecast), soft_wrap=True)
             failed = {one.name for one in stack.supervisor.states().values() if one.state == "FATAL"}
             for name in failed - told_failures:
                 console.print(f"[bold red]{name} keeps failing; see {stack.supervisor.log_path(name)}")
@@ -174,7 +176,7 @@ def _print_addresses(console: Console, settings: Settings) -> None:
         ("Prefect: flows and their runs", settings.prefect_api_url.removesuffix("/api")),
         ("MLflow: runs, versions, aliases", settings.mlflow_tracking_uri),
     ):
-        console.print(f"  {what:<34}{address}", highlight=False)
+        console.print(f"  {what:<34}{address}", highlight=False, soft_wrap=True)
     console.print("  Ctrl-C stops everything; the next start continues.\n")
 
 

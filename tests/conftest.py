@@ -10,13 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
+import psycopg
 import pytest
 import uvicorn
+from pydantic import SecretStr
 
+from candlecast.database import migrate, open_database
 from candlecast.recordings import bundled_recordings, recorded_span
 from candlecast.replay import create_replay_app
 from candlecast.replay_clock import ReplayClock
 from candlecast.replay_control import ReplayControl
+from flows.local_postgres import LocalPostgres
+from flows.local_stack import free_port
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,37 @@ def replay_exchange(bundled_candles: pd.DataFrame) -> Iterator[Callable[..., Run
             return RunningReplay(url, running.enter_context(ReplayControl(url)), candles)
 
         yield start
+
+
+@dataclass(frozen=True)
+class MigratedDatabase:
+    """A real, migrated PostgreSQL database as each of its roles sees it."""
+
+    owner_url: SecretStr
+    writer_url: SecretStr
+    reader_url: SecretStr
+
+
+@pytest.fixture(scope="session")
+def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
+    """One PostgreSQL server for all tests."""
+    with LocalPostgres(tmp_path_factory.mktemp("postgres"), free_port()).running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(database_server: LocalPostgres) -> MigratedDatabase:
+    """A migrated and empty database; each test has it to itself."""
+    urls = MigratedDatabase(
+        *(SecretStr(database_server.url(f"candlecast_{role}")) for role in ("owner", "writer", "reader"))
+    )
+    with psycopg.connect(urls.owner_url.get_secret_value(), autocommit=True) as connection:
+        connection.execute("drop schema public cascade")
+        connection.execute("create schema public")
+        connection.execute("grant usage on schema public to candlecast_writer, candlecast_reader")
+    with open_database(urls.owner_url) as pool:
+        migrate(pool)
+    return urls
 
 
 @contextmanager

@@ -185,10 +185,10 @@ async function refresh() {
   const paths = ["/status", `/price/history?limit=${CANDLES}`, `/forecasts?role=champion&limit=${CANDLES}`, "/monitoring", "/model"];
   const [status, history, ledger, monitoring, models] = await Promise.allSettled(paths.map(read));
   if (status.status === "fulfilled") showStatus(status.value);
-  else byId("freshness").textContent = status.reason.message;
+  else byId("freshness").textContent = "status cannot be read";
   const forecasts = ledger.value?.forecasts ?? [];
   if (history.status === "fulfilled") showChart(history.value, forecasts);
-  else byId("chart-caption").textContent = history.reason.message;
+  else show("chart-caption", fault(history.reason));
   panel("next", ledger, () => {
     if (forecasts.length) showNext(forecasts.at(-1));
     else show("next", text("p", "quiet", "No forecast yet: ingest asks for the first once a model is served."));
