@@ -45,4 +45,7 @@ def read_candles(path: Path) -> pd.DataFrame:
         values = table[[name for name in CANDLE_COLUMNS if name in table.columns]].astype("float64")
     except (ValueError, TypeError) as exc:
         raise InvalidCandles(f"{path}: {exc}") from exc
+    if index.hasnans:
+        row = int(index.isna().argmax())
+        raise InvalidCandles(f"{path}: row {row}: open_time is missing", row, "open_time")
     return values.set_index(index.rename("open_time"))

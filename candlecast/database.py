@@ -85,12 +85,14 @@ def only_one(pool: ConnectionPool, job: str) -> Iterator[None]:
     with pool.connection() as connection:
         # Session level and outside a transaction: a job of hours must not hold a snapshot open.
         connection.autocommit = True
-        key = zlib.crc32(job.encode())
-        held = connection.execute("select pg_try_advisory_lock(%s, %s)", [_MIGRATION_LOCK >> 1, key >> 1]).fetchone()
-        if not (held and held[0]):
-            raise AlreadyRunning(f"{job}: another run holds its lock; it will be free when that run ends")
         try:
-            yield
+            key = [_MIGRATION_LOCK >> 1, zlib.crc32(job.encode()) >> 1]
+            held = connection.execute("select pg_try_advisory_lock(%s, %s)", key).fetchone()
+            if not (held and held[0]):
+                raise AlreadyRunning(f"{job}: another run holds its lock; it will be free when that run ends")
+            try:
+                yield
+            finally:
+                connection.execute("select pg_advisory_unlock(%s, %s)", key)
         finally:
-            connection.execute("select pg_advisory_unlock(%s, %s)", [_MIGRATION_LOCK >> 1, key >> 1])
-            connection.autocommit = False
+            connection.autocommit = False  # the pool's next borrower expects transactions

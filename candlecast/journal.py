@@ -138,6 +138,12 @@ def last_promoted(pool: ConnectionPool, model_name: str, alias: str) -> str | No
     return row["version"] if row else None
 
 
+def was_promoted(pool: ConnectionPool, model_name: str, version: str) -> bool:
+    """Whether a record says that this version was promoted."""
+    query = "select 1 from promotions where (model_name, version, decision) = (%s, %s, 'promoted') limit 1"
+    return _one(pool, query, [model_name, version]) is not None
+
+
 def previous_champion(pool: ConnectionPool, model_name: str, alias: str, present: str | None) -> str | None:
     """The version that `alias` was last recorded to point at before `present`."""
     row = _one(

@@ -36,7 +36,6 @@ class Settings(BaseSettings):
         "auto", description="Where candles come from; auto is Binance if it answers, else the recorded candles."
     )
     binance_url: str = Field("https://api.binance.com", description="Base address of the exchange's REST API.")
-    archive_url: str = Field("https://data.binance.vision", description="Base address of the public archive.")
     exchange_timeout_s: float = Field(10, gt=0, description="Limit on one exchange request, in seconds.")
     replay_speed: float = Field(10, gt=0, description="Exchange seconds per real second on the replay source.")
 

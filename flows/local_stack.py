@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -60,7 +61,17 @@ class LocalStack:
         self.supervisor = Supervisor(settings.home, self._programs())
 
     def launch(self) -> None:
-        """Leave the addresses for other terminals, and start supervisord without any program yet."""
+        """Leave the addresses for other terminals, and start supervisord without any program yet.
+
+        Raises:
+            StackError: A port is taken by another program; names the setting that moves ours.
+        """
+        for field in self._ports():
+            port = getattr(self.settings, field)
+            if _is_taken(port):
+                raise StackError(
+                    f"port {port} is taken by another program; stop it, or set CANDLECAST_{field.upper()} to another"
+                )
         self._write_stack_file()
         self.supervisor.launch()
 
@@ -108,6 +119,14 @@ class LocalStack:
             self.postgres.stop_leftover()
         (self.settings.home / STACK_FILE).unlink(missing_ok=True)
 
+    def _ports(self) -> list[str]:
+        fields = ["service_port", "mlflow_port", "prefect_port"]
+        if self.postgres is not None:
+            fields.append("database_port")
+        if self.settings.source == "replay":
+            fields.append("exchange_port")
+        return fields
+
     def _addressed(self, settings: Settings) -> Settings:
         """The settings with the address of every part of this platform."""
         update: dict[str, object] = {
@@ -140,6 +159,11 @@ class LocalStack:
             "CANDLECAST_SERVICE_URL": settings.service_url,
             "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
             "PREFECT_API_URL": settings.prefect_api_url,
+            # What libraries would otherwise write below the user's home directory.
+            "PREFECT_HOME": str(settings.home / "prefect"),
+            "BENTOML_HOME": str(settings.home / "bentoml"),
+            "KERAS_HOME": str(settings.home / "keras"),
+            "MPLCONFIGDIR": str(settings.home / "matplotlib"),
         }
         for field in _DATABASE_ROLES:
             url: SecretStr | None = getattr(settings, field)
@@ -151,7 +175,6 @@ class LocalStack:
         settings, home = self.settings, self.settings.home
         environment = _QUIET | self.environment()
         prefect = environment | {
-            "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
             # Without these the UI looks for its API on the default port.
             "PREFECT_SERVER_API_HOST": _HOST,
@@ -159,7 +182,7 @@ class LocalStack:
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         mlflow = environment | {"MLFLOW_BACKEND_STORE_URI": self._mlflow_store()}
-        service = environment | {"BENTOML_HOME": str(home / "bentoml"), "BENTOML_PORT": str(settings.service_port)}
+        service = dict(environment)
         reader = settings.database_reader_url
         if reader is not None:
             service["CANDLECAST_DATABASE_URL"] = reader.get_secret_value()
@@ -248,8 +271,20 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None
         time.sleep(_POLL_S)
 
 
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
+def free_ports(count: int) -> list[int]:
+    """Different TCP ports of this machine that nobody listens on now."""
+    with ExitStack() as open_sockets:
+        probes = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((_HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was let go just now is free
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return True
+    return False

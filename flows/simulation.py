@@ -19,7 +19,7 @@ from candlecast.settings import Settings
 from candlecast.sync import sync_newest
 from flows import loop
 from flows.home_processes import single_instance, stop_leftovers
-from flows.local_stack import LocalStack, free_port, wait_for
+from flows.local_stack import LocalStack, free_ports, wait_for
 from flows.market import OpenMarket, earliest_needed, open_market, open_registry, open_service, serves
 from flows.messages import train_message
 from flows.source import replay_begin
@@ -97,7 +97,8 @@ def simulate_span(settings: Settings, start: datetime | None, end: datetime | No
     if not first < begin < until <= last:
         raise ConfigurationError(f"{begin} to {until}: the recording goes from {first} to {last}")
     home = settings.home / "simulations" / f"{market.model_name}-{begin:%Y%m%dT%H%M}"
-    ports = {name: free_port() for name in ("service_port", "mlflow_port", "database_port", "exchange_port")}
+    names = ("service_port", "mlflow_port", "prefect_port", "database_port", "exchange_port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     private = settings.model_copy(update={"home": home, "source": "replay", "database_url": None, **ports})
     with single_instance(home):
         stop_leftovers(home)

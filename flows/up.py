@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ def up(console: Console) -> None:
         _announce_source(console, settings)
         stop_leftovers(home)
         stack = LocalStack(settings, _replay_start(settings))
+        os.environ |= stack.environment()  # before Prefect's client is imported: it settles in its home at import
         try:
             _bring_up(console, stack)
             _report_until_interrupted(console, stack)

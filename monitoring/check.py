@@ -10,7 +10,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.bundle import Manifest, read_manifest
 from candlecast.candles import unbroken
 from candlecast.features import LOOKBACK
-from candlecast.journal import last_attempt, last_promoted, record_check, record_promotion
+from candlecast.journal import last_attempt, last_promoted, record_check, record_promotion, was_promoted
 from candlecast.ledger import Ledger
 from candlecast.registry import CHAMPION, Registry
 from candlecast.settings import Settings
@@ -77,12 +77,13 @@ def check(
 def note_moved_alias(pool: ConnectionPool, registry: Registry, model_name: str, version: str) -> bool:
     """Record who made `version` champion, if no record says so yet; whether there was anything to record.
 
-    A version that the gate tagged and nobody recorded is the gate's own: it died between the two.
+    A version that the gate tagged and that has no record at all is the gate's own: it died between the two.
     """
     known = last_promoted(pool, model_name, CHAMPION)
     if known == version:
         return False
-    by_gate = known is None and registry.version(model_name, version).tags.get("gate") == "promoted"
+    tagged = registry.version(model_name, version).tags.get("gate") == "promoted"
+    by_gate = tagged and not was_promoted(pool, model_name, version)
     record_promotion(
         pool,
         model_name,
@@ -90,7 +91,7 @@ def note_moved_alias(pool: ConnectionPool, registry: Registry, model_name: str, 
         known,
         CHAMPION,
         promoted=True,
-        reasons=["found in the registry, moved there by hand" if not by_gate else "decided by the gate"],
+        reasons=["decided by the gate, recorded afterwards" if by_gate else "moved by hand in the registry"],
         numbers={},
         decided_by="gate" if by_gate else "person",
     )

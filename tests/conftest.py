@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pandas as pd
 import psycopg
 import pytest
 import uvicorn
+from playwright.sync_api import Browser, sync_playwright
 from pydantic import SecretStr
 
 from candlecast.database import migrate, open_database
@@ -21,7 +24,7 @@ from candlecast.replay import create_replay_app
 from candlecast.replay_clock import ReplayClock
 from candlecast.replay_control import ReplayControl
 from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_port
+from flows.local_stack import free_ports
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class MigratedDatabase:
 @pytest.fixture(scope="session")
 def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
     """One PostgreSQL server for all tests."""
-    with LocalPostgres(tmp_path_factory.mktemp("postgres"), free_port()).running() as server:
+    with LocalPostgres(tmp_path_factory.mktemp("postgres"), free_ports(1)[0]).running() as server:
         yield server
 
 
@@ -93,6 +96,20 @@ def database(database_server: LocalPostgres) -> MigratedDatabase:
     with open_database(urls.owner_url) as pool:
         migrate(pool)
     return urls
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real, headless Chromium; without one the test is skipped, and in CI that is a failure."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        message = "no Chromium on this machine: install your system's chromium package"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import pytest
 
 from candlecast.errors import StackError
 from flows.local_postgres import LOGIN_ROLES, LocalPostgres
+from flows.local_stack import free_ports
 
 pytestmark = pytest.mark.integration
 
@@ -33,12 +34,12 @@ def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tmp_path: Path, empty_cluster: Path) -> LocalPostgres:
     directory = tmp_path / "home" / "postgres"
     shutil.copytree(empty_cluster, directory)  # initdb takes longer
-    return LocalPostgres(directory, free_port())
+    return LocalPostgres(directory, free_ports(1)[0])
 
 
 @pytest.fixture
 def new_server(tmp_path: Path) -> LocalPostgres:
-    return LocalPostgres(tmp_path / "home" / "postgres", free_port())
+    return LocalPostgres(tmp_path / "home" / "postgres", free_ports(1)[0])
 
 
 @pytest.fixture
@@ -167,17 +168,6 @@ def test_server_that_cannot_listen_is_reported_with_its_log(server):
 
         with pytest.raises(StackError, match=r"postgres\.log"), server.running():
             pass
-
-
-def free_port() -> int:
-    for port in range(20200, 20400):
-        with socket.socket() as candidate:
-            try:
-                candidate.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port")
 
 
 def write_price(server: LocalPostgres, price: int) -> None:

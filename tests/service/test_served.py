@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from candlecast.client import ForecastClient
+from flows.local_stack import free_ports
 from tests.bundles import sound_candles
 
 pytestmark = pytest.mark.integration
@@ -38,7 +39,7 @@ def served(tiny_bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     cache = home / "models" / "BTCUSDT-5m"
     shutil.copytree(tiny_bundles["1"], cache / "1")
     (cache / "served.json").write_text(json.dumps({"champion": "1"}))
-    port = _free_port()
+    port = free_ports(1)[0]
     settings = {
         "CANDLECAST_HOME": str(home),
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
@@ -61,14 +62,6 @@ def served(tiny_bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def test_a_forecast_is_answered_over_http(served: Served) -> None:

@@ -1,0 +1,47 @@
+"""Ledger rows as issuing would write them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from candlecast.ledger import ForecastRecord
+
+STEP = timedelta(minutes=5)
+
+
+def forecast_for(open_time: datetime, **changes: Any) -> ForecastRecord:
+    """A champion's sound forecast for the BTCUSDT 5m candle opening at `open_time`, issued as it opened."""
+    sound: dict[str, Any] = {
+        "symbol": "BTCUSDT",
+        "interval": "5m",
+        "open_time": open_time,
+        "horizon": 1,
+        "role": "champion",
+        "model_version": "1",
+        "run_id": "run",
+        "issued_at": open_time + timedelta(seconds=2),
+        "open": 100.0,
+        "high": 102.0,
+        "low": 99.0,
+        "close": 101.0,
+        "amplitude": 3.0,
+        "probability_up": 0.55,
+        "high_lower": 100.5,
+        "high_upper": 104.0,
+        "low_lower": 97.0,
+        "low_upper": 99.5,
+        "close_lower": 98.0,
+        "close_upper": 104.0,
+        "amplitude_lower": 1.0,
+        "amplitude_upper": 6.0,
+        "baseline_close": 100.0,
+        "baseline_amplitude": 2.5,
+        "baseline_up": 0.5,
+        "last_open_time": open_time - changes.get("horizon", 1) * STEP,
+        "feature_hash": "0123456789abcdef",
+        "abstained": False,
+        "reason": None,
+        "source": "replay",
+    }
+    return ForecastRecord(**sound | changes)

@@ -1,0 +1,215 @@
+"""Migrations, locks between processes, an unreachable server, and what each role may do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+from pydantic import SecretStr
+
+from candlecast.candles import Market
+from candlecast.database import migrate, only_one, open_database
+from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
+from candlecast.store import CandleStore
+from flows.local_stack import free_ports
+from tests.bundles import sound_candles
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m")
+
+
+def in_threads(count: int, task: Callable[[], object]) -> list[object]:
+    """What `task` returned or raised in each of `count` threads that begin together."""
+    ready, outcomes = threading.Barrier(count), []
+
+    def run() -> None:
+        ready.wait(10)
+        try:
+            outcomes.append(task())
+        except Exception as exc:  # noqa: BLE001 - the test looks at it
+            outcomes.append(exc)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return outcomes
+
+
+def emptied(url: SecretStr) -> None:
+    with psycopg.connect(url.get_secret_value(), autocommit=True) as connection:
+        connection.execute("drop schema public cascade")
+        connection.execute("create schema public")
+        connection.execute("grant usage on schema public to candlecast_writer, candlecast_reader")
+
+
+def lock_holders(pool: ConnectionPool) -> list[int]:
+    with pool.connection() as connection:
+        rows = connection.execute("select pid from pg_locks where locktype = 'advisory' and granted").fetchall()
+    return [row[0] for row in rows]
+
+
+def test_migrating_again_applies_nothing(database):
+    with open_database(database.owner_url) as pool:
+        again = migrate(pool)
+
+    assert again == []
+
+
+def test_every_migration_is_recorded_in_order(database):
+    emptied(database.owner_url)
+
+    with open_database(database.owner_url) as pool:
+        applied = migrate(pool)
+        with pool.connection() as connection:
+            recorded = connection.execute("select name from schema_migrations order by applied_at").fetchall()
+
+    assert [name for (name,) in recorded] == applied == sorted(applied)
+    assert applied[0] == "0001_candles.sql"
+
+
+def test_several_processes_that_migrate_at_once_apply_each_file_once(database):
+    emptied(database.owner_url)
+
+    with open_database(database.owner_url) as pool:
+        outcomes = in_threads(3, lambda: migrate(pool))
+
+    assert sorted(bool(applied) for applied in outcomes) == [False, False, True]
+    assert all(isinstance(applied, list) for applied in outcomes)
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(database):
+    emptied(database.owner_url)
+    with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+        connection.execute("create table promotions (unlike_ours int)")
+
+    with open_database(database.owner_url) as pool:
+        with pytest.raises(psycopg.errors.DuplicateTable):
+            migrate(pool)
+        with pool.connection() as connection:
+            tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+
+    assert tables == [("promotions",)]
+
+
+def test_a_second_holder_of_a_lock_is_refused_and_let_in_afterwards(database):
+    with open_database(database.writer_url) as mine, open_database(database.writer_url) as other:
+        with only_one(mine, "train"):
+            with pytest.raises(AlreadyRunning, match="train: another run holds its lock"), only_one(other, "train"):
+                pytest.fail("two hold the lock")
+            with only_one(other, "ingest"):
+                assert len(lock_holders(mine)) == 2
+
+        with only_one(other, "train"):
+            assert len(lock_holders(mine)) == 1
+
+
+def test_a_lock_is_let_go_when_the_job_fails(database):
+    with open_database(database.writer_url) as mine, open_database(database.writer_url) as other:
+        with pytest.raises(ZeroDivisionError), only_one(mine, "train"):
+            _ = 1 / 0
+
+        with only_one(other, "train"):
+            assert len(lock_holders(mine)) == 1
+
+
+def test_a_lock_goes_with_the_connection_of_its_holder(database):
+    with open_database(database.writer_url) as mine, open_database(database.owner_url) as other:
+        killer = psycopg.connect(database.writer_url.get_secret_value(), autocommit=True)
+        with open_database(database.writer_url) as dying:
+            with pytest.raises(psycopg.OperationalError), only_one(dying, "train"):
+                (holder,) = lock_holders(mine)
+                killer.execute("select pg_terminate_backend(%s)", [holder])
+                with only_one(other, "train"):
+                    assert lock_holders(mine) != [holder]
+        killer.close()
+
+
+def test_a_pool_that_was_refused_a_lock_still_works_in_transactions(database):
+    with (
+        open_database(database.writer_url) as mine,
+        open_database(database.writer_url, max_size=1) as other,
+        only_one(mine, "train"),
+    ):
+        with pytest.raises(AlreadyRunning), only_one(other, "train"):
+            pytest.fail("two hold the lock")
+
+        written = CandleStore(other).upsert(*MARKET[:2], sound_candles(3), "rest")
+
+    assert written == (3, 0)
+
+
+def test_sessions_speak_utc(database):
+    with open_database(database.reader_url) as pool, pool.connection() as connection:
+        zone = connection.execute("show timezone").fetchone()
+
+    assert zone == ("UTC",)
+
+
+def test_an_unreachable_database_is_named_without_its_password():
+    url = SecretStr(f"postgresql://writer:hunter2@127.0.0.1:{free_ports(1)[0]}/candlecast")
+
+    with pytest.raises(DatabaseUnavailable, match="PostgreSQL candlecast at 127.0.0.1") as caught:
+        with open_database(url, timeout_s=0.5):
+            pytest.fail("it was opened")
+
+    assert "hunter2" not in str(caught.value)
+    assert "CANDLECAST_DATABASE_URL" in str(caught.value)
+
+
+def test_no_address_at_all_says_which_setting_to_set():
+    with pytest.raises(ConfigurationError, match="set CANDLECAST_DATABASE_URL"), open_database(None):
+        pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into job_runs (job, symbol, interval, status) values ('train', 'BTCUSDT', '5m', 'running')",
+        "update candles set close = 1",
+        "delete from outcomes",
+        "truncate forecasts",
+        "create table mine (x int)",
+    ],
+)
+def test_the_reader_cannot_write(database, statement):
+    with psycopg.connect(database.reader_url.get_secret_value()) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update forecasts set close = 1",
+        "delete from forecasts",
+        "truncate forecasts",
+        "update promotions set decision = 'rejected'",
+        "delete from candle_revisions",
+        "delete from candles",
+        "alter table forecasts disable trigger append_only",
+        "alter table forecasts drop constraint issued_before_outcome",
+        "drop table forecasts",
+        "create table mine (x int)",
+        "insert into schema_migrations (name) values ('9999_mine.sql')",
+    ],
+)
+def test_the_writer_cannot_rewrite_history_or_the_schema(database, statement):
+    with psycopg.connect(database.writer_url.get_secret_value()) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    "table", ["candles", "candle_revisions", "forecasts", "outcomes", "settled_forecasts", "job_runs"]
+)
+def test_the_reader_reads_every_table(database, table):
+    with psycopg.connect(database.reader_url.get_secret_value()) as connection:
+        count = connection.execute(f"select count(*) from {table}".encode()).fetchone()
+
+    assert count == (0,)

@@ -1,0 +1,186 @@
+"""Model inputs: what they may know, what they depend on, and when they are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS
+from candlecast.errors import InvalidCandles, NotEnoughCandles
+from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
+from tests.bundles import sound_candles
+
+CANDLES = sound_candles(400)
+FEATURES = build_features(CANDLES)
+NOT_FLOW = len(FEATURE_NAMES) - len(FLOW_NAMES)
+
+
+def changed(position: int) -> pd.DataFrame:
+    """`CANDLES` with another candle in one place: prices, volume and order flow of their own."""
+    candles = CANDLES.copy()
+    candles.iloc[position] *= [1.01, 1.03, 0.98, 1.02, 3, 3, 2, 4, 4]
+    return candles
+
+
+def column(name: str, candles: pd.DataFrame) -> np.ndarray:
+    return build_features(candles).matrix[:, FEATURE_NAMES.index(name)]
+
+
+def test_there_is_one_finite_row_for_every_candle_after_the_lookback(bundled_candles):
+    features = build_features(bundled_candles)
+
+    assert features.matrix.shape == (len(bundled_candles) - LOOKBACK, len(FEATURE_NAMES))
+    assert np.isfinite(features.matrix).all()
+    assert (features.volatility > 0).all()
+
+
+@given(known=st.integers(LOOKBACK + 1, len(CANDLES)))
+@settings(max_examples=40, deadline=None)
+def test_deleting_the_future_never_changes_a_feature_row(known):
+    features = build_features(CANDLES.iloc[:known])
+
+    np.testing.assert_allclose(features.matrix, FEATURES.matrix[: known - LOOKBACK], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(features.volatility, FEATURES.volatility[: known - LOOKBACK], rtol=1e-12)
+
+
+@given(known=st.integers(LOOKBACK + 1, len(CANDLES) - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_poisoned_future_never_changes_a_feature_row(known):
+    poisoned = CANDLES.copy()
+    poisoned.iloc[known:] *= np.random.default_rng(known).uniform(5, 1000, (len(CANDLES) - known, 1))
+
+    features = build_features(poisoned)
+
+    np.testing.assert_allclose(features.matrix[: known - LOOKBACK], FEATURES.matrix[: known - LOOKBACK], atol=1e-9)
+    assert not np.allclose(features.matrix[known - LOOKBACK], FEATURES.matrix[known - LOOKBACK])
+
+
+def test_the_shortest_history_gives_the_row_that_a_long_one_gives():
+    for last in (LOOKBACK, 200, len(CANDLES) - 1):
+        shortest = build_features(CANDLES.iloc[last - LOOKBACK : last + 1])
+
+        assert len(shortest.matrix) == 1
+        np.testing.assert_allclose(shortest.matrix[0], FEATURES.matrix[last - LOOKBACK], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(shortest.volatility[0], FEATURES.volatility[last - LOOKBACK], rtol=1e-9)
+
+
+def test_a_candle_before_the_lookback_changes_nothing():
+    row = 300
+
+    features = build_features(changed(row - LOOKBACK - 1))
+
+    np.testing.assert_array_equal(features.matrix[row - LOOKBACK :], FEATURES.matrix[row - LOOKBACK :])
+    np.testing.assert_array_equal(features.volatility[row - LOOKBACK :], FEATURES.volatility[row - LOOKBACK :])
+
+
+@pytest.mark.parametrize("before", [0, 1, 48, LOOKBACK - 1])
+def test_a_candle_inside_the_lookback_counts(before):
+    row = 300
+
+    features = build_features(changed(row - before))
+
+    assert np.abs(features.matrix[row - LOOKBACK] - FEATURES.matrix[row - LOOKBACK]).max() > 1e-6
+
+
+@pytest.mark.parametrize("hidden", [[], ["trades"], ["taker_buy_base"], list(FLOW_COLUMNS)])
+def test_order_flow_that_is_not_wholly_known_leaves_its_columns_zero_and_the_others_as_they_are(hidden):
+    candles = CANDLES.drop(columns=hidden)
+    if not hidden:
+        candles.iloc[250, candles.columns.get_loc("trades")] = np.nan
+
+    features = build_features(candles)
+
+    assert (features.matrix[:, NOT_FLOW:] == 0).all()
+    np.testing.assert_allclose(features.matrix[:, :NOT_FLOW], FEATURES.matrix[:, :NOT_FLOW], atol=1e-12)
+
+
+def test_known_order_flow_says_so_and_leans_to_the_side_that_takes():
+    buyers, sellers = CANDLES.copy(), CANDLES.copy()
+    buyers["taker_buy_base"] = 0.9 * buyers["volume"]
+    sellers["taker_buy_base"] = 0.1 * sellers["volume"]
+
+    flags = column("flow_known", CANDLES)
+
+    assert (flags == 1).all()
+    np.testing.assert_allclose(column("taker_imbalance", buyers), 0.8)
+    np.testing.assert_allclose(column("taker_imbalance", sellers), -0.8)
+
+
+def test_features_do_not_depend_on_the_price_level():
+    dearer = CANDLES.copy()
+    dearer[list(PRICE_COLUMNS)] *= 10
+
+    features = build_features(dearer)
+
+    np.testing.assert_allclose(features.matrix, FEATURES.matrix, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(features.volatility, FEATURES.volatility, rtol=1e-9)
+
+
+def test_features_do_not_depend_on_the_unit_of_volume():
+    thousandths = CANDLES.copy()
+    thousandths[["volume", "taker_buy_base"]] *= 1000
+
+    features = build_features(thousandths)
+
+    np.testing.assert_allclose(features.matrix, FEATURES.matrix, rtol=0, atol=1e-9)
+
+
+def test_the_classic_four_are_what_the_field_means_by_them():
+    row, last = 300, CANDLES.iloc[300]
+    returns = np.log(CANDLES["close"]).diff()
+    volatility = FEATURES.volatility[row - LOOKBACK]
+    volumes = CANDLES["volume"].iloc[row - LOOKBACK + 1 : row + 1]
+
+    features = dict(zip(FEATURE_NAMES, FEATURES.matrix[row - LOOKBACK], strict=True))
+
+    assert features["ret"] == pytest.approx(returns.iloc[row] / volatility)
+    assert features["acc"] == pytest.approx((returns.iloc[row] - returns.iloc[row - 1]) / volatility)
+    assert features["amp"] == pytest.approx(np.log(last["high"] / last["low"]) / volatility)
+    assert features["vol_rel"] == pytest.approx(np.log(last["volume"] / volumes.mean() + 0.01))
+
+
+def test_the_calendar_is_the_candles_own():
+    weekday = CANDLES.index[LOOKBACK:].dayofweek.to_numpy()
+    hours = (CANDLES.index - CANDLES.index.normalize())[LOOKBACK:] / pd.Timedelta("1h")
+
+    weekend = column("weekend", CANDLES)
+
+    np.testing.assert_array_equal(weekend, weekday >= 5)
+    np.testing.assert_allclose(column("day_sin", CANDLES), np.sin(2 * np.pi * hours / 24), atol=1e-12)
+    np.testing.assert_allclose(column("hour_cos", CANDLES), np.cos(2 * np.pi * hours), atol=1e-9)
+
+
+def test_a_market_that_stood_still_is_refused_by_the_name_of_the_feature():
+    flat = CANDLES.copy()
+    flat.iloc[100 : 100 + LOOKBACK, :4] = 100.0
+
+    with pytest.raises(InvalidCandles, match=f"row {99 + LOOKBACK}: feature ret is not finite") as caught:
+        build_features(flat)
+
+    assert caught.value.row == 99 + LOOKBACK
+
+
+def test_a_market_without_any_volume_is_refused_by_the_name_of_the_feature():
+    quiet = CANDLES[list(OHLCV_COLUMNS)].copy()
+    quiet.iloc[100 : 100 + LOOKBACK, 4] = 0.0
+
+    with pytest.raises(InvalidCandles, match=f"row {99 + LOOKBACK}: feature vol_rel is not finite"):
+        build_features(quiet)
+
+
+def test_some_candles_that_stood_still_are_no_reason_to_refuse():
+    pausing = CANDLES.copy()
+    pausing.iloc[100 : 100 + LOOKBACK - 1, :4] = pausing["close"].iloc[99]
+    pausing.iloc[100 : 100 + LOOKBACK - 1, 4] = 0.0
+
+    features = build_features(pausing)
+
+    assert np.isfinite(features.matrix).all()
+
+
+def test_too_short_a_history_is_refused_with_the_number_needed():
+    with pytest.raises(NotEnoughCandles, match=f"{LOOKBACK} candles: a feature row needs {LOOKBACK + 1}"):
+        build_features(CANDLES.iloc[:LOOKBACK])

@@ -1,0 +1,138 @@
+"""From what a network answers to prices: persistence, coherence, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from candlecast.features import build_features
+from candlecast.forecast import (
+    INTERVAL_TARGETS,
+    TARGETS,
+    Calibration,
+    Forecasts,
+    Moment,
+    decode,
+    moments,
+    persist,
+    scale_targets,
+)
+from tests.bundles import sound_candles
+
+UNSHRUNK = Calibration(
+    open_weight=1.0,
+    close_weight=1.0,
+    direction_slope=1.0,
+    direction_intercept=0.0,
+    residual_bounds=dict.fromkeys(INTERVAL_TARGETS, (-1.0, 2.0)),
+    base_rate_up=0.48,
+)
+MOMENT = Moment(np.array([100_000.0, 50.0]), np.array([0.001, 0.02]), np.array([80.0, 0.7]))
+RAW = arrays.arrays("float64", (2, 5), elements=st.floats(-100, 100))
+LOGITS = arrays.arrays("float64", 2, elements=st.floats(-50, 50))
+
+
+def decoded(raw: np.ndarray, logit: float = 0.0, **calibration: object) -> Forecasts:
+    return decode(raw, np.full(len(raw), logit), MOMENT, UNSHRUNK.model_copy(update=calibration))
+
+
+def test_no_opinion_is_persistence():
+    forecasts = decoded(np.zeros((2, 5)))
+
+    for price in ("open", "high", "low", "close"):
+        np.testing.assert_allclose(forecasts.targets[:, TARGETS.index(price)], MOMENT.close, rtol=1e-15)
+    assert (forecasts.targets[:, TARGETS.index("amplitude")] == 0).all()
+    assert (forecasts.probability_up == 0.5).all()
+
+
+@given(raw=RAW, logit=LOGITS, weight=st.floats(0, 1))
+def test_candles_are_coherent_whatever_the_network_says(raw, logit, weight):
+    calibration = UNSHRUNK.model_copy(update={"open_weight": weight, "close_weight": weight})
+
+    forecasts = decode(raw, logit, MOMENT, calibration)
+
+    opened, high, low, close, amplitude = forecasts.targets.T
+    assert np.isfinite(forecasts.targets).all()
+    assert (low <= np.minimum(opened, close)).all()
+    assert (high >= np.maximum(opened, close)).all()
+    assert (low > 0).all()
+    assert (amplitude >= 0).all()
+    assert (forecasts.lower <= forecasts.upper).all()
+    assert ((forecasts.probability_up >= 0) & (forecasts.probability_up <= 1)).all()
+
+
+def test_scaled_targets_decode_to_the_candles_they_came_from():
+    candles = sound_candles(200)
+    ohlcv = candles.to_numpy()[:, :5]
+    moment = moments(ohlcv, build_features(candles).volatility)
+    known = Moment(*(values[:-1] for values in moment))
+    later = ohlcv[-len(known.close) :, :4]
+
+    forecasts = decode(scale_targets(later, known), np.zeros(len(later)), known, UNSHRUNK)
+
+    np.testing.assert_allclose(forecasts.targets[:, :4], later, rtol=1e-12)
+    np.testing.assert_allclose(forecasts.targets[:, 4], later[:, 1] - later[:, 2], rtol=1e-9)
+
+
+def test_a_scaled_target_is_a_number_of_volatilities():
+    moved = 100_000 * np.exp(np.array([[0.0, 0.002, -0.001, 0.001]]))
+    now = Moment(*(values[:1] for values in MOMENT))
+
+    scaled = scale_targets(moved, now)
+
+    np.testing.assert_allclose(scaled[0, :4], [0, 2, -1, 1], atol=1e-9)
+    assert scaled[0, 4] == pytest.approx((moved[0, 1] - moved[0, 2]) / 100_000 / 0.001)
+
+
+def test_shrinkage_pulls_open_and_close_towards_the_last_close_and_nothing_else():
+    raw = np.array([[1.0, 3.0, -3.0, 2.0, 4.0]] * 2)
+
+    forecasts = decoded(raw, open_weight=0.0, close_weight=0.5)
+
+    expected = MOMENT.close[:, None] * np.exp(np.array([0.0, 3.0, -3.0, 1.0]) * MOMENT.volatility[:, None])
+    np.testing.assert_allclose(forecasts.targets[:, :4], expected)
+    np.testing.assert_allclose(forecasts.targets[:, 4], 4 * MOMENT.volatility * MOMENT.close)
+
+
+def test_intervals_lie_the_residual_bounds_around_the_forecast():
+    raw = np.array([[0.0, 1.0, -1.0, 0.5, 3.0]] * 2)
+    close, amplitude = INTERVAL_TARGETS.index("close"), INTERVAL_TARGETS.index("amplitude")
+
+    forecasts = decoded(raw)
+
+    np.testing.assert_allclose(forecasts.lower[:, close], MOMENT.close * np.exp(-0.5 * MOMENT.volatility))
+    np.testing.assert_allclose(forecasts.upper[:, close], MOMENT.close * np.exp(2.5 * MOMENT.volatility))
+    np.testing.assert_allclose(forecasts.lower[:, amplitude], MOMENT.close * 2 * MOMENT.volatility)
+
+
+def test_the_probability_is_the_corrected_logit():
+    forecasts = decoded(np.zeros((2, 5)), logit=0.4, direction_slope=2.0, direction_intercept=-0.3)
+
+    np.testing.assert_allclose(forecasts.probability_up, 1 / (1 + np.exp(-0.5)))
+
+
+def test_a_moment_knows_the_last_close_and_a_mean_that_leans_to_the_latest_amplitudes():
+    candles = sound_candles(97)
+    amplitude = (candles["high"] - candles["low"]).to_numpy()
+
+    moment = moments(candles.to_numpy()[:, :5], build_features(candles).volatility)
+
+    assert moment.close.tolist() == [candles["close"].iloc[-1]]
+    by_pandas = (candles["high"] - candles["low"]).iloc[1:].ewm(span=12).mean().iloc[-1]
+    assert moment.amplitude_baseline[0] == pytest.approx(by_pandas, rel=1e-6)
+    assert amplitude.min() < moment.amplitude_baseline[0] < amplitude.max()
+
+
+def test_a_model_that_abstains_answers_the_baselines_and_keeps_its_intervals():
+    forecasts = decoded(np.array([[0.0, 5.0, -5.0, 3.0, 9.0]] * 2), logit=2.0)
+
+    persisted = persist(forecasts)
+
+    np.testing.assert_array_equal(persisted.targets[:, :4], np.repeat(MOMENT.close[:, None], 4, axis=1))
+    np.testing.assert_array_equal(persisted.targets[:, 4], MOMENT.amplitude_baseline)
+    assert (persisted.probability_up == 0.48).all()
+    np.testing.assert_array_equal(persisted.lower, forecasts.lower)
+    np.testing.assert_array_equal(persisted.upper, forecasts.upper)

@@ -1,0 +1,259 @@
+"""The ledger: a forecast is written before its outcome, once, and never touched again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.database import open_database
+from candlecast.ledger import Ledger
+from candlecast.store import CandleStore
+from tests.bundles import sound_candles
+from tests.candlecast.records import STEP, forecast_for
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m")
+CANDLES = sound_candles(12)
+START = CANDLES.index[0].to_pydatetime()
+TARGET = START + STEP
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(pool: ConnectionPool) -> Ledger:
+    return Ledger(pool, MARKET)
+
+
+@pytest.fixture
+def store(pool: ConnectionPool) -> CandleStore:
+    return CandleStore(pool)
+
+
+def outcomes(pool: ConnectionPool) -> list[tuple[Any, ...]]:
+    query = "select open_time, reference_close, open, high, low, close, amplitude, settled_at from outcomes order by 1"
+    with pool.connection() as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_a_forecast_is_recorded_with_everything_it_said(ledger):
+    forecast = forecast_for(TARGET)
+
+    recorded = ledger.record(forecast)
+
+    row = ledger.newest_forecast()
+    assert recorded
+    assert row is not None
+    assert {name: row[name] for name in vars(forecast)} == vars(forecast)
+
+
+def test_the_first_forecast_for_a_target_and_role_stays(ledger):
+    ledger.record(forecast_for(TARGET, close=101.0))
+
+    again = ledger.record(forecast_for(TARGET, close=101.5, model_version="2"))
+
+    row = ledger.newest_forecast()
+    assert not again
+    assert row is not None
+    assert (row["close"], row["model_version"]) == (101.0, "1")
+
+
+def test_champion_and_challenger_each_have_their_forecast(ledger):
+    ledger.record(forecast_for(TARGET))
+    ledger.record(forecast_for(TARGET, role="challenger", model_version="2"))
+
+    roles = ledger.recorded_roles(TARGET)
+
+    assert roles == {"champion", "challenger"}
+    assert ledger.recorded_roles(TARGET + STEP) == set()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["update forecasts set close = 1", "delete from forecasts", "truncate forecasts", "truncate forecasts cascade"],
+)
+@pytest.mark.parametrize("role", ["owner_url", "writer_url"])
+def test_nobody_changes_a_forecast_afterwards(database, ledger, statement, role):
+    ledger.record(forecast_for(TARGET))
+
+    with psycopg.connect(getattr(database, role).get_secret_value()) as connection:
+        with pytest.raises((psycopg.errors.IntegrityConstraintViolation, psycopg.errors.InsufficientPrivilege)):
+            connection.execute(statement.encode())
+
+    row = ledger.newest_forecast()
+    assert row is not None
+    assert row["close"] == 101.0
+
+
+def test_not_even_the_owner_overwrites_a_forecast_by_inserting_it_again(database, ledger):
+    ledger.record(forecast_for(TARGET))
+    upsert = (
+        "insert into forecasts select * from forecasts on conflict (symbol, interval, open_time, horizon, role) "
+        "do update set close = 1"
+    )
+
+    with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+        with pytest.raises(psycopg.errors.IntegrityConstraintViolation, match="append-only: UPDATE refused"):
+            connection.execute(upsert.encode())
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1), timedelta(days=1)])
+def test_a_forecast_issued_after_its_target_closed_is_refused(ledger, late):
+    too_late = forecast_for(TARGET, issued_at=TARGET + STEP + late)
+
+    with pytest.raises(psycopg.errors.CheckViolation, match="issued_before_outcome"):
+        ledger.record(too_late)
+
+
+def test_a_forecast_issued_a_moment_before_its_target_closes_is_taken(ledger):
+    assert ledger.record(forecast_for(TARGET, issued_at=TARGET + STEP - timedelta(microseconds=1)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "constraint"),
+    [
+        ({"low": 100.5}, "coherent"),
+        ({"high": 100.5}, "coherent"),
+        ({"probability_up": 1.01}, "probability_up"),
+        ({"last_open_time": TARGET}, "horizon_matches"),
+        ({"horizon": 0, "last_open_time": TARGET}, "horizon"),
+        ({"abstained": True}, "abstention_has_reason"),
+        ({"reason": "expired"}, "abstention_has_reason"),
+        ({"role": "spectator"}, "role"),
+        ({"source": "backtest"}, "source"),
+    ],
+)
+def test_a_forecast_that_contradicts_itself_is_refused(ledger, changes, constraint):
+    with pytest.raises(psycopg.errors.CheckViolation, match=constraint):
+        ledger.record(forecast_for(TARGET, **changes))
+
+
+def test_recorded_at_is_the_databases_whatever_the_inserter_says(pool, ledger):
+    ledger.record(forecast_for(TARGET))
+    forged = (
+        "insert into forecasts select (jsonb_populate_record(f, "
+        "jsonb_build_object('role', 'challenger', 'recorded_at', '2020-01-01T00:00:00Z'))).* from forecasts f"
+    )
+
+    with pool.connection() as connection:
+        connection.execute(forged.encode())
+        rows = connection.execute("select role, recorded_at, clock_timestamp() from forecasts").fetchall()
+
+    assert {role for role, _, _ in rows} == {"champion", "challenger"}
+    assert all(abs(now - recorded_at) < timedelta(minutes=1) for _, recorded_at, now in rows)
+
+
+def test_a_forecast_is_settled_only_when_both_its_candles_are_stored(pool, ledger, store):
+    ledger.record(forecast_for(TARGET))
+    without_both = ledger.settle(START)
+    store.upsert("BTCUSDT", "5m", CANDLES.iloc[[1]], "rest")
+    without_reference = ledger.settle(START)
+    store.upsert("BTCUSDT", "5m", CANDLES.iloc[[0]], "rest")
+
+    settled = ledger.settle(START)
+
+    reference, target = CANDLES.iloc[0], CANDLES.iloc[1]
+    assert (without_both, without_reference, settled) == (0, 0, 1)
+    assert outcomes(pool)[0][:-1] == (
+        TARGET,
+        reference["close"],
+        *target[["open", "high", "low", "close"]],
+        target["high"] - target["low"],
+    )
+
+
+def test_settling_again_changes_nothing(pool, ledger, store):
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    ledger.record(forecast_for(TARGET))
+    ledger.record(forecast_for(TARGET, role="challenger"))
+    first = ledger.settle(START)
+    before = outcomes(pool)
+
+    again = ledger.settle(START)
+
+    assert (first, again) == (1, 0)
+    assert outcomes(pool) == before
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_an_outcome_follows_a_candle_that_is_corrected_and_the_forecast_does_not(pool, ledger, store, position):
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    ledger.record(forecast_for(TARGET))
+    ledger.settle(START)
+    forecast = ledger.newest_forecast()
+    corrected = CANDLES.iloc[[position]].copy()
+    corrected["close"] = (corrected["high"] + corrected["low"]) / 2
+    store.upsert("BTCUSDT", "5m", corrected, "rest")
+
+    settled = ledger.settle(START)
+
+    (outcome,) = outcomes(pool)
+    assert settled == 1
+    assert outcome[1 if position == 0 else 5] == corrected["close"].iloc[0]
+    assert ledger.newest_forecast() == forecast
+
+
+def test_targets_before_since_are_left_alone(ledger, store):
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    for position in range(1, 5):
+        ledger.record(forecast_for(START + position * STEP))
+
+    settled = ledger.settle(START + 3 * STEP)
+
+    assert settled == 2
+
+
+def test_a_longer_horizon_is_settled_against_the_candle_it_was_made_after(pool, store):
+    market = Market("BTCUSDT", "5m", 3)
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    ledger = Ledger(pool, market)
+    ledger.record(forecast_for(START + 5 * STEP, horizon=3))
+
+    settled = ledger.settle(START + 5 * STEP)
+
+    assert settled == 1
+    assert outcomes(pool)[0][1] == CANDLES["close"].iloc[2]
+    assert Ledger(pool, MARKET).settle(START) == 0
+
+
+def test_settled_forecasts_are_the_newest_of_one_role_oldest_first(ledger, store):
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    for position in (4, 1, 3, 2, 11):
+        ledger.record(forecast_for(START + position * STEP))
+    ledger.record(forecast_for(START + 5 * STEP, role="challenger"))
+    ledger.record(forecast_for(START + 12 * STEP))
+    ledger.settle(START)
+
+    settled = ledger.settled("champion", 3)
+
+    assert [row["open_time"] for row in settled] == [START + position * STEP for position in (3, 4, 11)]
+    assert [row["actual_close"] for row in settled] == CANDLES["close"].iloc[[3, 4, 11]].tolist()
+
+
+def test_the_view_measures_forecast_and_baseline_on_the_same_candle(ledger, store):
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    last, came = CANDLES["close"].iloc[0], CANDLES["close"].iloc[1]
+    forecast = replace(forecast_for(TARGET), open=last, high=last * 1.1, low=last * 0.9, close=last * 1.01)
+    ledger.record(replace(forecast, baseline_close=last, probability_up=0.9))
+    ledger.settle(START)
+
+    (row,) = ledger.settled("champion", 10)
+
+    assert row["close_error"] == pytest.approx(last * 1.01 - came)
+    assert row["close_ape"] == pytest.approx(abs(last * 1.01 - came) / came)
+    assert row["baseline_close_ape"] == pytest.approx(abs(last - came) / came)
+    assert row["direction_hit"] is (came > last)
+    assert row["issued_at"].tzinfo is not None
+    assert row["open_time"] == datetime.fromtimestamp(TARGET.timestamp(), UTC)

@@ -1,0 +1,151 @@
+"""Where a setting comes from, what a malformed one is told, and that the README lists every one."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from candlecast.candles import Market
+from candlecast.errors import ConfigurationError
+from candlecast.settings import STACK_FILE, Settings, load_settings
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment without any setting, in a directory without any home."""
+    for name in list(os.environ):
+        if name.startswith("CANDLECAST_") or name in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def variable(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"CANDLECAST_{field.upper()}"
+
+
+def test_without_anything_set_the_defaults_hold(tmp_path):
+    settings = load_settings()
+
+    assert settings.market == Market("BTCUSDT", "5m", 1)
+    assert settings.home == tmp_path / ".candlecast"
+    assert settings.database_url is None
+
+
+def test_the_environment_wins_over_the_stack_file_and_that_over_the_default(monkeypatch, tmp_path):
+    (tmp_path / STACK_FILE).write_text(
+        "CANDLECAST_SERVICE_URL=http://stack.test\nCANDLECAST_EPOCHS=3\nMLFLOW_TRACKING_URI=http://mlflow.test\n"
+    )
+    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path))
+    monkeypatch.setenv("CANDLECAST_EPOCHS", "4")
+
+    settings = load_settings()
+
+    assert settings.epochs == 4
+    assert settings.service_url == "http://stack.test"
+    assert settings.mlflow_tracking_uri == "http://mlflow.test"
+    assert settings.batch_size == 256
+
+
+def test_an_argument_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv("CANDLECAST_EPOCHS", "4")
+
+    assert load_settings(epochs=5).epochs == 5
+
+
+def test_the_stack_file_of_the_default_home_is_read(tmp_path):
+    (tmp_path / ".candlecast").mkdir()
+    (tmp_path / ".candlecast" / STACK_FILE).write_text("CANDLECAST_SYMBOL=ETHUSDT\n")
+
+    assert load_settings().symbol == "ETHUSDT"
+
+
+def test_two_homes_are_two_platforms(monkeypatch, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / STACK_FILE).write_text(f"CANDLECAST_SERVICE_URL=http://{name}.test\n")
+
+    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "one"))
+    one = load_settings()
+    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "two"))
+    two = load_settings()
+
+    assert (one.service_url, two.service_url) == ("http://one.test", "http://two.test")
+
+
+def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch):
+    monkeypatch.setenv("CANDLECAST_SERVICE_PORT", "3111")
+    monkeypatch.setenv("CANDLECAST_MLFLOW_PORT", "5111")
+    monkeypatch.setenv("CANDLECAST_PREFECT_PORT", "4111")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.test")
+
+    settings = load_settings()
+
+    assert settings.service_url == "http://127.0.0.1:3111"
+    assert settings.prefect_api_url == "http://127.0.0.1:4111/api"
+    assert settings.mlflow_tracking_uri == "https://mlflow.test"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CANDLECAST_EPOCHS", "many", "valid integer"),
+        ("CANDLECAST_EPOCHS", "0", "greater than or equal to 1"),
+        ("CANDLECAST_INTERVAL", "1mo", "such as 5m or 1h"),
+        ("CANDLECAST_INTERVAL", "99999999999d", "such as 5m or 1h"),
+        ("CANDLECAST_SOURCE", "kraken", "'auto', 'binance' or 'replay'"),
+        ("CANDLECAST_MLFLOW_PORT", "five thousand", "valid integer"),
+        ("CANDLECAST_ROLLING_N", "", "valid integer"),
+    ],
+)
+def test_a_malformed_variable_is_named_with_its_fault(monkeypatch, name, value, said):
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=f"^{name}: .*{said}.*Correct the variable, or unset it"):
+        load_settings()
+
+
+def test_a_malformed_line_of_the_stack_file_is_named_too(tmp_path):
+    (tmp_path / ".candlecast").mkdir()
+    (tmp_path / ".candlecast" / STACK_FILE).write_text("CANDLECAST_HORIZON=0\n")
+
+    with pytest.raises(ConfigurationError, match="^CANDLECAST_HORIZON: "):
+        load_settings()
+
+
+def test_settings_are_frozen():
+    settings = load_settings()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.epochs = 3  # type: ignore[misc]
+
+
+def test_a_database_password_does_not_appear_where_settings_are_printed(monkeypatch):
+    monkeypatch.setenv("CANDLECAST_DATABASE_URL", "postgresql://writer:hunter2@db.test/candlecast")
+
+    settings = load_settings()
+
+    assert settings.database_url is not None
+    assert "hunter2" in settings.database_url.get_secret_value()
+    assert "hunter2" not in repr(settings) + settings.model_dump_json()
+
+
+def test_every_setting_says_what_it_is_for():
+    silent = [name for name, field in Settings.model_fields.items() if not field.description]
+
+    assert not silent
+
+
+def test_the_readme_lists_every_setting_and_no_other():
+    rows = [line for line in README.read_text().splitlines() if line.startswith("|")]
+
+    listed = {name for row in rows for name in re.findall(r"`([A-Z][A-Z_]+)(?:=[^`]*)?`", row.split("|")[1])}
+
+    assert {variable(field) for field in Settings.model_fields} - listed == set()
+    assert {name for name in listed if name.startswith("CANDLECAST_")} <= {variable(f) for f in Settings.model_fields}

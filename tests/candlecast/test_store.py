@@ -1,0 +1,274 @@
+"""Candles in PostgreSQL: idempotent, corrected with the old value kept, and refused where they contradict themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, empty_candles
+from candlecast.database import open_database
+from candlecast.errors import ConfigurationError
+from candlecast.store import CandleStore, Written
+from tests.bundles import sound_candles
+
+pytestmark = pytest.mark.integration
+
+MARKET = ("BTCUSDT", "5m")
+STEP = timedelta(minutes=5)
+CANDLES = sound_candles(20)
+START = CANDLES.index[0].to_pydatetime()
+END = CANDLES.index[-1].to_pydatetime() + STEP
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(pool: ConnectionPool) -> CandleStore:
+    return CandleStore(pool)
+
+
+def rows(pool: ConnectionPool, query: str) -> list[dict[str, Any]]:
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.encode()).fetchall()
+
+
+def test_candles_come_back_exactly_as_they_were_stored(store, bundled_candles):
+    sample = bundled_candles.iloc[:500]
+
+    written = store.upsert(*MARKET, sample, "archive")
+
+    assert written == Written(500, 0)
+    stored = store.read(*MARKET, sample.index[0].to_pydatetime(), sample.index[-1].to_pydatetime() + STEP)
+    pd.testing.assert_frame_equal(stored, sample, check_exact=True, check_freq=False)
+
+
+def test_storing_the_same_candles_again_writes_nothing(pool, store):
+    store.upsert(*MARKET, CANDLES, "rest")
+    before = rows(pool, "select open_time, ingested_at, source, xmin::text from candles order by open_time")
+
+    again = store.upsert(*MARKET, CANDLES, "archive")
+
+    assert again == Written(0, 0)
+    assert rows(pool, "select open_time, ingested_at, source, xmin::text from candles order by open_time") == before
+    assert rows(pool, "select * from candle_revisions") == []
+
+
+def test_a_changed_candle_is_corrected_and_its_old_row_kept(pool, store):
+    store.upsert(*MARKET, CANDLES, "rest")
+    (ingested,) = rows(pool, f"select ingested_at from candles where open_time = '{CANDLES.index[7]}'")
+    corrected = CANDLES.iloc[5:9].copy()
+    corrected.iloc[2, corrected.columns.get_loc("volume")] += 1.5
+
+    written = store.upsert(*MARKET, corrected, "archive")
+
+    (kept,) = rows(pool, "select * from candle_revisions")
+    assert written == Written(0, 1)
+    assert [kept[name] for name in CANDLE_COLUMNS] == CANDLES.iloc[7].tolist()
+    assert (kept["open_time"], kept["source"], kept["ingested_at"]) == (
+        CANDLES.index[7],
+        "rest",
+        ingested["ingested_at"],
+    )
+    assert store.read(*MARKET, START, END)["volume"].iloc[7] == CANDLES["volume"].iloc[7] + 1.5
+
+
+def test_every_correction_is_kept_not_only_the_first(pool, store):
+    for close in (1.0, 1.1, 1.2):
+        candle = CANDLES.iloc[[0]].copy()
+        candle[["open", "high", "low", "close"]] = [1.1, 1.5, 0.9, close]
+        store.upsert(*MARKET, candle, "rest")
+
+    kept = rows(pool, "select close, replaced_at from candle_revisions order by id")
+
+    assert [row["close"] for row in kept] == [1.0, 1.1]
+    assert kept[0]["replaced_at"] < kept[1]["replaced_at"]
+
+
+def test_unknown_order_flow_is_stored_as_unknown(pool, store):
+    plain = CANDLES.copy()
+    plain[list(FLOW_COLUMNS)] = np.nan
+
+    store.upsert(*MARKET, plain, "rest")
+
+    unknown = rows(pool, "select count(*) from candles where num_nulls(quote_volume, trades, taker_buy_base) = 3")
+    assert unknown == [{"count": 20}]
+    assert store.read(*MARKET, START, END)[list(FLOW_COLUMNS)].isna().all(axis=None)
+
+
+def test_unknown_order_flow_does_not_erase_what_is_known(pool, store):
+    store.upsert(*MARKET, CANDLES, "archive")
+    plain = CANDLES.copy()
+    plain[list(FLOW_COLUMNS)] = np.nan
+
+    written = store.upsert(*MARKET, plain, "rest")
+
+    assert written == Written(0, 0)
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), CANDLES, check_freq=False)
+
+
+def test_order_flow_that_becomes_known_is_a_correction(store):
+    plain = CANDLES.copy()
+    plain[list(FLOW_COLUMNS)] = np.nan
+    store.upsert(*MARKET, plain, "rest")
+
+    written = store.upsert(*MARKET, CANDLES, "archive")
+
+    assert written == Written(0, 20)
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), CANDLES, check_freq=False)
+
+
+def test_nothing_to_store_stores_nothing(store):
+    assert store.upsert(*MARKET, empty_candles(), "rest") == Written(0, 0)
+
+
+def test_markets_and_intervals_do_not_mix(store):
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    store.upsert("ETHUSDT", "5m", CANDLES.iloc[:3], "rest")
+    store.upsert("BTCUSDT", "1m", CANDLES.iloc[:4], "rest")
+
+    counts = [
+        len(store.read(symbol, interval, START, END))
+        for symbol, interval in (MARKET, ("ETHUSDT", "5m"), ("BTCUSDT", "1m"))
+    ]
+
+    assert counts == [20, 3, 4]
+
+
+def test_windows_are_half_open(store):
+    store.upsert(*MARKET, CANDLES, "rest")
+
+    window = store.read(*MARKET, START + 2 * STEP, START + 5 * STEP)
+
+    assert list(window.index) == list(CANDLES.index[2:5])
+
+
+def test_the_newest_candles_come_in_ascending_order(store):
+    store.upsert(*MARKET, CANDLES.iloc[::-1], "rest")
+
+    newest = store.newest(*MARKET, 3)
+
+    pd.testing.assert_frame_equal(newest, CANDLES.iloc[-3:], check_freq=False)
+    assert store.latest_open_time(*MARKET) == CANDLES.index[-1]
+
+
+def test_an_empty_store_has_no_watermark_and_gives_empty_candles(store):
+    assert store.latest_open_time(*MARKET) is None
+    pd.testing.assert_frame_equal(store.newest(*MARKET, 3), empty_candles())
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), empty_candles())
+
+
+@pytest.mark.parametrize(
+    ("dropped", "missing"),
+    [
+        ([], []),
+        ([0, 1], [(0, 2)]),
+        ([9], [(9, 10)]),
+        ([18, 19], [(18, 20)]),
+        ([0, 5, 6, 7, 12, 19], [(0, 1), (5, 8), (12, 13), (19, 20)]),
+        (list(range(20)), [(0, 20)]),
+    ],
+)
+def test_missing_ranges_are_found_at_the_start_in_the_middle_and_at_the_end(store, dropped, missing):
+    store.upsert(*MARKET, CANDLES.drop(CANDLES.index[dropped]), "rest")
+
+    ranges = store.missing_ranges(*MARKET, START, END)
+
+    assert ranges == [(START + first * STEP, START + end * STEP) for first, end in missing]
+
+
+def test_what_lies_outside_the_window_is_not_missing(store):
+    store.upsert(*MARKET, CANDLES.iloc[5:15], "rest")
+
+    ranges = store.missing_ranges(*MARKET, START + 5 * STEP, START + 15 * STEP)
+
+    assert ranges == []
+
+
+def test_missing_ranges_of_no_interval_are_refused(store):
+    with pytest.raises(ConfigurationError):
+        store.missing_ranges("BTCUSDT", "5x", START, END)
+
+
+@pytest.mark.parametrize(
+    ("changes", "constraint"),
+    [
+        ({"low": 101.0}, "low_is_lowest"),
+        ({"open": 98.0}, "low_is_lowest"),
+        ({"high": 99.5}, "high_is_highest"),
+        ({"close": 103.0}, "high_is_highest"),
+        ({"low": 0.0}, "positive"),
+        ({"volume": -1.0}, "positive"),
+        ({"quote_volume": -1.0}, "positive"),
+        ({"trades": -1.0}, "positive"),
+        ({"taker_buy_base": -1.0}, "positive"),
+        ({"taker_buy_quote": -1.0}, "positive"),
+        ({"high": np.inf}, "finite"),
+        ({"volume": np.inf}, "finite"),
+    ],
+)
+def test_the_database_refuses_a_candle_that_contradicts_itself(store, changes, constraint):
+    candle = CANDLES.iloc[[0]].copy()
+    candle.iloc[0, :5] = [100.0, 102.0, 99.0, 101.0, 5.0]
+    for name, value in changes.items():
+        candle[name] = value
+
+    with pytest.raises(psycopg.errors.CheckViolation, match=constraint):
+        store.upsert(*MARKET, candle, "rest")
+
+    assert store.latest_open_time(*MARKET) is None
+
+
+@pytest.mark.parametrize("name", ["open", "high", "low", "close", "volume"])
+def test_the_database_refuses_a_candle_without_a_price_or_volume(store, name):
+    candle = CANDLES.iloc[[0]].assign(**{name: np.nan})
+
+    with pytest.raises(psycopg.errors.NotNullViolation, match=name):
+        store.upsert(*MARKET, candle, "rest")
+
+
+@pytest.mark.parametrize(
+    ("interval", "moment"),
+    [
+        ("5m", datetime(2025, 9, 1, 0, 1, tzinfo=UTC)),
+        ("5m", datetime(2025, 9, 1, 0, 0, 0, 1, tzinfo=UTC)),
+        ("1h", datetime(2025, 9, 1, 0, 30, tzinfo=UTC)),
+        ("1d", datetime(2025, 9, 1, 12, tzinfo=UTC)),
+        ("1w", datetime(2025, 9, 2, tzinfo=UTC)),
+    ],
+)
+def test_the_database_refuses_a_candle_off_the_grid(store, interval, moment):
+    candle = CANDLES.iloc[[0]].set_index(pd.DatetimeIndex([moment], name="open_time"))
+
+    with pytest.raises(psycopg.errors.CheckViolation, match="on_grid"):
+        store.upsert("BTCUSDT", interval, candle, "rest")
+
+
+@pytest.mark.parametrize(
+    ("interval", "moment"), [("1w", datetime(2025, 9, 1, tzinfo=UTC)), ("4h", datetime(2025, 9, 1, 4, tzinfo=UTC))]
+)
+def test_the_grid_of_the_database_is_the_grid_of_the_code(store, interval, moment):
+    candle = CANDLES.iloc[[0]].set_index(pd.DatetimeIndex([moment], name="open_time"))
+
+    assert store.upsert("BTCUSDT", interval, candle, "rest") == Written(1, 0)
+
+
+def test_one_bad_candle_keeps_the_whole_page_out(store):
+    page = CANDLES.copy()
+    page.iloc[10, page.columns.get_loc("low")] *= 1.5
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        store.upsert(*MARKET, page, "rest")
+
+    assert store.read(*MARKET, START, END).empty

@@ -1,0 +1,387 @@
+"""`candlecast up`, end to end: every part real, on recorded candles, from nothing to retrained, killed and continued.
+
+The tests of this module share one platform and run in their order: it is one story.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import psycopg
+import pytest
+import requests
+
+from candlecast.client import ForecastClient
+from candlecast.registry import CHAMPION, Registry
+from flows.home_processes import STACK_VARIABLE
+from flows.local_stack import free_ports
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+FLOWS = {"backfill", "ingest", "train", "monitor"}
+START_S = 300
+CANDLE_S = 10
+
+
+class Platform:
+    """One home, and the `candlecast up` that runs in it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        names = ("SERVICE", "MLFLOW", "PREFECT", "DATABASE", "EXCHANGE")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.environment = {
+            **os.environ,
+            "CANDLECAST_HOME": str(home),
+            "CANDLECAST_SOURCE": "replay",
+            "CANDLECAST_LOOKBACK_DAYS": "30",
+            "CANDLECAST_EPOCHS": "3",
+            "CANDLECAST_REPLAY_SPEED": str(300 / CANDLE_S),
+            **{f"CANDLECAST_{name}_PORT": str(port) for name, port in self.ports.items()},
+        }
+        self.output = home.parent / "up.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def url(self, part: str) -> str:
+        return f"http://127.0.0.1:{self.ports[part]}"
+
+    def start(self) -> str:
+        """Start, and wait for the addresses; what was printed."""
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "flows.cli", "up"],
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = self.process
+        eventually(lambda: "Candlecast is up" in self.printed() or process.poll() is not None, START_S)
+        assert process.poll() is None, self.printed()
+        return self.printed()
+
+    def printed(self) -> str:
+        return self.output.read_text()
+
+    def stop(self) -> int:
+        """Ctrl-C; the exit code."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(timeout=90)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs in this home, PostgreSQL with its backends included."""
+        found = [one for one in psutil.process_iter() if _environment(one).get(STACK_VARIABLE) == str(self.home)]
+        postmasters = [one for one in psutil.process_iter(["cmdline"]) if str(self.home / "postgres") in _command(one)]
+        for postmaster in postmasters:
+            found += [postmaster, *postmaster.children(recursive=True)]
+        if self.process is not None and self.process.poll() is None:
+            found.append(psutil.Process(self.process.pid))
+        return found
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a `candlecast` command in this home, as from another terminal."""
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        passwords = dict(line.split("=", 1) for line in (self.home / "stack.env").read_text().splitlines())
+        with psycopg.connect(passwords["CANDLECAST_DATABASE_URL"].strip('"')) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def registry(self) -> Registry:
+        return Registry(self.url("MLFLOW"))
+
+    def prefect(self, path: str, **body: object) -> list[dict[str, Any]]:
+        response = requests.post(f"{self.url('PREFECT')}/api/{path}/filter", json=body, timeout=10)
+        response.raise_for_status()
+        return list(response.json())
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform started once; whatever a test leaves of it is killed at the end."""
+    platform = Platform(tmp_path_factory.mktemp("platform") / "home")
+    try:
+        platform.start()
+        yield platform
+    finally:
+        for process in platform.processes():
+            process.kill()
+
+
+def test_up_says_it_is_a_replay_and_prints_the_addresses(platform):
+    printed = platform.printed()
+
+    assert "REPLAY: recorded candles, not the market" in printed
+    assert all(platform.url(part) in printed for part in ("SERVICE", "PREFECT", "MLFLOW"))
+
+
+def test_the_recorded_day_is_forecast_candle_by_candle_and_settled(platform):
+    ((forecasts, targets, settled),) = platform.sql(
+        "select count(*), count(distinct f.open_time), count(o.open_time) from forecasts f "
+        "left join outcomes o using (symbol, interval, open_time, horizon) where role = 'champion'"
+    )
+
+    assert forecasts == targets >= 288
+    assert settled >= forecasts - 1
+
+
+def test_every_forecast_was_written_before_its_target_closed(platform):
+    late = platform.sql("select * from forecasts where issued_at >= open_time + interval '5 minutes'")
+
+    assert late == []
+
+
+def test_stored_candles_equal_the_recording(platform, bundled_candles):
+    rows = platform.sql("select open_time, open, high, low, close, volume, trades from candles order by open_time")
+
+    stored = pd.DataFrame(rows).set_index(0)
+    recorded = bundled_candles.loc[
+        stored.index[0] : stored.index[-1], ["open", "high", "low", "close", "volume", "trades"]
+    ]
+    assert len(stored) == len(recorded) >= 30 * 288
+    assert (stored.to_numpy(dtype="float64") == recorded.to_numpy()).all()
+
+
+def test_predict_answers_history_cut_from_anywhere(platform, bundled_candles):
+    history = bundled_candles.iloc[-200:]
+
+    with ForecastClient(platform.url("SERVICE")) as service:
+        answer = service.predict(history, "BTCUSDT", "5m")
+
+    assert answer.open_time == history.index[-1] + timedelta(minutes=5)
+    assert answer.low <= min(answer.open, answer.close) <= max(answer.open, answer.close) <= answer.high
+    assert answer.direction.up + answer.direction.down == pytest.approx(1)
+    assert answer.baseline.close == history["close"].iloc[-1]
+
+
+def test_predict_names_the_missing_candle(platform, bundled_candles):
+    history = bundled_candles.iloc[-200:]
+    rows = [
+        {"open_time": t.isoformat(), **row.dropna().to_dict()} for t, row in history.drop(history.index[77]).iterrows()
+    ]
+
+    response = requests.post(f"{platform.url('SERVICE')}/predict", json={"candles": rows}, timeout=10)
+
+    assert response.status_code == 400
+    assert response.json()["row"] == 77
+    assert f"{history.index[77]:%Y-%m-%dT%H:%M}" in response.json()["detail"]
+
+
+def test_prefect_has_four_deployments_with_schedules_and_green_runs(platform):
+    eventually(lambda: {run["name"].split()[0] for run in completed_runs(platform)} >= FLOWS, 120)
+
+    deployments = {one["name"]: one for one in platform.prefect("deployments")}
+
+    assert set(deployments) == FLOWS
+    assert all(one["schedules"][0]["active"] and not one["paused"] for one in deployments.values())
+    assert platform.prefect("artifacts", artifacts={"key": {"any_": ["ingest-btcusdt-5m"]}})
+
+
+def test_mlflow_has_the_run_with_metrics_plots_and_the_champion(platform):
+    import mlflow
+
+    number = platform.registry().aliases("BTCUSDT-5m")[CHAMPION]
+    version = platform.registry().version("BTCUSDT-5m", number)
+    client = mlflow.MlflowClient(platform.url("MLFLOW"))
+    run = client.get_run(version.run_id)
+
+    assert {"report_close_mae", "report_close_mae_baseline", "report_close_skill"} <= set(run.data.metrics)
+    assert {"plots/close.png", "plots/reliability.png"} <= {
+        f.path for f in client.list_artifacts(version.run_id, "plots")
+    }
+    assert client.get_metric_history(version.run_id, "val_loss")
+    assert version.tags["gate"] == "promoted"
+
+
+def test_new_forecasts_appear_and_are_settled_while_it_runs(platform):
+    before = newest_target(platform)
+
+    eventually(lambda: newest_target(platform) >= before + timedelta(minutes=10), 6 * CANDLE_S)
+    eventually(
+        lambda: platform.sql("select max(open_time) from outcomes")[0][0] >= before + timedelta(minutes=5), 6 * CANDLE_S
+    )
+
+
+def test_monitor_reports_and_starts_a_training_when_the_last_is_a_day_old(platform):
+    eventually(lambda: platform.sql("select 1 from monitoring_checks where action = 'train'"), 120)
+    eventually(lambda: len(platform.registry().versions("BTCUSDT-5m")) >= 2, 240)
+
+    ((report, numbers),) = platform.sql(
+        "select report, numbers from monitoring_checks where report is not null order by id limit 1"
+    )
+    page = requests.get(f"{platform.url('SERVICE')}/reports/{report}", timeout=10)
+
+    assert page.status_code == 200
+    assert "volatility_trend" in page.text
+    assert {"mape", "baseline_mape", "skill", "mape_ratio"} <= set(numbers["performance"])
+
+
+def test_the_page_shows_what_the_api_says_and_asks_nobody_else(platform, browser):
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith(platform.url("SERVICE")) else complaints.append(request.url),
+    )
+
+    page.goto(platform.url("SERVICE"))
+    page.wait_for_function("document.querySelector('#next').textContent.includes('up / down')")
+    shown = page.inner_text("#next")
+    latest = requests.get(f"{platform.url('SERVICE')}/forecasts/latest", timeout=10).json()
+
+    champion = platform.registry().aliases("BTCUSDT-5m")[CHAMPION]
+    assert any(f"{forecast['close']:,.2f}" in shown for forecast in forecasts_since(platform, latest))
+    assert f"Version {champion}" in page.inner_text("#model")
+    assert "REPLAY" in page.inner_text("#source")
+    assert complaints == []
+
+
+def test_moving_the_alias_changes_what_is_served_without_a_failed_request(platform, bundled_candles):
+    eventually(lambda: jobs(platform, "train") == {"completed"}, 240)
+    registry = platform.registry()
+    present = registry.aliases("BTCUSDT-5m")[CHAMPION]
+    other = next(one.number for one in registry.versions("BTCUSDT-5m") if one.number != present)
+    answers: list[str] = []
+
+    def ask_until_changed() -> None:
+        with ForecastClient(platform.url("SERVICE")) as service:
+            while not answers or answers[-1] != other:
+                answers.append(service.predict(bundled_candles.iloc[-200:], "BTCUSDT", "5m").model.version)
+
+    asking = threading.Thread(target=ask_until_changed, daemon=True)
+    asking.start()
+    eventually(lambda: bool(answers), 10)
+
+    registry.set_alias("BTCUSDT-5m", CHAMPION, other)
+    asking.join(timeout=30)
+
+    assert not asking.is_alive()
+    assert answers == [present] * (len(answers) - 1) + [other]
+
+
+def test_a_move_by_hand_is_recorded_as_one(platform):
+    registry = platform.registry()
+    served = registry.aliases("BTCUSDT-5m")[CHAMPION]
+
+    eventually(
+        lambda: (
+            (served, "person") in platform.sql("select version, decided_by from promotions order by id desc limit 1")
+        ),
+        120,
+    )
+
+
+def test_status_tells_what_runs_and_how_fresh_it_is(platform):
+    told = json.loads(platform.run("status", "--json").stdout)
+
+    assert set(told["processes"]) == {"postgres", "mlflow", "prefect", "exchange", "service", "worker"}
+    assert all(state.startswith("running") for state in told["processes"].values())
+    assert told["source"] == "replay"
+    assert told["candle_age_s"] < 600
+    assert told["served"][CHAMPION]["version"] == platform.registry().aliases("BTCUSDT-5m")[CHAMPION]
+    assert told["check"]["verdict"] in {"healthy", "drift"}
+
+
+def test_a_second_up_in_the_same_home_is_refused(platform):
+    second = platform.run("up")
+
+    assert second.returncode == 1
+    assert "candlecast: " in second.stderr
+
+
+def test_after_kill_9_of_everything_up_continues_and_nothing_is_lost_or_doubled(platform):
+    eventually(lambda: "running" not in jobs(platform, "train"), 240)
+    candles = platform.sql("select * from candles order by open_time")
+    forecasts = platform.sql("select * from forecasts order by open_time, role")
+    versions = {one.number: one.tags.get("gate") for one in platform.registry().versions("BTCUSDT-5m")}
+    champion = platform.registry().aliases("BTCUSDT-5m")[CHAMPION]
+
+    for process in platform.processes():
+        process.kill()
+    platform.process.wait(timeout=30)
+    platform.start()
+
+    assert platform.sql("select * from candles order by open_time")[: len(candles)] == candles
+    continued = platform.sql("select * from forecasts order by open_time, role")
+    assert set(forecasts) <= set(continued)
+    assert len({(row[2], row[4]) for row in continued}) == len(continued)
+    now = {one.number: one.tags.get("gate") for one in platform.registry().versions("BTCUSDT-5m")}
+    assert versions.items() <= now.items()
+    assert platform.registry().aliases("BTCUSDT-5m")[CHAMPION] == champion
+    before = newest_target(platform)
+    eventually(lambda: newest_target(platform) > before, 6 * CANDLE_S)
+
+
+def test_prefect_is_left_without_orphans_of_the_former_life(platform):
+    killed = [run for run in platform.prefect("flow_runs") if run["state_type"] == "CRASHED"]
+    running = [run for run in platform.prefect("flow_runs") if run["state_type"] == "RUNNING"]
+
+    started = datetime.fromtimestamp(psutil.Process(platform.process.pid).create_time()).astimezone()
+    assert all(datetime.fromisoformat(run["start_time"]) > started for run in running)
+    assert all(datetime.fromisoformat(run["start_time"]) < started for run in killed if run["start_time"])
+
+
+def test_ctrl_c_ends_every_process(platform):
+    code = platform.stop()
+
+    assert code == 0
+    assert platform.processes() == []
+    assert "everything is stopped" in platform.printed()
+
+
+def completed_runs(platform: Platform) -> list[dict[str, Any]]:
+    return platform.prefect("flow_runs", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}})
+
+
+def forecasts_since(platform: Platform, latest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The latest forecast and the one before: between two requests a new one may have come."""
+    earlier = requests.get(f"{platform.url('SERVICE')}/forecasts?limit=2&role=champion", timeout=10).json()
+    return [latest, *earlier["forecasts"]]
+
+
+def newest_target(platform: Platform) -> datetime:
+    moment: datetime = platform.sql("select max(open_time) from forecasts")[0][0]
+    return moment
+
+
+def jobs(platform: Platform, job: str) -> set[str]:
+    return {row[0] for row in platform.sql(f"select status from job_runs where job = '{job}' and status <> 'skipped'")}
+
+
+def eventually(condition: Callable[[], object], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
+        time.sleep(0.5)
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return {}
+
+
+def _command(process: psutil.Process) -> str:
+    return " ".join(process.info["cmdline"] or [])
