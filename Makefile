@@ -21,7 +21,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "installing packages into $(VENV) ..."
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode requirements.lock
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r requirements.lock
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -44,8 +44,8 @@ format: install  ## rewrite the code in the one format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: install    ## resolve pyproject.toml anew, with hashes and without addresses of registries
-	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --all-extras --no-annotate --upgrade \
+lock: install    ## bring requirements.lock in line with pyproject.toml (UPGRADE=--upgrade for newer versions)
+	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --all-extras --no-annotate $(UPGRADE) \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean:           ## the environment, not the data

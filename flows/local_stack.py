@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
 
 import requests
 from pydantic import SecretStr
@@ -18,26 +16,12 @@ from candlecast.database import migrate, open_database
 from candlecast.errors import StackError
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings
-from flows.deployment import WORK_POOL
 from flows.local_postgres import LocalPostgres
+from flows.programs import DATABASE_ROLES, HOST, addresses, local_programs
 from flows.supervision import Supervisor
 from flows.supervisord_config import Program
 
-_HOST = "127.0.0.1"
-_ROOT = Path(__file__).parent.parent
 _POLL_S = 0.2
-
-# No part of the platform phones home, and TensorFlow keeps its notices to itself.
-_QUIET = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # version 2 of the UI calls an analytics host all the same
-    "BENTOML_DO_NOT_TRACK": "True",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 
 
 class LocalStack:
@@ -57,8 +41,11 @@ class LocalStack:
             self.postgres.stop_leftover()
             self.postgres.initialise()
         self.settings = self._addressed(settings)
-        self._replay_start = replay_start
-        self.supervisor = Supervisor(settings.home, self._programs())
+        programs = local_programs(self.settings, self._mlflow_store(), replay_start)
+        if self.postgres is not None:
+            command = self.postgres.command()
+            programs.insert(0, Program("postgres", command, {}, stop_signal="INT", stop_wait_s=30))
+        self.supervisor = Supervisor(settings.home, programs)
 
     def launch(self) -> None:
         """Leave the addresses for other terminals, and start supervisord without any program yet.
@@ -130,14 +117,14 @@ class LocalStack:
     def _addressed(self, settings: Settings) -> Settings:
         """The settings with the address of every part of this platform."""
         update: dict[str, object] = {
-            "service_url": f"http://{_HOST}:{settings.service_port}",
-            "mlflow_tracking_uri": f"http://{_HOST}:{settings.mlflow_port}",
-            "prefect_api_url": f"http://{_HOST}:{settings.prefect_port}/api",
+            "service_url": f"http://{HOST}:{settings.service_port}",
+            "mlflow_tracking_uri": f"http://{HOST}:{settings.mlflow_port}",
+            "prefect_api_url": f"http://{HOST}:{settings.prefect_port}/api",
         }
         if settings.source == "replay":
-            update["binance_url"] = f"http://{_HOST}:{settings.exchange_port}"
+            update["binance_url"] = f"http://{HOST}:{settings.exchange_port}"
         if self.postgres is not None:
-            for field, role in _DATABASE_ROLES.items():
+            for field, role in DATABASE_ROLES.items():
                 update[field] = SecretStr(self.postgres.url(role))
         return settings.model_copy(update=update)
 
@@ -146,90 +133,8 @@ class LocalStack:
         draft = self.settings.home / f"{STACK_FILE}.partial"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it holds passwords
         with os.fdopen(descriptor, "w") as file:
-            file.writelines(f'{name}="{value}"\n' for name, value in self.environment().items())
+            file.writelines(f'{name}="{value}"\n' for name, value in addresses(self.settings).items())
         draft.replace(self.settings.home / STACK_FILE)
-
-    def environment(self) -> dict[str, str]:
-        """What every process of the platform is told."""
-        settings = self.settings
-        told = {
-            "CANDLECAST_HOME": str(settings.home),
-            "CANDLECAST_SOURCE": settings.source,
-            "CANDLECAST_BINANCE_URL": settings.binance_url,
-            "CANDLECAST_SERVICE_URL": settings.service_url,
-            "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
-            "PREFECT_API_URL": settings.prefect_api_url,
-            # What libraries would otherwise write below the user's home directory.
-            "PREFECT_HOME": str(settings.home / "prefect"),
-            "BENTOML_HOME": str(settings.home / "bentoml"),
-            "KERAS_HOME": str(settings.home / "keras"),
-            "MPLCONFIGDIR": str(settings.home / "matplotlib"),
-        }
-        for field in _DATABASE_ROLES:
-            url: SecretStr | None = getattr(settings, field)
-            if url is not None:
-                told[f"CANDLECAST_{field.upper()}"] = url.get_secret_value()
-        return told
-
-    def _programs(self) -> list[Program]:
-        settings, home = self.settings, self.settings.home
-        environment = _QUIET | self.environment()
-        prefect = environment | {
-            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-            # Without these the UI looks for its API on the default port.
-            "PREFECT_SERVER_API_HOST": _HOST,
-            "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
-        }
-        mlflow = environment | {"MLFLOW_BACKEND_STORE_URI": self._mlflow_store()}
-        service = dict(environment)
-        reader = settings.database_reader_url
-        if reader is not None:
-            service["CANDLECAST_DATABASE_URL"] = reader.get_secret_value()
-            service["CANDLECAST_DATABASE_OWNER_URL"] = reader.get_secret_value()
-        at = ["--host", _HOST, "--port"]
-        programs = []
-        if self.postgres is not None:
-            programs.append(Program("postgres", self.postgres.command(), {}, stop_signal="INT", stop_wait_s=30))
-        artifacts = home / "mlflow" / "artifacts"
-        programs += [
-            Program(
-                "mlflow",
-                [*_module("mlflow"), "server", *at, str(settings.mlflow_port), "--workers", "1"]
-                + ["--artifacts-destination", str(artifacts)],
-                mlflow,
-            ),
-            Program("prefect", [*_module("prefect"), "server", "start", *at, str(settings.prefect_port)], prefect),
-            Program("exchange", self._exchange_command(), environment),
-            Program(
-                "service",
-                [*_module("bentoml"), "serve", "service.service:Candlecast", "--working-dir", str(_ROOT)]
-                + [*at, str(settings.service_port)],
-                service,
-                stop_wait_s=20,
-            ),
-            Program(
-                "worker",
-                [*_module("prefect"), "worker", "start", "--pool", WORK_POOL, "--name", "local", "--limit", "4"],
-                prefect,
-                stop_wait_s=20,
-            ),
-        ]
-        return programs
-
-    def _exchange_command(self) -> list[str]:
-        start = [] if self._replay_start is None else ["--start", f"{self._replay_start:%Y-%m-%dT%H:%M:%S}"]
-        return [
-            *_module("flows.cli"),
-            "exchange",
-            "--port",
-            str(self.settings.exchange_port),
-            "--speed",
-            str(self.settings.replay_speed),
-            "--state",
-            str(self.settings.home / "exchange-clock.json"),
-            *start,
-        ]
 
     def _mlflow_store(self) -> str:
         directory = self.settings.home / "mlflow"
@@ -237,18 +142,6 @@ class LocalStack:
         if self.postgres is None:
             return f"sqlite:///{directory / 'mlflow.db'}"
         return self.postgres.url("mlflow", "mlflow").replace("postgresql://", "postgresql+psycopg://", 1)
-
-
-_DATABASE_ROLES = {
-    "database_url": "candlecast_writer",
-    "database_owner_url": "candlecast_owner",
-    "database_reader_url": "candlecast_reader",
-}
-
-
-def _module(name: str) -> list[str]:
-    """Command of a module, run by the interpreter this process runs in."""
-    return [sys.executable, "-m", name]
 
 
 def _answers(url: str) -> bool:
@@ -276,7 +169,7 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as open_sockets:
         probes = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
-            probe.bind((_HOST, 0))
+            probe.bind((HOST, 0))
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
@@ -284,7 +177,7 @@ def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was let go just now is free
         try:
-            probe.bind((_HOST, port))
+            probe.bind((HOST, port))
         except OSError:
             return True
     return False

@@ -171,7 +171,7 @@ def _socket_path(home: Path) -> str:
     inside = str(home / "run" / _SOCKET)
     if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH and _PLAIN_PATH.fullmatch(inside):
         return inside
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp makes the directory ours alone
         directory = tempfile.mkdtemp(prefix="candlecast-", dir=parent)  # mode 0700
         path = f"{directory}/{_SOCKET}"
         if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and _PLAIN_PATH.fullmatch(path):

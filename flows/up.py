@@ -27,6 +27,7 @@ from flows.deployment import deploy, fit_schedules, follow, run_now, tidy_up
 from flows.home_processes import single_instance, stop_leftovers
 from flows.local_stack import LocalStack, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, serves
+from flows.programs import addresses
 from flows.simulation import simulate
 from flows.source import WARM_UP, replay_begin, resolve_source
 
@@ -48,7 +49,7 @@ def up(console: Console) -> None:
         _announce_source(console, settings)
         stop_leftovers(home)
         stack = LocalStack(settings, _replay_start(settings))
-        os.environ |= stack.environment()  # before Prefect's client is imported: it settles in its home at import
+        os.environ |= addresses(stack.settings)  # before Prefect's client is imported: it settles in its home at import
         try:
             _bring_up(console, stack)
             _report_until_interrupted(console, stack)
@@ -95,7 +96,7 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
         stack.wait_until_up("service", f"{settings.service_url}/livez")
     with _step(console, "deployments, worker"):
         tidy_up(settings.prefect_api_url)
-        deploy(settings.prefect_api_url, stack.environment())
+        deploy(settings.prefect_api_url, addresses(settings))
         stack.start("worker")
     with open_market(settings) as market:
         _run(console, settings, "backfill")

@@ -246,7 +246,7 @@ def test_the_page_shows_what_the_api_says_and_asks_nobody_else(platform, browser
     )
 
     page.goto(platform.url("SERVICE"))
-    page.wait_for_function("document.querySelector('#next').textContent.includes('up / down')")
+    page.locator("#next").get_by_text("up / down").wait_for()
     shown = page.inner_text("#next")
     latest = requests.get(f"{platform.url('SERVICE')}/forecasts/latest", timeout=10).json()
 

@@ -1,0 +1,121 @@
+"""The programs of the local platform: their commands, and what their environment tells them."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from candlecast.settings import Settings
+from flows.deployment import WORK_POOL
+from flows.supervisord_config import Program
+
+HOST = "127.0.0.1"
+DATABASE_ROLES = {
+    "database_url": "candlecast_writer",
+    "database_owner_url": "candlecast_owner",
+    "database_reader_url": "candlecast_reader",
+}
+"""The role behind each address of the database."""
+
+_ROOT = Path(__file__).parent.parent
+
+# No part of the platform phones home, and TensorFlow keeps its notices to itself.
+_QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # version 2 of the UI calls an analytics host all the same
+    "BENTOML_DO_NOT_TRACK": "True",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    """What every process that works with the platform is told, passwords included."""
+    told = {
+        "CANDLECAST_HOME": str(settings.home),
+        "CANDLECAST_SOURCE": settings.source,
+        "CANDLECAST_BINANCE_URL": settings.binance_url,
+        "CANDLECAST_SERVICE_URL": settings.service_url,
+        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
+        "PREFECT_API_URL": settings.prefect_api_url,
+        # What libraries would otherwise write below the user's home directory.
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "BENTOML_HOME": str(settings.home / "bentoml"),
+        "KERAS_HOME": str(settings.home / "keras"),
+        "MPLCONFIGDIR": str(settings.home / "matplotlib"),
+    }
+    for field in DATABASE_ROLES:
+        url: SecretStr | None = getattr(settings, field)
+        if url is not None:
+            told[f"CANDLECAST_{field.upper()}"] = url.get_secret_value()
+    return told
+
+
+def local_programs(settings: Settings, mlflow_store: str, replay_start: datetime | None) -> list[Program]:
+    """Everything but PostgreSQL, in the order in which the programs need one another.
+
+    Args:
+        settings: With the address of every part.
+        mlflow_store: Address of MLflow's database.
+        replay_start: Where the replay exchange's clock begins if it never ran.
+    """
+    home, environment = settings.home, _QUIET | addresses(settings)
+    prefect = environment | {
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        # Without these the UI looks for its API on the default port.
+        "PREFECT_SERVER_API_HOST": HOST,
+        "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+    }
+    reader = settings.database_reader_url or settings.database_url
+    service = environment | (dict.fromkeys(_DATABASE_VARIABLES, reader.get_secret_value()) if reader else {})
+    replay = f"exchange --port {settings.exchange_port} --speed {settings.replay_speed} --state"
+    replay_from = [f"--start={replay_start:%Y-%m-%dT%H:%M:%S}"] if replay_start else []
+    at = f"--host {HOST} --port"
+    return [
+        Program(
+            "mlflow",
+            _command(
+                "mlflow",
+                f"server {at} {settings.mlflow_port} --workers 1 --artifacts-destination",
+                str(home / "mlflow" / "artifacts"),
+            ),
+            environment | {"MLFLOW_BACKEND_STORE_URI": mlflow_store},
+        ),
+        Program("prefect", _command("prefect", f"server start {at} {settings.prefect_port}"), prefect),
+        Program(
+            "exchange",
+            _command("flows.cli", replay, str(home / "exchange-clock.json"), *replay_from),
+            environment,
+        ),
+        Program(
+            "service",
+            _command(
+                "bentoml",
+                f"serve service.service:Candlecast {at} {settings.service_port} --working-dir",
+                str(_ROOT),
+            ),
+            service,
+            stop_wait_s=20,
+        ),
+        Program(
+            "worker",
+            _command("prefect", f"worker start --pool {WORK_POOL} --name local --limit 4"),
+            prefect,
+            stop_wait_s=20,
+        ),
+    ]
+
+
+_DATABASE_VARIABLES = [f"CANDLECAST_{field.upper()}" for field in DATABASE_ROLES]
+
+
+def _command(module: str, words: str, *more: str) -> list[str]:
+    """Command of a module, run by the interpreter this process runs in; `more` may hold blanks."""
+    return [sys.executable, "-m", module, *words.split(), *more]

@@ -1,0 +1,252 @@
+"""Issuing: every served role is asked once for the next candle, and only an answer in time is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.answers import (
+    Baseline,
+    Direction,
+    ForecastAnswer,
+    InputContract,
+    Intervals,
+    ModelReference,
+    ModelsAnswer,
+    ServedModelAnswer,
+)
+from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, Market
+from candlecast.database import open_database
+from candlecast.errors import ServiceUnavailable
+from candlecast.issue import issue_forecasts
+from candlecast.ledger import ForecastRecord, Ledger
+from candlecast.store import CandleStore
+from tests.bundles import sound_candles
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m")
+STEP = MARKET.step
+HISTORY = 20
+CANDLES = sound_candles(40)
+TARGET = CANDLES.index[-1].to_pydatetime() + STEP
+
+
+class FakeService:
+    """Serves `roles`, each as a version of its own; remembers the candles it was posted."""
+
+    def __init__(self, *roles: str, history: int = HISTORY) -> None:
+        self.roles = roles
+        self.history = history
+        self.posted: list[tuple[str, pd.DataFrame]] = []
+        self.abstains = False
+        self.price = 100.0
+
+    def model(self) -> ModelsAnswer:
+        return ModelsAnswer(name="BTCUSDT-5m", models={role: self._served(role) for role in self.roles}, problems={})
+
+    def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
+        self.posted.append((model, candles))
+        last = candles.index[-1].to_pydatetime()
+        around = (self.price - 2, self.price + 2)
+        version = str(self.roles.index(model) + 1)
+        return ForecastAnswer(
+            symbol=symbol,
+            interval=interval,
+            horizon=1,
+            last_open_time=last,
+            open_time=last + STEP,
+            close_time=last + 2 * STEP,
+            open=self.price,
+            high=self.price + 1,
+            low=self.price - 1,
+            close=self.price + 0.5,
+            amplitude=2.0,
+            intervals=Intervals(level=0.9, high=around, low=around, close=around, amplitude=(1.0, 4.0)),
+            direction=Direction(up=0.6, down=0.4),
+            baseline=Baseline(close=self.price, amplitude=1.5, up=0.5),
+            abstained=self.abstains,
+            reason="expired" if self.abstains else None,
+            model=ModelReference(name="BTCUSDT-5m", version=version, alias=model, run_id="run", feature_hash="hash"),
+        )
+
+    def _served(self, role: str) -> ServedModelAnswer:
+        contract = InputContract(
+            symbol="BTCUSDT",
+            interval="5m",
+            horizon=1,
+            sequence_length=2,
+            history=self.history,
+            history_limit=1000,
+            required_fields=OHLCV_COLUMNS,
+            optional_fields=FLOW_COLUMNS,
+        )
+        return ServedModelAnswer(
+            version="1",
+            alias=role,
+            run_id="run",
+            family="fake",
+            created_at=TARGET,
+            served_since=TARGET,
+            expires_at=TARGET,
+            validation_start=TARGET,
+            feature_hash="hash",
+            input=contract,
+            spans={},
+            metrics={},
+        )
+
+
+class StoppedClock:
+    """An exchange of which only the clock is asked."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def server_time(self) -> datetime:
+        return self.now
+
+    def klines(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        raise AssertionError("issuing fetches no candles")
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(pool: ConnectionPool) -> Ledger:
+    return Ledger(pool, MARKET)
+
+
+@pytest.fixture
+def store(pool: ConnectionPool) -> CandleStore:
+    holder = CandleStore(pool)
+    holder.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    return holder
+
+
+def issue(
+    store: CandleStore, ledger: Ledger, service: FakeService, after: timedelta = timedelta(seconds=2)
+) -> list[ForecastRecord]:
+    return issue_forecasts(StoppedClock(TARGET + after), store, ledger, service, MARKET, "replay")
+
+
+def test_every_served_role_is_asked_and_its_answer_recorded(store, ledger):
+    issued = issue(store, ledger, FakeService("champion", "challenger"))
+
+    assert [(record.role, record.model_version, record.open_time) for record in issued] == [
+        ("champion", "1", TARGET),
+        ("challenger", "2", TARGET),
+    ]
+    assert ledger.recorded_roles(TARGET) == {"champion", "challenger"}
+
+
+def test_the_ledger_holds_what_the_service_answered(store, ledger):
+    issue(store, ledger, FakeService("champion"))
+
+    row = ledger.newest_forecast()
+
+    assert row is not None
+    assert [row[name] for name in ("open", "high", "low", "close", "amplitude")] == [100.0, 101.0, 99.0, 100.5, 2.0]
+    assert (row["close_lower"], row["close_upper"]) == (98.0, 102.0)
+    assert (row["amplitude_lower"], row["amplitude_upper"]) == (1.0, 4.0)
+    assert (row["probability_up"], row["baseline_close"], row["baseline_amplitude"]) == (0.6, 100.0, 1.5)
+    assert (row["issued_at"], row["last_open_time"]) == (TARGET + timedelta(seconds=2), TARGET - STEP)
+    assert (row["abstained"], row["source"]) == (False, "replay")
+
+
+def test_a_role_is_recorded_once_for_a_target(store, ledger):
+    service = FakeService("champion")
+    issue(store, ledger, service)
+    service.price = 200.0
+
+    again = issue(store, ledger, service)
+
+    row = ledger.newest_forecast()
+    assert again == []
+    assert row is not None
+    assert row["open"] == 100.0
+
+
+def test_a_role_that_comes_later_is_recorded_beside_the_first(store, ledger):
+    issue(store, ledger, FakeService("champion"))
+
+    later = issue(store, ledger, FakeService("champion", "challenger"))
+
+    assert [record.role for record in later] == ["challenger"]
+
+
+@pytest.mark.parametrize("late", [STEP, STEP + timedelta(milliseconds=1), timedelta(days=3)])
+def test_nothing_is_recorded_once_the_target_has_closed_on_the_exchanges_clock(store, ledger, late):
+    issued = issue(store, ledger, FakeService("champion", "challenger"), after=late)
+
+    assert issued == []
+    assert ledger.newest_forecast() is None
+
+
+def test_a_moment_before_the_close_is_still_in_time(store, ledger):
+    issued = issue(store, ledger, FakeService("champion"), after=STEP - timedelta(milliseconds=1))
+
+    assert len(issued) == 1
+
+
+def test_nothing_happens_while_no_model_is_served(store, ledger):
+    service = FakeService()
+
+    issued = issue(store, ledger, service)
+
+    assert (issued, service.posted) == ([], [])
+
+
+def test_nothing_is_asked_while_no_candle_is_stored(pool, ledger):
+    service = FakeService("champion")
+
+    issued = issue(CandleStore(pool), ledger, service)
+
+    assert (issued, service.posted) == ([], [])
+
+
+def test_just_the_history_a_model_needs_is_posted(store, ledger):
+    service = FakeService("champion")
+
+    issue(store, ledger, service)
+
+    ((_, posted),) = service.posted
+    pd.testing.assert_frame_equal(posted, CANDLES.iloc[-HISTORY:], check_freq=False)
+
+
+def test_history_across_a_gap_is_cut_to_what_follows_it(pool, ledger):
+    store = CandleStore(pool)
+    store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[[25, 33]]), "rest")
+    service = FakeService("champion")
+
+    issue(store, ledger, service)
+
+    ((_, posted),) = service.posted
+    assert list(posted.index) == list(CANDLES.index[34:])
+
+
+def test_an_abstention_is_recorded_with_its_reason(store, ledger):
+    service = FakeService("champion")
+    service.abstains = True
+
+    issued = issue(store, ledger, service)
+
+    assert [(record.abstained, record.reason) for record in issued] == [(True, "expired")]
+
+
+def test_a_service_that_is_away_is_the_callers_to_know(store, ledger):
+    class Away(FakeService):
+        def model(self) -> ModelsAnswer:
+            raise ServiceUnavailable("away")
+
+    with pytest.raises(ServiceUnavailable, match="away"):
+        issue(store, ledger, Away("champion"))

@@ -1,0 +1,207 @@
+"""What ran and what was decided is kept, whichever way it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.database import open_database
+from candlecast.errors import AlreadyRunning
+from candlecast.journal import (
+    last_attempt,
+    last_check,
+    last_promoted,
+    newest_job_runs,
+    previous_champion,
+    record_check,
+    record_promotion,
+    recorded_job,
+)
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m")
+NOW = datetime(2025, 9, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+def runs(pool: ConnectionPool) -> list[dict[str, Any]]:
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute("select * from job_runs order by id").fetchall()
+
+
+def promote(pool: ConnectionPool, version: str, *, promoted: bool = True, alias: str = "champion") -> None:
+    record_promotion(
+        pool,
+        "BTCUSDT-5m",
+        version,
+        None,
+        alias,
+        promoted=promoted,
+        reasons=["because"],
+        numbers={"close_skill": 0.01},
+        decided_by="gate",
+    )
+
+
+def test_a_job_that_ends_well_is_completed_with_what_it_said(pool):
+    with recorded_job(pool, "ingest", MARKET, "prefect-1", NOW) as report:
+        (during,) = runs(pool)
+        report.message, report.rows = "3 candles", 3
+
+    (row,) = runs(pool)
+    assert (during["status"], during["finished_at"]) == ("running", None)
+    assert (row["status"], row["message"], row["rows"]) == ("completed", "3 candles", 3)
+    assert (row["job"], row["symbol"], row["interval"]) == ("ingest", "BTCUSDT", "5m")
+    assert (row["prefect_run_id"], row["as_of"]) == ("prefect-1", NOW)
+    assert row["finished_at"] >= row["started_at"]
+
+
+@pytest.mark.parametrize("fault", [ValueError("no candles"), KeyboardInterrupt("stopped")])
+def test_a_job_that_raises_is_failed_with_the_reason_and_raises_on(pool, fault):
+    with pytest.raises(type(fault)), recorded_job(pool, "train", MARKET):
+        raise fault
+
+    (row,) = runs(pool)
+    assert (row["status"], row["message"]) == ("failed", f"{type(fault).__name__}: {fault}")
+    assert row["finished_at"] is not None
+
+
+def test_a_job_that_runs_already_is_skipped_and_says_why(pool):
+    with recorded_job(pool, "train", MARKET):
+        with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET, as_of=NOW):
+            pytest.fail("two run at once")
+
+    first, second = runs(pool)
+    assert first["status"] == "completed"
+    assert (second["status"], second["as_of"]) == ("skipped", None)
+    assert "another run holds its lock" in second["message"]
+
+
+def test_other_jobs_and_other_markets_run_meanwhile(pool):
+    with recorded_job(pool, "train", MARKET), recorded_job(pool, "ingest", MARKET):
+        with recorded_job(pool, "train", Market("ETHUSDT", "5m")):
+            running = [row["status"] for row in runs(pool)]
+
+    assert running == ["running"] * 3
+
+
+def test_a_row_that_a_dead_process_left_running_is_closed_by_the_next_run(pool):
+    with pool.connection() as connection:
+        connection.execute(
+            "insert into job_runs (job, symbol, interval, status) values "
+            "('train', 'BTCUSDT', '5m', 'running'), ('ingest', 'BTCUSDT', '5m', 'running')"
+        )
+
+    with recorded_job(pool, "train", MARKET):
+        during = {(row["job"], row["status"], row["message"]) for row in runs(pool)}
+
+    assert during == {
+        ("train", "failed", "process died"),
+        ("ingest", "running", ""),
+        ("train", "running", ""),
+    }
+
+
+def test_a_refused_run_closes_no_row_of_the_one_that_runs(pool):
+    with recorded_job(pool, "train", MARKET):
+        with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET):
+            pytest.fail("two run at once")
+        still = [row["status"] for row in runs(pool)]
+
+    assert still == ["running", "skipped"]
+
+
+def test_an_attempt_counts_whether_it_succeeded_or_not_and_a_skipped_one_does_not(pool):
+    before = last_attempt(pool, "train", MARKET)
+    with recorded_job(pool, "train", MARKET, as_of=NOW):
+        with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET, as_of=NOW + timedelta(hours=9)):
+            pytest.fail("two run at once")
+    with pytest.raises(ValueError, match="again"), recorded_job(pool, "train", MARKET, as_of=NOW + timedelta(hours=2)):
+        raise ValueError("again")
+
+    attempt = last_attempt(pool, "train", MARKET)
+
+    assert (before, attempt) == (None, NOW + timedelta(hours=2))
+    assert last_attempt(pool, "train", Market("ETHUSDT", "5m")) is None
+
+
+def test_the_newest_run_of_each_job_is_shown_and_skipped_ones_are_not(pool):
+    with recorded_job(pool, "ingest", MARKET) as report:
+        report.message = "old"
+    with recorded_job(pool, "ingest", MARKET) as report:
+        report.message = "new"
+        with pytest.raises(AlreadyRunning), recorded_job(pool, "ingest", MARKET):
+            pytest.fail("two run at once")
+    with recorded_job(pool, "train", MARKET):
+        pass
+
+    newest = {row["job"]: (row["status"], row["message"]) for row in newest_job_runs(pool, MARKET)}
+
+    assert newest == {"ingest": ("completed", "new"), "train": ("completed", "")}
+
+
+def test_the_last_promoted_version_is_the_newest_that_was_not_rejected(pool):
+    before = last_promoted(pool, "BTCUSDT-5m", "champion")
+    promote(pool, "1")
+    promote(pool, "2")
+    promote(pool, "3", promoted=False)
+
+    version = last_promoted(pool, "BTCUSDT-5m", "champion")
+
+    assert (before, version) == (None, "2")
+    assert last_promoted(pool, "ETHUSDT-5m", "champion") is None
+    assert last_promoted(pool, "BTCUSDT-5m", "challenger") is None
+
+
+def test_the_previous_champion_is_the_last_one_that_is_not_the_present(pool):
+    promote(pool, "1")
+    promote(pool, "2")
+    promote(pool, "3", promoted=False)
+    promote(pool, "4")
+    promote(pool, "4")
+
+    previous = previous_champion(pool, "BTCUSDT-5m", "champion", "4")
+
+    assert previous == "2"
+    assert previous_champion(pool, "BTCUSDT-5m", "champion", None) == "4"
+
+
+def test_the_first_champion_has_no_predecessor(pool):
+    promote(pool, "1")
+
+    assert previous_champion(pool, "BTCUSDT-5m", "champion", "1") is None
+
+
+def test_the_newest_check_comes_back_with_all_it_rests_on(pool):
+    for hour, verdict in enumerate(("too early", "healthy")):
+        record_check(
+            pool,
+            MARKET,
+            NOW + timedelta(hours=hour),
+            model_version="2",
+            verdict=verdict,
+            action="none",
+            reasons=["fine", "still"],
+            numbers={"performance": {"mape": 0.04}, "drift": None},
+            report="a.html",
+        )
+
+    check = last_check(pool, MARKET)
+
+    assert check is not None
+    assert (check["verdict"], check["checked_at"]) == ("healthy", NOW + timedelta(hours=1))
+    assert check["numbers"] == {"performance": {"mape": 0.04}, "drift": None}
+    assert (check["reasons"], check["report"], check["model_version"]) == (["fine", "still"], "a.html", "2")
+    assert last_check(pool, Market("BTCUSDT", "5m", 3)) is None

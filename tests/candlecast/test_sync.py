@@ -1,0 +1,212 @@
+"""Bringing candles from the exchange into the store: only closed ones, once, and whatever was missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.database import open_database
+from candlecast.errors import ExchangeUnavailable
+from candlecast.exchange import ExchangeClient
+from candlecast.store import CandleStore, Written
+from candlecast.sync import REFETCHED, closed_before, fill_gaps, sync_newest, sync_range
+from tests.bundles import sound_candles
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m")
+STEP = MARKET.step
+CANDLES = sound_candles(60)
+START = CANDLES.index[0].to_pydatetime()
+
+
+class FakeExchange:
+    """Answers from a table, like Binance with the candle that is still open; `page_limit` pages, then it is away."""
+
+    def __init__(self, candles: pd.DataFrame, now: datetime, page_limit: int | None = None) -> None:
+        self.candles = candles
+        self.now = now
+        self.pages_left = page_limit
+        self.asked: list[tuple[datetime, datetime]] = []
+
+    def server_time(self) -> datetime:
+        return self.now
+
+    def klines(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        if self.pages_left == 0:
+            raise ExchangeUnavailable("away")
+        if self.pages_left is not None:
+            self.pages_left -= 1
+        self.asked.append((start, end))
+        return self.candles.loc[(self.candles.index >= start) & (self.candles.index <= self.now)]
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(pool: ConnectionPool) -> CandleStore:
+    return CandleStore(pool)
+
+
+def stored(store: CandleStore) -> pd.DataFrame:
+    return store.newest("BTCUSDT", "5m", 10_000)
+
+
+def assert_stored(store: CandleStore, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(stored(store), expected, check_freq=False)
+
+
+def test_the_candle_that_is_still_open_is_never_stored(replay_exchange, store):
+    replay = replay_exchange(CANDLES, now=START + 10 * STEP + timedelta(seconds=299))
+    with ExchangeClient(replay.url) as exchange:
+        newest = exchange.klines("BTCUSDT", "5m", START, START + 60 * STEP)
+
+        synced = sync_newest(exchange, store, MARKET, START)
+
+    assert newest.index[-1] == CANDLES.index[10]
+    assert synced.written == Written(10, 0)
+    assert_stored(store, CANDLES.iloc[:10])
+
+
+def test_a_candle_is_stored_the_moment_it_has_closed(replay_exchange, store):
+    replay = replay_exchange(CANDLES, now=START + 10 * STEP - timedelta(milliseconds=1))
+    with ExchangeClient(replay.url) as exchange:
+        before = sync_newest(exchange, store, MARKET, START)
+        replay.control.advance(timedelta(milliseconds=1))
+
+        after = sync_newest(exchange, store, MARKET, START)
+
+    assert (before.written, after.written) == (Written(9, 0), Written(1, 0))
+    assert_stored(store, CANDLES.iloc[:10])
+
+
+def test_an_exchange_that_answers_more_than_was_asked_slips_no_open_candle_in(store):
+    exchange = FakeExchange(CANDLES, START + 10 * STEP + timedelta(minutes=4))
+
+    sync_newest(exchange, store, MARKET, START)
+
+    assert_stored(store, CANDLES.iloc[:10])
+
+
+def test_closing_is_told_by_the_clock_and_not_by_the_place_in_the_answer():
+    closed = closed_before(CANDLES.iloc[:5], START + 5 * STEP, STEP)
+    still_open = closed_before(CANDLES.iloc[:5], START + 5 * STEP - timedelta(microseconds=1), STEP)
+
+    assert (len(closed), len(still_open)) == (5, 4)
+
+
+def test_a_second_sync_writes_nothing_new(replay_exchange, store):
+    replay = replay_exchange(CANDLES, now=START + 30 * STEP)
+    with ExchangeClient(replay.url) as exchange:
+        first = sync_newest(exchange, store, MARKET, START)
+
+        second = sync_newest(exchange, store, MARKET, START)
+
+    assert (first.written, second.written) == (Written(30, 0), Written(0, 0))
+    assert second.start == CANDLES.index[29] - REFETCHED * STEP
+
+
+def test_a_long_pause_is_made_up_page_by_page(replay_exchange, store, bundled_candles):
+    recording = bundled_candles.iloc[:2300]
+    begin = recording.index[0].to_pydatetime()
+    replay = replay_exchange(recording, now=begin + 10 * STEP)
+    with ExchangeClient(replay.url) as exchange:
+        sync_newest(exchange, store, MARKET, begin)
+        replay.control.set(begin + 2300 * STEP)
+
+        synced = sync_newest(exchange, store, MARKET, begin)
+
+    assert synced.written == Written(2290, 0)
+    assert_stored(store, recording)
+
+
+def test_nothing_older_than_the_earliest_is_asked_for(store):
+    store.upsert("BTCUSDT", "5m", CANDLES.iloc[:10], "rest")
+    exchange = FakeExchange(CANDLES, START + 60 * STEP)
+
+    sync_newest(exchange, store, MARKET, START + 40 * STEP)
+
+    assert exchange.asked == [(START + 40 * STEP, START + 60 * STEP)]
+
+
+def test_pages_stored_before_the_exchange_went_away_stay_and_the_next_sync_goes_on(store, bundled_candles):
+    recording = bundled_candles.iloc[:1500]
+    begin = recording.index[0].to_pydatetime()
+    pages: list[datetime] = []
+    exchange = FakeExchange(recording, begin + 1500 * STEP, page_limit=1)
+    with pytest.raises(ExchangeUnavailable):
+        sync_range(exchange, store, MARKET, begin, exchange.now, exchange.now, pages.append)
+    exchange.pages_left = None
+
+    synced = sync_newest(exchange, store, MARKET, begin)
+
+    assert pages == [begin + 1000 * STEP]
+    assert synced.start > begin
+    assert_stored(store, recording)
+
+
+def test_a_gap_in_the_middle_is_filled_and_nothing_else_is_asked_for(store):
+    store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[[20, 21, 40]]), "rest")
+    exchange = FakeExchange(CANDLES, START + 60 * STEP)
+
+    written, missing = fill_gaps(exchange, store, MARKET, START, START + 60 * STEP)
+
+    assert missing == []
+    assert written.inserted == 3
+    assert exchange.asked == [(START + 20 * STEP, START + 22 * STEP), (START + 40 * STEP, START + 41 * STEP)]
+    assert_stored(store, CANDLES)
+
+
+def test_a_real_client_fills_a_gap_too(replay_exchange, store):
+    store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[20:30]), "rest")
+    replay = replay_exchange(CANDLES)
+    with ExchangeClient(replay.url) as exchange:
+        written, missing = fill_gaps(exchange, store, MARKET, START, START + 60 * STEP)
+
+    assert (written, missing) == (Written(10, 0), [])
+
+
+def test_a_gap_the_exchange_itself_has_is_reported_as_still_missing(store):
+    outage = CANDLES.drop(CANDLES.index[20:25])
+    store.upsert("BTCUSDT", "5m", outage, "rest")
+    exchange = FakeExchange(outage, START + 60 * STEP)
+
+    _, missing = fill_gaps(exchange, store, MARKET, START, START + 60 * STEP)
+
+    assert missing == [(START + 20 * STEP, START + 25 * STEP)]
+
+
+def test_whole_history_costs_no_request(store):
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    exchange = FakeExchange(CANDLES, START + 60 * STEP)
+
+    written, missing = fill_gaps(exchange, store, MARKET, START, START + 90 * STEP)
+
+    assert (written, missing, exchange.asked) == (Written(0, 0), [], [])
+
+
+@pytest.mark.parametrize("age", range(REFETCHED + 1))
+def test_a_recent_candle_that_the_exchange_revised_is_corrected_and_the_old_one_kept(pool, store, age):
+    exchange = FakeExchange(CANDLES, START + 30 * STEP)
+    sync_newest(exchange, store, MARKET, START)
+    revised = CANDLES.copy()
+    revised.iloc[29 - age, CANDLES.columns.get_loc("volume")] += 1
+    exchange.candles = revised
+
+    synced = sync_newest(exchange, store, MARKET, START)
+
+    with pool.connection() as connection:
+        kept = connection.execute("select open_time, volume from candle_revisions").fetchall()
+    assert synced.written == Written(0, 1)
+    assert kept == [(CANDLES.index[29 - age], CANDLES["volume"].iloc[29 - age])]
+    assert_stored(store, revised.iloc[:30])

@@ -1,0 +1,130 @@
+"""Numbers fitted on the calibration slice: shrinkage, probability correction, interval bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candlecast.forecast import TARGETS
+from training.calibrate import conformal_bounds, fit_calibration, platt, shrinkage
+
+GRID = np.linspace(0, 1, 2001)
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+@given(seed=st.integers(0, 10_000), slope=st.floats(-0.5, 1.5), count=st.integers(1, 80))
+@settings(max_examples=60, deadline=None)
+def test_shrinkage_is_the_weight_of_least_absolute_error(seed, slope, count):
+    raw = normal(seed, count)
+    actual = slope * raw + 0.5 * normal(seed + 1, count)
+
+    weight = shrinkage(raw, actual)
+
+    losses = np.abs(actual[:, None] - GRID * raw[:, None]).sum(axis=0)
+    assert 0 <= weight <= 1
+    assert np.abs(actual - weight * raw).sum() <= losses.min() + 1e-9
+
+
+def test_a_network_that_points_the_wrong_way_is_shrunk_to_persistence():
+    raw = normal(1, 500)
+
+    weight = shrinkage(raw, -raw)
+
+    assert weight == 0.0
+
+
+def test_a_network_that_is_too_timid_is_not_blown_up():
+    raw = normal(1, 500)
+
+    weight = shrinkage(raw, 3 * raw)
+
+    assert weight == 1.0
+
+
+def test_a_network_without_opinion_keeps_none():
+    assert shrinkage(np.zeros(10), normal(1, 10)) == 0.0
+
+
+def test_platt_finds_the_logistic_that_the_draws_came_from():
+    logit = normal(2, 20_000)
+    chance = 1 / (1 + np.exp(-(0.7 * logit + 0.2)))
+    up = (np.random.default_rng(3).uniform(size=20_000) < chance).astype("float64")
+
+    slope, intercept = platt(logit, up, 0.5)
+
+    assert slope == pytest.approx(0.7, abs=0.06)
+    assert intercept == pytest.approx(0.2, abs=0.05)
+
+
+def test_platt_leaves_out_candles_that_did_not_move():
+    logit = normal(4, 2000)
+    up = (logit + normal(5, 2000) > 0).astype("float64")
+    blurred = np.concatenate([up, np.full(500, np.nan)])
+
+    fitted = platt(np.concatenate([logit, normal(6, 500)]), blurred, 0.5)
+
+    assert fitted == pytest.approx(platt(logit, up, 0.5))
+
+
+def test_a_logit_that_points_the_wrong_way_gives_the_base_rate_alone():
+    logit = normal(7, 2000)
+    up = (logit < 0).astype("float64")
+
+    slope, intercept = platt(logit, up, 0.48)
+
+    assert slope == 0.0
+    assert 1 / (1 + np.exp(-intercept)) == pytest.approx(0.48)
+
+
+@pytest.mark.parametrize("outcome", [0.0, 1.0, np.nan])
+def test_outcomes_that_are_all_alike_give_the_base_rate_alone(outcome):
+    slope, intercept = platt(normal(8, 50), np.full(50, outcome), 0.52)
+
+    assert slope == 0.0
+    assert 1 / (1 + np.exp(-intercept)) == pytest.approx(0.52)
+
+
+@pytest.mark.parametrize("count", [60, 600])
+def test_conformal_bounds_hold_nine_of_ten_fresh_draws(count):
+    covered = []
+    for seed in range(300):
+        lower, upper = conformal_bounds(normal(seed, count))
+        fresh = normal(10_000 + seed, 500)
+        covered.append(((lower <= fresh) & (fresh <= upper)).mean())
+
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.015 + 2 / count)
+    assert np.mean(covered) >= 0.895
+
+
+def test_bounds_of_skewed_residuals_are_skewed():
+    residuals = np.random.default_rng(9).exponential(size=5000)
+
+    lower, upper = conformal_bounds(residuals)
+
+    assert lower == pytest.approx(-np.log(0.95), abs=0.02)
+    assert upper == pytest.approx(-np.log(0.05), abs=0.2)
+
+
+def test_too_few_residuals_give_their_extremes():
+    lower, upper = conformal_bounds(np.array([3.0, -1.0, 2.0]))
+
+    assert (lower, upper) == (-1.0, 3.0)
+
+
+def test_bounds_are_fitted_around_the_shrunk_forecast():
+    targets = normal(10, 4000, 5)
+    raw = normal(11, 4000, 5)
+    close = TARGETS.index("close")
+    raw[:, close] = -targets[:, close]
+
+    calibration = fit_calibration(raw, normal(12, 4000), targets, (targets[:, close] > 0).astype(float), 0.5)
+
+    assert calibration.close_weight == 0.0
+    assert calibration.residual_bounds["close"] == conformal_bounds(targets[:, close])
+    assert calibration.residual_bounds["high"] == conformal_bounds((targets - raw)[:, TARGETS.index("high")])
+    assert calibration.base_rate_up == 0.5

@@ -1,0 +1,207 @@
+"""Training rows: no window crosses a gap, no slice sees another, and each target lies where it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candlecast.candles import Market, from_epoch_ms, open_times_ms
+from candlecast.errors import InvalidCandles, NotEnoughCandles
+from candlecast.features import LOOKBACK, build_features
+from tests.bundles import sound_candles
+from training.dataset import Dataset, build_dataset, recency_weights, rising, split_by_time
+from training.network import fit_scaler
+
+MARKET = Market("BTCUSDT", "5m")
+SEQUENCE = 12
+CANDLES = sound_candles(1500)
+DATASET = build_dataset(CANDLES, MARKET, SEQUENCE)
+GAPPED = CANDLES.drop(CANDLES.index[[400, 401, 900]])
+STEP_MS = 300_000
+
+
+def last_input_ms(dataset: Dataset) -> np.ndarray:
+    return dataset.target_ms - dataset.market.horizon * STEP_MS
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_the_target_is_the_candle_horizon_later(horizon):
+    market = MARKET._replace(horizon=horizon)
+
+    dataset = build_dataset(CANDLES, market, SEQUENCE)
+
+    opened = open_times_ms(CANDLES)
+    for end in dataset.ends[[0, 500, -1]]:
+        position = LOOKBACK + end
+        came = CANDLES.iloc[position + horizon]
+        assert dataset.target_ms[end] == opened[position + horizon]
+        assert dataset.actual[end].tolist() == [*came[["open", "high", "low", "close"]], came["high"] - came["low"]]
+        assert dataset.moment.close[end] == CANDLES["close"].iloc[position]
+        scaled = np.log(came["close"] / CANDLES["close"].iloc[position]) / dataset.moment.volatility[end]
+        assert dataset.targets[end, 3] == pytest.approx(scaled)
+    assert dataset.target_ms[dataset.ends[-1]] == opened[-1]
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_rows_without_a_target_have_none_and_end_no_window(horizon):
+    dataset = build_dataset(GAPPED, MARKET._replace(horizon=horizon), SEQUENCE)
+
+    without = np.flatnonzero(np.isnan(dataset.targets).any(axis=1))
+
+    assert len(without) == 3 * horizon
+    assert not set(without) & set(dataset.ends)
+    assert np.isfinite(dataset.targets[dataset.ends]).all()
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_no_window_crosses_a_gap(horizon):
+    dataset = build_dataset(GAPPED, MARKET._replace(horizon=horizon), SEQUENCE)
+
+    times = last_input_ms(dataset)
+    known = set(open_times_ms(GAPPED).tolist())
+    for end in dataset.ends:
+        window = times[end - SEQUENCE + 1 : end + 1]
+        assert (np.diff(window) == STEP_MS).all()
+        reach = range(window[0] - LOOKBACK * STEP_MS, dataset.target_ms[end] + STEP_MS, STEP_MS)
+        assert known.issuperset(reach)
+
+
+def test_a_gap_costs_only_the_windows_that_it_breaks():
+    dataset = build_dataset(GAPPED, MARKET, SEQUENCE)
+
+    lost = LOOKBACK + SEQUENCE  # candles at the start of each stretch that no window can end on
+
+    assert len(dataset.ends) == len(GAPPED) - 3 * lost
+
+
+def test_stretches_too_short_for_one_window_are_left_out():
+    short = LOOKBACK + SEQUENCE
+    candles = CANDLES.drop(CANDLES.index[short])
+
+    dataset = build_dataset(candles, MARKET, SEQUENCE)
+
+    assert last_input_ms(dataset).min() > open_times_ms(CANDLES)[short]
+
+
+def test_features_are_those_the_service_would_build():
+    dataset = build_dataset(CANDLES, MARKET, SEQUENCE)
+
+    np.testing.assert_array_equal(dataset.matrix, build_features(CANDLES).matrix)
+
+
+def test_too_short_a_history_is_refused_with_the_number_needed():
+    needed = LOOKBACK + SEQUENCE + 1
+
+    dataset = build_dataset(CANDLES.iloc[:needed], MARKET, SEQUENCE)
+
+    assert len(dataset.ends) == 1
+    with pytest.raises(NotEnoughCandles, match=f"training needs {needed} in a row"):
+        build_dataset(CANDLES.iloc[: needed - 1], MARKET, SEQUENCE)
+
+
+def test_an_unsound_candle_is_refused():
+    candles = CANDLES.copy()
+    candles.iloc[700, candles.columns.get_loc("high")] = 1.0
+
+    with pytest.raises(InvalidCandles, match="row 700"):
+        build_dataset(candles, MARKET, SEQUENCE)
+
+
+@given(
+    horizon=st.integers(1, 5),
+    sequence=st.integers(2, 30),
+    gaps=st.lists(st.integers(200, 1400), max_size=3),
+)
+@settings(max_examples=25, deadline=None)
+def test_slices_are_ordered_disjoint_and_purged(horizon, sequence, gaps):
+    candles = CANDLES.drop(CANDLES.index[gaps])
+    dataset = build_dataset(candles, MARKET._replace(horizon=horizon), sequence)
+
+    split = split_by_time(dataset)
+
+    for earlier, later in zip(split[:-1], split[1:], strict=True):
+        distance = dataset.target_ms[later[0]] - dataset.target_ms[earlier[-1]]
+        assert distance >= (sequence + horizon) * STEP_MS
+        first_input = last_input_ms(dataset)[later[0]] - (sequence - 1) * STEP_MS
+        assert first_input > dataset.target_ms[earlier[-1]]
+    for part in split:
+        assert len(part) > 0
+        assert (np.diff(dataset.target_ms[part]) > 0).all()
+        assert np.isin(part, dataset.ends).all()
+
+
+def test_the_last_fifth_reports_and_the_first_part_is_fitted_on():
+    split = split_by_time(DATASET)
+
+    count = len(DATASET.ends)
+
+    assert len(split.report) == pytest.approx(0.20 * count, abs=SEQUENCE + 2)
+    assert len(split.fit) == pytest.approx(0.62 * count, abs=1)
+    assert split.fit[0] == DATASET.ends[0]
+    assert split.report[-1] == DATASET.ends[-1]
+
+
+def test_slices_that_would_be_empty_are_refused():
+    dataset = build_dataset(CANDLES.iloc[: LOOKBACK + SEQUENCE + 60], MARKET, SEQUENCE)
+
+    with pytest.raises(NotEnoughCandles, match="CANDLECAST_LOOKBACK_DAYS"):
+        split_by_time(dataset)
+
+
+def test_a_span_covers_the_targets_of_a_slice_and_nothing_else():
+    split = split_by_time(DATASET)
+
+    span = DATASET.span(split.fit)
+
+    assert span.start == from_epoch_ms(int(DATASET.target_ms[split.fit[0]]))
+    assert span.end == from_epoch_ms(int(DATASET.target_ms[split.fit[-1]])) + MARKET.step
+    assert span.rows == len(split.fit)
+    assert span.end <= DATASET.span(split.stop).start
+
+
+def test_the_scaler_is_fitted_on_the_fit_slice_alone():
+    split = split_by_time(DATASET)
+    poisoned, known = DATASET.matrix.copy(), DATASET.matrix.copy()
+    poisoned[split.fit[-1] + 1 :] = 1e6
+    known[split.fit[-1]] += 1.0
+
+    scaler = fit_scaler(DATASET, split.fit)
+
+    assert fit_scaler(DATASET._replace(matrix=poisoned), split.fit) == scaler
+    assert fit_scaler(DATASET._replace(matrix=known), split.fit) != scaler
+    np.testing.assert_allclose(scaler.mean, DATASET.matrix[: split.fit[-1] + 1].mean(axis=0))
+
+
+def test_a_feature_that_never_changes_is_not_divided_by_zero():
+    matrix = DATASET.matrix.copy()
+    matrix[:, 0] = 3.0
+
+    scaler = fit_scaler(DATASET._replace(matrix=matrix), DATASET.ends)
+
+    assert (scaler.mean[0], scaler.scale[0]) == (pytest.approx(3.0), 1.0)
+
+
+def test_weights_halve_with_every_half_life_and_average_one():
+    a_day = 288
+    ends = DATASET.ends
+
+    weights = recency_weights(DATASET, ends, half_life_days=1.0)
+
+    assert weights.mean() == pytest.approx(1.0)
+    np.testing.assert_allclose(weights[:-a_day] / weights[a_day:], 0.5)
+
+
+def test_rising_is_told_against_the_last_close_and_unknown_where_the_market_stood_still():
+    candles = CANDLES.copy()
+    position = LOOKBACK + DATASET.ends[5]
+    candles.iloc[position + 1, [1, 2, 3]] = [2e5, 1e4, candles["close"].iloc[position]]
+
+    up = rising(build_dataset(candles, MARKET, SEQUENCE), DATASET.ends)
+
+    expected = np.sign(pd.Series(candles["close"]).diff().to_numpy()[LOOKBACK + DATASET.ends + 1])
+    assert np.isnan(up[5])
+    moved = expected != 0
+    np.testing.assert_array_equal(up[moved], expected[moved] > 0)
