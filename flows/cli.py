@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,7 +28,7 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 EXIT_ERROR = 1
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line; an error of Candlecast's own becomes one line and exit code 1."""
     from candlecast.errors import CandlecastError
 
@@ -37,7 +37,6 @@ def main() -> NoReturn:
     except CandlecastError as exc:
         print(f"candlecast: {exc}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
-    sys.exit(0)
 
 
 @app.command()

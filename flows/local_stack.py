@@ -33,6 +33,7 @@ class LocalStack:
     """
 
     def __init__(self, settings: Settings, replay_start: datetime | None = None) -> None:
+        self.replay_start = replay_start
         self.postgres: LocalPostgres | None = None
         if settings.database_url is None:
             self.postgres = LocalPostgres(

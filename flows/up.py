@@ -31,6 +31,7 @@ from flows.programs import addresses
 from flows.simulation import simulate
 from flows.source import WARM_UP, replay_begin, resolve_source
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SERVED_S = 60.0
 _LOOK_S = 2.0
 
@@ -56,6 +57,8 @@ def up(console: Console) -> None:
         except KeyboardInterrupt:
             console.print("\nstopping ...")
         finally:
+            for number in _INTERRUPTS:  # impatience must not leave half of it running
+                signal.signal(number, signal.SIG_IGN)
             stack.stop()
             console.print("everything is stopped; `make up` continues where it was")
 
@@ -109,8 +112,8 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
         else:
             with _step(console, f"service follows: version {champion}"):
                 _wait_until_served(settings, champion)
-            if settings.source == "replay":
-                _run_warm_up(console, market)
+            if stack.replay_start is not None:
+                _run_warm_up(console, market, stack.replay_start + WARM_UP)
         _start_schedules(market)
     _run(console, settings, "ingest")
     run_now(settings.prefect_api_url, "monitor")
@@ -121,19 +124,18 @@ def _wait_until_served(settings: Settings, champion: str) -> None:
         wait_for(lambda: serves(service, champion), _SERVED_S, f"version {champion} at {settings.service_url}")
 
 
-def _run_warm_up(console: Console, market: OpenMarket) -> None:
-    """Run the loop through the recorded day after the replay's begin, so that the ledger is full."""
-    begin = _replay_start(market.settings)
+def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
+    """Run the loop quickly through the recorded candles up to `end`, so that the ledger is full."""
     settings = market.settings
     with ReplayControl(settings.binance_url) as control, open_service(settings) as service:
         now = control.state().now
-        if begin is None or now >= begin + WARM_UP:
+        if now >= end:
             return
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
-            total = int((begin + WARM_UP - floor_time(now, settings.interval)) / market.market.step)
+            total = int((end - floor_time(now, settings.interval)) / market.market.step)
             candles = progress.add_task("recorded day, candle by candle", total=total)
-            simulate(market, control, service, begin + WARM_UP, lambda _: progress.advance(candles))
+            simulate(market, control, service, end, lambda _: progress.advance(candles))
 
 
 def _start_schedules(market: OpenMarket) -> None:
@@ -220,7 +222,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    former = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    former = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
     try:
         yield
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from candlecast import __version__
 from candlecast.answers import Answer, ForecastAnswer, ModelsAnswer, Problem
 from candlecast.ledger import ROLES
 from service.parameters import LIMIT_DEFAULT, LIMIT_MAXIMUM
@@ -74,7 +74,7 @@ def describe(api: Iterable[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Candlecast",
-            "version": version("candlecast"),
+            "version": __version__,
             "description": "Forecasts of the next market candle, and the record of those made. Times are UTC.",
         },
         "paths": paths,
