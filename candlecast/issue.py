@@ -43,10 +43,12 @@ def issue_forecasts(
         ServiceRejected: It refuses the stored candles.
     """
     served = service.model().models
-    issued = []
+    issued: list[ForecastRecord] = []
+    asked: set[str] = set()
     for role in ROLES:
-        if role not in served:
-            continue
+        if role not in served or served[role].version in asked:
+            continue  # a version under both aliases would compete with itself
+        asked.add(served[role].version)
         candles = store.newest(market.symbol, market.interval, served[role].input.history)
         if candles.empty:
             continue

@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         1.05, gt=0, description="Rolling MAPE over persistence's on the same rows that means drift."
     )
     model_expiry_hours: float = Field(
-        720, gt=0, description="Hours past its training span after which a model abstains."
+        1440, gt=0, description="Hours past its training span after which a model abstains."
     )
     model_poll_s: float = Field(2, gt=0, description="Seconds between two looks at the registry's aliases.")
     reports_kept: int = Field(48, ge=1, description="Evidently reports kept on disk.")

@@ -79,7 +79,8 @@ def measure_drift(
     draft = report.with_suffix(".partial")
     snapshot.save_html(str(draft))
     draft.replace(report)
-    for old in sorted(directory.glob(f"{market.model_name}-*.html"))[:-keep]:
+    # The digit begins a time: another horizon's reports (BTCUSDT-5m-h3-...) are not ours to count.
+    for old in sorted(directory.glob(f"{market.model_name}-[0-9]*.html"))[:-keep]:
         old.unlink(missing_ok=True)
     drifted = sum(distance >= DISTANCE_THRESHOLD for distance in distances.values())
     return Drift(drifted / len(distances), distances, report)

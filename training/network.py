@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,6 +45,7 @@ class Fitted(NamedTuple):
 def quiet_tensorflow() -> None:
     """Keep TensorFlow's start-up notices off the terminal; call before its first import."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # announces itself on stderr, and is no faster here
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
@@ -104,6 +106,7 @@ def fit_network(
             _batches(dataset, rows, split.fit, weights, settings, drop_flow=True),
             validation_data=_batches(dataset, rows, split.stop, np.ones(len(split.stop)), settings, drop_flow=False),
             epochs=settings.epochs,
+            shuffle=False,  # the batches are shuffled already
             verbose=0,
             callbacks=[
                 keras.callbacks.EarlyStopping("val_loss", patience=settings.patience),
@@ -168,4 +171,6 @@ def _batches(
 def export_onnx(model: keras.Model, path: Path) -> None:
     """Write the network as ONNX, input `window`, outputs `targets` and `direction`."""
     model(np.zeros((1, *model.input_shape[1:]), "float32"))  # the exporter wants a model that was called once
-    model.export(str(path), format="onnx", verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Keras' exporter looks at a NumPy alias that is going away
+        model.export(str(path), format="onnx", verbose=False)

@@ -119,7 +119,8 @@ def pass_gate(
     name = settings.market.model_name
     cache = settings.home / "models"
     challenger = load_bundle(registry.fetch(name, number, cache))
-    predecessor = registry.aliases(name).get(CHAMPION)
+    aliases = registry.aliases(name)
+    predecessor = aliases.get(CHAMPION)
     champion = _loadable(registry.fetch(name, predecessor, cache)) if predecessor else None
     ours, theirs = same_rows(candles, (challenger, champion or challenger), challenger.manifest.spans["report"])
     decision = decide(_losses(challenger, *ours), _losses(champion, *theirs) if champion else None)
@@ -127,7 +128,8 @@ def pass_gate(
     registry.tag(name, number, {"gate_reasons": "; ".join(decision.reasons)})
     if decision.promoted:
         registry.set_alias(name, CHAMPION, number)
-        registry.drop_alias(name, CHALLENGER)
+        if aliases.get(CHALLENGER) == number:
+            registry.drop_alias(name, CHALLENGER)
     record_promotion(
         pool,
         name,

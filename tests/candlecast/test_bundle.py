@@ -143,6 +143,16 @@ def test_a_series_gives_the_forecasts_that_single_calls_give(bundle, bundled_can
         assert_same(single, Forecasts(*(part[row : row + 1] for part in series[:6]), series.baseline_up))
 
 
+def test_every_forecast_starts_from_the_last_candle_it_was_given(bundle, bundled_candles):
+    candles = bundled_candles.iloc[: HISTORY + 5]
+
+    series = bundle.forecast_series(candles)
+
+    assert series.baseline_close.tolist() == candles["close"].iloc[HISTORY - 1 :].tolist()
+    amplitude = (candles["high"] - candles["low"]).ewm(span=12).mean().iloc[HISTORY - 1 :]
+    np.testing.assert_allclose(series.baseline_amplitude, amplitude, rtol=1e-5)
+
+
 def test_a_series_longer_than_one_batch_is_answered_whole(bundle, bundled_candles):
     candles = bundled_candles.iloc[: HISTORY + 4096]
 

@@ -15,9 +15,7 @@ from candlecast.candles import (
     Market,
     candles_from_klines,
     empty_candles,
-    epoch_ms,
     floor_time,
-    from_epoch_ms,
     interval_duration,
     require_sound,
     unbroken,
@@ -173,11 +171,6 @@ def test_weekly_candles_open_on_mondays():
     opened = floor_time(sunday, "1w")
 
     assert opened == datetime(2025, 9, 22, tzinfo=UTC)
-
-
-@given(MOMENTS)
-def test_milliseconds_and_back_lose_less_than_a_millisecond(moment):
-    assert abs(from_epoch_ms(epoch_ms(moment)) - moment) < timedelta(milliseconds=1)
 
 
 def test_an_interval_is_a_number_and_a_unit():

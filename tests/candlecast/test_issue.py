@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.answers import (
-    Baseline,
-    Direction,
-    ForecastAnswer,
-    InputContract,
-    Intervals,
-    ModelReference,
-    ModelsAnswer,
-    ServedModelAnswer,
-)
+from candlecast import answers
+from candlecast.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
 from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, Market
-from candlecast.database import open_database
 from candlecast.errors import ServiceUnavailable
 from candlecast.issue import issue_forecasts
 from candlecast.ledger import ForecastRecord, Ledger
@@ -41,20 +30,19 @@ class FakeService:
     """Serves `roles`, each as a version of its own; remembers the candles it was posted."""
 
     def __init__(self, *roles: str, history: int = HISTORY) -> None:
-        self.roles = roles
+        self.versions = {role: str(number) for number, role in enumerate(roles, 1)}
         self.history = history
         self.posted: list[tuple[str, pd.DataFrame]] = []
         self.abstains = False
         self.price = 100.0
 
     def model(self) -> ModelsAnswer:
-        return ModelsAnswer(name="BTCUSDT-5m", models={role: self._served(role) for role in self.roles}, problems={})
+        return ModelsAnswer(name="BTCUSDT-5m", models={role: self._served(role) for role in self.versions}, problems={})
 
     def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
         self.posted.append((model, candles))
         last = candles.index[-1].to_pydatetime()
         around = (self.price - 2, self.price + 2)
-        version = str(self.roles.index(model) + 1)
         return ForecastAnswer(
             symbol=symbol,
             interval=interval,
@@ -67,16 +55,18 @@ class FakeService:
             low=self.price - 1,
             close=self.price + 0.5,
             amplitude=2.0,
-            intervals=Intervals(level=0.9, high=around, low=around, close=around, amplitude=(1.0, 4.0)),
-            direction=Direction(up=0.6, down=0.4),
-            baseline=Baseline(close=self.price, amplitude=1.5, up=0.5),
+            intervals=answers.Intervals(level=0.9, high=around, low=around, close=around, amplitude=(1.0, 4.0)),
+            direction=answers.Direction(up=0.6, down=0.4),
+            baseline=answers.Baseline(close=self.price, amplitude=1.5, up=0.5),
             abstained=self.abstains,
             reason="expired" if self.abstains else None,
-            model=ModelReference(name="BTCUSDT-5m", version=version, alias=model, run_id="run", feature_hash="hash"),
+            model=answers.ModelReference(
+                name="BTCUSDT-5m", version=self.versions[model], alias=model, run_id="run", feature_hash="hash"
+            ),
         )
 
     def _served(self, role: str) -> ServedModelAnswer:
-        contract = InputContract(
+        contract = answers.InputContract(
             symbol="BTCUSDT",
             interval="5m",
             horizon=1,
@@ -87,7 +77,7 @@ class FakeService:
             optional_fields=FLOW_COLUMNS,
         )
         return ServedModelAnswer(
-            version="1",
+            version=self.versions[role],
             alias=role,
             run_id="run",
             family="fake",
@@ -116,12 +106,6 @@ class StoppedClock:
 
 
 @pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def ledger(pool: ConnectionPool) -> Ledger:
     return Ledger(pool, MARKET)
 
@@ -147,6 +131,15 @@ def test_every_served_role_is_asked_and_its_answer_recorded(store, ledger):
         ("challenger", "2", TARGET),
     ]
     assert ledger.recorded_roles(TARGET) == {"champion", "challenger"}
+
+
+def test_a_version_under_both_aliases_does_not_compete_with_itself(store, ledger):
+    service = FakeService("champion", "challenger")
+    service.versions["challenger"] = "1"
+
+    issued = issue(store, ledger, service)
+
+    assert [record.role for record in issued] == ["champion"]
 
 
 def test_the_ledger_holds_what_the_service_answered(store, ledger):

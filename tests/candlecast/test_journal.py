@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +10,6 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles import Market
-from candlecast.database import open_database
 from candlecast.errors import AlreadyRunning
 from candlecast.journal import (
     last_attempt,
@@ -28,12 +26,6 @@ pytestmark = pytest.mark.integration
 
 MARKET = Market("BTCUSDT", "5m")
 NOW = datetime(2025, 9, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
 
 
 def runs(pool: ConnectionPool) -> list[dict[str, Any]]:

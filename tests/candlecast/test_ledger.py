@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,9 +11,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles import Market
-from candlecast.database import open_database
 from candlecast.ledger import Ledger
-from candlecast.store import CandleStore
 from tests.bundles import sound_candles
 from tests.candlecast.records import STEP, forecast_for
 
@@ -27,19 +24,8 @@ TARGET = START + STEP
 
 
 @pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def ledger(pool: ConnectionPool) -> Ledger:
     return Ledger(pool, MARKET)
-
-
-@pytest.fixture
-def store(pool: ConnectionPool) -> CandleStore:
-    return CandleStore(pool)
 
 
 def outcomes(pool: ConnectionPool) -> list[tuple[Any, ...]]:

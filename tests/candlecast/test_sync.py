@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 import pandas as pd
 import pytest
-from psycopg_pool import ConnectionPool
 
 from candlecast.candles import Market
-from candlecast.database import open_database
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange import ExchangeClient
 from candlecast.store import CandleStore, Written
@@ -45,17 +41,6 @@ class FakeExchange:
             self.pages_left -= 1
         self.asked.append((start, end))
         return self.candles.loc[(self.candles.index >= start) & (self.candles.index <= self.now)]
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(pool: ConnectionPool) -> CandleStore:
-    return CandleStore(pool)
 
 
 def stored(store: CandleStore) -> pd.DataFrame:

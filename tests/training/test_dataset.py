@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,7 +124,7 @@ def test_slices_are_ordered_disjoint_and_purged(horizon, sequence, gaps):
 
     split = split_by_time(dataset)
 
-    for earlier, later in zip(split[:-1], split[1:], strict=True):
+    for earlier, later in pairwise(split):
         distance = dataset.target_ms[later[0]] - dataset.target_ms[earlier[-1]]
         assert distance >= (sequence + horizon) * STEP_MS
         first_input = last_input_ms(dataset)[later[0]] - (sequence - 1) * STEP_MS

@@ -1,0 +1,101 @@
+"""A real MLflow server, and one real training that tests of versions and of the gate share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+import requests
+
+from candlecast.registry import Registry
+from candlecast.settings import Settings
+from flows.local_stack import free_ports
+from training.versions import TrainedVersion, train_version
+
+_STARTS_WITHIN_S = 90
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+class Trained(NamedTuple):
+    """A version that was really trained, shortly, and what it was trained from; `told` is what it said meanwhile."""
+
+    version: TrainedVersion
+    candles: pd.DataFrame
+    settings: Settings
+    registry: Registry
+    told: list[str]
+
+
+@pytest.fixture(scope="session")
+def trained(bundled_candles: pd.DataFrame, mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Two epochs over twelve days with a gap; the challenger of BTCUSDT-5m, which has no champion."""
+    candles = bundled_candles.iloc[: 12 * 288].drop(bundled_candles.index[1500])
+    settings = Settings(
+        home=tmp_path_factory.mktemp("home"), epochs=2, sequence_length=24, mlflow_tracking_uri=mlflow_server
+    )
+    registry, told = Registry(mlflow_server, timeout_s=30), []
+    return Trained(train_version(candles, settings, registry, told.append), candles, settings, registry, told)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an MLflow server of our own, with nothing in it."""
+    home, (port,) = tmp_path_factory.mktemp("mlflow"), free_ports(1)
+    address = f"http://127.0.0.1:{port}"
+    options = [
+        "--backend-store-uri",
+        f"sqlite:///{home / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(home / "artifacts"),
+    ]
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                *options,
+                "--workers",
+                "1",
+            ],
+            cwd=home,
+            env=os.environ | _QUIET,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_healthy(address, server)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def _wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _STARTS_WITHIN_S
+    while True:
+        try:
+            if requests.get(f"{address}/health", timeout=2).ok:
+                return
+        except requests.ConnectionError:
+            pass
+        assert server.poll() is None, "MLflow ended"
+        assert time.monotonic() < deadline, "MLflow did not answer in time"
+        time.sleep(0.1)

@@ -1,0 +1,119 @@
+"""The gate: every criterion alone can refuse, and a version no worse than the champion is let in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.gate import MARGIN, Decision, decide
+from training.metrics import Losses
+
+N = 3000
+RANDOM = np.random.default_rng(11)
+GOOD = Losses(
+    close=np.abs(RANDOM.normal(0, 99.0, N)),
+    close_baseline=np.zeros(N),
+    amplitude=np.abs(RANDOM.normal(0, 80, N)),
+    amplitude_baseline=np.zeros(N),
+    brier=RANDOM.uniform(0.2, 0.29, N),
+    brier_baseline=np.zeros(N),
+)
+GOOD = GOOD._replace(
+    close_baseline=GOOD.close * 1.002,
+    amplitude_baseline=GOOD.amplitude * 1.1,
+    brier_baseline=GOOD.brier * 1.001,
+)
+
+
+def scaled(losses: Losses, name: str, factor: float) -> Losses:
+    return losses._replace(**{name: getattr(losses, name) * factor})
+
+
+def failures(decision: Decision) -> list[str]:
+    return [reason.split(":")[0] for reason in decision.reasons if "fails" in reason]
+
+
+def test_a_good_first_version_is_promoted_with_a_sentence_for_each_test():
+    decision = decide(GOOD, None)
+
+    assert decision.promoted
+    assert [reason.split(":")[0] for reason in decision.reasons] == [
+        "close holds against persistence",
+        "amplitude holds against EWMA",
+        "brier holds against the base rate",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "said"),
+    [
+        ("close", 1.02, "close fails against persistence"),
+        ("amplitude", 1.2, "amplitude fails against EWMA"),
+        ("brier", 1.02, "brier fails against the base rate"),
+    ],
+)
+def test_each_criterion_alone_refuses(name, factor, said):
+    decision = decide(scaled(GOOD, name, factor), None)
+
+    assert not decision.promoted
+    assert failures(decision) == [said]
+
+
+@pytest.mark.parametrize("name", ["close", "amplitude", "brier"])
+def test_a_challenger_clearly_worse_than_the_champion_is_refused_in_each_figure_alone(name):
+    champion = scaled(GOOD, name, 0.95)
+
+    decision = decide(GOOD, champion)
+
+    assert not decision.promoted
+    assert failures(decision) == [f"{name} fails against the champion"]
+
+
+def test_a_challenger_as_good_as_the_champion_is_accepted():
+    decision = decide(GOOD, GOOD)
+
+    assert decision.promoted
+    assert len(decision.reasons) == 6
+
+
+def test_a_challenger_better_than_the_champion_is_accepted():
+    champion = scaled(scaled(GOOD, "close", 1.05), "amplitude", 1.05)
+
+    assert decide(GOOD, champion).promoted
+
+
+@pytest.mark.parametrize(("excess", "promoted"), [(0.8 * MARGIN, True), (1.2 * MARGIN, False)])
+def test_the_margin_is_the_limit_of_how_much_worse_a_close_may_be(excess, promoted):
+    challenger = GOOD._replace(close=GOOD.close_baseline * (1 + excess))
+
+    decision = decide(challenger, None)
+
+    assert decision.promoted is promoted
+
+
+def test_the_amplitude_has_no_margin_it_must_beat_its_baseline():
+    decision = decide(GOOD._replace(amplitude=GOOD.amplitude_baseline), None)
+
+    assert failures(decision) == ["amplitude fails against EWMA"]
+
+
+def test_too_few_rows_to_tell_are_no_reason_to_promote():
+    blurred = GOOD._replace(close=RANDOM.permutation(GOOD.close_baseline))
+
+    decision = decide(Losses(*(part[:30] for part in blurred)), None)
+
+    assert failures(decision) == ["close fails against persistence"]
+
+
+def test_every_number_behind_the_decision_is_kept():
+    decision = decide(GOOD, scaled(GOOD, "close", 1.02))
+
+    assert decision.numbers["close_vs_persistence_skill"] == pytest.approx(1 - 1 / 1.002)
+    assert decision.numbers["amplitude_vs_ewma_skill"] == pytest.approx(1 - 1 / 1.1)
+    assert decision.numbers["close_vs_champion_skill"] == pytest.approx(1 - 1 / 1.02)
+    assert set(decision.numbers) == {
+        f"{figure}_vs_{rival}_{number}"
+        for figure, naive in (("close", "persistence"), ("amplitude", "ewma"), ("brier", "base_rate"))
+        for rival in (naive, "champion")
+        for number in ("skill", "excess_upper")
+    }

@@ -1,0 +1,162 @@
+"""From candles to a registered version, against a real MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from candlecast.bundle import load_bundle
+from candlecast.candles import OHLCV_COLUMNS
+from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
+from candlecast.features import FEATURE_NAMES
+from candlecast.forecast import TARGETS
+from candlecast.registry import CHALLENGER, Registry
+from tests.training.conftest import Trained
+from training.dataset import build_dataset, split_by_time
+from training.export import require_parity
+from training.network import build_network
+from training.versions import candles_digest
+
+pytestmark = pytest.mark.integration
+
+NAME = "BTCUSDT-5m"
+
+
+def fetched(trained: Trained) -> Path:
+    return trained.registry.fetch(NAME, trained.version.number, trained.settings.home / "models")
+
+
+def asked(address: str, call: str, /, **parameters: str) -> Any:
+    response = requests.get(f"{address}/api/2.0/mlflow/{call}", params=parameters, timeout=30)
+    response.raise_for_status()
+    return response.json()
+
+
+def run_of(trained: Trained) -> Any:
+    return asked(trained.registry.tracking_uri, "runs/get", run_id=trained.version.run_id)["run"]
+
+
+def artifacts(trained: Trained, path: str) -> set[str]:
+    answer = asked(trained.registry.tracking_uri, "artifacts/list", run_id=trained.version.run_id, path=path)
+    return {file["path"] for file in answer["files"]}
+
+
+def test_the_run_has_the_parameters_that_made_it(trained):
+    logged = {entry["key"]: entry["value"] for entry in run_of(trained)["data"]["params"]}
+
+    assert run_of(trained)["info"]["status"] == "FINISHED"
+    assert (logged["symbol"], logged["horizon"], logged["epochs"], logged["family"]) == ("BTCUSDT", "1", "2", "lstm")
+    assert logged["candles"] == str(len(trained.candles))
+    assert logged["candles_sha256"] == candles_digest(trained.candles)
+    assert {f"{part}_{end}" for part in ("fit", "stop", "calibrate", "report") for end in ("start", "end")} <= set(
+        logged
+    )
+
+
+def test_the_run_has_every_report_figure_beside_its_baseline(trained):
+    logged = {entry["key"]: entry["value"] for entry in run_of(trained)["data"]["metrics"]}
+
+    for target in TARGETS:
+        for figure in ("mae", "rmse", "mape", "smape"):
+            assert {f"report_{target}_{figure}", f"report_{target}_{figure}_baseline"} <= set(logged)
+    assert {"report_direction_brier", "report_direction_brier_baseline", "report_close_coverage"} <= set(logged)
+    assert logged["report_close_skill"] == pytest.approx(trained.version.metrics["close_skill"])
+    assert {"loss", "val_loss", "report_ohlcv_only_close_skill"} <= set(logged)
+    assert all(np.isfinite(float(value)) for value in logged.values())
+
+
+def test_the_run_has_four_plots_and_the_whole_bundle(trained):
+    names = ("learning_curves", "close", "reliability", "residuals")
+
+    assert artifacts(trained, "plots") == {f"plots/{name}.png" for name in names}
+    files = ("bundle.json", "golden.json", "model.keras", "model.onnx")
+    assert artifacts(trained, "bundle") == {f"bundle/{name}" for name in files}
+
+
+def test_the_version_is_challenger_and_not_champion(trained):
+    version = trained.registry.version(NAME, trained.version.number)
+
+    assert trained.registry.aliases(NAME) == {CHALLENGER: trained.version.number}
+    assert version.run_id == trained.version.run_id
+    assert version.tags["trained_until"].startswith("2025-06-12")
+
+
+def test_it_was_told_what_is_going_on(trained):
+    assert trained.told[0].startswith("fitting BTCUSDT-5m on ")
+    assert [line.split(":")[0] for line in trained.told[1:3]] == ["epoch 1", "epoch 2"]
+    assert "close skill" in trained.told[-1]
+
+
+def test_the_fetched_bundle_loads_and_forecasts_from_plain_candles_too(trained):
+    bundle = load_bundle(fetched(trained))
+
+    forecast = bundle.forecast(trained.candles[list(OHLCV_COLUMNS)])
+
+    assert bundle.manifest.metrics == pytest.approx(trained.version.metrics)
+    assert bundle.manifest.run_id == trained.version.run_id
+    last = trained.candles["close"].iloc[-1]
+    np.testing.assert_allclose(forecast.targets[0, :4], last, rtol=0.01)
+
+
+def test_the_spans_of_the_bundle_are_those_of_the_split(trained):
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
+
+    spans = load_bundle(fetched(trained)).manifest.spans
+
+    assert spans == {name: dataset.span(ends) for name, ends in split_by_time(dataset)._asdict().items()}
+
+
+def test_fetching_again_downloads_nothing(trained):
+    first = fetched(trained)
+    before = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
+    away = Registry("http://127.0.0.1:1", timeout_s=1, retries=0)
+
+    again = away.fetch(NAME, trained.version.number, trained.settings.home / "models")
+
+    assert again == first
+    assert {path.name: path.stat().st_mtime_ns for path in again.iterdir()} == before
+    assert [path.name for path in first.parent.iterdir()] == [trained.version.number]
+
+
+def test_registering_a_run_twice_gives_one_version(trained):
+    again = trained.registry.register(NAME, trained.version.run_id, {"trained_until": "never"})
+
+    assert again == trained.version.number
+    assert [version.number for version in trained.registry.versions(NAME)] == [trained.version.number]
+
+
+def test_a_version_that_does_not_exist_is_not_found(trained, tmp_path):
+    with pytest.raises(ModelNotFound):
+        trained.registry.version(NAME, "99")
+    with pytest.raises(ModelNotFound):
+        trained.registry.fetch(NAME, "99", tmp_path)
+
+    assert trained.registry.aliases("ETHUSDT-5m") == {}
+    assert list((tmp_path / NAME).iterdir()) == []
+
+
+def test_a_registry_that_is_away_is_reported_as_away():
+    away = Registry("http://127.0.0.1:1", timeout_s=1, retries=0)
+
+    with pytest.raises(RegistryUnavailable, match=r"MLflow at http://127\.0\.0\.1:1"):
+        away.aliases(NAME)
+
+
+def test_a_run_whose_body_raises_ends_as_failed(trained):
+    with pytest.raises(ValueError, match="no luck"), trained.registry.run("failing", "run", {"a": 1}) as run:
+        raise ValueError("no luck")
+
+    info = asked(trained.registry.tracking_uri, "runs/get", run_id=run.run_id)["run"]["info"]
+    assert info["status"] == "FAILED"
+
+
+def test_an_export_that_answers_otherwise_than_the_network_is_refused(trained):
+    network = load_bundle(fetched(trained)).network
+    windows = np.random.default_rng(1).normal(size=(8, 24, len(FEATURE_NAMES))).astype("float32")
+
+    with pytest.raises(BundleError, match="ONNX differs from Keras by"):
+        require_parity(build_network(24, np.zeros(5)), network, windows)
