@@ -14,7 +14,7 @@ def read_candles(path: Path) -> pd.DataFrame:
     """Read a parquet or csv file, told apart by its ending.
 
     Args:
-        path: Has `open_time` (ISO-8601 with zone, or milliseconds since 1970) and OHLCV columns; order flow
+        path: Has `open_time` (ISO-8601, UTC unless it says otherwise, or milliseconds since 1970) and OHLCV; order flow
             is taken if it is there, other columns are left.
 
     Returns:

@@ -146,14 +146,14 @@ def _previous(log_close: Floats) -> Floats:
 
 
 def _weighted_mean(values: Floats, span: float) -> Floats:
-    """Exponentially weighted mean of the last LOOKBACK values, weights cut off there and made to sum to 1."""
-    weights = (1 - 2 / (span + 1)) ** np.arange(LOOKBACK)
-    return np.convolve(values[1:], weights / weights.sum(), mode="valid")
+    """Exponentially weighted mean of a value and the LOOKBACK before it, cut off there, weights summing to 1."""
+    weights = (1 - 2 / (span + 1)) ** np.arange(LOOKBACK + 1)
+    return np.convolve(values, weights / weights.sum(), mode="valid")
 
 
 def _relative(values: Floats) -> Floats:
-    """Log of each value over the mean of its last LOOKBACK; the hundredth keeps a zero finite."""
-    mean = np.convolve(values[1:], np.full(LOOKBACK, 1 / LOOKBACK), mode="valid")
+    """Log of each value over the mean of it and the LOOKBACK before; the hundredth keeps a zero finite."""
+    mean = np.convolve(values, np.full(LOOKBACK + 1, 1 / (LOOKBACK + 1)), mode="valid")
     return np.log(values[LOOKBACK:] / mean + 0.01)
 
 

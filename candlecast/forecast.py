@@ -81,8 +81,8 @@ def moments(ohlcv: Floats, volatility: Floats) -> Moment:
         ohlcv: Shape (n, 5), as given to `feature_matrix`.
         volatility: Its result's, shape (n - LOOKBACK,).
     """
-    weights = (1 - 2 / (_AMPLITUDE_SPAN + 1)) ** np.arange(LOOKBACK)
-    amplitude = ohlcv[1:, _HIGH] - ohlcv[1:, _LOW]
+    weights = (1 - 2 / (_AMPLITUDE_SPAN + 1)) ** np.arange(LOOKBACK + 1)
+    amplitude = ohlcv[:, _HIGH] - ohlcv[:, _LOW]
     return Moment(ohlcv[LOOKBACK:, _CLOSE], volatility, np.convolve(amplitude, weights / weights.sum(), mode="valid"))
 
 
@@ -121,11 +121,13 @@ def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration)
     targets = _to_prices(scaled, moment, TARGETS)
     targets[:, _HIGH] = targets[:, [_OPEN, _HIGH, _CLOSE]].max(axis=1)
     targets[:, _LOW] = targets[:, [_OPEN, _LOW, _CLOSE]].min(axis=1)
+    points = targets[:, [TARGETS.index(name) for name in INTERVAL_TARGETS]]
     corrected = calibration.direction_slope * logit.astype("float64") + calibration.direction_intercept
     return Forecasts(
         targets=targets,
-        lower=_to_prices(centre + bounds[:, 0], moment, INTERVAL_TARGETS),
-        upper=_to_prices(centre + bounds[:, 1], moment, INTERVAL_TARGETS),
+        # Coherence may have moved a point a little out of its interval, which then reaches to it.
+        lower=np.minimum(_to_prices(centre + bounds[:, 0], moment, INTERVAL_TARGETS), points),
+        upper=np.maximum(_to_prices(centre + bounds[:, 1], moment, INTERVAL_TARGETS), points),
         probability_up=1 / (1 + np.exp(-corrected)),
         baseline_close=moment.close,
         baseline_amplitude=moment.amplitude_baseline,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -43,38 +43,39 @@ def recorded_job(
         AlreadyRunning: The same job of this market runs elsewhere; recorded as skipped.
     """
     symbol, interval, _ = market
-    try:
-        with only_one(pool, f"{job} {symbol} {interval}"):
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(only_one(pool, f"{job} {symbol} {interval}"))
+        except AlreadyRunning as exc:
             _execute(
                 pool,
-                "update job_runs set status = 'failed', finished_at = clock_timestamp(), message = 'process died' "
-                "where (job, symbol, interval) = (%s, %s, %s) and status = 'running'",
-                [job, symbol, interval],
+                "insert into job_runs (job, symbol, interval, status, message, finished_at, prefect_run_id) "
+                "values (%s, %s, %s, 'skipped', %s, clock_timestamp(), %s)",
+                [job, symbol, interval, str(exc), prefect_run_id],
             )
-            run = _insert_run(pool, job, market, prefect_run_id, as_of)
-            report = JobReport()
-            status = "failed"
-            try:
-                yield report
-                status = "completed"
-            except BaseException as exc:  # recorded and raised on: interrupts too are an end of the job
-                report.message = f"{type(exc).__name__}: {exc}"
-                raise
-            finally:
-                _execute(
-                    pool,
-                    "update job_runs set status = %s, message = %s, rows = %s, finished_at = clock_timestamp() "
-                    "where id = %s",
-                    [status, report.message, report.rows, run],
-                )
-    except AlreadyRunning as exc:
+            raise
         _execute(
             pool,
-            "insert into job_runs (job, symbol, interval, status, message, finished_at, prefect_run_id) "
-            "values (%s, %s, %s, 'skipped', %s, clock_timestamp(), %s)",
-            [job, symbol, interval, str(exc), prefect_run_id],
+            "update job_runs set status = 'failed', finished_at = clock_timestamp(), message = 'process died' "
+            "where (job, symbol, interval) = (%s, %s, %s) and status = 'running'",
+            [job, symbol, interval],
         )
-        raise
+        run = _insert_run(pool, job, market, prefect_run_id, as_of)
+        report = JobReport()
+        status = "failed"
+        try:
+            yield report
+            status = "completed"
+        except BaseException as exc:  # recorded and raised on: interrupts too are an end of the job
+            report.message = f"{type(exc).__name__}: {exc}"
+            raise
+        finally:
+            _execute(
+                pool,
+                "update job_runs set status = %s, message = %s, rows = %s, finished_at = clock_timestamp() "
+                "where id = %s",
+                [status, report.message, report.rows, run],
+            )
 
 
 def last_attempt(pool: ConnectionPool, job: str, market: Market) -> datetime | None:
@@ -144,15 +145,15 @@ def was_promoted(pool: ConnectionPool, model_name: str, version: str) -> bool:
     return _one(pool, query, [model_name, version]) is not None
 
 
-def previous_champion(pool: ConnectionPool, model_name: str, alias: str, present: str | None) -> str | None:
-    """The version that `alias` was last recorded to point at before `present`."""
+def predecessor_of(pool: ConnectionPool, model_name: str, version: str) -> str | None:
+    """The version that `version` took over from; None if it was the first. Rollbacks do not count as taking over."""
     row = _one(
         pool,
-        "select version from promotions where (model_name, alias, decision) = (%s, %s, 'promoted') "
-        "and version is distinct from %s order by id desc limit 1",
-        [model_name, alias, present],
+        "select predecessor from promotions where (model_name, version, decision) = (%s, %s, 'promoted') "
+        "and decided_by <> 'rollback' order by id desc limit 1",
+        [model_name, version],
     )
-    return row["version"] if row else None
+    return row["predecessor"] if row else None
 
 
 def record_check(

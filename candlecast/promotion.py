@@ -7,7 +7,7 @@ from typing import Literal
 from psycopg_pool import ConnectionPool
 
 from candlecast.errors import ModelNotFound
-from candlecast.journal import previous_champion, record_promotion
+from candlecast.journal import predecessor_of, record_promotion
 from candlecast.registry import CHAMPION, Registry
 
 
@@ -22,7 +22,7 @@ def move_champion(
     """Point the champion alias at a version and record who did and why.
 
     Args:
-        version: None for the one that was champion before the present one.
+        version: None for the one that the present champion took over from.
 
     Returns:
         The version that is champion now.
@@ -31,7 +31,7 @@ def move_champion(
         ModelNotFound: There is no such version, or nothing to go back to.
     """
     present = registry.aliases(model_name).get(CHAMPION)
-    wanted = version or previous_champion(pool, model_name, CHAMPION, present)
+    wanted = version or (predecessor_of(pool, model_name, present) if present else None)
     if wanted is None:
         raise ModelNotFound(f"{model_name}: no version was champion before; name one with `candlecast promote`")
     registry.version(model_name, wanted)  # refuses one that does not exist before anything is moved

@@ -116,8 +116,9 @@ def _stretch(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dat
 def split_by_time(dataset: Dataset, shares: tuple[float, ...] = SPLIT_SHARES) -> Split:
     """Cut the windows into four consecutive slices, oldest first.
 
-    Between two slices `sequence_length` + `horizon` candles are left out, so that no candle of one slice's
-    inputs or targets is in another's (purging: Lopez de Prado, Advances in Financial Machine Learning, 7.4).
+    Between two slices `sequence_length` + `horizon` candles are left out, so that no feature row or target of
+    one slice is in another's (purging: Lopez de Prado, Advances in Financial Machine Learning, 7.4). Only the
+    volatility and means behind the first rows of a slice reach back into that pause.
 
     Raises:
         NotEnoughCandles: A slice would be empty.

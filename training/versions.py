@@ -17,7 +17,7 @@ from candlecast.bundle import FORMAT, Bundle, Manifest, load_bundle, open_networ
 from candlecast.candles import open_times_ms, unbroken
 from candlecast.errors import BundleError
 from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
-from candlecast.journal import record_promotion
+from candlecast.journal import last_promoted, record_promotion
 from candlecast.registry import CHALLENGER, CHAMPION, Registry, RunLog
 from candlecast.settings import Settings
 from training import plots
@@ -121,6 +121,8 @@ def pass_gate(
     challenger = load_bundle(registry.fetch(name, number, cache))
     aliases = registry.aliases(name)
     predecessor = aliases.get(CHAMPION)
+    if predecessor == number:  # a former try died after it had moved the alias
+        predecessor = last_promoted(pool, name, CHAMPION)
     champion = _loadable(registry.fetch(name, predecessor, cache)) if predecessor else None
     ours, theirs = same_rows(candles, (challenger, champion or challenger), challenger.manifest.spans["report"])
     decision = decide(_losses(challenger, *ours), _losses(champion, *theirs) if champion else None)

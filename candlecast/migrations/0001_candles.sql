@@ -27,7 +27,11 @@ create table candles (
     primary key (symbol, interval, open_time),
     constraint positive check (low > 0 and volume >= 0 and quote_volume >= 0 and trades >= 0
                                and taker_buy_base >= 0 and taker_buy_quote >= 0),
-    constraint finite check (high < 'infinity' and volume < 'infinity' and volume <> 'nan'),
+    -- NaN is greater than infinity in PostgreSQL: one comparison refuses both.
+    constraint finite check (high < 'infinity' and volume < 'infinity' and quote_volume < 'infinity'
+                             and trades < 'infinity' and taker_buy_base < 'infinity'
+                             and taker_buy_quote < 'infinity'),
+    constraint known_interval check (candle_length(interval) is not null),
     constraint low_is_lowest check (low <= least(open, close)),
     constraint high_is_highest check (high >= greatest(open, close)),
     -- Monday 1970-01-05 lies on the grid of every interval, weeks included.

@@ -33,6 +33,7 @@ create table forecasts (
     reason text,
     source text not null check (source in ('live', 'replay')),
     primary key (symbol, interval, open_time, horizon, role),
+    constraint known_interval check (candle_length(interval) is not null),
     constraint issued_before_outcome check (issued_at < open_time + candle_length(interval)),
     constraint coherent check (low <= least(open, close) and high >= greatest(open, close)),
     constraint horizon_matches check (open_time = last_open_time + horizon * candle_length(interval)),

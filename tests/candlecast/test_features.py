@@ -76,7 +76,7 @@ def test_a_candle_before_the_lookback_changes_nothing():
     np.testing.assert_array_equal(features.volatility[row - LOOKBACK :], FEATURES.volatility[row - LOOKBACK :])
 
 
-@pytest.mark.parametrize("before", [0, 1, 48, LOOKBACK - 1])
+@pytest.mark.parametrize("before", [0, 1, 48, LOOKBACK])
 def test_a_candle_inside_the_lookback_counts(before):
     row = 300
 
@@ -132,7 +132,7 @@ def test_the_classic_four_are_what_the_field_means_by_them():
     row, last = 300, CANDLES.iloc[300]
     returns = np.log(CANDLES["close"]).diff()
     volatility = FEATURES.volatility[row - LOOKBACK]
-    volumes = CANDLES["volume"].iloc[row - LOOKBACK + 1 : row + 1]
+    volumes = CANDLES["volume"].iloc[row - LOOKBACK : row + 1]
 
     features = dict(zip(FEATURE_NAMES, FEATURES.matrix[row - LOOKBACK], strict=True))
 
@@ -155,26 +155,26 @@ def test_the_calendar_is_the_candles_own():
 
 def test_a_market_that_stood_still_is_refused_by_the_name_of_the_feature():
     flat = CANDLES.copy()
-    flat.iloc[100 : 100 + LOOKBACK, :4] = 100.0
+    flat.iloc[100 : 101 + LOOKBACK, :4] = 100.0
 
-    with pytest.raises(InvalidCandles, match=f"row {99 + LOOKBACK}: feature ret is not finite") as caught:
+    with pytest.raises(InvalidCandles, match=f"row {100 + LOOKBACK}: feature ret is not finite") as caught:
         build_features(flat)
 
-    assert caught.value.row == 99 + LOOKBACK
+    assert caught.value.row == 100 + LOOKBACK
 
 
 def test_a_market_without_any_volume_is_refused_by_the_name_of_the_feature():
     quiet = CANDLES[list(OHLCV_COLUMNS)].copy()
-    quiet.iloc[100 : 100 + LOOKBACK, 4] = 0.0
+    quiet.iloc[100 : 101 + LOOKBACK, 4] = 0.0
 
-    with pytest.raises(InvalidCandles, match=f"row {99 + LOOKBACK}: feature vol_rel is not finite"):
+    with pytest.raises(InvalidCandles, match=f"row {100 + LOOKBACK}: feature vol_rel is not finite"):
         build_features(quiet)
 
 
 def test_some_candles_that_stood_still_are_no_reason_to_refuse():
     pausing = CANDLES.copy()
-    pausing.iloc[100 : 100 + LOOKBACK - 1, :4] = pausing["close"].iloc[99]
-    pausing.iloc[100 : 100 + LOOKBACK - 1, 4] = 0.0
+    pausing.iloc[100 : 100 + LOOKBACK, :4] = pausing["close"].iloc[99]
+    pausing.iloc[100 : 100 + LOOKBACK, 4] = 0.0
 
     features = build_features(pausing)
 

@@ -12,11 +12,12 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.journal import (
+    DecidedBy,
     last_attempt,
     last_check,
     last_promoted,
     newest_job_runs,
-    previous_champion,
+    predecessor_of,
     record_check,
     record_promotion,
     recorded_job,
@@ -33,17 +34,25 @@ def runs(pool: ConnectionPool) -> list[dict[str, Any]]:
         return cursor.execute("select * from job_runs order by id").fetchall()
 
 
-def promote(pool: ConnectionPool, version: str, *, promoted: bool = True, alias: str = "champion") -> None:
+def promote(
+    pool: ConnectionPool,
+    version: str,
+    *,
+    promoted: bool = True,
+    alias: str = "champion",
+    predecessor: str | None = None,
+    decided_by: DecidedBy = "gate",
+) -> None:
     record_promotion(
         pool,
         "BTCUSDT-5m",
         version,
-        None,
+        predecessor,
         alias,
         promoted=promoted,
         reasons=["because"],
         numbers={"close_skill": 0.01},
-        decided_by="gate",
+        decided_by=decided_by,
     )
 
 
@@ -157,23 +166,18 @@ def test_the_last_promoted_version_is_the_newest_that_was_not_rejected(pool):
     assert last_promoted(pool, "BTCUSDT-5m", "challenger") is None
 
 
-def test_the_previous_champion_is_the_last_one_that_is_not_the_present(pool):
+def test_going_back_twice_goes_back_two_versions(pool):
     promote(pool, "1")
-    promote(pool, "2")
-    promote(pool, "3", promoted=False)
-    promote(pool, "4")
-    promote(pool, "4")
+    promote(pool, "2", predecessor="1")
+    promote(pool, "3", promoted=False, predecessor="2")
+    promote(pool, "4", predecessor="2")
 
-    previous = previous_champion(pool, "BTCUSDT-5m", "champion", "4")
+    once = predecessor_of(pool, "BTCUSDT-5m", "4")
+    promote(pool, once, predecessor="4", decided_by="rollback")
+    twice = predecessor_of(pool, "BTCUSDT-5m", once)
 
-    assert previous == "2"
-    assert previous_champion(pool, "BTCUSDT-5m", "champion", None) == "4"
-
-
-def test_the_first_champion_has_no_predecessor(pool):
-    promote(pool, "1")
-
-    assert previous_champion(pool, "BTCUSDT-5m", "champion", "1") is None
+    assert (once, twice) == ("2", "1")
+    assert predecessor_of(pool, "BTCUSDT-5m", "1") is None
 
 
 def test_the_newest_check_comes_back_with_all_it_rests_on(pool):
