@@ -313,7 +313,7 @@ def test_the_model_route_tells_the_input_contract(service: TestClient) -> None:
     assert (champion.input.history, champion.input.sequence_length) == (144, 48)
     assert champion.input.required_fields == ("open_time", *OHLCV_COLUMNS)
     assert champion.validation_start == champion.spans["report"].start
-    assert champion.expires_at - champion.spans["report"].end == timedelta(hours=720)
+    assert champion.expires_at - champion.spans["report"].end == timedelta(hours=1440)
     assert answer.problems == {}
 
 
