@@ -1,12 +1,21 @@
-"""Candles from files that people have."""
+"""Candles from and to files that people have."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from candlecast.candles import CANDLE_COLUMNS, OHLCV_COLUMNS
+from candlecast.candles import (
+    CANDLE_COLUMNS,
+    FLOW_COLUMNS,
+    OHLCV_COLUMNS,
+    interval_duration,
+    open_times_ms,
+    require_storable,
+)
 from candlecast.errors import InvalidCandles
 
 
@@ -27,7 +36,7 @@ def read_candles(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
         elif path.suffix == ".csv":
-            table = pd.read_csv(path)
+            table = pd.read_csv(path, float_precision="round_trip")  # else the last digit may differ
         else:
             raise InvalidCandles(f"{path}: the name must end in .parquet or .csv")
     except (OSError, ValueError) as exc:
@@ -49,3 +58,62 @@ def read_candles(path: Path) -> pd.DataFrame:
         row = int(index.isna().argmax())
         raise InvalidCandles(f"{path}: row {row}: open_time is missing", row, "open_time")
     return values.set_index(index.rename("open_time"))
+
+
+def write_candles(path: Path, candles: pd.DataFrame) -> None:
+    """Write candles to a parquet or csv file, told apart by its ending; `read_candles` gives back the same ones.
+
+    Args:
+        candles: Indexed by UTC open_time. In a csv times are ISO-8601 and numbers have every digit they need.
+
+    Raises:
+        InvalidCandles: The name ends otherwise, or the file cannot be written.
+    """
+    try:
+        if path.suffix == ".parquet":
+            candles.to_parquet(path)
+        elif path.suffix == ".csv":
+            candles.to_csv(path, date_format="%Y-%m-%dT%H:%M:%SZ")
+        else:
+            raise InvalidCandles(f"{path}: the name must end in .parquet or .csv")
+    except OSError as exc:
+        raise InvalidCandles(f"{path}: {exc}") from exc
+
+
+def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """The candles of a file as the store takes them, if every row can be stored as `interval`; gaps are allowed.
+
+    Args:
+        path: Named in errors.
+        candles: What `read_candles` gave.
+
+    Returns:
+        `CANDLE_COLUMNS`; order flow that the file does not have is NaN.
+
+    Raises:
+        InvalidCandles: No candle, of another interval, or a row is unsound: names the row, counted from 0.
+    """
+    if candles.empty:
+        raise InvalidCandles(f"{path}: no candle in it")
+    try:
+        require_storable(candles, interval)
+        complete = candles.reindex(columns=list(CANDLE_COLUMNS))
+        _require_flow(complete)
+    except InvalidCandles as exc:
+        raise InvalidCandles(f"{path}: {exc}", exc.row, exc.field) from exc
+    apart_ms = np.median(np.diff(open_times_ms(candles))) if len(candles) > 1 else 0
+    if apart_ms > interval_duration(interval) / timedelta(milliseconds=1):
+        raise InvalidCandles(
+            f"{path}: most candles are {apart_ms / 60_000:g} minutes apart, not {interval}; "
+            "set CANDLECAST_INTERVAL to theirs"
+        )
+    return complete
+
+
+def _require_flow(candles: pd.DataFrame) -> None:
+    flow = candles[list(FLOW_COLUMNS)].to_numpy(dtype="float64")
+    unsound = (flow < 0) | np.isinf(flow)  # NaN is unknown, and fine
+    if unsound.any():
+        row, column = (int(position) for position in np.argwhere(unsound)[0])
+        field = FLOW_COLUMNS[column]
+        raise InvalidCandles(f"row {row}: {field} is {flow[row, column]:g}, it must be finite and positive", row, field)

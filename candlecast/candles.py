@@ -147,7 +147,20 @@ def require_sound(candles: pd.DataFrame, interval: str) -> None:
         CandleGapError: A candle is missing between two rows.
     """
     _require_prices(candles)
-    _require_grid(candles, interval)
+    _require_grid(candles, interval, gaps_allowed=False)
+
+
+def require_storable(candles: pd.DataFrame, interval: str) -> None:
+    """Refuse a series of which a row contradicts itself or its place; gaps are allowed.
+
+    Args:
+        candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time.
+
+    Raises:
+        InvalidCandles: Not finite, not positive, high < low, off the grid, unordered or duplicate.
+    """
+    _require_prices(candles)
+    _require_grid(candles, interval, gaps_allowed=True)
 
 
 def _require_prices(candles: pd.DataFrame) -> None:
@@ -176,7 +189,7 @@ def _refuse(bad: np.ndarray, values: np.ndarray, rule: str) -> None:
         raise InvalidCandles(f"row {row}: {field} is {values[row, column]:g}, it {rule}", row, field)
 
 
-def _require_grid(candles: pd.DataFrame, interval: str) -> None:
+def _require_grid(candles: pd.DataFrame, interval: str, *, gaps_allowed: bool) -> None:
     step_ms = interval_duration(interval) // timedelta(milliseconds=1)
     index = pd.DatetimeIndex(candles.index)
     opened_ms = open_times_ms(candles)
@@ -200,7 +213,8 @@ def _require_grid(candles: pd.DataFrame, interval: str) -> None:
             row,
             "open_time",
         )
-    if (steps != step_ms).any():
+
+    if not gaps_allowed and (steps != step_ms).any():
         row = int(np.argmax(steps != step_ms)) + 1
         missing = int(steps[row - 1] // step_ms) - 1
         first = index[row - 1].to_pydatetime() + interval_duration(interval)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import pandas as pd
 
@@ -11,6 +11,7 @@ from candlecast.answers import ForecastAnswer, ModelsAnswer
 from candlecast.candles import Market, unbroken
 from candlecast.forecast import INTERVAL_TARGETS
 from candlecast.ledger import ROLES, ForecastRecord, Ledger, Role
+from candlecast.quality import CandleQuality, describe, repair_command
 from candlecast.store import CandleStore
 from candlecast.sync import Exchange
 
@@ -27,13 +28,27 @@ class ForecastService(Protocol):
         """The forecast after the last of `candles`."""
 
 
+class Issued(NamedTuple):
+    """What was recorded now, and the sentence why something was not, if candles were the reason."""
+
+    forecasts: list[ForecastRecord]
+    withheld: str | None = None
+
+
 def issue_forecasts(
-    exchange: Exchange, store: CandleStore, ledger: Ledger, service: ForecastService, market: Market, source: Source
-) -> list[ForecastRecord]:
+    exchange: Exchange,
+    store: CandleStore,
+    quality: CandleQuality,
+    ledger: Ledger,
+    service: ForecastService,
+    market: Market,
+    source: Source,
+) -> Issued:
     """Ask every served role for the candle after the newest stored one, and record what it says.
 
     Nothing is recorded once the target candle has closed on the exchange's clock: a forecast that comes too
-    late is not one. A target and role that have their forecast already keep it.
+    late is not one. A target and role that have their forecast already keep it. Nobody is asked while there is a
+    doubtful candle in the history that the model would see.
 
     Returns:
         What was recorded now; nothing if no model is served yet.
@@ -45,6 +60,7 @@ def issue_forecasts(
     served = service.model().models
     issued: list[ForecastRecord] = []
     asked: set[str] = set()
+    withheld = None
     for role in ROLES:
         if role not in served or served[role].version in asked:
             continue  # a version under both aliases would compete with itself
@@ -52,13 +68,21 @@ def issue_forecasts(
         candles = store.newest(market.symbol, market.interval, served[role].input.history)
         if candles.empty:
             continue
+        newest = candles.index[-1].to_pydatetime()
+        doubtful = quality.doubtful(market, candles.index[0].to_pydatetime(), newest + market.step)
+        if doubtful:
+            withheld = (
+                f"no {role} forecast: its {len(candles)} candles hold {describe(doubtful)}; "
+                f"`{repair_command(market, doubtful[0].open_time, newest)}` asks for them again"
+            )
+            continue
         answer = service.predict(unbroken(candles, market.interval)[-1], market.symbol, market.interval, role)
         issued_at = exchange.server_time()
         if issued_at < answer.close_time:
             forecast = forecast_record(answer, role, issued_at, source)
             if ledger.record(forecast):
                 issued.append(forecast)
-    return issued
+    return Issued(issued, withheld)
 
 
 def forecast_record(answer: ForecastAnswer, role: Role, issued_at: datetime, source: Source) -> ForecastRecord:

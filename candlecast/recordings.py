@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from candlecast.candles import CANDLE_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, interval_duration
 from candlecast.errors import ConfigurationError, InvalidCandles
+from candlecast.faults import BarFault, Faults
 
 _KLINE = '[%d,"%.8f","%.8f","%.8f","%.8f","%.8f",%d,"%.8f",%s,"%.8f","%.8f","0"]'
 _DECIMALS = 8  # Binance writes every price and quantity with eight
@@ -71,6 +73,13 @@ def recorded_span(recordings: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[d
     return max(starts), min(ends)
 
 
+class AnsweredRows(NamedTuple):
+    """Rows of one answer, ascending, and the bars of its window that a fault hit, by open_time in milliseconds."""
+
+    rows: list[bytes]
+    hit: list[tuple[BarFault, int]]
+
+
 class RecordedKlines:
     """One recording as an exchange answers it: JSON rows made once, the newest one still open.
 
@@ -94,14 +103,39 @@ class RecordedKlines:
 
         From `start_ms` on, ascending, if it is given; else the newest ones up to `end_ms` (inclusive).
         """
+        return b"[" + b",".join(self.rows(now_ms, start_ms, end_ms, limit, Faults()).rows) + b"]"
+
+    def rows(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int, faults: Faults) -> AnsweredRows:
+        """The rows of that answer from an exchange that has `faults`, each as JSON."""
         last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
         stop = bisect_right(self._opened_ms, last_ms)
-        first = max(0, stop - limit) if start_ms is None else bisect_left(self._opened_ms, start_ms)
-        stop = min(stop, first + limit)
-        rows = self._final[first:stop]
-        if rows and now_ms < self._opened_ms[stop - 1] + self._step_ms:
-            rows[-1] = self._unfinished(stop - 1, now_ms)
-        return b"[" + b",".join(rows) + b"]"
+        first = 0 if start_ms is None else bisect_left(self._opened_ms, start_ms)
+        oldest_first = start_ms is not None
+        if not faults.on_bars:
+            chosen = range(first, stop)
+            chosen = chosen[:limit] if oldest_first else chosen[-limit:]
+            return AnsweredRows(self._final_but_last(chosen, now_ms), [])
+        rows: list[bytes] = []
+        hit: list[tuple[BarFault, int]] = []
+        for position in range(first, stop) if oldest_first else range(stop - 1, first - 1, -1):
+            if len(rows) == limit:
+                break
+            opened_ms = self._opened_ms[position]
+            close_ms = opened_ms + self._step_ms
+            fault = faults.ails(opened_ms, close_ms, now_ms)
+            if fault is not None:
+                hit.append((fault, opened_ms))
+            if fault == "revised_bar":
+                rows.append(self._unfinished(position, opened_ms + self._step_ms * 9 // 10))
+            elif fault is None:
+                rows.append(self._final[position] if close_ms <= now_ms else self._unfinished(position, now_ms))
+        return AnsweredRows(rows if oldest_first else rows[::-1], hit)
+
+    def _final_but_last(self, chosen: range, now_ms: int) -> list[bytes]:
+        rows = self._final[chosen.start : chosen.stop]
+        if rows and now_ms < self._opened_ms[chosen.stop - 1] + self._step_ms:
+            rows[-1] = self._unfinished(chosen.stop - 1, now_ms)
+        return rows
 
     def _unfinished(self, position: int, now_ms: int) -> bytes:
         """The bar as it may have stood at `now_ms`: on a straight way to its close, extremes and volume in proportion.

@@ -1,16 +1,21 @@
-"""The remote control of a replay exchange: where its clock stands, and moving it."""
+"""The remote control of a replay exchange: its clock, and what goes wrong with it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import requests
 
 from candlecast.candles import epoch_ms, from_epoch_ms
 from candlecast.errors import ExchangeUnavailable
-from candlecast.exchange import open_session, read_answer
+from candlecast.exchange_addresses import open_session
+from candlecast.exchange_answers import read_answer
+from candlecast.faults import Faults
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,23 @@ class ReplayState:
     end: datetime
 
 
+@dataclass(frozen=True)
+class FaultReport:
+    """What goes wrong at a replay exchange, and what has gone wrong since that was switched on.
+
+    Attributes:
+        faults: The faults at work.
+        fired: How often each fired: answers for faults of requests and archive files, bars for faults of bars.
+        bars: Open times of the bars that each fault hit in answers sent whole, ascending, aware UTC.
+    """
+
+    faults: Faults
+    fired: dict[str, int]
+    bars: dict[str, tuple[datetime, ...]]
+
+
 class ReplayControl:
-    """Shows and moves the clock of a running replay exchange.
+    """Shows and moves the clock of a running replay exchange, and switches its faults.
 
     Args:
         base_url: The replay exchange's address.
@@ -35,7 +55,7 @@ class ReplayControl:
     """
 
     def __init__(self, base_url: str, timeout_s: float = 10) -> None:
-        self._url = base_url.rstrip("/") + "/replay/clock"
+        self._url = base_url.rstrip("/") + "/replay/"
         self._timeout_s = timeout_s
         self._session = open_session(base_url)
 
@@ -51,26 +71,43 @@ class ReplayControl:
 
     def state(self) -> ReplayState:
         """Where the clock stands now."""
-        return self._send("GET", None)
+        return self._send("GET", "clock", None, _read_state)
 
     def set(self, moment: datetime | None = None, speed: float | None = None) -> ReplayState:
         """Jump forward to `moment`, go on at `speed` (0: stand still); None leaves either as it is."""
         order = {"now_ms": None if moment is None else epoch_ms(moment), "speed": speed}
-        return self._send("POST", {name: value for name, value in order.items() if value is not None})
+        return self._order_clock({name: value for name, value in order.items() if value is not None})
 
     def advance(self, by: timedelta) -> ReplayState:
         """Jump forward by `by`."""
-        return self._send("POST", {"advance_ms": by // timedelta(milliseconds=1)})
+        return self._order_clock({"advance_ms": by // timedelta(milliseconds=1)})
 
-    def _send(self, method: str, order: dict[str, Any] | None) -> ReplayState:
-        what = f"replay clock at {self._url}"
+    def faults(self) -> FaultReport:
+        """What goes wrong, and how often it did."""
+        return self._send("GET", "faults", None, _read_faults)
+
+    def set_faults(self, faults: Faults) -> FaultReport:
+        """Have these faults instead of the ones before; counts begin at 0 again, running bans end."""
+        return self._send("POST", "faults", faults.model_dump(mode="json"), _read_faults)
+
+    def _order_clock(self, order: dict[str, Any]) -> ReplayState:
+        return self._send("POST", "clock", order, _read_state)
+
+    def _send(self, method: str, part: str, order: dict[str, Any] | None, read: Callable[[Any], Answer]) -> Answer:
+        url = self._url + part
+        what = f"replay {part} at {url}"
         try:
-            response = self._session.request(method, self._url, json=order, timeout=self._timeout_s)
+            response = self._session.request(method, url, json=order, timeout=self._timeout_s)
         except (requests.ConnectionError, requests.Timeout) as exc:
             raise ExchangeUnavailable(f"{what}: {exc}") from exc
-        return read_answer(response, what, _read_state)
+        return read_answer(response, what, read)
 
 
 def _read_state(state: Any) -> ReplayState:
     now, start, end = (from_epoch_ms(state[name]) for name in ("now_ms", "start_ms", "end_ms"))
     return ReplayState(now, float(state["speed"]), start, end)
+
+
+def _read_faults(report: Any) -> FaultReport:
+    bars = {fault: tuple(map(from_epoch_ms, open_ms)) for fault, open_ms in report["bars"].items()}
+    return FaultReport(Faults.model_validate(report["faults"]), report["fired"], bars)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,8 +36,20 @@ class Settings(BaseSettings):
     source: Literal["auto", "binance", "replay"] = Field(
         "auto", description="Where candles come from; auto is Binance if it answers, else the recorded candles."
     )
-    binance_url: str = Field("https://api.binance.com", description="Base address of the exchange's REST API.")
+    binance_url: str = Field(
+        "https://api.binance.com,https://data-api.binance.vision",
+        description="Base addresses of the exchange's REST API, tried in order, separated by commas.",
+    )
+    archive_url: str = Field(
+        "https://data.binance.vision", description="Base address of the exchange's archive of monthly and daily files."
+    )
+    exchange_weight_budget: int = Field(
+        3000, ge=20, le=6000, description="Request weight a minute that all callers together use of Binance's 6000."
+    )
     exchange_timeout_s: float = Field(10, gt=0, description="Limit on one exchange request, in seconds.")
+    finality_guard_s: float = Field(
+        1, ge=0, le=60, description="Seconds since its close, on the exchange's clock, before a candle is stored."
+    )
     replay_speed: float = Field(10, gt=0, description="Exchange seconds per real second on the replay source.")
 
     service_port: int = Field(3000, description="Port of the forecast service.")
@@ -106,6 +119,11 @@ class Settings(BaseSettings):
     def market(self) -> Market:
         """What this process works on unless told otherwise."""
         return Market(self.symbol, self.interval, self.horizon)
+
+    @property
+    def finality_guard(self) -> timedelta:
+        """Time that a closed candle is left to settle before it is stored."""
+        return timedelta(seconds=self.finality_guard_s)
 
     @property
     def reports_dir(self) -> Path:

@@ -2,67 +2,97 @@
 
 from __future__ import annotations
 
-import math
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from psycopg import Cursor, errors
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import CANDLE_COLUMNS, empty_candles, interval_duration
+from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, empty_candles, floor_time, interval_duration
 
 _COLUMNS = ", ".join(CANDLE_COLUMNS)
-_COPY_TYPES = ["text", "text", "timestamptz", *["float8"] * len(CANDLE_COLUMNS), "text"]
+_STORED = f"symbol, interval, open_time, {_COLUMNS}, source"
 
-_STAGE = f"""
-create temp table staged_candles on commit drop as
-select symbol, interval, open_time, {_COLUMNS}, source from candles with no data
+_IS_EMPTY = """
+select not exists (
+    select from candles where symbol = %s and interval = %s and open_time between %s and %s
+)
 """
 
-# Unchanged candles are left alone, so that re-running writes nothing. What the sender does not know
-# (order flow from a source of plain OHLCV) does not erase what is known.
+_STAGE = f"create temp table staged_candles on commit drop as select {_STORED} from candles with no data"
+
+# What the sender does not know (order flow from a source of plain OHLCV) does not erase what is known.
+_AS_STORED = ", ".join(f"candles.{name}" for name in CANDLE_COLUMNS)
+_AS_SENT = ", ".join(
+    [
+        *(f"{{sent}}.{name}" for name in OHLCV_COLUMNS),
+        *(f"coalesce({{sent}}.{name}, candles.{name})" for name in FLOW_COLUMNS),
+    ]
+)
+
+# Unchanged candles are found by a join first: `on conflict` would lock, and so write, each of them.
 _UPSERT = f"""
-with written as (
-    insert into candles (symbol, interval, open_time, {_COLUMNS}, source)
-    select distinct on (symbol, interval, open_time) symbol, interval, open_time, {_COLUMNS}, source
-    from staged_candles
-    order by symbol, interval, open_time
+with changed as (
+    select staged.*
+    from staged_candles as staged
+    left join candles
+        on candles.symbol = %(symbol)s and candles.interval = %(interval)s
+        and candles.open_time between %(first)s and %(last)s and candles.open_time = staged.open_time
+    where candles.symbol is null or ({_AS_STORED}) is distinct from ({_AS_SENT.format(sent="staged")})
+),
+written as (
+    insert into candles ({_STORED})
+    select {_STORED} from changed order by open_time
     on conflict (symbol, interval, open_time) do update
-    set open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
-        volume = excluded.volume,
-        quote_volume = coalesce(excluded.quote_volume, candles.quote_volume),
-        trades = coalesce(excluded.trades, candles.trades),
-        taker_buy_base = coalesce(excluded.taker_buy_base, candles.taker_buy_base),
-        taker_buy_quote = coalesce(excluded.taker_buy_quote, candles.taker_buy_quote),
-        source = excluded.source
-    where (candles.open, candles.high, candles.low, candles.close, candles.volume, candles.quote_volume,
-           candles.trades, candles.taker_buy_base, candles.taker_buy_quote)
-          is distinct from
-          (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume,
-           coalesce(excluded.quote_volume, candles.quote_volume), coalesce(excluded.trades, candles.trades),
-           coalesce(excluded.taker_buy_base, candles.taker_buy_base),
-           coalesce(excluded.taker_buy_quote, candles.taker_buy_quote))
+    set ({_COLUMNS}, source) = row({_AS_SENT.format(sent="excluded")}, excluded.source)
+    where ({_AS_STORED}) is distinct from ({_AS_SENT.format(sent="excluded")})
     returning (xmax = 0) as inserted
 )
 select count(*) filter (where inserted), count(*) filter (where not inserted) from written
 """
 
+# Counting is cheap: only the parts of the grid that hold too few candles are looked at one by one.
+_PART = 500
 _MISSING_RANGES = """
-with edges as (
-    select open_time, lead(open_time, 1, %(end)s) over (order by open_time) as next_time
-    from (
-        select %(start)s::timestamptz - candle_length(%(interval)s) as open_time
-        union all
-        select open_time from candles
-        where symbol = %(symbol)s and interval = %(interval)s and open_time >= %(start)s and open_time < %(end)s
-    ) as present
+with parts as (
+    select part as part_start, least(part + %(part)s, %(end)s) as part_end
+    from generate_series(%(start)s::timestamptz, %(end)s::timestamptz - %(step)s, %(part)s) as part
+),
+holed as (
+    select part_start, part_end
+    from parts
+    where (
+        select count(*) from candles
+        where symbol = %(symbol)s and interval = %(interval)s and open_time >= part_start and open_time < part_end
+    ) * %(step)s < part_end - part_start
 )
-select open_time + candle_length(%(interval)s), next_time
-from edges
-where next_time > open_time + candle_length(%(interval)s)
-order by open_time
+select previous + %(step)s, open_time
+from holed
+cross join lateral (
+    select open_time, lag(open_time, 1, part_start - %(step)s) over (order by open_time) as previous
+    from candles
+    where symbol = %(symbol)s and interval = %(interval)s and open_time >= part_start and open_time < part_end
+) as present
+where open_time > previous + %(step)s
+union all
+select coalesce(last + %(step)s, part_start), part_end
+from holed
+cross join lateral (
+    select max(open_time) as last
+    from candles
+    where symbol = %(symbol)s and interval = %(interval)s and open_time >= part_start and open_time < part_end
+) as present
+where coalesce(last + %(step)s, part_start) < part_end
+order by 1
 """
+
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TRAILER = b"\xff\xff"
+_COPY_BLOCK = 8192  # rows encoded at a time, which bounds the memory of a write
+_POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01
 
 
 class Written(NamedTuple):
@@ -88,20 +118,37 @@ class CandleStore:
     def upsert(self, symbol: str, interval: str, candles: pd.DataFrame, source: str) -> Written:
         """Insert new candles and correct changed ones in one transaction; old values go to `candle_revisions`.
 
+        What arrives last wins: a later call over an earlier one, and within `candles` a later row over an earlier
+        one of the same open_time. Order flow that is NaN does not erase what is known. However the same rows are
+        cut into calls, the table ends up the same; of two calls at once, either may have the say over a candle.
+
+        Into a range without candles the rows go by COPY directly; else, or if another writer was faster, they
+        pass through a temporary table.
+
         Args:
             candles: `CANDLE_COLUMNS` indexed by UTC open_time, in any order. All of them must be closed.
             source: Where they come from, e.g. `rest` or `archive`.
+
+        Raises:
+            psycopg.errors.IntegrityError: A candle contradicts itself or lies off the grid. Nothing is stored.
         """
-        rows = candles[list(CANDLE_COLUMNS)].to_numpy(dtype="float64").tolist()
-        times = pd.DatetimeIndex(candles.index).to_pydatetime()
+        if candles.empty:
+            return Written(0, 0)
+        rows = _last_arrived(candles)
+        first, last = rows.index[0].to_pydatetime(), rows.index[-1].to_pydatetime()
         with self._pool.connection() as connection, connection.cursor() as cursor:
+            if _range_is_empty(cursor, symbol, interval, first, last):
+                try:
+                    with connection.transaction():
+                        _copy(cursor, "candles", symbol, interval, rows, source)
+                except errors.UniqueViolation:  # another writer committed in between: its rows are compared below
+                    pass
+                else:
+                    return Written(len(rows), 0)
             cursor.execute(_STAGE)
-            with cursor.copy("copy staged_candles from stdin (format binary)") as copy:
-                copy.set_types(_COPY_TYPES)
-                for open_time, values in zip(times, rows, strict=True):
-                    known = [None if math.isnan(value) else value for value in values]
-                    copy.write_row((symbol, interval, open_time, *known, source))
-            counts = cursor.execute(_UPSERT).fetchone()
+            _copy(cursor, "staged_candles", symbol, interval, rows, source)
+            arguments = {"symbol": symbol, "interval": interval, "first": first, "last": last}
+            counts = cursor.execute(_UPSERT, arguments).fetchone()
         return Written(*counts) if counts else Written(0, 0)
 
     def read(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
@@ -132,10 +179,16 @@ class CandleStore:
         self, symbol: str, interval: str, start: datetime, end: datetime
     ) -> list[tuple[datetime, datetime]]:
         """Half-open ranges of the grid of [start, end) that hold no candle, ascending."""
-        arguments = {"symbol": symbol, "interval": interval, "start": start, "end": end}
-        interval_duration(interval)
+        step = interval_duration(interval)
+        first, beyond = (floor_time(moment + step - timedelta(microseconds=1), interval) for moment in (start, end))
+        window = {"start": first, "end": beyond, "step": step, "part": _PART * step}
+        ranges: list[tuple[datetime, datetime]] = []
         with self._pool.connection() as connection:
-            return [(row[0], row[1]) for row in connection.execute(_MISSING_RANGES, arguments)]
+            for row in connection.execute(_MISSING_RANGES, {"symbol": symbol, "interval": interval, **window}):
+                one_gap_in_two_parts = ranges and ranges[-1][1] == row[0]
+                opened = ranges.pop()[0] if one_gap_in_two_parts else row[0]
+                ranges.append((opened, row[1]))
+        return ranges
 
     def _frame(self, query: str, arguments: list[object]) -> pd.DataFrame:
         with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
@@ -145,3 +198,61 @@ class CandleStore:
         values = np.array([row[1:] for row in rows], dtype="float64")
         index = pd.DatetimeIndex([row[0] for row in rows], name="open_time").as_unit("us")
         return pd.DataFrame(values, index=index, columns=list(CANDLE_COLUMNS))
+
+
+def _last_arrived(candles: pd.DataFrame) -> pd.DataFrame:
+    """One row for each open_time, ascending, as if the rows had been written one after the other."""
+    rows = candles[list(CANDLE_COLUMNS)]
+    if not rows.index.is_unique:
+        known_flow = rows[list(FLOW_COLUMNS)].groupby(level=0).last()
+        rows = rows[~rows.index.duplicated(keep="last")].sort_index()
+        rows = rows.assign(**{name: known_flow[name] for name in FLOW_COLUMNS})
+    # Ascending also because writers that go through the keys in one order cannot deadlock.
+    return rows if rows.index.is_monotonic_increasing else rows.sort_index()
+
+
+def _range_is_empty(cursor: Cursor, symbol: str, interval: str, first: datetime, last: datetime) -> bool:
+    answer = cursor.execute(_IS_EMPTY, [symbol, interval, first, last]).fetchone()
+    return bool(answer and answer[0])
+
+
+def _copy(cursor: Cursor, table: str, symbol: str, interval: str, rows: pd.DataFrame, source: str) -> None:
+    with cursor.copy(f"copy {table} ({_STORED}) from stdin (format binary)".encode()) as copy:
+        copy.write(_COPY_HEADER)
+        for first in range(0, len(rows), _COPY_BLOCK):
+            copy.write(_encoded(symbol, interval, rows.iloc[first : first + _COPY_BLOCK], source))
+        copy.write(_COPY_TRAILER)
+
+
+def _encoded(symbol: str, interval: str, rows: pd.DataFrame, source: str) -> bytes:
+    """Rows in the binary format of COPY: a field count, then each field's length and big-endian value.
+
+    https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". All rows are equally long until the
+    eight bytes of each NaN are cut out again, which makes it null.
+    """
+    values = rows.to_numpy(dtype="float64")
+    opened_us = pd.DatetimeIndex(rows.index).as_unit("us").astype("int64").to_numpy()
+    columns: dict[str, NDArray[Any]] = {
+        "symbol": np.array(symbol.encode()),
+        "interval": np.array(interval.encode()),
+        "open_time": (opened_us - _POSTGRES_EPOCH_US).astype(">i8"),
+        **dict(zip(CANDLE_COLUMNS, values.astype(">f8").T, strict=True)),
+        "source": np.array(source.encode()),
+    }
+    sized = [[(f"size of {name}", ">i4"), (name, column.dtype)] for name, column in columns.items()]
+    stream = np.empty(len(rows), dtype=[("fields", ">i2"), *(field for pair in sized for field in pair)])
+    stream["fields"] = len(columns)
+    for name, column in columns.items():
+        stream[f"size of {name}"] = column.itemsize
+        stream[name] = column
+    unknown = np.isnan(values)
+    return _without_unknown(stream, unknown) if unknown.any() else stream.tobytes()
+
+
+def _without_unknown(stream: NDArray[np.void], unknown: NDArray[np.bool_]) -> bytes:
+    kept = np.ones((len(stream), stream.itemsize), dtype=bool)
+    for name, is_null in zip(CANDLE_COLUMNS, unknown.T, strict=True):
+        stream[f"size of {name}"][is_null] = -1
+        offset = stream.dtype.fields[name][1]  # type: ignore[index]
+        kept[is_null, offset : offset + 8] = False
+    return stream.view(np.uint8).reshape(kept.shape)[kept].tobytes()

@@ -46,13 +46,20 @@ def closed_before(candles: pd.DataFrame, moment: datetime, step: timedelta) -> p
     return candles[candles.index <= pd.Timestamp(moment - step)]
 
 
-def sync_newest(exchange: Exchange, store: CandleStore, market: Market, earliest: datetime) -> Synced:
+def sync_newest(
+    exchange: Exchange,
+    store: CandleStore,
+    market: Market,
+    earliest: datetime,
+    guard: timedelta = timedelta(0),
+) -> Synced:
     """Store what closed since the watermark, and the last REFETCHED candles again.
 
     However long ago the last sync was, this one makes up for it.
 
     Args:
         earliest: Where to begin if nothing is stored yet, and the furthest it goes back.
+        guard: Time since its close, on the exchange's clock, before a candle is taken for final.
 
     Raises:
         ExchangeUnavailable: Pages stored before that stay; the next sync goes on from there.
@@ -60,7 +67,7 @@ def sync_newest(exchange: Exchange, store: CandleStore, market: Market, earliest
     now = exchange.server_time()  # before the candles: one that is closed by now is final in a later answer
     watermark = store.latest_open_time(market.symbol, market.interval)
     start = earliest if watermark is None else max(earliest, watermark - REFETCHED * market.step)
-    written = sync_range(exchange, store, market, start, now, now, lambda _: None)
+    written = sync_range(exchange, store, market, start, now, now - guard, lambda _: None)
     return Synced(now, start, written)
 
 
@@ -76,7 +83,7 @@ def sync_range(
     """Store the candles opening in [start, end) that had closed by `now`, page by page.
 
     Args:
-        now: The exchange's clock, read before.
+        now: The exchange's clock, read before; or a moment before it, to leave the newest candles time to settle.
         on_page: Told the end of each stored page.
     """
     symbol, interval, _ = market
@@ -90,24 +97,3 @@ def sync_range(
         on_page(page_end)
         page_start = page_end
     return written
-
-
-def fill_gaps(
-    exchange: Exchange,
-    store: CandleStore,
-    market: Market,
-    start: datetime,
-    end: datetime,
-    on_page: Callable[[datetime], None] = lambda _: None,
-) -> tuple[Written, list[tuple[datetime, datetime]]]:
-    """Fetch whatever the grid of [start, end) misses; what was written, and the ranges still missing.
-
-    Costs nothing but one query where the history is whole.
-    """
-    now = exchange.server_time()
-    symbol, interval, _ = market
-    start, end = floor_time(start, interval), min(end, floor_time(now, interval))
-    written = Written(0, 0)
-    for gap_start, gap_end in store.missing_ranges(symbol, interval, start, end):
-        written += sync_range(exchange, store, market, gap_start, gap_end, now, on_page)
-    return written, store.missing_ranges(symbol, interval, start, end)

@@ -16,11 +16,11 @@ from flows.runs import is_transient, recorded_run, run_name, settings_for, skipp
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient)
-def fill_gaps(market: Market, start: datetime | None, end: datetime | None) -> loop.Backfilled:
-    """Fetch whatever the grid misses; a retry goes on where the last try stopped."""
+def fill_gaps(market: Market, start: datetime | None, end: datetime | None, repair: bool) -> loop.Backfilled:
+    """Fetch whatever the grid misses, or everything again; a retry goes on where the last try stopped."""
     logger = get_run_logger()
     with open_market(settings_for(*market)) as opened:
-        return loop.backfill(opened, start, end, lambda stored: logger.info("stored up to %s", stored))
+        return loop.backfill(opened, start, end, lambda stored: logger.info("stored up to %s", stored), repair=repair)
 
 
 @flow(flow_run_name=run_name)
@@ -30,14 +30,18 @@ def backfill(
     horizon: int | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    repair: bool = False,
 ) -> State[None] | None:
-    """Store every candle opening in [start, end), by default of LOOKBACK_DAYS; safe to re-run."""
+    """Store every candle opening in [start, end), by default of LOOKBACK_DAYS; safe to re-run.
+
+    With `repair` the exchange is asked for every one of them again, and what differs is corrected.
+    """
     settings = settings_for(symbol, interval, horizon)
     try:
         with recorded_run("backfill", settings) as (_, report):
-            filled = fill_gaps(settings.market, start, end)
+            filled = fill_gaps(settings.market, start, end, repair)
             report.rows = filled.written.inserted
-            report.message = backfill_message(filled)
+            report.message = backfill_message(filled, settings.market.step)
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

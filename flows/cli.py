@@ -23,7 +23,11 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Time = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])]
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
+
+candles = typer.Typer(help="Stored candles to and from files.", no_args_is_help=True)
+app.add_typer(candles, name="candles")
 
 EXIT_ERROR = 1
 
@@ -50,15 +54,37 @@ def up() -> None:
 
 
 @app.command()
-def backfill(start: Time = None, end: Time = None, as_json: Json = False) -> None:
+def backfill(
+    start: Time = None,
+    end: Time = None,
+    repair: Annotated[bool, typer.Option(help="Ask for every candle again and correct what differs.")] = False,
+    as_json: Json = False,
+) -> None:
     """Store every candle opening in [start, end), by default of LOOKBACK_DAYS; safe to re-run."""
     from flows import loop
     from flows.messages import backfill_message
 
     with _recorded("backfill") as (market, report), _progress("backfill") as tell:
-        filled = loop.backfill(market, _utc(start), _utc(end), lambda stored: tell(f"stored up to {stored:%F %T}"))
-        report.rows, report.message = filled.written.inserted, backfill_message(filled)
-    _say(report.message, as_json, inserted=filled.written.inserted, missing=[list(map(str, r)) for r in filled.missing])
+        filled = loop.backfill(
+            market, _utc(start), _utc(end), lambda stored: tell(f"stored up to {stored:%F %T}"), repair=repair
+        )
+        report.rows, report.message = filled.written.inserted, backfill_message(filled, market.market.step)
+    missing = [gap._asdict() for gap in filled.missing]
+    _say(report.message, as_json, **filled.written._asdict(), missing=missing, **filled.marked._asdict())
+
+
+@app.command()
+def verify(start: Time = None, end: Time = None, as_json: Json = False) -> None:
+    """Look for gaps, doubtful candles and broken rules in [start, end); exit code 1 if anything is wrong."""
+    from candlecast.verification import verification_message
+    from flows import loop
+
+    with _recorded("verify") as (market, report):
+        found = loop.verify(market, _utc(start), _utc(end))
+        report.rows, report.message = found.candles, verification_message(found, market.market)
+    _say(report.message, as_json, sound=found.is_sound, **found.figures)
+    if not found.is_sound:
+        raise typer.Exit(EXIT_ERROR)
 
 
 @app.command()
@@ -68,11 +94,20 @@ def ingest(as_json: Json = False) -> None:
     from flows.messages import ingest_message
 
     with _recorded("ingest") as (market, report):
-        synced = loop.sync(market)
-        settled = loop.settle(market, synced.start)
+        taken_in = loop.sync(market)
+        settled = loop.settle(market, taken_in.synced.start)
         issued = loop.issue(market)
-        report.rows, report.message = synced.written.inserted, ingest_message(synced, settled, issued)
-    _say(report.message, as_json, inserted=synced.written.inserted, settled=settled, issued=len(issued))
+        inserted = taken_in.synced.written.inserted
+        report.rows, report.message = inserted, ingest_message(taken_in, settled, issued)
+    _say(
+        report.message,
+        as_json,
+        inserted=inserted,
+        doubtful=taken_in.marked.doubtful,
+        settled=settled,
+        issued=len(issued.forecasts),
+        withheld=issued.withheld,
+    )
 
 
 @app.command()
@@ -89,7 +124,7 @@ def train(as_json: Json = False) -> None:
         candles, registry = market.history(now), loop.training_registry(market.settings)
         trained = train_version(candles, market.settings, registry, tell)
         decision = pass_gate(candles, trained.number, market.settings, registry, market.pool)
-        report.message = train_message(trained, decision)
+        report.message = train_message(trained, decision, market.left_out(now))
     _say(report.message, as_json, version=trained.number, promoted=decision.promoted, metrics=trained.metrics)
 
 
@@ -168,6 +203,32 @@ def exchange(
     pace = settings.replay_speed if speed is None else speed
     clock = ReplayClock(first, end, now=_utc(start), speed=pace, path=state)
     serve_replay(series, clock, "127.0.0.1", port or settings.exchange_port)
+
+
+@candles.command("export")
+def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Json = False) -> None:
+    """Write the stored candles opening in [start, end) to FILE (parquet or csv, by its ending)."""
+    from candlecast.candle_files import write_candles
+    from flows.market import open_market
+
+    with open_market(_settings()) as market:
+        stored = market.store.read(*market.market[:2], _utc(start) or EARLIEST, _utc(end) or LATEST)
+    write_candles(file, stored)
+    _say(f"{len(stored):,} candles written to {file}", as_json, candles=len(stored))
+
+
+@candles.command("import")
+def import_candles(file: Path, as_json: Json = False) -> None:
+    """Store the candles of FILE (parquet or csv, by its ending) as those of SYMBOL and INTERVAL."""
+    from candlecast.candle_files import read_candles, require_importable
+    from flows import loop
+    from flows.messages import import_message
+
+    with _recorded("import") as (market, report):
+        sound = require_importable(file, read_candles(file), market.market.interval)
+        imported = loop.import_candles(market, sound)
+        report.rows, report.message = imported.written.inserted, import_message(imported)
+    _say(report.message, as_json, **imported.written._asdict(), **imported.marked._asdict())
 
 
 def _settings() -> Any:

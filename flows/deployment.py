@@ -23,7 +23,7 @@ FLOWS = ("backfill", "ingest", "train", "monitor")
 
 _MONITOR_EVERY = timedelta(minutes=15)
 _DAY = timedelta(days=1)
-_AFTER_CLOSE = timedelta(seconds=1)
+_AFTER_CLOSE = timedelta(seconds=2)  # more than FINALITY_GUARD_S
 _ROOT = Path(__file__).parent.parent
 
 

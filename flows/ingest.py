@@ -9,8 +9,7 @@ from prefect.client.schemas.objects import State
 
 from candlecast.candles import Market
 from candlecast.errors import AlreadyRunning
-from candlecast.ledger import ForecastRecord
-from candlecast.sync import Synced
+from candlecast.issue import Issued
 from flows import loop
 from flows.market import open_market
 from flows.messages import ingest_message
@@ -18,8 +17,8 @@ from flows.runs import is_transient, recorded_run, run_name, settings_for, skipp
 
 
 @task(retries=3, retry_delay_seconds=[1, 5, 15], retry_condition_fn=is_transient)
-def sync_candles(market: Market) -> Synced:
-    """Store what closed since the last run, and the last few candles again."""
+def sync_candles(market: Market) -> loop.TakenIn:
+    """Store what closed since the last run, and the last few candles again; mark what is doubtful."""
     with open_market(settings_for(*market)) as opened:
         return loop.sync(opened)
 
@@ -32,7 +31,7 @@ def settle_outcomes(market: Market, since: datetime) -> int:
 
 
 @task(retries=3, retry_delay_seconds=[1, 3, 5], retry_condition_fn=is_transient)
-def issue_forecasts(market: Market) -> list[ForecastRecord]:
+def issue_forecasts(market: Market) -> Issued:
     """Ask the service for the next candle and write its answer down."""
     with open_market(settings_for(*market)) as opened:
         return loop.issue(opened)
@@ -44,11 +43,11 @@ def ingest(symbol: str | None = None, interval: str | None = None, horizon: int 
     settings = settings_for(symbol, interval, horizon)
     try:
         with recorded_run("ingest", settings) as (_, report):
-            synced = sync_candles(settings.market)
-            settled = settle_outcomes(settings.market, synced.start)
+            taken_in = sync_candles(settings.market)
+            settled = settle_outcomes(settings.market, taken_in.synced.start)
             issued = issue_forecasts(settings.market)
-            report.rows = synced.written.inserted
-            report.message = ingest_message(synced, settled, issued)
+            report.rows = taken_in.synced.written.inserted
+            report.message = ingest_message(taken_in, settled, issued)
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from candlecast.issue import issue_forecasts
+import pandas as pd
+
+from candlecast.errors import ExchangeError
+from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps
+from candlecast.issue import Issued, issue_forecasts
 from candlecast.journal import last_attempt
-from candlecast.ledger import ForecastRecord
+from candlecast.quality import Marked
 from candlecast.registry import Registry
 from candlecast.settings import Settings
 from candlecast.store import Written
-from candlecast.sync import Synced, fill_gaps, sync_newest
+from candlecast.sync import Synced, sync_newest, sync_range
+from candlecast.verification import Verification, verify_candles
 from flows.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
 
 _SETTLED_AGAIN = timedelta(days=2)
 
 
+class TakenIn(NamedTuple):
+    """What the first part of ingest stored, and which of the newest candles are doubtful."""
+
+    synced: Synced
+    marked: Marked
+
+
 class Backfilled(NamedTuple):
-    """What a backfill wrote, and the ranges that the exchange did not have."""
+    """What a backfill wrote, the gaps that are left, and which candles of its range are doubtful."""
 
     written: Written
-    missing: list[tuple[datetime, datetime]]
+    missing: list[Gap]
+    marked: Marked
 
 
-def sync(market: OpenMarket) -> Synced:
-    """Store what closed since the last run, and the last few candles again."""
+class Imported(NamedTuple):
+    """What the candles of a file changed, and which of them are doubtful."""
+
+    written: Written
+    marked: Marked
+
+
+def sync(market: OpenMarket) -> TakenIn:
+    """Store what closed since the last run, and the last few candles again; judge them."""
     earliest = earliest_needed(market.settings, market.exchange.server_time())
-    return sync_newest(market.exchange, market.store, market.market, earliest)
+    synced = sync_newest(market.exchange, market.store, market.market, earliest, market.settings.finality_guard)
+    return TakenIn(synced, market.quality.mark(market.market, synced.start, synced.now))
 
 
 def settle(market: OpenMarket, since: datetime) -> int:
@@ -36,28 +58,92 @@ def settle(market: OpenMarket, since: datetime) -> int:
     return market.ledger.settle(since - _SETTLED_AGAIN)
 
 
-def issue(market: OpenMarket) -> list[ForecastRecord]:
+def issue(market: OpenMarket) -> Issued:
     """Record the served models' forecasts of the next candle."""
     with open_service(market.settings) as service:
         return issue_forecasts(
-            market.exchange, market.store, market.ledger, service, market.market, source_of(market.settings)
+            market.exchange,
+            market.store,
+            market.quality,
+            market.ledger,
+            service,
+            market.market,
+            source_of(market.settings),
         )
 
 
 def backfill(
-    market: OpenMarket, start: datetime | None, end: datetime | None, on_page: Callable[[datetime], None]
+    market: OpenMarket,
+    start: datetime | None,
+    end: datetime | None,
+    on_page: Callable[[datetime], None],
+    *,
+    repair: bool = False,
 ) -> Backfilled:
-    """Fill every gap of [start, end) and settle what that makes possible.
+    """Fill every gap of [start, end), judge its candles, and settle what that makes possible.
 
     Args:
         start: None for the history that training needs.
         end: None for the newest closed candle.
+        repair: Ask the exchange for every candle of the range again, correct what differs, and ask for known
+            outages once more. Replaced values go to `candle_revisions`.
     """
     now = market.exchange.server_time()
-    first = start or earliest_needed(market.settings, now)
-    written, missing = fill_gaps(market.exchange, market.store, market.market, first, end or now, on_page)
+    settled_until = now - market.settings.finality_guard
+    first, last = start or earliest_needed(market.settings, now), end or now
+    written = Written(0, 0)
+    if repair:
+        written += sync_range(market.exchange, market.store, market.market, first, last, settled_until, on_page)
+    filled = fill_gaps(
+        market.pool,
+        gap_sources(market, settled_until, on_page),
+        market.market,
+        first,
+        last,
+        settled_until,
+        outages_too=repair,
+    )
+    marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
-    return Backfilled(written, missing)
+    return Backfilled(written + filled.written, filled.left, marked)
+
+
+def gap_sources(market: OpenMarket, settled_until: datetime, on_page: Callable[[datetime], None]) -> list[GapSource]:
+    """Where missing candles are asked for, in this order."""
+    return [RestSource(market.exchange, market.store, market.market, settled_until, on_page)]
+
+
+def verify(market: OpenMarket, start: datetime | None, end: datetime | None) -> Verification:
+    """Look for gaps, doubtful candles and broken rules in [start, end), and mark what is found.
+
+    Args:
+        start: None for the first stored candle.
+        end: None for the end of the newest stored candle.
+
+    Raises:
+        NotEnoughCandles: Nothing is stored.
+    """
+    now = None
+    with suppress(ExchangeError):  # an exchange that is away keeps nobody from looking at the table
+        market.exchange.ping()  # once, without the patience of a real request
+        now = market.exchange.server_time()
+    return verify_candles(market.pool, market.market, start, end, now)
+
+
+def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
+    """Store candles from a file, account for gaps they fill, judge them, and settle what that makes possible.
+
+    Args:
+        candles: As `candlecast.candle_files.require_importable` wants them.
+    """
+    symbol, interval, _ = market.market
+    written = market.store.upsert(symbol, interval, candles, "import")
+    first, last = (candles.index[position].to_pydatetime() for position in (0, -1))
+    end = last + market.market.step
+    CandleGaps(market.pool).record(market.market, first, end, edges=False)
+    marked = market.quality.mark(market.market, first, end)
+    market.ledger.settle(first)
+    return Imported(written, marked)
 
 
 def training_is_due(market: OpenMarket, now: datetime) -> str | None:

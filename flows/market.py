@@ -18,6 +18,7 @@ from candlecast.exchange import ExchangeClient
 from candlecast.features import LOOKBACK
 from candlecast.issue import Source
 from candlecast.ledger import Ledger
+from candlecast.quality import CandleQuality, Doubtful
 from candlecast.registry import CHAMPION, Registry
 from candlecast.settings import Settings
 from candlecast.store import CandleStore
@@ -45,14 +46,22 @@ class OpenMarket:
         return CandleStore(self.pool)
 
     @property
+    def quality(self) -> CandleQuality:
+        """Which of them are doubtful."""
+        return CandleQuality(self.pool)
+
+    @property
     def ledger(self) -> Ledger:
         """Its forecasts."""
         return Ledger(self.pool, self.market)
 
     def history(self, now: datetime) -> pd.DataFrame:
-        """The stored candles that a training at `now`, on the exchange's clock, uses."""
-        start = earliest_needed(self.settings, now)
-        return self.store.read(self.market.symbol, self.market.interval, start, now)
+        """The stored candles that a training at `now`, on the exchange's clock, uses: no doubtful ones."""
+        return self.quality.sound_history(self.market, earliest_needed(self.settings, now), now)
+
+    def left_out(self, now: datetime) -> list[Doubtful]:
+        """The doubtful candles that `history` leaves out."""
+        return self.quality.doubtful(self.market, earliest_needed(self.settings, now), now)
 
 
 @contextmanager

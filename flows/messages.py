@@ -2,45 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from candlecast.ledger import ForecastRecord
+from candlecast.gaps import describe_gaps
+from candlecast.issue import Issued
+from candlecast.quality import Doubtful, Marked, describe
 from candlecast.settings import Settings
-from candlecast.sync import Synced
 
 if TYPE_CHECKING:
-    from flows.loop import Backfilled
+    from flows.loop import Backfilled, Imported, TakenIn
     from monitoring.check import Check
     from training.gate import Decision
     from training.versions import TrainedVersion
 
 
-def ingest_message(synced: Synced, settled: int, issued: list[ForecastRecord]) -> str:
+def ingest_message(taken_in: TakenIn, settled: int, issued: Issued) -> str:
     """One line about a run of ingest."""
     forecasts = ", ".join(
         f"{one.role} v{one.model_version} says {one.close:.2f} for {one.open_time:%Y-%m-%d %H:%M} "
         f"(up {100 * one.probability_up:.1f} %)"
-        for one in issued
+        for one in issued.forecasts
     )
-    inserted, corrected = synced.written
+    inserted, corrected = taken_in.synced.written
+    without = issued.withheld or (None if forecasts else "no forecast was due, or no model is served yet")
     return (
-        f"{inserted} new candles, {corrected} corrected, {settled} outcomes settled; "
-        f"{forecasts or 'no forecast was due, or no model is served yet'}"
+        f"{inserted} new candles, {corrected} corrected{_doubtful(taken_in.marked)}, {settled} outcomes settled; "
+        + "; ".join(filter(None, [forecasts, without]))
     )
 
 
-def backfill_message(filled: Backfilled) -> str:
-    """One line about a run of backfill."""
-    missing = ", ".join(f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}" for start, end in filled.missing)
-    return f"{filled.written.inserted:,} candles stored; " + (
-        f"the exchange does not have {missing}" if missing else "no gap is left"
-    )
+def backfill_message(filled: Backfilled, step: timedelta) -> str:
+    """One line about a run of backfill over candles of `step`."""
+    inserted, corrected = filled.written
+    gaps = describe_gaps(filled.missing, step) if filled.missing else "no gap is left"
+    return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(filled.marked)}; {gaps}"
 
 
-def train_message(trained: TrainedVersion, decision: Decision) -> str:
-    """What a training came to, as a short list."""
+def import_message(imported: Imported) -> str:
+    """One line about an import."""
+    inserted, corrected = imported.written
+    return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(imported.marked)}"
+
+
+def _doubtful(marked: Marked) -> str:
+    """What a look at the candles found, to be put behind what was written; nothing if nothing was or is doubtful."""
+    parts = [f"{marked.doubtful:,} doubtful"] if marked.doubtful else []
+    parts += [f"{marked.lifted:,} no longer doubtful"] if marked.lifted else []
+    return "".join(f", {part}" for part in parts)
+
+
+def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequence[Doubtful]) -> str:
+    """What a training came to, as a short list.
+
+    Args:
+        left_out: Doubtful candles that the history was without.
+    """
     outcome = "is now champion" if decision.promoted else "stays challenger"
-    reasons = "".join(f"\n- {reason}" for reason in decision.reasons)
+    notes = [f"left out of the history: {describe(left_out)}"] if left_out else []
+    reasons = "".join(f"\n- {reason}" for reason in [*decision.reasons, *notes])
     return f"version {trained.number} {outcome}:{reasons}"
 
 

@@ -16,11 +16,10 @@ from candlecast.recordings import bundled_recordings, recorded_span
 from candlecast.registry import CHAMPION
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import Settings
-from candlecast.sync import sync_newest
 from flows import loop
 from flows.home_processes import single_instance, stop_leftovers
 from flows.local_stack import LocalStack, free_ports, wait_for
-from flows.market import OpenMarket, earliest_needed, open_market, open_registry, open_service, serves
+from flows.market import OpenMarket, open_market, open_registry, open_service, serves
 from flows.messages import train_message
 from flows.source import replay_begin
 from monitoring.check import check
@@ -61,11 +60,12 @@ def simulate(
     candles = forecasts = settled = 0
     while close <= end:
         control.set(close + _AFTER_CLOSE)
-        earliest = earliest_needed(market.settings, close)
-        synced = sync_newest(market.exchange, market.store, market.market, earliest)
+        synced, _ = loop.sync(market)
         settled += loop.settle(market, synced.start)
-        issued = issue_forecasts(market.exchange, market.store, market.ledger, service, market.market, source="replay")
-        candles, forecasts = candles + synced.written.inserted, forecasts + len(issued)
+        issued = issue_forecasts(
+            market.exchange, market.store, market.quality, market.ledger, service, market.market, source="replay"
+        )
+        candles, forecasts = candles + synced.written.inserted, forecasts + len(issued.forecasts)
         on_candle(close)
         close += market.market.step
     return Simulated(candles, forecasts, settled)
@@ -152,6 +152,6 @@ def _train(market: OpenMarket, service: ForecastClient, now: datetime, tell: Tel
         candles = market.history(now)
         trained = train_version(candles, settings, registry, tell)
         decision = pass_gate(candles, trained.number, settings, registry, market.pool)
-        report.message = train_message(trained, decision)
+        report.message = train_message(trained, decision, market.left_out(now))
     if decision.promoted:
         wait_for(lambda: serves(service, trained.number), 60, f"version {trained.number} at {settings.service_url}")

@@ -49,10 +49,10 @@ def train(
     if too_early:
         return skipped(too_early)
     try:
-        with recorded_run("train", settings, as_of=now) as (_, report):
+        with recorded_run("train", settings, as_of=now) as (opened, report):
             trained = fit_and_register(settings.market, now)
             decision = decide_promotion(settings.market, now, trained.number)
-            report.message = train_message(trained, decision)
+            report.message = train_message(trained, decision, opened.left_out(now))
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

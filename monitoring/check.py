@@ -12,12 +12,13 @@ from candlecast.candles import unbroken
 from candlecast.features import LOOKBACK
 from candlecast.journal import last_attempt, last_promoted, record_check, record_promotion, was_promoted
 from candlecast.ledger import Ledger
+from candlecast.quality import CandleQuality
 from candlecast.registry import CHAMPION, Registry
 from candlecast.settings import Settings
 from candlecast.store import CandleStore
 from monitoring.drift import Drift, input_rows, measure_drift
 from monitoring.performance import Performance, rolling_performance
-from monitoring.verdict import Verdict, judge
+from monitoring.verdict import NEWEST, Verdict, judge
 
 _DRIFT_WINDOW = timedelta(days=1)
 
@@ -51,11 +52,12 @@ def check(
         note_moved_alias(pool, registry, market.model_name, version)
     performance = rolling_performance(Ledger(pool, market).settled("champion", settings.rolling_n))
     newest = store.latest_open_time(market.symbol, market.interval)
-    verdict = judge(settings, now, newest, performance, last_attempt(pool, "train", market))
+    doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST - 1) * market.step, now) if newest else []
+    verdict = judge(settings, now, newest, performance, last_attempt(pool, "train", market), doubtful)
     drift = None
     if version is not None and with_report:
         manifest = read_manifest(registry.fetch(market.model_name, version, settings.home / "models"))
-        drift = _input_drift(settings, store, manifest, now)
+        drift = _input_drift(settings, CandleQuality(pool), manifest, now)
     numbers = {
         "performance": performance._asdict() | {"mape_ratio": performance.mape_ratio} if performance else None,
         "drift": {"share": drift.share, "distances": drift.distances} if drift else None,
@@ -98,12 +100,12 @@ def note_moved_alias(pool: ConnectionPool, registry: Registry, model_name: str, 
     return True
 
 
-def _input_drift(settings: Settings, store: CandleStore, manifest: Manifest, now: datetime) -> Drift | None:
+def _input_drift(settings: Settings, quality: CandleQuality, manifest: Manifest, now: datetime) -> Drift | None:
     market, warm_up = settings.market, LOOKBACK * settings.market.step
     fit = manifest.spans["fit"]
-    reference = unbroken(store.read(*market[:2], fit.start - warm_up, fit.end), market.interval)
-    recent = unbroken(store.read(*market[:2], now - _DRIFT_WINDOW - warm_up, now), market.interval)
-    longest, newest = max(reference, key=len), recent[-1]
+    reference = unbroken(quality.sound_history(market, fit.start - warm_up, fit.end), market.interval)
+    recent = unbroken(quality.sound_history(market, now - _DRIFT_WINDOW - warm_up, now), market.interval)
+    longest, newest = max(reference, key=len), max(recent, key=len)
     if min(len(longest), len(newest)) <= 2 * LOOKBACK:
         return None
     return measure_drift(

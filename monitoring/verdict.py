@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
+from candlecast.quality import Doubtful, describe
 from candlecast.settings import Settings
 from monitoring.performance import Performance
 
 FEWEST = 36
 """Settled forecasts below which the rolling error says nothing yet."""
+
+NEWEST = 3
+"""Newest candles that must be sound, or there is a fault in the data."""
 
 _STALE_CANDLES = 3
 
@@ -28,6 +33,7 @@ def judge(
     newest_candle: datetime | None,
     performance: Performance | None,
     last_training: datetime | None,
+    doubtful: Sequence[Doubtful] = (),
 ) -> Verdict:
     """Weigh the feed, then the rolling error, then the age of the model.
 
@@ -35,6 +41,7 @@ def judge(
         now: The exchange's clock, like every other time here.
         newest_candle: open_time of the newest stored candle.
         last_training: When the last training began, whether it succeeded or not.
+        doubtful: The marked ones among the NEWEST newest candles.
     """
     stale_after = (_STALE_CANDLES + 1) * settings.market.step
     if newest_candle is None or now - newest_candle > stale_after:
@@ -42,6 +49,8 @@ def judge(
         return Verdict(
             "data fault", "none", [f"{newest} and the exchange's clock says {now:%F %T}: nothing is trained"]
         )
+    if doubtful:
+        return Verdict("data fault", "none", [f"the newest candles hold {describe(doubtful)}: nothing is trained"])
     since_training = now - last_training if last_training else timedelta.max
     overdue = since_training >= timedelta(hours=settings.train_max_hours)
     age = f"the last training began {_hours(since_training)} ago" if last_training else "nothing was trained yet"

@@ -6,27 +6,44 @@ much. Nothing here is a test.
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
+from candlecast.archive_fill import fill_from_archive
 from candlecast.bundle import open_network
-from candlecast.candles import CANDLE_COLUMNS
+from candlecast.candles import CANDLE_COLUMNS, Market
 from candlecast.database import migrate, open_database
 from candlecast.features import FEATURE_NAMES, build_features
 from candlecast.recordings import bundled_recordings
 from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
+from tests.archives import ArchiveTransport, archive_client, archive_files
 
 ROUNDS = 5
+
+COLUMNS = ", ".join(CANDLE_COLUMNS)
+INSERT = f"""
+insert into candles (symbol, interval, open_time, {COLUMNS}, source)
+values (%s, %s, %s, {", ".join(["%s"] * len(CANDLE_COLUMNS))}, %s)
+""".encode()
 
 
 def main() -> None:
@@ -35,7 +52,10 @@ def main() -> None:
     print(f"{'what':<58}{'ours':>12}{'usual':>12}{'ratio':>8}")
     inference()
     features(candles)
-    storing(candles)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    with empty_database() as pool:
+        storing(pool, candles)
+        long_history(pool, candles)
 
 
 def inference() -> None:
@@ -66,38 +86,118 @@ def features(candles: pd.DataFrame) -> None:
     tell(f"{len(candles):,} candles: all features, rolling().apply of one", ours, usual)
 
 
-def storing(candles: pd.DataFrame) -> None:
-    """Candles into PostgreSQL and again, beside `executemany`."""
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    columns = ", ".join(CANDLE_COLUMNS)
-    marks = ", ".join(["%s"] * len(CANDLE_COLUMNS))
-    insert = f"insert into candles (symbol, interval, open_time, {columns}, source) values (%s, %s, %s, {marks}, %s)"
+@contextmanager
+def empty_database() -> Iterator[ConnectionPool]:
+    """A migrated database on a server of its own, as its owner."""
     with (
         tempfile.TemporaryDirectory() as directory,
         LocalPostgres(Path(directory) / "postgres", free_ports(1)[0]).running() as server,
         open_database(SecretStr(server.url("candlecast_owner"))) as pool,
     ):
         migrate(pool)
-        store = CandleStore(pool)
-        times = pd.DatetimeIndex(candles.index).to_pydatetime()
+        yield pool
 
-        def usual_way() -> None:
-            rows = [
-                ("USUAL", "5m", at, *row, "rest") for at, row in zip(times, candles.to_numpy().tolist(), strict=True)
-            ]
-            with pool.connection() as connection, connection.cursor() as cursor:
-                cursor.execute("delete from candles where symbol = 'USUAL'")
-                cursor.executemany(insert.encode(), rows)
 
-        def our_way() -> None:
-            with pool.connection() as connection:
-                connection.execute("delete from candles where symbol = 'OURS'")
-            store.upsert("OURS", "5m", candles, "rest")
+def storing(pool: ConnectionPool, candles: pd.DataFrame) -> None:
+    """Candles into PostgreSQL and again, beside `executemany`."""
+    store = CandleStore(pool)
+    times = pd.DatetimeIndex(candles.index).to_pydatetime()
 
-        ours, usual = in_turns(our_way, usual_way, rounds=3)
-        again = median(repeat(1, lambda: store.upsert("OURS", "5m", candles, "rest")) for _ in range(3))
-    tell(f"{len(candles):,} candles stored: COPY and upsert, executemany", ours, usual)
+    def usual_way() -> None:
+        rows = [("USUAL", "5m", at, *row, "rest") for at, row in zip(times, candles.to_numpy().tolist(), strict=True)]
+        with pool.connection() as connection, connection.cursor() as cursor:
+            cursor.execute("delete from candles where symbol = 'USUAL'")
+            cursor.executemany(INSERT, rows)
+
+    def our_way() -> None:
+        with pool.connection() as connection:
+            connection.execute("delete from candles where symbol = 'OURS'")
+        store.upsert("OURS", "5m", candles, "rest")
+
+    ours, usual = in_turns(our_way, usual_way, rounds=1)
+    again = median(repeat(1, lambda: store.upsert("OURS", "5m", candles, "rest")) for _ in range(3))
+    tell(f"{len(candles):,} candles stored: COPY, executemany", ours, usual)
     tell(f"{len(candles):,} candles stored again unchanged: upsert, executemany", again, usual)
+
+
+def long_history(pool: ConnectionPool, recorded: pd.DataFrame) -> None:
+    """24 monthly archive files, a million candles, into PostgreSQL; the memory that takes; the gaps in them."""
+    market = Market("BTCUSDT", "1m")
+    start, after_3_months, end = (datetime(*month, 1, tzinfo=UTC) for month in ((2024, 1), (2024, 4), (2026, 1)))
+    opened = pd.date_range(start, end, freq=market.step, inclusive="left", unit="us", name="open_time")
+    candles = pd.DataFrame(np.resize(recorded.to_numpy(), (len(opened), len(CANDLE_COLUMNS))), opened, CANDLE_COLUMNS)
+    files = archive_files(candles, market)
+    store, archive = CandleStore(pool), archive_client(ArchiveTransport(files))
+
+    def our_way(until: datetime = end) -> None:
+        fill_from_archive(archive, store, market, [(start, until)], end, workers=3)
+
+    empty(pool)
+    before = repeat(1, our_way)
+    empty(pool)
+    usual = repeat(1, lambda: load_the_usual_way(pool, files))
+    empty(pool)
+    after = repeat(1, our_way)
+    what = f"{len(candles):,} candles, 24 archive files: ours, executemany"
+    tell_rate(what, len(candles), (before + after) / 2, usual)
+    peaks_mb = []
+    for until in (after_3_months, end):
+        empty(pool)
+        with peak_memory() as peak:
+            our_way(until)
+        peaks_mb.append(peak[0])
+    print(f"{'  most memory allocated on the way: 3 files, 24 files':<58}{peaks_mb[0]:>9.1f} MB{peaks_mb[1]:>9.1f} MB")
+    whole = median(repeat(1, lambda: store.missing_ranges("BTCUSDT", "1m", start, end)) for _ in range(3))
+    with pool.connection() as connection:
+        connection.execute("delete from candles where extract(epoch from open_time)::bigint % 60000 = 0")
+    holed = median(repeat(1, lambda: store.missing_ranges("BTCUSDT", "1m", start, end)) for _ in range(3))
+    gaps = len(store.missing_ranges("BTCUSDT", "1m", start, end))
+    print(f"{f'  gaps found: none, {gaps:,} all over':<58}{1000 * whole:>9.0f} ms{1000 * holed:>9.0f} ms")
+
+
+def load_the_usual_way(pool: ConnectionPool, files: Mapping[str, bytes]) -> None:
+    """Unzip, split, convert and insert row by row, a transaction a file."""
+    for path, content in files.items():
+        if not path.endswith(".zip"):
+            continue
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            text = archive.read(archive.namelist()[0]).decode()
+        rows = []
+        for opened, *row in csv.reader(io.StringIO(text)):
+            seconds = int(opened) / (1e6 if len(opened) == 16 else 1e3)
+            at = datetime.fromtimestamp(seconds, tz=UTC)
+            values = [float(value) for value in (*row[:5], *row[6:10])]
+            rows.append(("BTCUSDT", "1m", at, *values, "archive"))
+        with pool.connection() as connection, connection.cursor() as cursor:
+            cursor.executemany(INSERT, rows)
+
+
+def empty(pool: ConnectionPool) -> None:
+    """Make both sides begin with the same table."""
+    with pool.connection() as connection:
+        connection.execute("truncate candles")
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Most memory that Python, numpy and Arrow allocate meanwhile, in MB; filled in on the way out."""
+    done, peak_mb = threading.Event(), [0.0]
+    tracemalloc.start()
+    arrow_before = pa.total_allocated_bytes()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            now = tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes() - arrow_before
+            peak_mb[0] = max(peak_mb[0], now / 1e6)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak_mb
+    finally:
+        done.set()
+        watcher.join()
+        tracemalloc.stop()
 
 
 def in_turns(ours: Callable[[], object], usual: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, float]:
@@ -117,6 +217,11 @@ def repeat(times: int, way: Callable[[], object]) -> float:
 def tell(what: str, ours: float, usual: float) -> None:
     """Print a comparison; the ratio is how many times faster ours is."""
     print(f"{what:<58}{1000 * ours:>9.2f} ms{1000 * usual:>9.2f} ms{usual / ours:>7.1f}x", flush=True)
+
+
+def tell_rate(what: str, rows: int, ours: float, usual: float) -> None:
+    """Print a comparison in rows a second."""
+    print(f"{what:<58}{rows / ours / 1000:>8.0f} k/s{rows / usual / 1000:>8.0f} k/s{usual / ours:>7.1f}x", flush=True)
 
 
 if __name__ == "__main__":

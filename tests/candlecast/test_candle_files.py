@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.candle_files import read_candles
-from candlecast.candles import CANDLE_COLUMNS, OHLCV_COLUMNS, require_sound
+from candlecast.candle_files import read_candles, require_importable, write_candles
+from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, require_sound
 from candlecast.errors import InvalidCandles
 from tests.bundles import sound_candles
 
@@ -123,3 +123,70 @@ def test_the_candles_that_ship_with_candlecast_can_be_read(bundled_candles, tmp_
 
     assert tuple(candles.columns) == CANDLE_COLUMNS
     assert len(candles) == 35_424
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.csv"])
+def test_what_is_written_is_read_back_to_the_last_digit(bundled_candles, tmp_path, name):
+    candles = bundled_candles.iloc[:2000].copy()
+    candles.iloc[:, 4] /= 3
+    candles.iloc[5:9, 5:] = np.nan
+    path = tmp_path / name
+
+    write_candles(path, candles)
+
+    pd.testing.assert_frame_equal(read_candles(path), candles, check_exact=True, check_freq=False)
+
+
+def test_candles_are_written_to_no_other_kind_of_file(tmp_path):
+    with pytest.raises(InvalidCandles, match=r"xlsx: the name must end in .parquet or .csv"):
+        write_candles(tmp_path / "candles.xlsx", CANDLES)
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    with pytest.raises(InvalidCandles, match="absent"):
+        write_candles(tmp_path / "absent" / "candles.csv", CANDLES)
+
+
+def test_a_file_of_plain_ohlcv_with_gaps_can_be_imported():
+    plain = CANDLES[list(OHLCV_COLUMNS)].drop(CANDLES.index[2])
+
+    complete = require_importable(Path("mine.csv"), plain, "5m")
+
+    assert tuple(complete.columns) == CANDLE_COLUMNS
+    assert complete[list(FLOW_COLUMNS)].isna().to_numpy().all()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("low", 99_970.0, "row 3: low"),
+        ("high", 1.0, "row 3: high"),
+        ("close", -1.0, "row 3: close"),
+        ("volume", np.nan, "row 3: volume"),
+        ("trades", -5.0, "row 3: trades"),
+        ("quote_volume", np.inf, "row 3: quote_volume"),
+    ],
+)
+def test_an_unsound_row_is_refused_by_file_row_and_field(column, value, said):
+    unsound = CANDLES.copy()
+    unsound.iloc[3, unsound.columns.get_loc(column)] = value
+
+    with pytest.raises(InvalidCandles, match=f"mine.csv: {said}") as refusal:
+        require_importable(Path("mine.csv"), unsound, "5m")
+
+    assert (refusal.value.row, refusal.value.field) == (3, column)
+
+
+@pytest.mark.parametrize(
+    ("candles", "interval", "said"),
+    [
+        (CANDLES.iloc[:0], "5m", "no candle in it"),
+        (CANDLES.iloc[[0, 1, 1, 2]], "5m", "row 2: open_time .* repeats"),
+        (CANDLES.iloc[::-1], "5m", "row 1: open_time .* earlier"),
+        (CANDLES, "1m", "5 minutes apart, not 1m; set CANDLECAST_INTERVAL"),
+        (CANDLES, "1h", "off the 1h grid"),
+    ],
+)
+def test_a_file_that_is_no_ascending_series_of_the_interval_is_refused(candles, interval, said):
+    with pytest.raises(InvalidCandles, match=f"mine.csv: .*{said}"):
+        require_importable(Path("mine.csv"), candles, interval)

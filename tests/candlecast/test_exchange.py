@@ -12,9 +12,10 @@ import pytest
 import requests
 from requests.adapters import BaseAdapter
 
-from candlecast.candles import CANDLE_COLUMNS
+from candlecast.candles import CANDLE_COLUMNS, epoch_ms
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange import ExchangeClient
+from candlecast.exchange_limits import MemoryLimitBook
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 END = START + timedelta(hours=1)
@@ -48,14 +49,18 @@ class CannedTransport(BaseAdapter):
 
 
 class CannedExchange(ExchangeClient):
-    """A client over a canned transport whose waits between attempts take no time."""
+    """A client over a canned transport whose waits take no real time, only its own."""
 
     def __init__(self, *answers: tuple[int, Mapping[str, str], bytes] | Exception) -> None:
         self.transport = CannedTransport(list(answers))
         self.waits: list[float] = []
         session = requests.Session()
         session.mount("https://", self.transport)
-        super().__init__("https://exchange.test", 7, session, self.waits.append)
+        book = MemoryLimitBook(clock=self.seconds)
+        super().__init__("https://exchange.test", 7, session, self.waits.append, book, None, self.seconds)
+
+    def seconds(self) -> float:
+        return 1_748_736_000 + sum(self.waits)
 
 
 def exchange_answering(status: int = 200, headers: Mapping[str, str] | None = None, body: Any = b"") -> CannedExchange:
@@ -68,8 +73,8 @@ def answer(
     return status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode()
 
 
-def kline(open_ms: int) -> list[Any]:
-    return [open_ms, "1.0", "2.0", "0.5", "1.5", "10.0", open_ms + STEP_MS - 1, "15.0", 3, "4.0", "6.0", "0"]
+def kline(open_ms: int, close: str = "1.5") -> list[Any]:
+    return [open_ms, "1.0", "2.0", "0.5", close, "10.0", open_ms + STEP_MS - 1, "15.0", 3, "4.0", "6.0", "0"]
 
 
 def test_rate_limit_is_reported_as_retryable_with_the_wait_that_was_asked():
@@ -154,8 +159,8 @@ def test_a_refusal_carries_the_code_and_message_of_the_exchange():
         pytest.param({"klines": []}, id="no list"),
         pytest.param([[1, 2, 3]], id="short row"),
         pytest.param([kline(1_748_736_000_000 - STEP_MS)], id="before the window"),
-        pytest.param([kline(1_748_736_000_000)] * 2, id="repeated"),
-        pytest.param([kline(1_748_736_000_000 + STEP_MS), kline(1_748_736_000_000)], id="descending"),
+        pytest.param([kline(1_748_736_000_000 + 12 * STEP_MS)], id="after the window"),
+        pytest.param([kline(1_748_736_000_000), kline(1_748_736_000_000, "1.6")], id="one candle, two values"),
     ],
 )
 def test_klines_that_cannot_be_what_was_asked_are_never_returned(klines):
@@ -163,6 +168,36 @@ def test_klines_that_cannot_be_what_was_asked_are_never_returned(klines):
 
     with pytest.raises(ExchangeUnavailable, match="unusable"):
         exchange.klines("BTCUSDT", "5m", START, END)
+
+
+def test_klines_said_twice_and_out_of_order_are_put_right_because_they_leave_no_doubt():
+    first, second = kline(1_748_736_000_000), kline(1_748_736_000_000 + STEP_MS)
+    exchange = exchange_answering(body=[second, first, second, first])
+
+    candles = exchange.klines("BTCUSDT", "5m", START, END)
+
+    assert list(candles.index) == [START, START + STEP]
+    assert len(exchange.transport.requests) == 1
+
+
+def test_a_full_answer_with_repeated_rows_is_not_taken_for_the_last_page():
+    first = 1_748_736_000_000
+    full = [kline(first)] * 2 + [kline(first + number * STEP_MS) for number in range(1, 999)]
+    exchange = CannedExchange(answer(body=full), answer(body=[kline(first + 999 * STEP_MS)]))
+
+    candles = exchange.klines("BTCUSDT", "5m", START, START + 5000 * STEP)
+
+    assert len(candles) == 1000
+    assert len(exchange.transport.requests) == 2
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=-3), timedelta(seconds=2)])
+def test_clock_skew_is_how_far_the_exchange_is_ahead_of_this_machine(ahead):
+    exchange = exchange_answering(body={"serverTime": epoch_ms(datetime.now(UTC) + ahead)})
+
+    skew = exchange.clock_skew()
+
+    assert abs(skew - ahead) < timedelta(milliseconds=500)
 
 
 def test_ping_asks_once_because_the_caller_wants_to_know_now():
@@ -200,7 +235,9 @@ def test_a_time_without_zone_is_refused_instead_of_guessed():
         exchange.klines("BTCUSDT", "5m", START.replace(tzinfo=None), END)
 
 
-@pytest.mark.parametrize("address", ["api.binance.com", "ftp://api.binance.com", "http://"])
+@pytest.mark.parametrize(
+    "address", ["api.binance.com", "ftp://api.binance.com", "http://", "", "https://api.binance.com,"]
+)
 def test_an_address_that_is_not_http_is_a_wrong_setting(address):
     with pytest.raises(ConfigurationError, match="CANDLECAST_BINANCE_URL"):
         ExchangeClient(address)
@@ -229,6 +266,20 @@ def test_paging_asks_once_per_thousand_candles(replay_exchange, wanted, requests
 
     pd.testing.assert_frame_equal(candles, replay.recording.iloc[:wanted], check_freq=False)
     assert len(answers) == requests_needed
+
+
+def test_a_backfill_of_ninety_days_costs_the_least_possible_requests(replay_exchange, bundled_candles):
+    replay = replay_exchange(bundled_candles)
+    end = replay.control.state().end
+    answers: list[requests.Response] = []
+    session = requests.Session()
+    session.hooks["response"].append(lambda response, **_: answers.append(response))
+
+    with ExchangeClient(replay.url, session=session) as exchange:
+        candles = exchange.klines("BTCUSDT", "5m", end - timedelta(days=90), end)
+
+    assert len(candles) == 90 * 288
+    assert len(answers) == 26  # ceil(25,920 / 1,000)
 
 
 def test_a_window_holds_its_start_and_not_its_end(replay_exchange):

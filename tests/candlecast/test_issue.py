@@ -12,8 +12,9 @@ from candlecast import answers
 from candlecast.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
 from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, Market
 from candlecast.errors import ServiceUnavailable
-from candlecast.issue import issue_forecasts
+from candlecast.issue import Issued, issue_forecasts
 from candlecast.ledger import ForecastRecord, Ledger
+from candlecast.quality import CandleQuality
 from candlecast.store import CandleStore
 from tests.bundles import sound_candles
 
@@ -120,7 +121,21 @@ def store(pool: ConnectionPool) -> CandleStore:
 def issue(
     store: CandleStore, ledger: Ledger, service: FakeService, after: timedelta = timedelta(seconds=2)
 ) -> list[ForecastRecord]:
-    return issue_forecasts(StoppedClock(TARGET + after), store, ledger, service, MARKET, "replay")
+    return issued(store, ledger, service, after).forecasts
+
+
+def issued(store: CandleStore, ledger: Ledger, service: FakeService, after: timedelta = timedelta(seconds=2)) -> Issued:
+    quality = CandleQuality(store._pool)
+    return issue_forecasts(StoppedClock(TARGET + after), store, quality, ledger, service, MARKET, "replay")
+
+
+def mark(pool: ConnectionPool, position: int) -> None:
+    """Doubt the candle at `position`."""
+    with pool.connection() as connection:
+        connection.execute(
+            "insert into candle_suspicions (symbol, interval, open_time, reasons) values ('BTCUSDT', '5m', %s, %s)",
+            [CANDLES.index[position].to_pydatetime(), ["stub"]],
+        )
 
 
 def test_every_served_role_is_asked_and_its_answer_recorded(store, ledger):
@@ -225,6 +240,27 @@ def test_history_across_a_gap_is_cut_to_what_follows_it(pool, ledger):
 
     ((_, posted),) = service.posted
     assert list(posted.index) == list(CANDLES.index[34:])
+
+
+@pytest.mark.parametrize("position", [20, 30, 39])
+def test_no_forecast_is_issued_from_history_that_holds_a_doubtful_candle(pool, store, ledger, position):
+    mark(pool, position)
+    service = FakeService("champion")
+
+    outcome = issued(store, ledger, service)
+
+    assert (outcome.forecasts, service.posted, ledger.newest_forecast()) == ([], [], None)
+    assert outcome.withheld is not None
+    assert f"1 doubtful candle at {CANDLES.index[position]:%Y-%m-%d %H:%M} (1 stub)" in outcome.withheld
+    assert "candlecast backfill --repair --start" in outcome.withheld
+
+
+def test_a_doubtful_candle_before_the_history_that_is_served_does_not_matter(pool, store, ledger):
+    mark(pool, 19)
+
+    outcome = issued(store, ledger, FakeService("champion"))
+
+    assert (len(outcome.forecasts), outcome.withheld) == (1, None)
 
 
 def test_an_abstention_is_recorded_with_its_reason(store, ledger):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
@@ -246,3 +251,190 @@ def test_one_bad_candle_keeps_the_whole_page_out(store):
         store.upsert(*MARKET, page, "rest")
 
     assert store.read(*MARKET, START, END).empty
+
+
+def test_a_batch_of_a_hundred_thousand_comes_back_exactly_with_unknown_order_flow_in_places(store):
+    count = 100_000
+    values = np.resize(CANDLES.to_numpy(), (count, len(CANDLE_COLUMNS)))
+    values[::7, 5:] = np.nan
+    values[3::11, 6] = np.nan
+    index = pd.date_range(START, periods=count, freq="5min", unit="us", name="open_time")
+    many = pd.DataFrame(values, index=index, columns=list(CANDLE_COLUMNS))
+
+    written = store.upsert(*MARKET, many, "archive")
+
+    assert written == Written(count, 0)
+    stored = store.read(*MARKET, START, START + count * STEP)
+    pd.testing.assert_frame_equal(stored, many, check_exact=True, check_freq=False)
+
+
+def test_an_unchanged_candle_is_not_even_locked(pool, store):
+    store.upsert(*MARKET, CANDLES, "rest")
+    changed = CANDLES.copy()
+    changed.iloc[4, changed.columns.get_loc("volume")] += 1
+
+    store.upsert(*MARKET, changed, "rest")
+
+    assert rows(pool, "select count(*) from candles where xmax = '0'") == [{"count": 19}]
+
+
+def test_of_duplicates_in_one_batch_the_last_one_counts(pool, store):
+    first, second = CANDLES.iloc[[3]].copy(), CANDLES.iloc[[3]].copy()
+    first["volume"], second["volume"], second["trades"] = 7.0, 8.0, np.nan
+
+    written = store.upsert(*MARKET, pd.concat([CANDLES, first, second]), "rest")
+
+    assert written == Written(20, 0)
+    expected = CANDLES.copy()
+    expected.iloc[3, expected.columns.get_loc("volume")] = 8.0
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), expected, check_freq=False)
+    assert rows(pool, "select * from candle_revisions") == []
+
+
+def test_a_bulk_write_gives_way_to_a_writer_who_was_faster(pool, store):
+    theirs = CANDLES.iloc[8:12].assign(volume=1.0)
+    started, outcomes = threading.Event(), []
+
+    def write() -> None:
+        started.set()
+        outcomes.append(store.upsert(*MARKET, CANDLES, "archive"))
+
+    with pool.connection() as connection:
+        columns = ", ".join(CANDLE_COLUMNS)
+        marks = ", ".join(["%s"] * (len(CANDLE_COLUMNS) + 1))
+        insert = (
+            f"insert into candles (symbol, interval, source, open_time, {columns}) values (%s, %s, 'rest', {marks})"
+        )
+        for opened, values in zip(theirs.index, theirs.to_numpy().tolist(), strict=True):
+            connection.execute(insert.encode(), [*MARKET, opened.to_pydatetime(), *values])
+        writer = threading.Thread(target=write)
+        writer.start()
+        started.wait(10)
+        wait_until(lambda: rows(pool, "select count(*) as n from pg_locks where not granted")[0]["n"] == 1)
+    writer.join(10)  # ours was in the middle of its COPY when theirs committed
+
+    assert outcomes == [Written(16, 4)]
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), CANDLES, check_freq=False)
+    assert [row["volume"] for row in rows(pool, "select volume from candle_revisions")] == [1.0] * 4
+
+
+def wait_until(is_so) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_many_writers_of_the_same_candles_in_any_order_store_them_once(pool, store):
+    ready, outcomes = threading.Barrier(4), []
+
+    def write(seed: int) -> None:
+        ready.wait(10)
+        outcomes.append(store.upsert(*MARKET, CANDLES.sample(frac=1, random_state=seed), "rest"))
+
+    writers = [threading.Thread(target=write, args=[seed]) for seed in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(20)
+
+    assert sum(outcomes, Written(0, 0)) == Written(20, 0)
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), CANDLES, check_freq=False)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "missing"),
+    [(0, 20_000, [(0, 3), (499, 501), (999, 1000), (1700, 20_000)]), (2, 1000, [(2, 3), (499, 501), (999, 1000)])],
+)
+def test_missing_ranges_are_whole_however_long_the_history(store, start, end, missing):
+    index = pd.date_range(START, periods=1700, freq="5min", unit="us", name="open_time")
+    values = np.resize(CANDLES.to_numpy(), (len(index), len(CANDLE_COLUMNS)))
+    candles = pd.DataFrame(values, index=index, columns=list(CANDLE_COLUMNS))
+    store.upsert(*MARKET, candles.drop(index[[0, 1, 2, 499, 500, 999]]), "rest")
+
+    ranges = store.missing_ranges(*MARKET, START + start * STEP, START + end * STEP)
+
+    assert ranges == [(START + first * STEP, START + last * STEP) for first, last in missing]
+
+
+def test_missing_ranges_lie_on_the_grid_even_if_the_window_does_not(store):
+    second = timedelta(seconds=1)
+    store.upsert(*MARKET, CANDLES.iloc[2:5], "rest")
+
+    ranges = store.missing_ranges(*MARKET, START + second, START + 7 * STEP + second)
+
+    assert ranges == [(START + STEP, START + 2 * STEP), (START + 5 * STEP, START + 8 * STEP)]
+
+
+class Arrival(NamedTuple):
+    """A candle as it arrives: which, in which of its versions, and whether its sender knows order flow."""
+
+    position: int
+    version: int
+    knows_flow: bool
+
+
+arrivals = st.lists(st.builds(Arrival, st.integers(0, 11), st.integers(0, 3), st.booleans()), min_size=1, max_size=40)
+
+
+def as_candles(batch: list[Arrival]) -> pd.DataFrame:
+    table = CANDLES.iloc[[arrival.position for arrival in batch]].copy()
+    table["volume"] += [arrival.version for arrival in batch]
+    table["trades"] += [arrival.version for arrival in batch]
+    unknown = [not arrival.knows_flow for arrival in batch]
+    table.iloc[unknown, -len(FLOW_COLUMNS) :] = np.nan
+    return table
+
+
+def last_arrived(sequence: list[Arrival]) -> pd.DataFrame:
+    """What the table must hold: for each candle the last volume, and the last trade count that was known."""
+    expected: dict[int, list[float]] = {}
+    for arrival in sequence:
+        values = as_candles([arrival]).iloc[0].tolist()
+        before = expected.get(arrival.position, [np.nan] * len(values))
+        expected[arrival.position] = [old if np.isnan(new) else new for new, old in zip(values, before, strict=True)]
+    positions = sorted(expected)
+    return pd.DataFrame([expected[at] for at in positions], CANDLES.index[positions], list(CANDLE_COLUMNS))
+
+
+fixtures_are_emptied = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@fixtures_are_emptied
+@given(sequence=arrivals, cuts=st.lists(st.integers(0, 40), max_size=6))
+def test_however_arrivals_are_cut_into_batches_the_last_value_of_each_candle_stands(database, store, sequence, cuts):
+    empty_tables(database)
+    edges = sorted({0, len(sequence), *(cut for cut in cuts if cut < len(sequence))})
+
+    written = [store.upsert(*MARKET, as_candles(sequence[first:end]), "rest") for first, end in pairwise(edges)]
+
+    expected = last_arrived(sequence)
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), expected, check_freq=False, check_names=False)
+    assert sum(write.inserted for write in written) == len(expected)
+
+
+@fixtures_are_emptied
+@given(sequence=arrivals, data=st.data())
+def test_settled_candles_give_the_same_table_in_any_order_of_arrival(database, store, sequence, data):
+    empty_tables(database)
+    settled = [arrival._replace(version=0, knows_flow=True) for arrival in sequence]
+    shuffled = data.draw(st.permutations(settled))
+    edge = data.draw(st.integers(0, len(shuffled)))
+
+    for batch in (shuffled[:edge], shuffled[edge:], shuffled):
+        if batch:
+            store.upsert(*MARKET, as_candles(batch), "rest")
+
+    pd.testing.assert_frame_equal(
+        store.read(*MARKET, START, END), last_arrived(settled), check_freq=False, check_names=False
+    )
+    with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+        assert connection.execute("select count(*) from candle_revisions").fetchone() == (0,)
+
+
+def empty_tables(database) -> None:
+    with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+        connection.execute("delete from candles")
+        connection.execute("delete from candle_revisions")

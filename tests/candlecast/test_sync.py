@@ -11,7 +11,7 @@ from candlecast.candles import Market
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange import ExchangeClient
 from candlecast.store import CandleStore, Written
-from candlecast.sync import REFETCHED, closed_before, fill_gaps, sync_newest, sync_range
+from candlecast.sync import REFETCHED, closed_before, sync_newest, sync_range
 from tests.bundles import sound_candles
 
 pytestmark = pytest.mark.integration
@@ -140,44 +140,18 @@ def test_pages_stored_before_the_exchange_went_away_stay_and_the_next_sync_goes_
     assert_stored(store, recording)
 
 
-def test_a_gap_in_the_middle_is_filled_and_nothing_else_is_asked_for(store):
-    store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[[20, 21, 40]]), "rest")
-    exchange = FakeExchange(CANDLES, START + 60 * STEP)
-
-    written, missing = fill_gaps(exchange, store, MARKET, START, START + 60 * STEP)
-
-    assert missing == []
-    assert written.inserted == 3
-    assert exchange.asked == [(START + 20 * STEP, START + 22 * STEP), (START + 40 * STEP, START + 41 * STEP)]
-    assert_stored(store, CANDLES)
-
-
-def test_a_real_client_fills_a_gap_too(replay_exchange, store):
-    store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[20:30]), "rest")
-    replay = replay_exchange(CANDLES)
+def test_a_closed_candle_is_left_to_settle_for_the_guard(replay_exchange, store):
+    guard = timedelta(seconds=1)
+    replay = replay_exchange(CANDLES, now=START + 10 * STEP + guard - timedelta(milliseconds=1))
     with ExchangeClient(replay.url) as exchange:
-        written, missing = fill_gaps(exchange, store, MARKET, START, START + 60 * STEP)
+        before = sync_newest(exchange, store, MARKET, START, guard)
+        replay.control.advance(timedelta(milliseconds=1))
 
-    assert (written, missing) == (Written(10, 0), [])
+        after = sync_newest(exchange, store, MARKET, START, guard)
 
-
-def test_a_gap_the_exchange_itself_has_is_reported_as_still_missing(store):
-    outage = CANDLES.drop(CANDLES.index[20:25])
-    store.upsert("BTCUSDT", "5m", outage, "rest")
-    exchange = FakeExchange(outage, START + 60 * STEP)
-
-    _, missing = fill_gaps(exchange, store, MARKET, START, START + 60 * STEP)
-
-    assert missing == [(START + 20 * STEP, START + 25 * STEP)]
-
-
-def test_whole_history_costs_no_request(store):
-    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
-    exchange = FakeExchange(CANDLES, START + 60 * STEP)
-
-    written, missing = fill_gaps(exchange, store, MARKET, START, START + 90 * STEP)
-
-    assert (written, missing, exchange.asked) == (Written(0, 0), [], [])
+    assert (before.written, after.written) == (Written(9, 0), Written(1, 0))
+    assert after.now == START + 10 * STEP + guard
+    assert_stored(store, CANDLES.iloc[:10])
 
 
 @pytest.mark.parametrize("age", range(REFETCHED + 1))

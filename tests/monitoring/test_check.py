@@ -18,12 +18,14 @@ from candlecast.database import open_database
 from candlecast.errors import RegistryUnavailable
 from candlecast.journal import last_check, record_promotion, recorded_job
 from candlecast.ledger import Ledger
+from candlecast.quality import CandleQuality
 from candlecast.registry import CHAMPION, Version, cached_bundle
 from candlecast.settings import Settings
 from candlecast.store import CandleStore
 from monitoring.check import check, note_moved_alias
 from tests.bundles import write_tiny_bundle
 from tests.candlecast.records import forecast_for
+from tests.damage import stubs
 from tests.monitoring.test_verdict import HOUR
 
 pytestmark = pytest.mark.integration
@@ -184,6 +186,45 @@ def test_a_feed_that_stopped_is_a_data_fault_however_bad_the_model(pool, registr
     found = check(settings, pool, registry, now + HOUR, with_report=False)
 
     assert (found.verdict.verdict, found.verdict.action) == ("data fault", "none")
+
+
+@pytest.mark.parametrize(("age", "verdict"), [(0, "data fault"), (2, "data fault"), (3, "too early")])
+def test_a_doubtful_candle_among_the_newest_is_a_data_fault(
+    pool, registry, settings, now, bundled_candles, age, verdict
+):
+    newest = bundled_candles.iloc[288 : 3 * 288]
+    CandleStore(pool).upsert("BTCUSDT", "5m", stubs(newest, [len(newest) - 1 - age]), "rest")
+    CandleQuality(pool).mark(settings.market, newest.index[0].to_pydatetime(), now)
+
+    found = check(settings, pool, registry, now, with_report=False)
+
+    assert found.verdict.verdict == verdict
+
+
+def test_a_feed_that_froze_is_a_data_fault(pool, registry, settings, now, bundled_candles):
+    frozen = bundled_candles.iloc[288 : 3 * 288].copy()
+    frozen.iloc[-2:] = frozen.iloc[-3].to_numpy()
+    CandleStore(pool).upsert("BTCUSDT", "5m", frozen, "rest")
+    CandleQuality(pool).mark(settings.market, frozen.index[0].to_pydatetime(), now)
+
+    found = check(settings, pool, registry, now, with_report=False)
+
+    assert (found.verdict.verdict, found.verdict.action) == ("data fault", "none")
+    assert "frozen" in found.verdict.reasons[0]
+
+
+def test_doubtful_targets_are_left_out_of_the_figures_and_of_drift(pool, registry, settings, now, bundled_candles):
+    registry.pointers = {CHAMPION: "1"}
+    recent = bundled_candles.iloc[288 : 3 * 288]
+    CandleStore(pool).upsert("BTCUSDT", "5m", stubs(recent, [len(recent) - 20]), "rest")
+    CandleQuality(pool).mark(settings.market, recent.index[0].to_pydatetime(), now)
+    settle(pool, settings, recent, 40, off_by=1.0)
+
+    found = check(settings, pool, registry, now)
+
+    assert found.performance is not None
+    assert found.performance.n == 38  # the doubtful target, and the forecast that was made from it
+    assert found.drift is not None
 
 
 def test_without_model_and_candles_there_is_nothing_to_measure_and_no_crash(pool, registry, settings, bundled_candles):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from candlecast.quality import Doubtful
 from candlecast.settings import Settings
 from monitoring.performance import Performance
 from monitoring.verdict import FEWEST, Verdict, judge
@@ -46,6 +47,15 @@ def test_a_stale_feed_is_a_data_fault_and_beats_drift_and_age(newest):
 
     assert conclusion[:2] == ("data fault", "none")
     assert "nothing is trained" in conclusion.reasons[0]
+
+
+def test_doubtful_newest_candles_are_a_data_fault_and_beat_drift_and_age():
+    conclusion = verdict(
+        doubtful=[Doubtful(NEWEST, ("frozen",))], performance=performance(mape=9.0), last_training=NOW - 99 * HOUR
+    )
+
+    assert conclusion[:2] == ("data fault", "none")
+    assert "1 doubtful candle at 2025-09-01 11:55 (1 frozen): nothing is trained" in conclusion.reasons[0]
 
 
 def test_a_feed_some_candles_late_is_no_fault():

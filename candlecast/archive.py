@@ -1,0 +1,147 @@
+"""Client of Binance's public archive: monthly and daily files of candles, each checked against its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Self
+from urllib.parse import urlsplit
+
+import pandas as pd
+import requests
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential,
+    wait_random,
+)
+
+from candlecast.archive_files import ArchiveFile, candles_in
+from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
+
+_ATTEMPTS = 4
+_RETRY_TOTAL_S = 30.0
+_BACKOFF = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
+_LIMITED = (418, 429)
+_TRANSIENT = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,  # also an answer that was cut off
+    requests.exceptions.ContentDecodingError,
+)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_REMEDY = "Run the backfill again later, or set CANDLECAST_ARCHIVE_URL to a mirror"
+
+
+class ArchiveClient:
+    """Files of the archive, each checked against the SHA-256 that is published beside it; safe to share by threads.
+
+    A failure that may pass, and a file that does not match its checksum, is tried up to four times within about
+    30 s.
+
+    Args:
+        base_url: Address before `/data/spot`, e.g. `https://data.binance.vision`.
+        timeout_s: Limit on connecting, and on each wait for bytes, of one request.
+        session: Requests session to use instead of an own one; closed with the client.
+        sleep: Waits the given seconds between two attempts.
+
+    Raises:
+        ConfigurationError: `base_url` is no http address.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        timeout_s: float = 10,
+        session: requests.Session | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._session = session or _open_session(self.base_url)
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(ExchangeUnavailable),
+            wait=_wait_s,
+            stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_RETRY_TOTAL_S),
+            sleep=sleep,
+            reraise=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def candles(self, file: ArchiveFile) -> pd.DataFrame | None:
+        """All candles of one file, or None if the archive does not have it (HTTP 404).
+
+        Returns:
+            `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the file's order; all of them closed.
+
+        Raises:
+            ExchangeUnavailable: No answer, or one that does not match its checksum, after retries.
+            ExchangeRejected: The archive does not serve this client.
+            InvalidCandles: The file is as it was published, but holds no sound candles.
+        """
+        zipped: bytes | None = self._retrying(self._verified, file)
+        return None if zipped is None else candles_in(file, zipped)
+
+    def _verified(self, file: ArchiveFile) -> bytes | None:
+        zipped = self._get(file.path)
+        if zipped is None:
+            return None
+        published = (self._get(f"{file.path}.CHECKSUM") or b"").decode("ascii", "replace").split()
+        digest = hashlib.sha256(zipped).hexdigest()
+        if published[:1] != [digest]:
+            raise ExchangeUnavailable(
+                f"archive file {file.name} from {self.base_url}: its SHA-256 is {digest}, but its .CHECKSUM says "
+                f"{published[0] if published else 'nothing'}. {_REMEDY}; nothing of the file is stored"
+            )
+        return zipped
+
+    def _get(self, path: str) -> bytes | None:
+        what = f"archive file {self.base_url}{path}"
+        try:
+            response = self._session.get(self.base_url + path, timeout=self._timeout_s)
+        except _TRANSIENT as exc:
+            raise ExchangeUnavailable(f"{what}: {exc}. {_REMEDY}") from exc
+        except requests.RequestException as exc:
+            raise ExchangeRejected(f"{what}: {exc}; correct CANDLECAST_ARCHIVE_URL") from exc
+        status = response.status_code
+        if status == 404:
+            return None
+        if status >= 500 or status in _LIMITED:
+            asked = response.headers.get("Retry-After", "")
+            raise ExchangeUnavailable(f"{what}: HTTP {status}. {_REMEDY}", float(asked) if asked.isdecimal() else None)
+        if status != 200:
+            raise ExchangeRejected(
+                f"{what}: HTTP {status}; set CANDLECAST_ARCHIVE_URL to an address that serves your location or network"
+            )
+        return response.content
+
+
+def _wait_s(attempt: RetryCallState) -> float:
+    failure = attempt.outcome.exception() if attempt.outcome else None
+    asked = failure.retry_after_s if isinstance(failure, ExchangeUnavailable) else None
+    return max(_BACKOFF(attempt), asked or 0.0)
+
+
+def _open_session(base_url: str) -> requests.Session:
+    address = urlsplit(base_url)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ConfigurationError(
+            f"archive address {base_url!r}: set CANDLECAST_ARCHIVE_URL to an http address such as "
+            "https://data.binance.vision"
+        )
+    session = requests.Session()
+    session.trust_env = address.hostname not in _LOOPBACK  # a proxy is not asked for this machine itself
+    return session

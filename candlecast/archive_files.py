@@ -1,0 +1,163 @@
+"""Files of Binance's public archive: which ones a range of time needs, and the candles in one of them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from candlecast.archive_zip import archive_path
+from candlecast.candles import CANDLE_COLUMNS, OHLCV_COLUMNS, Market, empty_candles, floor_time, interval_duration
+from candlecast.errors import InvalidCandles
+
+Range = tuple[datetime, datetime]
+
+_DAY = timedelta(days=1)
+_CSV_COLUMNS = ("open_time", *OHLCV_COLUMNS, "close_time", *CANDLE_COLUMNS[len(OHLCV_COLUMNS) :], "ignore")
+_READ_COLUMNS = ("open_time", *CANDLE_COLUMNS)
+_FIRST_MICROSECONDS = 10**14  # in milliseconds this is the year 5138, in microseconds 1973
+
+
+class ArchiveFile(NamedTuple):
+    """One zip of the archive: the candles of a market that open in [start, end), a UTC month or day."""
+
+    symbol: str
+    interval: str
+    start: datetime
+    end: datetime
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether it holds one day; else it holds a month."""
+        return self.end - self.start == _DAY
+
+    @property
+    def path(self) -> str:
+        """Its path at the archive's host, from `/data` on."""
+        return archive_path(self.symbol, self.interval, self.start.date(), self.is_daily)
+
+    @property
+    def name(self) -> str:
+        """Its file name, e.g. `BTCUSDT-5m-2025-06.zip`."""
+        return self.path.rpartition("/")[2]
+
+
+def plan_files(market: Market, ranges: Sequence[Range], now: datetime) -> list[ArchiveFile]:
+    """The fewest files that hold the candles of `ranges`, ascending; periods that `now` lies in have none yet.
+
+    A past month of which more than one day is needed comes as one monthly file, the rest as daily ones.
+
+    Args:
+        ranges: Half-open ranges of open times, aware UTC.
+        now: The exchange's clock.
+    """
+    files = []
+    for month, days in groupby(_days_in(ranges), key=lambda day: day.replace(day=1)):
+        needed = list(days)
+        monthly = ArchiveFile(market.symbol, market.interval, month, (month + 31 * _DAY).replace(day=1))
+        files += [monthly] if len(needed) > 1 and monthly.end <= now else _daily(market, needed, now)
+    return files
+
+
+def plan_days(month: ArchiveFile, ranges: Sequence[Range], now: datetime) -> list[ArchiveFile]:
+    """The daily files in place of a monthly one that the archive does not have."""
+    inside = [(max(start, month.start), min(end, month.end)) for start, end in ranges]
+    return _daily(Market(month.symbol, month.interval), _days_in(inside), now)
+
+
+def _daily(market: Market, days: Sequence[datetime], now: datetime) -> list[ArchiveFile]:
+    if market.step > _DAY:
+        return []
+    return [ArchiveFile(market.symbol, market.interval, day, day + _DAY) for day in days if day + _DAY <= now]
+
+
+def _days_in(ranges: Sequence[Range]) -> list[datetime]:
+    days = set()
+    for start, end in ranges:
+        day = floor_time(start.astimezone(UTC), "1d")
+        while day < end:
+            days.add(day)
+            day += _DAY
+    return sorted(days)
+
+
+def candles_in(file: ArchiveFile, zipped: bytes) -> pd.DataFrame:
+    """The candles of a downloaded file; those that close after its period are left out: they may not be final.
+
+    A header is tolerated, and times may be in milliseconds or, as from 2025 on, in microseconds: the value tells.
+
+    Returns:
+        `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the file's order; order flow may be NaN.
+
+    Raises:
+        InvalidCandles: Not a zip of one CSV of 12 columns of numbers, or a row is off the grid, outside the
+            file's period or without a price; names the file and the row.
+    """
+    text = _unzipped(file, zipped)
+    if not text.strip():
+        return empty_candles()
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(text),
+            csv.ReadOptions(column_names=_CSV_COLUMNS, use_threads=False),
+            convert_options=csv.ConvertOptions(
+                column_types={"open_time": pa.int64(), **dict.fromkeys(CANDLE_COLUMNS, pa.float64())},
+                include_columns=_READ_COLUMNS,
+            ),
+        )
+        opened = table["open_time"].to_numpy()
+        opened_us = np.where(opened >= _FIRST_MICROSECONDS, opened, opened * 1000).astype("int64")
+    except (pa.ArrowInvalid, ValueError) as exc:
+        raise _damaged(file, f"not a CSV of 12 columns of numbers: {exc}") from exc
+    values = np.column_stack([table[name].to_numpy() for name in CANDLE_COLUMNS])
+    _require_rows_of(file, opened_us, values)
+    index = pd.DatetimeIndex(opened_us.astype("datetime64[us]"), name="open_time").tz_localize(UTC)
+    candles = pd.DataFrame(values, index=index, columns=list(CANDLE_COLUMNS))
+    return candles[index <= pd.Timestamp(file.end - interval_duration(file.interval))]
+
+
+def _unzipped(file: ArchiveFile, zipped: bytes) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
+            names = archive.namelist()
+            if len(names) != 1:
+                raise _damaged(file, f"it holds {len(names)} files, not one CSV")
+            text = archive.read(names[0])
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
+        raise _damaged(file, f"not a readable zip: {exc}") from exc
+    has_header = text[:1].isalpha()
+    return text.partition(b"\n")[2] if has_header else text
+
+
+def _require_rows_of(file: ArchiveFile, opened_us: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    start_us, end_us = (int(moment.timestamp()) * 1_000_000 for moment in (file.start, file.end))
+    first_us = int(floor_time(file.start, file.interval).timestamp()) * 1_000_000
+    step_us = interval_duration(file.interval) // timedelta(microseconds=1)
+    faults = {
+        f"does not open in [{file.start:%Y-%m-%d}, {file.end:%Y-%m-%d})": (opened_us < start_us)
+        | (opened_us >= end_us),
+        f"does not open on the grid of {file.interval}": (opened_us - first_us) % step_us != 0,
+        "lacks a price or its volume": ~np.isfinite(values[:, : len(OHLCV_COLUMNS)]).all(axis=1),
+    }
+    for fault, rows in faults.items():
+        if rows.any():
+            row = int(rows.argmax())
+            raise _damaged(file, f"row {row} (open_time {opened_us[row]} us) {fault}", row)
+
+
+def _damaged(file: ArchiveFile, fault: str, row: int | None = None) -> InvalidCandles:
+    return InvalidCandles(
+        f"archive file {file.name}: {fault}. Nothing of it is stored; set CANDLECAST_ARCHIVE_URL to a mirror with a "
+        "sound file, or leave its range to the exchange's REST API",
+        row,
+    )

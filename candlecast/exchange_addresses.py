@@ -1,0 +1,191 @@
+"""The addresses of an exchange: tried in order, passed over while they do not serve, held within their limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+
+from candlecast.errors import ConfigurationError, ExchangeError, ExchangeRejected, ExchangeUnavailable
+from candlecast.exchange_answers import BANNED_OR_LIMITED, BARRED, read_answer
+from candlecast.exchange_limits import LimitBook
+
+_UNAVAILABLE_S = 60.0  # how long an address that failed is passed over while others serve
+_BARRED_S = 3600.0
+_MOST_MINUTES = 5  # how long a request waits for its turn in the weight budget
+_UNLIMITED = 2**31 - 1
+_TRANSIENT = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class _Address:
+    url: str
+    session: requests.Session
+    passed_over_until: float = -math.inf
+    barred: bool = False
+
+
+class ExchangeAddresses:
+    """The base addresses of one exchange, each with its connections and its page in the limit book.
+
+    Args:
+        base_urls: Addresses before `/api/v3`, separated by commas, the preferred one first.
+        timeout_s: Limit on connecting, and on each wait for bytes, of one request.
+        session: Requests session to use for all instead of one each; closed with this.
+        limits: The book all callers share. Addresses that share a limit at the exchange are counted apart.
+        weight_budget: Request weight a minute may hold, by address; None for no limit.
+        sleep: Waits the given seconds for the next minute.
+        monotonic: Real seconds that only grow.
+
+    Attributes:
+        used_weight: Request weight used in the current minute, as last reported by an address; None before that.
+        round_trip: Time from sending the last answered request to its answer.
+
+    Raises:
+        ConfigurationError: An address is no http address, or there is none.
+    """
+
+    def __init__(
+        self,
+        base_urls: str,
+        timeout_s: float,
+        session: requests.Session | None,
+        limits: LimitBook,
+        weight_budget: int | None,
+        sleep: Callable[[float], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        urls = [url.strip().rstrip("/") for url in base_urls.split(",")]
+        self._addresses = [_Address(url, session or open_session(url)) for url in dict.fromkeys(urls)]
+        self.used_weight: int | None = None
+        self.round_trip = timedelta(0)
+        self._timeout_s = timeout_s
+        self._limits = limits
+        self._weight_budget = _UNLIMITED if weight_budget is None else weight_budget
+        self._sleep = sleep
+        self._monotonic = monotonic
+
+    def __str__(self) -> str:
+        return ", ".join(address.url for address in self._addresses)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for address in self._addresses:
+            address.session.close()
+
+    def ask(
+        self, what: str, path: str, params: Mapping[str, Any], weight: int, read: Callable[[Any], Answer]
+    ) -> Answer:
+        """What `read` makes of the answer of the first address that serves; each is asked once at most.
+
+        Raises:
+            ExchangeUnavailable: None gave a usable answer, or all are banned; with the shortest wait that was asked.
+            ExchangeRejected: The request is wrong, or no address serves this client.
+        """
+        unavailable: list[ExchangeUnavailable] = []
+        rejected: list[ExchangeRejected] = []
+        for address in self._in_order():
+            try:
+                return self._ask(address, f"{what} from {address.url}", path, params, weight, read)
+            except ExchangeUnavailable as exc:
+                address.passed_over_until = self._monotonic() + _UNAVAILABLE_S
+                unavailable.append(exc)
+            except ExchangeRejected as exc:
+                if not address.barred:
+                    raise
+                address.passed_over_until = self._monotonic() + _BARRED_S
+                rejected.append(exc)
+        failures: list[ExchangeError] = [*unavailable, *rejected]
+        message = "; ".join(map(str, failures))
+        if not unavailable:
+            raise ExchangeRejected(message) from failures[-1]
+        waits = [exc.retry_after_s or 0.0 for exc in unavailable]
+        raise ExchangeUnavailable(message, min(waits) or None) from failures[-1]
+
+    def _in_order(self) -> list[_Address]:
+        now = self._monotonic()
+        serving = [address for address in self._addresses if address.passed_over_until <= now]
+        return serving or self._addresses
+
+    def _ask(
+        self,
+        address: _Address,
+        what: str,
+        path: str,
+        params: Mapping[str, Any],
+        weight: int,
+        read: Callable[[Any], Answer],
+    ) -> Answer:
+        address.barred = False
+        reserved = self._reserve(address, what, weight)
+        try:
+            response = address.session.get(address.url + path, params=params, timeout=self._timeout_s)
+        except _TRANSIENT as exc:
+            raise ExchangeUnavailable(f"{what}: {exc}") from exc
+        except requests.RequestException as exc:
+            raise ExchangeRejected(f"{what}: {exc}; correct CANDLECAST_BINANCE_URL") from exc
+        self.round_trip = response.elapsed
+        self._note_weight(address, response, reserved)
+        address.barred = response.status_code in BARRED
+        try:
+            return read_answer(response, what, read)
+        except ExchangeUnavailable as exc:
+            if response.status_code in BANNED_OR_LIMITED and exc.retry_after_s:
+                self._limits.ban(address.url, exc.retry_after_s)
+            raise
+
+    def _reserve(self, address: _Address, what: str, weight: int) -> int:
+        reservation = self._limits.reserve(address.url, weight, self._weight_budget)
+        for _ in range(_MOST_MINUTES):
+            if not reservation.wait_s or reservation.banned_s:
+                break
+            self._sleep(reservation.wait_s)
+            reservation = self._limits.reserve(address.url, weight, self._weight_budget)
+        if reservation.granted:
+            return reservation.used_weight
+        if reservation.banned_s:
+            raise ExchangeUnavailable(
+                f"{what}: not asked, it banned this client for another {reservation.banned_s:.0f} s",
+                reservation.banned_s,
+            )
+        raise ExchangeUnavailable(
+            f"{what}: not asked, other callers used up the weight budget of {self._weight_budget} for "
+            f"{_MOST_MINUTES} minutes; raise CANDLECAST_EXCHANGE_WEIGHT_BUDGET, or run fewer jobs at a time",
+            reservation.wait_s,
+        )
+
+    def _note_weight(self, address: _Address, response: requests.Response, reserved: int) -> None:
+        weight = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if weight.isdecimal():
+            self.used_weight = int(weight)
+            if self.used_weight > reserved:  # somebody who does not write into the book
+                self._limits.report(address.url, self.used_weight)
+
+
+def open_session(base_url: str) -> requests.Session:
+    """A session for one address; a proxy from the environment is not used for this machine itself.
+
+    Raises:
+        ConfigurationError: `base_url` is no http address.
+    """
+    address = urlsplit(base_url)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ConfigurationError(
+            f"exchange address {base_url!r}: set CANDLECAST_BINANCE_URL to an http address such as https://api.binance.com"
+        )
+    session = requests.Session()
+    session.trust_env = address.hostname not in _LOOPBACK
+    return session

@@ -1,0 +1,102 @@
+"""Reading an exchange's answers: every bad one becomes one of two errors, every page of klines is put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+import requests
+
+from candlecast.candles import candles_from_klines, open_times_ms
+from candlecast.errors import ExchangeRejected, ExchangeUnavailable, InvalidCandles
+
+KLINES_LIMIT = 1000  # rows Binance gives at most for one /api/v3/klines request
+
+BANNED_OR_LIMITED = (418, 429)
+"""418: banned for having ignored 429."""
+
+BARRED = (403, 451)
+"""451: Binance serves no client from this country; 403: its firewall, or a proxy."""
+
+_SHORTEST_BAN_S = 120.0  # what Binance bans for at least, should a 418 not say how long
+
+Answer = TypeVar("Answer")
+
+
+class KlinesPage(NamedTuple):
+    """The candles of one answer.
+
+    Attributes:
+        candles: Ascending and without duplicates.
+        full: The answer had as many rows as an answer may have: there may be more behind it.
+    """
+
+    candles: pd.DataFrame
+    full: bool
+
+
+def read_answer(response: requests.Response, what: str, read: Callable[[Any], Answer]) -> Answer:
+    """What `read` makes of a good answer's JSON; a bad answer becomes one of the two exchange errors.
+
+    Raises:
+        ExchangeUnavailable: HTTP 418, 429 or 5xx, or a body that is not the JSON `read` expects.
+        ExchangeRejected: Any other HTTP 4xx, with Binance's code and message if it gives them.
+    """
+    status = response.status_code
+    if status >= 500 or status in BANNED_OR_LIMITED:
+        raise ExchangeUnavailable(f"{what}: HTTP {status}{_reason(response)}", _retry_after_s(response))
+    if status in BARRED:
+        raise ExchangeRejected(
+            f"{what}: HTTP {status}{_reason(response)}; this address does not serve your location or network, "
+            "set CANDLECAST_BINANCE_URL to one that does"
+        )
+    if status >= 400:
+        raise ExchangeRejected(f"{what}: HTTP {status}{_reason(response)}")
+    try:
+        return read(response.json())
+    except (ValueError, TypeError, KeyError, OverflowError, InvalidCandles) as exc:
+        raise ExchangeUnavailable(f"{what}: HTTP {status}, but the answer is unusable: {exc!r}") from exc
+
+
+def read_klines(klines: Any, first_ms: int, end_ms: int) -> KlinesPage:
+    """The candles of one `/api/v3/klines` answer to a request for open times in [first_ms, end_ms).
+
+    Rows in the wrong order are sorted, and a row that is said twice counts once: neither leaves a doubt about any
+    candle. Two rows that give one candle different values, or a row outside the window, make the whole answer
+    unusable: it cannot be told what else is wrong in it.
+
+    Raises:
+        TypeError, ValueError, InvalidCandles: The answer is unusable.
+    """
+    if not isinstance(klines, list):
+        raise TypeError(f"a list of klines was expected, not {type(klines).__name__}")
+    candles = candles_from_klines(klines)
+    if not candles.index.is_monotonic_increasing:
+        candles = candles.sort_index(kind="stable")
+    if not candles.index.is_unique:
+        candles = candles[~candles.reset_index().duplicated().to_numpy()]
+        if not candles.index.is_unique:
+            twice = candles.index[candles.index.duplicated()][0]
+            raise ValueError(f"two different klines open at {twice.isoformat()}")
+    opened_ms = open_times_ms(candles)
+    if len(opened_ms) and not (first_ms <= opened_ms[0] and opened_ms[-1] < end_ms):
+        raise ValueError("klines open outside the window asked for")
+    return KlinesPage(candles, len(klines) >= KLINES_LIMIT)
+
+
+def _retry_after_s(response: requests.Response) -> float | None:
+    seconds = response.headers.get("Retry-After", "")  # Binance sends whole seconds, never a date
+    if seconds.isdecimal():
+        return float(seconds)
+    return _SHORTEST_BAN_S if response.status_code == 418 else None
+
+
+def _reason(response: requests.Response) -> str:
+    try:
+        refusal = response.json()
+    except ValueError:
+        return f" {response.reason}" if response.reason else ""
+    if isinstance(refusal, dict) and "msg" in refusal:
+        return f", code {refusal.get('code')}: {refusal['msg']}"
+    return ""

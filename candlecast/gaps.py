@@ -1,0 +1,264 @@
+"""Missing candles: found on the grid, asked for, and accounted for one by one in `candle_gaps`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple, Protocol
+
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market, floor_time
+from candlecast.store import CandleStore, Written
+from candlecast.sync import Exchange, closed_before, sync_range
+
+State = Literal["open", "repaired", "outage"]
+Range = tuple[datetime, datetime]
+
+LATE = timedelta(hours=1)
+"""Age of a missing candle from which it no longer counts as late; at least three candles."""
+
+_LATE_CANDLES = 3
+_NAMED = 10  # gaps that a message lists one by one
+_REACH = 1000  # candles after a gap that one request looks at for proof that a source goes on
+
+_LOCK = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
+
+# What the rows of a range should be: the ranges of a market's rows never overlap, so each candle has one state.
+# Known rows are cut where only a part of them arrived, or is missing once more; what is missing and in no row is
+# new. Before the first and after the last stored candle it is new only if `edges` says so.
+_PIECES = """
+with known as (
+    select start_time, end_time, state, found_at from candle_gaps
+    where symbol = %(symbol)s and interval = %(interval)s
+      and start_time < %(end)s::timestamptz and end_time > %(start)s::timestamptz
+), scope as (
+    select least(%(start)s::timestamptz, min(start_time)) as start_time,
+           greatest(%(end)s::timestamptz, max(end_time)) as end_time, candle_length(%(interval)s) as step
+    from known
+), present as (
+    select start_time - step as open_time from scope
+    union all
+    select open_time from candles
+    where symbol = %(symbol)s and interval = %(interval)s
+      and open_time >= (select start_time from scope) and open_time < (select end_time from scope)
+), steps as (
+    select open_time + step as from_time, lead(open_time, 1, scope.end_time) over (order by open_time) as to_time
+    from present, scope
+), missing as (
+    select coalesce(range_agg(tstzrange(from_time, to_time)), '{}') as ranges from steps where to_time > from_time
+), stored as (
+    select min(open_time) as first_time, max(open_time) as last_time from candles
+    where symbol = %(symbol)s and interval = %(interval)s
+), eligible as (
+    select case when %(edges)s then tstzmultirange(tstzrange(null, null))
+                when first_time is null then '{}'
+                else tstzmultirange(tstzrange(first_time, last_time)) end as ranges
+    from stored
+)
+select lower(piece), upper(piece), case state when 'repaired' then 'open' else state end,
+       case state when 'repaired' then clock_timestamp() else found_at end
+from known, missing, unnest(missing.ranges * tstzmultirange(tstzrange(start_time, end_time))) as piece
+union all
+select lower(piece), upper(piece), 'repaired', found_at
+from known, missing, unnest(tstzmultirange(tstzrange(start_time, end_time)) - missing.ranges) as piece
+union all
+select lower(piece), upper(piece), 'open', clock_timestamp()
+from missing, eligible, (select coalesce(range_agg(tstzrange(start_time, end_time)), '{}') as ranges from known) as old,
+     unnest((missing.ranges - old.ranges) * eligible.ranges) as piece
+"""
+
+_KNOWN = """
+select start_time, end_time, state from candle_gaps
+where symbol = %(symbol)s and interval = %(interval)s and start_time < %(end)s and end_time > %(start)s
+order by start_time
+"""
+
+_DELETE = """
+delete from candle_gaps
+where symbol = %(symbol)s and interval = %(interval)s and start_time = %(start)s and state = %(state)s
+"""
+
+_INSERT = """
+insert into candle_gaps (symbol, interval, start_time, end_time, state, found_at)
+values (%(symbol)s, %(interval)s, %(start)s, %(end)s, %(state)s, %(found_at)s)
+"""
+
+_CONCLUDE = """
+update candle_gaps set state = 'outage', changed_at = clock_timestamp()
+where symbol = %(symbol)s and interval = %(interval)s and state = 'open'
+  and start_time >= %(start)s and end_time <= %(end)s
+"""
+
+
+class Gap(NamedTuple):
+    """A half-open range of missing open times, aware UTC, and what became of it."""
+
+    start: datetime
+    end: datetime
+    state: State
+
+
+class GapSource(Protocol):
+    """Somewhere that missing candles may be had from."""
+
+    def fill(self, start: datetime, end: datetime) -> Written:
+        """Store what it has of the candles opening in [start, end)."""
+
+    def reaches_past(self, moment: datetime) -> bool:
+        """Whether it has a closed candle opening at `moment` or later: what it lacks before is not just late."""
+
+
+class Filled(NamedTuple):
+    """What filling wrote, and the gaps that are left, open ones and outages."""
+
+    written: Written
+    left: list[Gap]
+
+
+class CandleGaps:
+    """The table `candle_gaps` for any symbol and interval.
+
+    Args:
+        pool: An open pool of `candlecast.database.open_database`.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def record(self, market: Market, start: datetime, end: datetime, *, edges: bool = True) -> None:
+        """Bring the rows that touch [start, end) in line with the stored candles; idempotent, safe beside others.
+
+        Rows are `open` where a candle is missing, unless it is known as an `outage`, and `repaired` where it has
+        arrived since; a row of which a part arrived is split at the candle.
+
+        Args:
+            edges: False if what is missing before the first and after the last stored candle was never asked for.
+        """
+        arguments = {**_named(market, start, end), "edges": edges}
+        with self._pool.connection() as connection:
+            connection.execute(_LOCK, [f"candle gaps {market.symbol} {market.interval}"])
+            known = set(connection.execute(_KNOWN, arguments).fetchall())
+            pieces = {row[:3]: row[3] for row in connection.execute(_PIECES, arguments)}
+            for row in known - pieces.keys():
+                connection.execute(_DELETE, _named(market, *row))
+            for row in pieces.keys() - known:
+                connection.execute(_INSERT, {**_named(market, *row), "found_at": pieces[row]})
+
+    def conclude(self, market: Market, start: datetime, end: datetime) -> None:
+        """Call the open gaps inside [start, end) outages: the exchange never had these candles."""
+        with self._pool.connection() as connection:
+            connection.execute(_LOCK, [f"candle gaps {market.symbol} {market.interval}"])
+            connection.execute(_CONCLUDE, _named(market, start, end))
+
+    def listed(self, market: Market, start: datetime, end: datetime, *states: State) -> list[Gap]:
+        """The rows that touch [start, end), cut to it, ascending; only those of `states` if any are given."""
+        with self._pool.connection() as connection:
+            rows = connection.execute(_KNOWN, _named(market, start, end)).fetchall()
+        return [Gap(max(row[0], start), min(row[1], end), row[2]) for row in rows if not states or row[2] in states]
+
+
+@dataclass(frozen=True)
+class RestSource:
+    """The exchange's REST API as a source of missing candles.
+
+    Attributes:
+        settled_until: Candles that had closed by this moment of the exchange's clock are final.
+        on_page: Told the end of each stored page.
+    """
+
+    exchange: Exchange
+    store: CandleStore
+    market: Market
+    settled_until: datetime
+    on_page: Callable[[datetime], None] = lambda _: None
+
+    def fill(self, start: datetime, end: datetime) -> Written:
+        """Ask for [start, end), 1,000 candles a request; raises what the exchange client raises."""
+        return sync_range(self.exchange, self.store, self.market, start, end, self.settled_until, self.on_page)
+
+    def reaches_past(self, moment: datetime) -> bool:
+        """Ask once for the 1,000 candles from `moment` on."""
+        end = min(moment + _REACH * self.market.step, floor_time(self.settled_until, self.market.interval))
+        if moment >= end:
+            return False
+        candles = self.exchange.klines(self.market.symbol, self.market.interval, moment, end)
+        return not closed_before(candles, self.settled_until, self.market.step).empty
+
+
+def fill_gaps(
+    pool: ConnectionPool,
+    sources: Sequence[GapSource],
+    market: Market,
+    start: datetime,
+    end: datetime,
+    settled_until: datetime,
+    *,
+    outages_too: bool = False,
+) -> Filled:
+    """Ask the sources, in order, for whatever the grid of [start, end) misses, and keep account in `candle_gaps`.
+
+    Where nothing is missing this costs two queries and no request. What no source has stays open while it may
+    just be late; once it is older than LATE, and a source has candles after it, it is an outage.
+
+    Args:
+        settled_until: Moment of the exchange's clock by which a candle must have closed to be stored.
+        outages_too: Ask again for what is known as an outage.
+
+    Raises:
+        ExchangeUnavailable: What was stored and accounted for before that stays; the next run goes on from there.
+    """
+    gaps, store = CandleGaps(pool), CandleStore(pool)
+    start = _ceiling(start, market)
+    end = min(_ceiling(end, market), floor_time(settled_until, market.interval))
+    written = Written(0, 0)
+    if start >= end:
+        return Filled(written, [])
+    gaps.record(market, start, end, edges=False)
+    outages = [] if outages_too else gaps.listed(market, start, end, "outage")
+    for wanted in _without(store.missing_ranges(*market[:2], start, end), outages):
+        left = [wanted]
+        for source in sources:
+            written += sum((source.fill(*part) for part in left), Written(0, 0))
+            left = store.missing_ranges(*market[:2], *wanted)
+            if not left:
+                break
+        gaps.record(market, *wanted)
+        for part in left:
+            late = settled_until - part[1] < max(LATE, _LATE_CANDLES * market.step)
+            if not late and any(source.reaches_past(part[1]) for source in sources):
+                gaps.conclude(market, *part)
+    return Filled(written, gaps.listed(market, start, end, "open", "outage"))
+
+
+def describe_gaps(gaps: Sequence[Gap], step: timedelta) -> str:
+    """A phrase for people: how many candles of `step` are missing, where, and what became of them."""
+    if not gaps:
+        return "no gap"
+    missing = sum((gap.end - gap.start) // step for gap in gaps)
+    named = [f"{gap.start:%Y-%m-%d %H:%M} to {gap.end:%Y-%m-%d %H:%M} ({gap.state})" for gap in gaps[:_NAMED]]
+    more = [f"and {len(gaps) - _NAMED:,} more"] if len(gaps) > _NAMED else []
+    return f"{missing:,} missing in {len(gaps):,} gap{'s' * (len(gaps) > 1)}: {', '.join(named + more)}"
+
+
+def _ceiling(moment: datetime, market: Market) -> datetime:
+    floor = floor_time(moment, market.interval)
+    return floor if floor == moment else floor + market.step
+
+
+def _without(ranges: list[Range], outages: list[Gap]) -> list[Range]:
+    """What is left of ascending ranges when the outages, which lie inside them, are cut out."""
+    wanted = []
+    for range_start, range_end in ranges:
+        cursor = range_start
+        for outage in outages:
+            if cursor <= outage.start < range_end:
+                wanted.append((cursor, outage.start))
+                cursor = outage.end
+        wanted.append((cursor, range_end))
+    return [(first, last) for first, last in wanted if first < last]
+
+
+def _named(market: Market, start: datetime, end: datetime, state: State | None = None) -> dict[str, object]:
+    return {"symbol": market.symbol, "interval": market.interval, "start": start, "end": end, "state": state}

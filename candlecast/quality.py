@@ -1,0 +1,165 @@
+"""Which stored candles are doubtful: the marks in `candle_suspicions`, and histories without the marked ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import OHLCV_COLUMNS, Market
+from candlecast.store import CandleStore
+from candlecast.suspicion import CONTEXT, SETTLED_AFTER, find_suspicious
+
+BESIDE = 100
+"""Candles on each side of faults that a repair asks for too: a bar that lacks its last seconds goes unnoticed."""
+
+_PIECE = 50_000  # candles looked at together, so that memory does not grow with the range
+
+_LOCK = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
+
+_READ = f"""
+select open_time, {", ".join(OHLCV_COLUMNS)} from candles
+where symbol = %s and interval = %s and open_time >= %s and open_time < %s order by open_time
+"""
+
+# Marks that stand are not touched: looking again writes nothing.
+_MARK = """
+with found as (
+    select open_time, string_to_array(reasons, ',') as reasons
+    from unnest(%(times)s::timestamptz[], %(reasons)s::text[]) as found (open_time, reasons)
+), lifted as (
+    delete from candle_suspicions
+    where symbol = %(symbol)s and interval = %(interval)s and open_time >= %(start)s and open_time < %(end)s
+      and open_time not in (select open_time from found)
+    returning open_time
+), written as (
+    insert into candle_suspicions as marks (symbol, interval, open_time, reasons)
+    select %(symbol)s, %(interval)s, open_time, reasons from found
+    on conflict (symbol, interval, open_time) do update set reasons = excluded.reasons
+    where marks.reasons <> excluded.reasons
+    returning (xmax = 0) as inserted
+)
+select (select count(*) from written where inserted), (select count(*) from lifted)
+"""
+
+
+class Doubtful(NamedTuple):
+    """A marked candle: its open_time, aware UTC, and what it is doubted for (`candlecast.suspicion.REASONS`)."""
+
+    open_time: datetime
+    reasons: tuple[str, ...]
+
+
+class Marked(NamedTuple):
+    """What a look at a range found: doubtful candles in it now, marks that are new, marks that were lifted."""
+
+    doubtful: int = 0
+    new: int = 0
+    lifted: int = 0
+
+
+class CandleQuality:
+    """Marks on the candles of any symbol and interval. The candles themselves stay as they were received.
+
+    Args:
+        pool: An open pool of `candlecast.database.open_database`.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def mark(self, market: Market, start: datetime, end: datetime) -> Marked:
+        """Judge the stored candles opening in [start, end) and bring their marks up to date; idempotent.
+
+        A candle that was corrected, and is fine now, loses its mark. The SETTLED_AFTER candles before `start` are
+        judged again, because what follows a candle shows what it is. Safe beside other runs.
+        """
+        start -= SETTLED_AFTER * market.step
+        counts = Marked()
+        while start < end:
+            piece_end = min(start + _PIECE * market.step, end)
+            with self._pool.connection() as connection:
+                piece = _mark_piece(connection, market, start, piece_end)
+            counts = Marked(*(a + b for a, b in zip(counts, piece, strict=True)))
+            start = piece_end
+        return counts
+
+    def doubtful(self, market: Market, start: datetime, end: datetime) -> list[Doubtful]:
+        """The marked candles opening in [start, end), ascending."""
+        query = (
+            "select open_time, reasons from candle_suspicions where symbol = %s and interval = %s "
+            "and open_time >= %s and open_time < %s order by open_time"
+        )
+        with self._pool.connection() as connection:
+            rows = connection.execute(query, [*market[:2], start, end])
+            return [Doubtful(open_time, tuple(reasons)) for open_time, reasons in rows]
+
+    def sound_history(self, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
+        """The candles opening in [start, end) without the marked ones, as `CandleStore.read` gives them.
+
+        A candle left out is a gap like any other: no window of training or serving crosses it.
+        """
+        candles = CandleStore(self._pool).read(market.symbol, market.interval, start, end)
+        return without(candles, self.doubtful(market, start, end))
+
+
+def without(candles: pd.DataFrame, doubtful: Sequence[Doubtful]) -> pd.DataFrame:
+    """The candles that are not among the doubtful ones."""
+    times = pd.DatetimeIndex([one.open_time for one in doubtful], tz="UTC")
+    return candles[~candles.index.isin(times)]
+
+
+def describe(doubtful: Sequence[Doubtful]) -> str:
+    """A phrase for people: how many, from when to when, and for which reasons."""
+    if not doubtful:
+        return "no doubtful candle"
+    reasons = Counter(reason for one in doubtful for reason in one.reasons)
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+    first, last = doubtful[0].open_time, doubtful[-1].open_time
+    if first == last:
+        return f"1 doubtful candle at {first:%Y-%m-%d %H:%M} ({counts})"
+    return f"{len(doubtful):,} doubtful candles from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} ({counts})"
+
+
+def repair_command(market: Market, start: datetime, end: datetime) -> str:
+    """What to type to ask the exchange again for every candle of [start, end) and BESIDE candles on each side."""
+    start, end = start - BESIDE * market.step, end + BESIDE * market.step
+    return f"candlecast backfill --repair --start {start:%Y-%m-%dT%H:%M} --end {end:%Y-%m-%dT%H:%M}"
+
+
+def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> Marked:
+    symbol, interval, _ = market
+    connection.execute(_LOCK, [f"candle quality {symbol} {interval}"])  # what is read below is what is marked
+    before, after = start - CONTEXT * market.step, end + SETTLED_AFTER * market.step
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(_READ.encode(), [symbol, interval, before, after]).fetchall()
+    found = list(_found(rows, interval, start, end))
+    arguments = {
+        "symbol": symbol,
+        "interval": interval,
+        "start": start,
+        "end": end,
+        "times": [one.open_time for one in found],
+        "reasons": [",".join(one.reasons) for one in found],
+    }
+    new, lifted = connection.execute(_MARK, arguments).fetchone() or (0, 0)
+    return Marked(len(found), new, lifted)
+
+
+def _found(rows: list[tuple[datetime, float]], interval: str, start: datetime, end: datetime) -> Iterator[Doubtful]:
+    if not rows:
+        return
+    values = np.array([row[1:] for row in rows], dtype="float64")
+    index = pd.DatetimeIndex([row[0] for row in rows], name="open_time").as_unit("us")
+    suspicious = find_suspicious(pd.DataFrame(values, index=index, columns=list(OHLCV_COLUMNS)), interval)
+    flags = suspicious.to_numpy()
+    for position in np.flatnonzero(flags.any(axis=1)):
+        open_time = rows[position][0]
+        if start <= open_time < end:
+            yield Doubtful(open_time, tuple(suspicious.columns[flags[position]]))

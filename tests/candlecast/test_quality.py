@@ -1,0 +1,207 @@
+"""Marks on doubtful candles: kept in step with the candles, and kept away from whoever learns from them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market, unbroken
+from candlecast.ledger import Ledger
+from candlecast.quality import CandleQuality, Doubtful, Marked, describe, repair_command, without
+from candlecast.store import CandleStore
+from tests.candlecast.records import forecast_for
+from tests.damage import half_done, stubs
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m")
+STEP = MARKET.step
+RUN = range(700, 712)
+
+
+@pytest.fixture
+def sound(bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    return bundled_candles.iloc[:900]
+
+
+@pytest.fixture
+def damaged(sound: pd.DataFrame) -> pd.DataFrame:
+    return stubs(sound, RUN)
+
+
+@pytest.fixture
+def quality(pool: ConnectionPool) -> CandleQuality:
+    return CandleQuality(pool)
+
+
+def span(candles: pd.DataFrame) -> tuple[datetime, datetime]:
+    return candles.index[0].to_pydatetime(), candles.index[-1].to_pydatetime() + STEP
+
+
+def marks(pool: ConnectionPool) -> list[tuple[Any, ...]]:
+    with pool.connection() as connection:
+        query = "select symbol, interval, open_time, reasons, found_at, xmin::text from candle_suspicions order by 1, 3"
+        return connection.execute(query).fetchall()
+
+
+def test_stubs_are_marked_with_their_reasons(store, quality, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+
+    marked = quality.mark(MARKET, *span(damaged))
+
+    found = quality.doubtful(MARKET, *span(damaged))
+    assert marked == Marked(doubtful=12, new=12, lifted=0)
+    assert [one.open_time for one in found] == list(damaged.index[RUN])
+    assert all("stub" in one.reasons for one in found)
+
+
+def test_looking_again_writes_nothing(pool, store, quality, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+    before = marks(pool)
+
+    again = quality.mark(MARKET, *span(damaged))
+
+    assert again == Marked(doubtful=12, new=0, lifted=0)
+    assert marks(pool) == before
+
+
+def test_a_corrected_candle_loses_its_mark(store, quality, sound, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+    store.upsert("BTCUSDT", "5m", sound.iloc[700:705], "rest")
+
+    marked = quality.mark(MARKET, *span(damaged))
+
+    assert (marked.doubtful, marked.lifted) == (7, 5)
+    assert [one.open_time for one in quality.doubtful(MARKET, *span(damaged))] == list(damaged.index[705:712])
+
+
+def test_looking_at_the_newest_candles_only_knows_what_was_usual_before(store, quality, damaged):
+    newest = damaged.iloc[:712]
+    store.upsert("BTCUSDT", "5m", newest, "rest")
+
+    marked = quality.mark(MARKET, *span(newest.iloc[700:]))
+
+    assert marked == Marked(doubtful=12, new=12, lifted=0)
+
+
+def test_marks_outside_the_range_stay(store, quality, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+
+    marked = quality.mark(MARKET, *span(damaged.iloc[800:]))
+
+    assert marked == Marked(0, 0, 0)
+    assert len(quality.doubtful(MARKET, *span(damaged))) == 12
+
+
+def test_a_candle_that_its_successor_shows_to_be_unfinished_is_marked_afterwards(store, quality, sound):
+    damaged = half_done(sound, [800], 0.5)
+    store.upsert("BTCUSDT", "5m", damaged.iloc[:801], "rest")
+    at_once = quality.mark(MARKET, *span(damaged.iloc[800:801]))
+    store.upsert("BTCUSDT", "5m", damaged.iloc[801:802], "rest")
+
+    afterwards = quality.mark(MARKET, *span(damaged.iloc[801:802]))
+
+    assert (at_once.doubtful, afterwards.new) == (0, 1)
+    assert quality.doubtful(MARKET, *span(damaged)) == [Doubtful(damaged.index[800].to_pydatetime(), ("break",))]
+
+
+def test_another_market_has_marks_of_its_own(store, quality, sound, damaged):
+    ether = Market("ETHUSDT", "5m")
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    store.upsert("ETHUSDT", "5m", sound, "rest")
+    quality.mark(MARKET, *span(damaged))
+
+    marked = quality.mark(ether, *span(sound))
+
+    assert marked == Marked(0, 0, 0)
+    assert quality.doubtful(ether, *span(sound)) == []
+    assert len(quality.doubtful(MARKET, *span(damaged))) == 12
+
+
+def test_many_looks_at_once_agree(pool, store, quality, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+
+    with ThreadPoolExecutor(8) as threads:
+        looks = list(threads.map(lambda _: quality.mark(MARKET, *span(damaged)), range(16)))
+
+    assert {look.doubtful for look in looks} == {12}
+    assert sum(look.new for look in looks) == len(marks(pool)) == 12
+
+
+def test_a_sound_history_has_gaps_where_the_doubtful_candles_are(store, quality, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+
+    history = quality.sound_history(MARKET, *span(damaged))
+
+    expected = damaged.drop(damaged.index[RUN])
+    pd.testing.assert_frame_equal(history, expected, check_freq=False)
+    assert [len(part) for part in unbroken(history, "5m")] == [700, 188]
+
+
+def test_a_history_without_marks_is_the_stored_one(store, quality, sound):
+    store.upsert("BTCUSDT", "5m", sound, "rest")
+    quality.mark(MARKET, *span(sound))
+
+    history = quality.sound_history(MARKET, *span(sound))
+
+    pd.testing.assert_frame_equal(history, CandleStore.read(store, "BTCUSDT", "5m", *span(sound)))
+
+
+def test_nothing_stored_is_nothing_doubtful(quality, sound):
+    assert quality.mark(MARKET, *span(sound)) == Marked(0, 0, 0)
+    assert quality.sound_history(MARKET, *span(sound)).empty
+
+
+@pytest.mark.parametrize("damaged_one", [1, 0], ids=["the target", "the candle it was made from"])
+def test_a_forecast_that_a_doubtful_candle_falsifies_is_left_out_until_it_is_repaired(
+    pool, store, quality, sound, damaged_one
+):
+    positions = [750 + damaged_one]
+    store.upsert("BTCUSDT", "5m", stubs(sound, positions), "rest")
+    ledger = Ledger(pool, MARKET)
+    for position in (745, 751):
+        ledger.record(forecast_for(sound.index[position].to_pydatetime()))
+    quality.mark(MARKET, *span(sound))
+    ledger.settle(sound.index[0].to_pydatetime())
+
+    doubtful = [row["open_time"] for row in ledger.settled("champion", 10)]
+    store.upsert("BTCUSDT", "5m", sound, "rest")
+    quality.mark(MARKET, *span(sound))
+    ledger.settle(sound.index[0].to_pydatetime())
+    repaired = [row["open_time"] for row in ledger.settled("champion", 10)]
+
+    assert doubtful == [sound.index[745]]
+    assert repaired == [sound.index[745], sound.index[751]]
+
+
+def test_doubtful_candles_are_described_with_their_number_span_and_reasons():
+    first = datetime.fromisoformat("2025-09-27T00:00+00:00")
+    two = [Doubtful(first, ("stub", "break")), Doubtful(first + STEP, ("stub",))]
+
+    assert describe(two) == "2 doubtful candles from 2025-09-27 00:00 to 2025-09-27 00:05 (1 break, 2 stub)"
+    assert describe(two[:1]) == "1 doubtful candle at 2025-09-27 00:00 (1 break, 1 stub)"
+    assert describe([]) == "no doubtful candle"
+
+
+def test_the_command_that_repairs_reaches_beyond_what_was_found():
+    first = datetime.fromisoformat("2025-09-27T00:00+00:00")
+
+    command = repair_command(MARKET, first, first + timedelta(days=1))
+
+    assert command == "candlecast backfill --repair --start 2025-09-26T15:40 --end 2025-09-28T08:20"
+
+
+def test_candles_without_the_doubtful_ones_keep_everything_else(sound):
+    two = [Doubtful(sound.index[position].to_pydatetime(), ("stub",)) for position in (3, 8)]
+
+    pd.testing.assert_frame_equal(without(sound, two), sound.drop(sound.index[[3, 8]]), check_freq=False)
+    pd.testing.assert_frame_equal(without(sound, []), sound)

@@ -1,0 +1,263 @@
+"""Ingestion over everything a real exchange does wrong, processes that die and databases that restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+from pydantic import SecretStr
+
+from candlecast.candles import CANDLE_COLUMNS
+from candlecast.database import migrate, open_database
+from candlecast.errors import DatabaseUnavailable, ExchangeUnavailable
+from candlecast.exchange import ExchangeClient
+from candlecast.faults import Faults
+from candlecast.gaps import CandleGaps
+from candlecast.settings import Settings
+from candlecast.store import CandleStore
+from flows import loop
+from flows.local_postgres import LocalPostgres
+from flows.local_stack import free_ports
+from flows.market import OpenMarket, open_market
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+STEP = timedelta(minutes=5)
+DAYS = 30
+EVERY_FAULT = Faults(
+    seed=11,
+    ban=0.002,
+    rate_limit=0.01,
+    retry_after_s=0,
+    server_error=0.02,
+    timeout=0.002,
+    timeout_s=0.4,
+    cut_off=0.01,
+    invalid_json=0.01,
+    duplicate_rows=0.05,
+    wrong_order=0.05,
+    clock_skew_ms=2500,
+    gap=0.002,
+    passing_gap=0.01,
+    late_bar=0.05,
+    late_by_s=600,
+    revised_bar=0.05,
+    revised_for_s=600,
+    missing_month=0.5,
+    missing_day=0.2,
+    wrong_checksum=0.1,
+)
+
+
+def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(database, replay_exchange, bundled_candles):
+    recording = bundled_candles.iloc[: (DAYS + 2) * 288]
+    begin = recording.index[0].to_pydatetime() + timedelta(days=1)
+    end = begin + timedelta(days=DAYS)
+    replay = replay_exchange(recording=recording, now=begin)
+    replay.control.set_faults(EVERY_FAULT)
+    settings = market_settings(database.writer_url, replay.url, lookback_days=DAYS + 1)
+
+    with open_database(settings.database_url) as pool:
+        exchange = ExchangeClient(settings.binance_url, timeout_s=0.3, sleep=lambda _: None)
+        market = OpenMarket(settings, pool, exchange)
+        moment = begin
+        while moment < end:
+            moment += 2 * STEP
+            replay.control.set(moment + timedelta(seconds=2))
+            patiently(lambda: loop.sync(market))
+            if moment.hour == 0 and moment.minute == 0:
+                patiently(lambda: loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: None))
+        replay.control.set(end + timedelta(hours=6))
+        patiently(lambda: loop.sync(market))
+        patiently(lambda: loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: None))
+        stored = market.store.read("BTCUSDT", "5m", recording.index[0], end)
+        gaps = CandleGaps(pool).listed(settings.market, recording.index[0].to_pydatetime(), end)
+        revisions = pool_rows(pool, "select distinct open_time from candle_revisions")
+        report = replay.control.faults()
+
+    never = {at for at in recording.loc[:end].index[:-1] if EVERY_FAULT.hits_bar("gap", ms(at))}
+    pd.testing.assert_frame_equal(stored, recording.loc[: end - STEP].drop(list(never)), check_freq=False)
+    assert grid_of(gaps, "outage") == never
+    assert grid_of(gaps, "open") == set()
+    assert grid_of(gaps, "repaired") <= set(stored.index)
+    assert {row[0] for row in revisions} == {at for at in report.bars["revised_bar"] if at in stored.index}
+    for fault in ("ban", "rate_limit", "server_error", "cut_off", "invalid_json", "duplicate_rows", "wrong_order"):
+        assert report.fired[fault] > 0, fault
+
+
+def test_two_backfills_and_an_ingest_at_once_store_everything_once(database, replay_exchange, bundled_candles):
+    recording = bundled_candles.iloc[: 8 * 288]
+    replay = replay_exchange(recording=recording)
+    settings = market_settings(database.writer_url, replay.url, lookback_days=7)
+    start = recording.index[0].to_pydatetime()
+    failures: list[BaseException] = []
+
+    def run(job: Callable[[OpenMarket], object]) -> None:
+        try:
+            with open_market(settings) as market:
+                job(market)
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, the test has to see it
+            failures.append(exc)
+
+    jobs: list[Callable[[OpenMarket], object]] = [
+        lambda market: loop.backfill(market, start, None, lambda _: None),
+        lambda market: loop.backfill(market, start, None, lambda _: None, repair=True),
+        loop.sync,
+    ]
+    threads = [threading.Thread(target=run, args=[job]) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert_stored(settings, recording)
+    with open_database(settings.database_url) as pool:
+        assert pool_rows(pool, "select count(*) from candle_revisions") == [(0,)]
+
+
+# Runs an ingest and a backfill, and kills itself before the n-th statement it sends.
+KILLED = """
+    import os, signal, sys
+    from datetime import datetime
+    import psycopg
+    from candlecast.settings import load_settings
+    from flows import loop
+    from flows.market import open_market
+
+    left = int(sys.argv[1])
+    execute, copy = psycopg.Cursor.execute, psycopg.Cursor.copy
+
+    def counted(statement):
+        def send(cursor, *arguments, **named):
+            global left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return statement(cursor, *arguments, **named)
+        return send
+
+    psycopg.Cursor.execute, psycopg.Cursor.copy = counted(execute), counted(copy)
+    with open_market(load_settings()) as market:
+        loop.sync(market)
+        loop.backfill(market, datetime.fromisoformat(sys.argv[2]), None, lambda _: None)
+"""
+
+
+def test_a_process_killed_before_any_of_its_statements_loses_and_doubles_nothing(
+    database, replay_exchange, bundled_candles, tmp_path
+):
+    recording = bundled_candles.iloc[: 4 * 288]
+    replay = replay_exchange(recording=recording, now=recording.index[3 * 288].to_pydatetime())
+    start = recording.index[0]
+    environment = {
+        **os.environ,
+        "CANDLECAST_HOME": str(tmp_path),
+        "CANDLECAST_DATABASE_URL": database.writer_url.get_secret_value(),
+        "CANDLECAST_BINANCE_URL": replay.url,
+        "CANDLECAST_ARCHIVE_URL": replay.url,
+        "CANDLECAST_LOOKBACK_DAYS": "2",
+        "CANDLECAST_SOURCE": "replay",
+    }
+    command = [sys.executable, "-c", textwrap.dedent(KILLED)]
+
+    kills = 0
+    for statement in range(1, 200):
+        replay.control.advance(STEP)
+        ended = subprocess.run([*command, str(statement), start.isoformat()], env=environment, check=False, timeout=60)
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL
+        kills += 1
+
+    now = replay.control.state().now
+    assert kills >= 12
+    settings = market_settings(database.writer_url, replay.url, lookback_days=2)
+    assert_stored(settings, recording.loc[: pd.Timestamp(now - STEP - settings.finality_guard)])
+    with open_database(settings.database_url) as pool:
+        assert pool_rows(pool, "select count(*) from candle_revisions") == [(0,)]
+        assert CandleGaps(pool).listed(settings.market, start.to_pydatetime(), now, "open", "outage") == []
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[LocalPostgres]:
+    """A PostgreSQL server that a test may stop."""
+    server = LocalPostgres(tmp_path / "postgres", free_ports(1)[0])
+    yield server
+    server.stop_leftover()
+
+
+def test_a_database_that_restarts_in_the_middle_is_waited_for(own_server, replay_exchange, bundled_candles):
+    recording = bundled_candles.iloc[: 6 * 288]
+    replay = replay_exchange(recording=recording, now=recording.index[5 * 288].to_pydatetime())
+    stored = threading.Event()
+    with own_server.running():
+        with open_database(SecretStr(own_server.url("candlecast_owner"))) as pool:
+            migrate(pool)
+        url = SecretStr(own_server.url("candlecast_writer"))
+    settings = market_settings(url, replay.url, lookback_days=4)
+
+    def take_in() -> None:
+        with open_market(settings) as market:
+            loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: stored.set())
+
+    working = threading.Thread(target=patiently, args=[take_in])
+    with own_server.running():
+        working.start()
+        stored.wait(30)
+    time.sleep(0.5)
+    with own_server.running():
+        working.join(60)
+        assert not working.is_alive()
+        assert_stored(settings, recording.iloc[: 5 * 288])
+
+
+def market_settings(url: SecretStr, exchange: str, lookback_days: float) -> Settings:
+    return Settings(
+        source="replay", database_url=url, binance_url=exchange, archive_url=exchange, lookback_days=lookback_days
+    )
+
+
+def patiently(work: Callable[[], object]) -> None:
+    """Repeat what failed for a passing reason, as Prefect does."""
+    for _ in range(30):
+        try:
+            work()
+            return
+        except (ExchangeUnavailable, DatabaseUnavailable, psycopg.OperationalError):
+            time.sleep(0.05)
+    raise AssertionError("30 tries were not enough")
+
+
+def assert_stored(settings: Settings, recording: pd.DataFrame) -> None:
+    with open_database(settings.database_url) as pool:
+        stored = CandleStore(pool).read(
+            "BTCUSDT", "5m", recording.index[0].to_pydatetime(), recording.index[-1].to_pydatetime() + STEP
+        )
+    pd.testing.assert_frame_equal(stored, recording[list(CANDLE_COLUMNS)], check_freq=False)
+
+
+def grid_of(gaps: list, state: str) -> set[datetime]:
+    ranges = [pd.date_range(gap.start, gap.end, freq=STEP, inclusive="left") for gap in gaps if gap.state == state]
+    return {moment.to_pydatetime() for moments in ranges for moment in moments}
+
+
+def pool_rows(pool: ConnectionPool, query: str) -> list[tuple]:
+    with pool.connection() as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def ms(moment: pd.Timestamp) -> int:
+    return moment.value // 1_000_000

@@ -1,0 +1,150 @@
+"""The jobs of the loop on candles that cannot be trusted: stored, marked, told, and kept from training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from candlecast.gaps import CandleGaps, Gap
+from candlecast.issue import Issued
+from candlecast.quality import Marked
+from candlecast.settings import Settings
+from candlecast.store import Written
+from flows import loop
+from flows.market import OpenMarket, open_market
+from flows.messages import backfill_message, import_message, ingest_message
+from tests.damage import stubs
+
+pytestmark = pytest.mark.integration
+
+STEP = timedelta(minutes=5)
+
+
+@pytest.fixture
+def final(bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    return bundled_candles.iloc[:900]
+
+
+@pytest.fixture
+def open_on(database: Any, replay_exchange: Any, tmp_path: Any) -> Iterator[Callable[..., OpenMarket]]:
+    """Open the market on an exchange that has `candles`, its clock at `now`, by default where they end."""
+    with ExitStack() as opened:
+
+        def on(candles: pd.DataFrame, now: datetime | None = None, **settings: Any) -> OpenMarket:
+            url = replay_exchange(candles, now=now).url
+            usual = {"home": tmp_path, "database_url": database.writer_url, "binance_url": url, "finality_guard_s": 0}
+            return opened.enter_context(open_market(Settings(**(usual | settings))))
+
+        yield on
+
+
+def nothing(_: datetime) -> None:
+    """Nobody wants to know of pages."""
+
+
+def time_at(candles: pd.DataFrame, position: int) -> datetime:
+    return candles.index[0].to_pydatetime() + position * STEP
+
+
+def test_ingest_marks_the_doubtful_ones_among_the_newest_candles(open_on, final):
+    market = open_on(stubs(final, [897, 898, 899]))
+
+    taken_in = loop.sync(market)
+
+    assert taken_in.synced.written == Written(900, 0)
+    assert taken_in.marked == Marked(doubtful=3, new=3, lifted=0)
+    assert "900 new candles, 0 corrected, 3 doubtful, 0 outcomes settled" in ingest_message(taken_in, 0, Issued([]))
+
+
+def test_ingest_lifts_the_mark_of_a_candle_that_the_exchange_corrected(open_on, final):
+    loop.sync(open_on(stubs(final, [897, 898, 899])))
+
+    taken_in = loop.sync(open_on(final))
+
+    assert taken_in.synced.written == Written(0, 3)
+    assert taken_in.marked == Marked(doubtful=0, new=0, lifted=3)
+    assert "3 corrected, 3 no longer doubtful" in ingest_message(taken_in, 0, Issued([]))
+
+
+def test_ingest_leaves_the_newest_candle_for_the_finality_guard(open_on, final):
+    within = open_on(final, now=time_at(final, 800) + timedelta(milliseconds=900), finality_guard_s=1)
+    after = open_on(final, now=time_at(final, 800) + timedelta(milliseconds=1000), finality_guard_s=1)
+
+    stored = [loop.sync(market).synced.written.inserted for market in (within, after)]
+
+    assert stored == [799, 1]
+
+
+def test_a_backfill_leaves_the_newest_candle_for_the_finality_guard_too(open_on, final):
+    market = open_on(final, now=time_at(final, 800) + timedelta(milliseconds=900), finality_guard_s=1)
+
+    filled = loop.backfill(market, time_at(final, 0), None, nothing)
+
+    assert (filled.written.inserted, filled.missing) == (799, [])
+
+
+def test_what_ingest_says_when_candles_keep_a_forecast_back(open_on, final):
+    taken_in = loop.sync(open_on(final))
+
+    message = ingest_message(taken_in, 0, Issued([], "no champion forecast: 1 doubtful candle"))
+
+    assert message.endswith("0 outcomes settled; no champion forecast: 1 doubtful candle")
+
+
+def test_training_history_is_without_doubtful_candles_and_says_which(open_on, final):
+    market = open_on(stubs(final, range(500, 510)))
+    loop.sync(market)
+    now = market.exchange.server_time()
+
+    history, left_out = market.history(now), market.left_out(now)
+
+    assert len(history) == 890
+    assert [one.open_time for one in left_out] == list(final.index[500:510])
+    assert not set(history.index) & set(final.index[500:510])
+
+
+def test_a_backfill_tells_gaps_outages_and_doubtful_candles(open_on, final):
+    market = open_on(stubs(final, [700]).drop(final.index[[300, 301, 899]]), now=time_at(final, 899))
+
+    filled = loop.backfill(market, time_at(final, 0), time_at(final, 900), nothing)
+
+    assert filled.missing == [Gap(time_at(final, 300), time_at(final, 302), "outage")]
+    assert filled.marked == Marked(doubtful=1, new=1, lifted=0)
+    assert backfill_message(filled, STEP) == (
+        "897 candles stored, 0 corrected, 1 doubtful; 2 missing in 1 gap: 2025-06-01 01:00 to 2025-06-01 01:10 (outage)"
+    )
+
+
+def test_a_repair_asks_for_known_outages_again(open_on, final):
+    loop.backfill(open_on(final.drop(final.index[300:302])), time_at(final, 0), None, nothing)
+    market = open_on(final)
+
+    usual = loop.backfill(market, time_at(final, 0), None, nothing)
+    repaired = loop.backfill(market, time_at(final, 0), None, nothing, repair=True)
+
+    assert (usual.written, len(usual.missing)) == (Written(0, 0), 1)
+    assert (repaired.written, repaired.missing) == (Written(2, 0), [])
+
+
+def test_an_import_repairs_the_gaps_that_it_fills(open_on, final):
+    market = open_on(final)
+    loop.import_candles(market, final.drop(final.index[300:310]))
+
+    loop.import_candles(market, final.iloc[302:310])
+
+    gaps = CandleGaps(market.pool).listed(market.market, time_at(final, 0), time_at(final, 900))
+    assert gaps == [
+        Gap(time_at(final, 300), time_at(final, 302), "open"),
+        Gap(time_at(final, 302), time_at(final, 310), "repaired"),
+    ]
+
+
+def test_an_import_says_how_many_of_its_candles_are_doubtful(open_on, final):
+    imported = loop.import_candles(open_on(final), stubs(final, range(600, 650)))
+
+    assert import_message(imported) == "900 candles stored, 0 corrected, 50 doubtful"
