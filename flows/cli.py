@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ def main() -> None:
     """Run the command line; an error of Candlecast's own becomes one line and exit code 1."""
     from candlecast.errors import CandlecastError
 
+    _reach_this_machine_directly()
     try:
         app()
     except CandlecastError as exc:
@@ -102,7 +104,7 @@ def monitor(as_json: Json = False) -> None:
 
     with _recorded("monitor") as (market, report):
         found = check(market.settings, market.pool, open_registry(market.settings), market.exchange.server_time())
-        report.message = monitor_message(found, market.settings)
+        report.message = monitor_message(found, market.settings, started=False)
     _say(report.message, as_json, **found.verdict._asdict())
 
 
@@ -168,6 +170,12 @@ def exchange(
     pace = settings.replay_speed if speed is None else speed
     clock = ReplayClock(first, end, now=_utc(start), speed=pace, path=state)
     serve_replay(series, clock, "127.0.0.1", port or settings.exchange_port)
+
+
+def _reach_this_machine_directly() -> None:
+    """Keep a proxy of the environment away from the platform's own parts, here and in every process started."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
 
 def _settings() -> Any:

@@ -56,14 +56,17 @@ class OpenMarket:
 
 
 @contextmanager
-def open_market(settings: Settings) -> Iterator[OpenMarket]:
+def open_market(settings: Settings, timeout_s: float = 10) -> Iterator[OpenMarket]:
     """Connect to database and exchange; both are let go on the way out.
+
+    Args:
+        timeout_s: How long to wait for the database.
 
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer.
     """
     with (
-        open_database(settings.database_url) as pool,
+        open_database(settings.database_url, timeout_s=timeout_s) as pool,
         ExchangeClient(settings.binance_url, settings.exchange_timeout_s) as exchange,
     ):
         yield OpenMarket(settings, pool, exchange)

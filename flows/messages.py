@@ -44,7 +44,7 @@ def train_message(trained: TrainedVersion, decision: Decision) -> str:
     return f"version {trained.number} {outcome}:{reasons}"
 
 
-def monitor_message(found: Check, settings: Settings) -> str:
+def monitor_message(found: Check, settings: Settings, *, started: bool) -> str:
     """What a check found, as a short list."""
     lines = [*found.verdict.reasons]
     if found.performance:
@@ -56,5 +56,7 @@ def monitor_message(found: Check, settings: Settings) -> str:
     if found.drift:
         address = f"{settings.service_url}/reports/{found.drift.report.name}"
         lines.append(f"{100 * found.drift.share:.0f} % of the inputs drifted: [Evidently report]({address})")
-    started = "; a training was started" if found.verdict.action == "train" else ""
-    return f"{found.verdict.verdict}{started}" + "".join(f"\n- {line}" for line in lines)
+    training = ""
+    if found.verdict.action == "train":
+        training = "; a training was started" if started else "; a training is due: `candlecast train`"
+    return f"{found.verdict.verdict}{training}" + "".join(f"\n- {line}" for line in lines)

@@ -14,7 +14,8 @@ create table job_runs (
     prefect_run_id text
 );
 
-create index on job_runs (job, started_at desc);
+create index on job_runs (symbol, interval, job, started_at desc);
+create index on job_runs (job, symbol, interval) where status = 'running';
 
 create table promotions (
     id bigint generated always as identity primary key,
