@@ -15,6 +15,7 @@ from candlecast.archive import ArchiveClient
 from candlecast.archive_files import ArchiveFile, Range, plan_days, plan_files
 from candlecast.candles import Market, floor_time
 from candlecast.errors import CandlecastError, ExchangeError, InvalidCandles
+from candlecast.gaps import Answered
 from candlecast.store import CandleStore, Written
 
 WORKERS = 4
@@ -144,19 +145,21 @@ class ArchiveSource:
     on_file: Callable[[StoredFile], None]
     on_failure: Callable[[CandlecastError], None]
 
-    def fill(self, start: datetime, end: datetime) -> Written:
-        """Store what whole past months and days have of the candles opening in [start, end)."""
+    def fill(self, ranges: Sequence[Range]) -> Answered:
+        """Store what whole past months and days have of the candles opening in `ranges`."""
         stored: list[Written] = []
 
         def note(file: StoredFile) -> None:
             stored.append(file.written or Written(0, 0))
             self.on_file(file)
 
+        conclusive = True
         try:
-            fill_from_archive(self.archive, self.store, self.market, [(start, end)], self.now, note)
+            fill_from_archive(self.archive, self.store, self.market, ranges, self.now, note)
         except _FAILURES as exc:
+            conclusive = False
             self.on_failure(exc)
-        return sum(stored, Written(0, 0))
+        return Answered(sum(stored, Written(0, 0)), conclusive)
 
     def reaches_past(self, moment: datetime) -> bool:
         """Whether the file of that day has a candle opening at `moment` or later."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from candlecast.candles import Market, epoch_ms, ohlcv_values
-from candlecast.errors import BundleError, NotEnoughCandles
+from candlecast.errors import BundleError, ForeignBundleError, NotEnoughCandles
 from candlecast.features import (
     FEATURE_HASH,
     FEATURE_NAMES,
@@ -189,11 +189,12 @@ def load_bundle(directory: Path) -> Bundle:
     """Load a bundle, check every file against its digest and the golden sample against its forecast.
 
     Raises:
-        BundleError: Something is missing, altered, of another format or feature set, or answers differently.
+        ForeignBundleError: It is of another format or feature set.
+        BundleError: Something is missing or altered, or it answers differently.
     """
     manifest = read_manifest(directory)
     if manifest.format != FORMAT or manifest.feature_hash != FEATURE_HASH:
-        raise BundleError(
+        raise ForeignBundleError(
             f"{directory}: format {manifest.format} with features {manifest.feature_hash}; this build answers "
             f"format {FORMAT} with features {FEATURE_HASH}. Serve it with the build that trained it, or retrain."
         )

@@ -108,7 +108,7 @@ class ForecastClient:
         try:
             return self._session.request(method, self.base_url + path, timeout=self._timeout_s, **arguments)
         except requests.RequestException as exc:
-            raise ServiceUnavailable(f"{self.base_url}{path}: {exc}") from exc
+            raise ServiceUnavailable(f"{self.base_url}{path} does not answer: {type(exc).__name__}") from exc
 
 
 def _refusal(response: requests.Response) -> ServiceUnavailable | ModelNotFound | ServiceRejected:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 
 import psycopg
@@ -13,6 +15,7 @@ from pydantic import SecretStr
 
 from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
 
+_LOCK_POLL_S = 0.1
 _MIGRATION_LOCK = zlib.crc32(b"candlecast migrations")
 
 
@@ -26,6 +29,7 @@ def open_database(url: SecretStr | None, max_size: int = 4, timeout_s: float = 1
     """
     if url is None:
         raise ConfigurationError("no database: set CANDLECAST_DATABASE_URL, or start the platform with `candlecast up`")
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # what it warns of is raised below, in words
     pool = ConnectionPool(
         url.get_secret_value(),
         min_size=1,
@@ -76,23 +80,35 @@ def migrate(pool: ConnectionPool) -> list[str]:
 
 
 @contextmanager
-def only_one(pool: ConnectionPool, job: str) -> Iterator[None]:
+def only_one(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None]:
     """Hold the lock of `job` for the whole cluster; it is let go when the holder's process dies.
 
+    Args:
+        wait_s: How long to wait for another holder.
+
     Raises:
-        AlreadyRunning: Another process holds it.
+        AlreadyRunning: Another process still holds it.
     """
+    key = [_MIGRATION_LOCK >> 1, zlib.crc32(job.encode()) >> 1]
     with pool.connection() as connection:
         # Session level and outside a transaction: a job of hours must not hold a snapshot open.
         connection.autocommit = True
         try:
-            key = [_MIGRATION_LOCK >> 1, zlib.crc32(job.encode()) >> 1]
-            held = connection.execute("select pg_try_advisory_lock(%s, %s)", key).fetchone()
-            if not (held and held[0]):
-                raise AlreadyRunning(f"{job}: another run holds its lock; it will be free when that run ends")
+            deadline = time.monotonic() + wait_s
+            while not _holds(connection, key):
+                if time.monotonic() >= deadline:
+                    raise AlreadyRunning(f"{job}: another run holds its lock; it will be free when that run ends")
+                time.sleep(_LOCK_POLL_S)
             try:
                 yield
             finally:
-                connection.execute("select pg_advisory_unlock(%s, %s)", key)
+                with suppress(psycopg.OperationalError):  # a lost connection has let go of the lock already
+                    connection.execute("select pg_advisory_unlock(%s, %s)", key)
         finally:
-            connection.autocommit = False  # the pool's next borrower expects transactions
+            if not connection.closed:
+                connection.autocommit = False  # the pool's next borrower expects transactions
+
+
+def _holds(connection: psycopg.Connection, key: list[int]) -> bool:
+    row = connection.execute("select pg_try_advisory_lock(%s, %s)", key).fetchone()
+    return bool(row and row[0])

@@ -11,7 +11,8 @@ CandlecastError
 ├── DatabaseUnavailable       start the database, or correct DATABASE_URL
 ├── RegistryUnavailable       start MLflow, or correct MLFLOW_TRACKING_URI
 ├── ModelNotFound             train and promote a model first
-├── BundleError               retrain: the bundle is damaged or of another make
+├── BundleError               fetch the version again, or retrain: the bundle is damaged
+│   └── ForeignBundleError    serve it with the build that made it, or retrain
 ├── ServiceUnavailable        try again, after `retry_after_s` if given
 ├── ServiceRejected           correct the request
 ├── AlreadyRunning            wait for the other run to end
@@ -81,6 +82,10 @@ class ModelNotFound(CandlecastError):
 
 class BundleError(CandlecastError):
     """A model bundle is incomplete, altered, or does not reproduce its golden sample."""
+
+
+class ForeignBundleError(BundleError):
+    """A model bundle of another format or feature set than this build's."""
 
 
 class ServiceUnavailable(CandlecastError):

@@ -100,11 +100,23 @@ class Gap(NamedTuple):
     state: State
 
 
+class Answered(NamedTuple):
+    """What a source gave.
+
+    Attributes:
+        written: What storing it changed.
+        conclusive: Whether it gave all it has; False if a part of it failed and may succeed later.
+    """
+
+    written: Written
+    conclusive: bool
+
+
 class GapSource(Protocol):
     """Somewhere that missing candles may be had from."""
 
-    def fill(self, start: datetime, end: datetime) -> Written:
-        """Store what it has of the candles opening in [start, end)."""
+    def fill(self, ranges: Sequence[Range]) -> Answered:
+        """Store what it has of the candles opening in these half-open ranges."""
 
     def reaches_past(self, moment: datetime) -> bool:
         """Whether it has a closed candle opening at `moment` or later: what it lacks before is not just late."""
@@ -174,9 +186,12 @@ class RestSource:
     settled_until: datetime
     on_page: Callable[[datetime], None] = lambda _: None
 
-    def fill(self, start: datetime, end: datetime) -> Written:
-        """Ask for [start, end), 1,000 candles a request; raises what the exchange client raises."""
-        return sync_range(self.exchange, self.store, self.market, start, end, self.settled_until, self.on_page)
+    def fill(self, ranges: Sequence[Range]) -> Answered:
+        """Ask for each range, 1,000 candles a request; raises what the exchange client raises."""
+        written = Written(0, 0)
+        for start, end in ranges:
+            written += sync_range(self.exchange, self.store, self.market, start, end, self.settled_until, self.on_page)
+        return Answered(written, conclusive=True)
 
     def reaches_past(self, moment: datetime) -> bool:
         """Ask once for the 1,000 candles from `moment` on."""
@@ -200,7 +215,8 @@ def fill_gaps(
     """Ask the sources, in order, for whatever the grid of [start, end) misses, and keep account in `candle_gaps`.
 
     Where nothing is missing this costs two queries and no request. What no source has stays open while it may
-    just be late; once it is older than LATE, and a source has candles after it, it is an outage.
+    just be late, or while a source failed to say; once it is older than LATE, and a source has candles after it,
+    it is an outage.
 
     Args:
         settled_until: Moment of the exchange's clock by which a candle must have closed to be stored.
@@ -217,18 +233,22 @@ def fill_gaps(
         return Filled(written, [])
     gaps.record(market, start, end, edges=False)
     outages = [] if outages_too else gaps.listed(market, start, end, "outage")
-    for wanted in _without(store.missing_ranges(*market[:2], start, end), outages):
-        left = [wanted]
+    wanted = _without(store.missing_ranges(*market[:2], start, end), outages)
+    left, conclusive = wanted, True
+    try:
         for source in sources:
-            written += sum((source.fill(*part) for part in left), Written(0, 0))
-            left = store.missing_ranges(*market[:2], *wanted)
             if not left:
                 break
-        gaps.record(market, *wanted)
-        for part in left:
-            late = settled_until - part[1] < max(LATE, _LATE_CANDLES * market.step)
-            if not late and any(source.reaches_past(part[1]) for source in sources):
-                gaps.conclude(market, *part)
+            answered = source.fill(left)
+            written, conclusive = written + answered.written, conclusive and answered.conclusive
+            left = [hole for part in wanted for hole in store.missing_ranges(*market[:2], *part)]
+    finally:  # a source that goes away in the middle has stored something before
+        for part in wanted:
+            gaps.record(market, *part)
+    for part in left if conclusive else []:
+        late = settled_until - part[1] < max(LATE, _LATE_CANDLES * market.step)
+        if not late and any(source.reaches_past(part[1]) for source in sources):
+            gaps.conclude(market, *part)
     return Filled(written, gaps.listed(market, start, end, "open", "outage"))
 
 

@@ -48,7 +48,7 @@ def issue_forecasts(
 
     Nothing is recorded once the target candle has closed on the exchange's clock: a forecast that comes too
     late is not one. A target and role that have their forecast already keep it. Nobody is asked while there is a
-    doubtful candle in the history that the model would see.
+    doubtful candle, or a gap, in the history that the model would see.
 
     Returns:
         What was recorded now; nothing if no model is served yet.
@@ -76,7 +76,14 @@ def issue_forecasts(
                 f"`{repair_command(market, doubtful[0].open_time, newest)}` asks for them again"
             )
             continue
-        answer = service.predict(unbroken(candles, market.interval)[-1], market.symbol, market.interval, role)
+        stretch = unbroken(candles, market.interval)[-1]
+        if len(stretch) < served[role].input.history:
+            withheld = (
+                f"no {role} forecast: only {len(stretch)} of the {served[role].input.history} candles it needs are "
+                f"stored in a row, from {stretch.index[0]:%Y-%m-%d %H:%M} on"
+            )
+            continue
+        answer = service.predict(stretch, market.symbol, market.interval, role)
         issued_at = exchange.server_time()
         if issued_at < answer.close_time:
             forecast = forecast_record(answer, role, issued_at, source)

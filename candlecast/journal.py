@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from psycopg.rows import dict_row
@@ -16,6 +16,7 @@ from candlecast.candles import Market
 from candlecast.database import only_one
 from candlecast.errors import AlreadyRunning
 
+JOBS = ("backfill", "ingest", "train", "monitor")
 DecidedBy = Literal["gate", "person", "rollback"]
 
 
@@ -82,7 +83,8 @@ def last_attempt(pool: ConnectionPool, job: str, market: Market) -> datetime | N
     """The exchange's clock when the newest run of a job began, however it ended; None if there is none."""
     row = _one(
         pool,
-        "select max(as_of) as newest from job_runs where (job, symbol, interval) = (%s, %s, %s)",
+        "select as_of as newest from job_runs where (job, symbol, interval) = (%s, %s, %s) and as_of is not null "
+        "order by started_at desc limit 1",
         [job, market.symbol, market.interval],
     )
     return row["newest"] if row else None
@@ -91,11 +93,17 @@ def last_attempt(pool: ConnectionPool, job: str, market: Market) -> datetime | N
 def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]]:
     """The newest run of each job of a market, all columns."""
     query = (
-        "select distinct on (job) * from job_runs where (symbol, interval) = (%s, %s) and status <> 'skipped' "
-        "order by job, started_at desc"
+        "select newest.* from unnest(%s::text[]) as wanted (job) cross join lateral ("
+        "select * from job_runs where (job, symbol, interval) = (wanted.job, %s, %s) and status <> 'skipped' "
+        "order by started_at desc limit 1) as newest"
     )
     with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, [market.symbol, market.interval]).fetchall()
+        return cursor.execute(query.encode(), [list(JOBS), market.symbol, market.interval]).fetchall()
+
+
+def prune_job_runs(pool: ConnectionPool, keep: timedelta) -> None:
+    """Delete the records of runs that ended longer than `keep` ago, on the database's clock."""
+    _execute(pool, "delete from job_runs where finished_at < clock_timestamp() - %s", [keep])
 
 
 def record_promotion(
@@ -128,13 +136,18 @@ def record_promotion(
     )
 
 
-def last_promoted(pool: ConnectionPool, model_name: str, alias: str) -> str | None:
-    """The version that `alias` was last recorded to be moved to."""
+def promotion_lock(model_name: str) -> str:
+    """Name of the lock under which an alias is moved and the move recorded."""
+    return f"promotion {model_name}"
+
+
+def last_promoted(pool: ConnectionPool, model_name: str, alias: str, other_than: str | None = None) -> str | None:
+    """The version that `alias` was last recorded to be moved to, `other_than` left out."""
     row = _one(
         pool,
         "select version from promotions where (model_name, alias, decision) = (%s, %s, 'promoted') "
-        "order by id desc limit 1",
-        [model_name, alias],
+        "and version is distinct from %s order by id desc limit 1",
+        [model_name, alias, other_than],
     )
     return row["version"] if row else None
 

@@ -109,13 +109,6 @@ class Ledger:
         with self._pool.connection() as connection:
             return connection.execute(_RECORD.encode(), arguments).rowcount == 1
 
-    def recorded_roles(self, open_time: datetime) -> set[str]:
-        """Roles that have a forecast for the target candle opening at `open_time`."""
-        query = "select role from forecasts where (symbol, interval, open_time, horizon) = (%s, %s, %s, %s)"
-        symbol, interval, horizon = self._market
-        with self._pool.connection() as connection:
-            return {row[0] for row in connection.execute(query, [symbol, interval, open_time, horizon])}
-
     def newest_forecast(self, role: Role = "champion") -> dict[str, Any] | None:
         """The newest row of `forecasts` for a role, all columns; None if there is none."""
         query = (
@@ -134,11 +127,17 @@ class Ledger:
         with self._pool.connection() as connection:
             return connection.execute(_SETTLE, {**self._market._asdict(), "since": since}).rowcount
 
-    def settled(self, role: Role, limit: int) -> list[dict[str, Any]]:
-        """The newest `limit` rows of `settled_forecasts` for a role, oldest first, all columns."""
+    def settled(self, role: Role, limit: int, version: str | None = None) -> list[dict[str, Any]]:
+        """The newest `limit` rows of `settled_forecasts` for a role, oldest first, all columns.
+
+        Args:
+            version: Only forecasts of this model version.
+        """
         query = (
             "select * from (select * from settled_forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
-            "order by open_time desc limit %s) as newest order by open_time"
+            "and (%s::text is null or model_version = %s) order by open_time desc limit %s) as newest "
+            "order by open_time"
         )
+        arguments = [*self._market, role, version, version, limit]
         with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, [*self._market, role, limit]).fetchall()
+            return cursor.execute(query, arguments).fetchall()

@@ -6,9 +6,12 @@ from typing import Literal
 
 from psycopg_pool import ConnectionPool
 
+from candlecast.database import only_one
 from candlecast.errors import ModelNotFound
-from candlecast.journal import predecessor_of, record_promotion
+from candlecast.journal import DecidedBy, predecessor_of, promotion_lock, record_promotion
 from candlecast.registry import CHAMPION, Registry
+
+_WAIT_S = 60.0
 
 
 def move_champion(
@@ -30,6 +33,13 @@ def move_champion(
     Raises:
         ModelNotFound: There is no such version, or nothing to go back to.
     """
+    with only_one(pool, promotion_lock(model_name), wait_s=_WAIT_S):
+        return _move(registry, pool, model_name, version, reason, decided_by)
+
+
+def _move(
+    registry: Registry, pool: ConnectionPool, model_name: str, version: str | None, reason: str, decided_by: DecidedBy
+) -> str:
     present = registry.aliases(model_name).get(CHAMPION)
     wanted = version or (predecessor_of(pool, model_name, present) if present else None)
     if wanted is None:

@@ -68,6 +68,8 @@ def _series_name(path: Path) -> tuple[str, str]:
 
 def recorded_span(recordings: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[datetime, datetime]:
     """The [start, end) that every recording covers, aware UTC; end is where the last candle closes."""
+    if not recordings:
+        raise ConfigurationError("no recording: name a directory that holds SYMBOL-INTERVAL.parquet files")
     starts = [candles.index[0].to_pydatetime() for candles in recordings.values()]
     ends = [c.index[-1].to_pydatetime() + interval_duration(interval) for (_, interval), c in recordings.items()]
     return max(starts), min(ends)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from candlecast.candles import Market
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 BUNDLE_PATH = "bundle"
 """Where a run keeps the bundle among its artifacts."""
+
+
+def experiment_name(market: Market) -> str:
+    """The MLflow experiment that holds the trainings of a market."""
+    return f"candlecast/{market.model_name}"
 
 
 class Version(NamedTuple):
@@ -172,6 +178,20 @@ class Registry:
                     raise
         return directory
 
+    def end_lost_runs(self, experiment: str) -> int:
+        """End the runs of an experiment whose process died in the middle; how many there were.
+
+        To be called while no training runs.
+        """
+        with self._answering() as client:
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                return 0
+            lost = client.search_runs([found.experiment_id], "attributes.status = 'RUNNING'")
+            for run in lost:
+                client.set_terminated(run.info.run_id, "KILLED")
+            return len(lost)
+
     @contextmanager
     def run(self, experiment: str, name: str, parameters: dict[str, object]) -> Iterator[RunLog]:
         """Log one training as an MLflow run; the run ends as FAILED if the body raises."""
@@ -204,7 +224,7 @@ class Registry:
         try:
             yield self._client
         except MlflowException as exc:
-            if exc.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise ModelNotFound(f"MLflow at {self.tracking_uri}: {exc.message}") from exc
             raise RegistryUnavailable(f"MLflow at {self.tracking_uri}: {exc.message}") from exc
 

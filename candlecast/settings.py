@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from candlecast.candles import Market, interval_duration
 from candlecast.errors import ConfigurationError
 
-STACK_FILE = "stack.env"
+STACK_FILE = "stack.json"
 
 
 class Settings(BaseSettings):
     """One frozen view of the environment; build it where a process or task starts and pass it down.
 
     Sources, strongest first: arguments, environment variables (`CANDLECAST_` plus the field's name,
-    except where a description says otherwise), the file `HOME/stack.env` in which `candlecast up`
+    except where a description says otherwise), the file `HOME/stack.json` in which `candlecast up`
     leaves the addresses of the platform it runs, and the defaults below.
     """
 
@@ -106,6 +109,16 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
+    @field_validator("database_url", "database_owner_url", "database_reader_url")
+    @classmethod
+    def _postgresql_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            try:
+                conninfo_to_dict(url.get_secret_value())
+            except ProgrammingError:  # its text quotes the address, password included
+                raise ValueError("not an address of the form postgresql://user:password@host:port/name") from None
+        return url
+
     @field_validator("interval")
     @classmethod
     def _fixed_length(cls, interval: str) -> str:
@@ -126,6 +139,16 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.finality_guard_s)
 
     @property
+    def models_dir(self) -> Path:
+        """Where bundles of registered versions are kept."""
+        return self.home / "models"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Where work in progress lies; `candlecast up` clears it."""
+        return self.home / "scratch"
+
+    @property
     def reports_dir(self) -> Path:
         """Where Evidently reports are kept."""
         return self.home / "reports"
@@ -139,9 +162,20 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put `HOME/stack.env` behind the environment; HOME itself comes from the environment only."""
-        home = Path(os.environ.get("CANDLECAST_HOME", ".candlecast")).expanduser()
-        return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=home / STACK_FILE)
+        """Put `HOME/stack.json` behind the environment; HOME itself comes from the environment only."""
+        stack_file = home_directory() / STACK_FILE
+        return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=stack_file)
+
+
+def home_directory() -> Path:
+    """HOME as the environment has it, before any other setting is read."""
+    return Path(os.environ.get("CANDLECAST_HOME", ".candlecast")).expanduser().absolute()
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"CANDLECAST_{field.upper()}"
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -152,8 +186,12 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         return Settings(**overrides)
+    except json.JSONDecodeError as exc:
+        file = home_directory() / STACK_FILE
+        raise ConfigurationError(f"{file} is damaged: {exc}. `candlecast up` writes it anew.") from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         variable = name if name.isupper() else f"CANDLECAST_{name.upper()}"
-        raise ConfigurationError(f"{variable}: {first['msg']}. Correct the variable, or unset it.") from exc
+        # Not "from exc": its text quotes values, and a value may be a password.
+        raise ConfigurationError(f"{variable}: {first['msg']}. Correct the variable, or unset it.") from None

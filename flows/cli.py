@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ def main() -> None:
     """Run the command line; an error of Candlecast's own becomes one line and exit code 1."""
     from candlecast.errors import CandlecastError
 
+    _reach_this_machine_directly()
     try:
         app()
     except CandlecastError as exc:
@@ -137,7 +139,7 @@ def monitor(as_json: Json = False) -> None:
 
     with _recorded("monitor") as (market, report):
         found = check(market.settings, market.pool, open_registry(market.settings), market.exchange.server_time())
-        report.message = monitor_message(found, market.settings)
+        report.message = monitor_message(found, market.settings, started=False)
     _say(report.message, as_json, **found.verdict._asdict())
 
 
@@ -191,8 +193,10 @@ def exchange(
     start: Time = None,
     state: Annotated[Path | None, typer.Option(help="File that keeps the clock over restarts.")] = None,
     recordings: Annotated[Path | None, typer.Option(help="Directory of SYMBOL-INTERVAL.parquet files.")] = None,
+    faults: Annotated[Path | None, typer.Option(help="JSON file of what goes wrong; see candlecast/faults.py.")] = None,
 ) -> None:
     """Serve recorded candles as Binance would, with a clock of its own."""
+    from candlecast.faults import load_faults
     from candlecast.recordings import bundled_recordings, recorded_span, recordings_in
     from candlecast.replay import serve_replay
     from candlecast.replay_clock import ReplayClock
@@ -202,7 +206,7 @@ def exchange(
     first, end = recorded_span(series)
     pace = settings.replay_speed if speed is None else speed
     clock = ReplayClock(first, end, now=_utc(start), speed=pace, path=state)
-    serve_replay(series, clock, "127.0.0.1", port or settings.exchange_port)
+    serve_replay(series, clock, "127.0.0.1", port or settings.exchange_port, load_faults(faults) if faults else None)
 
 
 @candles.command("export")
@@ -229,6 +233,12 @@ def import_candles(file: Path, as_json: Json = False) -> None:
         imported = loop.import_candles(market, sound)
         report.rows, report.message = imported.written.inserted, import_message(imported)
     _say(report.message, as_json, **imported.written._asdict(), **imported.marked._asdict())
+
+
+def _reach_this_machine_directly() -> None:
+    """Keep a proxy of the environment away from the platform's own parts, here and in every process started."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
 
 def _settings() -> Any:

@@ -23,7 +23,7 @@ FLOWS = ("backfill", "ingest", "train", "monitor")
 
 _MONITOR_EVERY = timedelta(minutes=15)
 _DAY = timedelta(days=1)
-_AFTER_CLOSE = timedelta(seconds=2)  # more than FINALITY_GUARD_S
+_AFTER_FINAL = timedelta(seconds=1)
 _ROOT = Path(__file__).parent.parent
 
 
@@ -94,10 +94,11 @@ def tidy_up(api_url: str) -> tuple[int, int]:
     return len(crashed), len(overdue)
 
 
-def fit_schedules(api_url: str, market: Market, exchange_now: datetime, speed: float) -> None:
-    """Start every schedule, in step with the exchange's clock.
+def fit_schedules(api_url: str, market: Market, exchange_now: datetime, speed: float, guard: timedelta) -> None:
+    """Start every schedule, in step with the exchange's clock: ingest as soon as a candle is final.
 
     Args:
+        guard: Time since its close, on the exchange's clock, before a candle is stored.
         exchange_now: The exchange's clock at this moment.
         speed: Its seconds per real second; 1 except on the replay source.
     """
@@ -106,7 +107,7 @@ def fit_schedules(api_url: str, market: Market, exchange_now: datetime, speed: f
 
     now = datetime.now(UTC)
     next_open = floor_time(exchange_now, market.interval) + market.step
-    first = now + (next_open - exchange_now) / speed + _AFTER_CLOSE
+    first = now + (next_open + guard - exchange_now) / speed + _AFTER_FINAL
     periods = {"ingest": market.step, "monitor": _MONITOR_EVERY, "train": _DAY, "backfill": _DAY}
     with prefect_client(api_url) as client:
         for name, deployment in _deployments(client).items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -13,11 +15,11 @@ import requests
 from pydantic import SecretStr
 
 from candlecast.database import migrate, open_database
-from candlecast.errors import StackError
+from candlecast.errors import ConfigurationError, StackError
 from candlecast.replay_control import ReplayControl
-from candlecast.settings import STACK_FILE, Settings
+from candlecast.settings import STACK_FILE, Settings, variable_name
 from flows.local_postgres import LocalPostgres
-from flows.programs import DATABASE_ROLES, HOST, addresses, local_programs
+from flows.programs import DATABASE_ROLES, HOST, local_programs, local_urls, stack_values
 from flows.supervision import Supervisor
 from flows.supervisord_config import Program
 
@@ -117,24 +119,21 @@ class LocalStack:
 
     def _addressed(self, settings: Settings) -> Settings:
         """The settings with the address of every part of this platform."""
-        update: dict[str, object] = {
-            "service_url": f"http://{HOST}:{settings.service_port}",
-            "mlflow_tracking_uri": f"http://{HOST}:{settings.mlflow_port}",
-            "prefect_api_url": f"http://{HOST}:{settings.prefect_port}/api",
-        }
+        update: dict[str, object] = {**local_urls(settings)}
         if settings.source == "replay":
-            update["binance_url"] = f"http://{HOST}:{settings.exchange_port}"
+            # The replay exchange serves its archive too: an offline start asks nobody else.
+            update["binance_url"] = update["archive_url"] = f"http://{HOST}:{settings.exchange_port}"
         if self.postgres is not None:
             for field, role in DATABASE_ROLES.items():
                 update[field] = SecretStr(self.postgres.url(role))
         return settings.model_copy(update=update)
 
     def _write_stack_file(self) -> None:
-        """`HOME/stack.env`, through which other terminals and processes find this platform."""
+        """`HOME/stack.json`, through which other terminals and processes find this platform."""
         draft = self.settings.home / f"{STACK_FILE}.partial"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it holds passwords
         with os.fdopen(descriptor, "w") as file:
-            file.writelines(f'{name}="{value}"\n' for name, value in addresses(self.settings).items())
+            json.dump(stack_values(self.settings), file, indent=1)
         draft.replace(self.settings.home / STACK_FILE)
 
     def _mlflow_store(self) -> str:
@@ -150,6 +149,30 @@ def _answers(url: str) -> bool:
         return requests.get(url, timeout=2).ok
     except requests.RequestException:
         return False
+
+
+def refuse_foreign_addresses(settings: Settings) -> None:
+    """Refuse an environment that sends commands elsewhere than to the platform that `up` starts.
+
+    Raises:
+        ConfigurationError: A variable names another address; names it.
+    """
+    for field, ours in local_urls(settings).items():
+        variable = variable_name(field)
+        theirs = os.environ.get(variable, ours)
+        if theirs.rstrip("/") != ours:
+            raise ConfigurationError(
+                f"{variable}={theirs} is set, but `candlecast up` runs its own at {ours}, and commands would go to "
+                "the other one: unset the variable"
+            )
+
+
+def sweep(settings: Settings) -> None:
+    """Remove what killed processes left half done. To be called while nothing of the home runs."""
+    shutil.rmtree(settings.scratch_dir, ignore_errors=True)
+    for directory, pattern in ((settings.models_dir, "*/.partial-*"), (settings.reports_dir, "*.partial")):
+        for leftover in directory.glob(pattern):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -9,10 +10,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from candlecast.archive_fill import ArchiveSource
 from candlecast.errors import ExchangeError
 from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps
 from candlecast.issue import Issued, issue_forecasts
-from candlecast.journal import last_attempt
+from candlecast.journal import last_attempt, prune_job_runs
 from candlecast.quality import Marked
 from candlecast.registry import Registry
 from candlecast.settings import Settings
@@ -21,14 +23,22 @@ from candlecast.sync import Synced, sync_newest, sync_range
 from candlecast.verification import Verification, verify_candles
 from flows.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
 
+_LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
+_JOB_RUNS_KEPT = timedelta(days=90)
 
 
 class TakenIn(NamedTuple):
-    """What the first part of ingest stored, and which of the newest candles are doubtful."""
+    """What the first part of ingest stored, and which of the newest candles are doubtful.
+
+    Attributes:
+        skew: How far the exchange's clock is ahead of this machine's; None on the replay source, where it is
+            meant to be another. Harmless, because nothing here goes by this machine's clock.
+    """
 
     synced: Synced
     marked: Marked
+    skew: timedelta | None
 
 
 class Backfilled(NamedTuple):
@@ -50,7 +60,8 @@ def sync(market: OpenMarket) -> TakenIn:
     """Store what closed since the last run, and the last few candles again; judge them."""
     earliest = earliest_needed(market.settings, market.exchange.server_time())
     synced = sync_newest(market.exchange, market.store, market.market, earliest, market.settings.finality_guard)
-    return TakenIn(synced, market.quality.mark(market.market, synced.start, synced.now))
+    skew = None if market.settings.source == "replay" else market.exchange.clock_skew()
+    return TakenIn(synced, market.quality.mark(market.market, synced.start, synced.now), skew)
 
 
 def settle(market: OpenMarket, since: datetime) -> int:
@@ -82,6 +93,8 @@ def backfill(
 ) -> Backfilled:
     """Fill every gap of [start, end), judge its candles, and settle what that makes possible.
 
+    Being the daily job, it also drops the records of jobs that ended long ago.
+
     Args:
         start: None for the history that training needs.
         end: None for the newest closed candle.
@@ -105,12 +118,23 @@ def backfill(
     )
     marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
+    prune_job_runs(market.pool, _JOB_RUNS_KEPT)
     return Backfilled(written + filled.written, filled.left, marked)
 
 
 def gap_sources(market: OpenMarket, settled_until: datetime, on_page: Callable[[datetime], None]) -> list[GapSource]:
-    """Where missing candles are asked for, in this order."""
-    return [RestSource(market.exchange, market.store, market.market, settled_until, on_page)]
+    """Where missing candles are asked for, in this order: whole past days from the archive, the rest over REST."""
+    return [
+        ArchiveSource(
+            market.archive,
+            market.store,
+            market.market,
+            settled_until,
+            on_file=lambda stored: on_page(stored.file.end),
+            on_failure=lambda failure: _LOG.warning("archive passed over: %s", failure),
+        ),
+        RestSource(market.exchange, market.store, market.market, settled_until, on_page),
+    ]
 
 
 def verify(market: OpenMarket, start: datetime | None, end: datetime | None) -> Verification:

@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
+from candlecast.archive import ArchiveClient
 from candlecast.candles import Market
 from candlecast.client import ForecastClient
 from candlecast.database import open_database
 from candlecast.errors import ServiceUnavailable
 from candlecast.exchange import ExchangeClient
+from candlecast.exchange_limits import DatabaseLimitBook
 from candlecast.features import LOOKBACK
 from candlecast.issue import Source
 from candlecast.ledger import Ledger
@@ -29,11 +31,12 @@ TRAINING_RETRIES = 5
 
 @dataclass(frozen=True)
 class OpenMarket:
-    """A market with the database and the exchange at hand."""
+    """A market with the database, the exchange and its archive at hand."""
 
     settings: Settings
     pool: ConnectionPool
     exchange: ExchangeClient
+    archive: ArchiveClient
 
     @property
     def market(self) -> Market:
@@ -65,17 +68,33 @@ class OpenMarket:
 
 
 @contextmanager
-def open_market(settings: Settings) -> Iterator[OpenMarket]:
+def open_market(settings: Settings, timeout_s: float = 10) -> Iterator[OpenMarket]:
     """Connect to database and exchange; both are let go on the way out.
+
+    Args:
+        timeout_s: How long to wait for the database.
 
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer.
     """
     with (
-        open_database(settings.database_url) as pool,
-        ExchangeClient(settings.binance_url, settings.exchange_timeout_s) as exchange,
+        open_database(settings.database_url, max_size=6, timeout_s=timeout_s) as pool,
+        _open_exchange(settings, pool) as exchange,
+        ArchiveClient(settings.archive_url, settings.exchange_timeout_s) as archive,
     ):
-        yield OpenMarket(settings, pool, exchange)
+        yield OpenMarket(settings, pool, exchange, archive)
+
+
+def _open_exchange(settings: Settings, pool: ConnectionPool) -> ExchangeClient:
+    """The exchange, its weight budget shared through the database; a replay has neither limit nor budget."""
+    if settings.source == "replay":
+        return ExchangeClient(settings.binance_url, settings.exchange_timeout_s)
+    return ExchangeClient(
+        settings.binance_url,
+        settings.exchange_timeout_s,
+        limits=DatabaseLimitBook(pool),
+        weight_budget=settings.exchange_weight_budget,
+    )
 
 
 def open_registry(settings: Settings, retries: int = 1) -> Registry:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from training.gate import Decision
     from training.versions import TrainedVersion
 
+_SKEW_TOLD = timedelta(seconds=1)
+
 
 def ingest_message(taken_in: TakenIn, settled: int, issued: Issued) -> str:
     """One line about a run of ingest."""
@@ -29,7 +31,7 @@ def ingest_message(taken_in: TakenIn, settled: int, issued: Issued) -> str:
     without = issued.withheld or (None if forecasts else "no forecast was due, or no model is served yet")
     return (
         f"{inserted} new candles, {corrected} corrected{_doubtful(taken_in.marked)}, {settled} outcomes settled; "
-        + "; ".join(filter(None, [forecasts, without]))
+        + "; ".join(filter(None, [forecasts, without, _skew(taken_in.skew)]))
     )
 
 
@@ -44,6 +46,13 @@ def import_message(imported: Imported) -> str:
     """One line about an import."""
     inserted, corrected = imported.written
     return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(imported.marked)}"
+
+
+def _skew(skew: timedelta | None) -> str | None:
+    """How far the clocks are apart, where that is worth a word."""
+    if skew is None or abs(skew) < _SKEW_TOLD:
+        return None
+    return f"the exchange's clock is {skew.total_seconds():+.1f} s from this machine's"
 
 
 def _doubtful(marked: Marked) -> str:
@@ -65,7 +74,7 @@ def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequenc
     return f"version {trained.number} {outcome}:{reasons}"
 
 
-def monitor_message(found: Check, settings: Settings) -> str:
+def monitor_message(found: Check, settings: Settings, *, started: bool) -> str:
     """What a check found, as a short list."""
     lines = [*found.verdict.reasons]
     if found.performance:
@@ -77,5 +86,7 @@ def monitor_message(found: Check, settings: Settings) -> str:
     if found.drift:
         address = f"{settings.service_url}/reports/{found.drift.report.name}"
         lines.append(f"{100 * found.drift.share:.0f} % of the inputs drifted: [Evidently report]({address})")
-    started = "; a training was started" if found.verdict.action == "train" else ""
-    return f"{found.verdict.verdict}{started}" + "".join(f"\n- {line}" for line in lines)
+    training = ""
+    if found.verdict.action == "train":
+        training = "; a training was started" if started else "; a training is due: `candlecast train`"
+    return f"{found.verdict.verdict}{training}" + "".join(f"\n- {line}" for line in lines)

@@ -37,7 +37,7 @@ def monitor(symbol: str | None = None, interval: str | None = None, horizon: int
             found = check_champion(settings.market)
             if found.verdict.action == "train":
                 start_training(settings.market)
-            report.message = monitor_message(found, settings)
+            report.message = monitor_message(found, settings, started=True)
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from candlecast.settings import Settings
+from candlecast.settings import Settings, variable_name
 from flows.deployment import WORK_POOL
 from flows.supervisord_config import Program
 
@@ -35,26 +35,43 @@ _QUIET = {
 }
 
 
+def local_urls(settings: Settings) -> dict[str, str]:
+    """Where the parts that `up` runs are on this machine, by field of `Settings`."""
+    return {
+        "service_url": f"http://{HOST}:{settings.service_port}",
+        "mlflow_tracking_uri": f"http://{HOST}:{settings.mlflow_port}",
+        "prefect_api_url": f"http://{HOST}:{settings.prefect_port}/api",
+    }
+
+
+def stack_values(settings: Settings) -> dict[str, str]:
+    """The settings that say where the parts of this platform are, passwords included, by field name."""
+    values = {
+        "source": settings.source,
+        "binance_url": settings.binance_url,
+        "archive_url": settings.archive_url,
+        "service_url": settings.service_url,
+        "mlflow_tracking_uri": settings.mlflow_tracking_uri,
+        "prefect_api_url": settings.prefect_api_url,
+    }
+    for field in DATABASE_ROLES:
+        url: SecretStr | None = getattr(settings, field)
+        if url is not None:
+            values[field] = url.get_secret_value()
+    return values
+
+
 def addresses(settings: Settings) -> dict[str, str]:
-    """What every process that works with the platform is told, passwords included."""
-    told = {
+    """`stack_values` as environment variables, and the places of libraries' own files."""
+    told = {variable_name(field): value for field, value in stack_values(settings).items()}
+    return told | {
         "CANDLECAST_HOME": str(settings.home),
-        "CANDLECAST_SOURCE": settings.source,
-        "CANDLECAST_BINANCE_URL": settings.binance_url,
-        "CANDLECAST_SERVICE_URL": settings.service_url,
-        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
-        "PREFECT_API_URL": settings.prefect_api_url,
         # What libraries would otherwise write below the user's home directory.
         "PREFECT_HOME": str(settings.home / "prefect"),
         "BENTOML_HOME": str(settings.home / "bentoml"),
         "KERAS_HOME": str(settings.home / "keras"),
         "MPLCONFIGDIR": str(settings.home / "matplotlib"),
     }
-    for field in DATABASE_ROLES:
-        url: SecretStr | None = getattr(settings, field)
-        if url is not None:
-            told[f"CANDLECAST_{field.upper()}"] = url.get_secret_value()
-    return told
 
 
 def local_programs(settings: Settings, mlflow_store: str, replay_start: datetime | None) -> list[Program]:
@@ -75,7 +92,8 @@ def local_programs(settings: Settings, mlflow_store: str, replay_start: datetime
     }
     reader = settings.database_reader_url or settings.database_url
     service = environment | (dict.fromkeys(_DATABASE_VARIABLES, reader.get_secret_value()) if reader else {})
-    replay = f"exchange --port {settings.exchange_port} --speed {settings.replay_speed} --state"
+    # At speed 0 it waits for `up`, also when it was started anew in the middle (flows/clock_watch.py).
+    replay = f"exchange --port {settings.exchange_port} --speed 0 --state"
     replay_from = [f"--start={replay_start:%Y-%m-%dT%H:%M:%S}"] if replay_start else []
     at = f"--host {HOST} --port"
     return [
@@ -113,7 +131,7 @@ def local_programs(settings: Settings, mlflow_store: str, replay_start: datetime
     ]
 
 
-_DATABASE_VARIABLES = [f"CANDLECAST_{field.upper()}" for field in DATABASE_ROLES]
+_DATABASE_VARIABLES = [variable_name(field) for field in DATABASE_ROLES]
 
 
 def _command(module: str, words: str, *more: str) -> list[str]:

@@ -12,7 +12,6 @@ from candlecast.client import ForecastClient
 from candlecast.errors import ConfigurationError
 from candlecast.issue import issue_forecasts
 from candlecast.journal import recorded_job
-from candlecast.recordings import bundled_recordings, recorded_span
 from candlecast.registry import CHAMPION
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import Settings
@@ -21,7 +20,7 @@ from flows.home_processes import single_instance, stop_leftovers
 from flows.local_stack import LocalStack, free_ports, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, serves
 from flows.messages import train_message
-from flows.source import replay_begin
+from flows.source import recorded_market, replay_begin
 from monitoring.check import check
 from monitoring.performance import rolling_performance
 from training.versions import pass_gate, train_version
@@ -60,7 +59,7 @@ def simulate(
     candles = forecasts = settled = 0
     while close <= end:
         control.set(close + _AFTER_CLOSE)
-        synced, _ = loop.sync(market)
+        synced = loop.sync(market).synced
         settled += loop.settle(market, synced.start)
         issued = issue_forecasts(
             market.exchange, market.store, market.quality, market.ledger, service, market.market, source="replay"
@@ -91,7 +90,7 @@ def simulate_span(settings: Settings, start: datetime | None, end: datetime | No
         ConfigurationError: The recording does not reach that far.
     """
     market = settings.market
-    first, last = recorded_span({market[:2]: bundled_recordings()[market[:2]]})
+    first, last = recorded_market(market)
     begin = start or replay_begin(settings, (first, last))
     until = end or begin + timedelta(days=1)
     if not first < begin < until <= last:

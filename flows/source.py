@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 
-from candlecast.candles import floor_time
+from candlecast.candles import Market, floor_time
 from candlecast.errors import ConfigurationError, ExchangeError
 from candlecast.exchange import ExchangeClient
 from candlecast.features import LOOKBACK
+from candlecast.recordings import bundled_recordings, recorded_span
 from candlecast.settings import Settings
 
 _FILE = "source"
@@ -22,19 +24,49 @@ def resolve_source(settings: Settings) -> Settings:
     """The settings with `source` binance or replay: the home's own, else the one asked for, else what answers.
 
     Raises:
-        ConfigurationError: The home holds data of the other source.
+        ConfigurationError: The home holds data of the other source, or no longer says of which.
     """
     marker = settings.home / _FILE
     known = marker.read_text().strip() if marker.exists() else None
+    if known is not None and known not in {"binance", "replay"}:
+        raise ConfigurationError(f"{marker} says {known!r}: write binance or replay into it, as the data there are")
     if known is not None and settings.source not in {"auto", known}:
         raise ConfigurationError(
             f"{settings.home} holds data of source {known!r}; CANDLECAST_SOURCE={settings.source} needs a home of "
-            "its own: set CANDLECAST_HOME to another directory"
+            f"its own: set CANDLECAST_HOME to another directory, or delete {settings.home}"
         )
     chosen = known or (settings.source if settings.source != "auto" else _what_answers(settings))
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.write_text(chosen + "\n")
     return settings.model_copy(update={"source": chosen})
+
+
+def remember_source(settings: Settings) -> None:
+    """Bind the home to its source, before the first candle is stored; nothing if it is bound already."""
+    marker = settings.home / _FILE
+    if marker.exists():
+        return
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    draft = marker.with_suffix(".partial")
+    with draft.open("w") as file:
+        file.write(settings.source + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # an empty marker after a power cut would let live candles into a replay's ledger
+    draft.replace(marker)
+
+
+def recorded_market(market: Market) -> tuple[datetime, datetime]:
+    """Half-open span of the candles of a market that ship with the project.
+
+    Raises:
+        ConfigurationError: There are none; names those there are and the way out.
+    """
+    recordings = bundled_recordings()
+    if market[:2] not in recordings:
+        known = ", ".join(" ".join(one) for one in recordings)
+        raise ConfigurationError(
+            f"no recording of {market.symbol} {market.interval} ships with the project, only of {known}; choose that "
+            "one, or give the platform a route to Binance (CANDLECAST_BINANCE_URL)"
+        )
+    return recorded_span({market[:2]: recordings[market[:2]]})
 
 
 def _what_answers(settings: Settings) -> str:

@@ -27,7 +27,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
         "served": _served(settings),
     }
     try:
-        with open_market(settings) as market:
+        with open_market(settings, timeout_s=2) as market:
             found |= _figures(market)
     except (CandlecastError, psycopg.Error) as exc:
         found["error"] = str(exc)

@@ -11,6 +11,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Any
 
+import httpx
 import psycopg
 from rich.console import Console
 from rich.markup import escape
@@ -18,18 +19,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.status import Status
 
 from candlecast.candles import floor_time
-from candlecast.errors import CandlecastError, StackError
-from candlecast.recordings import bundled_recordings, recorded_span
-from candlecast.registry import CHAMPION
+from candlecast.errors import CandlecastError, ExchangeError, StackError
+from candlecast.registry import CHAMPION, experiment_name
 from candlecast.replay_control import ReplayControl
-from candlecast.settings import STACK_FILE, Settings, load_settings
-from flows.deployment import deploy, fit_schedules, follow, run_now, tidy_up
+from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings
+from flows.clock_watch import ClockWatch, start_schedules
+from flows.deployment import deploy, follow, run_now, tidy_up
 from flows.home_processes import single_instance, stop_leftovers
-from flows.local_stack import LocalStack, wait_for
+from flows.local_stack import LocalStack, refuse_foreign_addresses, sweep, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, serves
 from flows.programs import addresses
 from flows.simulation import simulate
-from flows.source import WARM_UP, replay_begin, resolve_source
+from flows.source import WARM_UP, recorded_market, remember_source, replay_begin, resolve_source
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SERVED_S = 60.0
@@ -43,13 +44,19 @@ def up(console: Console) -> None:
         AlreadyRunning: Another `up` runs in this home.
         StackError: A part did not come up; names its log.
     """
-    home = load_settings().home
+    home = home_directory()
     with single_instance(home), _interrupted_by_sigterm():
         (home / STACK_FILE).unlink(missing_ok=True)  # of a former life: its addresses must not become settings
         settings = resolve_source(load_settings())
+        refuse_foreign_addresses(settings)
+        replay_start = None
+        if settings.source == "replay":
+            replay_start = replay_begin(settings, recorded_market(settings.market))
+        remember_source(settings)
         _announce_source(console, settings)
         stop_leftovers(home)
-        stack = LocalStack(settings, _replay_start(settings))
+        sweep(settings)
+        stack = LocalStack(settings, replay_start)
         os.environ |= addresses(stack.settings)  # before Prefect's client is imported: it settles in its home at import
         try:
             _bring_up(console, stack)
@@ -68,21 +75,11 @@ def _announce_source(console: Console, settings: Settings) -> None:
         console.rule("[bold yellow]REPLAY: recorded candles, not the market")
         console.print(
             f"Candles come from the recording that ships with the project, through the replay exchange, at "
-            f"{settings.replay_speed:g} times the speed of the market. Every page and row says so."
+            f"{settings.replay_speed:g} times the speed of the market. The page, the ledger and "
+            "`candlecast status` say so too."
         )
     else:
         console.rule("[bold green]LIVE: candles of Binance")
-
-
-def _replay_start(settings: Settings) -> datetime | None:
-    if settings.source != "replay":
-        return None
-    recordings = bundled_recordings()
-    market = settings.market[:2]
-    if market not in recordings:
-        known = ", ".join(" ".join(one) for one in recordings)
-        raise StackError(f"no recording of {' '.join(market)} ships with the project, only of {known}")
-    return replay_begin(settings, recorded_span({market: recordings[market]}))
 
 
 def _bring_up(console: Console, stack: LocalStack) -> None:
@@ -101,20 +98,21 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
         tidy_up(settings.prefect_api_url)
         deploy(settings.prefect_api_url, addresses(settings))
         stack.start("worker")
+    registry = open_registry(settings)
+    registry.end_lost_runs(experiment_name(settings.market))
     with open_market(settings) as market:
         _run(console, settings, "backfill")
-        registry = open_registry(settings)
         if CHAMPION not in registry.aliases(settings.market.model_name):
             _run(console, settings, "train", {"force": True})
         champion = registry.aliases(settings.market.model_name).get(CHAMPION)
         if champion is None:
-            console.print("[bold red]the gate refused the version: nothing is served until one earns it")
+            console.print("[bold red]no version has earned to be served: nothing is forecast until one does")
         else:
             with _step(console, f"service follows: version {champion}"):
                 _wait_until_served(settings, champion)
             if stack.replay_start is not None:
                 _run_warm_up(console, market, stack.replay_start + WARM_UP)
-        _start_schedules(market)
+        start_schedules(market)
     _run(console, settings, "ingest")
     run_now(settings.prefect_api_url, "monitor")
 
@@ -138,20 +136,14 @@ def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
             simulate(market, control, service, end, lambda _: progress.advance(candles))
 
 
-def _start_schedules(market: OpenMarket) -> None:
-    settings, speed = market.settings, 1.0
-    if settings.source == "replay":
-        speed = settings.replay_speed
-        with ReplayControl(settings.binance_url) as control:
-            control.set(speed=speed)
-    fit_schedules(settings.prefect_api_url, settings.market, market.exchange.server_time(), speed)
-
-
 def _run(console: Console, settings: Settings, name: str, parameters: dict[str, object] | None = None) -> None:
-    """Run a deployment through Prefect and wait, showing its newest log line."""
-    with _step(console, name) as tell:
-        run = run_now(settings.prefect_api_url, name, parameters)
-        follow(settings.prefect_api_url, run, tell.update, lambda: time.sleep(0.5))
+    """Run a deployment through Prefect and wait, showing its newest log line; a failure is told and outlived."""
+    try:
+        with _step(console, name) as tell:
+            run = run_now(settings.prefect_api_url, name, parameters)
+            follow(settings.prefect_api_url, run, tell.update, lambda: time.sleep(0.5))
+    except StackError as exc:
+        console.print(f"  [bold red]failed[/] {escape(str(exc))}; its schedule tries again")
 
 
 def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
@@ -161,6 +153,7 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
     told_failures: set[str] = set()
     told_forecast = None
     with open_market(settings) as market:
+        clock = ClockWatch(market)
         while True:
             with suppress(CandlecastError, psycopg.OperationalError):  # the database may be restarting: look again
                 forecast = market.ledger.newest_forecast()
@@ -171,6 +164,8 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
             for name in failed - told_failures:
                 console.print(f"[bold red]{name} keeps failing; see {stack.supervisor.log_path(name)}")
             told_failures = failed
+            with suppress(ExchangeError, httpx.HTTPError):  # not answering now: look again
+                clock.look(console)
             time.sleep(_LOOK_S)
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle import Manifest, read_manifest
 from candlecast.candles import unbroken
+from candlecast.database import only_one
+from candlecast.errors import CandlecastError, NotEnoughCandles
 from candlecast.features import LOOKBACK
-from candlecast.journal import last_attempt, last_promoted, record_check, record_promotion, was_promoted
+from candlecast.journal import (
+    last_attempt,
+    last_promoted,
+    promotion_lock,
+    record_check,
+    record_promotion,
+    was_promoted,
+)
 from candlecast.ledger import Ledger
 from candlecast.quality import CandleQuality
 from candlecast.registry import CHAMPION, Registry
@@ -20,7 +29,9 @@ from monitoring.drift import Drift, input_rows, measure_drift
 from monitoring.performance import Performance, rolling_performance
 from monitoring.verdict import NEWEST, Verdict, judge
 
-_DRIFT_WINDOW = timedelta(days=1)
+_DRIFT_CANDLES = 288
+_PROMOTION_WAIT_S = 30.0
+_REPORT_FAULTS = (CandlecastError, OSError, ValueError, ArithmeticError, LookupError)
 
 
 class Check(NamedTuple):
@@ -47,17 +58,19 @@ def check(
         RegistryUnavailable: MLflow does not answer.
     """
     market, store = settings.market, CandleStore(pool)
+    note_moved_alias(pool, registry, market.model_name)
     version = registry.aliases(market.model_name).get(CHAMPION)
-    if version is not None:
-        note_moved_alias(pool, registry, market.model_name, version)
-    performance = rolling_performance(Ledger(pool, market).settled("champion", settings.rolling_n))
+    performance = rolling_performance(Ledger(pool, market).settled("champion", settings.rolling_n, version))
     newest = store.latest_open_time(market.symbol, market.interval)
     doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST - 1) * market.step, now) if newest else []
     verdict = judge(settings, now, newest, performance, last_attempt(pool, "train", market), doubtful)
     drift = None
     if version is not None and with_report:
-        manifest = read_manifest(registry.fetch(market.model_name, version, settings.home / "models"))
-        drift = _input_drift(settings, CandleQuality(pool), manifest, now)
+        try:
+            manifest = read_manifest(registry.fetch(market.model_name, version, settings.models_dir))
+            drift = _input_drift(settings, CandleQuality(pool), manifest, now)
+        except _REPORT_FAULTS as exc:  # the verdict stands without its report
+            verdict.reasons.append(f"no drift report: {type(exc).__name__}: {exc}")
     numbers = {
         "performance": performance._asdict() | {"mape_ratio": performance.mape_ratio} if performance else None,
         "drift": {"share": drift.share, "distances": drift.distances} if drift else None,
@@ -76,38 +89,41 @@ def check(
     return Check(verdict, performance, drift, version)
 
 
-def note_moved_alias(pool: ConnectionPool, registry: Registry, model_name: str, version: str) -> bool:
-    """Record who made `version` champion, if no record says so yet; whether there was anything to record.
+def note_moved_alias(pool: ConnectionPool, registry: Registry, model_name: str) -> bool:
+    """Record who made the present champion champion, if no record says so yet; whether there was anything to record.
 
     A version that the gate tagged and that has no record at all is the gate's own: it died between the two.
     """
-    known = last_promoted(pool, model_name, CHAMPION)
-    if known == version:
-        return False
-    tagged = registry.version(model_name, version).tags.get("gate") == "promoted"
-    by_gate = tagged and not was_promoted(pool, model_name, version)
-    record_promotion(
-        pool,
-        model_name,
-        version,
-        known,
-        CHAMPION,
-        promoted=True,
-        reasons=["decided by the gate, recorded afterwards" if by_gate else "moved by hand in the registry"],
-        numbers={},
-        decided_by="gate" if by_gate else "person",
-    )
+    with only_one(pool, promotion_lock(model_name), wait_s=_PROMOTION_WAIT_S):
+        version = registry.aliases(model_name).get(CHAMPION)
+        known = last_promoted(pool, model_name, CHAMPION)
+        if version is None or version == known:
+            return False
+        tagged = registry.version(model_name, version).tags.get("gate") == "promoted"
+        by_gate = tagged and not was_promoted(pool, model_name, version)
+        record_promotion(
+            pool,
+            model_name,
+            version,
+            known,
+            CHAMPION,
+            promoted=True,
+            reasons=["decided by the gate, recorded afterwards" if by_gate else "moved by hand in the registry"],
+            numbers={},
+            decided_by="gate" if by_gate else "person",
+        )
     return True
 
 
-def _input_drift(settings: Settings, quality: CandleQuality, manifest: Manifest, now: datetime) -> Drift | None:
+def _input_drift(settings: Settings, quality: CandleQuality, manifest: Manifest, now: datetime) -> Drift:
     market, warm_up = settings.market, LOOKBACK * settings.market.step
     fit = manifest.spans["fit"]
     reference = unbroken(quality.sound_history(market, fit.start - warm_up, fit.end), market.interval)
-    recent = unbroken(quality.sound_history(market, now - _DRIFT_WINDOW - warm_up, now), market.interval)
+    first = now - _DRIFT_CANDLES * market.step - warm_up
+    recent = unbroken(quality.sound_history(market, first, now), market.interval)
     longest, newest = max(reference, key=len), max(recent, key=len)
     if min(len(longest), len(newest)) <= 2 * LOOKBACK:
-        return None
+        raise NotEnoughCandles(f"{len(longest)} and {len(newest)} unbroken candles are too few to compare")
     return measure_drift(
         input_rows(longest), input_rows(newest), market, now, settings.reports_dir, settings.reports_kept
     )

@@ -13,25 +13,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from candlecast.bundle import GOLDEN, Bundle, check_golden, load_bundle
+from candlecast.bundle import GOLDEN, Bundle, check_golden
 from candlecast.candles import Market
 from candlecast.errors import BundleError, CandlecastError, RegistryUnavailable
-from candlecast.registry import CHALLENGER, CHAMPION, cached_bundle, forget_bundle
+from candlecast.registry import CHALLENGER, CHAMPION, cached_bundle
+from candlecast.versions import BundleSource, load_version
 
 ALIASES = (CHAMPION, CHALLENGER)
 LONGEST_PAUSE_S = 10.0
 _WARM_UP_RUNS = 3
 
 
-class AliasRegistry(Protocol):
+class AliasRegistry(BundleSource, Protocol):
     """What is needed of `candlecast.registry.Registry`."""
 
     def aliases(self, model_name: str) -> dict[str, str]:
         """Version number under each alias."""
-        ...
-
-    def fetch(self, model_name: str, number: str, cache: Path) -> Path:
-        """Directory of a version's bundle."""
         ...
 
 
@@ -163,22 +160,12 @@ class ModelFollower:
         return next((model.bundle for model in self._served.values() if model.version == version), None)
 
     def _load(self, version: str) -> Bundle:
-        name = self.market.model_name
-        directory = self._fetch(version)
-        try:
-            bundle = load_bundle(directory)
-        except BundleError:
-            forget_bundle(self._cache, name, version)  # a damaged copy; what the registry holds decides
-            directory = self._fetch(version)
-            bundle = load_bundle(directory)
+        bundle, directory = load_version(self._registry, self.market.model_name, version, self._cache)
         if bundle.manifest.market != self.market:
             raise BundleError(f"{directory} forecasts {bundle.manifest.market}, this service {self.market}")
         for _ in range(_WARM_UP_RUNS):  # the first answers of a session are slower than all later ones
             check_golden(bundle, directory / GOLDEN)
         return bundle
-
-    def _fetch(self, version: str) -> Path:
-        return self._registry.fetch(self.market.model_name, version, self._cache)
 
     @property
     def _note(self) -> Path:

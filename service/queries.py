@@ -31,9 +31,9 @@ select count(*) as n,
        max(open_time) as newest,
        100 * avg(close_ape) as close_mape,
        100 * avg(baseline_close_ape) as persistence_mape,
-       1 - sum(close_ape) / nullif(sum(baseline_close_ape), 0) as close_skill,
-       stddev_samp(close_ape - baseline_close_ape) / sqrt(count(*)) / nullif(avg(baseline_close_ape), 0)
-           as close_skill_error,
+       1 - sum(abs(close_error)) / nullif(sum(abs(baseline_close - actual_close)), 0) as close_skill,
+       stddev_samp(abs(close_error) - abs(baseline_close - actual_close)) / sqrt(count(*))
+           / nullif(avg(abs(baseline_close - actual_close)), 0) as close_skill_error,
        1 - sum(abs(amplitude - actual_amplitude)) / nullif(sum(abs(baseline_amplitude - actual_amplitude)), 0)
            as amplitude_skill,
        count(direction_hit) as direction_n,
@@ -41,9 +41,9 @@ select count(*) as n,
        avg((actual_close between close_lower and close_upper)::int)::float8 as close_coverage
 from (
     select * from settled_forecasts
-    where {_MARKET} and horizon = %(horizon)s and role = 'champion'
+    where {_MARKET} and horizon = %(horizon)s and role = 'champion' and model_version = %(version)s
     order by open_time desc limit %(limit)s
-) as newest
+) as newest where not abstained
 """
 
 CHECKS = f"""
@@ -68,7 +68,9 @@ from (select 1) as always left join (
 """
 
 LAST_JOB_RUNS = f"""
-select distinct on (job) job, status, message, rows, started_at, finished_at
-from job_runs where {_MARKET}
-order by job, started_at desc, id desc
+select newest.* from unnest(%(jobs)s::text[]) as wanted (job) cross join lateral (
+    select job, status, message, rows, started_at, finished_at from job_runs
+    where {_MARKET} and job = wanted.job
+    order by started_at desc limit 1
+) as newest
 """

@@ -10,7 +10,9 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from candlecast.answers import Answer
+from candlecast.journal import JOBS
 from candlecast.ledger import ROLES
+from candlecast.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries
 from service.parameters import read_choice, read_window, require_known
@@ -73,10 +75,12 @@ def forecasts_latest(request: Request) -> Response:
 
 
 def monitoring(request: Request) -> Response:
-    """Rolling error of the champion beside persistence's, the last checks and the last promotions."""
+    """Rolling error of the served champion beside persistence's, the last checks and the last promotions."""
     require_known(request)
     settings = resources(request).settings
-    rolling = _rows(request, queries.ROLLING, {"limit": settings.rolling_n})[0]
+    champion = resources(request).follower.served.get(CHAMPION)
+    of_champion = {"limit": settings.rolling_n, "version": champion.version if champion else None}
+    rolling = _rows(request, queries.ROLLING, of_champion)[0]
     checks = _rows(request, queries.CHECKS, {"limit": _CHECKS_SHOWN})
     named = {"limit": _PROMOTIONS_SHOWN, "model_name": settings.market.model_name}
     return _json(
@@ -100,7 +104,7 @@ def status(request: Request) -> Response:
             newest_candle=freshness["newest_candle"],
             newest_forecast=freshness["newest_forecast"],
             served={alias: model.version for alias, model in resources(request).follower.served.items()},
-            jobs=[JobRun(**run) for run in _rows(request, queries.LAST_JOB_RUNS, {})],
+            jobs=[JobRun(**run) for run in _rows(request, queries.LAST_JOB_RUNS, {"jobs": list(JOBS)})],
             links={
                 "prefect": settings.prefect_api_url.removesuffix("/").removesuffix("/api"),
                 "mlflow": settings.mlflow_tracking_uri,

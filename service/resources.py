@@ -16,8 +16,6 @@ from service.database import ReadOnlyDatabase
 from service.metrics import ServiceMetrics
 from service.models import AliasRegistry, ModelFollower
 
-MODELS_DIRECTORY = "models"
-
 
 @dataclass(frozen=True)
 class Resources:
@@ -61,9 +59,8 @@ class Wiring:
         settings = self.read_settings()
         metrics = ServiceMetrics(self.metrics)
         metrics.show_served({})
-        cache = settings.home / MODELS_DIRECTORY
         follower = ModelFollower(
-            self.registry(settings), settings.market, cache, settings.model_poll_s, metrics.show_served
+            self.registry(settings), settings.market, settings.models_dir, settings.model_poll_s, metrics.show_served
         )
         database = ReadOnlyDatabase(settings.database_reader_url or settings.database_url)
         database.open()

@@ -89,12 +89,14 @@ class ForecastsAnswer(Answer):
 
 
 class Rolling(Answer):
-    """The champion's error over its newest settled forecasts, beside persistence's on the same rows.
+    """The served champion's error over its newest settled forecasts, beside persistence's on the same rows.
+
+    What `monitoring.performance` computes, for the page; abstentions are left out.
 
     Attributes:
         n: Settled forecasts counted, at most ROLLING_N.
         close_mape: In percent; `persistence_mape` is the last close's.
-        close_skill: 1 - close_mape / persistence_mape; above 0 is better than persistence.
+        close_skill: 1 - MAE / MAE of persistence; above 0 is better than persistence.
         close_skill_error: Its standard error, of the paired differences; a skill within two of 0 is luck.
         amplitude_skill: 1 - MAE / MAE of the EWMA baseline.
         direction_accuracy: Share of `direction_n` moves whose sign was forecast.

@@ -99,8 +99,9 @@ def fit_network(
         loss={"targets": "mae", "direction": keras.losses.BinaryCrossentropy(from_logits=True)},
         loss_weights={"targets": 1.0, "direction": _DIRECTION_LOSS_WEIGHT},
     )
+    settings.scratch_dir.mkdir(parents=True, exist_ok=True)
     weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
-    with tempfile.TemporaryDirectory(prefix="candlecast-fit-") as directory:
+    with tempfile.TemporaryDirectory(prefix="fit-", dir=settings.scratch_dir) as directory:
         checkpoint = Path(directory) / "best.weights.h5"
         run = model.fit(
             _batches(dataset, rows, split.fit, weights, settings, drop_flow=True),

@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle import FORMAT, Bundle, Manifest, load_bundle, open_network
+from candlecast.bundle import FORMAT, Bundle, Manifest, open_network
 from candlecast.candles import open_times_ms, unbroken
-from candlecast.errors import BundleError
+from candlecast.database import only_one
+from candlecast.errors import ForeignBundleError
 from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
-from candlecast.journal import last_promoted, record_promotion
-from candlecast.registry import CHALLENGER, CHAMPION, Registry, RunLog
+from candlecast.journal import last_promoted, predecessor_of, promotion_lock, record_promotion
+from candlecast.registry import CHALLENGER, CHAMPION, Registry, RunLog, experiment_name
 from candlecast.settings import Settings
+from candlecast.versions import load_version
 from training import plots
 from training.calibrate import fit_calibration
 from training.dataset import Dataset, Indexes, Split, build_dataset, rising, split_by_time
@@ -30,6 +32,7 @@ from training.metrics import Losses, measure, row_losses
 from training.network import FAMILY, Fitted, export_onnx, fit_network
 
 _LOGGED_SETTINGS = (
+    "source",
     "symbol",
     "interval",
     "horizon",
@@ -41,6 +44,7 @@ _LOGGED_SETTINGS = (
     "recency_half_life_days",
     "seed",
 )
+_PROMOTION_WAIT_S = 60.0
 _OHLCV_ONLY = ("close_skill", "amplitude_skill", "direction_accuracy", "direction_brier")
 
 Tell = Callable[[str], None]
@@ -82,9 +86,10 @@ def train_version(candles: pd.DataFrame, settings: Settings, registry: Registry,
         parameters |= {f"{name}_start": span.start, f"{name}_end": span.end, f"{name}_rows": span.rows}
     tell(f"fitting {market.model_name} on {len(split.fit):,} windows up to {spans['fit'].end:%Y-%m-%d %H:%M}")
     run_name = f"{market.model_name} until {spans['report'].end:%Y-%m-%d %H:%M}"
+    settings.scratch_dir.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix="candlecast-bundle-") as scratch,
-        registry.run(f"candlecast/{market.model_name}", run_name, parameters) as run,
+        tempfile.TemporaryDirectory(prefix="bundle-", dir=settings.scratch_dir) as scratch,
+        registry.run(experiment_name(market), run_name, parameters) as run,
     ):
 
         def on_epoch(epoch: int, losses: dict[str, float]) -> None:
@@ -117,33 +122,49 @@ def pass_gate(
         RegistryUnavailable: MLflow does not answer.
     """
     name = settings.market.model_name
-    cache = settings.home / "models"
-    challenger = load_bundle(registry.fetch(name, number, cache))
-    aliases = registry.aliases(name)
-    predecessor = aliases.get(CHAMPION)
-    if predecessor == number:  # a former try died after it had moved the alias
-        predecessor = last_promoted(pool, name, CHAMPION)
-    champion = _loadable(registry.fetch(name, predecessor, cache)) if predecessor else None
-    ours, theirs = same_rows(candles, (challenger, champion or challenger), challenger.manifest.spans["report"])
-    decision = decide(_losses(challenger, *ours), _losses(champion, *theirs) if champion else None)
-    registry.tag(name, number, {"gate": "promoted" if decision.promoted else "rejected"})
-    registry.tag(name, number, {"gate_reasons": "; ".join(decision.reasons)})
-    if decision.promoted:
-        registry.set_alias(name, CHAMPION, number)
-        if aliases.get(CHALLENGER) == number:
-            registry.drop_alias(name, CHALLENGER)
-    record_promotion(
-        pool,
-        name,
-        number,
-        predecessor,
-        CHAMPION,
-        promoted=decision.promoted,
-        reasons=decision.reasons,
-        numbers=decision.numbers,
-        decided_by="gate",
-    )
+    with only_one(pool, promotion_lock(name), wait_s=_PROMOTION_WAIT_S):
+        aliases = registry.aliases(name)
+        predecessor = aliases.get(CHAMPION)
+        if predecessor == number:  # a former try died after it had moved the alias
+            predecessor = predecessor_of(pool, name, number) or last_promoted(pool, name, CHAMPION, other_than=number)
+        decision = _weigh(candles, number, predecessor, settings, registry)
+        registry.tag(name, number, {"gate": "promoted" if decision.promoted else "rejected"})
+        registry.tag(name, number, {"gate_reasons": "; ".join(decision.reasons)})
+        if decision.promoted:
+            registry.set_alias(name, CHAMPION, number)
+            if aliases.get(CHALLENGER) == number:
+                registry.drop_alias(name, CHALLENGER)
+        record_promotion(
+            pool,
+            name,
+            number,
+            predecessor,
+            CHAMPION,
+            promoted=decision.promoted,
+            reasons=decision.reasons,
+            numbers=decision.numbers,
+            decided_by="gate",
+        )
     return decision
+
+
+def _weigh(
+    candles: pd.DataFrame, number: str, predecessor: str | None, settings: Settings, registry: Registry
+) -> Decision:
+    """The gate's decision on a version, against its predecessor too if this build can answer with it."""
+    name, cache = settings.market.model_name, settings.models_dir
+    challenger, _ = load_version(registry, name, number, cache)
+    span = challenger.manifest.spans["report"]
+    if predecessor is not None:
+        try:
+            champion, _ = load_version(registry, name, predecessor, cache)
+        except ForeignBundleError as exc:
+            alone = _weigh(candles, number, None, settings, registry)
+            return alone._replace(reasons=[*alone.reasons, f"not compared with version {predecessor}: {exc}"])
+        ours, theirs = same_rows(candles, (challenger, champion), span)
+        return decide(_losses(challenger, *ours), _losses(champion, *theirs))
+    (ours, _) = same_rows(candles, (challenger, challenger), span)
+    return decide(_losses(challenger, *ours), None)
 
 
 def candles_digest(candles: pd.DataFrame) -> str:
@@ -209,11 +230,3 @@ def _newest_sound(candles: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
     """The newest unbroken stretch that is long enough for a forecast."""
     stretches = [part for part in unbroken(candles, bundle.manifest.interval) if len(part) >= bundle.manifest.history]
     return stretches[-1]
-
-
-def _loadable(directory: Path) -> Bundle | None:
-    """A former version, or None if this build cannot answer with it: then there is nothing to compare with."""
-    try:
-        return load_bundle(directory)
-    except BundleError:
-        return None

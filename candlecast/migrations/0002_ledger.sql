@@ -40,8 +40,6 @@ create table forecasts (
     constraint abstention_has_reason check (abstained = (reason is not null))
 );
 
-create index on forecasts (symbol, interval, issued_at desc);
-
 create function stamp_forecast() returns trigger language plpgsql as $$
 begin
     new.recorded_at := clock_timestamp();

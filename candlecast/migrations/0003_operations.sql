@@ -14,7 +14,8 @@ create table job_runs (
     prefect_run_id text
 );
 
-create index on job_runs (job, started_at desc);
+create index on job_runs (symbol, interval, job, started_at desc);
+create index on job_runs (job, symbol, interval) where status = 'running';
 
 create table promotions (
     id bigint generated always as identity primary key,
@@ -66,6 +67,7 @@ do $$
 begin
     if exists (select from pg_roles where rolname = 'candlecast_writer') then
         grant select, insert, update on candles, outcomes, job_runs to candlecast_writer;
+        grant delete on job_runs to candlecast_writer;  -- the one table here that is pruned
         grant select, insert on forecasts, promotions, monitoring_checks to candlecast_writer;
         grant select on candle_revisions, settled_forecasts, schema_migrations to candlecast_writer;
     end if;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,18 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles import Market
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange import ExchangeClient
-from candlecast.gaps import LATE, CandleGaps, Filled, Gap, GapSource, RestSource, describe_gaps, fill_gaps
+from candlecast.gaps import (
+    LATE,
+    Answered,
+    CandleGaps,
+    Filled,
+    Gap,
+    GapSource,
+    Range,
+    RestSource,
+    describe_gaps,
+    fill_gaps,
+)
 from candlecast.store import CandleStore, Written
 from tests.bundles import sound_candles
 
@@ -34,23 +46,37 @@ def at(position: int) -> datetime:
 class Table:
     """A source that has what is in a table of candles; remembers what it was asked for."""
 
-    def __init__(self, store: CandleStore, candles: pd.DataFrame, fails_after: int | None = None) -> None:
+    def __init__(
+        self, store: CandleStore, candles: pd.DataFrame, fails_after: int | None = None, conclusive: bool = True
+    ) -> None:
         self.store = store
         self.candles = candles
         self.left = fails_after
+        self.conclusive = conclusive
         self.asked: list[tuple[int, int]] = []
 
-    def fill(self, start: datetime, end: datetime) -> Written:
-        if self.left is not None:
-            if self.left == 0:
-                raise ExchangeUnavailable("away")
-            self.left -= 1
-        self.asked.append(((start - START) // STEP, (end - START) // STEP))
-        had = self.candles[(self.candles.index >= start) & (self.candles.index < end)]
-        return self.store.upsert("BTCUSDT", "5m", had, "rest")
+    def fill(self, ranges: Sequence[Range]) -> Answered:
+        written = Written(0, 0)
+        for start, end in ranges:
+            if self.left is not None:
+                if self.left == 0:
+                    raise ExchangeUnavailable("away")
+                self.left -= 1
+            self.asked.append(((start - START) // STEP, (end - START) // STEP))
+            had = self.candles[(self.candles.index >= start) & (self.candles.index < end)]
+            written += self.store.upsert("BTCUSDT", "5m", had, "rest")
+        return Answered(written, self.conclusive)
 
     def reaches_past(self, moment: datetime) -> bool:
         return bool((self.candles.index >= moment).any())
+
+
+def test_what_a_source_failed_to_say_is_not_called_an_outage(pool, store):
+    failing = Table(store, without(50), conclusive=False)
+
+    left = fill(pool, failing, Table(store, without(50))).left
+
+    assert [(gap.start, gap.state) for gap in left] == [(at(50), "open")]
 
 
 def without(*positions: int) -> pd.DataFrame:

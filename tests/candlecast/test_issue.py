@@ -145,7 +145,7 @@ def test_every_served_role_is_asked_and_its_answer_recorded(store, ledger):
         ("champion", "1", TARGET),
         ("challenger", "2", TARGET),
     ]
-    assert ledger.recorded_roles(TARGET) == {"champion", "challenger"}
+    assert ledger.newest_forecast("challenger")["open_time"] == TARGET
 
 
 def test_a_version_under_both_aliases_does_not_compete_with_itself(store, ledger):
@@ -231,15 +231,17 @@ def test_just_the_history_a_model_needs_is_posted(store, ledger):
     pd.testing.assert_frame_equal(posted, CANDLES.iloc[-HISTORY:], check_freq=False)
 
 
-def test_history_across_a_gap_is_cut_to_what_follows_it(pool, ledger):
+def test_no_forecast_is_issued_across_a_gap_and_it_says_from_when_on_candles_are_whole(pool, ledger):
     store = CandleStore(pool)
     store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[[25, 33]]), "rest")
     service = FakeService("champion")
 
-    issue(store, ledger, service)
+    answer = issued(store, ledger, service)
 
-    ((_, posted),) = service.posted
-    assert list(posted.index) == list(CANDLES.index[34:])
+    assert service.posted == []
+    assert answer.forecasts == []
+    assert f"only {len(CANDLES) - 34} of the {HISTORY} candles" in answer.withheld
+    assert f"from {CANDLES.index[34]:%Y-%m-%d %H:%M} on" in answer.withheld
 
 
 @pytest.mark.parametrize("position", [20, 30, 39])

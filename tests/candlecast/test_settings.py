@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_without_anything_set_the_defaults_hold(tmp_path):
 
 def test_the_environment_wins_over_the_stack_file_and_that_over_the_default(monkeypatch, tmp_path):
     (tmp_path / STACK_FILE).write_text(
-        "CANDLECAST_SERVICE_URL=http://stack.test\nCANDLECAST_EPOCHS=3\nMLFLOW_TRACKING_URI=http://mlflow.test\n"
+        '{"service_url": "http://stack.test", "epochs": 3, "mlflow_tracking_uri": "http://mlflow.test"}'
     )
     monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path))
     monkeypatch.setenv("CANDLECAST_EPOCHS", "4")
@@ -61,7 +62,7 @@ def test_an_argument_wins_over_the_environment(monkeypatch):
 
 def test_the_stack_file_of_the_default_home_is_read(tmp_path):
     (tmp_path / ".candlecast").mkdir()
-    (tmp_path / ".candlecast" / STACK_FILE).write_text("CANDLECAST_SYMBOL=ETHUSDT\n")
+    (tmp_path / ".candlecast" / STACK_FILE).write_text('{"symbol": "ETHUSDT"}')
 
     assert load_settings().symbol == "ETHUSDT"
 
@@ -69,7 +70,7 @@ def test_the_stack_file_of_the_default_home_is_read(tmp_path):
 def test_two_homes_are_two_platforms(monkeypatch, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / STACK_FILE).write_text(f"CANDLECAST_SERVICE_URL=http://{name}.test\n")
+        (tmp_path / name / STACK_FILE).write_text(json.dumps({"service_url": f"http://{name}.test"}))
 
     monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "one"))
     one = load_settings()
@@ -111,12 +112,31 @@ def test_a_malformed_variable_is_named_with_its_fault(monkeypatch, name, value, 
         load_settings()
 
 
-def test_a_malformed_line_of_the_stack_file_is_named_too(tmp_path):
+def test_a_malformed_value_of_the_stack_file_is_named_too(tmp_path):
     (tmp_path / ".candlecast").mkdir()
-    (tmp_path / ".candlecast" / STACK_FILE).write_text("CANDLECAST_HORIZON=0\n")
+    (tmp_path / ".candlecast" / STACK_FILE).write_text('{"horizon": 0}')
 
     with pytest.raises(ConfigurationError, match="^CANDLECAST_HORIZON: "):
         load_settings()
+
+
+def test_a_damaged_stack_file_is_named(tmp_path):
+    (tmp_path / ".candlecast").mkdir()
+    (tmp_path / ".candlecast" / STACK_FILE).write_text('{"symbol": ')
+
+    with pytest.raises(ConfigurationError, match=STACK_FILE):
+        load_settings()
+
+
+@pytest.mark.parametrize("address", ["postgres//u:hunter2@h/db", "postgresql://u:hun%ter2@h/db", "u:hun ter2@h"])
+def test_a_malformed_database_address_is_refused_without_showing_its_password(monkeypatch, address):
+    monkeypatch.setenv("CANDLECAST_DATABASE_URL", address)
+
+    with pytest.raises(ConfigurationError, match="CANDLECAST_DATABASE_URL") as caught:
+        load_settings()
+
+    assert "ter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def test_settings_are_frozen():

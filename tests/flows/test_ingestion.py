@@ -19,6 +19,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
+from candlecast.archive import ArchiveClient
 from candlecast.candles import CANDLE_COLUMNS
 from candlecast.database import migrate, open_database
 from candlecast.errors import DatabaseUnavailable, ExchangeUnavailable
@@ -65,13 +66,15 @@ def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(databa
     recording = bundled_candles.iloc[: (DAYS + 2) * 288]
     begin = recording.index[0].to_pydatetime() + timedelta(days=1)
     end = begin + timedelta(days=DAYS)
+    faults = EVERY_FAULT.model_copy(update={"passing_gap_until": end})
     replay = replay_exchange(recording=recording, now=begin)
-    replay.control.set_faults(EVERY_FAULT)
+    replay.control.set_faults(faults)
     settings = market_settings(database.writer_url, replay.url, lookback_days=DAYS + 1)
 
     with open_database(settings.database_url) as pool:
         exchange = ExchangeClient(settings.binance_url, timeout_s=0.3, sleep=lambda _: None)
-        market = OpenMarket(settings, pool, exchange)
+        archive = ArchiveClient(settings.archive_url, timeout_s=0.3, sleep=lambda _: None)
+        market = OpenMarket(settings, pool, exchange, archive)
         moment = begin
         while moment < end:
             moment += 2 * STEP
@@ -80,14 +83,16 @@ def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(databa
             if moment.hour == 0 and moment.minute == 0:
                 patiently(lambda: loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: None))
         replay.control.set(end + timedelta(hours=6))
+        report = replay.control.faults()
+        replay.control.set_faults(faults.model_copy(update={"wrong_checksum": 0}))  # somebody mended the archive
         patiently(lambda: loop.sync(market))
-        patiently(lambda: loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: None))
+        start = recording.index[0].to_pydatetime()
+        patiently(lambda: loop.backfill(market, start, None, lambda _: None, repair=True))
         stored = market.store.read("BTCUSDT", "5m", recording.index[0], end)
         gaps = CandleGaps(pool).listed(settings.market, recording.index[0].to_pydatetime(), end)
         revisions = pool_rows(pool, "select distinct open_time from candle_revisions")
-        report = replay.control.faults()
 
-    never = {at for at in recording.loc[:end].index[:-1] if EVERY_FAULT.hits_bar("gap", ms(at))}
+    never = {at for at in recording.loc[:end].index[:-1] if faults.hits_bar("gap", ms(at))}
     pd.testing.assert_frame_equal(stored, recording.loc[: end - STEP].drop(list(never)), check_freq=False)
     assert grid_of(gaps, "outage") == never
     assert grid_of(gaps, "open") == set()
@@ -170,6 +175,7 @@ def test_a_process_killed_before_any_of_its_statements_loses_and_doubles_nothing
         "CANDLECAST_ARCHIVE_URL": replay.url,
         "CANDLECAST_LOOKBACK_DAYS": "2",
         "CANDLECAST_SOURCE": "replay",
+        "CANDLECAST_FINALITY_GUARD_S": "0",
     }
     command = [sys.executable, "-c", textwrap.dedent(KILLED)]
 
@@ -185,7 +191,7 @@ def test_a_process_killed_before_any_of_its_statements_loses_and_doubles_nothing
     now = replay.control.state().now
     assert kills >= 12
     settings = market_settings(database.writer_url, replay.url, lookback_days=2)
-    assert_stored(settings, recording.loc[: pd.Timestamp(now - STEP - settings.finality_guard)])
+    assert_stored(settings, recording.loc[: pd.Timestamp(now - STEP)])
     with open_database(settings.database_url) as pool:
         assert pool_rows(pool, "select count(*) from candle_revisions") == [(0,)]
         assert CandleGaps(pool).listed(settings.market, start.to_pydatetime(), now, "open", "outage") == []
@@ -210,7 +216,7 @@ def test_a_database_that_restarts_in_the_middle_is_waited_for(own_server, replay
     settings = market_settings(url, replay.url, lookback_days=4)
 
     def take_in() -> None:
-        with open_market(settings) as market:
+        with open_market(settings, timeout_s=1) as market:
             loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: stored.set())
 
     working = threading.Thread(target=patiently, args=[take_in])
@@ -226,7 +232,12 @@ def test_a_database_that_restarts_in_the_middle_is_waited_for(own_server, replay
 
 def market_settings(url: SecretStr, exchange: str, lookback_days: float) -> Settings:
     return Settings(
-        source="replay", database_url=url, binance_url=exchange, archive_url=exchange, lookback_days=lookback_days
+        source="replay",
+        database_url=url,
+        binance_url=exchange,
+        archive_url=exchange,
+        lookback_days=lookback_days,
+        finality_guard_s=0,
     )
 
 

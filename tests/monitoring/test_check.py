@@ -130,7 +130,10 @@ def test_an_alias_that_somebody_moved_is_recorded_as_by_a_person_once(pool, regi
 def test_moving_it_back_is_recorded_as_well(pool, registry):
     by_gate(pool, "1")
 
-    noted = [note_moved_alias(pool, registry, NAME, version) for version in ("2", "2", "1", "1")]
+    noted = []
+    for version in ("2", "2", "1", "1"):
+        registry.pointers = {CHAMPION: version}
+        noted.append(note_moved_alias(pool, registry, NAME))
 
     assert noted == [True, False, True, False]
     assert [(row["version"], row["predecessor"]) for row in promotions(pool)[1:]] == [("2", "1"), ("1", "2")]
@@ -138,14 +141,17 @@ def test_moving_it_back_is_recorded_as_well(pool, registry):
 
 def test_a_champion_that_the_gate_recorded_is_no_news(pool, registry):
     by_gate(pool, "1")
+    registry.pointers = {CHAMPION: "1"}
 
-    assert not note_moved_alias(pool, registry, NAME, "1")
+    noted = note_moved_alias(pool, registry, NAME)
+
+    assert not noted
 
 
 def test_a_gate_that_died_before_it_wrote_its_decision_down_is_not_taken_for_a_person(pool, registry):
-    registry.tags = {"1": {"gate": "promoted"}}
+    registry.tags, registry.pointers = {"1": {"gate": "promoted"}}, {CHAMPION: "1"}
 
-    note_moved_alias(pool, registry, NAME, "1")
+    note_moved_alias(pool, registry, NAME)
 
     assert [row["decided_by"] for row in promotions(pool)] == ["gate"]
 

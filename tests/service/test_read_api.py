@@ -175,7 +175,9 @@ class TestAnswersFromTheDatabase:
         assert (rolling.n, rolling.direction_n) == (10, 10)
         assert rolling.close_mape == pytest.approx(10 * sum(own))
         assert rolling.persistence_mape == pytest.approx(10 * sum(last))
-        assert rolling.close_skill == pytest.approx(1 - sum(own) / sum(last))
+        error = sum(abs(one.close - close) for one, close in zip(settled, actual, strict=True))
+        naive = sum(abs(one.baseline.close - close) for one, close in zip(settled, actual, strict=True))
+        assert rolling.close_skill == pytest.approx(1 - error / naive)
 
     def test_checks_link_to_their_report_on_this_service(self, service: TestClient, writer: ConnectionPool) -> None:
         with writer.connection() as connection:

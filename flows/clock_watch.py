@@ -1,0 +1,74 @@
+"""Keeping the schedules of a running platform in step with the exchange's clock."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+from rich.console import Console
+
+from candlecast.replay_control import ReplayControl
+from candlecast.settings import Settings
+from flows.deployment import fit_schedules
+from flows.market import OpenMarket
+
+_MOST_OFF_S = 2.0
+
+
+def clock_speed(settings: Settings) -> float:
+    """Exchange seconds per real second."""
+    return settings.replay_speed if settings.source == "replay" else 1.0
+
+
+def start_schedules(market: OpenMarket) -> datetime:
+    """Let a replay's clock run, and fit every schedule to the exchange's clock; what that said."""
+    settings = market.settings
+    if settings.source == "replay":
+        with ReplayControl(settings.binance_url) as control:
+            control.set(speed=settings.replay_speed)
+    now = market.exchange.server_time()
+    fit_schedules(settings.prefect_api_url, settings.market, now, clock_speed(settings), settings.finality_guard)
+    return now
+
+
+class ClockWatch:
+    """Notices when the exchange's clock left the pace that the schedules were fitted to, and fits them again.
+
+    That happens when this machine slept, when somebody set its clock, and when the replay exchange was
+    started anew: it then stands still until told its speed.
+    """
+
+    def __init__(self, market: OpenMarket) -> None:
+        self._market = market
+        self._fitted_at: datetime | None = None
+        self._real_s = 0.0
+        self._told_end = False
+
+    def look(self, console: Console) -> None:
+        """Compare the clocks once, and say so if a recording has come to its end.
+
+        Raises:
+            ExchangeUnavailable: The exchange does not answer.
+        """
+        settings = self._market.settings
+        now, real_s = self._market.exchange.server_time(), time.time()
+        if self._fitted_at is None:
+            self._fitted_at, self._real_s = now, real_s
+        if settings.source == "replay" and self._has_ended(console):
+            return
+        speed = clock_speed(settings)
+        expected = self._fitted_at + timedelta(seconds=(real_s - self._real_s) * speed)
+        if abs((now - expected).total_seconds()) / speed > _MOST_OFF_S:
+            self._fitted_at, self._real_s = start_schedules(self._market), time.time()
+            console.print("the exchange's clock left its pace: schedules are fitted to it again")
+
+    def _has_ended(self, console: Console) -> bool:
+        with ReplayControl(self._market.settings.binance_url) as control:
+            state = control.state()
+        ended = state.now >= state.end
+        if ended and not self._told_end:
+            home = self._market.settings.home
+            console.rule("[bold yellow]the recording has ended: no more candles will come")
+            console.print(f"Everything stays up to look at. Delete {home} and start again to replay it anew.")
+        self._told_end = ended
+        return ended

@@ -1,0 +1,67 @@
+"""A home keeps to the source it began with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from candlecast.candles import Market
+from candlecast.errors import ConfigurationError
+from candlecast.settings import Settings
+from flows.source import recorded_market, remember_source, replay_begin, resolve_source
+
+NOBODY = "http://127.0.0.1:1"
+SPAN = (datetime(2025, 5, 31, tzinfo=UTC), datetime(2025, 10, 1, tzinfo=UTC))
+
+
+def settings(home: Path, **changes: object) -> Settings:
+    return Settings(**{"home": home, "binance_url": NOBODY, **changes})  # type: ignore[arg-type]
+
+
+def test_auto_is_the_exchange_if_it_answers_and_else_the_recording(tmp_path, replay_exchange):
+    reached = resolve_source(settings(tmp_path, binance_url=replay_exchange().url))
+    unreached = resolve_source(settings(tmp_path))
+
+    assert (reached.source, unreached.source) == ("binance", "replay")
+
+
+def test_a_home_of_recorded_candles_stays_one_when_the_exchange_answers(tmp_path, replay_exchange):
+    remember_source(resolve_source(settings(tmp_path)))
+
+    later = resolve_source(settings(tmp_path, binance_url=replay_exchange().url))
+
+    assert later.source == "replay"
+
+
+def test_the_other_source_is_refused_with_both_ways_out(tmp_path):
+    remember_source(settings(tmp_path, source="replay"))
+
+    with pytest.raises(ConfigurationError, match="set CANDLECAST_HOME to another directory, or delete"):
+        resolve_source(settings(tmp_path, source="binance"))
+
+
+def test_a_home_that_no_longer_says_its_source_is_refused(tmp_path):
+    (tmp_path / "source").write_text("")
+
+    with pytest.raises(ConfigurationError, match="write binance or replay into it"):
+        resolve_source(settings(tmp_path))
+
+
+def test_a_market_that_was_not_recorded_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="no recording of ETHUSDT 5m"):
+        recorded_market(Market("ETHUSDT", "5m"))
+
+
+@pytest.mark.parametrize("days", [30, 90, 400])
+def test_a_replay_begins_with_history_behind_it_and_days_before_it(tmp_path, days):
+    begin = replay_begin(settings(tmp_path, lookback_days=days), SPAN)
+
+    assert begin - SPAN[0] >= timedelta(days=min(days, 115))
+    assert SPAN[1] - begin >= timedelta(days=7)
+
+
+def test_a_recording_of_a_week_is_too_short(tmp_path):
+    with pytest.raises(ConfigurationError, match="at least 8 are needed"):
+        replay_begin(settings(tmp_path), (SPAN[0], SPAN[0] + timedelta(days=7)))
