@@ -41,7 +41,10 @@ def run(database: Any, replay_exchange: Any, final: pd.DataFrame, monkeypatch: A
     """Run a command against the database and an exchange that has the final candles; its clock is a minute on."""
     monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CANDLECAST_DATABASE_URL", database.writer_url.get_secret_value())
-    monkeypatch.setenv("CANDLECAST_BINANCE_URL", replay_exchange(final).url)
+    monkeypatch.setenv("CANDLECAST_SOURCE", "replay")
+    exchange = replay_exchange(final).url
+    monkeypatch.setenv("CANDLECAST_BINANCE_URL", exchange)
+    monkeypatch.setenv("CANDLECAST_ARCHIVE_URL", exchange)
     monkeypatch.setenv("CANDLECAST_FINALITY_GUARD_S", "0")
     return lambda *arguments: CliRunner().invoke(app, [str(one) for one in arguments])
 

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from candlecast.archive import ArchiveClient
 from candlecast.candles import CANDLE_COLUMNS
 from candlecast.database import migrate, open_database
-from candlecast.errors import DatabaseUnavailable, ExchangeUnavailable
+from candlecast.errors import DatabaseUnavailable, ExchangeError
 from candlecast.exchange import ExchangeClient
 from candlecast.faults import Faults
 from candlecast.gaps import CandleGaps
@@ -39,6 +39,7 @@ STEP = timedelta(minutes=5)
 DAYS = 30
 EVERY_FAULT = Faults(
     seed=11,
+    forbidden=0.001,
     ban=0.002,
     rate_limit=0.01,
     retry_after_s=0,
@@ -98,7 +99,16 @@ def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(databa
     assert grid_of(gaps, "open") == set()
     assert grid_of(gaps, "repaired") <= set(stored.index)
     assert {row[0] for row in revisions} == {at for at in report.bars["revised_bar"] if at in stored.index}
-    for fault in ("ban", "rate_limit", "server_error", "cut_off", "invalid_json", "duplicate_rows", "wrong_order"):
+    for fault in (
+        "forbidden",
+        "ban",
+        "rate_limit",
+        "server_error",
+        "cut_off",
+        "invalid_json",
+        "duplicate_rows",
+        "wrong_order",
+    ):
         assert report.fired[fault] > 0, fault
 
 
@@ -247,7 +257,7 @@ def patiently(work: Callable[[], object]) -> None:
         try:
             work()
             return
-        except (ExchangeUnavailable, DatabaseUnavailable, psycopg.OperationalError):
+        except (ExchangeError, DatabaseUnavailable, psycopg.OperationalError):
             time.sleep(0.05)
     raise AssertionError("30 tries were not enough")
 

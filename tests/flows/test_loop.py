@@ -37,7 +37,8 @@ def open_on(database: Any, replay_exchange: Any, tmp_path: Any) -> Iterator[Call
 
         def on(candles: pd.DataFrame, now: datetime | None = None, **settings: Any) -> OpenMarket:
             url = replay_exchange(candles, now=now).url
-            usual = {"home": tmp_path, "database_url": database.writer_url, "binance_url": url, "finality_guard_s": 0}
+            usual = {"home": tmp_path, "source": "replay", "finality_guard_s": 0}
+            usual |= {"database_url": database.writer_url, "binance_url": url, "archive_url": url}
             return opened.enter_context(open_market(Settings(**(usual | settings))))
 
         yield on
@@ -94,6 +95,15 @@ def test_what_ingest_says_when_candles_keep_a_forecast_back(open_on, final):
     message = ingest_message(taken_in, 0, Issued([], "no champion forecast: 1 doubtful candle"))
 
     assert message.endswith("0 outcomes settled; no champion forecast: 1 doubtful candle")
+
+
+def test_a_live_exchange_whose_clock_is_elsewhere_is_told(open_on, final):
+    taken_in = loop.sync(open_on(final, source="binance"))
+
+    message = ingest_message(taken_in, 0, Issued([], None))
+
+    assert taken_in.synced.written.inserted == len(final)
+    assert "s from this machine's" in message
 
 
 def test_training_history_is_without_doubtful_candles_and_says_which(open_on, final):
