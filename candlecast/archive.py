@@ -6,34 +6,15 @@ import hashlib
 import time
 from collections.abc import Callable
 from typing import Self
-from urllib.parse import urlsplit
 
 import pandas as pd
 import requests
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_exponential,
-    wait_random,
-)
 
 from candlecast.archive_files import ArchiveFile, candles_in
-from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
+from candlecast.errors import ExchangeRejected, ExchangeUnavailable
+from candlecast.exchange_requests import TRANSIENT, open_session, patient, retry_after_s
 
-_ATTEMPTS = 4
-_RETRY_TOTAL_S = 30.0
-_BACKOFF = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
 _LIMITED = (418, 429)
-_TRANSIENT = (
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,  # also an answer that was cut off
-    requests.exceptions.ContentDecodingError,
-)
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _REMEDY = "Run the backfill again later, or set CANDLECAST_ARCHIVE_URL to a mirror"
 
 
@@ -62,14 +43,8 @@ class ArchiveClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
-        self._session = session or _open_session(self.base_url)
-        self._retrying = Retrying(
-            retry=retry_if_exception_type(ExchangeUnavailable),
-            wait=_wait_s,
-            stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_RETRY_TOTAL_S),
-            sleep=sleep,
-            reraise=True,
-        )
+        self._session = session or open_session(self.base_url, "CANDLECAST_ARCHIVE_URL")
+        self._retrying = patient(sleep)
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +87,7 @@ class ArchiveClient:
         what = f"archive file {self.base_url}{path}"
         try:
             response = self._session.get(self.base_url + path, timeout=self._timeout_s)
-        except _TRANSIENT as exc:
+        except TRANSIENT as exc:
             raise ExchangeUnavailable(f"{what}: {exc}. {_REMEDY}") from exc
         except requests.RequestException as exc:
             raise ExchangeRejected(f"{what}: {exc}; correct CANDLECAST_ARCHIVE_URL") from exc
@@ -120,28 +95,9 @@ class ArchiveClient:
         if status == 404:
             return None
         if status >= 500 or status in _LIMITED:
-            asked = response.headers.get("Retry-After", "")
-            raise ExchangeUnavailable(f"{what}: HTTP {status}. {_REMEDY}", float(asked) if asked.isdecimal() else None)
+            raise ExchangeUnavailable(f"{what}: HTTP {status}. {_REMEDY}", retry_after_s(response))
         if status != 200:
             raise ExchangeRejected(
                 f"{what}: HTTP {status}; set CANDLECAST_ARCHIVE_URL to an address that serves your location or network"
             )
         return response.content
-
-
-def _wait_s(attempt: RetryCallState) -> float:
-    failure = attempt.outcome.exception() if attempt.outcome else None
-    asked = failure.retry_after_s if isinstance(failure, ExchangeUnavailable) else None
-    return max(_BACKOFF(attempt), asked or 0.0)
-
-
-def _open_session(base_url: str) -> requests.Session:
-    address = urlsplit(base_url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise ConfigurationError(
-            f"archive address {base_url!r}: set CANDLECAST_ARCHIVE_URL to an http address such as "
-            "https://data.binance.vision"
-        )
-    session = requests.Session()
-    session.trust_env = address.hostname not in _LOOPBACK  # a proxy is not asked for this machine itself
-    return session

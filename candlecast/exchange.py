@@ -9,27 +9,14 @@ from typing import Any, Self
 
 import pandas as pd
 import requests
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_exponential,
-    wait_random,
-)
 
 from candlecast.candles import empty_candles, from_epoch_ms, interval_duration, open_times_ms
-from candlecast.errors import ExchangeRejected, ExchangeUnavailable
-from candlecast.exchange_addresses import ExchangeAddresses, open_session
-from candlecast.exchange_answers import KLINES_LIMIT, read_answer, read_klines
+from candlecast.errors import ExchangeRejected
+from candlecast.exchange_addresses import ExchangeAddresses
+from candlecast.exchange_answers import KLINES_LIMIT, read_klines
 from candlecast.exchange_limits import LimitBook, MemoryLimitBook
+from candlecast.exchange_requests import patient
 
-__all__ = ["KLINES_LIMIT", "ExchangeClient", "open_session", "read_answer"]
-
-_ATTEMPTS = 4
-_RETRY_TOTAL_S = 30.0
-_BACKOFF = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Request weights as Binance counts them.
@@ -73,13 +60,7 @@ class ExchangeClient:
     ) -> None:
         book = limits or MemoryLimitBook()
         self._addresses = ExchangeAddresses(base_urls, timeout_s, session, book, weight_budget, sleep, monotonic)
-        self._retrying = Retrying(
-            retry=retry_if_exception_type(ExchangeUnavailable),
-            wait=_wait_s,
-            stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_RETRY_TOTAL_S),
-            sleep=sleep,
-            reraise=True,
-        )
+        self._retrying = patient(sleep)
 
     def __enter__(self) -> Self:
         return self
@@ -181,9 +162,3 @@ class ExchangeClient:
 
 def _read_time(body: Any) -> datetime:
     return from_epoch_ms(body["serverTime"])
-
-
-def _wait_s(attempt: RetryCallState) -> float:
-    failure = attempt.outcome.exception() if attempt.outcome else None
-    asked = failure.retry_after_s if isinstance(failure, ExchangeUnavailable) else None
-    return max(_BACKOFF(attempt), asked or 0.0)

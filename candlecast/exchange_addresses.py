@@ -7,25 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import requests
 
-from candlecast.errors import ConfigurationError, ExchangeError, ExchangeRejected, ExchangeUnavailable
+from candlecast.errors import ExchangeError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange_answers import BANNED_OR_LIMITED, BARRED, read_answer
 from candlecast.exchange_limits import LimitBook
+from candlecast.exchange_requests import TRANSIENT, open_session
 
 _UNAVAILABLE_S = 60.0  # how long an address that failed is passed over while others serve
 _BARRED_S = 3600.0
 _MOST_MINUTES = 5  # how long a request waits for its turn in the weight budget
 _UNLIMITED = 2**31 - 1
-_TRANSIENT = (
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-)
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Answer = TypeVar("Answer")
 
@@ -133,7 +126,7 @@ class ExchangeAddresses:
         reserved = self._reserve(address, what, weight)
         try:
             response = address.session.get(address.url + path, params=params, timeout=self._timeout_s)
-        except _TRANSIENT as exc:
+        except TRANSIENT as exc:
             raise ExchangeUnavailable(f"{what}: {exc}") from exc
         except requests.RequestException as exc:
             raise ExchangeRejected(f"{what}: {exc}; correct CANDLECAST_BINANCE_URL") from exc
@@ -173,19 +166,3 @@ class ExchangeAddresses:
             self.used_weight = int(weight)
             if self.used_weight > reserved:  # somebody who does not write into the book
                 self._limits.report(address.url, self.used_weight)
-
-
-def open_session(base_url: str) -> requests.Session:
-    """A session for one address; a proxy from the environment is not used for this machine itself.
-
-    Raises:
-        ConfigurationError: `base_url` is no http address.
-    """
-    address = urlsplit(base_url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise ConfigurationError(
-            f"exchange address {base_url!r}: set CANDLECAST_BINANCE_URL to an http address such as https://api.binance.com"
-        )
-    session = requests.Session()
-    session.trust_env = address.hostname not in _LOOPBACK
-    return session

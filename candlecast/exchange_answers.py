@@ -10,10 +10,12 @@ import requests
 
 from candlecast.candles import candles_from_klines, open_times_ms
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable, InvalidCandles
+from candlecast.exchange_requests import retry_after_s
 
 KLINES_LIMIT = 1000  # rows Binance gives at most for one /api/v3/klines request
 
-BANNED_OR_LIMITED = (418, 429)
+_BANNED = 418
+BANNED_OR_LIMITED = (_BANNED, 429)
 """418: banned for having ignored 429."""
 
 BARRED = (403, 451)
@@ -45,7 +47,10 @@ def read_answer(response: requests.Response, what: str, read: Callable[[Any], An
     """
     status = response.status_code
     if status >= 500 or status in BANNED_OR_LIMITED:
-        raise ExchangeUnavailable(f"{what}: HTTP {status}{_reason(response)}", _retry_after_s(response))
+        asked = retry_after_s(response)
+        if asked is None and status == _BANNED:
+            asked = _SHORTEST_BAN_S
+        raise ExchangeUnavailable(f"{what}: HTTP {status}{_reason(response)}", asked)
     if status in BARRED:
         raise ExchangeRejected(
             f"{what}: HTTP {status}{_reason(response)}; this address does not serve your location or network, "
@@ -83,13 +88,6 @@ def read_klines(klines: Any, first_ms: int, end_ms: int) -> KlinesPage:
     if len(opened_ms) and not (first_ms <= opened_ms[0] and opened_ms[-1] < end_ms):
         raise ValueError("klines open outside the window asked for")
     return KlinesPage(candles, len(klines) >= KLINES_LIMIT)
-
-
-def _retry_after_s(response: requests.Response) -> float | None:
-    seconds = response.headers.get("Retry-After", "")  # Binance sends whole seconds, never a date
-    if seconds.isdecimal():
-        return float(seconds)
-    return _SHORTEST_BAN_S if response.status_code == 418 else None
 
 
 def _reason(response: requests.Response) -> str:

@@ -77,21 +77,3 @@ create table outcomes (
     settled_at timestamptz not null default clock_timestamp(),
     primary key (symbol, interval, open_time, horizon)
 );
-
-create view settled_forecasts as
-select f.*,
-       o.reference_close,
-       o.open as actual_open,
-       o.high as actual_high,
-       o.low as actual_low,
-       o.close as actual_close,
-       o.amplitude as actual_amplitude,
-       o.settled_at,
-       f.close - o.close as close_error,
-       abs(f.close - o.close) / o.close as close_ape,
-       abs(f.baseline_close - o.close) / o.close as baseline_close_ape,
-       -- null where the market did not move: neither a hit nor a miss
-       case when o.close <> o.reference_close
-            then (f.probability_up >= 0.5) = (o.close > o.reference_close) end as direction_hit
-from forecasts f
-join outcomes o using (symbol, interval, open_time, horizon);

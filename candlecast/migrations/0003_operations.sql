@@ -69,10 +69,10 @@ begin
         grant select, insert, update on candles, outcomes, job_runs to candlecast_writer;
         grant delete on job_runs to candlecast_writer;  -- the one table here that is pruned
         grant select, insert on forecasts, promotions, monitoring_checks to candlecast_writer;
-        grant select on candle_revisions, settled_forecasts, schema_migrations to candlecast_writer;
+        grant select on candle_revisions, schema_migrations to candlecast_writer;
     end if;
     if exists (select from pg_roles where rolname = 'candlecast_reader') then
-        grant select on candles, candle_revisions, forecasts, outcomes, settled_forecasts, job_runs, promotions,
+        grant select on candles, candle_revisions, forecasts, outcomes, job_runs, promotions,
                         monitoring_checks, schema_migrations to candlecast_reader;
     end if;
 end $$;

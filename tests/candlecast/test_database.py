@@ -125,7 +125,7 @@ def test_a_lock_goes_with_the_connection_of_its_holder(database):
             with only_one(dying, "train"):
                 (holder,) = lock_holders(mine)
                 killer.execute("select pg_terminate_backend(%s)", [holder])
-                with only_one(other, "train"):
+                with only_one(other, "train", wait_s=5):
                     assert lock_holders(mine) != [holder]
         killer.close()
 

@@ -1,7 +1,8 @@
--- Figures of live forecasts leave out what a doubtful candle would falsify: forecasts of one, and forecasts made
--- from one, whose reference close and baseline it is. The ledger keeps them all; a repaired candle brings them back.
+-- Forecasts beside what became of them. Left out is what a doubtful candle would falsify: forecasts of one, and
+-- forecasts made from one, whose reference close and baseline it is. The ledger keeps them all; a repaired candle
+-- brings them back.
 
-create or replace view settled_forecasts as
+create view settled_forecasts as
 select f.*,
        o.reference_close,
        o.open as actual_open,
@@ -22,3 +23,13 @@ where not exists (
     select from candle_suspicions s
     where s.symbol = f.symbol and s.interval = f.interval and s.open_time in (f.open_time, f.last_open_time)
 );
+
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'candlecast_writer') then
+        grant select on settled_forecasts to candlecast_writer;
+    end if;
+    if exists (select from pg_roles where rolname = 'candlecast_reader') then
+        grant select on settled_forecasts to candlecast_reader;
+    end if;
+end $$;

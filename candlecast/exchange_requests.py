@@ -1,0 +1,74 @@
+"""What requests to the exchange and to its archive have in common: sessions, passing failures, patience."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import requests
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential,
+    wait_random,
+)
+
+from candlecast.errors import ConfigurationError, ExchangeUnavailable
+
+TRANSIENT = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,  # also an answer that was cut off
+    requests.exceptions.ContentDecodingError,
+)
+"""What `requests` raises where the same request may succeed later."""
+
+_ATTEMPTS = 4
+_RETRY_TOTAL_S = 30.0
+_BACKOFF = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def open_session(base_url: str, variable: str = "CANDLECAST_BINANCE_URL") -> requests.Session:
+    """A session for one address; a proxy from the environment is not used for this machine itself.
+
+    Args:
+        variable: The setting that the address comes from.
+
+    Raises:
+        ConfigurationError: `base_url` is no http address.
+    """
+    address = urlsplit(base_url)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ConfigurationError(
+            f"address {base_url!r}: set {variable} to an http address such as https://api.binance.com"
+        )
+    session = requests.Session()
+    session.trust_env = address.hostname not in _LOOPBACK
+    return session
+
+
+def patient(sleep: Callable[[float], None]) -> Retrying:
+    """Repeats what raises `ExchangeUnavailable`: four attempts within about 30 s, `Retry-After` obeyed."""
+    return Retrying(
+        retry=retry_if_exception_type(ExchangeUnavailable),
+        wait=_wait_s,
+        stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_RETRY_TOTAL_S),
+        sleep=sleep,
+        reraise=True,
+    )
+
+
+def retry_after_s(response: requests.Response) -> float | None:
+    """What `Retry-After` asks for; Binance sends whole seconds, never a date."""
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdecimal() else None
+
+
+def _wait_s(attempt: RetryCallState) -> float:
+    failure = attempt.outcome.exception() if attempt.outcome else None
+    asked = failure.retry_after_s if isinstance(failure, ExchangeUnavailable) else None
+    return max(_BACKOFF(attempt), asked or 0.0)
