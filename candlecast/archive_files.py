@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from candlecast.archive_zip import archive_path
-from candlecast.candles import CANDLE_COLUMNS, OHLCV_COLUMNS, Market, empty_candles, floor_time, interval_duration
+from candlecast.candles import (
+    CANDLE_COLUMNS,
+    OHLCV_COLUMNS,
+    Market,
+    empty_candles,
+    floor_time,
+    interval_duration,
+    require_consistent,
+)
 from candlecast.errors import InvalidCandles
 
 Range = tuple[datetime, datetime]
@@ -123,6 +131,10 @@ def candles_in(file: ArchiveFile, zipped: bytes) -> pd.DataFrame:
     _require_rows_of(file, opened_us, values)
     index = pd.DatetimeIndex(opened_us.astype("datetime64[us]"), name="open_time").tz_localize(UTC)
     candles = pd.DataFrame(values, index=index, columns=list(CANDLE_COLUMNS))
+    try:
+        require_consistent(candles)
+    except InvalidCandles as exc:
+        raise _damaged(file, str(exc), exc.row) from exc
     return candles[index <= pd.Timestamp(file.end - interval_duration(file.interval))]
 
 

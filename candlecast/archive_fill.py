@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -21,7 +21,11 @@ from candlecast.store import CandleStore, Written
 WORKERS = 4
 """Files downloaded, read and stored at once; the memory of a backfill is that of so many files."""
 
+PUBLISHED_AFTER = timedelta(days=1)
+"""Time since the end of a day after which its file can be expected; until then its absence says nothing."""
+
 _FAILURES = (ExchangeError, InvalidCandles)
+_FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class StoredFile(NamedTuple):
@@ -53,18 +57,21 @@ def fill_from_archive(
     now: datetime,
     on_file: Callable[[StoredFile], None] = lambda _: None,
     workers: int = WORKERS,
+    on_failure: Callable[[ArchiveFile, CandlecastError], None] | None = None,
 ) -> ArchiveFilled:
     """Store what the archive has of `ranges`, one transaction a file; safe to run again, and at once.
 
     Only files that hold a candle the store lacks are asked for, so the next run resumes one that was interrupted.
-    A month that the archive does not have is taken from its days. After a failure no further file is begun; those
-    under way are finished and stay.
+    A month that the archive does not have is taken from its days. After a failure that ends the fill no further file
+    is begun; those under way are finished and stay.
 
     Args:
         ranges: Half-open ranges of open times to fill, aware UTC: a whole history, or the gaps in it.
         now: The exchange's clock. Only months and days that had ended by then are taken.
         on_file: Told each file that was stored or found absent, by the calling thread.
         workers: Files under way at once; each needs a connection of the store's pool while it is written.
+        on_failure: Told each file that could not be had or read, and the others go on; without it the first
+            such failure ends the fill.
 
     Raises:
         ExchangeUnavailable: A file could not be had intact, after retries.
@@ -75,42 +82,37 @@ def fill_from_archive(
     wanted = [(start, min(end, latest)) for start, end in ranges if start < latest]
     missing = _missing(store, market, wanted)
     written, files = Written(0, 0), 0
-    failures: list[BaseException] = []
     store_file = partial(_store_file, archive, store, wanted)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="archive")
+    running: dict[Future[StoredFile], ArchiveFile] = {}
+    fatal: CandlecastError | None = None
     try:
-        running = {pool.submit(store_file, file) for file in plan_files(market, missing, now)}
+        running = {pool.submit(store_file, file): file for file in plan_files(market, missing, now)}
         while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            stored_files = _finished(done, failures)
-            if failures:
-                for future in running:
-                    future.cancel()
-            for stored in stored_files:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                file = running.pop(future)
+                if future.cancelled():
+                    continue
+                try:
+                    stored = future.result()
+                except _FAILURES as exc:
+                    if on_failure is not None:
+                        on_failure(file, exc)
+                        continue
+                    fatal = fatal or exc
+                    for waiting in running:
+                        waiting.cancel()
+                    continue
                 if stored.written is not None:
                     written, files = written + stored.written, files + 1
-                elif not stored.file.is_daily and not failures:
-                    running |= {pool.submit(store_file, day) for day in plan_days(stored.file, missing, now)}
+                elif not file.is_daily and fatal is None:
+                    running |= {pool.submit(store_file, day): day for day in plan_days(file, missing, now)}
                 on_file(stored)
     finally:
         pool.shutdown(cancel_futures=True)
-    if failures:
-        raise failures[0]
+    if fatal is not None:
+        raise fatal
     return ArchiveFilled(written, files, _missing(store, market, wanted))
-
-
-def _finished(done: set[Future[StoredFile]], failures: list[BaseException]) -> list[StoredFile]:
-    """What `done` gave; failures are added to those of before, cancelled ones are left out."""
-    finished = []
-    for future in done:
-        if future.cancelled():
-            continue
-        failure = future.exception()
-        if failure is None:
-            finished.append(future.result())
-        else:
-            failures.append(failure)
-    return finished
 
 
 def _store_file(archive: ArchiveClient, store: CandleStore, wanted: Sequence[Range], file: ArchiveFile) -> StoredFile:
@@ -146,20 +148,23 @@ class ArchiveSource:
     on_failure: Callable[[CandlecastError], None]
 
     def fill(self, ranges: Sequence[Range]) -> Answered:
-        """Store what whole past months and days have of the candles opening in `ranges`."""
+        """Store what whole past months and days have of the candles opening in `ranges`.
+
+        It cannot say yet what is missing in files that failed, and in days that ended less than PUBLISHED_AFTER ago.
+        """
         stored: list[Written] = []
+        unsaid: list[Range] = [(floor_time(self.now - PUBLISHED_AFTER, "1d"), _FOREVER)]
 
         def note(file: StoredFile) -> None:
             stored.append(file.written or Written(0, 0))
             self.on_file(file)
 
-        conclusive = True
-        try:
-            fill_from_archive(self.archive, self.store, self.market, ranges, self.now, note)
-        except _FAILURES as exc:
-            conclusive = False
-            self.on_failure(exc)
-        return Answered(sum(stored, Written(0, 0)), conclusive)
+        def note_failure(file: ArchiveFile, failure: CandlecastError) -> None:
+            unsaid.append((file.start, file.end))
+            self.on_failure(failure)
+
+        fill_from_archive(self.archive, self.store, self.market, ranges, self.now, note, on_failure=note_failure)
+        return Answered(sum(stored, Written(0, 0)), unsaid)
 
     def reaches_past(self, moment: datetime) -> bool:
         """Whether the file of that day has a candle opening at `moment` or later."""

@@ -69,13 +69,15 @@ def write_candles(path: Path, candles: pd.DataFrame) -> None:
     Raises:
         InvalidCandles: The name ends otherwise, or the file cannot be written.
     """
+    draft = path.with_name(f"{path.name}.partial")
     try:
         if path.suffix == ".parquet":
-            candles.to_parquet(path)
+            candles.to_parquet(draft)
         elif path.suffix == ".csv":
-            candles.to_csv(path, date_format="%Y-%m-%dT%H:%M:%SZ")
+            candles.to_csv(draft, date_format="%Y-%m-%dT%H:%M:%SZ")
         else:
             raise InvalidCandles(f"{path}: the name must end in .parquet or .csv")
+        draft.replace(path)  # a file of this name is whole
     except OSError as exc:
         raise InvalidCandles(f"{path}: {exc}") from exc
 

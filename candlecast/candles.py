@@ -159,8 +159,22 @@ def require_storable(candles: pd.DataFrame, interval: str) -> None:
     Raises:
         InvalidCandles: Not finite, not positive, high < low, off the grid, unordered or duplicate.
     """
-    _require_prices(candles)
+    require_consistent(candles)
     _require_grid(candles, interval, gaps_allowed=True)
+
+
+def require_consistent(candles: pd.DataFrame) -> None:
+    """Refuse rows that contradict themselves, wherever they stand.
+
+    Raises:
+        InvalidCandles: Not finite, not positive, or high < low; order flow may be unknown, but not negative.
+    """
+    _require_prices(candles)
+    for name in set(FLOW_COLUMNS) & set(candles.columns):
+        bad = (candles[name] < 0) | np.isinf(candles[name])
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            raise InvalidCandles(f"row {row}: {name} is {candles[name].iloc[row]:g}, it must be positive", row, name)
 
 
 def _require_prices(candles: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 import zlib
@@ -60,6 +61,9 @@ def migrate(pool: ConnectionPool) -> list[str]:
 
     Returns:
         Names of the migration files applied now, in order; empty if there was nothing to do.
+
+    Raises:
+        ConfigurationError: A file that was applied has another content now: applied migrations never change.
     """
     files = sorted(resources.files("candlecast.migrations").iterdir(), key=lambda file: file.name)
     applied = []
@@ -67,15 +71,23 @@ def migrate(pool: ConnectionPool) -> list[str]:
         connection.execute("select pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
         connection.execute(
             "create table if not exists schema_migrations "
-            "(name text primary key, applied_at timestamptz not null default clock_timestamp())"
+            "(name text primary key, digest text not null, applied_at timestamptz not null default clock_timestamp())"
         )
-        done = {row[0] for row in connection.execute("select name from schema_migrations")}
+        done: dict[str, str] = dict(connection.execute("select name, digest from schema_migrations").fetchall())
         for file in files:
-            if not file.name.endswith(".sql") or file.name in done:
+            if not file.name.endswith(".sql"):
                 continue
-            connection.execute(file.read_text().encode())
-            connection.execute("insert into schema_migrations (name) values (%s)", [file.name])
-            applied.append(file.name)
+            statements = file.read_bytes()
+            digest = hashlib.sha256(statements).hexdigest()
+            if file.name not in done:
+                connection.execute(statements)
+                connection.execute("insert into schema_migrations (name, digest) values (%s, %s)", [file.name, digest])
+                applied.append(file.name)
+            elif done[file.name] != digest:
+                raise ConfigurationError(
+                    f"the database was made by another build: {file.name} is not what was applied to it. Run the build "
+                    "that made it, or begin with an empty database"
+                )
     return applied
 
 

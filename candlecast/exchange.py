@@ -144,7 +144,7 @@ class ExchangeClient:
                 "/api/v3/klines",
                 {"symbol": symbol, "interval": interval, **window},
                 _KLINES_WEIGHT,
-                lambda klines, first=cursor: read_klines(klines, first, end_ms),
+                lambda klines, first=cursor: read_klines(klines, interval, first, end_ms),
             )
             pages.append(page.candles)
             if not page.full:

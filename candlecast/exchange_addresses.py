@@ -63,6 +63,8 @@ class ExchangeAddresses:
     ) -> None:
         urls = [url.strip().rstrip("/") for url in base_urls.split(",")]
         self._addresses = [_Address(url, session or open_session(url)) for url in dict.fromkeys(urls)]
+        # One page in the book for all addresses: the exchange counts and bans by the caller's IP address.
+        self._page = ",".join(address.url for address in self._addresses)
         self.used_weight: int | None = None
         self.round_trip = timedelta(0)
         self._timeout_s = timeout_s
@@ -137,16 +139,16 @@ class ExchangeAddresses:
             return read_answer(response, what, read)
         except ExchangeUnavailable as exc:
             if response.status_code in BANNED_OR_LIMITED and exc.retry_after_s:
-                self._limits.ban(address.url, exc.retry_after_s)
+                self._limits.ban(self._page, exc.retry_after_s)
             raise
 
     def _reserve(self, address: _Address, what: str, weight: int) -> int:
-        reservation = self._limits.reserve(address.url, weight, self._weight_budget)
+        reservation = self._limits.reserve(self._page, weight, self._weight_budget)
         for _ in range(_MOST_MINUTES):
             if not reservation.wait_s or reservation.banned_s:
                 break
             self._sleep(reservation.wait_s)
-            reservation = self._limits.reserve(address.url, weight, self._weight_budget)
+            reservation = self._limits.reserve(self._page, weight, self._weight_budget)
         if reservation.granted:
             return reservation.used_weight
         if reservation.banned_s:
@@ -165,4 +167,4 @@ class ExchangeAddresses:
         if weight.isdecimal():
             self.used_weight = int(weight)
             if self.used_weight > reserved:  # somebody who does not write into the book
-                self._limits.report(address.url, self.used_weight)
+                self._limits.report(self._page, self.used_weight)

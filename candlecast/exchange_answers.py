@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 import requests
 
-from candlecast.candles import candles_from_klines, open_times_ms
+from candlecast.candles import candles_from_klines, open_times_ms, require_storable
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.exchange_requests import retry_after_s
 
@@ -64,12 +64,12 @@ def read_answer(response: requests.Response, what: str, read: Callable[[Any], An
         raise ExchangeUnavailable(f"{what}: HTTP {status}, but the answer is unusable: {exc!r}") from exc
 
 
-def read_klines(klines: Any, first_ms: int, end_ms: int) -> KlinesPage:
+def read_klines(klines: Any, interval: str, first_ms: int, end_ms: int) -> KlinesPage:
     """The candles of one `/api/v3/klines` answer to a request for open times in [first_ms, end_ms).
 
     Rows in the wrong order are sorted, and a row that is said twice counts once: neither leaves a doubt about any
-    candle. Two rows that give one candle different values, or a row outside the window, make the whole answer
-    unusable: it cannot be told what else is wrong in it.
+    candle. Two rows that give one candle different values, a row outside the window or off the grid, or one that
+    contradicts itself, make the whole answer unusable: it cannot be told what else is wrong in it.
 
     Raises:
         TypeError, ValueError, InvalidCandles: The answer is unusable.
@@ -87,6 +87,7 @@ def read_klines(klines: Any, first_ms: int, end_ms: int) -> KlinesPage:
     opened_ms = open_times_ms(candles)
     if len(opened_ms) and not (first_ms <= opened_ms[0] and opened_ms[-1] < end_ms):
         raise ValueError("klines open outside the window asked for")
+    require_storable(candles, interval)
     return KlinesPage(candles, len(klines) >= KLINES_LIMIT)
 
 

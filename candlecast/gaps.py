@@ -105,11 +105,11 @@ class Answered(NamedTuple):
 
     Attributes:
         written: What storing it changed.
-        conclusive: Whether it gave all it has; False if a part of it failed and may succeed later.
+        unsaid: Ranges of which it may have candles later that it did not give now.
     """
 
     written: Written
-    conclusive: bool
+    unsaid: Sequence[Range] = ()
 
 
 class GapSource(Protocol):
@@ -191,7 +191,7 @@ class RestSource:
         written = Written(0, 0)
         for start, end in ranges:
             written += sync_range(self.exchange, self.store, self.market, start, end, self.settled_until, self.on_page)
-        return Answered(written, conclusive=True)
+        return Answered(written)
 
     def reaches_past(self, moment: datetime) -> bool:
         """Ask once for the 1,000 candles from `moment` on."""
@@ -226,28 +226,31 @@ def fill_gaps(
         ExchangeUnavailable: What was stored and accounted for before that stays; the next run goes on from there.
     """
     gaps, store = CandleGaps(pool), CandleStore(pool)
-    start = _ceiling(start, market)
-    end = min(_ceiling(end, market), floor_time(settled_until, market.interval))
+    start = on_grid(start, market)
+    end = min(on_grid(end, market), floor_time(settled_until, market.interval))
     written = Written(0, 0)
     if start >= end:
         return Filled(written, [])
     gaps.record(market, start, end, edges=False)
     outages = [] if outages_too else gaps.listed(market, start, end, "outage")
     wanted = _without(store.missing_ranges(*market[:2], start, end), outages)
-    left, conclusive = wanted, True
+    left, unsaid = wanted, list[Range]()
     try:
         for source in sources:
             if not left:
                 break
             answered = source.fill(left)
-            written, conclusive = written + answered.written, conclusive and answered.conclusive
+            written += answered.written
+            unsaid += answered.unsaid
             left = [hole for part in wanted for hole in store.missing_ranges(*market[:2], *part)]
     finally:  # a source that goes away in the middle has stored something before
         for part in wanted:
             gaps.record(market, *part)
-    for part in left if conclusive else []:
+    for part in left:
         late = settled_until - part[1] < max(LATE, _LATE_CANDLES * market.step)
-        if not late and any(source.reaches_past(part[1]) for source in sources):
+        if late or any(first < part[1] and part[0] < last for first, last in unsaid):
+            continue
+        if any(source.reaches_past(part[1]) for source in sources):
             gaps.conclude(market, *part)
     return Filled(written, gaps.listed(market, start, end, "open", "outage"))
 
@@ -262,7 +265,8 @@ def describe_gaps(gaps: Sequence[Gap], step: timedelta) -> str:
     return f"{missing:,} missing in {len(gaps):,} gap{'s' * (len(gaps) > 1)}: {', '.join(named + more)}"
 
 
-def _ceiling(moment: datetime, market: Market) -> datetime:
+def on_grid(moment: datetime, market: Market) -> datetime:
+    """The first open_time of a market's candles at or after `moment`."""
     floor = floor_time(moment, market.interval)
     return floor if floor == moment else floor + market.step
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,15 +22,26 @@ DecidedBy = Literal["gate", "person", "rollback"]
 
 @dataclass
 class JobReport:
-    """What a job says of itself while it runs; stored when it ends."""
+    """What a job says of itself while it runs; stored when it ends.
+
+    Attributes:
+        skipped: There was nothing to do; `message` says why.
+        as_of: The exchange's clock when it began, if the job was given one.
+    """
 
     message: str = ""
     rows: int | None = None
+    skipped: bool = False
+    as_of: datetime | None = None
 
 
 @contextmanager
 def recorded_job(
-    pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None = None, as_of: datetime | None = None
+    pool: ConnectionPool,
+    job: str,
+    market: Market,
+    prefect_run_id: str | None = None,
+    clock: Callable[[], datetime] | None = None,
 ) -> Iterator[JobReport]:
     """Run a job alone, with a row in `job_runs` whichever way it ends.
 
@@ -38,7 +49,7 @@ def recorded_job(
     the process that holds it. Rows that a killed process left as running are closed by the next run.
 
     Args:
-        as_of: The exchange's clock, for jobs whose next run depends on it (`last_attempt`).
+        clock: The exchange's clock, for jobs whose next run depends on when this one began (`last_attempt`).
 
     Raises:
         AlreadyRunning: The same job of this market runs elsewhere; recorded as skipped.
@@ -61,12 +72,15 @@ def recorded_job(
             "where (job, symbol, interval) = (%s, %s, %s) and status = 'running'",
             [job, symbol, interval],
         )
-        run = _insert_run(pool, job, market, prefect_run_id, as_of)
+        run = _insert_run(pool, job, market, prefect_run_id)
         report = JobReport()
         status = "failed"
         try:
+            if clock is not None:  # kept at once: a run that is killed counts as an attempt too
+                report.as_of = clock()
+                _execute(pool, "update job_runs set as_of = %s where id = %s", [report.as_of, run])
             yield report
-            status = "completed"
+            status = "skipped" if report.skipped else "completed"
         except BaseException as exc:  # recorded and raised on: interrupts too are an end of the job
             report.message = f"{type(exc).__name__}: {exc}"
             raise
@@ -79,13 +93,17 @@ def recorded_job(
             )
 
 
-def last_attempt(pool: ConnectionPool, job: str, market: Market) -> datetime | None:
-    """The exchange's clock when the newest run of a job began, however it ended; None if there is none."""
+def last_attempt(pool: ConnectionPool, job: str, market: Market, *, ended: bool = False) -> datetime | None:
+    """The exchange's clock when the newest run of a job began, however it ended; None if there is none.
+
+    Args:
+        ended: Leave out the one that is running, for whom it asks itself.
+    """
     row = _one(
         pool,
         "select as_of as newest from job_runs where (job, symbol, interval) = (%s, %s, %s) and as_of is not null "
-        "order by started_at desc limit 1",
-        [job, market.symbol, market.interval],
+        "and status <> 'skipped' and (status <> 'running' or not %s) order by started_at desc limit 1",
+        [job, market.symbol, market.interval, ended],
     )
     return row["newest"] if row else None
 
@@ -101,9 +119,18 @@ def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]
         return cursor.execute(query.encode(), [list(JOBS), market.symbol, market.interval]).fetchall()
 
 
-def prune_job_runs(pool: ConnectionPool, keep: timedelta) -> None:
-    """Delete the records of runs that ended longer than `keep` ago, on the database's clock."""
-    _execute(pool, "delete from job_runs where finished_at < clock_timestamp() - %s", [keep])
+def prune(pool: ConnectionPool, keep: timedelta) -> None:
+    """Delete what grows without end and is of no use after `keep`, on the database's clock.
+
+    Records of jobs, checks and repaired gaps go. Forecasts, outcomes, promotions, outages and candle revisions stay:
+    they are what others are believed by, and the last is as short as the exchange is honest.
+    """
+    for query in (
+        "delete from job_runs where finished_at < clock_timestamp() - %s",
+        "delete from monitoring_checks where recorded_at < clock_timestamp() - %s",
+        "delete from candle_gaps where state = 'repaired' and changed_at < clock_timestamp() - %s",
+    ):
+        _execute(pool, query, [keep])
 
 
 def record_promotion(
@@ -199,14 +226,12 @@ def last_check(pool: ConnectionPool, market: Market) -> dict[str, Any] | None:
     )
 
 
-def _insert_run(
-    pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None, as_of: datetime | None
-) -> int:
+def _insert_run(pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None) -> int:
     row = _one(
         pool,
-        "insert into job_runs (job, symbol, interval, status, prefect_run_id, as_of) "
-        "values (%s, %s, %s, 'running', %s, %s) returning id",
-        [job, market.symbol, market.interval, prefect_run_id, as_of],
+        "insert into job_runs (job, symbol, interval, status, prefect_run_id) "
+        "values (%s, %s, %s, 'running', %s) returning id",
+        [job, market.symbol, market.interval, prefect_run_id],
     )
     return int(row["id"]) if row else 0
 

@@ -66,7 +66,8 @@ def sync_newest(
     """
     now = exchange.server_time()  # before the candles: one that is closed by now is final in a later answer
     watermark = store.latest_open_time(market.symbol, market.interval)
-    start = earliest if watermark is None else max(earliest, watermark - REFETCHED * market.step)
+    # A candle from the future, however it got in, must not keep the present out.
+    start = earliest if watermark is None else max(earliest, min(watermark, now) - REFETCHED * market.step)
     written = sync_range(exchange, store, market, start, now, now - guard, lambda _: None)
     return Synced(now, start, written)
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles import Market, floor_time
 from candlecast.errors import NotEnoughCandles
-from candlecast.gaps import CandleGaps, Gap, describe_gaps
+from candlecast.gaps import CandleGaps, Gap, describe_gaps, on_grid
 from candlecast.quality import CandleQuality, Doubtful, describe, repair_command
 
 # The table's constraints hold for every row they were there for; a restored dump or a disabled trigger is not bound.
@@ -87,13 +87,21 @@ def verify_candles(
         now: The exchange's clock, to find candles that had not closed; None if it is not known.
 
     Raises:
-        NotEnoughCandles: Nothing is stored.
+        NotEnoughCandles: Nothing is stored there.
     """
     with pool.connection() as connection:
         first, newest = connection.execute(_SPAN, market[:2]).fetchone() or (None, None)
     if first is None:
         raise NotEnoughCandles(f"no candle of {market.symbol} {market.interval} is stored; run `candlecast backfill`")
-    start, end = start or first, end or newest + market.step
+    # On the grid, and no further than candles can be: what has not closed is not missing.
+    start, after_newest = on_grid(start or first, market), newest + market.step
+    closed = after_newest if now is None else max(after_newest, floor_time(now, market.interval))
+    end = after_newest if end is None else min(on_grid(end, market), closed)
+    if start >= end:
+        raise NotEnoughCandles(
+            f"no candle of {market.symbol} {market.interval} opens between {start:%Y-%m-%d %H:%M} and "
+            f"{end:%Y-%m-%d %H:%M}; the newest opened {newest:%Y-%m-%d %H:%M}"
+        )
     gaps, quality = CandleGaps(pool), CandleQuality(pool)
     gaps.record(market, start, end)
     quality.mark(market, start, end)

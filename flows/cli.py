@@ -116,13 +116,11 @@ def ingest(as_json: Json = False) -> None:
 def train(as_json: Json = False) -> None:
     """Train a version on LOOKBACK_DAYS of stored candles and let the gate decide."""
     from flows import loop
-    from flows.market import open_market
     from flows.messages import train_message
     from training.versions import pass_gate, train_version
 
-    with open_market(_settings()) as market:
-        now = market.exchange.server_time()
-    with _recorded("train", as_of=now) as (market, report), _progress("train") as tell:
+    with _recorded("train", timed=True) as (market, report), _progress("train") as tell:
+        now = report.as_of
         candles, registry = market.history(now), loop.training_registry(market.settings)
         trained = train_version(candles, market.settings, registry, tell)
         decision = pass_gate(candles, trained.number, market.settings, registry, market.pool)
@@ -253,13 +251,16 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 
 @contextmanager
-def _recorded(job: str, as_of: datetime | None = None) -> Iterator[tuple[Any, Any]]:
+def _recorded(job: str, *, timed: bool = False) -> Iterator[tuple[Any, Any]]:
     """Open the market and run a job alone, recorded in `job_runs`."""
     from candlecast.journal import recorded_job
     from flows.market import open_market
 
     settings = _settings()
-    with open_market(settings) as market, recorded_job(market.pool, job, settings.market, as_of=as_of) as report:
+    with (
+        open_market(settings) as market,
+        recorded_job(market.pool, job, settings.market, clock=market.exchange.server_time if timed else None) as report,
+    ):
         yield market, report
 
 

@@ -11,29 +11,29 @@ from typing import NamedTuple
 import pandas as pd
 
 from candlecast.archive_fill import ArchiveSource
-from candlecast.errors import ExchangeError
+from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps
 from candlecast.issue import Issued, issue_forecasts
-from candlecast.journal import last_attempt, prune_job_runs
+from candlecast.journal import last_attempt, prune
 from candlecast.quality import Marked
 from candlecast.registry import Registry
 from candlecast.settings import Settings
 from candlecast.store import Written
-from candlecast.sync import Synced, sync_newest, sync_range
+from candlecast.sync import Synced, closed_before, sync_newest, sync_range
 from candlecast.verification import Verification, verify_candles
 from flows.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
 
 _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
-_JOB_RUNS_KEPT = timedelta(days=90)
+_RECORDS_KEPT = timedelta(days=90)
 
 
 class TakenIn(NamedTuple):
     """What the first part of ingest stored, and which of the newest candles are doubtful.
 
     Attributes:
-        skew: How far the exchange's clock is ahead of this machine's; None on the replay source, where it is
-            meant to be another. Harmless, because nothing here goes by this machine's clock.
+        skew: How far the exchange's clock is ahead of this machine's; None if it was not measured, as on the
+            replay source, where it is meant to be another. Harmless, because nothing here goes by this machine's clock.
     """
 
     synced: Synced
@@ -60,8 +60,12 @@ def sync(market: OpenMarket) -> TakenIn:
     """Store what closed since the last run, and the last few candles again; judge them."""
     earliest = earliest_needed(market.settings, market.exchange.server_time())
     synced = sync_newest(market.exchange, market.store, market.market, earliest, market.settings.finality_guard)
-    skew = None if market.settings.source == "replay" else market.exchange.clock_skew()
-    return TakenIn(synced, market.quality.mark(market.market, synced.start, synced.now), skew)
+    marked = market.quality.mark(market.market, synced.start, synced.now)
+    skew = None
+    if market.settings.source != "replay":
+        with suppress(ExchangeError):  # for information only: the candles are in
+            skew = market.exchange.clock_skew()
+    return TakenIn(synced, marked, skew)
 
 
 def settle(market: OpenMarket, since: datetime) -> int:
@@ -93,7 +97,7 @@ def backfill(
 ) -> Backfilled:
     """Fill every gap of [start, end), judge its candles, and settle what that makes possible.
 
-    Being the daily job, it also drops the records of jobs that ended long ago.
+    Being the daily job, it also drops old records of jobs, checks and repaired gaps.
 
     Args:
         start: None for the history that training needs.
@@ -118,7 +122,7 @@ def backfill(
     )
     marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
-    prune_job_runs(market.pool, _JOB_RUNS_KEPT)
+    prune(market.pool, _RECORDS_KEPT)
     return Backfilled(written + filled.written, filled.left, marked)
 
 
@@ -159,8 +163,18 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
 
     Args:
         candles: As `candlecast.candle_files.require_importable` wants them.
+
+    Raises:
+        InvalidCandles: A candle had not closed by the exchange's clock; nothing is stored.
+        ExchangeUnavailable: The exchange does not tell its clock.
     """
     symbol, interval, _ = market.market
+    settled_until = market.exchange.server_time() - market.settings.finality_guard
+    if len(closed_before(candles, settled_until, market.market.step)) < len(candles):
+        raise InvalidCandles(
+            f"the candle of {candles.index[-1].isoformat()} had not closed by {settled_until.isoformat()} on the "
+            "exchange's clock; import closed candles only"
+        )
     written = market.store.upsert(symbol, interval, candles, "import")
     first, last = (candles.index[position].to_pydatetime() for position in (0, -1))
     end = last + market.market.step
@@ -171,8 +185,8 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
 
 
 def training_is_due(market: OpenMarket, now: datetime) -> str | None:
-    """None if a training may start at `now`; else a sentence that says why not yet."""
-    last = last_attempt(market.pool, "train", market.market)
+    """None if a training that holds the job's lock may go on at `now`; else a sentence that says why not yet."""
+    last = last_attempt(market.pool, "train", market.market, ended=True)
     shortest = timedelta(hours=market.settings.train_min_hours)
     if last is None or now - last >= shortest:
         return None

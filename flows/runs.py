@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from prefect import get_run_logger, runtime
@@ -45,15 +44,24 @@ def is_transient(_task: Any, _task_run: Any, state: State[Any]) -> bool:
 
 
 @contextmanager
-def recorded_run(job: str, settings: Settings, as_of: datetime | None = None) -> Iterator[tuple[OpenMarket, JobReport]]:
+def recorded_run(job: str, settings: Settings, *, timed: bool = False) -> Iterator[tuple[OpenMarket, JobReport]]:
     """Run a flow's body alone and with a row in `job_runs`; at its end the message becomes an artifact.
+
+    Args:
+        timed: Keep the exchange's clock with the run, as `report.as_of`.
 
     Raises:
         AlreadyRunning: The same job of this market runs elsewhere.
     """
     with (
         open_market(settings) as market,
-        recorded_job(market.pool, job, settings.market, str(runtime.flow_run.id), as_of) as report,
+        recorded_job(
+            market.pool,
+            job,
+            settings.market,
+            str(runtime.flow_run.id),
+            clock=market.exchange.server_time if timed else None,
+        ) as report,
     ):
         yield market, report
         get_run_logger().info(report.message)

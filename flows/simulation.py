@@ -147,7 +147,7 @@ def _simulate_on(stack: LocalStack, until: datetime, tell: Tell) -> Simulation:
 def _train(market: OpenMarket, service: ForecastClient, now: datetime, tell: Tell) -> None:
     settings = market.settings
     registry = loop.training_registry(settings)
-    with recorded_job(market.pool, "train", settings.market, as_of=now) as report:
+    with recorded_job(market.pool, "train", settings.market, clock=lambda: now) as report:
         candles = market.history(now)
         trained = train_version(candles, settings, registry, tell)
         decision = pass_gate(candles, trained.number, settings, registry, market.pool)

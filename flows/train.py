@@ -43,13 +43,13 @@ def train(
     Does nothing if the last training began less than TRAIN_MIN_HOURS ago, unless `force` is set.
     """
     settings = settings_for(symbol, interval, horizon)
-    with open_market(settings) as opened:
-        now = opened.exchange.server_time()
-        too_early = None if force else loop.training_is_due(opened, now)
-    if too_early:
-        return skipped(too_early)
     try:
-        with recorded_run("train", settings, as_of=now) as (opened, report):
+        with recorded_run("train", settings, timed=True) as (opened, report):
+            now = report.as_of or opened.exchange.server_time()
+            too_early = None if force else loop.training_is_due(opened, now)
+            if too_early:
+                report.skipped, report.message = True, too_early
+                return skipped(too_early)
             trained = fit_and_register(settings.market, now)
             decision = decide_promotion(settings.market, now, trained.number)
             report.message = train_message(trained, decision, opened.left_out(now))

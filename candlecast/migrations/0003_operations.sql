@@ -67,7 +67,7 @@ do $$
 begin
     if exists (select from pg_roles where rolname = 'candlecast_writer') then
         grant select, insert, update on candles, outcomes, job_runs to candlecast_writer;
-        grant delete on job_runs to candlecast_writer;  -- the one table here that is pruned
+        grant delete on job_runs, monitoring_checks to candlecast_writer;  -- these are pruned
         grant select, insert on forecasts, promotions, monitoring_checks to candlecast_writer;
         grant select on candle_revisions, schema_migrations to candlecast_writer;
     end if;

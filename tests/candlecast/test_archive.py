@@ -451,11 +451,14 @@ def test_a_source_says_what_failed_and_leaves_the_rest_to_the_next_source(store,
     (wanted,) = replayed(replay)
     source = ArchiveSource(client, store, FIVE_MINUTES, replay.control.state().now, lambda _: None, failures.append)
 
-    assert source.fill([wanted]) == (Written(0, 0), False)
-    assert [type(failure) for failure in failures] == [ExchangeUnavailable]
+    failing = source.fill([wanted])
+
+    assert failing.written == Written(0, 0)
+    assert all(any(first <= day < last for first, last in failing.unsaid) for day in wanted[:1])
+    assert {type(failure) for failure in failures} == {ExchangeUnavailable}
     assert store.missing_ranges("BTCUSDT", "5m", *wanted) == [wanted]
     replay.control.set_faults(Faults())
-    assert source.fill([wanted]) == (Written(len(replay.recording), 0), True)
+    assert source.fill([wanted]).written == Written(len(replay.recording), 0)
 
 
 def test_a_source_knows_whether_its_files_go_on(replay_archive):

@@ -216,3 +216,12 @@ def test_the_reader_reads_every_table(database):
     reads = tuple(f"select * from {table}" for table in (*tables, "monitoring_checks"))
 
     assert allowed(database.reader_url, reads) == list(reads)
+
+
+def test_a_database_that_another_build_made_is_refused(database):
+    with open_database(database.owner_url) as pool:
+        with pool.connection() as connection:
+            connection.execute("update schema_migrations set digest = 'another' where name like '0002%'")
+
+        with pytest.raises(ConfigurationError, match=r"0002_ledger\.sql is not what was applied"):
+            migrate(pool)

@@ -47,12 +47,12 @@ class Table:
     """A source that has what is in a table of candles; remembers what it was asked for."""
 
     def __init__(
-        self, store: CandleStore, candles: pd.DataFrame, fails_after: int | None = None, conclusive: bool = True
+        self, store: CandleStore, candles: pd.DataFrame, fails_after: int | None = None, unsaid: Sequence[Range] = ()
     ) -> None:
         self.store = store
         self.candles = candles
         self.left = fails_after
-        self.conclusive = conclusive
+        self.unsaid = unsaid
         self.asked: list[tuple[int, int]] = []
 
     def fill(self, ranges: Sequence[Range]) -> Answered:
@@ -65,18 +65,18 @@ class Table:
             self.asked.append(((start - START) // STEP, (end - START) // STEP))
             had = self.candles[(self.candles.index >= start) & (self.candles.index < end)]
             written += self.store.upsert("BTCUSDT", "5m", had, "rest")
-        return Answered(written, self.conclusive)
+        return Answered(written, self.unsaid)
 
     def reaches_past(self, moment: datetime) -> bool:
         return bool((self.candles.index >= moment).any())
 
 
 def test_what_a_source_failed_to_say_is_not_called_an_outage(pool, store):
-    failing = Table(store, without(50), conclusive=False)
+    failing = Table(store, without(40, 50), unsaid=[(at(30), at(41))])
 
-    left = fill(pool, failing, Table(store, without(50))).left
+    left = fill(pool, failing, Table(store, without(40, 50))).left
 
-    assert [(gap.start, gap.state) for gap in left] == [(at(50), "open")]
+    assert [(gap.start, gap.state) for gap in left] == [(at(40), "open"), (at(50), "outage")]
 
 
 def without(*positions: int) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def promote(
 
 
 def test_a_job_that_ends_well_is_completed_with_what_it_said(pool):
-    with recorded_job(pool, "ingest", MARKET, "prefect-1", NOW) as report:
+    with recorded_job(pool, "ingest", MARKET, "prefect-1", lambda: NOW) as report:
         (during,) = runs(pool)
         report.message, report.rows = "3 candles", 3
 
@@ -81,7 +81,7 @@ def test_a_job_that_raises_is_failed_with_the_reason_and_raises_on(pool, fault):
 
 def test_a_job_that_runs_already_is_skipped_and_says_why(pool):
     with recorded_job(pool, "train", MARKET):
-        with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET, as_of=NOW):
+        with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET, clock=lambda: NOW):
             pytest.fail("two run at once")
 
     first, second = runs(pool)
@@ -126,10 +126,13 @@ def test_a_refused_run_closes_no_row_of_the_one_that_runs(pool):
 
 def test_an_attempt_counts_whether_it_succeeded_or_not_and_a_skipped_one_does_not(pool):
     before = last_attempt(pool, "train", MARKET)
-    with recorded_job(pool, "train", MARKET, as_of=NOW):
-        with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET, as_of=NOW + timedelta(hours=9)):
+    with recorded_job(pool, "train", MARKET, clock=lambda: NOW):
+        with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET, clock=lambda: NOW + timedelta(hours=9)):
             pytest.fail("two run at once")
-    with pytest.raises(ValueError, match="again"), recorded_job(pool, "train", MARKET, as_of=NOW + timedelta(hours=2)):
+    with (
+        pytest.raises(ValueError, match="again"),
+        recorded_job(pool, "train", MARKET, clock=lambda: NOW + timedelta(hours=2)),
+    ):
         raise ValueError("again")
 
     attempt = last_attempt(pool, "train", MARKET)

@@ -85,9 +85,17 @@ def test_only_the_range_asked_for_is_looked_at(pool, store, sound):
 def test_what_is_asked_for_and_not_stored_is_missing(pool, store, sound):
     store.upsert("BTCUSDT", "5m", sound, "rest")
 
-    found = verify(pool, end=time_at(sound, 805))
+    found = verify(pool, end=time_at(sound, 900), now=time_at(sound, 805) + timedelta(minutes=2))
 
     assert found.gaps == [Gap(time_at(sound, 800), time_at(sound, 805), "open")]
+
+
+def test_bounds_off_the_grid_and_in_the_future_make_no_gaps(pool, store, sound):
+    store.upsert("BTCUSDT", "5m", sound, "rest")
+
+    found = verify(pool, start=time_at(sound, 3) + timedelta(minutes=2), end=time_at(sound, 9000))
+
+    assert (found.gaps, found.start, found.end) == ([], time_at(sound, 4), time_at(sound, 800))
 
 
 def test_a_candle_that_has_not_closed_on_the_exchanges_clock_breaks_a_rule(pool, store, sound):

@@ -64,7 +64,7 @@ EVERY_FAULT = Faults(
 
 
 def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(database, replay_exchange, bundled_candles):
-    recording = bundled_candles.iloc[: (DAYS + 2) * 288]
+    recording = bundled_candles.iloc[: (DAYS + 4) * 288]
     begin = recording.index[0].to_pydatetime() + timedelta(days=1)
     end = begin + timedelta(days=DAYS)
     faults = EVERY_FAULT.model_copy(update={"passing_gap_until": end})
@@ -83,7 +83,7 @@ def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(databa
             patiently(lambda: loop.sync(market))
             if moment.hour == 0 and moment.minute == 0:
                 patiently(lambda: loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: None))
-        replay.control.set(end + timedelta(hours=6))
+        replay.control.set(end + timedelta(days=2, hours=6))
         report = replay.control.faults()
         replay.control.set_faults(faults.model_copy(update={"wrong_checksum": 0}))  # somebody mended the archive
         patiently(lambda: loop.sync(market))

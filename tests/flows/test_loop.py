@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from candlecast.errors import InvalidCandles
 from candlecast.gaps import CandleGaps, Gap
 from candlecast.issue import Issued
+from candlecast.journal import recorded_job
 from candlecast.quality import Marked
 from candlecast.settings import Settings
 from candlecast.store import Written
@@ -158,3 +160,33 @@ def test_an_import_says_how_many_of_its_candles_are_doubtful(open_on, final):
     imported = loop.import_candles(open_on(final), stubs(final, range(600, 650)))
 
     assert import_message(imported) == "900 candles stored, 0 corrected, 50 doubtful"
+
+
+def test_a_gap_of_today_is_no_outage_before_the_archive_could_have_had_its_day(open_on, final):
+    market = open_on(final.drop(final.index[700:702]).iloc[:790])  # five hours before the end of the exchange's day
+
+    found = loop.backfill(market, time_at(final, 0), None, nothing)
+
+    assert [gap.state for gap in found.missing] == ["open"]
+
+
+def test_an_import_of_a_candle_that_has_not_closed_is_refused_whole(open_on, final):
+    market = open_on(final, now=time_at(final, 500) + timedelta(minutes=3))
+
+    with pytest.raises(InvalidCandles, match="had not closed by"):
+        loop.import_candles(market, final.iloc[:501])
+
+    assert market.store.latest_open_time("BTCUSDT", "5m") is None
+
+
+def test_a_training_is_not_kept_back_by_itself(open_on, final):
+    market = open_on(final)
+    now = time_at(final, 900)
+
+    with recorded_job(market.pool, "train", market.market, clock=lambda: now):
+        first = loop.training_is_due(market, now)
+    with recorded_job(market.pool, "train", market.market, clock=lambda: now + timedelta(hours=1)):
+        second = loop.training_is_due(market, now + timedelta(hours=1))
+
+    assert first is None
+    assert "the last training began 1.0 h ago" in second

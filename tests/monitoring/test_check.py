@@ -177,7 +177,7 @@ def test_a_model_that_got_worse_asks_for_a_training_unless_one_just_ran(pool, re
     settle(pool, settings, bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.01)
 
     first = check(settings, pool, registry, now, with_report=False)
-    with recorded_job(pool, "train", settings.market, as_of=now - HOUR):
+    with recorded_job(pool, "train", settings.market, clock=lambda: now - HOUR):
         pass
     second = check(settings, pool, registry, now, with_report=False)
 
