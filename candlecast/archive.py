@@ -12,9 +12,9 @@ import requests
 
 from candlecast.archive_files import ArchiveFile, candles_in
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable
+from candlecast.exchange_answers import BANNED_OR_LIMITED
 from candlecast.exchange_requests import TRANSIENT, open_session, patient, retry_after_s
 
-_LIMITED = (418, 429)
 _REMEDY = "Run the backfill again later, or set CANDLECAST_ARCHIVE_URL to a mirror"
 
 
@@ -94,7 +94,7 @@ class ArchiveClient:
         status = response.status_code
         if status == 404:
             return None
-        if status >= 500 or status in _LIMITED:
+        if status >= 500 or status in BANNED_OR_LIMITED:
             raise ExchangeUnavailable(f"{what}: HTTP {status}. {_REMEDY}", retry_after_s(response))
         if status != 200:
             raise ExchangeRejected(

@@ -27,8 +27,7 @@ from candlecast.candles import (
     require_consistent,
 )
 from candlecast.errors import InvalidCandles
-
-Range = tuple[datetime, datetime]
+from candlecast.gaps import Range
 
 _DAY = timedelta(days=1)
 _CSV_COLUMNS = ("open_time", *OHLCV_COLUMNS, "close_time", *CANDLE_COLUMNS[len(OHLCV_COLUMNS) :], "ignore")

@@ -91,6 +91,11 @@ def migrate(pool: ConnectionPool) -> list[str]:
     return applied
 
 
+def lock_for_transaction(connection: psycopg.Connection, what: str) -> None:
+    """Wait until no other transaction works on `what`, and keep others away until this one ends."""
+    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [what])
+
+
 @contextmanager
 def only_one(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None]:
     """Hold the lock of `job` for the whole cluster; it is let go when the holder's process dies.

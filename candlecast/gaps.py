@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles import Market, floor_time
+from candlecast.database import lock_for_transaction
 from candlecast.store import CandleStore, Written
 from candlecast.sync import Exchange, closed_before, sync_range
 
@@ -23,7 +24,6 @@ _LATE_CANDLES = 3
 _NAMED = 10  # gaps that a message lists one by one
 _REACH = 1000  # candles after a gap that one request looks at for proof that a source goes on
 
-_LOCK = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 # What the rows of a range should be: the ranges of a market's rows never overlap, so each candle has one state.
 # Known rows are cut where only a part of them arrived, or is missing once more; what is missing and in no row is
@@ -150,7 +150,7 @@ class CandleGaps:
         """
         arguments = {**_named(market, start, end), "edges": edges}
         with self._pool.connection() as connection:
-            connection.execute(_LOCK, [f"candle gaps {market.symbol} {market.interval}"])
+            lock_for_transaction(connection, f"candle gaps {market.symbol} {market.interval}")
             known = set(connection.execute(_KNOWN, arguments).fetchall())
             pieces = {row[:3]: row[3] for row in connection.execute(_PIECES, arguments)}
             for row in known - pieces.keys():
@@ -161,7 +161,7 @@ class CandleGaps:
     def conclude(self, market: Market, start: datetime, end: datetime) -> None:
         """Call the open gaps inside [start, end) outages: the exchange never had these candles."""
         with self._pool.connection() as connection:
-            connection.execute(_LOCK, [f"candle gaps {market.symbol} {market.interval}"])
+            lock_for_transaction(connection, f"candle gaps {market.symbol} {market.interval}")
             connection.execute(_CONCLUDE, _named(market, start, end))
 
     def listed(self, market: Market, start: datetime, end: datetime, *states: State) -> list[Gap]:

@@ -13,6 +13,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles import OHLCV_COLUMNS, Market
+from candlecast.database import lock_for_transaction
 from candlecast.store import CandleStore
 from candlecast.suspicion import CONTEXT, SETTLED_AFTER, find_suspicious
 
@@ -21,7 +22,6 @@ BESIDE = 100
 
 _PIECE = 50_000  # candles looked at together, so that memory does not grow with the range
 
-_LOCK = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 _READ = f"""
 select open_time, {", ".join(OHLCV_COLUMNS)} from candles
@@ -135,7 +135,7 @@ def repair_command(market: Market, start: datetime, end: datetime) -> str:
 
 def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> Marked:
     symbol, interval, _ = market
-    connection.execute(_LOCK, [f"candle quality {symbol} {interval}"])  # what is read below is what is marked
+    lock_for_transaction(connection, f"candle quality {symbol} {interval}")  # what is read below is what is marked
     before, after = start - CONTEXT * market.step, end + SETTLED_AFTER * market.step
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(_READ.encode(), [symbol, interval, before, after]).fetchall()
