@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,13 +13,15 @@ import numpy as np
 from candlecast.bundle import Scaler
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.settings import Settings
-from training.dataset import Dataset, Indexes, Split, recency_weights, rising
+from training.dataset import Dataset, Indexes, recency_weights, rising
+from training.evaluation import scaled_windows
+from training.models import OnEpoch
+from training.splits import Split
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-FAMILY = "lstm"
 _UNITS = 64
 _DIRECTION_LOSS_WEIGHT = 0.5
 _FLOW_DROP_SHARE = 0.5
@@ -28,8 +29,8 @@ _FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
 _LEARNING_CURVES = ("loss", "val_loss", "targets_loss", "val_targets_loss", "direction_loss", "val_direction_loss")
 
 
-class Fitted(NamedTuple):
-    """A trained network.
+class FittedNetwork(NamedTuple):
+    """A trained network, a `training.models.Model`.
 
     Attributes:
         model: Keras model from windows (n, sequence_length, features) to {"targets": (n, 5), "direction": (n, 1)}.
@@ -40,6 +41,12 @@ class Fitted(NamedTuple):
     model: keras.Model
     scaler: Scaler
     history: dict[str, list[float]]
+
+    def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
+        """As `training.models.Model` says, by Keras."""
+        windows = scaled_windows(self.scaler, dataset, ends, with_flow=with_flow)
+        outputs = self.model.predict(windows, batch_size=1024, verbose=0)
+        return outputs["targets"].astype("float64"), outputs["direction"][:, 0].astype("float64")
 
 
 def quiet_tensorflow() -> None:
@@ -56,8 +63,8 @@ def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
     return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
 
 
-def build_network(sequence_length: int, output_bias: Floats) -> keras.Model:
-    """An untrained LSTM trunk with a head for the five targets and one for the direction's logit.
+def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm") -> keras.Model:
+    """An untrained recurrent trunk with a head for the five targets and one for the direction's logit.
 
     Args:
         output_bias: Where the targets' head starts, shape (5,); its weights start at zero, so that an
@@ -66,7 +73,8 @@ def build_network(sequence_length: int, output_bias: Floats) -> keras.Model:
     import keras
 
     window = keras.Input((sequence_length, len(FEATURE_NAMES)), name="window")
-    trunk = keras.layers.LSTM(_UNITS, name="trunk")(window)
+    layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
+    trunk = layer(_UNITS, name="trunk")(window)
     targets = keras.layers.Dense(
         len(output_bias),
         kernel_initializer="zeros",
@@ -74,17 +82,21 @@ def build_network(sequence_length: int, output_bias: Floats) -> keras.Model:
         name="targets",
     )(trunk)
     direction = keras.layers.Dense(1, kernel_initializer="zeros", name="direction")(trunk)
-    return keras.Model(window, {"targets": targets, "direction": direction}, name="candlecast_lstm")
+    return keras.Model(window, {"targets": targets, "direction": direction}, name=f"candlecast_{cell}")
 
 
-def fit_network(
-    dataset: Dataset, split: Split, settings: Settings, on_epoch: Callable[[int, dict[str, float]], None]
-) -> Fitted:
-    """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the best epoch's weights.
+def fit_lstm(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+    """Fit a network with an LSTM trunk."""
+    return fit_network("lstm", dataset, split, settings, on_epoch)
 
-    Args:
-        on_epoch: Told the epoch, from 1, and its losses.
-    """
+
+def fit_gru(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+    """Fit a network with a GRU trunk."""
+    return fit_network("gru", dataset, split, settings, on_epoch)
+
+
+def fit_network(cell: str, dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+    """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the best epoch's weights."""
     quiet_tensorflow()
     import keras
 
@@ -93,7 +105,7 @@ def fit_network(
     rows = scaler.apply(dataset.matrix)
     medians = np.median(dataset.targets[split.fit], axis=0)
     medians[[0, 3]] = 0.0  # no opinion on open and close is persistence
-    model = build_network(dataset.sequence_length, medians)
+    model = build_network(dataset.sequence_length, medians, cell)
     model.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate, clipnorm=1.0),
         loss={"targets": "mae", "direction": keras.losses.BinaryCrossentropy(from_logits=True)},
@@ -118,7 +130,9 @@ def fit_network(
             ],
         )
         model.load_weights(checkpoint)
-    return Fitted(model, scaler, {name: [float(v) for v in run.history.get(name, [])] for name in _LEARNING_CURVES})
+    return FittedNetwork(
+        model, scaler, {name: [float(v) for v in run.history.get(name, [])] for name in _LEARNING_CURVES}
+    )
 
 
 def _plain(logs: dict[str, Any] | None) -> dict[str, float]:

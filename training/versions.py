@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
@@ -23,13 +22,14 @@ from candlecast.registry import CHALLENGER, CHAMPION, Registry, RunLog, experime
 from candlecast.settings import Settings
 from candlecast.versions import load_version
 from training import plots
-from training.calibrate import fit_calibration
-from training.dataset import Dataset, Indexes, Split, build_dataset, rising, split_by_time
+from training.dataset import Dataset, Indexes, build_dataset
 from training.evaluation import forecast_rows, same_rows, scaled_windows
 from training.export import library_versions, require_parity, seal_bundle
 from training.gate import Decision, decide
 from training.metrics import Losses, measure, row_losses
-from training.network import FAMILY, Fitted, export_onnx, fit_network
+from training.models import calibrated
+from training.network import FittedNetwork, export_onnx, fit_network
+from training.splits import Split, split_by_time
 
 _LOGGED_SETTINGS = (
     "source",
@@ -37,6 +37,7 @@ _LOGGED_SETTINGS = (
     "interval",
     "horizon",
     "sequence_length",
+    "model_family",
     "epochs",
     "batch_size",
     "learning_rate",
@@ -81,7 +82,7 @@ def train_version(candles: pd.DataFrame, settings: Settings, registry: Registry,
     split = split_by_time(dataset)
     spans = {name: dataset.span(ends) for name, ends in split._asdict().items()}
     parameters: dict[str, object] = {name: getattr(settings, name) for name in _LOGGED_SETTINGS}
-    parameters |= {"family": FAMILY, "candles": len(candles), "candles_sha256": candles_digest(candles)}
+    parameters |= {"candles": len(candles), "candles_sha256": candles_digest(candles)}
     for name, span in spans.items():
         parameters |= {f"{name}_start": span.start, f"{name}_end": span.end, f"{name}_rows": span.rows}
     tell(f"fitting {market.model_name} on {len(split.fit):,} windows up to {spans['fit'].end:%Y-%m-%d %H:%M}")
@@ -96,8 +97,8 @@ def train_version(candles: pd.DataFrame, settings: Settings, registry: Registry,
             run.metrics(losses, step=epoch)
             tell(f"epoch {epoch}: loss {losses['loss']:.5f}, on the stopping slice {losses['val_loss']:.5f}")
 
-        fitted = fit_network(dataset, split, settings, on_epoch)
-        bundle = _bundle(Path(scratch), fitted, dataset, split, run.run_id)
+        fitted = fit_network(settings.model_family, dataset, split, settings, on_epoch)
+        bundle = _bundle(Path(scratch), settings.model_family, fitted, dataset, split, run.run_id)
         metrics = _report(bundle, dataset, split, run)
         run.figure(plots.learning_curves(fitted.history), "learning_curves.png")
         seal_bundle(Path(scratch), bundle.with_metrics(metrics), fitted.model, _newest_sound(candles, bundle))
@@ -172,20 +173,14 @@ def candles_digest(candles: pd.DataFrame) -> str:
     return hashlib.sha256(open_times_ms(candles).tobytes() + candles.to_numpy(dtype="float64").tobytes()).hexdigest()
 
 
-def _bundle(directory: Path, fitted: Fitted, dataset: Dataset, split: Split, run_id: str) -> Bundle:
+def _bundle(
+    directory: Path, family_name: str, fitted: FittedNetwork, dataset: Dataset, split: Split, run_id: str
+) -> Bundle:
     """Export the network into `directory`, prove its parity, calibrate it."""
     export_onnx(fitted.model, directory / "model.onnx")
     network = open_network(directory / "model.onnx")
     windows = scaled_windows(fitted.scaler, dataset, split.calibrate)
     require_parity(fitted.model, network, windows)
-    raw, logit = network.answer(windows)
-    calibration = fit_calibration(
-        raw,
-        logit,
-        dataset.targets[split.calibrate],
-        rising(dataset, split.calibrate),
-        base_rate_up=float(np.nanmean(rising(dataset, split.fit))),
-    )
     market = dataset.market
     manifest = Manifest(
         format=FORMAT,
@@ -194,13 +189,13 @@ def _bundle(directory: Path, fitted: Fitted, dataset: Dataset, split: Split, run
         symbol=market.symbol,
         interval=market.interval,
         horizon=market.horizon,
-        family=FAMILY,
+        family=family_name,
         sequence_length=dataset.sequence_length,
         lookback=LOOKBACK,
         feature_names=FEATURE_NAMES,
         feature_hash=FEATURE_HASH,
         scaler=fitted.scaler,
-        calibration=calibration,
+        calibration=calibrated(fitted, dataset, split),
         spans={name: dataset.span(ends) for name, ends in split._asdict().items()},
         metrics={},
         libraries=library_versions(),

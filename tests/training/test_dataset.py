@@ -14,8 +14,9 @@ from candlecast.candles import Market, from_epoch_ms, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features import LOOKBACK, build_features
 from tests.bundles import sound_candles
-from training.dataset import Dataset, build_dataset, recency_weights, rising, split_by_time
+from training.dataset import Dataset, build_dataset, recency_weights, rising
 from training.network import fit_scaler
+from training.splits import split_by_time
 
 MARKET = Market("BTCUSDT", "5m")
 SEQUENCE = 12

@@ -16,9 +16,10 @@ from candlecast.features import FEATURE_NAMES
 from candlecast.forecast import TARGETS
 from candlecast.registry import CHALLENGER, Registry
 from tests.training.conftest import Trained
-from training.dataset import build_dataset, split_by_time
+from training.dataset import build_dataset
 from training.export import require_parity
 from training.network import build_network
+from training.splits import split_by_time
 from training.versions import candles_digest
 
 pytestmark = pytest.mark.integration
@@ -49,7 +50,12 @@ def test_the_run_has_the_parameters_that_made_it(trained):
     logged = {entry["key"]: entry["value"] for entry in run_of(trained)["data"]["params"]}
 
     assert run_of(trained)["info"]["status"] == "FINISHED"
-    assert (logged["symbol"], logged["horizon"], logged["epochs"], logged["family"]) == ("BTCUSDT", "1", "2", "lstm")
+    assert (logged["symbol"], logged["horizon"], logged["epochs"], logged["model_family"]) == (
+        "BTCUSDT",
+        "1",
+        "2",
+        "lstm",
+    )
     assert logged["candles"] == str(len(trained.candles))
     assert logged["candles_sha256"] == candles_digest(trained.candles)
     assert {f"{part}_{end}" for part in ("fit", "stop", "calibrate", "report") for end in ("start", "end")} <= set(

@@ -1,0 +1,85 @@
+"""One interface for everything that forecasts: baselines, trees, networks.
+
+A family fits a model on the fit slice (and stops it on the stopping slice); every model answers in volatilities,
+as `candlecast.forecast.scale_targets` gives them; one calibration turns any model's answers into forecasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from candlecast.features import Floats
+from candlecast.forecast import Calibration, Forecasts, Moment, decode
+from candlecast.settings import Settings
+from training.calibrate import fit_calibration
+from training.dataset import Dataset, Indexes, rising
+from training.splits import Split
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+"""Told the epoch, from 1, and its losses."""
+
+
+class Model(Protocol):
+    """A fitted model."""
+
+    def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
+        """Raw targets in volatilities, shape (n, 5), and the direction's logit, shape (n,), after the rows `ends`.
+
+        Args:
+            with_flow: False hides the order flow, as for a client that posts plain OHLCV.
+        """
+        ...
+
+
+Family = Callable[[Dataset, Split, Settings, OnEpoch], Model]
+
+_FAMILIES = {
+    "lstm": "training.network:fit_lstm",
+    "gru": "training.network:fit_gru",
+}
+FAMILIES = tuple(_FAMILIES)
+
+
+class Forecaster(NamedTuple):
+    """A model and the calibration of its answers."""
+
+    model: Model
+    calibration: Calibration
+
+    def forecast(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:
+        """Forecasts of the candles after the rows `ends`."""
+        moment = Moment(*(values[ends] for values in dataset.moment))
+        return decode(*self.model.answer(dataset, ends, with_flow=with_flow), moment, self.calibration)
+
+
+def family(name: str) -> Family:
+    """The function that fits models of a family.
+
+    Raises:
+        KeyError: There is no such family.
+    """
+    module, function = _FAMILIES[name].split(":")
+    fit: Family = getattr(import_module(module), function)
+    return fit
+
+
+def fit_forecaster(name: str, dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> Forecaster:
+    """Fit a model of a family on `split.fit` and `split.stop`, and its calibration on `split.calibrate`."""
+    model = family(name)(dataset, split, settings, on_epoch)
+    return Forecaster(model, calibrated(model, dataset, split))
+
+
+def calibrated(model: Model, dataset: Dataset, split: Split) -> Calibration:
+    """The calibration of a model's answers, fitted on `split.calibrate`."""
+    raw, logit = model.answer(dataset, split.calibrate)
+    return fit_calibration(
+        raw,
+        logit,
+        dataset.targets[split.calibrate],
+        rising(dataset, split.calibrate),
+        base_rate_up=float(np.nanmean(rising(dataset, split.fit))),
+    )
