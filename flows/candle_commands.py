@@ -1,0 +1,97 @@
+"""Commands about candles: backfill, verify, ingest, candles export and import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.terminal import EARLIEST, EXIT_ERROR, LATEST, Json, Time, progress, read_settings, recorded, say, utc
+
+app = typer.Typer()
+candles = typer.Typer(help="Stored candles to and from files.", no_args_is_help=True)
+app.add_typer(candles, name="candles")
+
+
+@app.command()
+def backfill(
+    start: Time = None,
+    end: Time = None,
+    repair: Annotated[bool, typer.Option(help="Ask for every candle again and correct what differs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Store every candle opening in [start, end), by default of LOOKBACK_DAYS; safe to re-run."""
+    from flows import loop
+    from flows.messages import backfill_message
+
+    with recorded("backfill") as (market, report), progress("backfill") as tell:
+        filled = loop.backfill(
+            market, utc(start), utc(end), lambda stored: tell(f"stored up to {stored:%F %T}"), repair=repair
+        )
+        report.rows, report.message = filled.written.inserted, backfill_message(filled, market.market.step)
+    missing = [gap._asdict() for gap in filled.missing]
+    say(report.message, as_json, **filled.written._asdict(), missing=missing, **filled.marked._asdict())
+
+
+@app.command()
+def verify(start: Time = None, end: Time = None, as_json: Json = False) -> None:
+    """Look for gaps, doubtful candles and broken rules in [start, end); exit code 1 if anything is wrong."""
+    from candlecast.verification import verification_message
+    from flows import loop
+
+    with recorded("verify") as (market, report):
+        found = loop.verify(market, utc(start), utc(end))
+        report.rows, report.message = found.candles, verification_message(found, market.market)
+    say(report.message, as_json, sound=found.is_sound, **found.figures)
+    if not found.is_sound:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@app.command()
+def ingest(as_json: Json = False) -> None:
+    """Store newly closed candles, settle outcomes, record the next forecast."""
+    from flows import loop
+    from flows.messages import ingest_message
+
+    with recorded("ingest") as (market, report):
+        taken_in = loop.sync(market)
+        settled = loop.settle(market, taken_in.synced.start)
+        issued = loop.issue(market)
+        inserted = taken_in.synced.written.inserted
+        report.rows, report.message = inserted, ingest_message(taken_in, settled, issued)
+    say(
+        report.message,
+        as_json,
+        inserted=inserted,
+        doubtful=taken_in.marked.doubtful,
+        settled=settled,
+        issued=len(issued.forecasts),
+        withheld=issued.withheld,
+    )
+
+
+@candles.command("export")
+def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Json = False) -> None:
+    """Write the stored candles opening in [start, end) to FILE (parquet or csv, by its ending)."""
+    from candlecast.candle_files import write_candles
+    from flows.market import open_market
+
+    with open_market(read_settings()) as market:
+        stored = market.store.read(*market.market[:2], utc(start) or EARLIEST, utc(end) or LATEST)
+    write_candles(file, stored)
+    say(f"{len(stored):,} candles written to {file}", as_json, candles=len(stored))
+
+
+@candles.command("import")
+def import_candles(file: Path, as_json: Json = False) -> None:
+    """Store the candles of FILE (parquet or csv, by its ending) as those of SYMBOL and INTERVAL."""
+    from candlecast.candle_files import read_candles, require_importable
+    from flows import loop
+    from flows.messages import import_message
+
+    with recorded("import") as (market, report):
+        sound = require_importable(file, read_candles(file), market.market.interval)
+        imported = loop.import_candles(market, sound)
+        report.rows, report.message = imported.written.inserted, import_message(imported)
+    say(report.message, as_json, **imported.written._asdict(), **imported.marked._asdict())

@@ -1,0 +1,66 @@
+"""Commands about models: train, promote, rollback, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows.terminal import Json, progress, read_settings, recorded, say
+
+app = typer.Typer()
+
+Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
+
+
+@app.command()
+def train(as_json: Json = False) -> None:
+    """Train a version on LOOKBACK_DAYS of stored candles and let the gate decide."""
+    from flows import loop
+    from flows.messages import train_message
+    from training.versions import pass_gate, train_version
+
+    with recorded("train", timed=True) as (market, report), progress("train") as tell:
+        now = report.as_of
+        candles, registry = market.history(now), loop.training_registry(market.settings)
+        trained = train_version(candles, market.settings, registry, tell)
+        decision = pass_gate(candles, trained.number, market.settings, registry, market.pool)
+        report.message = train_message(trained, decision, market.left_out(now))
+    say(report.message, as_json, version=trained.number, promoted=decision.promoted, metrics=trained.metrics)
+
+
+@app.command()
+def promote(version: str, reason: Reason) -> None:
+    """Make a registered version champion; the service follows within seconds."""
+    _move_champion(version, reason, "person")
+
+
+@app.command()
+def rollback(reason: Reason) -> None:
+    """Make the champion's predecessor champion again."""
+    _move_champion(None, reason, "rollback")
+
+
+@app.command()
+def predict(file: Path, model: str = "champion") -> None:
+    """Forecast the candle after the last one in FILE (parquet or csv with open_time, OHLCV, ...)."""
+    from candlecast.candle_files import read_candles
+    from flows.market import open_service
+
+    settings = read_settings()
+    with open_service(settings) as service:
+        answer = service.predict(read_candles(file), settings.symbol, settings.interval, model)
+    print(answer.model_dump_json(indent=2))
+
+
+def _move_champion(version: str | None, reason: str, decided_by: Literal["person", "rollback"]) -> None:
+    from candlecast.promotion import move_champion
+    from flows.market import open_market, open_registry
+
+    settings = read_settings()
+    with open_market(settings) as market:
+        moved = move_champion(
+            open_registry(settings), market.pool, settings.market.model_name, version, reason, decided_by
+        )
+    print(f"champion of {settings.market.model_name} is now version {moved}")

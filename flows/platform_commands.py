@@ -1,0 +1,78 @@
+"""Commands about the platform: up, monitor, simulate, status, exchange."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.terminal import Json, Time, progress, read_settings, recorded, say, utc
+
+app = typer.Typer()
+
+
+@app.command()
+def up() -> None:
+    """Start the whole platform on this machine; Ctrl-C stops it, the next start continues."""
+    from rich.console import Console
+
+    from flows.up import up as bring_up
+
+    bring_up(Console())
+
+
+@app.command()
+def monitor(as_json: Json = False) -> None:
+    """Check the champion's live error against persistence's; says whether a training is due."""
+    from flows.market import open_registry
+    from flows.messages import monitor_message
+    from monitoring.check import check
+
+    with recorded("monitor") as (market, report):
+        found = check(market.settings, market.pool, open_registry(market.settings), market.exchange.server_time())
+        report.message = monitor_message(found, market.settings, started=False)
+    say(report.message, as_json, **found.verdict._asdict())
+
+
+@app.command()
+def simulate(start: Time = None, end: Time = None, as_json: Json = False) -> None:
+    """Drive the whole loop over recorded candles in [start, end), as fast as the machine allows."""
+    from flows.simulation import simulate_span
+
+    with progress("simulate") as tell:
+        outcome = simulate_span(read_settings(), utc(start), utc(end), tell)
+    say(outcome.message, as_json, **outcome.figures)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Tell in one screen what runs, how fresh the data are, what is served, and how good it is."""
+    from flows.status import print_status, read_status
+
+    found = read_status(read_settings())
+    print(json.dumps(found, default=str, indent=2)) if as_json else print_status(found)
+
+
+@app.command()
+def exchange(
+    port: Annotated[int | None, typer.Option(help="Default: CANDLECAST_EXCHANGE_PORT.")] = None,
+    speed: Annotated[float | None, typer.Option(help="Exchange seconds per real second; 0 steps by hand.")] = None,
+    start: Time = None,
+    state: Annotated[Path | None, typer.Option(help="File that keeps the clock over restarts.")] = None,
+    recordings: Annotated[Path | None, typer.Option(help="Directory of SYMBOL-INTERVAL.parquet files.")] = None,
+    faults: Annotated[Path | None, typer.Option(help="JSON file of what goes wrong; see candlecast/faults.py.")] = None,
+) -> None:
+    """Serve recorded candles as Binance would, with a clock of its own."""
+    from candlecast.faults import load_faults
+    from candlecast.recordings import bundled_recordings, recorded_span, recordings_in
+    from candlecast.replay import serve_replay
+    from candlecast.replay_clock import ReplayClock
+
+    settings = read_settings()
+    series = recordings_in(recordings) if recordings else bundled_recordings()
+    first, end = recorded_span(series)
+    pace = settings.replay_speed if speed is None else speed
+    clock = ReplayClock(first, end, now=utc(start), speed=pace, path=state)
+    serve_replay(series, clock, "127.0.0.1", port or settings.exchange_port, load_faults(faults) if faults else None)
