@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from candlecast.candles import ohlcv_values, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
+from candlecast.seasons import SEASON_NAMES, season_columns
 
 LOOKBACK = 96
 """Candles before t that row t depends on; not one more, so a short history gives what a long one gives."""
 
 _VOLATILITY_SPAN = 48
 _RETURN_WINDOWS = (3, 12, 48)
-_DAY_MS = 86_400_000
-_HOUR_MS = 3_600_000
 
 FLOW_NAMES = ("taker_imbalance", "trades_rel", "flow_known")
 """Inputs that need order flow; all zero where the sender does not know it."""
@@ -36,15 +35,11 @@ FEATURE_NAMES = (
     "close_position",
     "volatility_trend",
     *(f"ret_{window}" for window in _RETURN_WINDOWS),
-    "day_sin",
-    "day_cos",
-    "hour_sin",
-    "hour_cos",
-    "weekend",
+    *SEASON_NAMES,
     *FLOW_NAMES,
 )
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 """Raise it when a feature's formula changes under the same name."""
 
 FEATURE_HASH = hashlib.sha256(repr((FEATURE_VERSION, LOOKBACK, FEATURE_NAMES)).encode()).hexdigest()[:16]
@@ -120,7 +115,7 @@ def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats
             np.where(spread > 0, (2 * close - high - low) / np.where(spread > 0, spread, 1), 0.0)[LOOKBACK:],
             np.log(_weighted_mean(log_range, 6) / volatility),
             *(_returns(log_close, window) / (volatility * np.sqrt(window)) for window in _RETURN_WINDOWS),
-            *_calendar(open_ms[LOOKBACK:]),
+            *season_columns(open_ms[LOOKBACK:]),
             *_flow_columns(flow, volume),
         ]
     matrix = np.column_stack(columns)
@@ -155,13 +150,6 @@ def _relative(values: Floats) -> Floats:
     """Log of each value over the mean of it and the LOOKBACK before; the hundredth keeps a zero finite."""
     mean = np.convolve(values, np.full(LOOKBACK + 1, 1 / (LOOKBACK + 1)), mode="valid")
     return np.log(values[LOOKBACK:] / mean + 0.01)
-
-
-def _calendar(open_ms: NDArray[np.int64]) -> list[Floats]:
-    day = 2 * np.pi * (open_ms % _DAY_MS) / _DAY_MS
-    hour = 2 * np.pi * (open_ms % _HOUR_MS) / _HOUR_MS
-    weekday = (open_ms // _DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
-    return [np.sin(day), np.cos(day), np.sin(hour), np.cos(hour), (weekday >= 5).astype("float64")]
 
 
 def _flow_columns(flow: tuple[Floats, Floats] | None, volume: Floats) -> list[Floats]:

@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     )
 
     model_family: Literal["lstm", "gru"] = Field("lstm", description="Trunk of the network: lstm or gru.")
+    units: int = Field(64, ge=1, description="Width of the network's trunk.")
     epochs: int = Field(50, ge=1, description="Most passes over the training windows.")
     batch_size: int = Field(256, ge=1, description="Windows per optimiser step.")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")

@@ -1,10 +1,12 @@
-"""The two-headed LSTM, its fit, and its export to ONNX."""
+"""The two-headed recurrent network, its fit, and its export to ONNX."""
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from candlecast.bundle import Scaler
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.forecast import TARGETS
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes, recency_weights, rising
 from training.evaluation import scaled_windows
@@ -22,11 +25,9 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-_UNITS = 64
 _DIRECTION_LOSS_WEIGHT = 0.5
 _FLOW_DROP_SHARE = 0.5
 _FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
-_LEARNING_CURVES = ("loss", "val_loss", "targets_loss", "val_targets_loss", "direction_loss", "val_direction_loss")
 
 
 class FittedNetwork(NamedTuple):
@@ -35,7 +36,7 @@ class FittedNetwork(NamedTuple):
     Attributes:
         model: Keras model from windows (n, sequence_length, features) to {"targets": (n, 5), "direction": (n, 1)}.
         scaler: Fitted on the fit slice alone.
-        history: Each of the learning curves by epoch.
+        history: Losses by epoch, of all targets together, of each, of the direction; `val_` on the stopping slice.
     """
 
     model: keras.Model
@@ -63,7 +64,7 @@ def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
     return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
 
 
-def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm") -> keras.Model:
+def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm", units: int = 64) -> keras.Model:
     """An untrained recurrent trunk with a head for the five targets and one for the direction's logit.
 
     Args:
@@ -72,9 +73,9 @@ def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm")
     """
     import keras
 
-    window = keras.Input((sequence_length, len(FEATURE_NAMES)), name="window")
     layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
-    trunk = layer(_UNITS, name="trunk")(window)
+    window = keras.Input((sequence_length, len(FEATURE_NAMES)), name="window")
+    trunk = layer(units, name="trunk")(window)
     targets = keras.layers.Dense(
         len(output_bias),
         kernel_initializer="zeros",
@@ -96,28 +97,44 @@ def fit_gru(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoc
 
 
 def fit_network(cell: str, dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
-    """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the best epoch's weights."""
+    """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the best epoch's weights.
+
+    The step size falls to nothing along a cosine (Loshchilov and Hutter, 2017). Targets are learned by absolute
+    error, the direction by cross-entropy at half the weight.
+    """
     quiet_tensorflow()
     import keras
 
     keras.utils.set_random_seed(settings.seed)
     scaler = fit_scaler(dataset, split.fit)
-    rows = scaler.apply(dataset.matrix)
     medians = np.median(dataset.targets[split.fit], axis=0)
-    medians[[0, 3]] = 0.0  # no opinion on open and close is persistence
-    model = build_network(dataset.sequence_length, medians, cell)
+    medians[[TARGETS.index("open"), TARGETS.index("close")]] = 0.0  # no opinion on them is persistence
+    model = build_network(dataset.sequence_length, medians, cell, settings.units)
+    weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
+    fit_batches = _batches(dataset, scaler, split.fit, weights, settings, drop_flow=True)
+    stop_batches = _batches(dataset, scaler, split.stop, np.ones(len(split.stop)), settings, drop_flow=False)
+    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(fit_batches))
     model.compile(
-        optimizer=keras.optimizers.Adam(settings.learning_rate, clipnorm=1.0),
+        optimizer=keras.optimizers.Adam(schedule, clipnorm=1.0),
         loss={"targets": "mae", "direction": keras.losses.BinaryCrossentropy(from_logits=True)},
         loss_weights={"targets": 1.0, "direction": _DIRECTION_LOSS_WEIGHT},
+        metrics={"targets": [_absolute_error(column) for column in range(len(TARGETS))]},
+        jit_compile=True,
     )
+    history: dict[str, list[float]] = {}
+
+    def end_epoch(epoch: int, logs: dict[str, Any] | None) -> None:
+        losses = {_curve(name): float(value) for name, value in (logs or {}).items()}
+        for name, value in losses.items():
+            history.setdefault(name, []).append(value)
+        on_epoch(epoch + 1, losses)
+
     settings.scratch_dir.mkdir(parents=True, exist_ok=True)
-    weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
     with tempfile.TemporaryDirectory(prefix="fit-", dir=settings.scratch_dir) as directory:
         checkpoint = Path(directory) / "best.weights.h5"
-        run = model.fit(
-            _batches(dataset, rows, split.fit, weights, settings, drop_flow=True),
-            validation_data=_batches(dataset, rows, split.stop, np.ones(len(split.stop)), settings, drop_flow=False),
+        model.fit(
+            fit_batches,
+            validation_data=stop_batches,
             epochs=settings.epochs,
             shuffle=False,  # the batches are shuffled already
             verbose=0,
@@ -126,30 +143,41 @@ def fit_network(cell: str, dataset: Dataset, split: Split, settings: Settings, o
                 keras.callbacks.ModelCheckpoint(
                     checkpoint, "val_loss", save_best_only=True, save_weights_only=True, verbose=0
                 ),
-                keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, _plain(logs))),
+                keras.callbacks.LambdaCallback(on_epoch_end=end_epoch),
             ],
         )
         model.load_weights(checkpoint)
-    return FittedNetwork(
-        model, scaler, {name: [float(v) for v in run.history.get(name, [])] for name in _LEARNING_CURVES}
-    )
+    return FittedNetwork(model, scaler, history)
 
 
-def _plain(logs: dict[str, Any] | None) -> dict[str, float]:
-    return {name: float(value) for name, value in (logs or {}).items()}
+def _curve(name: str) -> str:
+    """Keras' name of a loss without its output's name before a target's."""
+    return re.sub(r"targets_(?!loss)", "", name)
+
+
+def _absolute_error(column: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Mean absolute error of one target, as a metric `TARGET_loss`."""
+    import keras
+
+    def error(actual: tf.Tensor, forecast: tf.Tensor) -> tf.Tensor:
+        return keras.ops.abs(actual[:, column] - forecast[:, column])
+
+    error.__name__ = f"{TARGETS[column]}_loss"
+    return error
 
 
 def _batches(
-    dataset: Dataset, rows: np.ndarray, ends: Indexes, weights: Floats, settings: Settings, *, drop_flow: bool
+    dataset: Dataset, scaler: Scaler, ends: Indexes, weights: Floats, settings: Settings, *, drop_flow: bool
 ) -> tf.data.Dataset:
     """Windows gathered batch by batch from the one matrix of rows, never all at once.
 
     `drop_flow` hides the order flow of a random half of the windows and shuffles; without it every window
-    appears twice, with and without order flow.
+    appears twice, with and without order flow. All batches have one size, for which the step is compiled; what is
+    left over, less than one window a batch, is left out of the pass.
     """
     import tensorflow as tf
 
-    table = tf.constant(rows)
+    table = tf.constant(scaler.apply(dataset.matrix))
     offsets = tf.range(1 - dataset.sequence_length, 1)
     up = rising(dataset, ends)
     moved = np.isfinite(up).astype("float32")
@@ -180,7 +208,9 @@ def _batches(
             {"targets": batch["weight"], "direction": batch["direction_weight"]},
         )
 
-    return source.batch(settings.batch_size).map(gather).prefetch(2)
+    rows = len(columns["end"])
+    size = rows // -(-rows // settings.batch_size)
+    return source.batch(size, drop_remainder=True).map(gather).prefetch(2)
 
 
 def export_onnx(model: keras.Model, path: Path) -> None:

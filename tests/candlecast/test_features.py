@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS
+from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
+from candlecast.seasons import SEASON_NAMES, season_columns
 from tests.bundles import sound_candles
 
 CANDLES = sound_candles(400)
@@ -142,15 +143,11 @@ def test_the_classic_four_are_what_the_field_means_by_them():
     assert features["vol_rel"] == pytest.approx(np.log(last["volume"] / volumes.mean() + 0.01))
 
 
-def test_the_calendar_is_the_candles_own():
-    weekday = CANDLES.index[LOOKBACK:].dayofweek.to_numpy()
-    hours = (CANDLES.index - CANDLES.index.normalize())[LOOKBACK:] / pd.Timedelta("1h")
+def test_the_season_is_the_candles_own():
+    season = dict(zip(SEASON_NAMES, season_columns(open_times_ms(CANDLES)[LOOKBACK:]), strict=True))
 
-    weekend = column("weekend", CANDLES)
-
-    np.testing.assert_array_equal(weekend, weekday >= 5)
-    np.testing.assert_allclose(column("day_sin", CANDLES), np.sin(2 * np.pi * hours / 24), atol=1e-12)
-    np.testing.assert_allclose(column("hour_cos", CANDLES), np.cos(2 * np.pi * hours), atol=1e-9)
+    for name, values in season.items():
+        np.testing.assert_array_equal(column(name, CANDLES), values)
 
 
 def test_a_market_that_stood_still_is_refused_by_the_name_of_the_feature():
