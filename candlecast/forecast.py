@@ -13,6 +13,7 @@ TARGETS = ("open", "high", "low", "close", "amplitude")
 INTERVAL_TARGETS = ("high", "low", "close", "amplitude")
 INTERVAL_LEVEL = 0.9
 _AMPLITUDE_SPAN = 12
+_LEAST_SPREAD = 0.1
 _OPEN, _HIGH, _LOW, _CLOSE, _AMPLITUDE = range(5)
 
 
@@ -24,7 +25,7 @@ class Calibration(BaseModel):
         close_weight: The same of the close.
         direction_slope: Slope of the logistic (Platt, 1999) correction of the direction's logit.
         direction_intercept: Its intercept.
-        residual_bounds: For each of INTERVAL_TARGETS the conformal lower and upper residual, in volatilities.
+        residual_bounds: For each of INTERVAL_TARGETS the conformal lower and upper residual, in units of `spread`.
         base_rate_up: Share of rising candles in the training part, the direction's baseline.
     """
 
@@ -107,6 +108,14 @@ def shrink(raw: Floats, open_weight: float, close_weight: float) -> Floats:
     return raw * weights
 
 
+def spread(raw: Floats) -> Floats:
+    """The unit of residuals, in volatilities, shape (n,): the amplitude that the network expects.
+
+    Intervals widen and narrow with it, as in locally weighted split conformal prediction (Lei et al., 2018).
+    """
+    return np.maximum(raw[:, _AMPLITUDE], _LEAST_SPREAD)
+
+
 def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration) -> Forecasts:
     """Turn raw outputs into forecasts.
 
@@ -117,6 +126,7 @@ def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration)
     """
     scaled = shrink(raw, calibration.open_weight, calibration.close_weight)
     bounds = np.array([calibration.residual_bounds[name] for name in INTERVAL_TARGETS])
+    reach = spread(raw)[:, None]
     centre = scaled[:, [TARGETS.index(name) for name in INTERVAL_TARGETS]]
     targets = _to_prices(scaled, moment, TARGETS)
     targets[:, _HIGH] = targets[:, [_OPEN, _HIGH, _CLOSE]].max(axis=1)
@@ -126,8 +136,8 @@ def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration)
     return Forecasts(
         targets=targets,
         # Coherence may have moved a point a little out of its interval, which then reaches to it.
-        lower=np.minimum(_to_prices(centre + bounds[:, 0], moment, INTERVAL_TARGETS), points),
-        upper=np.maximum(_to_prices(centre + bounds[:, 1], moment, INTERVAL_TARGETS), points),
+        lower=np.minimum(_to_prices(centre + bounds[:, 0] * reach, moment, INTERVAL_TARGETS), points),
+        upper=np.maximum(_to_prices(centre + bounds[:, 1] * reach, moment, INTERVAL_TARGETS), points),
         probability_up=1 / (1 + np.exp(-corrected)),
         baseline_close=moment.close,
         baseline_amplitude=moment.amplitude_baseline,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from candlecast.features import Floats
-from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Calibration, shrink
+from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Calibration, shrink, spread
 
 _OPEN, _CLOSE = TARGETS.index("open"), TARGETS.index("close")
 
@@ -22,7 +22,7 @@ def fit_calibration(raw: Floats, logit: Floats, targets: Floats, up: Floats, bas
     """
     open_weight, close_weight = (shrinkage(raw[:, column], targets[:, column]) for column in (_OPEN, _CLOSE))
     slope, intercept = platt(logit, up, base_rate_up)
-    residuals = targets - shrink(raw, open_weight, close_weight)
+    residuals = (targets - shrink(raw, open_weight, close_weight)) / spread(raw)[:, None]
     return Calibration(
         open_weight=open_weight,
         close_weight=close_weight,

@@ -97,15 +97,21 @@ def test_shrinkage_pulls_open_and_close_towards_the_last_close_and_nothing_else(
     np.testing.assert_allclose(forecasts.targets[:, 4], 4 * MOMENT.volatility * MOMENT.close)
 
 
-def test_intervals_lie_the_residual_bounds_around_the_forecast():
+def test_intervals_lie_so_many_expected_amplitudes_around_the_forecast():
     raw = np.array([[0.0, 1.0, -1.0, 0.5, 3.0]] * 2)
     close, amplitude = INTERVAL_TARGETS.index("close"), INTERVAL_TARGETS.index("amplitude")
 
-    forecasts = decoded(raw)
+    forecasts = decoded(raw, residual_bounds=dict.fromkeys(INTERVAL_TARGETS, (-0.5, 0.7)))
 
-    np.testing.assert_allclose(forecasts.lower[:, close], MOMENT.close * np.exp(-0.5 * MOMENT.volatility))
-    np.testing.assert_allclose(forecasts.upper[:, close], MOMENT.close * np.exp(2.5 * MOMENT.volatility))
-    np.testing.assert_allclose(forecasts.lower[:, amplitude], MOMENT.close * 2 * MOMENT.volatility)
+    np.testing.assert_allclose(forecasts.lower[:, close], MOMENT.close * np.exp((0.5 - 0.5 * 3) * MOMENT.volatility))
+    np.testing.assert_allclose(forecasts.upper[:, close], MOMENT.close * np.exp((0.5 + 0.7 * 3) * MOMENT.volatility))
+    np.testing.assert_allclose(forecasts.lower[:, amplitude], MOMENT.close * (3 - 0.5 * 3) * MOMENT.volatility)
+
+
+def test_an_interval_has_some_width_even_if_no_amplitude_is_expected():
+    forecasts = decoded(np.zeros((2, 5)))
+
+    assert (forecasts.lower < forecasts.upper).all()
 
 
 def test_the_probability_is_the_corrected_logit():

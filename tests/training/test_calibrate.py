@@ -121,10 +121,11 @@ def test_bounds_are_fitted_around_the_shrunk_forecast():
     raw = normal(11, 4000, 5)
     close = TARGETS.index("close")
     raw[:, close] = -targets[:, close]
+    raw[:, TARGETS.index("amplitude")] = expected = np.random.default_rng(13).uniform(0.5, 3.0, 4000)
 
     calibration = fit_calibration(raw, normal(12, 4000), targets, (targets[:, close] > 0).astype(float), 0.5)
 
     assert calibration.close_weight == 0.0
-    assert calibration.residual_bounds["close"] == conformal_bounds(targets[:, close])
-    assert calibration.residual_bounds["high"] == conformal_bounds((targets - raw)[:, TARGETS.index("high")])
+    assert calibration.residual_bounds["close"] == conformal_bounds(targets[:, close] / expected)
+    assert calibration.residual_bounds["high"] == conformal_bounds((targets - raw)[:, TARGETS.index("high")] / expected)
     assert calibration.base_rate_up == 0.5
