@@ -37,7 +37,7 @@ from candlecast.forecast import Calibration, Forecasts, Moment, decode, moments
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "bundle.json"
 GOLDEN = "golden.json"
 GOLDEN_TOLERANCE = 1e-5
@@ -65,7 +65,7 @@ class Scaler(BaseModel):
         scaled = np.clip((matrix - np.array(self.mean)) / np.array(self.scale), -_CLIP, _CLIP)
         scaled[:, _FLOW] *= matrix[:, [_FLOW_KNOWN]]
         scaled[:, _FLOW_KNOWN] = matrix[:, _FLOW_KNOWN]
-        rows: NDArray[np.float32] = scaled.astype("float32")
+        rows: NDArray[np.float32] = scaled.astype("float32", order="C")
         return rows
 
 
@@ -126,7 +126,20 @@ class Network:
 
     def answer(self, windows: Windows) -> tuple[Floats, Floats]:
         """Raw outputs for windows of shape (n, sequence_length, features): targets (n, 5), direction's logit (n,)."""
-        parts = [self._session.run(["targets", "direction"], {"window": batch}) for batch in _batches(windows)]
+        return self._joined(_batches(windows))
+
+    def answer_rows(self, rows: NDArray[np.float32], ends: NDArray[np.int64], length: int) -> tuple[Floats, Floats]:
+        """Raw outputs for the windows of `length` scaled rows, (m, features), that end in `ends`, shape (n,).
+
+        Only one batch of windows is in memory at a time, so a million of them take no more than a thousand.
+        """
+        windows = windows_of(rows, length)
+        starts = ends - length + 1
+        return self._joined(windows[starts[at : at + _BATCH]] for at in range(0, len(starts), _BATCH))
+
+    def _joined(self, batches: Iterator[Windows]) -> tuple[Floats, Floats]:
+        names = ["targets", "direction"]
+        parts = [self._session.run(names, {"window": np.ascontiguousarray(batch)}) for batch in batches]
         targets = np.concatenate([targets for targets, _ in parts])
         logit = np.concatenate([direction for _, direction in parts])
         return targets.astype("float64"), logit[:, 0].astype("float64")

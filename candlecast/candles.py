@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -74,6 +75,11 @@ def from_epoch_ms(milliseconds: int) -> datetime:
 def open_times_ms(candles: pd.DataFrame) -> NDArray[np.int64]:
     """Open times of candles in milliseconds since 1970, shape (n,)."""
     return pd.DatetimeIndex(candles.index).as_unit("ms").astype("int64").to_numpy()
+
+
+def candles_digest(candles: pd.DataFrame) -> str:
+    """SHA-256 over open times and values, so that two runs can be known to have seen the same candles."""
+    return hashlib.sha256(open_times_ms(candles).tobytes() + candles.to_numpy(dtype="float64").tobytes()).hexdigest()
 
 
 def empty_candles() -> pd.DataFrame:

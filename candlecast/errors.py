@@ -13,6 +13,7 @@ CandlecastError
 ├── ModelNotFound             train and promote a model first
 ├── BundleError               fetch the version again, or retrain: the bundle is damaged
 │   └── ForeignBundleError    serve it with the build that made it, or retrain
+├── SearchFailed              correct what its message names, then start the search again: it goes on
 ├── ServiceUnavailable        try again, after `retry_after_s` if given
 ├── ServiceRejected           correct the request
 ├── AlreadyRunning            wait for the other run to end
@@ -86,6 +87,10 @@ class BundleError(CandlecastError):
 
 class ForeignBundleError(BundleError):
     """A model bundle of another format or feature set than this build's."""
+
+
+class SearchFailed(CandlecastError):
+    """A search for better settings cannot go on: its trials fail."""
 
 
 class ServiceUnavailable(CandlecastError):

@@ -1,26 +1,25 @@
-"""Registered model versions in MLflow: aliases, bundles, and the only import of MLflow in the project."""
+"""Registered model versions in MLflow: aliases, bundles, runs. This module and `candlecast.run_log` alone import it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from candlecast.candles import Market
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
+from candlecast.machine_load import MachineLoad
+from candlecast.run_log import BUNDLE_PATH, RunLog
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-BUNDLE_PATH = "bundle"
-"""Where a run keeps the bundle among its artifacts."""
 
 
 def experiment_name(market: Market) -> str:
@@ -34,31 +33,6 @@ class Version(NamedTuple):
     number: str
     run_id: str
     tags: dict[str, str]
-
-
-class RunLog:
-    """The MLflow run that `Registry.run` opened."""
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-
-    def metrics(self, values: dict[str, float], step: int | None = None) -> None:
-        """Log figures, of an epoch if `step` is given."""
-        import mlflow
-
-        mlflow.log_metrics(values, step=step)
-
-    def figure(self, figure: Figure, name: str) -> None:
-        """Log a plot as `plots/NAME`."""
-        import mlflow
-
-        mlflow.log_figure(figure, f"plots/{name}")
-
-    def bundle(self, directory: Path) -> None:
-        """Log a bundle's files where `Registry.register` expects them."""
-        import mlflow
-
-        mlflow.log_artifacts(str(directory), BUNDLE_PATH)
 
 
 class Registry:
@@ -75,6 +49,10 @@ class Registry:
         self._timeout_s = timeout_s
         self._retries = retries
         self._client: MlflowClient | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the connection: a process it is sent to opens one of its own."""
+        return self.__dict__ | {"_client": None}
 
     def aliases(self, model_name: str) -> dict[str, str]:
         """Version number under each alias; empty if the model has none or does not exist yet.
@@ -178,36 +156,86 @@ class Registry:
                     raise
         return directory
 
-    def end_lost_runs(self, experiment: str) -> int:
+    def end_lost_runs(self, experiment: str, parent_run_id: str | None = None) -> int:
         """End the runs of an experiment whose process died in the middle; how many there were.
 
-        To be called while no training runs.
+        To be called while no training runs, or, with `parent_run_id`, none of those below that run.
         """
         with self._answering() as client:
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 return 0
-            lost = client.search_runs([found.experiment_id], "attributes.status = 'RUNNING'")
+            running = "attributes.status = 'RUNNING'"
+            if parent_run_id is not None:
+                running += f" and tags.`mlflow.parentRunId` = '{parent_run_id}'"
+            lost = client.search_runs([found.experiment_id], running)
             for run in lost:
                 client.set_terminated(run.info.run_id, "KILLED")
             return len(lost)
 
     @contextmanager
-    def run(self, experiment: str, name: str, parameters: dict[str, object]) -> Iterator[RunLog]:
-        """Log one training as an MLflow run; the run ends as FAILED if the body raises."""
-        import mlflow
+    def run(
+        self,
+        experiment: str,
+        name: str,
+        parameters: Mapping[str, object],
+        *,
+        parent_run_id: str | None = None,
+        continued_run_id: str | None = None,
+    ) -> Iterator[RunLog]:
+        """Log what happens in the body as an MLflow run; it ends as FAILED if the body raises.
 
-        with self._answering():
-            mlflow.set_tracking_uri(self.tracking_uri)
-            mlflow.set_experiment(experiment)
-            opened = mlflow.start_run(run_name=name, log_system_metrics=False)
-            status = "FAILED"
+        Args:
+            parent_run_id: Shown below that run.
+            continued_run_id: Go on with this run, which was interrupted; a new one if it is gone.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with self._answering() as client:
+            run_id = self._reopened(client, continued_run_id)
+            if run_id is None:
+                tags = {"mlflow.source.name": "candlecast"}
+                if parent_run_id is not None:
+                    tags["mlflow.parentRunId"] = parent_run_id
+                run_id = client.create_run(_experiment_id(client, experiment), tags=tags, run_name=name).info.run_id
+            load = MachineLoad()
+            log = RunLog(client, run_id, load)
+            load.start()
             try:
-                mlflow.log_params(parameters)
-                yield RunLog(opened.info.run_id)
-                status = "FINISHED"
+                log.parameters(parameters)
+                yield log
+                load.stop()
+                log.metrics({})
+                client.set_terminated(run_id, "FINISHED")
+            except BaseException:
+                self._give_up(client, run_id)
+                raise
             finally:
-                mlflow.end_run(status)
+                load.stop()
+
+    def _reopened(self, client: MlflowClient, run_id: str | None) -> str | None:
+        """`run_id`, running again; None if there is no such run any more."""
+        from mlflow import MlflowException
+
+        if run_id is None:
+            return None
+        try:
+            client.update_run(run_id, status="RUNNING")
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        return run_id
+
+    def _give_up(self, client: MlflowClient, run_id: str) -> None:
+        """End a run as FAILED; once is enough, since a server that is away may be why."""
+        from mlflow import MlflowException
+        from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+
+        os.environ[MLFLOW_HTTP_REQUEST_MAX_RETRIES.name] = "0"
+        with suppress(MlflowException):
+            client.set_terminated(run_id, "FAILED")
 
     @contextmanager
     def _answering(self) -> Iterator[MlflowClient]:
@@ -237,3 +265,11 @@ def cached_bundle(cache: Path, model_name: str, number: str) -> Path:
 def forget_bundle(cache: Path, model_name: str, number: str) -> None:
     """Delete a cached bundle, so that a damaged one is fetched again."""
     shutil.rmtree(cached_bundle(cache, model_name, number), ignore_errors=True)
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of that name, made if there is none; marked so that MLflow shows what trainings need."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    return str(client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"}))

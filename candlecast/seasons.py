@@ -59,10 +59,12 @@ def _new_york_ms(open_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     starts = _sunday_from(year + np.timedelta64(2, "M"), nth=2) * _DAY_MS + 7 * _HOUR_MS
     ends = _sunday_from(year + np.timedelta64(10, "M"), nth=1) * _DAY_MS + 6 * _HOUR_MS
     summer = (open_ms >= starts) & (open_ms < ends)
-    return open_ms - np.where(summer, 4, 5) * _HOUR_MS
+    local_ms: NDArray[np.int64] = open_ms - np.where(summer, 4, 5) * _HOUR_MS
+    return local_ms
 
 
 def _sunday_from(month: NDArray[np.datetime64], nth: int) -> NDArray[np.int64]:
     """The nth Sunday of each month, in days since 1970."""
     first = month.astype("datetime64[D]").astype("int64")
-    return first + (3 - first) % 7 + 7 * (nth - 1)  # 1970-01-04 was a Sunday: day 3
+    sunday: NDArray[np.int64] = first + (3 - first) % 7 + 7 * (nth - 1)
+    return sunday  # 1970-01-04 was a Sunday: day 3

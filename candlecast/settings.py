@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     symbol: str = Field("BTCUSDT", description="Market, in the exchange's spelling.")
     interval: str = Field("5m", description="Candle length: 1m, 5m, 15m, 1h, ...")
     horizon: int = Field(1, ge=1, description="How many candles ahead the forecast looks.")
-    sequence_length: int = Field(48, ge=2, description="Feature rows in one model input window.")
+    sequence_length: int = Field(24, ge=2, description="Feature rows in one model input window.")
     lookback_days: float = Field(90, gt=0, description="History that backfill keeps and training uses, in days.")
 
     source: Literal["auto", "binance", "replay"] = Field(
@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         default_factory=lambda ports: f"http://127.0.0.1:{ports['prefect_port']}/api",
         validation_alias="PREFECT_API_URL",
         description="Address of the Prefect API, without prefix. Default: PREFECT_PORT on this machine.",
+    )
+    dask_scheduler: str | None = Field(
+        None,
+        description="Address of the Dask scheduler that runs the folds of a walk-forward, such as tcp://host:8786. "
+        "Default: processes on this machine.",
     )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL for candles and forecasts, as the writer. Default: the embedded server."
@@ -144,6 +149,11 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Where bundles of registered versions are kept."""
         return self.home / "models"
+
+    @property
+    def trained_dir(self) -> Path:
+        """Where bundles trained from files are kept; no registry knows them."""
+        return self.home / "trained"
 
     @property
     def scratch_dir(self) -> Path:

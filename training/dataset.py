@@ -24,6 +24,7 @@ class Dataset(NamedTuple):
     Attributes:
         matrix: Raw features, shape (rows, features).
         moment: What was known at each row.
+        amplitude: High - low of the row's own candle, quote currency, shape (rows,).
         targets: `scale_targets` of the candle `horizon` later, shape (rows, 5); NaN where there is none.
         actual: Its open, high, low, close and amplitude in quote currency, shape (rows, 5); NaN likewise.
         target_ms: Its open time in milliseconds since 1970, shape (rows,).
@@ -34,6 +35,7 @@ class Dataset(NamedTuple):
 
     matrix: Floats
     moment: Moment
+    amplitude: Floats
     targets: Floats
     actual: Floats
     target_ms: NDArray[np.int64]
@@ -70,6 +72,7 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
     return Dataset(
         matrix=np.concatenate([part.matrix for part in parts]),
         moment=Moment(*(np.concatenate(columns) for columns in zip(*(part.moment for part in parts), strict=True))),
+        amplitude=np.concatenate([part.amplitude for part in parts]),
         targets=np.concatenate([part.targets for part in parts]),
         actual=np.concatenate([part.actual for part in parts]),
         target_ms=np.concatenate([part.target_ms for part in parts]),
@@ -92,6 +95,7 @@ def _stretch(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dat
     return Dataset(
         matrix=features.matrix,
         moment=moment,
+        amplitude=ohlcv[LOOKBACK:, 1] - ohlcv[LOOKBACK:, 2],
         targets=scale_targets(later, moment),
         actual=np.column_stack([later, later[:, 1] - later[:, 2]]),
         target_ms=open_ms[LOOKBACK:] + horizon * step_ms,

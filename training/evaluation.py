@@ -1,21 +1,71 @@
-"""A bundle's forecasts over a stretch of history, and what they were worth."""
+"""A bundle's forecasts over a stretch of history, and what forecasts were worth."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from candlecast.bundle import Bundle, Scaler, Span, Windows, windows_of
 from candlecast.candles import epoch_ms
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES
+from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.forecast import Forecasts, Moment, decode
 from training.dataset import Dataset, Indexes, build_dataset
+from training.metrics import measure, row_figures, row_losses
+from training.significance import Comparison, Figure, bootstrap, compare
 
-_FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
+_FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
 
 
-def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Windows:
-    """The network's inputs for the windows that end in `ends`, (n, sequence_length, features).
+class Evaluation(NamedTuple):
+    """What n forecasts were worth.
+
+    Attributes:
+        metrics: Every figure, as `training.metrics.measure` names them.
+        figures: Those with a 95 % interval, under the same names: skill of each target, of high and low together
+            (`high_low_skill`) and of the amplitude over the last one (`amplitude_skill_last`), direction accuracy
+            (also weighted, and of the most confident fifth), Brier less the base rate's
+            (`direction_brier_excess`), calibration error, and the coverage of each interval target.
+        comparisons: Paired tests: `close_vs_persistence`, `amplitude_vs_ewma`, `amplitude_vs_last`,
+            `brier_vs_base_rate`.
+    """
+
+    metrics: dict[str, float]
+    figures: dict[str, Figure]
+    comparisons: dict[str, Comparison]
+
+
+def evaluate(forecasts: Forecasts, actual: Floats, last_amplitude: Floats, *, horizon: int, seed: int) -> Evaluation:
+    """Measure forecasts of consecutive candles against what came, with intervals and tests.
+
+    Args:
+        forecasts: n forecasts, in order of time.
+        actual: Open, high, low, close and amplitude that came, shape (n, 5): `Dataset.actual` of their rows.
+        last_amplitude: High - low of the last candle each forecast knew, shape (n,): `Dataset.amplitude`.
+        horizon: Candles ahead.
+        seed: Of the bootstrap; the same seed gives the same intervals.
+
+    Raises:
+        NotEnoughCandles: Too few rows for an interval, or no close moved.
+    """
+    losses = row_losses(forecasts, actual)
+    last = np.abs(last_amplitude - actual[:, -1])
+    return Evaluation(
+        metrics=measure(forecasts, actual, last_amplitude),
+        figures=bootstrap(row_figures(forecasts, actual, last_amplitude), seed),
+        comparisons={
+            "close_vs_persistence": compare(losses.close, losses.close_baseline, horizon),
+            "amplitude_vs_ewma": compare(losses.amplitude, losses.amplitude_baseline, horizon),
+            "amplitude_vs_last": compare(losses.amplitude, last, horizon),
+            "brier_vs_base_rate": compare(losses.brier, losses.brier_baseline, horizon),
+        },
+    )
+
+
+def scaled_rows(scaler: Scaler, dataset: Dataset, *, with_flow: bool = True) -> NDArray[np.float32]:
+    """The network's inputs, row by row, shape (rows, features).
 
     Args:
         with_flow: False hides the order flow, as for a client that posts plain OHLCV.
@@ -23,15 +73,22 @@ def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes, *, with_flow
     matrix = dataset.matrix
     if not with_flow:
         matrix = matrix.copy()
-        matrix[:, _FIRST_FLOW:] = 0.0
-    return windows_of(scaler.apply(matrix), dataset.sequence_length)[ends - dataset.sequence_length + 1]
+        matrix[:, _FLOW] = 0.0
+    return np.ascontiguousarray(scaler.apply(matrix))  # windows are cut out of it row by row
+
+
+def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Windows:
+    """The network's inputs for the windows that end in `ends`, (n, sequence_length, features), all in memory."""
+    rows = scaled_rows(scaler, dataset, with_flow=with_flow)
+    return windows_of(rows, dataset.sequence_length)[ends - dataset.sequence_length + 1]
 
 
 def forecast_rows(bundle: Bundle, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:
-    """What `bundle` forecasts after the windows that end in `ends`."""
-    windows = scaled_windows(bundle.manifest.scaler, dataset, ends, with_flow=with_flow)
+    """What `bundle` forecasts after the windows that end in `ends`, however many."""
+    rows = scaled_rows(bundle.manifest.scaler, dataset, with_flow=with_flow)
     moment = Moment(*(values[ends] for values in dataset.moment))
-    return decode(*bundle.network.answer(windows), moment, bundle.manifest.calibration)
+    answer = bundle.network.answer_rows(rows, ends, dataset.sequence_length)
+    return decode(*answer, moment, bundle.manifest.calibration)
 
 
 def ends_within(dataset: Dataset, span: Span) -> Indexes:

@@ -12,6 +12,8 @@ import pandas as pd
 
 from candlecast.bundle import GOLDEN, MANIFEST, Bundle, Network, Windows, digest_of, golden_sample, load_bundle
 from candlecast.errors import BundleError
+from candlecast.forecast import TARGETS
+from candlecast.run_log import describe_model
 
 if TYPE_CHECKING:
     import keras
@@ -53,6 +55,8 @@ def seal_bundle(directory: Path, draft: Bundle, model: keras.Model, sample: pd.D
         sample: Sound candles, at least as many as a forecast needs; their end becomes the golden sample.
     """
     model.save(directory / "model.keras")
+    window = (-1, draft.manifest.sequence_length, len(draft.manifest.feature_names))
+    describe_model(directory, {"window": window}, {"targets": (-1, len(TARGETS)), "direction": (-1, 1)})
     (directory / GOLDEN).write_text(json.dumps(golden_sample(draft, sample)))
     files = {path.name: digest_of(path) for path in sorted(directory.iterdir())}
     manifest = draft.manifest.model_copy(update={"files": files})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from training.metrics import Losses, compare
+from training.metrics import Losses
+from training.significance import compare
 
 MARGIN = 0.005
 """How much worse than its reference a loss may be, relatively, before the version is refused."""
@@ -24,10 +25,23 @@ class Decision(NamedTuple):
     numbers: dict[str, float]
 
 
-def decide(challenger: Losses, champion: Losses | None) -> Decision:
+def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Decision:
     """Weigh a challenger by its losses on the report slice, and against the champion's on the very same rows.
 
+    Every test is the paired one of `training.significance.compare`, one-sided at 5 %: a loss must be shown to be
+    less than (1 + margin) times its reference. Amplitude has no margin against its EWMA: it must be shown to be better.
+
+    Not worse than the base rate needs a margin to be shown at all: without one, a forecast that equals the base
+    rate would be refused nineteen times out of twenty. It may cost what saying 53.5 % where the truth is one half
+    costs, and on top of that it must not be shown to be worse, however little, as many rows will.
+
     Golden sample and Keras/ONNX parity were checked before: a bundle that fails them is never registered.
+
+    Args:
+        horizon: Candles ahead that both forecast.
+
+    Raises:
+        NotEnoughCandles: There are too few rows to compare.
     """
     tests = [
         ("close", "persistence", challenger.close, challenger.close_baseline, MARGIN),
@@ -44,11 +58,19 @@ def decide(challenger: Losses, champion: Losses | None) -> Decision:
     numbers: dict[str, float] = {}
     promoted = True
     for name, rival, losses, reference, margin in tests:
-        comparison = compare(losses, reference)
-        passed = comparison.not_worse(margin)
+        comparison = compare(losses, reference, horizon)
+        passed = comparison.not_worse(margin) and not (rival == "the base rate" and comparison.clearly_worse)
         promoted &= passed
         verdict = "holds against" if passed else "fails against"
-        reasons.append(f"{name} {verdict} {rival}: {comparison.loss:.6g} to {comparison.reference:.6g}")
+        reasons.append(
+            f"{name} {verdict} {rival}: {comparison.loss:.6g} to {comparison.reference:.6g} "
+            f"(Diebold-Mariano {comparison.statistic:+.2f}, p {comparison.p_value:.2g})"
+        )
         key = f"{name}_vs_{rival.removeprefix('the ').replace(' ', '_').lower()}"
-        numbers |= {f"{key}_skill": comparison.skill, f"{key}_excess_upper": comparison.excess_upper}
+        numbers |= {
+            f"{key}_skill": comparison.skill,
+            f"{key}_excess_upper": comparison.excess_upper,
+            f"{key}_dm_statistic": comparison.statistic,
+            f"{key}_dm_p": comparison.p_value,
+        }
     return Decision(promoted, reasons, numbers)

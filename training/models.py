@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from candlecast.errors import ConfigurationError
 from candlecast.features import Floats
 from candlecast.forecast import Calibration, Forecasts, Moment, decode
 from candlecast.settings import Settings
@@ -38,6 +39,11 @@ class Model(Protocol):
 Family = Callable[[Dataset, Split, Settings, OnEpoch], Model]
 
 _FAMILIES = {
+    "persistence": "training.baselines:fit_persistence",
+    "ewma": "training.baselines:fit_ewma",
+    "har": "training.baselines:fit_har",
+    "repeat_direction": "training.baselines:fit_repeat_direction",
+    "trees": "training.trees:fit_trees",
     "lstm": "training.network:fit_lstm",
     "gru": "training.network:fit_gru",
 }
@@ -60,8 +66,10 @@ def family(name: str) -> Family:
     """The function that fits models of a family.
 
     Raises:
-        KeyError: There is no such family.
+        ConfigurationError: There is no such family.
     """
+    if name not in _FAMILIES:
+        raise ConfigurationError(f"model family {name!r}: use one of {', '.join(FAMILIES)}")
     module, function = _FAMILIES[name].split(":")
     fit: Family = getattr(import_module(module), function)
     return fit

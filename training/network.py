@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from candlecast.bundle import Scaler
+from candlecast.bundle import Scaler, windows_of
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.forecast import TARGETS
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes, recency_weights, rising
-from training.evaluation import scaled_windows
+from training.evaluation import scaled_rows
 from training.models import OnEpoch
 from training.splits import Split
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _DIRECTION_LOSS_WEIGHT = 0.5
 _FLOW_DROP_SHARE = 0.5
+_ANSWERED_AT_ONCE = 4096
 _FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
 
 
@@ -44,10 +45,16 @@ class FittedNetwork(NamedTuple):
     history: dict[str, list[float]]
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """As `training.models.Model` says, by Keras."""
-        windows = scaled_windows(self.scaler, dataset, ends, with_flow=with_flow)
-        outputs = self.model.predict(windows, batch_size=1024, verbose=0)
-        return outputs["targets"].astype("float64"), outputs["direction"][:, 0].astype("float64")
+        """As `training.models.Model` says, by Keras; a few thousand windows are in memory at a time."""
+        rows = scaled_rows(self.scaler, dataset, with_flow=with_flow)
+        windows, starts = windows_of(rows, dataset.sequence_length), ends - dataset.sequence_length + 1
+        parts = [
+            self.model.predict_on_batch(windows[part])
+            for part in np.array_split(starts, -(-len(starts) // _ANSWERED_AT_ONCE))
+        ]
+        targets = np.concatenate([part["targets"] for part in parts])
+        logit = np.concatenate([part["direction"] for part in parts])
+        return targets.astype("float64"), logit[:, 0].astype("float64")
 
 
 def quiet_tensorflow() -> None:

@@ -167,7 +167,7 @@ def test_a_span_covers_the_targets_of_a_slice_and_nothing_else():
 
 def test_the_scaler_is_fitted_on_the_fit_slice_alone():
     split = split_by_time(DATASET)
-    poisoned, known = DATASET.matrix.copy(), DATASET.matrix.copy()
+    poisoned, known = DATASET.matrix.copy(order="K"), DATASET.matrix.copy(order="K")
     poisoned[split.fit[-1] + 1 :] = 1e6
     known[split.fit[-1]] += 1.0
 

@@ -97,6 +97,31 @@ def test_the_amplitude_has_no_margin_it_must_beat_its_baseline():
     assert failures(decision) == ["amplitude fails against EWMA"]
 
 
+def test_a_direction_no_better_than_the_base_rate_passes_if_it_is_not_worse():
+    noise = np.random.default_rng(3).normal(0, 0.002, N)
+
+    decision = decide(GOOD._replace(brier=GOOD.brier_baseline + noise - noise.mean()), None)
+
+    assert decision.promoted
+
+
+def test_a_direction_shown_to_be_worse_than_the_base_rate_fails_however_little_it_is():
+    challenger = GOOD._replace(brier=GOOD.brier_baseline * (1 + 0.2 * MARGIN))
+
+    decision = decide(challenger, None)
+
+    assert failures(decision) == ["brier fails against the base rate"]
+
+
+def test_forecasts_that_overlap_need_more_evidence():
+    lasting = np.repeat(np.random.default_rng(6).normal(0, 20, N // 12), 12)
+    challenger = GOOD._replace(close=GOOD.close_baseline + lasting - lasting.mean() - 0.2)
+
+    bounds = [decide(challenger, None, horizon).numbers["close_vs_persistence_excess_upper"] for horizon in (1, 12)]
+
+    assert bounds[1] > bounds[0] + 0.1
+
+
 def test_too_few_rows_to_tell_are_no_reason_to_promote():
     blurred = GOOD._replace(close=RANDOM.permutation(GOOD.close_baseline))
 
@@ -105,15 +130,26 @@ def test_too_few_rows_to_tell_are_no_reason_to_promote():
     assert failures(decision) == ["close fails against persistence"]
 
 
+def test_a_reason_states_both_losses_and_the_test():
+    decision = decide(GOOD, None)
+
+    statistic, p_value = (decision.numbers[f"close_vs_persistence_dm_{name}"] for name in ("statistic", "p"))
+    losses = f"{GOOD.close.mean():.6g} to {GOOD.close_baseline.mean():.6g}"
+    said = f"close holds against persistence: {losses} (Diebold-Mariano {statistic:+.2f}, p {p_value:.2g})"
+    assert decision.reasons[0] == said
+
+
 def test_every_number_behind_the_decision_is_kept():
     decision = decide(GOOD, scaled(GOOD, "close", 1.02))
 
     assert decision.numbers["close_vs_persistence_skill"] == pytest.approx(1 - 1 / 1.002)
     assert decision.numbers["amplitude_vs_ewma_skill"] == pytest.approx(1 - 1 / 1.1)
+    assert decision.numbers["amplitude_vs_ewma_dm_statistic"] < 0
+    assert decision.numbers["amplitude_vs_ewma_dm_p"] < 1e-6
     assert decision.numbers["close_vs_champion_skill"] == pytest.approx(1 - 1 / 1.02)
     assert set(decision.numbers) == {
         f"{figure}_vs_{rival}_{number}"
         for figure, naive in (("close", "persistence"), ("amplitude", "ewma"), ("brier", "base_rate"))
         for rival in (naive, "champion")
-        for number in ("skill", "excess_upper")
+        for number in ("skill", "excess_upper", "dm_statistic", "dm_p")
     }

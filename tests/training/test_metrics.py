@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 from sklearn import metrics as sklearn
 
+from candlecast.errors import NotEnoughCandles
 from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
-from training.metrics import Comparison, calibration_error, compare, measure, row_losses
+from training.metrics import calibration_error, measure, row_figures, row_losses
+from training.significance import bootstrap
 
 N = 400
 RANDOM = np.random.default_rng(5)
@@ -36,7 +34,8 @@ def forecasts_of(targets: np.ndarray, probability_up: np.ndarray, spread: float 
 
 
 NOISY = forecasts_of(ACTUAL * (1 + RANDOM.normal(0, 5e-4, ACTUAL.shape)), RANDOM.uniform(0.2, 0.8, N))
-FIGURES = measure(NOISY, ACTUAL)
+LAST_AMPLITUDE = 250 + 200 * RANDOM.uniform(size=N)
+FIGURES = measure(NOISY, ACTUAL, LAST_AMPLITUDE)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -143,36 +142,106 @@ def test_coverage_counts_both_ends_and_width_is_in_quote_currency():
     assert figures["close_width"] == pytest.approx(20.0)
 
 
-@given(seed=st.integers(0, 1000), correlation=st.floats(-0.8, 0.8), n=st.integers(30, 600))
-@settings(max_examples=25, deadline=None)
-def test_the_bound_rests_on_the_hac_variance_of_statsmodels(seed, correlation, n):
-    shocks = np.random.default_rng(seed).normal(size=(2, n))
-    losses, reference = shocks.copy()
-    for row in range(1, n):
-        losses[row] += correlation * losses[row - 1]
-    fitted = sm.OLS(losses - reference, np.ones(n)).fit(
-        cov_type="HAC", cov_kwds={"maxlags": int(4 * (n / 100) ** (2 / 9)), "use_correction": False}
-    )
+def test_the_amplitude_stands_beside_the_last_one_too():
+    came = ACTUAL[:, 4]
 
-    comparison = compare(losses, reference)
+    loss = FIGURES["amplitude_mae_last"]
 
-    error = (comparison.excess_upper - (losses - reference).mean()) / stats.norm.ppf(0.95)
-    assert error == pytest.approx(fitted.bse[0], rel=1e-9)
-    assert comparison.loss - comparison.reference == pytest.approx(fitted.params[0], abs=1e-12)
+    assert loss == pytest.approx(sklearn.mean_absolute_error(came, LAST_AMPLITUDE))
+    assert FIGURES["amplitude_rmse_last"] == pytest.approx(sklearn.root_mean_squared_error(came, LAST_AMPLITUDE))
+    assert FIGURES["amplitude_skill_last"] == pytest.approx(1 - FIGURES["amplitude_mae"] / loss)
+    assert FIGURES["amplitude_skill_last"] != FIGURES["amplitude_skill"]
 
 
-def test_a_difference_that_lasts_counts_for_less_than_one_that_flickers():
-    flicker = np.random.default_rng(1).normal(0.1, 1, 2000)
-    lasting = np.repeat(flicker[:200], 10)
+def test_without_the_last_amplitude_everything_else_is_the_same():
+    known = measure(NOISY, ACTUAL)
 
-    bounds = [compare(losses, np.zeros(2000)).excess_upper - losses.mean() for losses in (lasting, flicker)]
-
-    assert bounds[0] > 1.5 * bounds[1]
+    assert known == {name: value for name, value in FIGURES.items() if not name.endswith("_last")}
 
 
-def test_not_worse_means_the_whole_interval_lies_below_the_margin():
-    comparison = Comparison(loss=100.2, reference=100.0, excess_upper=0.4)
+def test_high_and_low_together_are_measured_beside_the_last_close():
+    both = np.concatenate([ACTUAL[:, 1], ACTUAL[:, 2]])
+    forecast = np.concatenate([NOISY.targets[:, 1], NOISY.targets[:, 2]])
+    naive = sklearn.mean_absolute_error(both, np.concatenate([LAST, LAST]))
 
-    assert comparison.not_worse(0.005)
-    assert not comparison.not_worse(0.004)
-    assert comparison.skill == pytest.approx(-0.002)
+    skill = FIGURES["high_low_skill"]
+
+    assert skill == pytest.approx(1 - sklearn.mean_absolute_error(both, forecast) / naive)
+
+
+def test_the_most_confident_fifth_is_the_farthest_from_one_half_on_either_side():
+    probability = np.full(N, 0.55)
+    probability[:40], probability[40:80] = 0.9, 0.1  # the fifth of 400
+    up = np.tile([1.0, 0.0], N // 2)
+    actual = np.column_stack([LAST, LAST * 1.01, LAST * 0.99, LAST * (1 + 0.001 * (2 * up - 1)), LAST * 0.02])
+    actual[:60, 3] = LAST[:60] * 1.001
+
+    figures = measure(forecasts_of(actual, probability), actual)
+
+    assert figures["direction_accuracy_top_fifth"] == pytest.approx((40 + 10) / 80)
+
+
+def test_direction_figures_stand_beside_those_of_the_base_rate():
+    size = np.abs(CLOSE / LAST - 1)
+
+    weighted, error = FIGURES["direction_weighted_accuracy_baseline"], FIGURES["direction_ece_baseline"]
+
+    assert weighted == pytest.approx(sklearn.accuracy_score(UP, np.zeros(N, bool), sample_weight=size))
+    assert error == pytest.approx(abs(0.48 - UP.mean()))
+    assert FIGURES["direction_brier_baseline"] == pytest.approx(sklearn.brier_score_loss(UP, np.full(N, 0.48)))
+    excess = FIGURES["direction_brier"] - FIGURES["direction_brier_baseline"]
+    assert FIGURES["direction_brier_excess"] == pytest.approx(excess)
+
+
+def test_equal_probabilities_are_one_bin_of_the_calibration_error():
+    up = np.arange(200) < 100  # all rises first, so bins by position would be wholly wrong
+
+    assert calibration_error(np.full(200, 0.5), up) == pytest.approx(0.0)
+    assert calibration_error(np.full(200, 0.6), up) == pytest.approx(0.1)
+
+
+def test_rows_of_a_market_that_never_moved_are_refused():
+    still = ACTUAL.copy()
+    still[:, 3] = LAST
+
+    with pytest.raises(NotEnoughCandles, match="none of 400 closes moved"):
+        measure(NOISY, still)
+
+
+def test_figures_by_row_are_the_figures_of_the_report():
+    actual = ACTUAL.copy()
+    actual[50:90, 3] = LAST[50:90]  # some candles did not move
+    report = measure(NOISY, actual, LAST_AMPLITUDE)
+
+    by_row = {
+        name: float(figure.of_means(figure.columns.mean(axis=0)))
+        for name, figure in row_figures(NOISY, actual, LAST_AMPLITUDE).items()
+    }
+
+    assert by_row == pytest.approx({name: report[name] for name in by_row})
+    assert {f"{name}_skill" for name in TARGETS} | {f"{name}_coverage" for name in INTERVAL_TARGETS} <= set(by_row)
+
+
+def test_the_calibration_error_of_honest_probabilities_is_not_told_from_zero_and_that_of_boasts_is():
+    random = np.random.default_rng(8)
+    n = 4000
+    last = np.full(n, 1000.0)
+    probability = random.uniform(0.4, 0.6, n)
+    close = last + np.where(random.uniform(size=n) < probability, 1.0, -1.0)
+    actual = np.column_stack([last, last + 2, last - 2, close, np.full(n, 4.0)])
+    boast = np.where(probability > 0.5, 0.9, 0.1)
+
+    intervals = [
+        bootstrap(row_figures(_about(last, actual, stated), actual, np.full(n, 4.0)), seed=1)["direction_ece"]
+        for stated in (probability, boast)
+    ]
+
+    assert intervals[0].lower == 0.0
+    assert intervals[0].value < intervals[0].upper < 0.05
+    assert intervals[1].lower < 0.35 < intervals[1].upper
+    assert intervals[1].lower > 0.3
+
+
+def _about(last: np.ndarray, targets: np.ndarray, probability_up: np.ndarray) -> Forecasts:
+    centre = targets[:, [TARGETS.index(name) for name in INTERVAL_TARGETS]]
+    return Forecasts(targets, centre - 1, centre + 1, probability_up, last, np.full(len(last), 4.0), 0.5)

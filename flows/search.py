@@ -1,0 +1,47 @@
+"""By hand: settings whose loss on the stopping slice of the stored history is lower."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from pydantic import AwareDatetime
+
+from candlecast.candles import floor_time
+from candlecast.errors import AlreadyRunning
+from flows import loop
+from flows.runs import recorded_run, run_name, settings_for, skipped
+from training.search import Budget, search_settings
+
+
+@flow(flow_run_name=run_name)
+def search(
+    symbol: str | None = None,
+    interval: str | None = None,
+    horizon: int | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+    jobs: int | None = None,
+    until: AwareDatetime | None = None,
+) -> State[None] | None:
+    """Try settings within a budget of `trials`, `minutes` or both, and tell the best; it changes none.
+
+    A search that was killed goes on where it was if it is started again on the same candles: those before `until`,
+    by default the last midnight (UTC) on the exchange's clock.
+    """
+    budget = Budget(trials, minutes)
+    settings = settings_for(symbol, interval, horizon)
+    try:
+        with recorded_run("search", settings) as (opened, report):
+            candles = opened.history(until or floor_time(opened.exchange.server_time(), "1d"))
+            registry = loop.training_registry(settings)
+            found = search_settings(candles, settings, budget, get_run_logger().info, jobs=jobs, registry=registry)
+            report.rows, report.message = sum(found.trials.values()), found.message
+            create_markdown_artifact(
+                f"{found.message}\n\n```\n" + "\n".join(found.environment) + "\n```",
+                key=f"search-settings-{settings.market.model_name}".lower(),
+                description="The best settings, to be set in the environment",
+            )
+    except AlreadyRunning as exc:
+        return skipped(exc)
+    return None

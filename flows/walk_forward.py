@@ -1,0 +1,124 @@
+"""By hand: what a model family is worth, refitted fold after fold over the stored history."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect_dask.task_runners import DaskTaskRunner
+from pydantic import AwareDatetime
+
+from candlecast.candles import Market
+from candlecast.errors import AlreadyRunning
+from candlecast.registry import experiment_name
+from candlecast.settings import Settings, load_settings
+from flows import loop
+from flows.market import open_market
+from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from training.fold_report import fold_table, log_walk_forward, walk_forward_message
+from training.models import family as family_named
+from training.run_report import LOGGED_SETTINGS, log_candles
+from training.splits import Fold, FoldLengths
+from training.walk_forward import FoldReport, candles_of, folds_of, measure_fold
+
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+_WORKER_BYTES = 2_000_000_000
+"""Memory that fitting one fold may take: TensorFlow's 0.7 GB, a million feature rows, and as much again."""
+
+
+@task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+def read_history(market: Market, start: datetime | None, end: datetime | None) -> pd.DataFrame:
+    """The stored candles opening in [start, end), without doubtful ones."""
+    with open_market(settings_for(*market)) as opened:
+        return opened.quality.sound_history(market, start or _EARLIEST, end or _LATEST)
+
+
+@task(task_run_name="{family} validated from {fold.border:%Y-%m-%d}", cache_policy=NO_CACHE)
+def fit_and_measure(candles: pd.DataFrame, fold: Fold, family: str, choices: dict[str, Any]) -> dict[str, float]:
+    """`measure_fold`, on a worker that may be anywhere: it needs neither database nor files of this machine."""
+    return measure_fold(candles, fold, family, load_settings(**choices))
+
+
+@flow(flow_run_name=run_name)
+def walk_forward(
+    symbol: str | None = None,
+    interval: str | None = None,
+    horizon: int | None = None,
+    family: str = "lstm",
+    train_months: int = 3,
+    validate_months: int = 1,
+    step_months: int = 1,
+    start: AwareDatetime | None = None,
+    end: AwareDatetime | None = None,
+) -> State[None] | None:
+    """Fit on `train_months`, measure on the `validate_months` that follow, move on by `step_months`, and so on.
+
+    Every fold fits everything anew; folds run in parallel on Dask. Figures, table and plot go to an MLflow run.
+    """
+    settings = settings_for(symbol, interval, horizon)
+    lengths = FoldLengths(train_months, validate_months, step_months)
+    try:
+        with recorded_run("walk-forward", settings) as (_, report):
+            family_named(family)  # an unknown one is refused before anything is read
+            candles = read_history(settings.market, start, end)
+            folds = folds_of(candles, settings.market, lengths, start, end)
+            reports = _measured_and_logged(candles, folds, lengths, family, settings)
+            report.rows, report.message = len(candles), walk_forward_message(reports, settings.market, family)
+            create_table_artifact(
+                fold_table(reports),
+                key=f"walk-forward-{settings.market.model_name}-{family}".lower().replace("_", "-"),
+                description=report.message,
+            )
+    except AlreadyRunning as exc:
+        return skipped(exc)
+    return None
+
+
+def _measured_and_logged(
+    candles: pd.DataFrame, folds: list[Fold], lengths: FoldLengths, family: str, settings: Settings
+) -> list[FoldReport]:
+    """Run the folds on Dask inside an MLflow run; each gets its own candles and no others."""
+    choices = {name: getattr(settings, name) for name in LOGGED_SETTINGS}
+    parameters = choices | lengths._asdict() | {"model_family": family, "folds": len(folds)}
+    name = f"walk-forward of {family}, {folds[0].start:%Y-%m-%d} to {folds[-1].end:%Y-%m-%d}"
+    with loop.training_registry(settings).run(experiment_name(settings.market), name, parameters) as run:
+        log_candles(run, settings, candles)
+        with dask_runner(settings, len(folds)) as runner:
+            futures = [
+                runner.submit(
+                    fit_and_measure,
+                    {"candles": candles_of(candles, fold), "fold": fold, "family": family, "choices": choices},
+                )
+                for fold in folds
+            ]
+            reports = [FoldReport(fold, future.result()) for fold, future in zip(folds, futures, strict=True)]
+        log_walk_forward(run, reports, settings.market, family)
+    return reports
+
+
+def dask_runner(settings: Settings, folds: int) -> DaskTaskRunner:
+    """The runner of the folds: the scheduler of the settings, or a cluster of processes that lasts as long.
+
+    A process for each core that has memory enough. What a fit would spread over all cores it spreads over its share.
+    """
+    if settings.dask_scheduler:
+        return DaskTaskRunner(address=settings.dask_scheduler)
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    workers = max(1, min(folds, CPU_COUNT, MEMORY_LIMIT // _WORKER_BYTES))
+    threads = str(max(1, CPU_COUNT // workers))
+    return DaskTaskRunner(
+        cluster_kwargs={
+            "n_workers": workers,
+            "threads_per_worker": 1,
+            "dashboard_address": "127.0.0.1:0",  # any free port: 8787 may be another run's
+            "local_directory": str(settings.scratch_dir / "dask"),
+            "env": dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), threads),
+        }
+    )

@@ -1,0 +1,126 @@
+"""The flow `walk_forward` on a real Prefect API, real Dask clusters, PostgreSQL and MLflow's own store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from candlecast.candles import Market
+from candlecast.database import open_database
+from candlecast.registry import experiment_name
+from candlecast.settings import Settings, load_settings
+from candlecast.store import CandleStore
+from flows.walk_forward import dask_runner, walk_forward
+from tests.bundles import sound_candles
+from tests.conftest import MigratedDatabase
+from training.fold_report import fold_table
+from training.splits import FoldLengths
+from training.walk_forward import folds_of, measure_folds
+
+MARKET = Market("BTCUSDT", "1h")
+CANDLES = sound_candles(122 * 24, MARKET, end=datetime(2025, 5, 3, tzinfo=UTC))  # from 1 January
+
+
+@pytest.fixture(scope="module")
+def prefect_api() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness():
+            yield
+
+
+@pytest.fixture
+def platform(database: MigratedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """What this process and the workers it starts read: a home of their own, and a database that holds CANDLES."""
+    environment = {
+        "CANDLECAST_HOME": str(tmp_path / "home"),
+        "CANDLECAST_SOURCE": "replay",
+        "CANDLECAST_INTERVAL": MARKET.interval,
+        "CANDLECAST_SEQUENCE_LENGTH": "12",
+        "CANDLECAST_DATABASE_URL": database.writer_url.get_secret_value(),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts beside such a store
+    with open_database(database.writer_url) as pool:
+        CandleStore(pool).upsert(*MARKET[:2], CANDLES, "test")
+    return load_settings()
+
+
+@pytest.mark.integration
+def test_folds_in_processes_of_their_own_give_what_they_give_one_after_the_other(prefect_api, platform, database):
+    folds = folds_of(CANDLES, MARKET, FoldLengths(train_months=2))
+    alone = measure_folds(CANDLES, folds, "har", platform, lambda _: None)
+
+    state = walk_forward(family="har", train_months=2, return_state=True)
+
+    assert state.is_completed(), state.message
+    with get_client(sync_client=True) as client:
+        artifacts = {artifact.key: artifact.data for artifact in client.read_artifacts()}
+        task_runs = {run.name for run in client.read_task_runs()}
+    assert json.loads(artifacts["walk-forward-btcusdt-1h-har"]) == fold_table(alone)
+    assert {"har validated from 2025-03-01", "har validated from 2025-04-01"} <= task_runs
+    mlflow = MlflowClient(platform.mlflow_tracking_uri)
+    experiment = mlflow.get_experiment_by_name(experiment_name(MARKET))
+    assert experiment is not None
+    (run,) = mlflow.search_runs([experiment.experiment_id])
+    logged = mlflow.get_metric_history(run.info.run_id, "amplitude_mae")
+    assert [figure.value for figure in logged] == [report.figures["amplitude_mae"] for report in alone]
+    assert (run.data.params["model_family"], run.data.params["train_months"]) == ("har", "2")
+    assert {file.path for file in mlflow.list_artifacts(run.info.run_id)} >= {"plots", "walk_forward.md"}
+    with psycopg.connect(database.writer_url.get_secret_value()) as connection:
+        (job,) = connection.execute("select job, status, rows, message from job_runs").fetchall()
+    assert job[:3] == ("walk-forward", "completed", len(CANDLES))
+    assert job[3].startswith("har on BTCUSDT-1h, 2 folds, validated 2025-03-01 to 2025-05-01")
+
+
+@pytest.mark.integration
+def test_one_setting_sends_the_folds_to_another_scheduler(prefect_api, platform, monkeypatch):
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+        monkeypatch.setenv("CANDLECAST_DASK_SCHEDULER", cluster.scheduler_address)
+
+        state = walk_forward(family="persistence", return_state=True)
+
+        assert state.is_completed(), state.message
+        with Client(cluster.scheduler_address) as client:
+            (fitted_there,) = client.run(lambda: "training.baselines" in sys.modules).values()
+    assert fitted_there
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"family": "oracle"}, "'oracle': use one of persistence, ewma, har"),
+        ({"step_months": 0}, "step_months is 0, it must be 1 or more"),
+        ({"train_months": 4}, "shorter than a fold of 4 \\+ 1 months"),
+    ],
+)
+def test_what_cannot_be_walked_is_refused_with_the_reason(prefect_api, platform, parameters, said):
+    state = walk_forward(**parameters, return_state=True)
+
+    with pytest.raises(Exception, match=said):
+        state.result()
+
+
+def test_there_is_a_process_for_each_fold_but_no_more_than_cores():
+    settings = Settings()
+
+    one, many = (dask_runner(settings, folds).cluster_kwargs for folds in (1, 1000))
+
+    assert one["n_workers"] == 1
+    assert one["env"]["OMP_NUM_THREADS"] == str(CPU_COUNT)
+    assert 1 <= many["n_workers"] <= CPU_COUNT
+    assert many["threads_per_worker"] == 1

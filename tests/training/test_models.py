@@ -1,0 +1,40 @@
+"""One interface: whatever the family, fitted and calibrated alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from candlecast.candles import Market
+from candlecast.errors import ConfigurationError
+from candlecast.settings import Settings
+from tests.bundles import sound_candles
+from training.dataset import build_dataset
+from training.metrics import measure
+from training.models import FAMILIES, family, fit_forecaster
+from training.splits import split_by_time
+
+DATASET = build_dataset(sound_candles(900), Market("BTCUSDT", "5m"), 4)
+SPLIT = split_by_time(DATASET)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_coherent_forecasts_with_and_without_order_flow(name, tmp_path):
+    settings = Settings(home=tmp_path, epochs=1)
+
+    forecaster = fit_forecaster(name, DATASET, SPLIT, settings, lambda *_: None)
+
+    for with_flow in (True, False):
+        forecasts = forecaster.forecast(DATASET, SPLIT.report, with_flow=with_flow)
+        opened, high, low, close, amplitude = forecasts.targets.T
+        assert len(close) == len(SPLIT.report)
+        assert (low <= np.minimum(opened, close)).all()
+        assert (high >= np.maximum(opened, close)).all()
+        assert (amplitude >= 0).all()
+        assert ((forecasts.probability_up > 0) & (forecasts.probability_up < 1)).all()
+        assert np.isfinite(list(measure(forecasts, DATASET.actual[SPLIT.report]).values())).all()
+
+
+def test_an_unknown_family_is_refused_with_those_there_are():
+    with pytest.raises(ConfigurationError, match="'oracle': use one of persistence, ewma, har, .*lstm, gru"):
+        family("oracle")

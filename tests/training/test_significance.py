@@ -1,0 +1,195 @@
+"""Paired tests and bootstrap intervals, against other people's code and against series whose truth is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from candlecast.errors import NotEnoughCandles
+from training.significance import Comparison, RowFigure, bootstrap, compare, long_run_variance
+
+
+def autoregressive(random: np.random.Generator, n: int, memory: float) -> np.ndarray:
+    """A series with mean zero, each value `memory` times the one before plus a standard normal shock."""
+    series = random.normal(size=n + 50)
+    for row in range(1, n + 50):
+        series[row] += memory * series[row - 1]
+    return series[50:]
+
+
+def mean_of(series: np.ndarray) -> RowFigure:
+    return RowFigure(series[:, None], lambda means: means[..., 0])
+
+
+def hac_fit(difference: np.ndarray, lags: int) -> object:
+    kwds = {"maxlags": lags, "use_correction": False}
+    return sm.OLS(difference, np.ones(len(difference))).fit(cov_type="HAC", cov_kwds=kwds)
+
+
+@given(
+    seed=st.integers(0, 1000), memory=st.floats(-0.8, 0.8), n=st.integers(30, 600), horizon=st.sampled_from([1, 4, 12])
+)
+@settings(max_examples=40, deadline=None)
+def test_the_test_rests_on_the_hac_variance_of_statsmodels(seed, memory, n, horizon):
+    random = np.random.default_rng(seed)
+    losses, reference = autoregressive(random, n, memory) + 5, random.normal(5, 1, n)
+    lags = max(horizon - 1, int(4 * (n / 100) ** (2 / 9)))
+    fitted = hac_fit(losses - reference, lags)
+    correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)  # as Harvey et al. print it
+
+    comparison = compare(losses, reference, horizon)
+
+    statistic = fitted.tvalues[0] * correction
+    assert comparison.statistic == pytest.approx(statistic, rel=1e-9)
+    assert comparison.p_value == pytest.approx(2 * stats.t.sf(abs(statistic), n - 1))
+    assert comparison.p_better == pytest.approx(stats.t.cdf(statistic, n - 1))
+    bound = fitted.params[0] + stats.t.ppf(0.95, n - 1) * fitted.bse[0] / correction
+    assert comparison.excess_upper == pytest.approx(bound, abs=1e-9)
+    assert long_run_variance(losses - reference, horizon) == pytest.approx(n * fitted.bse[0] ** 2)
+
+
+@given(seed=st.integers(0, 500), better=st.floats(-0.3, 0.3))
+@settings(max_examples=40, deadline=None)
+def test_the_bound_is_below_zero_exactly_where_the_one_sided_test_rejects(seed, better):
+    random = np.random.default_rng(seed)
+    losses, reference = random.normal(5 - better, 1, 200), random.normal(5, 1, 200)
+
+    comparison = compare(losses, reference)
+
+    assert (comparison.excess_upper < 0) == (comparison.p_better < 0.05)
+    assert comparison.not_worse(0.0) == (comparison.p_better < 0.05)
+    assert comparison.clearly_worse == compare(reference, losses).not_worse(0.0)
+
+
+def test_errors_of_overlapping_forecasts_are_not_taken_for_evidence():
+    random, horizon, n = np.random.default_rng(3), 12, 300
+    shocks = random.normal(size=(400, n + horizon - 1))
+    differences = np.stack([np.convolve(row, np.ones(horizon), mode="valid") for row in shocks])
+    nothing = np.zeros(n)
+
+    rejected = [compare(10 + row, nothing + 10, horizon).p_value < 0.05 for row in differences]
+    fooled = [compare(10 + row, nothing + 10, 1).p_value < 0.05 for row in differences]
+    naive = stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05
+
+    assert np.mean(rejected) < 0.15
+    assert np.mean(rejected) < np.mean(fooled) < np.mean(naive)
+
+
+def test_a_difference_that_lasts_counts_for_less_than_one_that_flickers():
+    flicker = np.random.default_rng(1).normal(0.1, 1, 2000)
+    lasting = np.repeat(flicker[:200], 10)
+
+    bounds = [compare(losses, np.zeros(2000)).excess_upper - losses.mean() for losses in (lasting, flicker)]
+
+    assert bounds[0] > 1.5 * bounds[1]
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-16])
+def test_of_equal_losses_neither_is_better(noise):
+    reference = np.random.default_rng(2).uniform(0.2, 0.3, 500)
+
+    comparison = compare(reference + noise, reference)
+
+    assert abs(comparison.statistic) < 0.01
+    assert comparison.p_value > 0.99
+    assert not comparison.clearly_worse
+    assert comparison.not_worse(0.005)
+    assert not comparison.not_worse(0.0)
+
+
+def test_a_difference_without_any_spread_is_a_finite_number_in_json():
+    comparison = compare(np.full(100, 1.1), np.full(100, 1.0))
+
+    assert json.loads(json.dumps(comparison._asdict(), allow_nan=False))["statistic"] > 1e6
+    assert comparison.clearly_worse
+
+
+def test_too_few_rows_for_the_horizon_are_refused_with_the_number_needed():
+    losses = np.arange(13.0)
+
+    compare(np.append(losses, 4.0), np.zeros(14), horizon=12)
+
+    with pytest.raises(NotEnoughCandles, match="13 forecasts 12 ahead to compare: give at least 14"):
+        compare(losses, np.zeros(13), horizon=12)
+
+
+def test_not_worse_means_the_whole_interval_lies_below_the_margin():
+    comparison = Comparison(loss=100.2, reference=100.0, statistic=1.0, p_value=0.3, p_better=0.85, excess_upper=0.4)
+
+    assert comparison.not_worse(0.005)
+    assert not comparison.not_worse(0.004)
+    assert comparison.skill == pytest.approx(-0.002)
+
+
+def test_an_interval_holds_the_truth_of_an_autocorrelated_series_about_as_often_as_it_says():
+    random, n, trials = np.random.default_rng(4), 600, 60
+    series = [autoregressive(random, n, 0.6) for _ in range(trials)]
+
+    intervals = [bootstrap({"mean": mean_of(one)}, seed=1)["mean"] for one in series]
+
+    held = np.mean([interval.lower <= 0 <= interval.upper for interval in intervals])
+    as_if_independent = np.mean([abs(one.mean()) < 1.96 * one.std() / np.sqrt(n) for one in series])
+    assert held >= 0.85
+    assert as_if_independent < 0.8
+
+
+def test_an_interval_is_as_wide_as_the_hac_error_makes_it():
+    series = autoregressive(np.random.default_rng(6), 5000, 0.5)
+    error = hac_fit(series, 30).bse[0]
+
+    interval = bootstrap({"mean": mean_of(series)}, seed=1)["mean"]
+
+    assert interval.value == pytest.approx(series.mean())
+    assert interval.upper - interval.lower == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert (interval.upper + interval.lower) / 2 == pytest.approx(series.mean(), abs=0.2 * error)
+
+
+def test_a_ratio_of_means_is_resampled_as_a_ratio():
+    random = np.random.default_rng(7)
+    reference = random.gamma(2, 1, 4000)
+    loss = 0.9 * reference + random.normal(0, 0.05, 4000)  # the spread of both is far above that of the ratio
+    skill = RowFigure(np.column_stack([loss, reference]), lambda means: 1 - means[..., 0] / means[..., 1])
+
+    interval = bootstrap({"skill": skill}, seed=1)["skill"]
+
+    error = 0.05 / np.sqrt(4000) / reference.mean()  # delta method
+    assert interval.value == pytest.approx(1 - loss.sum() / reference.sum())
+    assert interval.upper - interval.lower == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_very_many_rows_are_resampled_in_small_groups_with_the_same_interval():
+    series = np.random.default_rng(8).normal(3, 2, 120_001)
+
+    interval = bootstrap({"mean": mean_of(series)}, seed=1)["mean"]
+
+    assert interval.value == pytest.approx(series.mean())
+    assert interval.upper - interval.lower == pytest.approx(2 * 1.96 * 2 / np.sqrt(120_001), rel=0.15)
+
+
+def test_the_seed_decides_the_resampling_and_figures_do_not_disturb_one_another():
+    random = np.random.default_rng(9)
+    one, other = mean_of(random.normal(size=200)), mean_of(random.normal(size=200))
+
+    first = bootstrap({"one": one, "other": other}, seed=1)
+
+    assert bootstrap({"other": other, "one": one}, seed=1) == first
+    assert bootstrap({"one": one, "other": other}, seed=2) != first
+
+
+def test_a_figure_that_every_row_agrees_on_has_an_interval_without_width():
+    covered = RowFigure(np.ones((100, 2)), lambda means: means[..., 0] / means[..., 1])
+
+    interval = bootstrap({"coverage": covered}, seed=1)["coverage"]
+
+    assert interval == (1.0, 1.0, 1.0)
+
+
+def test_too_few_rows_for_an_interval_are_refused():
+    with pytest.raises(NotEnoughCandles, match="29 forecasts to measure: an interval needs at least 30"):
+        bootstrap({"mean": mean_of(np.arange(29.0))}, seed=1)

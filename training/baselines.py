@@ -1,0 +1,124 @@
+"""Forecasts by rule, with the interface of fitted models, so that they stand in the same tables.
+
+Whoever has no opinion on the direction answers a logit of zero, which calibration turns into the base rate:
+`persistence` is the base rate's model too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+
+from candlecast.features import FEATURE_NAMES, Floats
+from candlecast.forecast import TARGETS
+from candlecast.settings import Settings
+from training.dataset import Dataset, Indexes
+from training.models import OnEpoch
+from training.splits import Split
+
+_HAR_WIDTHS = (1, 12, 96)
+_RETURN = FEATURE_NAMES.index("ret")
+_AMPLITUDE = TARGETS.index("amplitude")
+
+Rule = Callable[[Dataset, Indexes], Floats]
+"""A number in volatilities, or a logit, for each of some rows; shape (n,)."""
+
+
+def _last_amplitude(dataset: Dataset, ends: Indexes) -> Floats:
+    return dataset.amplitude[ends] / _volatility(dataset, ends)
+
+
+def _smoothed_amplitude(dataset: Dataset, ends: Indexes) -> Floats:
+    return dataset.moment.amplitude_baseline[ends] / _volatility(dataset, ends)
+
+
+def _no_opinion(_dataset: Dataset, ends: Indexes) -> Floats:
+    return np.zeros(len(ends))
+
+
+def _last_direction(dataset: Dataset, ends: Indexes) -> Floats:
+    direction: Floats = np.sign(dataset.matrix[ends, _RETURN])
+    return direction
+
+
+class RuleModel(NamedTuple):
+    """A `training.models.Model` whose open and close are the last close.
+
+    Attributes:
+        amplitude: Forecast amplitude, in volatilities.
+        reach: Distance of high and low from the last close, as a share of that amplitude.
+        direction: Logit of a rise.
+    """
+
+    amplitude: Rule
+    reach: float = 0.0
+    direction: Rule = _no_opinion
+
+    def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
+        """As `training.models.Model` says; no rule looks at order flow."""
+        amplitude, unmoved = self.amplitude(dataset, ends), np.zeros(len(ends))
+        high = self.reach * amplitude
+        return np.column_stack([unmoved, high, -high, unmoved, amplitude]), self.direction(dataset, ends)
+
+
+def fit_persistence(_dataset: Dataset, _split: Split, _settings: Settings, _on_epoch: OnEpoch) -> RuleModel:
+    """Everything stays: prices the last close, the amplitude the last one, the direction the base rate."""
+    return RuleModel(_last_amplitude)
+
+
+def fit_ewma(_dataset: Dataset, _split: Split, _settings: Settings, _on_epoch: OnEpoch) -> RuleModel:
+    """The amplitude is its EWMA, as `Moment.amplitude_baseline`; the rest is persistence."""
+    return RuleModel(_smoothed_amplitude)
+
+
+def fit_repeat_direction(_dataset: Dataset, _split: Split, _settings: Settings, _on_epoch: OnEpoch) -> RuleModel:
+    """The direction is the last candle's; the rest is persistence."""
+    return RuleModel(_last_amplitude, direction=_last_direction)
+
+
+def fit_har(dataset: Dataset, split: Split, _settings: Settings, _on_epoch: OnEpoch) -> RuleModel:
+    """The amplitude from its last value and its means over 12 and 96 candles; high and low half of it away.
+
+    Corsi (2009), A simple approximate long-memory model of realized volatility: ordinary least squares on
+    components of three lengths, here in volatilities. That forecasts the mean of a skewed quantity, while absolute
+    error is least at the median, so the forecast is multiplied by what makes it least on the stopping slice.
+    """
+    weights = np.linalg.lstsq(_har_terms(dataset, split.fit), dataset.targets[split.fit, _AMPLITUDE])[0]
+    mean = _har_terms(dataset, split.stop) @ weights
+    to_median = _median_ratio(dataset.targets[split.stop, _AMPLITUDE], mean)
+    return RuleModel(lambda other, ends: to_median * (_har_terms(other, ends) @ weights), reach=0.5)
+
+
+def _har_terms(dataset: Dataset, ends: Indexes) -> Floats:
+    volatility = _volatility(dataset, ends)
+    means = (_trailing_mean(dataset, width)[ends] / volatility for width in _HAR_WIDTHS)
+    return np.column_stack([np.ones(len(ends)), *means])
+
+
+def _trailing_mean(dataset: Dataset, width: int) -> Floats:
+    """Mean amplitude of each row's candle and those before it: `width`, or as many as its unbroken stretch has."""
+    step_ms = dataset.market.step // timedelta(milliseconds=1)
+    rows = np.arange(len(dataset.amplitude))
+    after_gap = np.flatnonzero(np.diff(dataset.target_ms) != step_ms) + 1
+    stretch_start = np.zeros_like(rows)
+    stretch_start[after_gap] = after_gap
+    first = np.maximum(np.maximum.accumulate(stretch_start), rows - width + 1)
+    total = np.concatenate([[0.0], np.cumsum(dataset.amplitude)])
+    means: Floats = (total[rows + 1] - total[first]) / (rows + 1 - first)
+    return means
+
+
+def _median_ratio(actual: Floats, forecast: Floats) -> float:
+    """The factor c that minimises sum |actual - c forecast|: the median of actual / forecast, weighted by forecast."""
+    ratio = actual / forecast
+    order = np.argsort(ratio)
+    reached = np.cumsum(np.abs(forecast[order]))
+    return float(ratio[order][np.searchsorted(reached, reached[-1] / 2)])
+
+
+def _volatility(dataset: Dataset, ends: Indexes) -> Floats:
+    """What amplitudes in quote currency are divided by, as `candlecast.forecast.scale_targets` does."""
+    return dataset.moment.close[ends] * dataset.moment.volatility[ends]

@@ -1,0 +1,108 @@
+"""Where a report slice's figures come from: by hour of day, by volatility, by stated probability."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from candlecast.features import Floats
+from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
+
+_CLOSE, _AMPLITUDE = TARGETS.index("close"), TARGETS.index("amplitude")
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+_NORMAL_95 = float(stats.norm.ppf(0.975))
+
+
+class ReportRows(NamedTuple):
+    """The n forecasts of a report slice and what came, in order of time.
+
+    Attributes:
+        forecasts: n of them.
+        actual: Open, high, low, close and amplitude in quote currency, shape (n, 5).
+        target_ms: Open time of the target candle in milliseconds since 1970, shape (n,).
+        volatility: As `candlecast.features.Features` gives it at the moment of the forecast, shape (n,).
+    """
+
+    forecasts: Forecasts
+    actual: Floats
+    target_ms: NDArray[np.int64]
+    volatility: Floats
+
+
+class Groups(NamedTuple):
+    """A figure for each of k groups of rows.
+
+    Attributes:
+        at: Where the group is on its axis, shape (k,).
+        value: The figure, shape (k,).
+        error: Half the width of its 95 % interval, shape (k,).
+    """
+
+    at: Floats
+    value: Floats
+    error: Floats
+
+
+def losses_of(rows: ReportRows, target: str) -> tuple[Floats, Floats]:
+    """Absolute errors of close or amplitude and of its baseline, in quote currency, shape (n,) each."""
+    column = TARGETS.index(target)
+    baseline = rows.forecasts.baseline_amplitude if column == _AMPLITUDE else rows.forecasts.baseline_close
+    came = rows.actual[:, column]
+    return np.abs(rows.forecasts.targets[:, column] - came), np.abs(baseline - came)
+
+
+def skill_by_hour(rows: ReportRows, target: str) -> Groups:
+    """Skill of each hour of the day, UTC: 1 - sum of losses / sum of the baseline's.
+
+    The error is that of a ratio of sums over days (Cochran, 1977, Sampling Techniques, 6.3): candles of one hour
+    hang together, hours of different days hardly do. NaN where the hour occurs on one day only.
+    """
+    loss, baseline = losses_of(rows, target)
+    hours, days = (rows.target_ms // _HOUR_MS) % 24, rows.target_ms // _DAY_MS
+    at, value, error = [], [], []
+    for hour in np.unique(hours):
+        of_hour = hours == hour
+        _, day = np.unique(days[of_hour], return_inverse=True)
+        daily, daily_baseline = (np.bincount(day, weights=part[of_hour]) for part in (loss, baseline))
+        if not daily_baseline.sum():
+            continue
+        ratio = daily.sum() / daily_baseline.sum()
+        count = len(daily)
+        spread = daily - ratio * daily_baseline
+        variance = count / (count - 1) * float(spread @ spread) if count > 1 else np.nan
+        at.append(float(hour))
+        value.append(1 - ratio)
+        error.append(_NORMAL_95 * np.sqrt(variance) / daily_baseline.sum())
+    return Groups(np.array(at), np.array(value), np.array(error))
+
+
+def coverage_by_volatility(rows: ReportRows, target: str, groups: int = 10) -> Groups:
+    """Share of intervals that held what came, in groups of equal count from calm to wild; `at` counts from 1.
+
+    The error is the normal one of a share whose true value is INTERVAL_LEVEL.
+    """
+    column = INTERVAL_TARGETS.index(target)
+    came = rows.actual[:, TARGETS.index(target)]
+    held = (rows.forecasts.lower[:, column] <= came) & (came <= rows.forecasts.upper[:, column])
+    parts = [part for part in np.array_split(np.argsort(rows.volatility, kind="stable"), groups) if len(part)]
+    sizes = np.array([len(part) for part in parts])
+    return Groups(
+        np.arange(1.0, len(parts) + 1),
+        np.array([held[part].mean() for part in parts]),
+        _NORMAL_95 * np.sqrt(INTERVAL_LEVEL * (1 - INTERVAL_LEVEL) / sizes),
+    )
+
+
+def reliability_of(rows: ReportRows, groups: int = 10) -> Groups:
+    """Share of rises where the close moved, in groups of equal count by the stated probability; `at` is its mean."""
+    moved = rows.actual[:, _CLOSE] != rows.forecasts.baseline_close
+    probability = rows.forecasts.probability_up[moved]
+    up = rows.actual[moved, _CLOSE] > rows.forecasts.baseline_close[moved]
+    parts = [part for part in np.array_split(np.argsort(probability, kind="stable"), groups) if len(part)]
+    stated = np.array([probability[part].mean() for part in parts])
+    rose = np.array([up[part].mean() for part in parts])
+    sizes = np.array([len(part) for part in parts])
+    return Groups(stated, rose, _NORMAL_95 * np.sqrt(stated * (1 - stated) / sizes))

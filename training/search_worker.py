@@ -1,0 +1,122 @@
+"""One process of a search: fits what it is sent and asks after every epoch whether to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from candlecast.forecast import Moment
+from candlecast.registry import Registry
+from candlecast.run_log import RunLog
+from candlecast.settings import Settings
+from training.dataset import Dataset
+from training.models import OnEpoch, family
+from training.search_space import Drawn, applied
+from training.splits import Split
+
+
+class Job(NamedTuple):
+    """What every trial of a search has in common.
+
+    Attributes:
+        dataset: Rows up to the end of the stopping slice and not one more.
+        split: Its fit and stopping slices; the other two are empty.
+        registry: Where trials are logged, below the run `parent_run_id`; None if nowhere.
+        threads: How many a process may keep busy.
+    """
+
+    dataset: Dataset
+    split: Split
+    settings: Settings
+    registry: Registry | None
+    experiment: str
+    parent_run_id: str | None
+    threads: int
+
+
+class Task(NamedTuple):
+    """A trial to run."""
+
+    number: int
+    drawn: Drawn
+
+
+class Epoch(NamedTuple):
+    """What a worker tells after an epoch; the answer is True to go on and False to stop."""
+
+    number: int
+    loss: float
+
+
+class Ended(NamedTuple):
+    """What a worker tells at the end of a trial; `failure` is None unless it failed of itself."""
+
+    failure: str | None
+
+
+def seen_by_search(dataset: Dataset, split: Split) -> tuple[Dataset, Split]:
+    """Data that end with the stopping slice: what is not there can be neither fitted nor chosen on."""
+    rows = int(split.stop[-1]) + 1
+    cut: dict[str, Any] = {
+        name: values[:rows] for name, values in dataset._asdict().items() if isinstance(values, np.ndarray)
+    }
+    cut["ends"] = dataset.ends[dataset.ends < rows]
+    moment = Moment(*(values[:rows] for values in dataset.moment))
+    nothing = split.report[:0]
+    return dataset._replace(moment=moment, **cut), split._replace(calibrate=nothing, report=nothing)
+
+
+def work(connection: Connection, job: Job) -> None:
+    """Run trials until the search at the other end closes the line, or is no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search, which then ends its workers
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ[name] = str(job.threads)
+    try:
+        while True:
+            _try(connection, job, connection.recv())
+            connection.send(Ended(None))
+    except (EOFError, ConnectionError):
+        return  # nobody waits for an answer
+    except Exception as exc:
+        connection.send(Ended(f"{type(exc).__name__}: {exc}"))
+        raise
+
+
+def _try(connection: Connection, job: Job, task: Task) -> None:
+    from optuna import TrialPruned
+
+    with _logged(job, task) as run:
+
+        def on_epoch(number: int, losses: dict[str, float]) -> None:
+            if run is not None:
+                run.metrics(losses, step=number)
+            connection.send(Epoch(number, losses["val_loss"]))
+            if not connection.recv():
+                raise TrialPruned
+
+        state = "complete"
+        try:
+            _fit(job, task.drawn, on_epoch)
+        except TrialPruned:
+            state = "pruned"
+        if run is not None:
+            run.tags({"trial_state": state})
+
+
+def _logged(job: Job, task: Task) -> AbstractContextManager[RunLog | None]:
+    """The trial's MLflow run, if there is to be one."""
+    if job.registry is None:
+        return nullcontext()
+    return job.registry.run(job.experiment, f"trial {task.number}", task.drawn, parent_run_id=job.parent_run_id)
+
+
+def _fit(job: Job, drawn: Drawn, on_epoch: OnEpoch) -> None:
+    settings = applied(job.settings, drawn)
+    # A window may be shorter than the longest one: its rows are there, and every trial is judged on the same candles.
+    dataset = job.dataset._replace(sequence_length=settings.sequence_length)
+    family(settings.model_family)(dataset, job.split, settings, on_epoch)

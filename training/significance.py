@@ -1,0 +1,182 @@
+"""Whether a difference is more than chance: paired tests and block-bootstrap intervals for rows that hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlecast.errors import NotEnoughCandles
+from candlecast.features import Floats
+
+CONFIDENCE = 0.95
+_RESAMPLES = 1000
+_MOST_CELLS = 10_000
+_FEWEST_ROWS = 30
+_FEWEST_BLOCKS = 20
+
+
+class Comparison(NamedTuple):
+    """Mean loss of a forecast against another's on the same rows; a negative excess is a better forecast.
+
+    Attributes:
+        loss: Mean loss of the forecast.
+        reference: Mean loss of the one it is compared with.
+        statistic: Diebold-Mariano statistic of loss - reference; negative where the forecast is better.
+        p_value: Two-sided: how likely so large a difference is if both are equally good.
+        p_better: One-sided: how likely so good a result is if the forecast is not better.
+        excess_upper: Upper end of the one-sided 95 % interval of loss - reference.
+    """
+
+    loss: float
+    reference: float
+    statistic: float
+    p_value: float
+    p_better: float
+    excess_upper: float
+
+    @property
+    def skill(self) -> float:
+        """1 - loss / reference."""
+        return 1 - self.loss / self.reference if self.reference else 0.0
+
+    @property
+    def clearly_worse(self) -> bool:
+        """Whether the loss is, with 95 % confidence, above the reference."""
+        return self.p_better > CONFIDENCE
+
+    def not_worse(self, margin: float) -> bool:
+        """Whether the loss is, with 95 % confidence, below (1 + margin) times the reference."""
+        return self.excess_upper < margin * self.reference
+
+
+def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
+    """Paired test of two loss series, shape (n,), in order of time (Diebold and Mariano, 1995).
+
+    The variance of the mean difference allows for autocorrelation (`long_run_variance`). Statistic and degrees of
+    freedom carry the small-sample correction of Harvey, Leybourne and Newbold (1997): Student's t with n - 1, and
+    a factor sqrt((n + 1 - 2h + h(h - 1)/n) / n) = sqrt((n - h)(n - h + 1)) / n.
+
+    Args:
+        horizon: Candles ahead, h; errors of forecasts that overlap hang together for h - 1 rows at least.
+
+    Raises:
+        NotEnoughCandles: n is not above h + 1.
+    """
+    from scipy import stats
+
+    n = len(losses)
+    if n < horizon + 2:
+        raise NotEnoughCandles(f"{n} forecasts {horizon} ahead to compare: give at least {horizon + 2}")
+    difference = losses - reference
+    mean = float(difference.mean())
+    error = np.sqrt(long_run_variance(difference, horizon) / n) * n / np.sqrt((n - horizon) * (n - horizon + 1))
+    # Of two series that are the same but for rounding neither is better.
+    error = max(float(error), 1e-12 * float(np.abs(reference).mean()), 1e-300)
+    student = stats.t(n - 1)
+    statistic = mean / error
+    return Comparison(
+        loss=float(losses.mean()),
+        reference=float(reference.mean()),
+        statistic=statistic,
+        p_value=float(2 * student.sf(abs(statistic))),
+        p_better=float(student.cdf(statistic)),
+        excess_upper=mean + float(student.ppf(CONFIDENCE)) * error,
+    )
+
+
+def long_run_variance(series: Floats, horizon: int = 1) -> float:
+    """Variance of a series, shape (n,), times n that its mean has (Newey and West, 1987, Bartlett weights).
+
+    Lags: 4 (n / 100)^(2/9) (Newey and West, 1994), and at least horizon - 1.
+    """
+    n = len(series)
+    centred = series - series.mean()
+    lags = min(max(int(4 * (n / 100) ** (2 / 9)), horizon - 1), n - 1)
+    variance = centred @ centred / n
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
+    return max(float(variance), 0.0)
+
+
+class Figure(NamedTuple):
+    """A figure and the ends of its 95 % interval."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+class RowFigure(NamedTuple):
+    """A figure that is a function of the means of columns, so that resampling rows is resampling sums.
+
+    Attributes:
+        columns: One row for each forecast, in order of time, shape (n, k).
+        of_means: From means, shape (..., k), to the figure, shape (...).
+        is_norm: Whether `of_means` is a norm, zero at best, so that chance alone pushes the figure up.
+    """
+
+    columns: Floats
+    of_means: Callable[[Floats], Floats]
+    is_norm: bool = False
+
+
+def bootstrap(figures: Mapping[str, RowFigure], seed: int) -> dict[str, Figure]:
+    """Intervals of figures of the same n rows by the stationary bootstrap (Politis and Romano, 1994).
+
+    All figures are resampled together, in blocks whose mean length is the longest that any of them asks for by
+    the rule of Patton, Politis and White (2009), but at most a twentieth of the rows. The ends are quantiles of the
+    resampled figures; of a norm, which chance pushes up a second time, the lower end is the figure less the norm of
+    what resampling adds (triangle inequality), so that it reaches zero where nothing but chance was measured.
+
+    Raises:
+        NotEnoughCandles: n is below 30: no interval could be believed.
+    """
+    from arch.bootstrap import StationaryBootstrap
+
+    rows = len(next(iter(figures.values())).columns)
+    if rows < _FEWEST_ROWS:
+        raise NotEnoughCandles(f"{rows} forecasts to measure: an interval needs at least {_FEWEST_ROWS}")
+    # Of many rows a few neighbours are kept together, fewer than a block has. That changes nothing but the time:
+    # up to 10,000 numbers OpenBLAS starts no threads, which on busy cores wait for one another.
+    first = np.arange(0, rows, -(-rows // _MOST_CELLS))
+    sizes = np.diff([*first, rows]).astype("float64")
+    sums = [np.add.reduceat(figure.columns, first, axis=0) for figure in figures.values()]
+    wanted = (_block_length(figure, part, sizes) for figure, part in zip(figures.values(), sums, strict=True))
+    block = max(1, min(max(wanted), len(first) // _FEWEST_BLOCKS))
+    table = np.column_stack([sizes, *sums])
+
+    def means(cells: NDArray[np.int64]) -> Floats:
+        times = np.bincount(cells, minlength=len(first)).astype("float64")
+        total = np.einsum("i,ij->j", times, table)  # `@` starts threads a thousand times, and waits for each
+        return np.asarray(total[1:] / total[0])
+
+    resampling = StationaryBootstrap(block, np.arange(len(first)), seed=np.random.default_rng(seed))
+    drawn = resampling.apply(means, _RESAMPLES)
+    whole = means(np.arange(len(first)))
+    intervals, start = {}, 0
+    for name, figure in figures.items():
+        part = slice(start, start := start + figure.columns.shape[1])
+        intervals[name] = _interval(figure, whole[part], drawn[:, part])
+    return intervals
+
+
+def _interval(figure: RowFigure, whole: Floats, drawn: Floats) -> Figure:
+    value = float(figure.of_means(whole))
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    lower, upper = np.quantile(figure.of_means(drawn), tails)
+    if figure.is_norm:
+        lower = max(0.0, value - np.quantile(figure.of_means(drawn - whole), tails[1]))
+    return Figure(value, float(lower), float(upper))
+
+
+def _block_length(figure: RowFigure, sums: Floats, sizes: Floats) -> int:
+    """Mean block length, in cells, for the figure with each cell left out in turn: its influence, cell by cell."""
+    from arch.bootstrap import optimal_block_length
+
+    without = figure.of_means((sums.sum(axis=0) - sums) / (sizes.sum() - sizes)[:, None])
+    if np.ptp(without) <= 1e-12 * np.abs(without).max():
+        return 1
+    return round(float(optimal_block_length(without)["stationary"].iloc[0]))

@@ -1,0 +1,143 @@
+"""Gradient-boosted trees on the features of the last candle and of some before it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.forecast import TARGETS
+from candlecast.settings import Settings
+from training.dataset import Dataset, Indexes, recency_weights, rising
+from training.models import OnEpoch
+from training.splits import Split
+
+Inputs = NDArray[np.float32]
+
+_LAGS = (1, 2, 3, 6, 12)
+_LAGGED = ("ret", "amp", "vol_rel", "body", "close_position", "taker_imbalance", "trades_rel")
+_LAGGED_COLUMNS = [FEATURE_NAMES.index(name) for name in _LAGGED]
+_FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
+_FLOW_DROP_SHARE = 0.5
+_BINS = 255
+_OPEN = TARGETS.index("open")
+_GROWTH = {
+    "learning_rate": 0.05,
+    "max_leaf_nodes": 31,
+    "min_samples_leaf": 500,
+    "max_features": 0.5,
+    "max_iter": 600,
+    "early_stopping": True,
+    "n_iter_no_change": 15,
+}
+
+
+class Boosted(NamedTuple):
+    """An ensemble, and how many of its rounds were best on the stopping slice; later ones are not used."""
+
+    ensemble: Any
+    rounds: int
+
+
+class FittedTrees(NamedTuple):
+    """One ensemble for each target but the open, and one for the direction; a `training.models.Model`.
+
+    The open stays at the last close: it opens there but for a cent, and no round of boosting improved on that.
+
+    Attributes:
+        targets: By column of TARGETS.
+        direction: Classifies a rise.
+        lags: Candles before the last whose features are inputs too.
+        borders: Of the bins of each input, shape (_BINS - 1, inputs).
+    """
+
+    targets: dict[int, Boosted]
+    direction: Boosted
+    lags: tuple[int, ...]
+    borders: Inputs
+
+    def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
+        """As `training.models.Model` says."""
+        values = _inputs(dataset, ends, self.lags, hidden=np.full(len(ends), not with_flow))
+        inputs = _binned(values, self.borders)
+        raw = np.zeros((len(ends), len(TARGETS)))
+        for column, (ensemble, rounds) in self.targets.items():
+            raw[:, column] = _at_round(ensemble.staged_predict(inputs), rounds)
+        logit = _at_round(self.direction.ensemble.staged_decision_function(inputs), self.direction.rounds)
+        return raw, logit.astype("float64").reshape(len(ends))
+
+
+def fit_trees(dataset: Dataset, split: Split, settings: Settings, _on_epoch: OnEpoch) -> FittedTrees:
+    """Boost on `split.fit` by absolute and by logistic loss, each until `split.stop` no longer gains.
+
+    Order flow is hidden in a random half of the windows; the stopping slice counts with and without it.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    lags = tuple(lag for lag in _LAGS if lag < dataset.sequence_length)
+    random = np.random.default_rng(settings.seed)
+    values = _inputs(dataset, split.fit, lags, hidden=random.random(len(split.fit)) < _FLOW_DROP_SHARE)
+    borders = np.quantile(values, np.arange(1, _BINS) / _BINS, axis=0)
+    inputs = _binned(values, borders)
+    stop_ends = np.tile(split.stop, 2)
+    stop_values = _inputs(dataset, stop_ends, lags, hidden=np.arange(len(stop_ends)) >= len(split.stop))
+    stop_inputs = _binned(stop_values, borders)
+    weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
+
+    def boosted(ensemble: Any, wanted: Floats, stop_wanted: Floats) -> Boosted:
+        known, stop_known = np.isfinite(wanted), np.isfinite(stop_wanted)
+        ensemble.fit(
+            inputs[known],
+            wanted[known],
+            weights[known],
+            X_val=stop_inputs[stop_known],  # scikit-learn's own choice of rows would be random, and so see the future
+            y_val=stop_wanted[stop_known],
+        )
+        return Boosted(ensemble, max(int(np.argmax(ensemble.validation_score_)), 1))
+
+    growth = {**_GROWTH, "random_state": settings.seed}
+    targets = {
+        column: boosted(
+            HistGradientBoostingRegressor(loss="absolute_error", **growth),
+            dataset.targets[split.fit, column],
+            dataset.targets[stop_ends, column],
+        )
+        for column in range(len(TARGETS))
+        if column != _OPEN
+    }
+    direction = boosted(
+        HistGradientBoostingClassifier(**growth), rising(dataset, split.fit), rising(dataset, stop_ends)
+    )
+    return FittedTrees(targets, direction, lags, borders)
+
+
+def _inputs(dataset: Dataset, ends: Indexes, lags: tuple[int, ...], hidden: NDArray[np.bool_]) -> Inputs:
+    """Features of the rows `ends`, and some of those of the rows `lags` before; order flow zero where `hidden`.
+
+    Zero, and `flow_known` to tell it from the value: scikit-learn's own mark, NaN, may not fill a whole column.
+    """
+
+    def rows(lag: int) -> Inputs:
+        values = dataset.matrix[ends - lag].astype("float32")
+        values[:, _FLOW] *= ~hidden[:, None]
+        return values
+
+    return np.hstack([rows(0), *(rows(lag)[:, _LAGGED_COLUMNS] for lag in lags)])
+
+
+def _binned(values: Inputs, borders: Inputs) -> Inputs:
+    """The bin of each input, at most _BINS of them in a column.
+
+    Trees look at the order of values only, so nothing is lost that they would keep; but scikit-learn cuts weighted
+    columns percentile by percentile, for each ensemble anew, and takes longer over it than over the boosting.
+    """
+    columns = zip(values.T, borders.T, strict=True)
+    return np.column_stack([np.searchsorted(border, column) for column, border in columns]).astype("float32")
+
+
+def _at_round(stages: Any, rounds: int) -> Floats:
+    answers: Floats = next(islice(stages, rounds - 1, None))
+    return answers
