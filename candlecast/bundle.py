@@ -1,9 +1,15 @@
 """Everything one model version needs to answer, in one directory, checked at every load.
 
     bundle.json   what it is: manifest with scaler, calibration, spans, metrics, and a digest of every file
-    model.onnx    the network, answered by ONNX Runtime
-    model.keras   the same network, to train on or look into
-    golden.json   candles and the forecast they must give
+    model.onnx      the network, answered by ONNX Runtime
+    model.keras     the same network, to train on or look into
+    rehearsal.onnx  the network of the dress rehearsal, of which the figures are
+    golden.json     candles and the forecast they must give
+    MLmodel         what MLflow shows and loads; nothing here reads it
+
+The figures of a version cannot be those of a network that has seen every candle. So a first network, the rehearsal,
+is fitted on the older part alone and measured on the newest; the one that is served is then made in the very same way
+from all of it.
 
 No part of it is pickled.
 """
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 MANIFEST = "bundle.json"
 GOLDEN = "golden.json"
+MODEL = "model.onnx"
+REHEARSAL = "rehearsal.onnx"
 GOLDEN_TOLERANCE = 1e-5
 _CLIP = 8.0
 _BATCH = 4096
@@ -79,6 +87,15 @@ class Span(BaseModel):
     rows: int
 
 
+class Rehearsal(BaseModel):
+    """What belongs to `rehearsal.onnx`: fitted without the report slice, so that it could be measured there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scaler: Scaler
+    calibration: Calibration
+
+
 class Manifest(BaseModel):
     """`bundle.json`."""
 
@@ -97,6 +114,7 @@ class Manifest(BaseModel):
     feature_hash: str
     scaler: Scaler
     calibration: Calibration
+    rehearsal: Rehearsal | None = None
     spans: dict[str, Span]
     metrics: dict[str, float]
     libraries: dict[str, str]
@@ -215,9 +233,23 @@ def load_bundle(directory: Path) -> Bundle:
         path = directory / name
         if not path.is_file() or digest_of(path) != digest:
             raise BundleError(f"{path}: missing or altered since it was written; fetch the version again")
-    bundle = Bundle(manifest, open_network(directory / "model.onnx"))
+    bundle = Bundle(manifest, open_network(directory / MODEL))
     check_golden(bundle, directory / GOLDEN)
     return bundle
+
+
+def load_rehearsal(directory: Path) -> Bundle:
+    """The network that a version's figures were measured with; the served one of a version that had no rehearsal.
+
+    Raises:
+        BundleError: As `load_bundle`.
+    """
+    bundle = load_bundle(directory)
+    rehearsal = bundle.manifest.rehearsal
+    if rehearsal is None:
+        return bundle
+    parts = {"scaler": rehearsal.scaler, "calibration": rehearsal.calibration}
+    return Bundle(bundle.manifest.model_copy(update=parts), open_network(directory / REHEARSAL))
 
 
 def read_manifest(directory: Path) -> Manifest:

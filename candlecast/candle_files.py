@@ -60,6 +60,18 @@ def read_candles(path: Path) -> pd.DataFrame:
     return values.set_index(index.rename("open_time"))
 
 
+def read_history(path: Path, interval: str) -> pd.DataFrame:
+    """The candles of a file as the store would take them; gaps are allowed.
+
+    Returns:
+        `CANDLE_COLUMNS`; order flow that the file does not have is NaN.
+
+    Raises:
+        InvalidCandles: As `read_candles` and `require_importable`.
+    """
+    return require_importable(path, read_candles(path), interval)
+
+
 def write_candles(path: Path, candles: pd.DataFrame) -> None:
     """Write candles to a parquet or csv file, told apart by its ending; `read_candles` gives back the same ones.
 

@@ -56,15 +56,16 @@ def _new_york_ms(open_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     Arithmetic, because a feature must not depend on the time zone files of the machine it is computed on.
     """
     year = open_ms.astype("datetime64[ms]").astype("datetime64[Y]")
-    starts = _sunday_from(year + np.timedelta64(2, "M"), nth=2) * _DAY_MS + 7 * _HOUR_MS
-    ends = _sunday_from(year + np.timedelta64(10, "M"), nth=1) * _DAY_MS + 6 * _HOUR_MS
+    starts = _sunday_from(year, month=3, nth=2) * _DAY_MS + 7 * _HOUR_MS
+    ends = _sunday_from(year, month=11, nth=1) * _DAY_MS + 6 * _HOUR_MS
     summer = (open_ms >= starts) & (open_ms < ends)
     local_ms: NDArray[np.int64] = open_ms - np.where(summer, 4, 5) * _HOUR_MS
     return local_ms
 
 
-def _sunday_from(month: NDArray[np.datetime64], nth: int) -> NDArray[np.int64]:
-    """The nth Sunday of each month, in days since 1970."""
-    first = month.astype("datetime64[D]").astype("int64")
-    sunday: NDArray[np.int64] = first + (3 - first) % 7 + 7 * (nth - 1)
-    return sunday  # 1970-01-04 was a Sunday: day 3
+def _sunday_from(year: NDArray[np.datetime64], month: int, nth: int) -> NDArray[np.int64]:
+    """The nth Sunday of a month of each year, in days since 1970."""
+    months = year.astype("datetime64[M]").astype("int64") + month - 1
+    first = months.astype("datetime64[M]").astype("datetime64[D]").astype("int64")
+    sunday: NDArray[np.int64] = first + (3 - first) % 7 + 7 * (nth - 1)  # 1970-01-04 was a Sunday: day 3
+    return sunday

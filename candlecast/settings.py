@@ -90,12 +90,12 @@ class Settings(BaseSettings):
     )
 
     model_family: Literal["lstm", "gru"] = Field("lstm", description="Trunk of the network: lstm or gru.")
-    units: int = Field(64, ge=1, description="Width of the network's trunk.")
-    epochs: int = Field(50, ge=1, description="Most passes over the training windows.")
-    batch_size: int = Field(256, ge=1, description="Windows per optimiser step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")
-    patience: int = Field(8, ge=1, description="Epochs without a better stopping loss before training ends.")
-    recency_half_life_days: float = Field(60, gt=0, description="Age at which a training window counts half.")
+    units: int = Field(64, ge=1, description="Width of the network's range trunk; its price trunks have half of it.")
+    epochs: int = Field(6, ge=1, description="Most passes over the training windows.")
+    batch_size: int = Field(1024, ge=1, description="Windows per optimiser step, fewer for a short history.")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's first step size.")
+    patience: int = Field(3, ge=1, description="Epochs without a better stopping loss before training ends.")
+    recency_half_life_days: float = Field(365, gt=0, description="Age at which a training window counts half.")
     seed: int = Field(7, description="Seed of everything random in training.")
 
     train_min_hours: float = Field(12, ge=0, description="Shortest time between two trainings.")

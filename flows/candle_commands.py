@@ -86,12 +86,12 @@ def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Js
 @candles.command("import")
 def import_candles(file: Path, as_json: Json = False) -> None:
     """Store the candles of FILE (parquet or csv, by its ending) as those of SYMBOL and INTERVAL."""
-    from candlecast.candle_files import read_candles, require_importable
+    from candlecast.candle_files import read_history
     from flows import loop
     from flows.messages import import_message
 
     with recorded("import") as (market, report):
-        sound = require_importable(file, read_candles(file), market.market.interval)
+        sound = read_history(file, market.market.interval)
         imported = loop.import_candles(market, sound)
         report.rows, report.message = imported.written.inserted, import_message(imported)
     say(report.message, as_json, **imported.written._asdict(), **imported.marked._asdict())

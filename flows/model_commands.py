@@ -1,33 +1,174 @@
-"""Commands about models: train, promote, rollback, predict."""
+"""Commands about models: train, evaluate, walk-forward, search, promote, rollback, predict."""
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from flows.terminal import Json, progress, read_settings, recorded, say
+from flows.terminal import LATEST, TIME_FORMATS, Json, Time, progress, read_settings, recorded, say, utc
 
 app = typer.Typer()
+
+
+class Inputs(StrEnum):
+    """What `evaluate` lets a version see."""
+
+    ALL = "all"
+    OHLCV = "ohlcv"
+
 
 Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 
 
 @app.command()
-def train(as_json: Json = False) -> None:
+def train(
+    candles: Annotated[Path | None, typer.Option(help="Train on this file instead; needs no database.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=TIME_FORMATS, help="With --candles: leave out what opens then or later.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Train a version on LOOKBACK_DAYS of stored candles and let the gate decide."""
+    if candles is not None:
+        _train_on_file(candles, until, as_json)
+    elif until is not None:
+        raise typer.BadParameter("--until goes with --candles; the stored history is used up to now")
+    else:
+        _train_on_stored_candles(as_json)
+
+
+def _train_on_stored_candles(as_json: bool) -> None:
     from flows import loop
     from flows.messages import train_message
     from training.versions import pass_gate, train_version
 
     with recorded("train", timed=True) as (market, report), progress("train") as tell:
         now = report.as_of
-        candles, registry = market.history(now), loop.training_registry(market.settings)
-        trained = train_version(candles, market.settings, registry, tell)
-        decision = pass_gate(candles, trained.number, market.settings, registry, market.pool)
+        history, registry = market.history(now), loop.training_registry(market.settings)
+        trained = train_version(history, market.settings, registry, tell)
+        decision = pass_gate(history, trained.number, market.settings, registry, market.pool)
         report.message = train_message(trained, decision, market.left_out(now))
     say(report.message, as_json, version=trained.number, promoted=decision.promoted, metrics=trained.metrics)
+
+
+def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
+    from candlecast.candle_files import read_history
+    from training.offline import train_offline
+
+    settings = read_settings()
+    history = read_history(file, settings.interval)
+    with progress("train") as tell:
+        trained = train_offline(history[history.index < (utc(until) or LATEST)], settings, tell)
+    say(
+        f"version {trained.name}, report: {trained.report}\n"
+        f"to judge it on candles that it has not seen: candlecast evaluate --candles FILE --from T",
+        as_json,
+        version=trained.name,
+        report=str(trained.report),
+        metrics=trained.metrics,
+    )
+
+
+@app.command()
+def evaluate(
+    candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
+    start: Annotated[datetime, typer.Option("--from", formats=TIME_FORMATS, help="open_time of the first target.")],
+    end: Annotated[
+        datetime | None, typer.Option("--to", formats=TIME_FORMATS, help="Before this; default: the file's end.")
+    ] = None,
+    inputs: Annotated[Inputs, typer.Option(help="ohlcv hides the order flow.")] = Inputs.ALL,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A version trained from a file, or a number or alias of the registry. Default: the version trained "
+            "from a file last, else the champion."
+        ),
+    ] = None,
+    forecasts: Annotated[Path | None, typer.Option(help="Write every forecast to this parquet or csv file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Forecast each candle of a file from those before it, and measure beside the baselines."""
+    from candlecast.candle_files import read_history, write_candles
+    from flows.chosen_version import chosen_version
+    from flows.evaluation_message import evaluation_figures, evaluation_message
+    from training.offline import judge_offline
+
+    settings = read_settings()
+    bundle, version = chosen_version(settings, model)
+    history = read_history(candles, bundle.manifest.interval)
+    judged = judge_offline(
+        bundle, history, start.replace(tzinfo=UTC), utc(end), with_flow=inputs is Inputs.ALL, seed=settings.seed
+    )
+    if forecasts is not None:
+        write_candles(forecasts, judged.forecasts)
+    say(
+        evaluation_message(judged, version, bundle.manifest),
+        as_json,
+        **evaluation_figures(judged, version, bundle.manifest),
+    )
+
+
+@app.command("walk-forward")
+def walk_forward(
+    candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
+    family: Annotated[str, typer.Option(help="lstm, gru, trees, har, ewma, persistence, repeat_direction.")] = "lstm",
+    train_months: Annotated[int, typer.Option(min=1)] = 3,
+    validate_months: Annotated[int, typer.Option(min=1)] = 1,
+    step_months: Annotated[int, typer.Option(min=1)] = 1,
+    start: Time = None,
+    end: Time = None,
+    as_json: Json = False,
+) -> None:
+    """Fit and measure a model family anew along a file; the flow of this name does it for stored candles."""
+    from candlecast.candle_files import read_history
+    from training.fold_report import fold_line, fold_table, walk_forward_message
+    from training.splits import FoldLengths
+    from training.walk_forward import folds_of, measure_folds, pooled
+
+    settings = read_settings()
+    history = read_history(candles, settings.interval)
+    lengths = FoldLengths(train_months, validate_months, step_months)
+    folds = folds_of(history, settings.market, lengths, utc(start), utc(end))
+    with progress("walk-forward") as tell:
+        reports = measure_folds(history, folds, family, settings, lambda report: tell(fold_line(report)))
+    say(
+        walk_forward_message(reports, settings.market, family),
+        as_json,
+        folds=fold_table(reports),
+        pooled=pooled(reports),
+    )
+
+
+@app.command()
+def search(
+    candles: Annotated[Path | None, typer.Option(help="Search on this file instead of the stored candles.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Most trials, those of an earlier start included.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Most minutes.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: by the machine's cores.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look for better settings of the network; continues where it was stopped."""
+    from candlecast.candle_files import read_history
+    from candlecast.candles import floor_time
+    from flows import loop
+    from flows.market import open_market
+    from training.search import Budget, search_settings
+
+    settings, budget, registry = read_settings(), Budget(trials, minutes), None
+    if candles is not None:
+        history = read_history(candles, settings.interval)
+    else:
+        registry = loop.training_registry(settings)
+        with open_market(settings) as market:
+            history = market.history(floor_time(market.exchange.server_time(), "1d"))
+    with progress("search") as tell:
+        found = search_settings(history, settings, budget, tell, jobs=jobs, registry=registry)
+    print(json.dumps(found.as_json(), default=str)) if as_json else print(found.message, *found.environment, sep="\n")
 
 
 @app.command()

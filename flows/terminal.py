@@ -14,7 +14,8 @@ EXIT_ERROR = 1
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Time = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])]
+TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+Time = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS)]
 
 
 def read_settings() -> Any:

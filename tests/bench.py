@@ -63,8 +63,8 @@ def inference() -> None:
     from training.network import build_network, export_onnx, quiet_tensorflow
 
     quiet_tensorflow()
-    window = np.random.default_rng(0).normal(size=(1, 48, len(FEATURE_NAMES))).astype("float32")
-    model = build_network(48, np.zeros(5))
+    window = np.random.default_rng(0).normal(size=(1, 24, len(FEATURE_NAMES))).astype("float32")
+    model = build_network(24, np.zeros(5)).answering
     with tempfile.TemporaryDirectory() as directory:
         export_onnx(model, Path(directory) / "model.onnx")
         network = open_network(Path(directory) / "model.onnx")

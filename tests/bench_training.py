@@ -19,7 +19,8 @@ from candlecast.recordings import bundled_recordings
 from candlecast.settings import Settings
 from training.dataset import Dataset, build_dataset, rising
 from training.evaluation import scaled_windows
-from training.network import FittedNetwork, fit_network, fit_scaler, quiet_tensorflow
+from training.fit import FittedNetwork, fit_network, fit_scaler
+from training.network import quiet_tensorflow
 from training.splits import Split, split_by_time
 
 EPOCHS = 6
@@ -57,7 +58,8 @@ def usual_way(dataset: Dataset, split: Split, settings: Settings) -> tuple[list[
     window = keras.Input((dataset.sequence_length, dataset.matrix.shape[1]))
     trunk = keras.layers.LSTM(settings.units)(window)
     model = keras.Model(
-        window, {"targets": keras.layers.Dense(5)(trunk), "direction": keras.layers.Dense(1, activation="sigmoid")(trunk)}
+        window,
+        {"targets": keras.layers.Dense(5)(trunk), "direction": keras.layers.Dense(1, activation="sigmoid")(trunk)},
     )
     model.compile("adam", {"targets": "mae", "direction": "binary_crossentropy"}, loss_weights=[0.5, 1.0])
     ended: list[float] = []

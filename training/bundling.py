@@ -6,17 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from candlecast.bundle import FORMAT, Bundle, Manifest, open_network
+from candlecast.bundle import FORMAT, MODEL, REHEARSAL, Bundle, Manifest, Network, Rehearsal, open_network
 from candlecast.candles import unbroken
 from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.settings import Settings
-from training.dataset import Dataset
+from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, scaled_windows
 from training.export import library_versions, require_parity, seal_bundle
+from training.fit import FittedNetwork, fit_network, refit_network
 from training.models import OnEpoch, calibrated
-from training.network import FittedNetwork, export_onnx, fit_network
+from training.network import export_onnx
 from training.run_report import Trained
 from training.splits import Split
 
@@ -27,7 +29,7 @@ class Draft(NamedTuple):
     """A bundle that can answer but is not sealed yet.
 
     Attributes:
-        bundle: Its manifest lists neither files nor metrics.
+        bundle: As it will be served; its manifest lists neither files nor metrics.
         network: As it was fitted.
         trained: What there is to report.
     """
@@ -39,6 +41,8 @@ class Draft(NamedTuple):
 
 def epoch_line(epoch: int, losses: dict[str, float]) -> str:
     """What is told of an epoch."""
+    if "refit_loss" in losses:
+        return f"refit on all of it, epoch {epoch}: loss {losses['refit_loss']:.5f}"
     return f"epoch {epoch}: loss {losses['loss']:.5f}, on the stopping slice {losses['val_loss']:.5f}"
 
 
@@ -51,18 +55,32 @@ def draft_bundle(
     settings: Settings,
     on_epoch: OnEpoch,
 ) -> Draft:
-    """Fit a network, export it into `directory`, prove its parity, calibrate it, forecast the report slice.
+    """Rehearse on the older part, forecast the report slice, then fit the network to be served on all of it.
+
+    Both are exported into `directory`, and their parity with the fitted ones is proved.
 
     Args:
         candles: What `dataset` was made of.
+        on_epoch: Told the losses of both, those of the second fit as `refit_NAME`.
 
     Raises:
         BundleError: The exported network does not answer like the fitted one.
     """
-    fitted = fit_network(settings.model_family, dataset, split, settings, on_epoch)
-    export_onnx(fitted.model, directory / "model.onnx")
-    network = open_network(directory / "model.onnx")
-    require_parity(fitted.model, network, scaled_windows(fitted.scaler, dataset, split.calibrate[-_PARITY_WINDOWS:]))
+    rehearsed = fit_network(settings.model_family, dataset, split, settings, on_epoch)
+    rehearsal = Rehearsal(
+        scaler=rehearsed.scaler, calibration=calibrated(rehearsed, dataset, split.calibrate, split.fit)
+    )
+    rehearsal_network = _exported(rehearsed, directory / REHEARSAL, dataset, split.calibrate)
+
+    served = refit_network(
+        settings.model_family,
+        dataset,
+        rehearsed.epochs,
+        settings,
+        lambda epoch, losses: on_epoch(epoch, {f"refit_{name}": value for name, value in losses.items()}),
+    )
+    # Of rows that the served network has seen only the rehearsal can say how far forecasts are off.
+    unseen = np.concatenate([split.calibrate, split.report])
     market = dataset.market
     manifest = Manifest(
         format=FORMAT,
@@ -76,24 +94,35 @@ def draft_bundle(
         lookback=LOOKBACK,
         feature_names=FEATURE_NAMES,
         feature_hash=FEATURE_HASH,
-        scaler=fitted.scaler,
-        calibration=calibrated(fitted, dataset, split),
-        spans={name: dataset.span(ends) for name, ends in split._asdict().items()},
+        scaler=served.scaler,
+        calibration=calibrated(rehearsed, dataset, unseen, dataset.ends),
+        rehearsal=rehearsal,
+        spans={name: dataset.span(ends) for name, ends in split._asdict().items()}
+        | {"refit": dataset.span(dataset.ends)},
         metrics={},
         libraries=library_versions(),
         files={},
     )
-    bundle = Bundle(manifest, network)
+    bundle = Bundle(manifest, _exported(served, directory / MODEL, dataset, dataset.ends))
+    measured = Bundle(manifest.model_copy(update=dict(rehearsal)), rehearsal_network)
     trained = Trained(
         settings=settings,
         candles=candles,
         dataset=dataset,
         split=split,
-        history=fitted.history,
-        forecasts=forecast_rows(bundle, dataset, split.report),
-        ohlcv_only=forecast_rows(bundle, dataset, split.report, with_flow=False),
+        history=rehearsed.history,
+        forecasts=forecast_rows(measured, dataset, split.report),
+        ohlcv_only=forecast_rows(measured, dataset, split.report, with_flow=False),
     )
-    return Draft(bundle, fitted, trained)
+    return Draft(bundle, served, trained)
+
+
+def _exported(fitted: FittedNetwork, path: Path, dataset: Dataset, ends: Indexes) -> Network:
+    """The network in ONNX Runtime, after it has answered like Keras on the newest of the windows `ends`."""
+    export_onnx(fitted.model, path)
+    network = open_network(path)
+    require_parity(fitted.model, network, scaled_windows(fitted.scaler, dataset, ends[-_PARITY_WINDOWS:]))
+    return network
 
 
 def seal_draft(directory: Path, draft: Draft, metrics: dict[str, float]) -> Bundle:

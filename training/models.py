@@ -44,8 +44,8 @@ _FAMILIES = {
     "har": "training.baselines:fit_har",
     "repeat_direction": "training.baselines:fit_repeat_direction",
     "trees": "training.trees:fit_trees",
-    "lstm": "training.network:fit_lstm",
-    "gru": "training.network:fit_gru",
+    "lstm": "training.fit:fit_lstm",
+    "gru": "training.fit:fit_gru",
 }
 FAMILIES = tuple(_FAMILIES)
 
@@ -78,16 +78,20 @@ def family(name: str) -> Family:
 def fit_forecaster(name: str, dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> Forecaster:
     """Fit a model of a family on `split.fit` and `split.stop`, and its calibration on `split.calibrate`."""
     model = family(name)(dataset, split, settings, on_epoch)
-    return Forecaster(model, calibrated(model, dataset, split))
+    return Forecaster(model, calibrated(model, dataset, split.calibrate, split.fit))
 
 
-def calibrated(model: Model, dataset: Dataset, split: Split) -> Calibration:
-    """The calibration of a model's answers, fitted on `split.calibrate`."""
-    raw, logit = model.answer(dataset, split.calibrate)
+def calibrated(model: Model, dataset: Dataset, ends: Indexes, fitted_on: Indexes) -> Calibration:
+    """The calibration of a model's answers, fitted on the rows `ends`, which the model has not seen.
+
+    Args:
+        fitted_on: Rows that the model was fitted on; their share of rises is the direction's baseline.
+    """
+    raw, logit = model.answer(dataset, ends)
     return fit_calibration(
         raw,
         logit,
-        dataset.targets[split.calibrate],
-        rising(dataset, split.calibrate),
-        base_rate_up=float(np.nanmean(rising(dataset, split.fit))),
+        dataset.targets[ends],
+        rising(dataset, ends),
+        base_rate_up=float(np.nanmean(rising(dataset, fitted_on))),
     )

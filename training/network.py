@@ -1,60 +1,44 @@
-"""The two-headed recurrent network, its fit, and its export to ONNX."""
+"""The recurrent network: its layers, its losses, and its export to ONNX."""
 
 from __future__ import annotations
 
 import os
-import re
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from candlecast.bundle import Scaler, windows_of
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.features import FEATURE_NAMES, Floats
 from candlecast.forecast import TARGETS
-from candlecast.settings import Settings
-from training.dataset import Dataset, Indexes, recency_weights, rising
-from training.evaluation import scaled_rows
-from training.models import OnEpoch
-from training.splits import Split
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-_DIRECTION_LOSS_WEIGHT = 0.5
-_FLOW_DROP_SHARE = 0.5
-_ANSWERED_AT_ONCE = 4096
-_FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
+DIRECTION_LOSS_WEIGHT = 0.5
+_PRICE_TRUNKS = 3
+_PRICE_DROPOUT = 0.2
+RANGES = ("high", "low", "amplitude")
+_IS_RANGE = np.array([name in RANGES for name in TARGETS], "float32")
+_LEARNT = np.stack([_IS_RANGE, *[np.ones_like(_IS_RANGE)] * _PRICE_TRUNKS])
+"""Which targets count in the loss of each member, range trunk first; shape (members, 5)."""
+_SHARES = np.stack([_IS_RANGE, *[(1 - _IS_RANGE) / _PRICE_TRUNKS] * _PRICE_TRUNKS])
+"""What each member contributes to the network's targets, shape (members, 5)."""
 
 
-class FittedNetwork(NamedTuple):
-    """A trained network, a `training.models.Model`.
+class Network(NamedTuple):
+    """Two views of the same layers.
 
     Attributes:
-        model: Keras model from windows (n, sequence_length, features) to {"targets": (n, 5), "direction": (n, 1)}.
-        scaler: Fitted on the fit slice alone.
-        history: Losses by epoch, of all targets together, of each, of the direction; `val_` on the stopping slice.
+        learning: From windows (n, sequence_length, features) to each member's answer: {"targets": (n, members, 5),
+            "direction": (n, price trunks)}.
+        answering: To the answer of all together: {"targets": (n, 5), "direction": (n, 1)}.
     """
 
-    model: keras.Model
-    scaler: Scaler
-    history: dict[str, list[float]]
-
-    def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """As `training.models.Model` says, by Keras; a few thousand windows are in memory at a time."""
-        rows = scaled_rows(self.scaler, dataset, with_flow=with_flow)
-        windows, starts = windows_of(rows, dataset.sequence_length), ends - dataset.sequence_length + 1
-        parts = [
-            self.model.predict_on_batch(windows[part])
-            for part in np.array_split(starts, -(-len(starts) // _ANSWERED_AT_ONCE))
-        ]
-        targets = np.concatenate([part["targets"] for part in parts])
-        logit = np.concatenate([part["direction"] for part in parts])
-        return targets.astype("float64"), logit[:, 0].astype("float64")
+    learning: keras.Model
+    answering: keras.Model
 
 
 def quiet_tensorflow() -> None:
@@ -64,160 +48,101 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
-    """Mean and deviation over the feature rows from the first to the last window of `ends`."""
-    rows = dataset.matrix[ends[0] - dataset.sequence_length + 1 : ends[-1] + 1]
-    scale = rows.std(axis=0)
-    return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
+def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm", units: int = 64) -> Network:
+    """An untrained network of recurrent trunks over one window.
 
-
-def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm", units: int = 64) -> keras.Model:
-    """An untrained recurrent trunk with a head for the five targets and one for the direction's logit.
+    The range trunk answers for high, low and amplitude. Open, close and direction are the mean of several smaller
+    price trunks: there is so little to be learnt about them that one trunk alone learns noise by heart before it is
+    through. Each price trunk has a loss of its own, in which the ranges too are an auxiliary task (Caruana, 1997), and
+    dropout.
 
     Args:
-        output_bias: Where the targets' head starts, shape (5,); its weights start at zero, so that an
+        output_bias: Where the targets' heads start, shape (5,); their weights start at zero, so that an
             untrained network says the median of each target and nothing about the direction.
     """
     import keras
 
     layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
     window = keras.Input((sequence_length, len(FEATURE_NAMES)), name="window")
-    trunk = layer(units, name="trunk")(window)
-    targets = keras.layers.Dense(
-        len(output_bias),
-        kernel_initializer="zeros",
-        bias_initializer=keras.initializers.Constant(output_bias.tolist()),
-        name="targets",
-    )(trunk)
-    direction = keras.layers.Dense(1, kernel_initializer="zeros", name="direction")(trunk)
-    return keras.Model(window, {"targets": targets, "direction": direction}, name=f"candlecast_{cell}")
+
+    def targets_head(trunk: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        start = keras.initializers.Constant(output_bias.tolist())
+        return keras.layers.Dense(len(TARGETS), kernel_initializer="zeros", bias_initializer=start, name=name)(trunk)
+
+    members = [targets_head(layer(units, name="range_trunk")(window), "range_targets")]
+    logits = []
+    for number in range(_PRICE_TRUNKS):
+        trunk = layer(max(units // 2, 1), name=f"price_trunk_{number}")(window)
+        trunk = keras.layers.Dropout(_PRICE_DROPOUT, name=f"price_dropout_{number}")(trunk)
+        members.append(targets_head(trunk, f"price_targets_{number}"))
+        logits.append(keras.layers.Dense(1, kernel_initializer="zeros", name=f"direction_{number}")(trunk))
+    stacked = keras.ops.stack(members, axis=1)
+    apart = keras.ops.concatenate(logits, axis=1)
+    return Network(
+        learning=keras.Model(window, {"targets": stacked, "direction": apart}, name=f"learning_{cell}"),
+        answering=keras.Model(
+            window,
+            {"targets": _together(stacked), "direction": keras.ops.mean(apart, axis=1, keepdims=True)},
+            name=f"candlecast_{cell}",
+        ),
+    )
 
 
-def fit_lstm(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
-    """Fit a network with an LSTM trunk."""
-    return fit_network("lstm", dataset, split, settings, on_epoch)
-
-
-def fit_gru(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
-    """Fit a network with a GRU trunk."""
-    return fit_network("gru", dataset, split, settings, on_epoch)
-
-
-def fit_network(cell: str, dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
-    """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the best epoch's weights.
-
-    The step size falls to nothing along a cosine (Loshchilov and Hutter, 2017). Targets are learned by absolute
-    error, the direction by cross-entropy at half the weight.
-    """
-    quiet_tensorflow()
+def compile_network(network: Network, step_size: keras.optimizers.schedules.LearningRateSchedule) -> None:
+    """Make it ready to learn: targets by absolute error, the direction by cross-entropy at half the weight."""
     import keras
 
-    keras.utils.set_random_seed(settings.seed)
-    scaler = fit_scaler(dataset, split.fit)
-    medians = np.median(dataset.targets[split.fit], axis=0)
-    medians[[TARGETS.index("open"), TARGETS.index("close")]] = 0.0  # no opinion on them is persistence
-    model = build_network(dataset.sequence_length, medians, cell, settings.units)
-    weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
-    fit_batches = _batches(dataset, scaler, split.fit, weights, settings, drop_flow=True)
-    stop_batches = _batches(dataset, scaler, split.stop, np.ones(len(split.stop)), settings, drop_flow=False)
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(fit_batches))
-    model.compile(
-        optimizer=keras.optimizers.Adam(schedule, clipnorm=1.0),
-        loss={"targets": "mae", "direction": keras.losses.BinaryCrossentropy(from_logits=True)},
-        loss_weights={"targets": 1.0, "direction": _DIRECTION_LOSS_WEIGHT},
-        metrics={"targets": [_absolute_error(column) for column in range(len(TARGETS))]},
+    network.learning.compile(
+        optimizer=keras.optimizers.Adam(step_size, clipnorm=1.0),
+        loss={"targets": _members_error, "direction": _members_cross_entropy},
+        loss_weights={"targets": 1.0, "direction": DIRECTION_LOSS_WEIGHT},
+        weighted_metrics={
+            "targets": [_absolute_error(column) for column in range(len(TARGETS))],
+            "direction": cross_entropy,
+        },
         jit_compile=True,
     )
-    history: dict[str, list[float]] = {}
-
-    def end_epoch(epoch: int, logs: dict[str, Any] | None) -> None:
-        losses = {_curve(name): float(value) for name, value in (logs or {}).items()}
-        for name, value in losses.items():
-            history.setdefault(name, []).append(value)
-        on_epoch(epoch + 1, losses)
-
-    settings.scratch_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fit-", dir=settings.scratch_dir) as directory:
-        checkpoint = Path(directory) / "best.weights.h5"
-        model.fit(
-            fit_batches,
-            validation_data=stop_batches,
-            epochs=settings.epochs,
-            shuffle=False,  # the batches are shuffled already
-            verbose=0,
-            callbacks=[
-                keras.callbacks.EarlyStopping("val_loss", patience=settings.patience),
-                keras.callbacks.ModelCheckpoint(
-                    checkpoint, "val_loss", save_best_only=True, save_weights_only=True, verbose=0
-                ),
-                keras.callbacks.LambdaCallback(on_epoch_end=end_epoch),
-            ],
-        )
-        model.load_weights(checkpoint)
-    return FittedNetwork(model, scaler, history)
 
 
-def _curve(name: str) -> str:
-    """Keras' name of a loss without its output's name before a target's."""
-    return re.sub(r"targets_(?!loss)", "", name)
+def _together(members: keras.KerasTensor) -> keras.KerasTensor:
+    """From the members' targets, (n, members, 5), to the network's, (n, 5)."""
+    import keras
+
+    return keras.ops.sum(members * _SHARES, axis=1)
+
+
+def _members_error(actual: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
+    """Mean absolute error of each member in what it learns, (n,): the range trunk ranges only, price trunks all."""
+    import keras
+
+    errors = keras.ops.abs(members - actual[:, None, :]) * _LEARNT
+    return keras.ops.mean(errors, axis=(1, 2))
+
+
+def _members_cross_entropy(up: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Mean cross-entropy of the price trunks' logits, (n,)."""
+    import keras
+
+    return keras.ops.mean(keras.ops.softplus(logits) - up * logits, axis=1)
+
+
+def cross_entropy(up: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of the mean logit, (n,)."""
+    import keras
+
+    logit = keras.ops.mean(logits, axis=1)
+    return keras.ops.softplus(logit) - up[:, 0] * logit
 
 
 def _absolute_error(column: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Mean absolute error of one target, as a metric `TARGET_loss`."""
+    """Absolute error of one target as the members answer it together, (n,), under the target's name."""
     import keras
 
-    def error(actual: tf.Tensor, forecast: tf.Tensor) -> tf.Tensor:
-        return keras.ops.abs(actual[:, column] - forecast[:, column])
+    def error(actual: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
+        return keras.ops.abs(actual[:, column] - _together(members)[:, column])
 
-    error.__name__ = f"{TARGETS[column]}_loss"
+    error.__name__ = TARGETS[column]
     return error
-
-
-def _batches(
-    dataset: Dataset, scaler: Scaler, ends: Indexes, weights: Floats, settings: Settings, *, drop_flow: bool
-) -> tf.data.Dataset:
-    """Windows gathered batch by batch from the one matrix of rows, never all at once.
-
-    `drop_flow` hides the order flow of a random half of the windows and shuffles; without it every window
-    appears twice, with and without order flow. All batches have one size, for which the step is compiled; what is
-    left over, less than one window a batch, is left out of the pass.
-    """
-    import tensorflow as tf
-
-    table = tf.constant(scaler.apply(dataset.matrix))
-    offsets = tf.range(1 - dataset.sequence_length, 1)
-    up = rising(dataset, ends)
-    moved = np.isfinite(up).astype("float32")
-    columns = {
-        "end": ends.astype("int32"),
-        "targets": dataset.targets[ends].astype("float32"),
-        "up": np.nan_to_num(up).astype("float32")[:, None],
-        "weight": weights.astype("float32"),
-        "direction_weight": weights.astype("float32") * moved,
-        "flow": np.ones(len(ends), "float32"),
-    }
-    if not drop_flow:
-        columns = {name: np.concatenate([values, values]) for name, values in columns.items()}
-        columns["flow"][len(ends) :] = 0.0
-    source = tf.data.Dataset.from_tensor_slices(columns)
-    if drop_flow:
-        source = source.shuffle(len(ends), seed=settings.seed, reshuffle_each_iteration=True)
-
-    def gather(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        window = tf.gather(table, batch["end"][:, None] + offsets)
-        keep = batch["flow"]
-        if drop_flow:
-            keep = tf.cast(tf.random.uniform(tf.shape(keep), seed=settings.seed) >= _FLOW_DROP_SHARE, tf.float32)
-        flow = window[:, :, _FIRST_FLOW:] * keep[:, None, None]
-        return (
-            tf.concat([window[:, :, :_FIRST_FLOW], flow], axis=2),
-            {"targets": batch["targets"], "direction": batch["up"]},
-            {"targets": batch["weight"], "direction": batch["direction_weight"]},
-        )
-
-    rows = len(columns["end"])
-    size = rows // -(-rows // settings.batch_size)
-    return source.batch(size, drop_remainder=True).map(gather).prefetch(2)
 
 
 def export_onnx(model: keras.Model, path: Path) -> None:

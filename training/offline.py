@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -29,12 +30,12 @@ class OfflineVersion(NamedTuple):
 
     Attributes:
         name: By which `evaluate` finds it.
-        directory: Holds `bundle/` and `report.html`.
+        report: A page about it, `report.html`, beside its `bundle/`.
         metrics: Figures of its report slice, as MLflow would have them.
     """
 
     name: str
-    directory: Path
+    report: Path
     metrics: dict[str, float]
 
 
@@ -83,7 +84,7 @@ def train_offline(candles: pd.DataFrame, settings: Settings, tell: Callable[[str
         seal_draft(bundle, draft, report.figures)
         (bundle.parent / REPORT).write_text(report.html)
         bundle.parent.rename(kept / name)
-    return OfflineVersion(name, kept / name, report.figures)
+    return OfflineVersion(name, kept / name / REPORT, report.figures)
 
 
 def newest_offline(settings: Settings) -> str | None:
@@ -100,11 +101,14 @@ def offline_bundle(settings: Settings, name: str) -> Path:
     return settings.trained_dir / settings.market.model_name / name / "bundle"
 
 
-def judge_offline(bundle: Bundle, candles: pd.DataFrame, span: Span, *, with_flow: bool, seed: int) -> Judged:
-    """Forecast every candle of `candles` that opens in `span`, from the candles before it, and measure.
+def judge_offline(
+    bundle: Bundle, candles: pd.DataFrame, start: datetime, end: datetime | None, *, with_flow: bool, seed: int
+) -> Judged:
+    """Forecast every candle of `candles` that opens in [start, end), from the candles before it, and measure.
 
     Args:
-        candles: At least OHLCV, ascending; may have gaps. Those before the span are history.
+        candles: `CANDLE_COLUMNS`, ascending; may have gaps. Those before `start` are history.
+        end: None for the end of `candles`.
         with_flow: Use order flow where it is known.
 
     Raises:
@@ -112,12 +116,12 @@ def judge_offline(bundle: Bundle, candles: pd.DataFrame, span: Span, *, with_flo
     """
     manifest = bundle.manifest
     dataset = build_dataset(candles, manifest.market, manifest.sequence_length)
-    ends = ends_within(dataset, span)
+    ends = ends_within(dataset, Span(start=start, end=end or candles.index[-1] + manifest.market.step, rows=0))
     if not len(ends):
         raise NotEnoughCandles(
-            f"no candle opens in [{span.start:%Y-%m-%d %H:%M}, {span.end:%Y-%m-%d %H:%M}) with the "
-            f"{manifest.history} before it that version needs; the file has {candles.index[0]:%Y-%m-%d %H:%M} to "
-            f"{candles.index[-1]:%Y-%m-%d %H:%M}"
+            f"no candle opens from {start:%Y-%m-%d %H:%M} on{f' and before {end:%Y-%m-%d %H:%M}' if end else ''} with "
+            f"the {manifest.history} before it that the version needs; the file has {candles.index[0]:%Y-%m-%d %H:%M} "
+            f"to {candles.index[-1]:%Y-%m-%d %H:%M}"
         )
     forecasts = forecast_rows(bundle, dataset, ends, with_flow=with_flow)
     figures = evaluate(forecasts, dataset.actual[ends], dataset.amplitude[ends], horizon=manifest.horizon, seed=seed)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle import Bundle
+from candlecast.bundle import Bundle, load_rehearsal
 from candlecast.database import only_one
 from candlecast.errors import ForeignBundleError
 from candlecast.journal import last_promoted, predecessor_of, promotion_lock, record_promotion
@@ -126,20 +126,27 @@ def pass_gate(
 def _weigh(
     candles: pd.DataFrame, number: str, predecessor: str | None, settings: Settings, registry: Registry
 ) -> Decision:
-    """The gate's decision on a version, against its predecessor too if this build can answer with it."""
-    name, cache = settings.market.model_name, settings.models_dir
-    challenger, _ = load_version(registry, name, number, cache)
-    span = challenger.manifest.spans["report"]
+    """The gate's decision on a version, against its predecessor too if this build can answer with it.
+
+    Rehearsals are compared: neither of the two has seen the challenger's report slice.
+    """
+    challenger = _rehearsal(number, settings, registry)
+    span, horizon = challenger.manifest.spans["report"], settings.horizon
     if predecessor is not None:
         try:
-            champion, _ = load_version(registry, name, predecessor, cache)
+            champion = _rehearsal(predecessor, settings, registry)
         except ForeignBundleError as exc:
             alone = _weigh(candles, number, None, settings, registry)
             return alone._replace(reasons=[*alone.reasons, f"not compared with version {predecessor}: {exc}"])
         ours, theirs = same_rows(candles, (challenger, champion), span)
-        return decide(_losses(challenger, *ours), _losses(champion, *theirs))
+        return decide(_losses(challenger, *ours), _losses(champion, *theirs), horizon)
     (ours, _) = same_rows(candles, (challenger, challenger), span)
-    return decide(_losses(challenger, *ours), None)
+    return decide(_losses(challenger, *ours), None, horizon)
+
+
+def _rehearsal(number: str, settings: Settings, registry: Registry) -> Bundle:
+    _, directory = load_version(registry, settings.market.model_name, number, settings.models_dir)
+    return load_rehearsal(directory)
 
 
 def _losses(bundle: Bundle, dataset: Dataset, ends: Indexes) -> Losses:

@@ -9,8 +9,8 @@ import numpy as np
 from candlecast.bundle import Scaler
 from candlecast.forecast import TARGETS
 from training.dataset import Dataset, Indexes, rising
+from training.fit import fit_scaler
 from training.models import Model
-from training.network import fit_scaler
 from training.splits import Split
 
 CLOSE = TARGETS.index("close")

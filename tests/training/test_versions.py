@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 import requests
 
-from candlecast.bundle import load_bundle
-from candlecast.candles import OHLCV_COLUMNS
+from candlecast.bundle import load_bundle, load_rehearsal
+from candlecast.candles import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.features import FEATURE_NAMES
 from candlecast.forecast import TARGETS
 from candlecast.registry import CHALLENGER, Registry
 from tests.training.conftest import Trained
-from training.dataset import build_dataset
+from training.dataset import build_dataset, rising
+from training.evaluation import forecast_rows
 from training.export import require_parity
+from training.fit import fit_scaler
+from training.metrics import measure
 from training.network import build_network
 from training.splits import split_by_time
-from training.versions import candles_digest
 
 pytestmark = pytest.mark.integration
 
@@ -75,11 +77,9 @@ def test_the_run_has_every_report_figure_beside_its_baseline(trained):
     assert all(np.isfinite(float(value)) for value in logged.values())
 
 
-def test_the_run_has_four_plots_and_the_whole_bundle(trained):
-    names = ("learning_curves", "close", "reliability", "residuals")
+def test_the_run_has_the_whole_bundle(trained):
+    files = ("MLmodel", "bundle.json", "golden.json", "model.keras", "model.onnx", "rehearsal.onnx")
 
-    assert artifacts(trained, "plots") == {f"plots/{name}.png" for name in names}
-    files = ("bundle.json", "golden.json", "model.keras", "model.onnx")
     assert artifacts(trained, "bundle") == {f"bundle/{name}" for name in files}
 
 
@@ -93,7 +93,7 @@ def test_the_version_is_challenger_and_not_champion(trained):
 
 def test_it_was_told_what_is_going_on(trained):
     assert trained.told[0].startswith("fitting BTCUSDT-5m on ")
-    assert [line.split(":")[0] for line in trained.told[1:3]] == ["epoch 1", "epoch 2"]
+    assert [line.split(":")[0] for line in trained.told[1:4]] == ["epoch 1", "epoch 2", "refit on all of it, epoch 1"]
     assert "close skill" in trained.told[-1]
 
 
@@ -108,12 +108,38 @@ def test_the_fetched_bundle_loads_and_forecasts_from_plain_candles_too(trained):
     np.testing.assert_allclose(forecast.targets[0, :4], last, rtol=0.01)
 
 
-def test_the_spans_of_the_bundle_are_those_of_the_split(trained):
+def test_the_spans_of_the_bundle_are_those_of_the_split_and_of_all_it_was_made_from(trained):
     dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
+    split = split_by_time(dataset)
 
     spans = load_bundle(fetched(trained)).manifest.spans
 
-    assert spans == {name: dataset.span(ends) for name, ends in split_by_time(dataset)._asdict().items()}
+    assert spans.pop("refit") == dataset.span(dataset.ends)
+    assert spans == {name: dataset.span(ends) for name, ends in split._asdict().items()}
+
+
+def test_the_figures_are_those_of_the_rehearsal_on_the_report_slice(trained):
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
+    report = split_by_time(dataset).report
+    rehearsal, served = load_rehearsal(fetched(trained)), load_bundle(fetched(trained))
+
+    figures = measure(forecast_rows(rehearsal, dataset, report), dataset.actual[report], dataset.amplitude[report])
+    of_served = measure(forecast_rows(served, dataset, report), dataset.actual[report], dataset.amplitude[report])
+
+    for name in ("close_skill", "amplitude_skill", "direction_brier", "close_coverage"):
+        assert figures[name] == pytest.approx(trained.version.metrics[name], rel=1e-6)
+    assert of_served["amplitude_mae"] != pytest.approx(figures["amplitude_mae"], rel=1e-6)
+
+
+def test_a_rehearsal_knows_nothing_of_the_report_slice(trained):
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
+    split = split_by_time(dataset)
+
+    rehearsal, served = load_rehearsal(fetched(trained)).manifest, load_bundle(fetched(trained)).manifest
+
+    assert rehearsal.scaler == fit_scaler(dataset, split.fit)
+    assert served.scaler == fit_scaler(dataset, dataset.ends)
+    assert rehearsal.calibration.base_rate_up == pytest.approx(float(np.nanmean(rising(dataset, split.fit))))
 
 
 def test_fetching_again_downloads_nothing(trained):
@@ -165,4 +191,4 @@ def test_an_export_that_answers_otherwise_than_the_network_is_refused(trained):
     windows = np.random.default_rng(1).normal(size=(8, 24, len(FEATURE_NAMES))).astype("float32")
 
     with pytest.raises(BundleError, match="ONNX differs from Keras by"):
-        require_parity(build_network(24, np.zeros(5)), network, windows)
+        require_parity(build_network(24, np.zeros(5)).answering, network, windows)

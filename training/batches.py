@@ -1,0 +1,94 @@
+"""Windows for fitting, gathered batch by batch from one matrix of rows, never all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from training.dataset import Dataset, Indexes, rising
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_FLOW_DROP_SHARE = 0.5
+_FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
+_FEWEST_BATCHES = 40
+"""Steps an epoch has at least: a short history is gone through in smaller batches."""
+
+
+def fit_batches(
+    dataset: Dataset, rows: NDArray[np.float32], ends: Indexes, weights: Floats, batch_size: int, seed: int
+) -> tf.data.Dataset:
+    """Shuffled windows with the order flow of a random half of them hidden, anew in every pass.
+
+    Args:
+        rows: Scaled features of the whole dataset, shape (rows, features).
+        ends: Rows in which the windows end, shape (n,).
+        weights: Of each window in the loss, shape (n,).
+    """
+    import tensorflow as tf
+
+    def hidden_at_random(flow: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.random.uniform(tf.shape(flow), seed=seed) >= _FLOW_DROP_SHARE, tf.float32)
+
+    source = tf.data.Dataset.from_tensor_slices(_columns(dataset, ends, weights))
+    source = source.shuffle(len(ends), seed=seed, reshuffle_each_iteration=True)
+    size = max(1, min(batch_size, len(ends) // _FEWEST_BATCHES))
+    return _batches(source, dataset, rows, size, hidden_at_random)
+
+
+def stop_batches(dataset: Dataset, rows: NDArray[np.float32], ends: Indexes, batch_size: int) -> tf.data.Dataset:
+    """Every window twice, with and without order flow; arguments as for `fit_batches`."""
+    import tensorflow as tf
+
+    columns = _columns(dataset, ends, np.ones(len(ends)))
+    columns = {name: np.concatenate([values, values]) for name, values in columns.items()}
+    columns["flow"][len(ends) :] = 0.0
+    return _batches(tf.data.Dataset.from_tensor_slices(columns), dataset, rows, batch_size, lambda flow: flow)
+
+
+def _columns(dataset: Dataset, ends: Indexes, weights: Floats) -> dict[str, NDArray[Any]]:
+    up = rising(dataset, ends)
+    return {
+        "end": ends.astype("int32"),
+        "targets": dataset.targets[ends].astype("float32"),
+        "up": np.nan_to_num(up).astype("float32")[:, None],
+        "weight": weights.astype("float32"),
+        "direction_weight": (weights * np.isfinite(up)).astype("float32"),
+        "flow": np.ones(len(ends), "float32"),
+    }
+
+
+def _batches(
+    source: tf.data.Dataset,
+    dataset: Dataset,
+    rows: NDArray[np.float32],
+    batch_size: int,
+    keep: Callable[[tf.Tensor], tf.Tensor],
+) -> tf.data.Dataset:
+    """Windows, outcomes and weights; order flow is kept where `keep` makes 1 of the column `flow`.
+
+    All batches have one size, for which the step is compiled; what is left over, less than one window a batch, is
+    left out of the pass.
+    """
+    import tensorflow as tf
+
+    table = tf.constant(rows)
+    offsets = tf.range(1 - dataset.sequence_length, 1)
+
+    def gather(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        window = tf.gather(table, batch["end"][:, None] + offsets)
+        flow = window[:, :, _FIRST_FLOW:] * keep(batch["flow"])[:, None, None]
+        return (
+            tf.concat([window[:, :, :_FIRST_FLOW], flow], axis=2),
+            {"targets": batch["targets"], "direction": batch["up"]},
+            {"targets": batch["weight"], "direction": batch["direction_weight"]},
+        )
+
+    count = int(source.cardinality())
+    size = count // -(-count // batch_size)
+    return source.batch(size, drop_remainder=True).map(gather).prefetch(2)

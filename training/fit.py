@@ -1,0 +1,198 @@
+"""Fitting the recurrent network: its data, its epochs, and which of them are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from candlecast.bundle import Scaler, windows_of
+from candlecast.features import Floats
+from candlecast.forecast import TARGETS
+from candlecast.settings import Settings
+from training.batches import fit_batches, stop_batches
+from training.dataset import Dataset, Indexes, recency_weights
+from training.evaluation import scaled_rows
+from training.models import OnEpoch
+from training.network import DIRECTION_LOSS_WEIGHT, RANGES, build_network, compile_network, quiet_tensorflow
+from training.splits import Split
+
+if TYPE_CHECKING:
+    import keras
+
+PARTS = ("range", "price")
+_ANSWERED_AT_ONCE = 4096
+
+
+class FittedNetwork(NamedTuple):
+    """A trained network, a `training.models.Model`.
+
+    Attributes:
+        model: Keras model from windows (n, sequence_length, features) to {"targets": (n, 5), "direction": (n, 1)}.
+        scaler: Fitted on the windows that the network was fitted on, alone.
+        history: Losses by epoch, of all targets together, of each, of the direction; `val_` on the stopping slice.
+        epochs: Whose weights were kept, from 1, by PARTS.
+    """
+
+    model: keras.Model
+    scaler: Scaler
+    history: dict[str, list[float]]
+    epochs: dict[str, int]
+
+    def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
+        """As `training.models.Model` says, by Keras; a few thousand windows are in memory at a time."""
+        rows = scaled_rows(self.scaler, dataset, with_flow=with_flow)
+        windows, starts = windows_of(rows, dataset.sequence_length), ends - dataset.sequence_length + 1
+        parts = [
+            self.model.predict_on_batch(windows[part])
+            for part in np.array_split(starts, -(-len(starts) // _ANSWERED_AT_ONCE))
+        ]
+        targets = np.concatenate([part["targets"] for part in parts])
+        logit = np.concatenate([part["direction"] for part in parts])
+        return targets.astype("float64"), logit[:, 0].astype("float64")
+
+
+def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
+    """Mean and deviation over the feature rows from the first to the last window of `ends`."""
+    rows = dataset.matrix[ends[0] - dataset.sequence_length + 1 : ends[-1] + 1]
+    scale = rows.std(axis=0)
+    return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
+
+
+def fit_lstm(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+    """Fit a network with LSTM trunks."""
+    return fit_network("lstm", dataset, split, settings, on_epoch)
+
+
+def fit_gru(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+    """Fit a network with GRU trunks."""
+    return fit_network("gru", dataset, split, settings, on_epoch)
+
+
+def fit_network(cell: str, dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+    """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the weights of each part's best epoch."""
+    return _fit(cell, dataset, split.fit, split.stop, settings, on_epoch)
+
+
+def refit_network(
+    cell: str, dataset: Dataset, epochs: Mapping[str, int], settings: Settings, on_epoch: OnEpoch
+) -> FittedNetwork:
+    """Fit on every window there is, each part for as many epochs as it once took; nothing is left to stop by."""
+    return _fit(cell, dataset, dataset.ends, epochs, settings, on_epoch)
+
+
+def _fit(
+    cell: str,
+    dataset: Dataset,
+    ends: Indexes,
+    stopping: Indexes | Mapping[str, int],
+    settings: Settings,
+    on_epoch: OnEpoch,
+) -> FittedNetwork:
+    """Fit on the windows that end in `ends`.
+
+    The step size falls along a cosine (Loshchilov and Hutter, 2017) that would reach zero after `settings.epochs`.
+
+    Args:
+        stopping: Rows to stop by, or the epoch of each part to keep.
+    """
+    quiet_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(settings.seed)
+    scaler = fit_scaler(dataset, ends)
+    rows = scaler.apply(dataset.matrix)
+    medians = np.median(dataset.targets[ends], axis=0)
+    medians[[TARGETS.index("open"), TARGETS.index("close")]] = 0.0  # no opinion on them is persistence
+    network = build_network(dataset.sequence_length, medians, cell, settings.units)
+    weights = recency_weights(dataset, ends, settings.recency_half_life_days)
+    batches = fit_batches(dataset, rows, ends, weights, settings.batch_size, settings.seed)
+    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(batches))
+    compile_network(network, schedule)
+    if isinstance(stopping, Mapping):
+        wanted, measured, epochs = stopping, None, max(stopping.values())
+    else:
+        wanted, epochs = None, settings.epochs
+        measured = stop_batches(dataset, rows, stopping, settings.batch_size)
+    kept = _keep_best(network.learning, settings.patience, wanted, on_epoch)
+    network.learning.fit(
+        batches,
+        validation_data=measured,
+        epochs=epochs,
+        shuffle=False,  # the batches are shuffled already
+        verbose=0,
+        callbacks=[kept],
+    )
+    return FittedNetwork(network.answering, scaler, kept.history, kept.epochs)
+
+
+def _keep_best(model: keras.Model, patience: int, wanted: Mapping[str, int] | None, on_epoch: OnEpoch) -> Any:
+    """A callback that keeps the history, and of each part of the network the weights of its best epoch.
+
+    Ranges take longer to learn than prices, and the two share no weight: each part has its own best epoch, by its
+    share of the loss on the stopping slice. Losses are those of the answer that the members give together.
+
+    Args:
+        patience: Epochs without a better one of either part, after which it ends.
+        wanted: Epoch of each part to keep instead, where there is no stopping slice.
+    """
+    import keras
+
+    parts = {
+        name: [
+            layer for layer in model.layers if layer.weights and layer.name.startswith("range_") == (name == "range")
+        ]
+        for name in PARTS
+    }
+
+    class KeepBest(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.history: dict[str, list[float]] = {}
+            self.epochs = dict.fromkeys(PARTS, 0)
+            self._least = dict.fromkeys(PARTS, np.inf)
+            self._weights = {name: _weights(layers) for name, layers in parts.items()}
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            losses = _losses(logs or {})
+            for name, value in losses.items():
+                self.history.setdefault(name, []).append(value)
+            for name, layers in parts.items():
+                loss = _part_loss(losses, name) if wanted is None else abs(wanted[name] - epoch - 1)
+                if loss < self._least[name]:
+                    self._least[name], self.epochs[name] = loss, epoch + 1
+                    self._weights[name] = _weights(layers)
+            if wanted is None and epoch + 1 - max(self.epochs.values()) >= patience:
+                model.stop_training = True
+            on_epoch(epoch + 1, losses)
+
+        def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+            for name, layers in parts.items():
+                for layer, weights in zip(layers, self._weights[name], strict=True):
+                    layer.set_weights(weights)
+
+    return KeepBest()
+
+
+def _weights(layers: list[keras.Layer]) -> list[list[Floats]]:
+    return [layer.get_weights() for layer in layers]
+
+
+def _part_loss(losses: Mapping[str, float], part: str) -> float:
+    """What a part of the network contributes to the loss on the stopping slice."""
+    loss = sum(losses[f"val_{name}_loss"] for name in TARGETS if (name in RANGES) == (part == "range")) / len(TARGETS)
+    return loss + (DIRECTION_LOSS_WEIGHT * losses["val_direction_loss"] if part == "price" else 0.0)
+
+
+def _losses(logs: Mapping[str, float]) -> dict[str, float]:
+    """Losses of an epoch by the names that runs are logged with: each target's, all targets', the direction's, all."""
+    losses: dict[str, float] = {}
+    for part in ("", "val_"):
+        if f"{part}direction_cross_entropy" in logs:
+            each = {f"{part}{name}_loss": float(logs[f"{part}targets_{name}"]) for name in TARGETS}
+            targets = float(np.mean(list(each.values())))
+            direction = float(logs[f"{part}direction_cross_entropy"])
+            losses |= {f"{part}loss": targets + DIRECTION_LOSS_WEIGHT * direction, f"{part}targets_loss": targets}
+            losses |= {**each, f"{part}direction_loss": direction}
+    return losses
