@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test check bench format lock clean
+.PHONY: help install up test check bench report format lock clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +39,10 @@ check: install   ## lint, types, import contracts
 
 bench: install   ## side-by-side figures, as ratios within one run
 	@$(BIN)/python -m tests.bench
+
+report: install  ## docs/models.md anew: make report CANDLES=FILE (parquet or csv), UNTIL=2025-07-01
+	@test -n "$(CANDLES)" || { echo "name a file of candles: make report CANDLES=candles.parquet (candlecast candles export writes one)"; exit 2; }
+	@$(BIN)/python -m flows.model_report --candles $(CANDLES) --until $(or $(UNTIL),2025-07-01) --out docs/models.md
 
 format: install  ## rewrite the code in the one format
 	@$(BIN)/ruff format .

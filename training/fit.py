@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 PARTS = ("range", "price")
 _ANSWERED_AT_ONCE = 4096
+_EQUALLY_GOOD = 0.0005
+"""Relative difference of two losses on the stopping slice that is no more than chance."""
+_STEPS_WORTH_COMPILING = 300
 
 
 class FittedNetwork(NamedTuple):
@@ -109,7 +112,8 @@ def _fit(
     weights = recency_weights(dataset, ends, settings.recency_half_life_days)
     batches = fit_batches(dataset, rows, ends, weights, settings.batch_size, settings.seed)
     schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(batches))
-    compile_network(network, schedule)
+    compiled = settings.epochs * len(batches) >= _STEPS_WORTH_COMPILING
+    compile_network(network, schedule, compiled=compiled)
     if isinstance(stopping, Mapping):
         wanted, measured, epochs = stopping, None, max(stopping.values())
     else:
@@ -131,7 +135,8 @@ def _keep_best(model: keras.Model, patience: int, wanted: Mapping[str, int] | No
     """A callback that keeps the history, and of each part of the network the weights of its best epoch.
 
     Ranges take longer to learn than prices, and the two share no weight: each part has its own best epoch, by its
-    share of the loss on the stopping slice. Losses are those of the answer that the members give together.
+    share of the loss on the stopping slice; of equally good ones the last, since its steps were the smallest. Losses
+    are those of the answer that the members give together.
 
     Args:
         patience: Epochs without a better one of either part, after which it ends.
@@ -160,9 +165,9 @@ def _keep_best(model: keras.Model, patience: int, wanted: Mapping[str, int] | No
                 self.history.setdefault(name, []).append(value)
             for name, layers in parts.items():
                 loss = _part_loss(losses, name) if wanted is None else abs(wanted[name] - epoch - 1)
-                if loss < self._least[name]:
-                    self._least[name], self.epochs[name] = loss, epoch + 1
-                    self._weights[name] = _weights(layers)
+                self._least[name] = min(loss, self._least[name])
+                if loss <= self._least[name] * (1 + _EQUALLY_GOOD):
+                    self.epochs[name], self._weights[name] = epoch + 1, _weights(layers)
             if wanted is None and epoch + 1 - max(self.epochs.values()) >= patience:
                 model.stop_training = True
             on_epoch(epoch + 1, losses)

@@ -88,8 +88,14 @@ def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm",
     )
 
 
-def compile_network(network: Network, step_size: keras.optimizers.schedules.LearningRateSchedule) -> None:
-    """Make it ready to learn: targets by absolute error, the direction by cross-entropy at half the weight."""
+def compile_network(
+    network: Network, step_size: keras.optimizers.schedules.LearningRateSchedule, *, compiled: bool
+) -> None:
+    """Make it ready to learn: targets by absolute error, the direction by cross-entropy at half the weight.
+
+    Args:
+        compiled: Whether XLA compiles the step, which takes as long as some hundred steps save.
+    """
     import keras
 
     network.learning.compile(
@@ -100,7 +106,7 @@ def compile_network(network: Network, step_size: keras.optimizers.schedules.Lear
             "targets": [_absolute_error(column) for column in range(len(TARGETS))],
             "direction": cross_entropy,
         },
-        jit_compile=True,
+        jit_compile=compiled,
     )
 
 

@@ -1,0 +1,38 @@
+"""`make report`: train on a file up to a moment, measure after it beside the baselines, write the table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.terminal import TIME_FORMATS, progress, read_settings
+
+
+def report(
+    candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
+    until: Annotated[
+        datetime, typer.Option(formats=TIME_FORMATS, help="Fit on the candles before this, report after.")
+    ],
+    out: Annotated[Path, typer.Option(help="Markdown file to write.")],
+) -> None:
+    """Write what the network and the baselines are worth on candles that none of them has seen."""
+    from candlecast.bundle import Span, load_bundle
+    from candlecast.candle_files import read_history
+    from training.model_table import model_table
+    from training.offline import offline_bundle, train_offline
+
+    settings, border = read_settings(), until.replace(tzinfo=UTC)
+    history = read_history(candles, settings.interval)
+    with progress("report") as tell:
+        trained = train_offline(history[history.index < border], settings, tell)
+        span = Span(start=border, end=history.index[-1] + settings.market.step, rows=0)
+        bundle = load_bundle(offline_bundle(settings, trained.name))
+        out.write_text(model_table(bundle, history, border, span, settings, tell))
+    print(f"written: {out}")
+
+
+if __name__ == "__main__":
+    typer.run(report)

@@ -1,0 +1,102 @@
+"""Model families side by side on the same candles, as a table in Markdown: `make report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+import pandas as pd
+
+from candlecast.bundle import Bundle, Span
+from candlecast.candles import candles_digest
+from candlecast.forecast import Forecasts
+from candlecast.settings import Settings
+from training.dataset import build_dataset
+from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows
+from training.models import fit_forecaster
+from training.splits import split_by_time
+
+_BASELINES = ("persistence", "ewma", "har", "repeat_direction", "trees")
+_SHARES = (0.80, 0.08, 0.11, 0.01)
+"""Slices of the baselines, which report elsewhere and so need none of their own."""
+
+_COLUMNS = (
+    ("close skill over the last close", "close_skill", 100, "+.2f"),
+    ("high/low skill", "high_low_skill", 100, "+.1f"),
+    ("amplitude skill over the last", "amplitude_skill_last", 100, "+.1f"),
+    ("amplitude skill over EWMA(12)", "amplitude_skill", 100, "+.1f"),
+    ("direction right", "direction_accuracy", 100, ".2f"),
+    ("... most confident fifth", "direction_accuracy_top_fifth", 100, ".2f"),
+    ("Brier less base rate's, x 1000", "direction_brier_excess", 1000, "+.2f"),
+    ("ECE", "direction_ece", 100, ".2f"),
+    ("coverage high", "high_coverage", 100, ".1f"),
+    ("low", "low_coverage", 100, ".1f"),
+    ("close", "close_coverage", 100, ".1f"),
+    ("amplitude", "amplitude_coverage", 100, ".1f"),
+)
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    evaluation: Evaluation
+
+
+def model_table(
+    bundle: Bundle, candles: pd.DataFrame, until: datetime, span: Span, settings: Settings, tell: Callable[[str], None]
+) -> str:
+    """Measure a version and the baselines on the targets in `span`.
+
+    Args:
+        bundle: Trained on the candles before `until`.
+        candles: `CANDLE_COLUMNS`; the baselines are fitted on those before `until`.
+        span: Not before `until`.
+    """
+    dataset = build_dataset(candles, settings.market, bundle.manifest.sequence_length)
+    ends = ends_within(dataset, span)
+
+    def measured(forecasts: Forecasts) -> Evaluation:
+        return evaluate(
+            forecasts, dataset.actual[ends], dataset.amplitude[ends], horizon=settings.horizon, seed=settings.seed
+        )
+
+    family = bundle.manifest.family
+    rows = [
+        Row(f"**{family}**", measured(forecast_rows(bundle, dataset, ends))),
+        Row(f"**{family}**, OHLCV only", measured(forecast_rows(bundle, dataset, ends, with_flow=False))),
+    ]
+    known = build_dataset(candles[candles.index < until], settings.market, bundle.manifest.sequence_length)
+    split = split_by_time(known, _SHARES)
+    for name in _BASELINES:
+        tell(f"fitting {name}")
+        forecaster = fit_forecaster(name, known, split, settings, lambda epoch, losses: None)
+        rows.append(Row(name, measured(forecaster.forecast(dataset, ends))))
+    return _written(rows, candles, dataset.span(ends), until, settings)
+
+
+def _written(rows: list[Row], candles: pd.DataFrame, span: Span, until: datetime, settings: Settings) -> str:
+    titles = [title for title, *_ in _COLUMNS]
+    lines = [
+        "# What the models are worth",
+        "",
+        f"{settings.symbol} {settings.interval}, fitted on {candles.index[0]:%Y-%m-%d} to {until:%Y-%m-%d}, measured "
+        f"on the {span.rows:,} candles from {span.start:%Y-%m-%d} to {span.end:%Y-%m-%d}, which nothing was fitted, "
+        "stopped, calibrated or chosen on. In percent; in brackets the 95 % interval (stationary bootstrap). Skill is "
+        "1 - MAE / MAE of the baseline named. Coverage is that of the 90 % intervals.",
+        "",
+        f"| model | {' | '.join(titles)} | p: close against persistence |",
+        f"|---|{'---:|' * (len(titles) + 1)}",
+    ]
+    for name, evaluation in rows:
+        cells = [_cell(evaluation, figure, scale, form) for _, figure, scale, form in _COLUMNS]
+        p_value = evaluation.comparisons["close_vs_persistence"].p_value
+        lines.append(f"| {name} | {' | '.join(cells)} | {p_value:.2g} |")
+    digest = candles_digest(candles)
+    return "\n".join([*lines, "", f"Candles: {len(candles):,}, SHA-256 {digest[:16]}; seed {settings.seed}.", ""])
+
+
+def _cell(evaluation: Evaluation, figure: str, scale: float, form: str) -> str:
+    value, lower, upper = (f"{scale * number:{form}}" for number in evaluation.figures[figure])
+    return f"{value} ({lower} to {upper})"
