@@ -1,0 +1,168 @@
+"""Versions trained from a file and judged on a file, by the command line, without any server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from candlecast.bundle import load_bundle
+from candlecast.candle_files import write_candles
+from candlecast.candles import OHLCV_COLUMNS
+from flows.cli import app
+
+UNTIL = "2025-06-13"
+SMALL = {"EPOCHS": "1", "UNITS": "8", "SEQUENCE_LENGTH": "12"}
+
+
+@pytest.fixture(scope="module")
+def file(bundled_candles: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifteen recorded days, one candle missing."""
+    path = tmp_path_factory.mktemp("files") / "candles.parquet"
+    write_candles(path, bundled_candles.iloc[: 15 * 288].drop(bundled_candles.index[2000]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Small settings and a home of our own, with no MLflow and no database behind it."""
+    home = tmp_path_factory.mktemp("home")
+    values = {"HOME": str(home), **SMALL}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(f"CANDLECAST_{name}", value)
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        yield home
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=True)
+
+
+@pytest.fixture(scope="module")
+def trained(file: Path, environment: Path) -> dict[str, Any]:
+    done = run("train", "--candles", file, "--until", UNTIL, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def judged(file: Path, *more: object) -> dict[str, Any]:
+    done = run("evaluate", "--candles", file, "--from", UNTIL, "--json", *more)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_a_version_is_made_of_the_candles_before_its_end_alone(trained, environment):
+    manifest = load_bundle(environment / "trained" / "BTCUSDT-5m" / trained["version"] / "bundle").manifest
+
+    assert f"{manifest.trained_until:%Y-%m-%d %H:%M}" == f"{UNTIL} 00:00"
+    assert manifest.metrics == pytest.approx(trained["metrics"])
+    assert "<html" in Path(trained["report"]).read_text()
+
+
+def test_every_candle_asked_for_is_forecast_from_those_before_it(trained, file, tmp_path, bundled_candles):
+    found = judged(file, "--to", "2025-06-14", "--forecasts", tmp_path / "out.parquet")
+
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    last_closes = bundled_candles["close"].reindex(table["issued_from"]).to_numpy()
+    assert found["rows"] == len(table) == 288
+    assert found["in_sample_rows"] == 0
+    assert (table.index - table["issued_from"] == pd.Timedelta("5min")).all()
+    assert list(table.columns) == [
+        "issued_from",
+        *("open", "high", "low", "close", "amplitude"),
+        *(f"{name}_{end}" for name in ("high", "low", "close", "amplitude") for end in ("lower", "upper")),
+        "probability_up",
+    ]
+    np.testing.assert_allclose(table["close"], last_closes, rtol=0.01)
+    errors = (table["close"] - bundled_candles["close"].reindex(table.index)).abs()
+    assert errors.mean() == pytest.approx(found["metrics"]["close_mae"])
+
+
+def test_a_forecast_does_not_change_when_everything_after_it_is_deleted(trained, file, tmp_path, bundled_candles):
+    judged(file, "--to", "2025-06-14", "--forecasts", tmp_path / "whole.parquet")
+    cut = tmp_path / "cut.parquet"
+    write_candles(cut, pd.read_parquet(file).loc[:"2025-06-13 12:00"])
+    judged(cut, "--forecasts", tmp_path / "cut-out.parquet")
+
+    whole, early = pd.read_parquet(tmp_path / "whole.parquet"), pd.read_parquet(tmp_path / "cut-out.parquet")
+
+    assert len(early) == 145
+    pd.testing.assert_frame_equal(early, whole.iloc[: len(early)], rtol=1e-6)
+
+
+def test_hidden_order_flow_is_the_same_as_none_in_the_file(trained, file, tmp_path):
+    plain = tmp_path / "plain.csv"
+    write_candles(plain, pd.read_parquet(file)[list(OHLCV_COLUMNS)])
+
+    hidden, without, full = judged(file, "--inputs", "ohlcv"), judged(plain), judged(file)
+
+    assert (hidden["flow_known"], without["flow_known"], full["flow_known"]) == (0.0, 0.0, 1.0)
+    assert hidden["metrics"] == pytest.approx(without["metrics"], rel=1e-4)
+    assert hidden["metrics"]["amplitude_mae"] != pytest.approx(full["metrics"]["amplitude_mae"], rel=1e-6)
+
+
+def test_every_figure_comes_with_its_interval(trained, file):
+    found = judged(file)
+
+    for name in ("close_skill", "amplitude_skill", "direction_accuracy", "direction_ece", "close_coverage"):
+        lower, upper = found["intervals"][name]
+        assert lower <= found["metrics"][name] <= upper
+    assert {"statistic", "p_value"} <= set(found["tests"]["close_vs_persistence"])
+
+
+def test_candles_that_the_version_was_made_of_are_called_no_test(trained, file):
+    done = run("evaluate", "--candles", file, "--from", "2025-06-10", "--to", "2025-06-14")
+
+    assert f"NOT A TEST: {3 * 288} of them" in done.stdout
+
+
+def test_a_version_that_nobody_knows_is_refused_by_name(trained, file):
+    done = run("evaluate", "--candles", file, "--from", UNTIL, "--model", "no-such")
+
+    assert done.exit_code != 0
+    assert "no-such" in str(done.exception) or "MLflow" in str(done.exception)
+
+
+def test_a_span_without_candles_is_refused_with_what_the_file_has(trained, file):
+    done = run("evaluate", "--candles", file, "--from", "2026-01-01")
+
+    assert "2026-01-01" in str(done.exception)
+    assert "2025-06-14 23:55" in str(done.exception)
+
+
+def test_until_without_a_file_is_a_mistake(environment):
+    done = run("train", "--until", UNTIL)
+
+    assert done.exit_code == 2
+    assert "--until goes with --candles" in done.output
+
+
+@pytest.mark.integration
+def test_a_training_that_is_killed_leaves_no_version(file, tmp_path):
+    home = tmp_path / "home"
+    settings = {f"CANDLECAST_{name}": value for name, value in {"HOME": str(home), **SMALL}.items()}
+    command = [sys.executable, "-m", "flows.cli", "train", "--candles", str(file), "--until", UNTIL]
+    process = subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(home.rglob("*.onnx")):  # half of a bundle is there
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    kept = list((home / "trained").rglob("*"))
+
+    assert [path.name for path in kept] == ["BTCUSDT-5m"]
