@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from anyio import to_thread
 from prometheus_client import (
@@ -183,9 +184,22 @@ async def metrics(request: Request) -> Response:
 def _exposition(here: ServiceMetrics) -> bytes:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or here.registry is not REGISTRY:
         return generate_latest(here.registry)
+    _forget_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     together = CollectorRegistry()
     MultiProcessCollector(together)  # type: ignore[no-untyped-call]
     return generate_latest(together)
+
+
+def _forget_dead(directory: Path) -> None:
+    """Delete the gauges of killed processes: the largest value of all would go on to be theirs."""
+    for path in directory.glob("gauge_live*.db"):
+        pid = path.stem.rpartition("_")[2]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (OSError, ValueError):
+            continue  # alive, under another user
 
 
 ROUTES = (Route("/metrics", metrics),)

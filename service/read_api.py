@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +21,15 @@ from candlecast.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries
 from service.limits import Gate
-from service.parameters import HOURS_DEFAULT, read_choice, read_hours, read_window, refuse_both, require_known
+from service.parameters import (
+    HOURS_DEFAULT,
+    LIMIT_MAXIMUM,
+    read_choice,
+    read_hours,
+    read_window,
+    refuse_both,
+    require_known,
+)
 from service.points import series_point
 from service.problems import Refused
 from service.resources import resources
@@ -59,14 +67,20 @@ def price_latest(request: Request) -> Response:
 def price_history(request: Request) -> Response:
     """The newest `limit` candles of a window, oldest first.
 
-    The window is [start, end), or the last `hours` up to the newest candle stored.
+    The window is [start, end), or the last `hours` up to the newest candle stored; of these all that one page holds.
     """
     require_known(request, "limit", "start", "end", "hours")
     refuse_both(request, "hours", "start", "end")
     window, hours = read_window(request), read_hours(request)
-    query = queries.CANDLES if hours is None else queries.CANDLES_OF_HOURS
-    candles, more = _page(request, query, {**window, "hours": hours})
-    earlier = _earlier(request, candles[0]["open_time"]) if more and hours is None else None
+    since = None
+    if hours is None:
+        candles, more = _page(request, queries.CANDLES, window)
+    else:
+        limit = window["limit"] if "limit" in request.query_params else LIMIT_MAXIMUM
+        candles, more = _page(request, queries.CANDLES_OF_HOURS, {"limit": limit, "hours": hours})
+        if candles:
+            since = candles[-1]["open_time"] - timedelta(hours=hours) + timedelta(milliseconds=1)
+    earlier = _earlier(request, candles[0]["open_time"], since) if more else None
     market = resources(request).settings.market
     rows = [CandleRow(**row) for row in candles]
     return _json(CandlesAnswer(symbol=market.symbol, interval=market.interval, candles=rows, earlier=earlier))
@@ -224,10 +238,17 @@ def _page(request: Request, query: str, arguments: dict[str, Any]) -> tuple[list
     return [row for row in rows if row["open_time"] != moments[0]], True
 
 
-def _earlier(request: Request, before: datetime) -> str:
-    """Address of the same question about what is before this page."""
-    asked = {**request.query_params, "end": before.isoformat().replace("+00:00", "Z")}
+def _earlier(request: Request, before: datetime, since: datetime | None = None) -> str:
+    """Address of the same question about what is before this page, and not before `since`."""
+    asked = {**request.query_params, "end": _iso(before)}
+    if since is not None:
+        asked |= {"start": _iso(since)}
+        del asked["hours"]
     return f"{request.url.path}?{urlencode(asked)}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _everything() -> dict[str, Any]:

@@ -172,6 +172,18 @@ class TestAnswersFromTheDatabase:
 
         assert [candle.open_time for candle in answer.candles] == list(candles.index[-12:])
 
+    def test_hours_that_do_not_fit_on_a_page_go_on_where_they_began(
+        self, service: TestClient, candles: pd.DataFrame
+    ) -> None:
+        seen: list[str] = []
+        address: str | None = "/price/history?hours=2&limit=10"
+        while address:
+            page = service.get(address).json()
+            seen = [row["open_time"] for row in page["candles"]] + seen
+            address = page["earlier"]
+
+        assert seen == [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in candles.index[-24:]]
+
     def test_stats_are_those_of_the_last_hours(self, service: TestClient, candles: pd.DataFrame) -> None:
         stats = PriceStatsAnswer.model_validate_json(service.get("/price/stats?hours=2").content)
 

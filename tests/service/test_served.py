@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,23 @@ def test_requests_are_logged_as_json_on_the_service_s_output(served: Served) -> 
     wait_until(lambda: "told-by-a-client" in served.log.read_text())
     [line] = [line for line in served.log.read_text().splitlines() if "told-by-a-client" in line]
     assert json.loads(line)["route"] == "/model"
+
+
+def test_a_killed_worker_comes_back_and_shows_no_more_in_the_metrics(served: Served) -> None:
+    [worker] = [
+        process for process in psutil.Process(served.process.pid).children() if "worker" in str(process.cmdline())
+    ]
+    worker.kill()
+    worker.wait(10)
+    ForecastClient(served.url).wait_ready(30)
+
+    memory = re.findall(r'^candlecast_process_resident_memory_bytes\{pid="(\d+)"\}', metrics_of(served), re.M)
+    assert len(memory) == 1
+    assert int(memory[0]) != worker.pid
+
+
+def metrics_of(served: Served) -> str:
+    return requests.get(f"{served.url}/metrics", timeout=5).text
 
 
 def test_tensorflow_is_in_none_of_its_processes(served: Served) -> None:
