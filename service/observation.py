@@ -77,19 +77,6 @@ class Observation:
             )
 
 
-class OneLinePaths:
-    """To be put around BentoML: no mount of Starlette matches an address with a line break, so BentoML would answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; with a line break in its address, as one that nobody has."""
-        if "\n" in scope.get("path", ""):
-            scope = {**scope, "path": scope["path"].replace("\n", "\ufffd")}
-        await self._app(scope, receive, send)
-
-
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == _HEADER:

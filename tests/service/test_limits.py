@@ -43,6 +43,17 @@ def break_reading(service: TestClient) -> None:
     service.app.state.resources = type(resources)(**{**vars(resources), "database": None})  # type: ignore[attr-defined]
 
 
+def logged(log: BytesIO, count: int) -> list[dict[str, Any]]:
+    """What was logged of requests and defects, once there are so many lines."""
+
+    def written() -> list[dict[str, Any]]:
+        entries = [json.loads(line) for line in log.getvalue().splitlines()]
+        return [entry for entry in entries if entry["event"] in {"request", "defect"}]
+
+    wait_until(lambda: len(written()) >= count)
+    return written()
+
+
 def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
 
@@ -107,7 +118,7 @@ class TestApiKeys:
             service.get("/metrics").text,
             repr(service.app.state.resources.settings),  # type: ignore[attr-defined]
         ]
-        wait_until(lambda: log.getvalue().count(b"\n") == 4)
+        assert len(logged(log, 4)) == 4
 
         assert not [text for text in (*seen, log.getvalue().decode()) if KEY in text]
 
@@ -310,10 +321,6 @@ class TestCors:
 
 
 class TestObservation:
-    def lines(self, log: BytesIO, count: int) -> list[dict[str, Any]]:
-        wait_until(lambda: log.getvalue().count(b"\n") >= count)
-        return [json.loads(line) for line in log.getvalue().splitlines()]
-
     def test_a_request_is_logged_with_its_id_route_status_time_and_version(
         self, start_service: Start, log: BytesIO, history: pd.DataFrame
     ) -> None:
@@ -321,7 +328,7 @@ class TestObservation:
             "/predict", json={"candles": as_rows(history)}, headers={"X-Request-ID": "mine-17"}
         )
 
-        [line] = self.lines(log, 1)
+        [line] = logged(log, 1)
         assert response.headers["x-request-id"] == line["request_id"] == "mine-17"
         assert (line["event"], line["method"], line["route"], line["status"]) == ("request", "POST", "/predict", 200)
         assert (line["version"], line["bytes"]) == ("1", len(response.content))
@@ -339,7 +346,7 @@ class TestObservation:
         service.post("/predict?token=secret1", json={"secret2": "secret3"})
         service.get("/secret4")
 
-        lines = self.lines(log, 2)
+        lines = logged(log, 2)
         assert [line["route"] for line in lines] == ["/predict", "other"]
         assert b"secret" not in log.getvalue()
 
@@ -358,7 +365,7 @@ class TestObservation:
 
         assert problem(response, 500, "internal-error")["request_id"] == "mine-19"
         assert "NoneType" not in response.text
-        defect, line = self.lines(log, 2)
+        defect, line = logged(log, 2)
         assert (defect["event"], defect["request_id"], line["status"]) == ("defect", "mine-19", 500)
         assert "AttributeError" in defect["traceback"]
         assert service.get("/model").status_code == 200
@@ -371,7 +378,7 @@ class TestObservation:
         break_reading(service)
         service.get("/price/latest")
 
-        assert [line["event"] for line in self.lines(log, 1)] == ["defect"]
+        assert [line["event"] for line in logged(log, 1)] == ["defect"]
 
     def test_metrics_tell_causes_of_abstention_versions_and_the_process(
         self, start_service: Start, registry: FakeRegistry, history: pd.DataFrame
