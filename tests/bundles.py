@@ -12,21 +12,11 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
-from candlecast.bundle import (
-    FORMAT,
-    GOLDEN,
-    MANIFEST,
-    Bundle,
-    Manifest,
-    Scaler,
-    Span,
-    digest_of,
-    golden_sample,
-    open_network,
-)
+from candlecast.bundle import FORMAT, MANIFEST, Bundle, Manifest, Scaler, Span, digest_of, open_network
 from candlecast.candles import CANDLE_COLUMNS, Market
 from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.forecast import INTERVAL_TARGETS, Calibration
+from candlecast.golden import GOLDEN, golden_sample
 
 BTCUSDT_5M = Market("BTCUSDT", "5m")
 SEQUENCE_LENGTH = 48

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle import GOLDEN, MANIFEST, Bundle, Network, Windows, digest_of, golden_sample, load_bundle
+from candlecast.bundle import MANIFEST, Bundle, Network, Windows, digest_of, load_bundle
 from candlecast.errors import BundleError
+from candlecast.golden import GOLDEN, golden_sample
 
 if TYPE_CHECKING:
     import keras
