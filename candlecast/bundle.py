@@ -43,7 +43,7 @@ CLIP = 8.0
 """Deviations beyond which a standardised input is cut off."""
 
 _BATCH = 256  # windows at a time: more fit into no cache, and take longer each
-_FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
+_FLOW = slice(FEATURE_NAMES.index(FLOW_NAMES[0]), FEATURE_NAMES.index(FLOW_NAMES[-1]) + 1)
 _FLOW_KNOWN = FEATURE_NAMES.index("flow_known")
 
 Windows = NDArray[np.float32]
@@ -62,10 +62,10 @@ class Scaler(BaseModel):
 
         Where order flow is unknown its columns are exactly zero, as the network saw them in training.
         """
-        scaled = np.clip((matrix - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP)
-        scaled[:, _FLOW] *= matrix[:, [_FLOW_KNOWN]]
+        scaled = np.minimum(np.maximum((matrix - np.array(self.mean)) / np.array(self.scale), -CLIP), CLIP)
+        scaled[:, _FLOW] *= matrix[:, _FLOW_KNOWN, None]
         scaled[:, _FLOW_KNOWN] = matrix[:, _FLOW_KNOWN]
-        rows: NDArray[np.float32] = scaled.astype("float32")
+        rows: NDArray[np.float32] = scaled.astype("float32", order="C")
         return rows
 
 
@@ -204,6 +204,8 @@ class Bundle:
 
 def windows_of(rows: NDArray[np.float32], sequence_length: int) -> Windows:
     """All windows of consecutive rows, (n - sequence_length + 1, sequence_length, features), as a view."""
+    if len(rows) == sequence_length:
+        return rows[np.newaxis]
     return sliding_window_view(rows, sequence_length, axis=0).swapaxes(1, 2)
 
 

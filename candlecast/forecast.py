@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from candlecast.features import LOOKBACK, Floats
+from candlecast.features import LOOKBACK, Floats, weighted_mean
 
 TARGETS = ("open", "high", "low", "close", "amplitude")
 INTERVAL_TARGETS = ("high", "low", "close", "amplitude")
@@ -82,9 +82,8 @@ def moments(ohlcv: Floats, volatility: Floats) -> Moment:
         ohlcv: Shape (n, 5), as given to `feature_matrix`.
         volatility: Its result's, shape (n - LOOKBACK,).
     """
-    weights = (1 - 2 / (_AMPLITUDE_SPAN + 1)) ** np.arange(LOOKBACK + 1)
     amplitude = ohlcv[:, _HIGH] - ohlcv[:, _LOW]
-    return Moment(ohlcv[LOOKBACK:, _CLOSE], volatility, np.convolve(amplitude, weights / weights.sum(), mode="valid"))
+    return Moment(ohlcv[LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
 
 
 def scale_targets(candles: Floats, moment: Moment) -> Floats:
@@ -125,19 +124,21 @@ def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration)
         moment: Of the same n rows.
     """
     scaled = shrink(raw, calibration.open_weight, calibration.close_weight)
-    bounds = np.array([calibration.residual_bounds[name] for name in INTERVAL_TARGETS])
     reach = spread(raw)[:, None]
-    centre = scaled[:, [TARGETS.index(name) for name in INTERVAL_TARGETS]]
-    targets = _to_prices(scaled, moment, TARGETS)
-    targets[:, _HIGH] = targets[:, [_OPEN, _HIGH, _CLOSE]].max(axis=1)
-    targets[:, _LOW] = targets[:, [_OPEN, _LOW, _CLOSE]].min(axis=1)
-    points = targets[:, [TARGETS.index(name) for name in INTERVAL_TARGETS]]
+    centre = scaled[:, _HIGH:]  # INTERVAL_TARGETS are all targets but the open
+    lower, upper = np.array([calibration.residual_bounds[name] for name in INTERVAL_TARGETS]).T
+    prices = _to_prices(np.concatenate([scaled, centre + lower * reach, centre + upper * reach], axis=1), moment)
+    targets, count = prices[:, : len(TARGETS)], len(TARGETS)
+    opened, high, low, close = targets[:, :_AMPLITUDE].T
+    targets[:, _HIGH] = np.maximum(np.maximum(opened, high), close)
+    targets[:, _LOW] = np.minimum(np.minimum(opened, low), close)
+    points = targets[:, _HIGH:]
     corrected = calibration.direction_slope * logit.astype("float64") + calibration.direction_intercept
     return Forecasts(
         targets=targets,
         # Coherence may have moved a point a little out of its interval, which then reaches to it.
-        lower=np.minimum(_to_prices(centre + bounds[:, 0] * reach, moment, INTERVAL_TARGETS), points),
-        upper=np.maximum(_to_prices(centre + bounds[:, 1] * reach, moment, INTERVAL_TARGETS), points),
+        lower=np.minimum(prices[:, count : count + len(INTERVAL_TARGETS)], points),
+        upper=np.maximum(prices[:, count + len(INTERVAL_TARGETS) :], points),
         probability_up=1 / (1 + np.exp(-corrected)),
         baseline_close=moment.close,
         baseline_amplitude=moment.amplitude_baseline,
@@ -157,9 +158,12 @@ def persist(forecasts: Forecasts) -> Forecasts:
     )
 
 
-def _to_prices(scaled: Floats, moment: Moment, names: tuple[str, ...]) -> Floats:
+_AMPLITUDES = [_AMPLITUDE, len(TARGETS) + _AMPLITUDE - 1, len(TARGETS) + len(INTERVAL_TARGETS) + _AMPLITUDE - 1]
+
+
+def _to_prices(scaled: Floats, moment: Moment) -> Floats:
+    """From volatilities away from the last close to quote currency: TARGETS and twice INTERVAL_TARGETS, (n, 13)."""
     distance = scaled * moment.volatility[:, None]
-    prices = moment.close[:, None] * np.exp(distance)
-    amplitude = names.index("amplitude")
-    prices[:, amplitude] = moment.close * np.maximum(distance[:, amplitude], 0.0)
+    prices: Floats = moment.close[:, None] * np.exp(distance)
+    prices[:, _AMPLITUDES] = moment.close[:, None] * np.maximum(distance[:, _AMPLITUDES], 0.0)
     return prices

@@ -55,8 +55,8 @@ def abstentions(model: ServedModel, posted: PostedHistory, inputs: Inputs, expir
 
 
 def _expired(model: ServedModel, last_ms: NDArray[np.int64], expiry: timedelta) -> dict[int, Abstention]:
-    manifest = model.bundle.manifest
-    latest_ms = epoch_ms(manifest.trained_until + expiry - manifest.market.horizon * manifest.market.step)
+    manifest, market = model.bundle.manifest, model.bundle.manifest.market
+    latest_ms = epoch_ms(manifest.trained_until + expiry - market.horizon * market.step)
     if last_ms[-1] <= latest_ms:  # ascending
         return {}
     reason = (

@@ -264,6 +264,6 @@ class ModelFollower:
 
 
 def _settle_heap() -> None:
-    """Keep the collector from walking over libraries and models, again and again, while requests wait for tens of ms."""
+    """Keep the collector from walking over libraries and models, while requests wait for tens of ms."""
     gc.collect()
     gc.freeze()

@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING
 import bentoml
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.line_breaks import OneLinePaths
 
 if TYPE_CHECKING:
     from service.resources import Resources
+
+
+class _Anything(BaseRoute):
+    """What BentoML asks whether a request is for the frame: every one is."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether a request is for the frame."""
+        return Match.FULL, {}
 
 
 class _Frame(Starlette):
@@ -34,13 +42,10 @@ class _Frame(Starlette):
     inner: ASGIApp
 
     def __init__(self) -> None:
-        super().__init__(routes=[Mount("/", self._pass_on)], lifespan=self._run)
+        super().__init__(routes=[_Anything()], lifespan=self._run)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on without the middleware of one more application around it."""
-        await self.inner(scope, receive, send)
-
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.inner(scope, receive, send)
 
     @asynccontextmanager
