@@ -17,11 +17,10 @@ No part of it is pickled.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,14 +28,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from candlecast.candles import Market, epoch_ms, ohlcv_values
+from candlecast.candles import Market, ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, ForeignBundleError, NotEnoughCandles
 from candlecast.features import (
     FEATURE_HASH,
     FEATURE_NAMES,
     FLOW_NAMES,
     Floats,
-    build_features,
+    feature_matrix,
+    order_flow,
 )
 from candlecast.forecast import Calibration, Forecasts, Moment, decode, moments
 
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 MANIFEST = "bundle.json"
-GOLDEN = "golden.json"
 MODEL = "model.onnx"
 REHEARSAL = "rehearsal.onnx"
-GOLDEN_TOLERANCE = 1e-5
-_CLIP = 8.0
-_BATCH = 4096
-_FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
+CLIP = 8.0
+"""Deviations beyond which a standardised input is cut off."""
+
+_BATCH = 256  # windows at a time: more fit into no cache, and take longer each
+_FLOW = slice(FEATURE_NAMES.index(FLOW_NAMES[0]), FEATURE_NAMES.index(FLOW_NAMES[-1]) + 1)
 _FLOW_KNOWN = FEATURE_NAMES.index("flow_known")
 
 Windows = NDArray[np.float32]
@@ -70,8 +70,8 @@ class Scaler(BaseModel):
 
         Where order flow is unknown its columns are exactly zero, as the network saw them in training.
         """
-        scaled = np.clip((matrix - np.array(self.mean)) / np.array(self.scale), -_CLIP, _CLIP)
-        scaled[:, _FLOW] *= matrix[:, [_FLOW_KNOWN]]
+        scaled = np.minimum(np.maximum((matrix - np.array(self.mean)) / np.array(self.scale), -CLIP), CLIP)
+        scaled[:, _FLOW] *= matrix[:, _FLOW_KNOWN, None]
         scaled[:, _FLOW_KNOWN] = matrix[:, _FLOW_KNOWN]
         rows: NDArray[np.float32] = scaled.astype("float32", order="C")
         return rows
@@ -163,6 +163,18 @@ class Network:
         return targets.astype("float64"), logit[:, 0].astype("float64")
 
 
+class Inputs(NamedTuple):
+    """What a version sees of candles; row i belongs to candle LOOKBACK + i.
+
+    Attributes:
+        rows: Standardised features, cut off at CLIP deviations, shape (n, features).
+        moment: Of the same n rows.
+    """
+
+    rows: NDArray[np.float32]
+    moment: Moment
+
+
 class Bundle:
     """A loaded model version; answers from arrays alone and is safe to share between threads."""
 
@@ -192,22 +204,39 @@ class Bundle:
         Returns:
             n = len(candles) - history + 1; row i was made after candle history - 1 + i.
         """
-        if len(candles) < self.manifest.history:
+        return self.answer(self.inputs_of(open_times_ms(candles), ohlcv_values(candles), order_flow(candles)))
+
+    def inputs_of(self, open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats, Floats] | None) -> Inputs:
+        """What the version sees of sound candles.
+
+        Args:
+            open_ms: Open times in milliseconds since 1970, shape (n,).
+            ohlcv: Shape (n, 5).
+            flow: Taker buy volume and trade count, shape (n,) each, or None.
+
+        Raises:
+            NotEnoughCandles: Fewer than `manifest.history`.
+            InvalidCandles: As `build_features`.
+        """
+        if len(ohlcv) < self.manifest.history:
             raise NotEnoughCandles(
-                f"{len(candles)} candles: version needs {self.manifest.history} in a row "
+                f"{len(ohlcv)} candles: version needs {self.manifest.history} in a row "
                 f"({self.manifest.sequence_length} feature rows of {self.manifest.lookback} candles before each)"
             )
-        features = build_features(candles)
-        ohlcv = ohlcv_values(candles)
-        windows = windows_of(self.manifest.scaler.apply(features.matrix), self.manifest.sequence_length)
-        moment = moments(ohlcv, features.volatility)
-        recent = Moment(*(values[self.manifest.sequence_length - 1 :] for values in moment))
-        raw, logit = self.network.answer(windows)
+        features = feature_matrix(open_ms, ohlcv, flow)
+        return Inputs(self.manifest.scaler.apply(features.matrix), moments(ohlcv, features.volatility))
+
+    def answer(self, inputs: Inputs) -> Forecasts:
+        """One forecast after every row that has sequence_length - 1 others before it."""
+        recent = Moment(*(values[self.manifest.sequence_length - 1 :] for values in inputs.moment))
+        raw, logit = self.network.answer(windows_of(inputs.rows, self.manifest.sequence_length))
         return decode(raw, logit, recent, self.manifest.calibration)
 
 
 def windows_of(rows: NDArray[np.float32], sequence_length: int) -> Windows:
     """All windows of consecutive rows, (n - sequence_length + 1, sequence_length, features), as a view."""
+    if len(rows) == sequence_length:
+        return rows[np.newaxis]
     return sliding_window_view(rows, sequence_length, axis=0).swapaxes(1, 2)
 
 
@@ -233,8 +262,10 @@ def load_bundle(directory: Path) -> Bundle:
         path = directory / name
         if not path.is_file() or digest_of(path) != digest:
             raise BundleError(f"{path}: missing or altered since it was written; fetch the version again")
+    from candlecast.golden import GOLDEN, check_golden, read_golden  # which is about bundles, and imports this
+
     bundle = Bundle(manifest, open_network(directory / MODEL))
-    check_golden(bundle, directory / GOLDEN)
+    check_golden(bundle, read_golden(directory / GOLDEN))
     return bundle
 
 
@@ -269,39 +300,6 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def golden_sample(bundle: Bundle, candles: pd.DataFrame) -> dict[str, Any]:
-    """Candles and what `bundle` answers to them, as `golden.json` holds them."""
-    shortest = candles.iloc[-bundle.manifest.history :]
-    known = shortest.loc[:, shortest.notna().all()]
-    return {
-        "open_time_ms": [epoch_ms(moment) for moment in pd.DatetimeIndex(known.index).to_pydatetime()],
-        "candles": {name: known[name].tolist() for name in known.columns},
-        "expected": _numbers(bundle.forecast(shortest)).tolist(),
-    }
-
-
-def check_golden(bundle: Bundle, path: Path) -> None:
-    """Answer the golden sample and compare.
-
-    Raises:
-        BundleError: An answer differs by more than GOLDEN_TOLERANCE, relatively.
-    """
-    unanswerable: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, TypeError, *_onnx_errors())
-    try:
-        golden = json.loads(path.read_bytes())
-        index = pd.DatetimeIndex(pd.to_datetime(golden["open_time_ms"], unit="ms", utc=True))
-        answer = _numbers(bundle.forecast(pd.DataFrame(golden["candles"], index=index)))
-        expected = np.array(golden["expected"])
-    except unanswerable as exc:
-        raise BundleError(f"{path}: {exc}") from exc
-    if answer.shape != expected.shape or not np.allclose(answer, expected, rtol=GOLDEN_TOLERANCE, atol=1e-9):
-        raise BundleError(f"{path}: the golden sample gives {answer.tolist()}, expected {expected.tolist()}")
-
-
-def _numbers(forecasts: Forecasts) -> Floats:
-    return np.concatenate([forecasts.targets[0], forecasts.lower[0], forecasts.upper[0], forecasts.probability_up])
-
-
 def open_network(path: Path) -> Network:
     """A bundle's `model.onnx` in ONNX Runtime, on one core.
 
@@ -316,11 +314,11 @@ def open_network(path: Path) -> Network:
     options.log_severity_level = 3
     try:
         return Network(onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
-    except _onnx_errors() as exc:
+    except onnx_errors() as exc:
         raise BundleError(f"{path}: {exc}") from exc
 
 
-def _onnx_errors() -> tuple[type[Exception], ...]:
+def onnx_errors() -> tuple[type[Exception], ...]:
     """ONNX Runtime's errors; they have no common base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

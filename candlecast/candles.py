@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays; sh
 _KLINE_FIELDS = ("open_time", *OHLCV_COLUMNS, "close_time", *FLOW_COLUMNS)
 
 
+@lru_cache(maxsize=64)
 def interval_duration(interval: str) -> timedelta:
     """Length of one candle of `interval`, e.g. 5 minutes for "5m".
 

@@ -7,6 +7,7 @@ volumes by their recent mean. `ret`, `acc`, `amp` and `vol_rel` are the field's 
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -99,28 +100,27 @@ def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats
     """
     if len(ohlcv) <= LOOKBACK:
         raise NotEnoughCandles(f"{len(ohlcv)} candles: a feature row needs {LOOKBACK + 1} in a row")
-    opened, high, low, close, volume = ohlcv.T
+    opened, high, low, close, volume = np.ascontiguousarray(ohlcv.T)
     log_close = np.log(close)
     log_range = np.log(high / low)
-    volatility = _weighted_mean(log_range, _VOLATILITY_SPAN)
+    volatility = weighted_mean(log_range, _VOLATILITY_SPAN)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled_return = _returns(log_close, 1) / volatility
-        spread = high - low
+        spread = (high - low)[LOOKBACK:]
         columns = [
             scaled_return,
-            _returns(log_close, 1) / volatility - _previous(log_close) / volatility,
+            scaled_return - _previous(log_close) / volatility,
             log_range[LOOKBACK:] / volatility,
             _relative(volume),
-            (np.log(close / opened))[LOOKBACK:] / volatility,
-            np.where(spread > 0, (2 * close - high - low) / np.where(spread > 0, spread, 1), 0.0)[LOOKBACK:],
-            np.log(_weighted_mean(log_range, 6) / volatility),
+            np.log(close[LOOKBACK:] / opened[LOOKBACK:]) / volatility,
+            _share(2 * close[LOOKBACK:] - high[LOOKBACK:] - low[LOOKBACK:], spread),
+            np.log(weighted_mean(log_range, 6) / volatility),
             *(_returns(log_close, window) / (volatility * np.sqrt(window)) for window in _RETURN_WINDOWS),
             *season_columns(open_ms[LOOKBACK:]),
             *_flow_columns(flow, volume),
         ]
-    matrix = np.stack(columns).T  # written column by column: three times as fast as row by row
-    finite = np.isfinite(matrix).all(axis=1)
-    if not finite.all():
+    matrix = np.concatenate(columns).reshape(len(columns), -1).T  # column by column: thrice as fast as row by row
+    if not np.isfinite(matrix.sum()) and not (finite := np.isfinite(matrix).all(axis=1)).all():
         row = int(np.argmin(finite))
         name = FEATURE_NAMES[int(np.argmin(np.isfinite(matrix[row])))]
         raise InvalidCandles(
@@ -140,16 +140,29 @@ def _previous(log_close: Floats) -> Floats:
     return log_close[LOOKBACK - 1 : -1] - log_close[LOOKBACK - 2 : -2]
 
 
-def _weighted_mean(values: Floats, span: float) -> Floats:
+def weighted_mean(values: Floats, span: float) -> Floats:
     """Exponentially weighted mean of a value and the LOOKBACK before it, cut off there, weights summing to 1."""
-    weights = (1 - 2 / (span + 1)) ** np.arange(LOOKBACK + 1)
-    return np.convolve(values, weights / weights.sum(), mode="valid")
+    return np.convolve(values, _weights(span), mode="valid")
+
+
+@cache
+def _weights(span: float) -> Floats:
+    weights = np.array([(1 - 2 / (span + 1)) ** age for age in range(LOOKBACK + 1)])
+    normed: Floats = weights / weights.sum()
+    return normed
+
+
+_EVEN = np.full(LOOKBACK + 1, 1 / (LOOKBACK + 1))
 
 
 def _relative(values: Floats) -> Floats:
     """Log of each value over the mean of it and the LOOKBACK before; the hundredth keeps a zero finite."""
-    mean = np.convolve(values, np.full(LOOKBACK + 1, 1 / (LOOKBACK + 1)), mode="valid")
-    return np.log(values[LOOKBACK:] / mean + 0.01)
+    return np.log(values[LOOKBACK:] / np.convolve(values, _EVEN, mode="valid") + 0.01)
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    """Part over whole, both of shape (rows,); 0 where the whole is 0."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def _flow_columns(flow: tuple[Floats, Floats] | None, volume: Floats) -> list[Floats]:
@@ -157,5 +170,5 @@ def _flow_columns(flow: tuple[Floats, Floats] | None, volume: Floats) -> list[Fl
     if flow is None:
         return [np.zeros(rows)] * len(FLOW_NAMES)
     taker_buy, trades = flow
-    imbalance = np.where(volume > 0, 2 * taker_buy / np.where(volume > 0, volume, 1) - 1, 0.0)
-    return [imbalance[LOOKBACK:], _relative(trades), np.ones(rows)]
+    recent = volume[LOOKBACK:]
+    return [_share(2 * taker_buy[LOOKBACK:] - recent, recent), _relative(trades), np.ones(rows)]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from candlecast.features import LOOKBACK, Floats
+from candlecast.features import LOOKBACK, Floats, weighted_mean
 
 TARGETS = ("open", "high", "low", "close", "amplitude")
 INTERVAL_TARGETS = ("high", "low", "close", "amplitude")
@@ -25,7 +25,9 @@ class Calibration(BaseModel):
         close_weight: The same of the close.
         direction_slope: Slope of the logistic (Platt, 1999) correction of the direction's logit.
         direction_intercept: Its intercept.
-        residual_bounds: For each of INTERVAL_TARGETS the conformal lower and upper residual, in units of `spread`.
+        volatility_knots: Volatilities, ascending, at which residual bounds were fitted.
+        residual_bounds: For each of INTERVAL_TARGETS and each knot the conformal lower and upper residual, in units of
+            `spread`; between two knots they lie in between, on the logarithm of the volatility.
         base_rate_up: Share of rising candles in the training part, the direction's baseline.
     """
 
@@ -35,7 +37,8 @@ class Calibration(BaseModel):
     close_weight: float
     direction_slope: float
     direction_intercept: float
-    residual_bounds: dict[str, tuple[float, float]]
+    volatility_knots: list[float]
+    residual_bounds: dict[str, list[tuple[float, float]]]
     base_rate_up: float
 
 
@@ -82,9 +85,8 @@ def moments(ohlcv: Floats, volatility: Floats) -> Moment:
         ohlcv: Shape (n, 5), as given to `feature_matrix`.
         volatility: Its result's, shape (n - LOOKBACK,).
     """
-    weights = (1 - 2 / (_AMPLITUDE_SPAN + 1)) ** np.arange(LOOKBACK + 1)
     amplitude = ohlcv[:, _HIGH] - ohlcv[:, _LOW]
-    return Moment(ohlcv[LOOKBACK:, _CLOSE], volatility, np.convolve(amplitude, weights / weights.sum(), mode="valid"))
+    return Moment(ohlcv[LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
 
 
 def scale_targets(candles: Floats, moment: Moment) -> Floats:
@@ -125,24 +127,38 @@ def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration)
         moment: Of the same n rows.
     """
     scaled = shrink(raw, calibration.open_weight, calibration.close_weight)
-    bounds = np.array([calibration.residual_bounds[name] for name in INTERVAL_TARGETS])
     reach = spread(raw)[:, None]
-    centre = scaled[:, [TARGETS.index(name) for name in INTERVAL_TARGETS]]
-    targets = _to_prices(scaled, moment, TARGETS)
-    targets[:, _HIGH] = targets[:, [_OPEN, _HIGH, _CLOSE]].max(axis=1)
-    targets[:, _LOW] = targets[:, [_OPEN, _LOW, _CLOSE]].min(axis=1)
-    points = targets[:, [TARGETS.index(name) for name in INTERVAL_TARGETS]]
+    centre = scaled[:, _HIGH:]  # INTERVAL_TARGETS are all targets but the open
+    lower, upper = _residual_bounds(calibration, moment.volatility)
+    prices = _to_prices(np.concatenate([scaled, centre + lower * reach, centre + upper * reach], axis=1), moment)
+    targets, count = prices[:, : len(TARGETS)], len(TARGETS)
+    opened, high, low, close = targets[:, :_AMPLITUDE].T
+    targets[:, _HIGH] = np.maximum(np.maximum(opened, high), close)
+    targets[:, _LOW] = np.minimum(np.minimum(opened, low), close)
+    points = targets[:, _HIGH:]
     corrected = calibration.direction_slope * logit.astype("float64") + calibration.direction_intercept
     return Forecasts(
         targets=targets,
         # Coherence may have moved a point a little out of its interval, which then reaches to it.
-        lower=np.minimum(_to_prices(centre + bounds[:, 0] * reach, moment, INTERVAL_TARGETS), points),
-        upper=np.maximum(_to_prices(centre + bounds[:, 1] * reach, moment, INTERVAL_TARGETS), points),
+        lower=np.minimum(prices[:, count : count + len(INTERVAL_TARGETS)], points),
+        upper=np.maximum(prices[:, count + len(INTERVAL_TARGETS) :], points),
         probability_up=1 / (1 + np.exp(-corrected)),
         baseline_close=moment.close,
         baseline_amplitude=moment.amplitude_baseline,
         baseline_up=calibration.base_rate_up,
     )
+
+
+def _residual_bounds(calibration: Calibration, volatility: Floats) -> tuple[Floats, Floats]:
+    """Lower and upper residual bounds at n volatilities, shape (n, 4) each."""
+    knots = np.log(calibration.volatility_knots)
+    at = np.interp(np.log(volatility), knots, np.arange(len(knots)))
+    left = at.astype("int64")
+    right = np.minimum(left + 1, len(knots) - 1)
+    share = (at - left)[:, None, None]
+    bounds = np.array([calibration.residual_bounds[name] for name in INTERVAL_TARGETS]).swapaxes(0, 1)
+    between = bounds[left] * (1 - share) + bounds[right] * share
+    return between[:, :, 0], between[:, :, 1]
 
 
 def persist(forecasts: Forecasts) -> Forecasts:
@@ -157,9 +173,12 @@ def persist(forecasts: Forecasts) -> Forecasts:
     )
 
 
-def _to_prices(scaled: Floats, moment: Moment, names: tuple[str, ...]) -> Floats:
+_AMPLITUDES = [_AMPLITUDE, len(TARGETS) + _AMPLITUDE - 1, len(TARGETS) + len(INTERVAL_TARGETS) + _AMPLITUDE - 1]
+
+
+def _to_prices(scaled: Floats, moment: Moment) -> Floats:
+    """From volatilities away from the last close to quote currency: TARGETS and twice INTERVAL_TARGETS, (n, 13)."""
     distance = scaled * moment.volatility[:, None]
-    prices = moment.close[:, None] * np.exp(distance)
-    amplitude = names.index("amplitude")
-    prices[:, amplitude] = moment.close * np.maximum(distance[:, amplitude], 0.0)
+    prices: Floats = moment.close[:, None] * np.exp(distance)
+    prices[:, _AMPLITUDES] = moment.close[:, None] * np.maximum(distance[:, _AMPLITUDES], 0.0)
     return prices

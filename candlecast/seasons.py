@@ -6,8 +6,13 @@ moves an hour against UTC twice a year. So day and week are New York's, the hour
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
+
+from candlecast.candles import epoch_ms
 
 Floats = NDArray[np.float64]
 
@@ -27,27 +32,33 @@ SEASON_NAMES = (
 )
 
 
-def season_columns(open_ms: NDArray[np.int64]) -> list[Floats]:
-    """Columns `SEASON_NAMES`, shape (n,) each.
+_PICKED = [
+    (part, k, row)
+    for row, last in enumerate(_HARMONICS.values())
+    for k in range(last)
+    for part in (1, 0)  # the sine is the imaginary part
+]
+_PARTS, _MULTIPLES, _CYCLES = (np.array(column) for column in zip(*_PICKED, strict=True))
+
+
+def season_columns(open_ms: NDArray[np.int64]) -> Floats:
+    """Columns `SEASON_NAMES`, shape (len(SEASON_NAMES), n).
 
     Args:
-        open_ms: Open times in milliseconds since 1970, shape (n,).
+        open_ms: Open times in milliseconds since 1970, ascending, shape (n,).
     """
     local_ms = _new_york_ms(open_ms)
     weekday = (local_ms // _DAY_MS + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
-    phases = {
-        "day": local_ms % _DAY_MS / _DAY_MS,
-        "hour": open_ms % _HOUR_MS / _HOUR_MS,
-        "week": (weekday + local_ms % _DAY_MS / _DAY_MS) / 7,
-    }
-    columns: list[Floats] = []
-    for cycle, last in _HARMONICS.items():
-        turn = np.exp(2j * np.pi * phases[cycle])
-        harmonic = np.ones_like(turn)
-        for _ in range(last):
-            harmonic = harmonic * turn
-            columns += [harmonic.imag, harmonic.real]
-    return [*columns, (weekday >= 5).astype("float64")]
+    day = local_ms % _DAY_MS / _DAY_MS
+    turn = np.exp(2j * np.pi * np.array([day, open_ms % _HOUR_MS / _HOUR_MS, (weekday + day) / 7]))
+    harmonics = np.empty((max(_HARMONICS.values()), *turn.shape), dtype="complex128")
+    harmonics[0] = turn
+    for k in range(1, len(harmonics)):
+        np.multiply(harmonics[k - 1], turn, out=harmonics[k])
+    columns = np.empty((len(SEASON_NAMES), len(open_ms)))
+    columns[:-1] = harmonics.view("float64").reshape(*harmonics.shape, 2)[_MULTIPLES, _CYCLES, :, _PARTS]
+    columns[-1] = weekday >= 5
+    return columns
 
 
 def _new_york_ms(open_ms: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -55,17 +66,25 @@ def _new_york_ms(open_ms: NDArray[np.int64]) -> NDArray[np.int64]:
 
     Arithmetic, because a feature must not depend on the time zone files of the machine it is computed on.
     """
-    year = open_ms.astype("datetime64[ms]").astype("datetime64[Y]")
-    starts = _sunday_from(year, month=3, nth=2) * _DAY_MS + 7 * _HOUR_MS
-    ends = _sunday_from(year, month=11, nth=1) * _DAY_MS + 6 * _HOUR_MS
-    summer = (open_ms >= starts) & (open_ms < ends)
-    local_ms: NDArray[np.int64] = open_ms - np.where(summer, 4, 5) * _HOUR_MS
+    summer = np.zeros(len(open_ms), dtype=bool)
+    for year in range(_year(open_ms[0]), _year(open_ms[-1]) + 1) if len(open_ms) else ():
+        start, end = _summer(year)
+        summer |= (open_ms >= start) & (open_ms < end)
+    local_ms: NDArray[np.int64] = open_ms + _HOUR_MS * (summer - 5)
     return local_ms
 
 
-def _sunday_from(year: NDArray[np.datetime64], month: int, nth: int) -> NDArray[np.int64]:
-    """The nth Sunday of a month of each year, in days since 1970."""
-    months = year.astype("datetime64[M]").astype("int64") + month - 1
-    first = months.astype("datetime64[M]").astype("datetime64[D]").astype("int64")
-    sunday: NDArray[np.int64] = first + (3 - first) % 7 + 7 * (nth - 1)  # 1970-01-04 was a Sunday: day 3
-    return sunday
+def _year(open_ms: np.int64) -> int:
+    return datetime.fromtimestamp(int(open_ms) // 1000, UTC).year
+
+
+@cache
+def _summer(year: int) -> tuple[int, int]:
+    """Start and end of New York's summer time, in milliseconds since 1970."""
+    start = _sunday_from(datetime(year, 3, 1, 7, tzinfo=UTC), nth=2)
+    return epoch_ms(start), epoch_ms(_sunday_from(datetime(year, 11, 1, 6, tzinfo=UTC), nth=1))
+
+
+def _sunday_from(moment: datetime, nth: int) -> datetime:
+    """The nth Sunday from a moment on, at its time of day."""
+    return moment + timedelta(days=6 - moment.weekday() + 7 * (nth - 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from candlecast.candles import Market, interval_duration
 from candlecast.errors import ConfigurationError
 
 STACK_FILE = "stack.json"
+SHORTEST_KEY = 16
 
 
 class Settings(BaseSettings):
@@ -89,6 +91,20 @@ class Settings(BaseSettings):
         None, description="The same database as a read-only role, for the service. Default: DATABASE_URL."
     )
 
+    api_keys: SecretStr | None = Field(
+        None,
+        description="Keys of 16 or more characters that the service asks for, separated by commas; empty asks nobody.",
+    )
+    rate_limit_per_minute: float = Field(
+        0,
+        ge=0,
+        description="Requests a minute that the service takes of one API key, or of one address; 0 is any number.",
+    )
+    cors_origins: str = Field(
+        "", description="Origins whose pages may call the service, separated by commas; * is every one."
+    )
+    access_log: bool = Field(True, description="Whether the service logs a line of JSON for every request.")
+
     model_family: Literal["lstm", "gru"] = Field("lstm", description="Trunk of the network: lstm or gru.")
     units: int = Field(64, ge=1, description="Width of the network's range trunk; its price trunks have half of it.")
     epochs: int = Field(6, ge=1, description="Most passes over the training windows.")
@@ -109,6 +125,7 @@ class Settings(BaseSettings):
         1440, gt=0, description="Hours past its training span after which a model abstains."
     )
     model_poll_s: float = Field(2, gt=0, description="Seconds between two looks at the registry's aliases.")
+    drain_s: float = Field(1, ge=0, description="Seconds that a service which was told to stop goes on answering.")
     reports_kept: int = Field(48, ge=1, description="Evidently reports kept on disk.")
 
     @field_validator("home")
@@ -126,6 +143,26 @@ class Settings(BaseSettings):
                 raise ValueError("not an address of the form postgresql://user:password@host:port/name") from None
         return url
 
+    @field_validator("api_keys")
+    @classmethod
+    def _long_enough(cls, keys: SecretStr | None) -> SecretStr | None:
+        wrong = [
+            place
+            for place, key in enumerate(_listed(keys.get_secret_value() if keys else ""), 1)
+            if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key
+        ]
+        if wrong:  # the keys themselves are not quoted
+            raise ValueError(f"key {wrong[0]} needs {SHORTEST_KEY} or more printable ASCII characters without spaces")
+        return keys
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: str) -> str:
+        for origin in _listed(origins):
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ValueError(f"{origin!r} is no origin; write it like https://charts.example.org, without a path")
+        return origins
+
     @field_validator("interval")
     @classmethod
     def _fixed_length(cls, interval: str) -> str:
@@ -139,6 +176,22 @@ class Settings(BaseSettings):
     def market(self) -> Market:
         """What this process works on unless told otherwise."""
         return Market(self.symbol, self.interval, self.horizon)
+
+    @property
+    def api_key_list(self) -> tuple[str, ...]:
+        """The keys that the service asks for; empty if it asks for none."""
+        return _listed(self.api_keys.get_secret_value() if self.api_keys else "")
+
+    @property
+    def first_api_key(self) -> SecretStr | None:
+        """The key that the platform's own flows send."""
+        keys = self.api_key_list
+        return SecretStr(keys[0]) if keys else None
+
+    @property
+    def cors_origin_list(self) -> tuple[str, ...]:
+        """Origins whose pages may call the service."""
+        return _listed(self.cors_origins)
 
     @property
     def finality_guard(self) -> timedelta:
@@ -177,6 +230,10 @@ class Settings(BaseSettings):
         """Put `HOME/stack.json` behind the environment; HOME itself comes from the environment only."""
         stack_file = home_directory() / STACK_FILE
         return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=stack_file)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def home_directory() -> Path:

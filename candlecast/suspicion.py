@@ -24,12 +24,12 @@ CONTEXT = 576
 SETTLED_AFTER = 4
 """Candles after one until nothing that follows changes what is said of it."""
 
-_FEWEST = 50  # sound candles below which nothing is called usual
+FEWEST = 50  # sound candles below which nothing is called usual
 
 # A stub is a bar stored moments after it opened: hardly a trade in it, and no room between high and low. No sound
 # candle of the recordings is below both; three quarters of the stored stubs are.
-_STUB_VOLUME = 0.01
-_STUB_RANGE = 0.1
+STUB_VOLUME = 0.01
+STUB_RANGE = 0.1
 # Between stubs, low volume alone is enough: the feed was at fault there.
 _AMONG_STUBS_VOLUME = 0.1
 _AMONG_STUBS = 2
@@ -37,19 +37,19 @@ _AMONG_STUBS = 2
 # On Binance a candle opens where the last one closed, within a cent in 99 % of cases. A bar that was stored before
 # it closed leaves out its last move, which then shows as a break before the next open. Sound breaks reach 0.144 of
 # the candle's own range at 5m, in crashes; a fifth of it, or more, is a move that was not recorded.
-_BREAK_OF_OWN_RANGE = 0.2
-_BREAK_OF_USUAL_RANGE = 0.02
-_BREAK_TICKS = 2.5
-_BREAK_OF_USUAL_BREAK = 10.0  # thin markets, where the first trade is often some ticks away
+BREAK_OF_OWN_RANGE = 0.2
+BREAK_OF_USUAL_RANGE = 0.02
+BREAK_TICKS = 2.5
+BREAK_OF_USUAL_BREAK = 10.0  # thin markets, where the first trade is often some ticks away
 # A break does not say which side is wrong. Beyond three usual ranges (0.6 is the widest recorded) both are doubted.
 _WIDE_BREAK = 3.0
 
 # Three candles in a row without any range, in a market that has one: no trades, or a feed that fills in.
-_FLAT_RUN = 3
+FLAT_RUN = 3
 
 # A close that leaves its six neighbours' level and comes back, or a wick, beyond 15 usual ranges for each time the
 # usual volume. Moves of the market bring volume: the widest recorded are 7.3 at 1m and 3.6 at 5m, crashes included.
-_JUMP = 15.0
+JUMP = 15.0
 _JUMP_WINDOW = 7
 
 Floats = NDArray[np.float64]
@@ -123,7 +123,7 @@ def _usual(bars: _Bars, doubtful: Flags) -> _Usual:
 
 def _rolling_quantile(values: Floats, doubtful: Flags, quantile: float) -> Floats:
     def of(series: pd.Series) -> pd.Series:
-        return series.rolling(CONTEXT, min_periods=_FEWEST).quantile(quantile)
+        return series.rolling(CONTEXT, min_periods=FEWEST).quantile(quantile)
 
     usual = of(pd.Series(values))
     if doubtful.any():
@@ -133,10 +133,10 @@ def _rolling_quantile(values: Floats, doubtful: Flags, quantile: float) -> Float
 
 def _judge(bars: _Bars, usual: _Usual) -> Flags:
     volume = bars.ohlcv[:, 4]
-    least = np.maximum(_BREAK_OF_USUAL_RANGE * usual.extent, _BREAK_OF_OWN_RANGE * bars.extent)
-    least = np.maximum(np.maximum(least, _BREAK_OF_USUAL_BREAK * usual.gap), _BREAK_TICKS * bars.tick)
+    least = np.maximum(BREAK_OF_USUAL_RANGE * usual.extent, BREAK_OF_OWN_RANGE * bars.extent)
+    least = np.maximum(np.maximum(least, BREAK_OF_USUAL_BREAK * usual.gap), BREAK_TICKS * bars.tick)
     broken = bars.gap > least
-    stub = (volume < _STUB_VOLUME * usual.volume) & (bars.extent < _STUB_RANGE * usual.extent)
+    stub = (volume < STUB_VOLUME * usual.volume) & (bars.extent < STUB_RANGE * usual.extent)
     stub |= (_neighbours(broken | stub) >= _AMONG_STUBS) & (volume < _AMONG_STUBS_VOLUME * usual.volume)
     broken |= _shifted(broken & (bars.gap > _WIDE_BREAK * usual.extent), 1)
     return np.column_stack([stub, broken, _flat(bars, usual), _frozen(bars), _jumps(bars, usual)])
@@ -161,7 +161,7 @@ def _flat(bars: _Bars, usual: _Usual) -> Flags:
     still = (bars.extent == 0) & (usual.extent > 0)
     goes_on = np.concatenate([[False], still[1:] & still[:-1] & (np.diff(bars.ohlcv[:, 3]) == 0)]) & bars.adjacent
     runs = np.cumsum(~goes_on)
-    flat: Flags = still & (np.bincount(runs)[runs] >= _FLAT_RUN)
+    flat: Flags = still & (np.bincount(runs)[runs] >= FLAT_RUN)
     return flat
 
 
@@ -176,6 +176,6 @@ def _jumps(bars: _Bars, usual: _Usual) -> Flags:
     # In a rise, a fall or a step to a new level the middle one of seven closes is their median.
     level = pd.Series(close).rolling(_JUMP_WINDOW, center=True).median().to_numpy()
     wick = np.maximum(high - np.maximum(opened, close), np.minimum(opened, close) - low)
-    limit = _JUMP * usual.extent * np.maximum(volume / np.where(usual.volume > 0, usual.volume, np.inf), 1)
+    limit = JUMP * usual.extent * np.maximum(volume / np.where(usual.volume > 0, usual.volume, np.inf), 1)
     jumps: Flags = (limit > 0) & (np.fmax(np.abs(close - level), wick) > limit)
     return jumps

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import model_api, page, read_api
-from service.metrics import RequestMetricsMiddleware
+from service import metrics, model_api, page, probes, read_api
+from service.limits import KEY_HEADER
+from service.metrics import ServiceMetrics
+from service.observation import REQUEST_ID, Observation
 from service.openapi import documentation_routes
 from service.problems import HANDLED, refuse
 from service.resources import Wiring
+
+_REFRESH_S = 5.0
 
 
 def create_app(wiring: Wiring | None = None) -> Starlette:
@@ -28,12 +35,51 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         with opened.open() as resources:
             app.state.resources = resources
-            yield
+            refreshing = asyncio.create_task(_keep_fresh(resources.metrics))
+            try:
+                yield
+            finally:
+                refreshing.cancel()
 
     api: tuple[BaseRoute, ...] = (*model_api.ROUTES, *read_api.ROUTES)
     return Starlette(
-        routes=[*page.routes(), *api, *documentation_routes(api)],
-        middleware=[Middleware(RequestMetricsMiddleware)],
+        routes=[*api, *page.routes(), *metrics.ROUTES, *probes.ROUTES, *documentation_routes(api)],
+        middleware=[Middleware(Observation), Middleware(ConfiguredCors)],
         exception_handlers=dict.fromkeys(HANDLED, refuse),
         lifespan=lifespan,
     )
+
+
+class ConfiguredCors:
+    """Lets pages of other origins call the service if the setting CORS_ORIGINS names them; otherwise does nothing.
+
+    Credentials of the browser, such as a remembered password, are never let through: such a page sends a key.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._cors: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, through Starlette's middleware where there is a setting."""
+        if scope["type"] == "http" and self._cors is None:
+            origins = scope["app"].state.resources.settings.cors_origin_list
+            self._cors = _cors(self._app, origins) if origins else self._app
+        await (self._cors or self._app)(scope, receive, send)
+
+
+def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "Content-Type", KEY_HEADER, REQUEST_ID),
+        expose_headers=("Retry-After", REQUEST_ID),
+        max_age=600,
+    )
+
+
+async def _keep_fresh(metrics: ServiceMetrics) -> None:
+    while True:
+        metrics.refresh()
+        await asyncio.sleep(_REFRESH_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import psycopg
@@ -13,11 +14,14 @@ from candlecast.errors import DatabaseUnavailable
 
 _CONNECT_S = 2
 _QUERY_MS = 3000
+_AWAY_S = 1.0
 _READ_ONLY = f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={_QUERY_MS}"
 
 
 class ReadOnlyDatabase:
     """A pool that connects when first asked, and again after the server was away.
+
+    Once it was away, questions are refused for a second before one tries again: no thread waits for each of them.
 
     Args:
         url: Address as a role that may read; None where there is no database.
@@ -25,6 +29,8 @@ class ReadOnlyDatabase:
 
     def __init__(self, url: SecretStr | None) -> None:
         self._pool: ConnectionPool | None = None
+        self._fault = ""
+        self._away_until = 0.0
         if url is not None:
             self._pool = ConnectionPool(
                 url.get_secret_value(),
@@ -55,14 +61,19 @@ class ReadOnlyDatabase:
         """
         if self._pool is None:
             raise DatabaseUnavailable("this service knows no database: set CANDLECAST_DATABASE_READER_URL")
+        if time.monotonic() < self._away_until:
+            raise DatabaseUnavailable(self._fault)
         try:
             with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
                 return cursor.execute(query.encode(), arguments).fetchall()
         except (PoolTimeout, psycopg.OperationalError) as exc:
-            raise DatabaseUnavailable(
-                f"the database does not answer: {str(exc).strip().splitlines()[0]}. Forecasts go on without it; "
-                "start it, or correct CANDLECAST_DATABASE_READER_URL."
-            ) from exc
+            self._fault = (
+                f"the database does not answer: {(str(exc).strip() or type(exc).__name__).splitlines()[0]}. "
+                "Forecasts go on without it; start it, or correct CANDLECAST_DATABASE_READER_URL."
+            )
+            if not isinstance(exc, psycopg.errors.QueryCanceled):  # one slow question says nothing of the next
+                self._away_until = time.monotonic() + _AWAY_S
+            raise DatabaseUnavailable(self._fault) from exc
         except psycopg.errors.UndefinedTable as exc:
             raise DatabaseUnavailable(
                 "the database holds no tables yet: run `candlecast up`, which migrates it"

@@ -1,29 +1,50 @@
-"""Prometheus metrics of the service; BentoML's /metrics shows them beside its own."""
+"""Prometheus metrics of the service, and the route that shows them."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from anyio import to_thread
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from candlecast.answers import ForecastAnswer
+from candlecast.answers import Cause
 from service.models import ALIASES, ServedModels
 
-_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SERIES_BUCKETS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000)
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class ServiceMetrics:
     """Counts requests, forecasts and abstentions, and says which version is served.
+
+    Gauges that are the same in all processes show the largest value (`livemax`); without it every series would
+    carry the worker's pid, as those of the process itself are meant to.
 
     Args:
         registry: Where the metrics stand; tests bring one of their own, because names are taken once.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        labels = ("route", "method", "status")
-        self.requests = Counter("candlecast_requests", "Requests answered.", labels, registry=registry)
+        self.registry = registry
+        self.requests = Counter(
+            "candlecast_requests", "Requests answered.", ("route", "method", "status"), registry=registry
+        )
         self.seconds = Histogram(
             "candlecast_request_seconds",
             "Time from the request's headers to the end of the answer.",
@@ -31,52 +52,154 @@ class ServiceMetrics:
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        labels = ("alias", "version", "abstained")
-        self.forecasts = Counter("candlecast_forecasts", "Forecasts answered.", labels, registry=registry)
-        self.served_version = Gauge(
-            "candlecast_served_version",
-            "Version served under an alias; 0 if none is.",
+        self.forecasts = Counter(
+            "candlecast_forecasts", "Forecasts answered.", ("alias", "version", "abstained"), registry=registry
+        )
+        self.abstentions = Counter(
+            "candlecast_abstentions",
+            "Forecasts that were the baseline's, by cause.",
+            ("alias", "cause"),
+            registry=registry,
+        )
+        self.series = Histogram(
+            "candlecast_series_forecasts",
+            "Forecasts in one answer of /predict/series.",
+            buckets=_SERIES_BUCKETS,
+            registry=registry,
+        )
+        self.last_forecast = self._gauge(
+            "candlecast_last_forecast_timestamp_seconds", "When the last forecast was answered; 0 before the first."
+        )
+        self.served_version = self._gauge(
+            "candlecast_served_version", "Version served under an alias; 0 if none is.", "alias"
+        )
+        self.served_version_lowest = Gauge(
+            "candlecast_served_version_lowest",
+            "The same of the process that lags behind most.",
             ("alias",),
             registry=registry,
-            multiprocess_mode="livemax",  # without it every series carries the worker's pid
+            multiprocess_mode="livemin",
         )
+        self.model_info = self._gauge(
+            "candlecast_model_info", "1 for every version that is served.", "alias", "version", "family", "run_id"
+        )
+        self.model_trained_until = self._gauge(
+            "candlecast_model_trained_until_timestamp_seconds", "End of the candles a served model knows.", "alias"
+        )
+        self.model_age = self._gauge(
+            "candlecast_model_age_seconds", "Since the training of a served model ended.", "alias"
+        )
+        self.problems = self._gauge(
+            "candlecast_model_problem",
+            "1 while something keeps the registry's newest state from being served.",
+            "about",
+        )
+        self.memory = Gauge(
+            "candlecast_process_resident_memory_bytes",
+            "Memory of the process.",
+            registry=registry,
+            multiprocess_mode="liveall",
+        )
+        self.cpu = Counter("candlecast_process_cpu_seconds", "Processor time of the process.", registry=registry)
+        self._served: ServedModels = {}
+        self._cpu_counted_s = 0.0
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry, multiprocess_mode="livemax")
 
     def show_served(self, served: ServedModels) -> None:
-        """Set the served version of every alias."""
+        """Say what is served under every alias."""
         for alias in ALIASES:
             version = served[alias].version if alias in served else "0"
-            self.served_version.labels(alias).set(int(version) if version.isdecimal() else -1)
+            number = int(version) if version.isdecimal() else -1
+            self.served_version.labels(alias).set(number)
+            self.served_version_lowest.labels(alias).set(number)
+        for known, value in ((self._served, 0), (served, 1)):  # what is served no longer first
+            for alias, model in known.items():
+                manifest = model.bundle.manifest
+                self.model_info.labels(alias, model.version, manifest.family, manifest.run_id).set(value)
+        for alias, model in served.items():
+            self.model_trained_until.labels(alias).set(model.bundle.manifest.trained_until.timestamp())
+        self._served = served
+        self.refresh()
 
-    def count_forecast(self, answer: ForecastAnswer) -> None:
-        """Count one answered forecast."""
-        self.forecasts.labels(answer.model.alias, answer.model.version, str(answer.abstained).lower()).inc()
+    def show_problems(self, problems: Mapping[str, str]) -> None:
+        """Say what keeps the registry's newest state from being served."""
+        for about in (*ALIASES, "registry", "cache"):
+            self.problems.labels(about).set(about in problems)
+
+    def refresh(self) -> None:
+        """Bring up to date what changes by itself: ages, memory, processor time."""
+        now = time.time()
+        for alias, model in self._served.items():
+            self.model_age.labels(alias).set(now - model.bundle.manifest.created_at.timestamp())
+        self.memory.set(_resident_bytes())
+        cpu_s = time.process_time()
+        self.cpu.inc(cpu_s - self._cpu_counted_s)
+        self._cpu_counted_s = cpu_s
+
+    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count and time one request."""
+        key = (route, method, status)
+        if key not in self._children:
+            self._children[key] = (self.requests.labels(route, method, str(status)), self.seconds.labels(route))
+        counted, timed = self._children[key]
+        counted.inc()
+        timed.observe(seconds)
+
+    def count_forecasts(self, alias: str, version: str, answered: int, abstained: Iterable[Cause]) -> None:
+        """Count the forecasts of one answer.
+
+        Args:
+            answered: How many.
+            abstained: Cause of every one that was the baseline's.
+        """
+        causes = list(abstained)
+        if answered > len(causes):
+            self.forecasts.labels(alias, version, "false").inc(answered - len(causes))
+        if causes:
+            self.forecasts.labels(alias, version, "true").inc(len(causes))
+            for cause in set(causes):
+                self.abstentions.labels(alias, cause).inc(causes.count(cause))
+        self.last_forecast.set_to_current_time()
 
 
-class RequestMetricsMiddleware:
-    """Counts and times every request under its route's pattern, never its path: paths are the client's."""
+def _resident_bytes() -> float:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return float(statm.read().split()[1]) * _PAGE_BYTES
+    except OSError:  # no Linux
+        import resource
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and note its status and time."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        status = 500
 
-        async def note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics of all processes of this service, as text."""
+    here: ServiceMetrics = request.app.state.resources.metrics
+    return Response(await to_thread.run_sync(_exposition, here), media_type=CONTENT_TYPE_LATEST)
 
+
+def _exposition(here: ServiceMetrics) -> bytes:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or here.registry is not REGISTRY:
+        return generate_latest(here.registry)
+    _forget_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+    together = CollectorRegistry()
+    MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+    return generate_latest(together)
+
+
+def _forget_dead(directory: Path) -> None:
+    """Delete the gauges of killed processes: the largest value of all would go on to be theirs."""
+    for path in directory.glob("gauge_live*.db"):
+        pid = path.stem.rpartition("_")[2]
         try:
-            await self._app(scope, receive, note_status)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            metrics: ServiceMetrics = scope["app"].state.resources.metrics
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            metrics.requests.labels(route, method, str(status)).inc()
-            metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (OSError, ValueError):
+            continue  # alive, under another user
+
+
+ROUTES = (Route("/metrics", metrics),)

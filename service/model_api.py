@@ -1,82 +1,95 @@
-"""`POST /predict` and `GET /model`: what needs no database."""
+"""`POST /predict`, `POST /predict/series` and `GET /model`: what needs no database."""
 
 from __future__ import annotations
 
-import asyncio
-from http import HTTPStatus
-
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+import msgspec
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.limits import Gate
+from service.model_card import describe_models
 from service.parameters import require_known
-from service.predict import answer_forecast, choose_model, describe_models
-from service.problems import BadRequest
-from service.request import parse_predict
+from service.predict import answer_forecast, choose_model
+from service.request import parse_predict, parse_series
 from service.resources import Resources, resources
+from service.series import answer_series
 
 BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes of a request; HISTORY_LIMIT candles, prettily printed, fit in."""
+"""Bytes of a request to /predict; HISTORY_LIMIT candles, prettily printed, fit in."""
 
-BODY_TIMEOUT_S = 5.0
+SERIES_BODY_LIMIT = 16 * 1024 * 1024
+"""The same for SERIES_LIMIT candles and /predict/series."""
+
 _INLINE_BODY = 256 * 1024
 
 
 async def predict(request: Request) -> Response:
-    """Forecast the next candle from the history in the body; closed candles only, oldest first."""
-    require_known(request)
-    body = await _read_body(request)
-    here = resources(request)
-    # A usual request takes a millisecond: handing it to a thread and back would cost a good part of another.
-    answer = await run_in_threadpool(_answer, here, body) if len(body) > _INLINE_BODY else _answer(here, body)
-    return Response(answer, media_type="application/json")
+    """Forecast the next candle from the history in the body; closed candles only, oldest first.
 
-
-def describe_model(request: Request) -> Response:
-    """Versions served under each alias, their metrics and input contract."""
+    The service has no clock of its own: a last candle that has not closed cannot be told from one that has, and
+    would be forecast from as if it had. Leave it out. `GET /model` tells the fewest and the most candles.
+    """
     require_known(request)
     here = resources(request)
-    described = describe_models(here.follower, here.expiry)
+    bodies = here.limits.bodies
+    body = await bodies.read(request.scope, request.receive, BODY_LIMIT)
+    try:
+        # A usual request takes less than a millisecond: a thread and back would cost a good part of another.
+        if len(body) > _INLINE_BODY:
+            return await here.limits.computing.run(_predict, here, body, request.scope["noted"])
+        return _predict(here, body, request.scope["noted"])
+    finally:
+        bodies.release(len(body))
+
+
+async def predict_series(request: Request) -> Response:
+    """Forecast after every candle of a long history that has enough others before it.
+
+    The same forecasts as single calls would give, in columns and at once; `fields` names the columns wanted, all of
+    them otherwise. More candles than this takes are sent in pieces that overlap by the fewest that one forecast
+    needs, less one.
+    """
+    require_known(request)
+    here = resources(request)
+    bodies = here.limits.bodies
+    body = await bodies.read(request.scope, request.receive, SERIES_BODY_LIMIT)
+    try:
+        return await here.limits.computing.run(_predict_series, here, body, request.scope["noted"])
+    finally:
+        bodies.release(len(body))
+
+
+async def describe_model(request: Request) -> Response:
+    """Versions served under each alias: their figures beside the baselines', spans, and input contract."""
+    require_known(request)
+    described = describe_models(resources(request))
     return Response(described.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 ROUTES = (
-    Route("/predict", predict, methods=["POST"]),
-    Route("/model", describe_model),
+    Route("/predict", predict, methods=["POST"], middleware=[Middleware(Gate)]),
+    Route("/predict/series", predict_series, methods=["POST"], middleware=[Middleware(Gate)]),
+    Route("/model", describe_model, middleware=[Middleware(Gate)]),
 )
 
 
-def _answer(here: Resources, body: bytes) -> str:
+def _predict(here: Resources, body: bytes, noted: dict[str, object]) -> Response:
     posted = parse_predict(body)
-    answer = answer_forecast(posted, choose_model(here.follower.served, posted.model), here.expiry)
-    here.metrics.count_forecast(answer)
-    return answer.model_dump_json()
+    model = choose_model(here.follower.served, posted.model)
+    noted["version"] = model.version
+    answer = answer_forecast(posted, model, here.expiry)
+    here.metrics.count_forecasts(model.alias, model.version, 1, [answer["cause"]] if answer["cause"] else [])
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-async def _read_body(request: Request) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 12 or int(declared) > BODY_LIMIT):
-        raise _too_large(declared)
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for part in request.stream():
-                size += len(part)
-                if size > BODY_LIMIT:
-                    raise _too_large(f"more than {BODY_LIMIT}")
-                parts.append(part)
-    except TimeoutError as exc:
-        message = f"the body did not arrive within {BODY_TIMEOUT_S:g} s; send it at once"
-        raise BadRequest(message, status=HTTPStatus.REQUEST_TIMEOUT) from exc
-    except ClientDisconnect as exc:
-        raise BadRequest("the client went away") from exc
-    return b"".join(parts)
-
-
-def _too_large(size: str) -> BadRequest:
-    return BadRequest(
-        f"the body has {size:.40} bytes, at most {BODY_LIMIT:,} are taken; send fewer candles, the newest",
-        status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    )
+def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> Response:
+    posted = parse_series(body)
+    model = choose_model(here.follower.served, posted.model)
+    noted["version"] = model.version
+    answer, count, abstained = answer_series(posted, model, here.expiry)
+    noted["forecasts"] = count
+    here.metrics.count_forecasts(model.alias, model.version, count, [one.cause for one in abstained])
+    here.metrics.series.observe(count)
+    return Response(answer, media_type="application/json")

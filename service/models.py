@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
+import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from candlecast.bundle import GOLDEN, Bundle, check_golden
+import numpy as np
+
+from candlecast.bundle import Bundle
 from candlecast.candles import Market
-from candlecast.errors import BundleError, CandlecastError, RegistryUnavailable
+from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
+from candlecast.golden import GOLDEN, Golden, check_golden, read_golden
 from candlecast.registry import CHALLENGER, CHAMPION, cached_bundle
 from candlecast.versions import BundleSource, load_version
+from service.replicas import Replica, ReplicaNotes, ServedNote
 
 ALIASES = (CHAMPION, CHALLENGER)
 LONGEST_PAUSE_S = 10.0
+"""Between two looks at a registry that does not answer."""
+
+LONGEST_RETRY_S = 60.0
+"""Between two attempts at a version that does not load."""
+
+_STOP_S = 1.0
 _WARM_UP_RUNS = 3
+_OBJECT_ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
 
 
 class AliasRegistry(BundleSource, Protocol):
@@ -39,27 +50,59 @@ class ServedModel:
     alias: str
     version: str
     bundle: Bundle
+    golden: Golden
     served_since: datetime
+
+    def require_sound(self) -> None:
+        """Ask it for its golden sample.
+
+        Raises:
+            BundleError: It does not answer what it must.
+        """
+        check_golden(self.bundle, self.golden)
 
 
 ServedModels = Mapping[str, ServedModel]
 """By alias; never changed, only replaced as a whole."""
 
 
+class _Loaded(NamedTuple):
+    """A version in memory, and what it must answer."""
+
+    bundle: Bundle
+    golden: Golden
+
+
+class _Failure(NamedTuple):
+    """A version that did not load: why, and when it is tried again, on the monotonic clock."""
+
+    reason: str
+    pause_s: float
+    retry_at: float
+
+
+def _ignore(_: Any) -> None:
+    """Nobody wants to know."""
+
+
 class ModelFollower:
     """Serves what the registry's aliases point to; looks at them every `poll_s` seconds in a thread of its own.
 
-    A version that cannot be fetched or verified changes nothing: its alias goes on with what it has. An alias
-    that is taken away in the registry is served no longer. While the registry is unreachable everything stays,
-    and at start the versions served last are taken from the local cache.
+    - A version that cannot be fetched or verified changes nothing: its alias goes on with what it has. It is tried
+      again after a pause that doubles up to LONGEST_RETRY_S; one of another format only when the alias has moved.
+    - A challenger whose alias is taken away is served no longer. A champion goes on until there is another.
+    - While the registry is unreachable everything stays, and it is asked less and less often, every LONGEST_PAUSE_S
+      at the least. A start begins with the versions served last, from the cache, before the registry is asked.
+    - The version that an alias pointed to before stays in memory, so that the way back takes no download.
 
     Args:
         registry: `candlecast.registry.Registry`, or its like.
         market: What is served; versions of another market are refused.
-        cache: Directory of downloaded bundles, and of the note of what was served last.
-        poll_s: Pause between two looks; doubled up to LONGEST_PAUSE_S while the registry is unreachable
-            or a version does not load.
-        on_change: Called with what is served after every change.
+        cache: Directory of downloaded bundles, of the note of what was served last, and of the replicas' notes.
+        poll_s: Pause between two looks; the real one is a quarter more or less, so that replicas do not ask together.
+        on_served: Called with what is served after every change of it.
+        on_problems: Called with `problems` after every change of them.
+        name: Of this process among the replicas; None for host and process number.
     """
 
     def __init__(
@@ -68,16 +111,26 @@ class ModelFollower:
         market: Market,
         cache: Path,
         poll_s: float,
-        on_change: Callable[[ServedModels], None] = lambda served: None,
+        on_served: Callable[[ServedModels], None] = _ignore,
+        on_problems: Callable[[Mapping[str, str]], None] = _ignore,
+        name: str | None = None,
     ) -> None:
         self.market = market
         self._registry = registry
         self._cache = cache
         self._poll_s = poll_s
-        self._on_change = on_change
+        self._on_served = on_served
+        self._on_problems = on_problems
+        directory = cached_bundle(cache, market.model_name, "served.json").parent
+        self._note = ServedNote(directory / "served.json")
+        self._replicas = ReplicaNotes(directory / "replicas", name)
         self._served: ServedModels = MappingProxyType({})
+        self._previous: Mapping[str, str] = MappingProxyType({})
         self._problems: Mapping[str, str] = MappingProxyType({})
+        self._loaded: dict[str, _Loaded] = {}
+        self._failures: dict[str, _Failure] = {}
         self._stop = threading.Event()
+        self._jitter = np.random.default_rng()
         self._thread = threading.Thread(target=self._follow, name="model-follower", daemon=True)
 
     @property
@@ -86,46 +139,64 @@ class ModelFollower:
         return self._served
 
     @property
+    def previous(self) -> Mapping[str, str]:
+        """The version that each alias pointed to before, still in memory; missing where there was none."""
+        return self._previous
+
+    @property
     def problems(self) -> Mapping[str, str]:
         """Faults of the last look, by alias, "registry" or "cache"; empty if all is as the registry says."""
         return self._problems
 
+    def replicas(self) -> list[Replica]:
+        """Every process that serves from this cache, this one included, by name."""
+        return self._replicas.read({alias: model.version for alias, model in self._served.items()})
+
     def start(self) -> None:
-        """Begin to follow; returns at once, nothing is served until the first look has ended."""
+        """Begin to follow; returns at once, nothing is served until the first look has begun."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, after the look it is at."""
+        """End the thread after the look it is at; one at a registry that hangs is left to itself."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(LONGEST_PAUSE_S)
+            self._thread.join(_STOP_S)
+        self._replicas.withdraw()
 
     def is_following(self) -> bool:
         """Whether the thread lives; once it does not, only a restart helps."""
         return self._thread.is_alive()
 
     def refresh(self) -> bool:
-        """Look once: load what is new and swap; whether all is as the registry says."""
+        """Look once: load what is new and swap; whether the registry answered."""
+        problems: dict[str, str] = {}
+        if not self._served:
+            self._take(self._note.read(), problems)
         try:
             wanted = self._registry.aliases(self.market.model_name)
         except (RegistryUnavailable, OSError) as exc:
-            problems = {"registry": str(exc)}
-            if not self._served:
-                self._take(self._versions_served_last(), problems)
-            self._problems = MappingProxyType(problems)
+            kept = {alias: why for alias, why in self._problems.items() if alias in ALIASES}
+            self._tell(kept | problems | {"registry": _OBJECT_ADDRESS.sub("", str(exc))})
             return False
-        problems = {}
+        problems.clear()
+        if CHAMPION not in wanted and CHAMPION in self._served:
+            wanted = wanted | {CHAMPION: self._served[CHAMPION].version}
+            problems["registry"] = (
+                f"no version has the alias champion: version {wanted[CHAMPION]} goes on until one has it"
+            )
         self._take({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems)
-        self._problems = MappingProxyType(problems)
-        return not problems
+        self._tell(problems)
+        return True
 
     def _follow(self) -> None:
         pause_s = self._poll_s
+        answered = self.refresh()
+        _settle_heap()  # MLflow's client was imported just now
         while True:
-            sound = self.refresh()
-            pause_s = self._poll_s if sound else min(2 * pause_s, max(LONGEST_PAUSE_S, self._poll_s))
-            if self._stop.wait(pause_s):
+            pause_s = self._poll_s if answered else min(2 * pause_s, max(LONGEST_PAUSE_S, self._poll_s))
+            if self._stop.wait(pause_s * self._jitter.uniform(0.75, 1.25)):
                 return
+            answered = self.refresh()
 
     def _take(self, wanted: dict[str, str], problems: dict[str, str]) -> None:
         """Serve these versions by alias; what does not load goes into `problems`."""
@@ -135,52 +206,64 @@ class ModelFollower:
             known = before.get(alias)
             if known and known.version == version:
                 after[alias] = known
-                continue
-            try:
-                bundle = self._already_loaded(version) or self._load(version)
-            except (CandlecastError, OSError) as exc:
-                problems[alias] = f"version {version}: {exc}"
+            elif (loaded := self._load(version)) is not None:
+                after[alias] = ServedModel(alias, version, *loaded, served_since=datetime.now(UTC))
+            else:
+                problems[alias] = f"version {version}: {self._failures[version].reason}"
                 if known:
                     after[alias] = known
-                continue
-            after[alias] = ServedModel(alias, version, bundle, datetime.now(UTC))
+        self._failures = {version: why for version, why in self._failures.items() if version in wanted.values()}
         if after == before:
             return
         self._served = MappingProxyType(after)
+        self._keep_previous(before, after)
+        _settle_heap()
+        self._on_served(self._served)
+
+    def _keep_previous(self, before: ServedModels, after: ServedModels) -> None:
+        left = {alias: one.version for alias, one in before.items() if alias in after and after[alias] is not one}
+        self._previous = MappingProxyType({**self._previous, **left})
+        kept = {*self._previous.values(), *(one.version for one in after.values())}
+        self._loaded = {version: loaded for version, loaded in self._loaded.items() if version in kept}
+
+    def _load(self, version: str) -> _Loaded | None:
+        """The version, from memory, the cache or the registry; None if it does not load or is not yet due again."""
+        if version in self._loaded:
+            return self._loaded[version]
+        failure = self._failures.get(version)
+        if failure and time.monotonic() < failure.retry_at:
+            return None
         try:
-            self._note_served(after)
-        except OSError as exc:
-            problems["cache"] = f"a start without the registry would serve something older: {exc}"
-        # A walk over the large, unchanging heap of libraries and models would stall requests by tens of ms.
-        gc.collect()
-        gc.freeze()
-        self._on_change(self._served)
+            self._loaded[version] = self._fetch(version)
+        except (CandlecastError, OSError) as exc:
+            pause_s = min(2 * failure.pause_s if failure else self._poll_s, max(LONGEST_RETRY_S, self._poll_s))
+            retry_at = np.inf if isinstance(exc, ForeignBundleError) else time.monotonic() + pause_s
+            self._failures[version] = _Failure(_OBJECT_ADDRESS.sub("", str(exc)), pause_s, retry_at)
+            return None
+        self._failures.pop(version, None)
+        return self._loaded[version]
 
-    def _already_loaded(self, version: str) -> Bundle | None:
-        return next((model.bundle for model in self._served.values() if model.version == version), None)
-
-    def _load(self, version: str) -> Bundle:
+    def _fetch(self, version: str) -> _Loaded:
         bundle, directory = load_version(self._registry, self.market.model_name, version, self._cache)
         if bundle.manifest.market != self.market:
-            raise BundleError(f"{directory} forecasts {bundle.manifest.market}, this service {self.market}")
+            raise ForeignBundleError(f"{directory} forecasts {bundle.manifest.market}, this service {self.market}")
+        golden = read_golden(directory / GOLDEN)
         for _ in range(_WARM_UP_RUNS):  # the first answers of a session are slower than all later ones
-            check_golden(bundle, directory / GOLDEN)
-        return bundle
+            check_golden(bundle, golden)
+        return _Loaded(bundle, golden)
 
-    @property
-    def _note(self) -> Path:
-        return cached_bundle(self._cache, self.market.model_name, "served.json")
+    def _tell(self, problems: dict[str, str]) -> None:
+        """Leave notes for the next start and the other replicas, and say what is wrong, if that is new."""
+        versions = {alias: model.version for alias, model in self._served.items()}
+        fault = self._note.write(versions) or self._replicas.write(versions)
+        if fault:
+            problems["cache"] = f"a start without the registry would serve something older: {fault}"
+        if problems != self._problems:
+            self._problems = MappingProxyType(problems)
+            self._on_problems(self._problems)
 
-    def _note_served(self, served: ServedModels) -> None:
-        """Write down what is served, whole or not at all."""
-        partial = self._note.with_suffix(f".{os.getpid()}")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({alias: model.version for alias, model in served.items()}))
-        partial.replace(self._note)
 
-    def _versions_served_last(self) -> dict[str, str]:
-        try:
-            noted = json.loads(self._note.read_text())
-        except (OSError, ValueError):
-            return {}
-        return {alias: str(noted[alias]) for alias in ALIASES if alias in noted} if isinstance(noted, dict) else {}
+def _settle_heap() -> None:
+    """Keep the collector from walking over libraries and models, while requests wait for tens of ms."""
+    gc.collect()
+    gc.freeze()

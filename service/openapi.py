@@ -3,115 +3,203 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from candlecast import __version__
-from candlecast.answers import Answer, ForecastAnswer, ModelsAnswer, Problem
+from candlecast.answers import (
+    PROBLEM_TYPE,
+    Answer,
+    ForecastAnswer,
+    ModelsAnswer,
+    Problem,
+)
 from candlecast.ledger import ROLES
-from service.parameters import LIMIT_DEFAULT, LIMIT_MAXIMUM
-from service.request import PredictRequest
-from service.schemas import CandleRow, CandlesAnswer, ForecastRow, ForecastsAnswer, MonitoringAnswer, StatusAnswer
+from candlecast.series_answers import ForecastSeriesAnswer
+from service.body import PATIENCE_S, SLOWEST
+from service.examples import ANSWERS, history_example
+from service.limits import KEY_HEADER
+from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
+from service.observation import REQUEST_ID
+from service.openapi_schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
+from service.parameters import HOURS_DEFAULT, HOURS_MAXIMUM, LIMIT_DEFAULT, LIMIT_MAXIMUM
+from service.problems import KINDS, MEDIA_TYPE
+from service.request import HISTORY_LIMIT, SERIES_LIMIT
+from service.resources import resources
+from service.schemas import (
+    CandleRow,
+    CandlesAnswer,
+    ForecastRow,
+    ForecastsAnswer,
+    MonitoringAnswer,
+    PriceStatsAnswer,
+    StatusAnswer,
+)
+from service.series_schemas import SeriesAnswer
 
-_REF = "#/components/schemas/"
 _ANSWERS: dict[str, type[Answer]] = {
     "/predict": ForecastAnswer,
+    "/predict/series": ForecastSeriesAnswer,
     "/model": ModelsAnswer,
     "/price/latest": CandleRow,
     "/price/history": CandlesAnswer,
+    "/price/stats": PriceStatsAnswer,
+    "/series": SeriesAnswer,
     "/forecasts": ForecastsAnswer,
+    "/futures": ForecastsAnswer,
     "/forecasts/latest": ForecastRow,
     "/monitoring": MonitoringAnswer,
     "/status": StatusAnswer,
 }
-_TIME = {"type": "string", "example": "2025-09-30T12:00:00Z"}
-_PARAMETERS: dict[str, tuple[str, dict[str, Any]]] = {
+_POSTED = {"/predict": "PredictRequest", "/predict/series": "SeriesRequest"}
+_TIME = {"anyOf": [{"type": "string", "format": "date-time"}, MILLISECONDS]}
+_PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
     "limit": (
-        "Most rows to answer.",
+        "Most candles, or target candles, to answer.",
         {"type": "integer", "minimum": 1, "maximum": LIMIT_MAXIMUM, "default": LIMIT_DEFAULT},
+        12,
     ),
-    "start": ("First open_time, ISO-8601 with an offset or milliseconds since 1970.", _TIME),
-    "end": ("End of open_time, exclusive.", _TIME),
-    "role": ("Only forecasts of this role.", {"type": "string", "enum": list(ROLES)}),
+    "start": ("First open_time, ISO-8601 with an offset or milliseconds since 1970.", _TIME, "2025-09-29T00:00:00Z"),
+    "end": ("End of open_time, exclusive, in the same forms.", _TIME, "2025-09-30T12:00:00Z"),
+    "hours": (
+        "How far back from the newest candle stored.",
+        {"type": "integer", "minimum": 1, "maximum": HOURS_MAXIMUM, "default": HOURS_DEFAULT},
+        24,
+    ),
+    "role": ("Whose forecasts.", {"type": "string", "enum": list(ROLES)}, "champion"),
 }
-_TAKES = {"/price/history": ("limit", "start", "end"), "/forecasts": ("limit", "start", "end", "role")}
-_REFUSALS = {
-    "/predict": {"400": "A field of a row is wrong; the body says which, and the remedy.",
-                 "404": "The model asked for is not being served.",
-                 "413": "The body is too large.",
-                 "503": "No model is loaded yet."},
-}  # fmt: skip
-_REFUSALS_OF_READING = {"400": "A parameter is wrong.", "503": "The database does not answer."}
-_OF_BENTOML = {
-    "/livez": "Whether the process is alive.",
-    "/readyz": "Whether a champion is being served; 503 if not.",
-    "/metrics": "Prometheus metrics.",
+_TAKES = {
+    "/price/history": ("limit", "start", "end", "hours"),
+    "/price/stats": ("hours",),
+    "/series": ("limit", "start", "end", "role"),
+    "/forecasts": ("limit", "start", "end", "role"),
+    "/futures": ("limit", "start", "end", "role"),
 }
+_OF_POSTING = ("400", "401", "404", "408", "413", "415", "429", "503")
+_OF_READING = ("400", "401", "429", "503")
+_REFUSALS = dict.fromkeys(_POSTED, _OF_POSTING) | {
+    "/model": ("400", "401", "429"),
+    "/price/latest": (*_OF_READING, "404"),
+    "/forecasts/latest": (*_OF_READING, "404"),
+    "/reports/{name}": (*_OF_READING, "404"),
+}
+_OPEN = {
+    "/livez": ("Whether the process is alive.", "text/plain", "503"),
+    "/readyz": ("Whether a champion is being served and answers its golden sample.", "text/plain", "503"),
+    "/metrics": ("Prometheus metrics.", "text/plain", None),
+}
+_DESCRIPTION = f"""Forecasts of the next market candle, and the record of those made.
+
+**Units.** Times are UTC. Prices and amplitudes (high - low) are in quote currency, volumes in base currency,
+probabilities between 0 and 1.
+
+**History.** Post closed candles, oldest first, without a gap. The service knows no time of day: it cannot tell an
+unclosed last candle from a closed one, so leave that one out. At most {HISTORY_LIMIT:,} candles and
+{BODY_LIMIT // 2**20} MiB for `/predict`, {SERIES_LIMIT:,} and {SERIES_BODY_LIMIT // 2**20} MiB for `/predict/series`.
+A body must be complete after {PATIENCE_S:g} s, plus a second for every {SLOWEST // 1024} KiB.
+
+**Keys.** Where the operator has set API keys, everything but this reference, `/livez`, `/readyz` and `/metrics` asks
+for one: `Authorization: Bearer KEY` or `{KEY_HEADER}: KEY`; browsers send it as the password of basic authentication.
+
+**Problems.** Every refusal is `{MEDIA_TYPE}` (RFC 9457) and says what to correct, or after which `Retry-After` to come
+again. Its `type` is `{PROBLEM_TYPE}` and one of these names, which do not change:
+
+| name | status | |
+|---|---|---|
+{{kinds}}
+
+**Request ids.** A sane `{REQUEST_ID}` of yours (up to 64 letters, digits and `._:-`) comes back and stands in the log.
+"""
 
 
 def documentation_routes(api: Iterable[BaseRoute]) -> list[Route]:
-    """The route of the document that describes `api`; it is put together when first asked for."""
+    """The route of the document that describes `api`; it is put together when asked for."""
     described = [route for route in api if isinstance(route, Route)]
 
-    def openapi(_request: Request) -> Response:
-        return JSONResponse(describe(described))
+    def openapi(request: Request) -> Response:
+        here = resources(request)
+        document = describe(described, history_example(here), ask_for_keys=bool(here.settings.api_key_list))
+        return JSONResponse(document, headers={"Cache-Control": "no-cache"})
 
     return [Route("/docs.json", openapi, include_in_schema=False)]
 
 
-def describe(api: Iterable[Route]) -> dict[str, Any]:
-    """OpenAPI 3.1 document of these routes, and of BentoML's own."""
+def describe(api: Iterable[Route], history: dict[str, Any], *, ask_for_keys: bool) -> dict[str, Any]:
+    """OpenAPI 3.1 document of these routes, and of those that are open.
+
+    Args:
+        history: Example of a posted history.
+        ask_for_keys: Whether a request needs an API key.
+    """
     paths = {route.path: {_method(route).lower(): _operation(route)} for route in api}
-    for path, summary in _OF_BENTOML.items():
-        paths[path] = {"get": {"summary": summary, "tags": ["operations"], "responses": {"200": {"description": "OK"}}}}
+    for path, (summary, media_type, refusal) in _OPEN.items():
+        answers = {"200": {"description": "OK", "content": {media_type: {"schema": {"type": "string"}}}}}
+        if refusal:
+            answers[refusal] = {"description": "No.", "content": {media_type: {"schema": {"type": "string"}}}}
+        operation = {"operationId": path[1:], "summary": summary, "tags": ["operations"], "responses": answers}
+        paths[path] = {"get": {**operation, "security": []}}
+    kinds = "\n".join(f"| `{name}` | {kind.status} | {kind.title} |" for name, kind in KINDS.items())
+    keys: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}, {"browser": []}]
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Candlecast",
             "version": __version__,
-            "description": "Forecasts of the next market candle, and the record of those made. Times are UTC.",
+            "description": _DESCRIPTION.format(kinds=kinds),
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [{"url": "/"}],
+        "tags": [
+            {"name": "model", "description": "Forecasts from posted history; these need no database."},
+            {"name": "data", "description": "What is recorded, read from the database."},
+            {"name": "operations", "description": "For whoever runs the service; open to all."},
+        ],
+        "security": keys if ask_for_keys else [],
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "components": {
+            "schemas": {**answer_schemas((*_ANSWERS.values(), Problem)), **posted_schemas()},
+            "examples": {"history": {"summary": "As many candles as the champion needs", "value": history}},
+            "headers": {
+                REQUEST_ID: {"description": "The request's id, as in the log.", "schema": {"type": "string"}},
+                "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+            },
+            "responses": {str(status): _problem(status) for status in sorted({kind.status for kind in KINDS.values()})},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": KEY_HEADER},
+                "browser": {"type": "http", "scheme": "basic", "description": "Any name; the key is the password."},
+            },
+        },
     }
-
-
-def _schemas() -> dict[str, Any]:
-    answers = [(answer, "serialization") for answer in (*_ANSWERS.values(), Problem)]
-    _, definitions = models_json_schema(answers, ref_template=_REF + "{model}")  # type: ignore[arg-type]
-    _, bodies = msgspec.json.schema_components((PredictRequest,), ref_template=_REF + "{name}")
-    return {**definitions["$defs"], **bodies}
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    summary, _, details = _documentation(route.endpoint).partition("\n\n")
-    reads = route.path not in _REFUSALS and route.path != "/model"
-    refusals = _REFUSALS_OF_READING if reads else _REFUSALS.get(route.path, {})
+    summary, _, details = (inspect.getdoc(route.endpoint) or "").partition("\n\n")
+    posted = _POSTED.get(route.path)
     operation: dict[str, Any] = {
-        "summary": summary.replace("\n", " "),
-        "description": details,
-        "tags": ["data" if reads else "model"],
+        "operationId": route.path[1:].replace("/", "_").replace("{", "").replace("}", ""),
+        "summary": summary.replace("\n", " ").rstrip("."),
+        "description": f"The same as `/forecasts`. {details}" if route.path == "/futures" else details,
+        "tags": ["model" if posted or route.path == "/model" else "data"],
         "parameters": [_parameter(name) for name in _TAKES.get(route.path, ())],
-        "responses": {"200": _answer(route.path)} | {status: _problem(text) for status, text in refusals.items()},
+        "responses": {"200": _answer(route.path)}
+        | {
+            status: {"$ref": f"#/components/responses/{status}"}
+            for status in sorted(_REFUSALS.get(route.path, _OF_READING))
+        },
     }
     for name in route.param_convertors:
-        operation["parameters"].append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
-    if route.path == "/predict":
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"{_REF}PredictRequest"}}},
-        }
+        schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*[.]html$"}
+        operation["parameters"].append({"name": name, "in": "path", "required": True, "schema": schema})
+    if posted:
+        example = {"history": {"$ref": "#/components/examples/history"}}
+        content = {"schema": {"$ref": f"{REF}{posted}"}, "examples": example}
+        operation["requestBody"] = {"required": True, "content": {"application/json": content}}
     return operation
-
-
-def _documentation(endpoint: Callable[..., Any]) -> str:
-    return inspect.getdoc(endpoint) or ""
 
 
 def _method(route: Route) -> str:
@@ -119,16 +207,40 @@ def _method(route: Route) -> str:
 
 
 def _parameter(name: str) -> dict[str, Any]:
-    description, schema = _PARAMETERS[name]
-    return {"name": name, "in": "query", "description": description, "schema": schema}
+    description, schema, example = _PARAMETERS[name]
+    return {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
 
 
 def _answer(path: str) -> dict[str, Any]:
-    if path not in _ANSWERS:
-        return {"description": "OK", "content": {"text/html": {}}}
-    schema = {"$ref": _REF + _ANSWERS[path].__name__}
-    return {"description": "OK", "content": {"application/json": {"schema": schema}}}
+    content: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
+    if path in _ANSWERS:
+        schema = {"$ref": REF + _ANSWERS[path].__name__}
+        content = {"application/json": {"schema": schema, "example": ANSWERS[path]}}
+    return {"description": "OK", "headers": _header(REQUEST_ID), "content": content}
 
 
-def _problem(text: str) -> dict[str, Any]:
-    return {"description": text, "content": {"application/problem+json": {"schema": {"$ref": f"{_REF}Problem"}}}}
+def _problem(status: int) -> dict[str, Any]:
+    kinds = {name: kind for name, kind in KINDS.items() if kind.status == status}
+    examples = {name: {"value": _example(name, kind.title, status)} for name, kind in kinds.items()}
+    headers = _header(REQUEST_ID) | (_header("Retry-After") if status in {429, 503} else {})
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"{REF}Problem"}, "examples": examples}}
+    return {"description": "; ".join(kind.title for kind in kinds.values()), "headers": headers, "content": content}
+
+
+def _example(name: str, title: str, status: int) -> dict[str, Any]:
+    problem = {
+        "type": PROBLEM_TYPE + name,
+        "title": title,
+        "status": status,
+        "detail": "What is wrong, and the remedy.",
+    }
+    if name == "candle-gap":
+        detail = (
+            "row 61: open_time 2025-09-30T07:10:00Z follows 1 missing candle(s), the first of them 2025-09-30T07:05:00Z"
+        )
+        problem |= {"detail": detail, "row": 61, "field": "open_time", "value": "2025-09-30T07:10:00Z"}
+    return problem
+
+
+def _header(name: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"}}

@@ -7,46 +7,71 @@ from typing import Any
 
 from starlette.requests import Request
 
-from service.problems import BadRequest
-from service.request import parse_time
+from service.culprits import parse_time
+from service.problems import Refused
 
 LIMIT_DEFAULT = 288
 LIMIT_MAXIMUM = 5000
+HOURS_DEFAULT = 24
+HOURS_MAXIMUM = 8784
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _END = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def require_known(request: Request, *known: str) -> None:
-    """Refuse parameters that would silently be ignored."""
-    for name in request.query_params:
+    """Refuse parameters that would silently be ignored, or of which only one would be read."""
+    seen: set[str] = set()
+    for name, value in request.query_params.multi_items():
         if name not in known:
             allowed = f"known are {', '.join(known)}" if known else "there are none here"
-            raise BadRequest(f"unknown parameter {name!r:.60}; {allowed}", field=name)
+            raise _wrong(name, value, f"unknown parameter {name!r:.60}; {allowed}")
+        if name in seen:
+            raise _wrong(name, value, f"{name} is given twice; send it once")
+        seen.add(name)
 
 
 def read_window(request: Request) -> dict[str, Any]:
     """`limit`, and `start` and `end` of the half-open window, as SQL arguments."""
     start, end = _time(request, "start", _BEGINNING), _time(request, "end", _END)
     if start >= end:
-        raise BadRequest(f"start {start.isoformat()} is not before end {end.isoformat()}", field="start")
+        detail = f"start {start.isoformat()} is not before end {end.isoformat()}"
+        raise _wrong("start", request.query_params.get("start", start.isoformat()), detail)
     return {"limit": read_limit(request), "start": start, "end": end}
 
 
 def read_limit(request: Request) -> int:
     """`limit`, a whole number from 1 to LIMIT_MAXIMUM."""
-    text = request.query_params.get("limit", str(LIMIT_DEFAULT))
-    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
-    if not 1 <= limit <= LIMIT_MAXIMUM:
-        raise BadRequest(f"limit is {text!r:.60}; send a whole number from 1 to {LIMIT_MAXIMUM}", field="limit")
-    return limit
+    return _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAXIMUM)
+
+
+def read_hours(request: Request) -> int | None:
+    """`hours`, a whole number from 1 to HOURS_MAXIMUM; None if it is not given."""
+    if "hours" not in request.query_params:
+        return None
+    return _whole(request, "hours", HOURS_DEFAULT, HOURS_MAXIMUM)
 
 
 def read_choice(request: Request, name: str, choices: tuple[str, ...]) -> str | None:
     """An optional parameter that has few values."""
     value = request.query_params.get(name)
     if value is not None and value not in choices:
-        raise BadRequest(f"{name} is {value!r:.60}; send one of {', '.join(choices)}", field=name)
+        raise _wrong(name, value, f"{name} is {value!r:.60}; send one of {', '.join(choices)}")
     return value
+
+
+def refuse_both(request: Request, one: str, *others: str) -> None:
+    """Refuse two parameters that say different things about the same."""
+    for other in others:
+        if one in request.query_params and other in request.query_params:
+            raise _wrong(one, request.query_params[one], f"send either {one} or {other}, and not both")
+
+
+def _whole(request: Request, name: str, default: int, maximum: int) -> int:
+    text = request.query_params.get(name, str(default))
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+    if not 1 <= number <= maximum:
+        raise _wrong(name, text, f"{name} is {text!r:.60}; send a whole number from 1 to {maximum}")
+    return number
 
 
 def _time(request: Request, name: str, default: datetime) -> datetime:
@@ -55,5 +80,9 @@ def _time(request: Request, name: str, default: datetime) -> datetime:
         return default
     try:
         return parse_time(text)
-    except BadRequest as exc:
-        raise BadRequest(f"{name}: {exc}", field=name) from exc
+    except ValueError as exc:
+        raise _wrong(name, text, f"{name}: {text!r:.60} {exc}") from exc
+
+
+def _wrong(name: str, value: str, detail: str) -> Refused:
+    return Refused("invalid-parameter", detail, field=name[:60], value=value[:60])

@@ -1,67 +1,165 @@
-"""Refusals as `application/problem+json`, and which error becomes which status."""
+"""Refusals as `application/problem+json` (RFC 9457): their kinds, and which error becomes which."""
 
 from __future__ import annotations
 
 import math
 from http import HTTPStatus
+from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from candlecast.answers import Problem
-from candlecast.errors import CandlecastError, DatabaseUnavailable, InvalidCandles, ModelNotFound, ServiceUnavailable
+from candlecast.answers import PROBLEM_TYPE, Fault, Problem
+from candlecast.errors import (
+    CandlecastError,
+    CandleGapError,
+    DatabaseUnavailable,
+    InvalidCandles,
+    ModelNotFound,
+    NotEnoughCandles,
+    ServiceUnavailable,
+)
+
+FAULTS_SHOWN = 10
+RETRY_AFTER_S = 5
+MEDIA_TYPE = "application/problem+json"
 
 
-class BadRequest(CandlecastError):
-    """A request that cannot be understood: correct the field or parameter it names.
+class ProblemKind(NamedTuple):
+    """What all problems of one `type` have in common."""
 
-    Attributes:
+    status: int
+    title: str
+
+
+KINDS: dict[str, ProblemKind] = {
+    "malformed-body": ProblemKind(400, "The body is not what this route takes"),
+    "unknown-field": ProblemKind(400, "A field that nobody reads"),
+    "missing-field": ProblemKind(400, "A required field is missing"),
+    "invalid-value": ProblemKind(400, "A value is of the wrong type or out of range"),
+    "invalid-candle": ProblemKind(400, "A candle contradicts itself"),
+    "off-grid": ProblemKind(400, "A candle opens where none of its interval does"),
+    "not-ascending": ProblemKind(400, "A candle is repeated or earlier than the one before"),
+    "candle-gap": ProblemKind(400, "A candle is missing between two others"),
+    "too-few-candles": ProblemKind(400, "The history is shorter than the model needs"),
+    "too-many-candles": ProblemKind(400, "The history is longer than this route takes"),
+    "unusable-history": ProblemKind(400, "No forecast can be computed from these candles"),
+    "wrong-market": ProblemKind(400, "Symbol or interval are not what is forecast here"),
+    "invalid-parameter": ProblemKind(400, "A query parameter is wrong"),
+    "unauthorized": ProblemKind(401, "An API key is needed"),
+    "not-found": ProblemKind(404, "There is nothing at this address"),
+    "model-not-found": ProblemKind(404, "The model asked for is not being served"),
+    "nothing-recorded": ProblemKind(404, "Nothing is recorded yet"),
+    "method-not-allowed": ProblemKind(405, "This route does not know the method"),
+    "body-too-slow": ProblemKind(408, "The body did not arrive in time"),
+    "body-too-large": ProblemKind(413, "The body is too large"),
+    "unsupported-media-type": ProblemKind(415, "The body is of another media type than JSON"),
+    "rate-limited": ProblemKind(429, "Too many requests"),
+    "internal-error": ProblemKind(500, "A defect of the service"),
+    "no-model": ProblemKind(503, "No model is being served yet"),
+    "database-unavailable": ProblemKind(503, "The database does not answer"),
+    "overloaded": ProblemKind(503, "Too much to do at the moment"),
+}
+"""Every kind of problem by the end of its `type`; clients may rely on these names."""
+
+
+class Refused(CandlecastError):
+    """A request that is not answered; says what to correct, or when to come again.
+
+    Args:
+        kind: Key of KINDS.
+        detail: What is wrong, and the remedy.
         row: Position of the offending candle, 0-based, or None.
         field: Offending field or query parameter, or None.
-        status: HTTP status of the refusal.
+        value: What was sent there, as text.
+        faults: All faults found, if there may be several; the first is what the other arguments tell.
+        retry_after_s: When to come again, where that helps.
+        headers: More headers of the answer.
     """
 
     def __init__(
-        self, message: str, row: int | None = None, field: str | None = None, status: int = HTTPStatus.BAD_REQUEST
+        self,
+        kind: str,
+        detail: str,
+        row: int | None = None,
+        field: str | None = None,
+        value: str | None = None,
+        faults: list[Fault] | None = None,
+        retry_after_s: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(detail)
+        self.kind = kind
         self.row = row
         self.field = field
-        self.status = int(status)
+        self.value = value
+        self.faults = faults or []
+        self.retry_after_s = retry_after_s
+        self.headers = headers or {}
 
 
-def refuse(_request: Request, exc: Exception) -> Response:
-    """Starlette's handler of `BadRequest`, `InvalidCandles`, `ModelNotFound`, ... (see `HANDLED`)."""
+def refused(kind: str, faults: list[Fault]) -> Refused:
+    """A refusal for one or more faults, which are all of it; the first is the one told in full."""
+    first = faults[0]
+    return Refused(kind, first.detail, first.row, first.field, first.value, faults)
+
+
+def refuse(request: Request, exc: Exception) -> Response:
+    """Starlette's handler of everything in HANDLED."""
+    kind, detail = _kind_of(exc), str(exc)
     headers: dict[str, str] = {}
-    status = int(HTTPStatus.BAD_REQUEST)
     if isinstance(exc, HTTPException):
-        status = exc.status_code
+        detail = _HINTS.get(kind, exc.detail)
         headers.update(exc.headers or {})
-    elif isinstance(exc, BadRequest):
-        status = exc.status
-    elif isinstance(exc, ModelNotFound):
-        status = HTTPStatus.NOT_FOUND
-    elif isinstance(exc, ServiceUnavailable | DatabaseUnavailable):
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        headers["Retry-After"] = str(math.ceil(getattr(exc, "retry_after_s", None) or 5))
-    problem = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=exc.detail if isinstance(exc, HTTPException) else str(exc),
+    if isinstance(exc, Refused):
+        headers.update(exc.headers)
+    if KINDS[kind].status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
+        headers["Retry-After"] = str(max(1, math.ceil(getattr(exc, "retry_after_s", None) or RETRY_AFTER_S)))
+    faults: list[Fault] = getattr(exc, "faults", [])
+    return problem_response(
+        kind,
+        detail,
+        headers,
         row=getattr(exc, "row", None),
         field=getattr(exc, "field", None),
+        value=getattr(exc, "value", None),
+        errors=faults[:FAULTS_SHOWN] if len(faults) > 1 else None,
+        request_id=request.scope.get("request_id"),
     )
-    body = problem.model_dump_json(exclude_none=True)
-    return Response(body, status, headers, media_type="application/problem+json")
 
 
-HANDLED: tuple[type[Exception], ...] = (
-    BadRequest,
-    InvalidCandles,
-    ModelNotFound,
-    ServiceUnavailable,
-    DatabaseUnavailable,
-    HTTPException,
-)
-"""Errors that become an answer; any other is a defect, and the server says 500 and logs it."""
+def problem_response(kind: str, detail: str, headers: dict[str, str], **more: object) -> Response:
+    """An answer of this kind; `more` are further fields of `Problem`."""
+    status, title = KINDS[kind]
+    problem = Problem.model_validate(
+        {"type": PROBLEM_TYPE + kind, "title": title, "status": status, "detail": detail} | more
+    )
+    return Response(problem.model_dump_json(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
+
+
+_HINTS = {
+    "not-found": "there is nothing at this address; /docs lists what there is",
+    "method-not-allowed": "this route does not know the method; the header Allow names those it knows",
+}
+_BY_ERROR: dict[type[Exception], str] = {
+    NotEnoughCandles: "too-few-candles",
+    CandleGapError: "candle-gap",
+    InvalidCandles: "unusable-history",
+    ModelNotFound: "model-not-found",
+    ServiceUnavailable: "no-model",
+    DatabaseUnavailable: "database-unavailable",
+}
+_BY_STATUS = {status: kind for kind, (status, _) in reversed(KINDS.items())}  # the first kind of a status wins
+
+
+def _kind_of(exc: Exception) -> str:
+    if isinstance(exc, Refused):
+        return exc.kind
+    if isinstance(exc, HTTPException):
+        return _BY_STATUS.get(exc.status_code, "malformed-body" if exc.status_code < 500 else "internal-error")
+    return next(kind for error, kind in _BY_ERROR.items() if isinstance(exc, error))
+
+
+HANDLED: tuple[type[Exception], ...] = (Refused, HTTPException, *_BY_ERROR)
+"""Errors that become an answer; any other is a defect: it is logged, and answered with 500."""

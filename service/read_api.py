@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -15,8 +20,18 @@ from candlecast.ledger import ROLES
 from candlecast.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries
-from service.parameters import read_choice, read_window, require_known
-from service.problems import BadRequest
+from service.limits import Gate
+from service.parameters import (
+    HOURS_DEFAULT,
+    LIMIT_MAXIMUM,
+    read_choice,
+    read_hours,
+    read_window,
+    refuse_both,
+    require_known,
+)
+from service.points import series_point
+from service.problems import Refused
 from service.resources import resources
 from service.schemas import (
     Badge,
@@ -28,10 +43,12 @@ from service.schemas import (
     JobRun,
     MonitoringAnswer,
     Outcome,
+    PriceStatsAnswer,
     Promotion,
     Rolling,
     StatusAnswer,
 )
+from service.series_schemas import SeriesAnswer
 
 _CHECKS_SHOWN = 20
 _PROMOTIONS_SHOWN = 10
@@ -43,34 +60,92 @@ def price_latest(request: Request) -> Response:
     require_known(request)
     candles = _rows(request, queries.CANDLES, {**_everything(), "limit": 1})
     if not candles:
-        raise BadRequest("no candle is stored yet; run a backfill, or wait for it", status=404)
+        raise Refused("nothing-recorded", "no candle is stored yet; run a backfill, or wait for it")
     return _json(CandleRow(**candles[0]))
 
 
 def price_history(request: Request) -> Response:
-    """The newest `limit` candles opening in [start, end), oldest first."""
-    require_known(request, "limit", "start", "end")
-    candles = _rows(request, queries.CANDLES, read_window(request))
+    """The newest `limit` candles of a window, oldest first.
+
+    The window is [start, end), or the last `hours` up to the newest candle stored; of these all that one page holds.
+    """
+    require_known(request, "limit", "start", "end", "hours")
+    refuse_both(request, "hours", "start", "end")
+    window, hours = read_window(request), read_hours(request)
+    since = None
+    if hours is None:
+        candles, more = _page(request, queries.CANDLES, window)
+    else:
+        limit = window["limit"] if "limit" in request.query_params else LIMIT_MAXIMUM
+        candles, more = _page(request, queries.CANDLES_OF_HOURS, {"limit": limit, "hours": hours})
+        if candles:
+            since = candles[-1]["open_time"] - timedelta(hours=hours) + timedelta(milliseconds=1)
+    earlier = _earlier(request, candles[0]["open_time"], since) if more else None
     market = resources(request).settings.market
     rows = [CandleRow(**row) for row in candles]
-    return _json(CandlesAnswer(symbol=market.symbol, interval=market.interval, candles=rows))
+    return _json(CandlesAnswer(symbol=market.symbol, interval=market.interval, candles=rows, earlier=earlier))
+
+
+def price_stats(request: Request) -> Response:
+    """Lowest, highest and mean price, change and volume over the last `hours` up to the newest candle stored."""
+    require_known(request, "hours")
+    hours = read_hours(request) or HOURS_DEFAULT
+    found = _rows(request, queries.PRICE_STATS, {"hours": hours})[0]
+    opened, closed, volume = found["open"], found["close"], found["volume"]
+    return _json(
+        PriceStatsAnswer(
+            **resources(request).settings.market._asdict(),
+            hours=hours,
+            **found,
+            change=closed - opened if found["n"] else None,
+            change_percent=100 * (closed / opened - 1) if found["n"] else None,
+            vwap=found["quote_volume"] / volume if volume and found["quote_volume"] is not None else None,
+        )
+    )
+
+
+def series(request: Request) -> Response:
+    """Real candles beside the forecasts that were recorded for them, with the errors, oldest first.
+
+    The newest `limit` points of target candles opening in [start, end). A forecast that was not made in time is
+    absent and never computed afterwards; a forecast whose candle has not closed yet has no real side.
+    """
+    require_known(request, "limit", "start", "end", "role")
+    role = read_choice(request, "role", ROLES) or CHAMPION
+    rows, more = _page(request, queries.SERIES, {**read_window(request), "role": role})
+    market = resources(request).settings.market
+    return _json(
+        SeriesAnswer(
+            **market._asdict(),
+            role=role,
+            points=[series_point(row, market.step) for row in rows],
+            earlier=_earlier(request, rows[0]["open_time"]) if more else None,
+        )
+    )
 
 
 def forecasts(request: Request) -> Response:
-    """The newest `limit` forecasts of target candles opening in [start, end), with outcomes, oldest first."""
+    """The forecasts of the newest `limit` target candles opening in [start, end), with outcomes, oldest first."""
     require_known(request, "limit", "start", "end", "role")
-    rows = _rows(request, queries.FORECASTS, {**read_window(request), "role": read_choice(request, "role", ROLES)})
+    role = read_choice(request, "role", ROLES)
+    rows, more = _page(request, queries.FORECASTS, {**read_window(request), "role": role})
     market = resources(request).settings.market
-    forecasts = [_forecast_row(row) for row in rows]
-    return _json(ForecastsAnswer(symbol=market.symbol, interval=market.interval, forecasts=forecasts))
+    return _json(
+        ForecastsAnswer(
+            symbol=market.symbol,
+            interval=market.interval,
+            forecasts=[_forecast_row(row) for row in rows],
+            earlier=_earlier(request, rows[0]["open_time"]) if more else None,
+        )
+    )
 
 
 def forecasts_latest(request: Request) -> Response:
     """The champion's newest forecast."""
     require_known(request)
-    rows = _rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": "champion"})
+    rows = _rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": CHAMPION})
     if not rows:
-        raise BadRequest("no forecast is recorded yet; ingest records the first once a model serves", status=404)
+        raise Refused("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
     return _json(_forecast_row(rows[0]))
 
 
@@ -118,25 +193,62 @@ def report(request: Request) -> Response:
     name = request.path_params["name"]
     path = resources(request).settings.reports_dir / name
     if not _REPORT_NAME.fullmatch(name) or not path.is_file():
-        raise BadRequest(f"there is no report {name!r:.60}; /monitoring lists the addresses of those kept", status=404)
+        raise Refused("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of those kept")
     return FileResponse(path, media_type="text/html")
 
 
-ROUTES = (
-    Route("/price/latest", price_latest),
-    Route("/price/history", price_history),
-    Route("/forecasts", forecasts),
-    Route("/forecasts/latest", forecasts_latest),
-    Route("/monitoring", monitoring),
-    Route("/status", status),
-    Route("/reports/{name}", report),
+def _reading(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """The handler in a thread, for it waits for the database; in a line of its own, so that nothing waits for it."""
+
+    @wraps(handler)
+    async def endpoint(request: Request) -> Response:
+        return await resources(request).limits.reading.run(handler, request)
+
+    return endpoint
+
+
+ROUTES = tuple(
+    Route(path, _reading(handler), middleware=[Middleware(Gate)])
+    for path, handler in {
+        "/price/latest": price_latest,
+        "/price/history": price_history,
+        "/price/stats": price_stats,
+        "/series": series,
+        "/forecasts": forecasts,
+        "/futures": forecasts,
+        "/forecasts/latest": forecasts_latest,
+        "/monitoring": monitoring,
+        "/status": status,
+        "/reports/{name}": report,
+    }.items()
 )
-"""All plain functions, which Starlette runs in threads: they wait for the database."""
 
 
 def _rows(request: Request, query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     here = resources(request)
     return here.database.rows(query, {**here.settings.market._asdict(), **arguments})
+
+
+def _page(request: Request, query: str, arguments: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+    """The newest `limit` open times of a query, oldest first, and whether there are earlier ones."""
+    rows = _rows(request, query, {**arguments, "limit": arguments["limit"] + 1})
+    moments = sorted({row["open_time"] for row in rows})
+    if len(moments) <= arguments["limit"]:
+        return rows, False
+    return [row for row in rows if row["open_time"] != moments[0]], True
+
+
+def _earlier(request: Request, before: datetime, since: datetime | None = None) -> str:
+    """Address of the same question about what is before this page, and not before `since`."""
+    asked = {**request.query_params, "end": _iso(before)}
+    if since is not None:
+        asked |= {"start": _iso(since)}
+        del asked["hours"]
+    return f"{request.url.path}?{urlencode(asked)}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _everything() -> dict[str, Any]:

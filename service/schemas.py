@@ -1,28 +1,41 @@
-"""Answers of the read API. Times are aware UTC, prices in quote currency, rates between 0 and 1."""
+"""Answers of the read API. Times are aware UTC, prices in quote currency, rates between 0 and 1.
+
+As in `candlecast.answers`, the texts are also those of the OpenAPI document.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from candlecast.answers import Answer
+from pydantic import Field
+
+from candlecast.answers import Answer, Moment, Price, Probability, Spread
 
 Badge = Literal["live", "replay", "unknown"]
+Volume = Annotated[float, Field(description="In base currency.")]
+QuoteVolume = Annotated[float, Field(description="In quote currency.")]
+Earlier = Annotated[
+    str | None, Field(description="Address of the page before this one, relative to the service; null on the first.")
+]
 
 
 class CandleRow(Answer):
-    """One closed candle; order flow is null where the source did not tell."""
+    """One closed candle; order flow is null where the source did not tell.
 
-    open_time: datetime
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    quote_volume: float | None
+    Attributes:
+        trades: How many.
+    """
+
+    open_time: Moment
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Volume
+    quote_volume: QuoteVolume | None
     trades: float | None
-    taker_buy_base: float | None
-    taker_buy_quote: float | None
+    taker_buy_base: Volume | None
+    taker_buy_quote: QuoteVolume | None
 
 
 class CandlesAnswer(Answer):
@@ -31,49 +44,109 @@ class CandlesAnswer(Answer):
     symbol: str
     interval: str
     candles: list[CandleRow]
+    earlier: Earlier = None
+
+
+class PriceStatsAnswer(Answer):
+    """Answer of `GET /price/stats`: the candles of the last `hours`, up to the newest one stored.
+
+    Attributes:
+        hours: As asked for.
+        n: Candles found.
+        start: open_time of the first; null without any candle.
+        end: When the last one closed.
+        open: Of the first candle.
+        close: Of the last candle.
+        average: Mean of the closes, in quote currency.
+        deviation: Standard deviation of the closes, in quote currency; null of less than two.
+        change: close - open, in quote currency.
+        change_percent: The same in percent of open.
+        average_amplitude: Mean of high - low, in quote currency.
+        vwap: Volume-weighted mean price, in quote currency; null where a quote volume is unknown.
+        trades: How many; null where a candle does not tell.
+    """
+
+    symbol: str
+    interval: str
+    hours: int
+    n: int
+    start: Moment | None
+    end: Moment | None
+    open: Price | None
+    max: Price | None
+    min: Price | None
+    close: Price | None
+    average: float | None
+    deviation: float | None
+    change: float | None
+    change_percent: float | None
+    average_amplitude: float | None
+    volume: Volume | None
+    quote_volume: QuoteVolume | None
+    vwap: float | None
+    trades: float | None
 
 
 class Outcome(Answer):
-    """What became of a forecast."""
+    """What became of a forecast.
 
-    reference_close: float
-    open: float
-    high: float
-    low: float
-    close: float
-    amplitude: float
-    settled_at: datetime
+    Attributes:
+        reference_close: The last close when the forecast was due, in quote currency.
+        settled_at: When it was written down.
+    """
+
+    reference_close: Price
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    amplitude: Spread
+    settled_at: Moment
 
 
 class ForecastRow(Answer):
-    """One row of the ledger, as it was issued; `actual` is null until the target candle has closed."""
+    """One row of the ledger, as it was issued.
 
-    open_time: datetime
-    close_time: datetime
-    last_open_time: datetime
+    Attributes:
+        last_open_time: open_time of the last candle used.
+        issued_at: On the exchange's clock.
+        recorded_at: On the database's clock.
+        probability_up: Of a close above the last close.
+        high_lower: Lower end of the 90 % interval, in quote currency; the other bounds likewise.
+        baseline_close: The last close, in quote currency.
+        baseline_amplitude: Exponentially weighted mean of the amplitude, in quote currency.
+        baseline_up: The base rate of rising candles.
+        abstained: The forecast is the baseline's, for `reason`.
+        source: Whether the candles came live from the exchange or from a replay.
+        actual: Null until the target candle has closed.
+    """
+
+    open_time: Moment
+    close_time: Moment
+    last_open_time: Moment
     horizon: int
     role: str
     model_version: str
     run_id: str
-    issued_at: datetime
-    recorded_at: datetime
-    open: float
-    high: float
-    low: float
-    close: float
-    amplitude: float
-    probability_up: float
-    high_lower: float
-    high_upper: float
-    low_lower: float
-    low_upper: float
-    close_lower: float
-    close_upper: float
-    amplitude_lower: float
-    amplitude_upper: float
-    baseline_close: float
-    baseline_amplitude: float
-    baseline_up: float
+    issued_at: Moment
+    recorded_at: Moment
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    amplitude: Spread
+    probability_up: Probability
+    high_lower: Price
+    high_upper: Price
+    low_lower: Price
+    low_upper: Price
+    close_lower: Price
+    close_upper: Price
+    amplitude_lower: Spread
+    amplitude_upper: Spread
+    baseline_close: Price
+    baseline_amplitude: Spread
+    baseline_up: Probability
     abstained: bool
     reason: str | None
     source: str
@@ -86,6 +159,7 @@ class ForecastsAnswer(Answer):
     symbol: str
     interval: str
     forecasts: list[ForecastRow]
+    earlier: Earlier = None
 
 
 class Rolling(Answer):
@@ -95,7 +169,8 @@ class Rolling(Answer):
 
     Attributes:
         n: Settled forecasts counted, at most ROLLING_N.
-        close_mape: In percent; `persistence_mape` is the last close's.
+        close_mape: In percent.
+        persistence_mape: The same of the last close, in percent.
         close_skill: 1 - MAE / MAE of persistence; above 0 is better than persistence.
         close_skill_error: Its standard error, of the paired differences; a skill within two of 0 is luck.
         amplitude_skill: 1 - MAE / MAE of the EWMA baseline.
@@ -104,8 +179,8 @@ class Rolling(Answer):
     """
 
     n: int
-    start: datetime | None
-    newest: datetime | None
+    start: Moment | None
+    newest: Moment | None
     close_mape: float | None
     persistence_mape: float | None
     close_skill: float | None
@@ -119,7 +194,7 @@ class Rolling(Answer):
 class Check(Answer):
     """One run of the monitor; `report` is the address of its Evidently report on this service."""
 
-    checked_at: datetime
+    checked_at: Moment
     model_version: str | None
     verdict: str
     action: str
@@ -137,7 +212,7 @@ class Promotion(Answer):
     decision: str
     reasons: list[str]
     decided_by: str
-    decided_at: datetime
+    decided_at: Moment
 
 
 class MonitoringAnswer(Answer):
@@ -155,8 +230,8 @@ class JobRun(Answer):
     status: str
     message: str
     rows: int | None
-    started_at: datetime
-    finished_at: datetime | None
+    started_at: Moment
+    finished_at: Moment | None
 
 
 class StatusAnswer(Answer):
@@ -173,8 +248,8 @@ class StatusAnswer(Answer):
     interval: str
     horizon: int
     source: Badge
-    newest_candle: datetime | None
-    newest_forecast: datetime | None
+    newest_candle: Moment | None
+    newest_forecast: Moment | None
     served: dict[str, str]
     jobs: list[JobRun]
     links: dict[str, str]

@@ -12,21 +12,11 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
-from candlecast.bundle import (
-    FORMAT,
-    GOLDEN,
-    MANIFEST,
-    Bundle,
-    Manifest,
-    Scaler,
-    Span,
-    digest_of,
-    golden_sample,
-    open_network,
-)
+from candlecast.bundle import FORMAT, MANIFEST, Bundle, Manifest, Scaler, Span, digest_of, open_network
 from candlecast.candles import CANDLE_COLUMNS, Market
 from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.forecast import INTERVAL_TARGETS, Calibration
+from candlecast.golden import GOLDEN, golden_sample
 
 BTCUSDT_5M = Market("BTCUSDT", "5m")
 SEQUENCE_LENGTH = 48
@@ -118,7 +108,8 @@ def _manifest(market: Market, bias: float, trained_until: datetime, files: dict[
             close_weight=0.5,
             direction_slope=1.0,
             direction_intercept=0.0,
-            residual_bounds=dict.fromkeys(INTERVAL_TARGETS, (-1.5, 1.5)),
+            volatility_knots=[0.001],
+            residual_bounds={key: [(-1.5, 1.5)] for key in INTERVAL_TARGETS},
             base_rate_up=0.5,
         ),
         spans={

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from candlecast.features import Floats
 from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Calibration, shrink, spread
 
+_MOST_GROUPS = 8
+_FEWEST_IN_GROUP = 300
 _OPEN, _CLOSE = TARGETS.index("open"), TARGETS.index("close")
 
 
-def fit_calibration(raw: Floats, logit: Floats, targets: Floats, up: Floats, base_rate_up: float) -> Calibration:
+def fit_calibration(
+    raw: Floats, logit: Floats, targets: Floats, up: Floats, volatility: Floats, base_rate_up: float
+) -> Calibration:
     """Fit every calibrator on the same rows.
 
     Args:
@@ -18,19 +23,36 @@ def fit_calibration(raw: Floats, logit: Floats, targets: Floats, up: Floats, bas
         logit: Network's direction, shape (n,).
         targets: What came, same unit as `raw`.
         up: 1 where it rose, 0 where it fell, NaN where it did not move; shape (n,).
+        volatility: At the moment of the forecast, shape (n,).
         base_rate_up: Share of rising candles in the fit slice.
     """
     open_weight, close_weight = (shrinkage(raw[:, column], targets[:, column]) for column in (_OPEN, _CLOSE))
     slope, intercept = platt(logit, up, base_rate_up)
     residuals = (targets - shrink(raw, open_weight, close_weight)) / spread(raw)[:, None]
+    groups = _by_volatility(volatility)
     return Calibration(
         open_weight=open_weight,
         close_weight=close_weight,
         direction_slope=slope,
         direction_intercept=intercept,
-        residual_bounds={name: conformal_bounds(residuals[:, TARGETS.index(name)]) for name in INTERVAL_TARGETS},
+        volatility_knots=[float(np.median(volatility[group])) for group in groups],
+        residual_bounds={
+            name: [conformal_bounds(residuals[group, TARGETS.index(name)]) for group in groups]
+            for name in INTERVAL_TARGETS
+        },
         base_rate_up=base_rate_up,
     )
+
+
+def _by_volatility(volatility: Floats) -> list[NDArray[np.int64]]:
+    """Rows in groups of equal size, from calm to wild.
+
+    Residuals have longer tails in calm markets, and markets calm down for months: bounds fitted over all of them
+    together would miss too often then. (Conformal prediction by groups: Vovk, 2012, Conditional validity of inductive
+    conformal predictors.)
+    """
+    count = int(np.clip(len(volatility) // _FEWEST_IN_GROUP, 1, _MOST_GROUPS))
+    return np.array_split(np.argsort(volatility, kind="stable"), count)
 
 
 def shrinkage(raw: Floats, actual: Floats) -> float:

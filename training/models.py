@@ -93,5 +93,6 @@ def calibrated(model: Model, dataset: Dataset, ends: Indexes, fitted_on: Indexes
         logit,
         dataset.targets[ends],
         rising(dataset, ends),
+        dataset.moment.volatility[ends],
         base_rate_up=float(np.nanmean(rising(dataset, fitted_on))),
     )

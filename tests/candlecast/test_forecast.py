@@ -27,7 +27,8 @@ UNSHRUNK = Calibration(
     close_weight=1.0,
     direction_slope=1.0,
     direction_intercept=0.0,
-    residual_bounds=dict.fromkeys(INTERVAL_TARGETS, (-1.0, 2.0)),
+    volatility_knots=[0.001],
+    residual_bounds={key: [(-1.0, 2.0)] for key in INTERVAL_TARGETS},
     base_rate_up=0.48,
 )
 MOMENT = Moment(np.array([100_000.0, 50.0]), np.array([0.001, 0.02]), np.array([80.0, 0.7]))
@@ -101,11 +102,26 @@ def test_intervals_lie_so_many_expected_amplitudes_around_the_forecast():
     raw = np.array([[0.0, 1.0, -1.0, 0.5, 3.0]] * 2)
     close, amplitude = INTERVAL_TARGETS.index("close"), INTERVAL_TARGETS.index("amplitude")
 
-    forecasts = decoded(raw, residual_bounds=dict.fromkeys(INTERVAL_TARGETS, (-0.5, 0.7)))
+    forecasts = decoded(raw, residual_bounds={key: [(-0.5, 0.7)] for key in INTERVAL_TARGETS})
 
     np.testing.assert_allclose(forecasts.lower[:, close], MOMENT.close * np.exp((0.5 - 0.5 * 3) * MOMENT.volatility))
     np.testing.assert_allclose(forecasts.upper[:, close], MOMENT.close * np.exp((0.5 + 0.7 * 3) * MOMENT.volatility))
     np.testing.assert_allclose(forecasts.lower[:, amplitude], MOMENT.close * (3 - 0.5 * 3) * MOMENT.volatility)
+
+
+def test_bounds_lie_between_those_of_the_nearest_volatilities():
+    bounds = {name: [(-1.0, 1.0), (-2.0, 3.0)] for name in INTERVAL_TARGETS}
+    volatility = np.array([1e-4, 1e-3, np.sqrt(1e-3 * 4e-3), 4e-3, 1.0])
+    moment = Moment(np.full(5, 100.0), volatility, np.ones(5))
+    raw = np.zeros((5, 5))
+    raw[:, TARGETS.index("amplitude")] = 1.0
+    calibration = UNSHRUNK.model_copy(update={"volatility_knots": [1e-3, 4e-3], "residual_bounds": bounds})
+
+    forecasts = decode(raw, np.zeros(5), moment, calibration)
+
+    close = INTERVAL_TARGETS.index("close")
+    np.testing.assert_allclose(np.log(forecasts.upper[:, close] / 100) / volatility, [1, 1, 2, 3, 3])
+    np.testing.assert_allclose(np.log(forecasts.lower[:, close] / 100) / volatility, [-1, -1, -1.5, -2, -2])
 
 
 def test_an_interval_has_some_width_even_if_no_amplitude_is_expected():

@@ -51,7 +51,7 @@ def test_the_environment_wins_over_the_stack_file_and_that_over_the_default(monk
     assert settings.epochs == 4
     assert settings.service_url == "http://stack.test"
     assert settings.mlflow_tracking_uri == "http://mlflow.test"
-    assert settings.batch_size == 256
+    assert settings.batch_size == 1024
 
 
 def test_an_argument_wins_over_the_environment(monkeypatch):
@@ -154,6 +154,47 @@ def test_a_database_password_does_not_appear_where_settings_are_printed(monkeypa
     assert settings.database_url is not None
     assert "hunter2" in settings.database_url.get_secret_value()
     assert "hunter2" not in repr(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "hunter2",
+        "long-enough-by-far,hunter2",
+        "hunter2 with some spaces",
+        "hunter2-\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9",
+    ],
+)
+def test_an_api_key_that_is_easily_guessed_or_cannot_be_sent_is_refused_without_showing_it(monkeypatch, keys):
+    monkeypatch.setenv("CANDLECAST_API_KEYS", keys)
+
+    with pytest.raises(ConfigurationError, match="CANDLECAST_API_KEYS.*16 or more") as caught:
+        load_settings()
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_api_keys_are_listed_but_do_not_appear_where_settings_are_printed(monkeypatch):
+    monkeypatch.setenv("CANDLECAST_API_KEYS", "first-key-of-all-keys, second-key-of-all-keys,")
+
+    settings = load_settings()
+
+    assert settings.api_key_list == ("first-key-of-all-keys", "second-key-of-all-keys")
+    assert settings.first_api_key is not None
+    assert settings.first_api_key.get_secret_value() == "first-key-of-all-keys"
+    assert "of-all-keys" not in repr(settings) + settings.model_dump_json()
+
+
+def test_without_api_keys_there_is_none_to_send():
+    assert (load_settings().api_key_list, load_settings().first_api_key) == ((), None)
+
+
+@pytest.mark.parametrize("origins", ["charts.example.org", "https://charts.example.org/page", "https://"])
+def test_an_origin_that_no_browser_would_send_is_refused(monkeypatch, origins):
+    monkeypatch.setenv("CANDLECAST_CORS_ORIGINS", f"https://good.example.org,{origins}")
+
+    with pytest.raises(ConfigurationError, match="CANDLECAST_CORS_ORIGINS.*is no origin"):
+        load_settings()
 
 
 def test_every_setting_says_what_it_is_for():

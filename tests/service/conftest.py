@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -43,13 +44,19 @@ def registry(tiny_bundles: dict[str, Path]) -> FakeRegistry:
 
 
 @pytest.fixture
-def start_service(registry: FakeRegistry, tmp_path: Path) -> Iterator[Start]:
+def log() -> BytesIO:
+    """What the service logs."""
+    return BytesIO()
+
+
+@pytest.fixture
+def start_service(registry: FakeRegistry, tmp_path: Path, log: BytesIO) -> Iterator[Start]:
     """Start the service and, unless `wait=False`, wait until the champion is served; takes settings."""
     with ExitStack() as running:
 
         def start(wait: bool = True, **settings: object) -> TestClient:
             chosen = Settings(**{"home": tmp_path, "model_poll_s": 0.02, "source": "replay", **settings})  # type: ignore[arg-type]
-            app = create_app(Wiring(lambda: chosen, lambda _settings: registry, CollectorRegistry()))
+            app = create_app(Wiring(lambda: chosen, lambda _settings: registry, CollectorRegistry(), log))
             client = running.enter_context(TestClient(app, raise_server_exceptions=False))
             if wait:
                 wait_until(app.state.resources.is_ready)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from candlecast.answers import ForecastAnswer, ModelsAnswer
+from candlecast.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer
 from candlecast.candles import OHLCV_COLUMNS
 from candlecast.features import FEATURE_HASH
 from service.model_api import BODY_LIMIT
@@ -189,8 +189,8 @@ def test_a_missing_candle_is_named(service: TestClient, history: pd.DataFrame) -
 
     problem = refusal(service, candles=rows)
 
-    assert problem["row"] == 100
-    assert str(history.index[100].isoformat()) in problem["detail"]
+    assert (problem["row"], problem["type"]) == (100, f"{PROBLEM_TYPE}candle-gap")
+    assert "2025-09-29T19:00:00Z" in problem["detail"]
 
 
 def test_a_repeated_candle_is_named(service: TestClient, history: pd.DataFrame) -> None:

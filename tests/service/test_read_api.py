@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,16 +13,26 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from candlecast.answers import ForecastAnswer
+from candlecast.answers import PROBLEM_TYPE, ForecastAnswer
 from candlecast.candles import Market
-from candlecast.database import open_database
+from candlecast.database import migrate, open_database
 from candlecast.issue import forecast_record
 from candlecast.ledger import Ledger
 from candlecast.store import CandleStore
+from flows.local_postgres import LocalPostgres
+from flows.local_stack import free_ports
 from service.parameters import LIMIT_MAXIMUM
-from service.schemas import CandlesAnswer, ForecastRow, ForecastsAnswer, MonitoringAnswer, StatusAnswer
+from service.schemas import (
+    CandlesAnswer,
+    ForecastRow,
+    ForecastsAnswer,
+    MonitoringAnswer,
+    PriceStatsAnswer,
+    StatusAnswer,
+)
+from service.series_schemas import SeriesAnswer
 from tests.bundles import sound_candles
-from tests.service.conftest import Start
+from tests.service.conftest import Start, wait_until
 from tests.service.posted import as_rows
 
 MARKET = Market("READUSDT", "5m")  # of its own, because the database is shared with other tests
@@ -44,6 +55,14 @@ def service_without_database(start_service: Start) -> TestClient:
         ("/price/history?start=2025-09-30T12:00:00Z&end=2025-09-30T12:00:00Z", "start"),
         ("/price/history?symbol=ETHUSDT", "symbol"),
         ("/price/latest?limit=3", "limit"),
+        ("/price/history?hours=0", "hours"),
+        ("/price/history?hours=3&start=2025-09-30T12:00:00Z", "hours"),
+        ("/price/stats?hours=9999", "hours"),
+        ("/price/stats?limit=3", "limit"),
+        ("/price/history?limit=3&limit=4", "limit"),
+        ("/series?start=1759233600", "start"),
+        ("/series?role=emperor", "role"),
+        ("/futures?role=emperor", "role"),
         ("/forecasts?role=emperor", "role"),
         ("/monitoring?n=3", "n"),
     ],
@@ -51,11 +70,16 @@ def service_without_database(start_service: Start) -> TestClient:
 def test_a_wrong_parameter_is_refused_by_name(service_without_database: TestClient, address: str, field: str) -> None:
     response = service_without_database.get(address)
 
-    assert response.status_code == 400
-    assert response.json()["field"] == field
+    problem = response.json()
+    assert (response.status_code, problem["type"]) == (400, f"{PROBLEM_TYPE}invalid-parameter")
+    assert problem["field"] == field
+    assert problem["value"]
 
 
-@pytest.mark.parametrize("address", ["/price/latest", "/price/history", "/forecasts", "/monitoring", "/status"])
+@pytest.mark.parametrize(
+    "address",
+    ["/price/latest", "/price/history", "/price/stats", "/series", "/forecasts", "/futures", "/monitoring", "/status"],
+)
 def test_without_a_database_reading_asks_to_come_back(start_service: Start, address: str) -> None:
     response = start_service(database_reader_url=None, database_url=None).get(address)
 
@@ -143,6 +167,130 @@ class TestAnswersFromTheDatabase:
 
         assert [candle.open_time for candle in answer.candles] == list(candles.index[-3:])
 
+    def test_history_of_hours_ends_with_the_newest_candle(self, service: TestClient, candles: pd.DataFrame) -> None:
+        answer = CandlesAnswer.model_validate_json(service.get("/price/history?hours=1").content)
+
+        assert [candle.open_time for candle in answer.candles] == list(candles.index[-12:])
+
+    def test_hours_that_do_not_fit_on_a_page_go_on_where_they_began(
+        self, service: TestClient, candles: pd.DataFrame
+    ) -> None:
+        seen: list[str] = []
+        address: str | None = "/price/history?hours=2&limit=10"
+        while address:
+            page = service.get(address).json()
+            seen = [row["open_time"] for row in page["candles"]] + seen
+            address = page["earlier"]
+
+        assert seen == [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in candles.index[-24:]]
+
+    def test_stats_are_those_of_the_last_hours(self, service: TestClient, candles: pd.DataFrame) -> None:
+        stats = PriceStatsAnswer.model_validate_json(service.get("/price/stats?hours=2").content)
+
+        last = candles.iloc[-24:]
+        assert (stats.n, stats.hours, stats.start) == (24, 2, last.index[0])
+        assert stats.end == last.index[-1] + timedelta(minutes=5)
+        assert (stats.min, stats.max) == (last["low"].min(), last["high"].max())
+        assert (stats.open, stats.close) == (last["open"].iloc[0], last["close"].iloc[-1])
+        assert stats.average == pytest.approx(last["close"].mean())
+        assert stats.deviation == pytest.approx(last["close"].std())
+        assert stats.change == pytest.approx(last["close"].iloc[-1] - last["open"].iloc[0])
+        assert stats.vwap == pytest.approx(last["quote_volume"].sum() / last["volume"].sum())
+
+    def test_a_series_point_stands_beside_its_real_candle_with_its_errors(
+        self, service: TestClient, candles: pd.DataFrame, ledger_filled: list[ForecastAnswer]
+    ) -> None:
+        answer = SeriesAnswer.model_validate_json(service.get("/series?limit=4").content)
+
+        point, made, real = answer.points[-2], ledger_filled[-2], candles.iloc[-1]
+        assert point.open_time == candles.index[-1]
+        assert point.real is not None
+        assert point.predicted is not None
+        assert point.errors is not None
+        assert (point.real.close, point.real.volume) == (real["close"], real["volume"])
+        assert (point.predicted.open, point.predicted.amplitude) == (made.open, made.amplitude)
+        assert point.direction == made.direction
+        assert point.errors.close_signed == made.close - real["close"]
+        assert point.errors.close_absolute == abs(made.close - real["close"])
+        assert point.errors.amplitude_absolute == pytest.approx(abs(made.amplitude - (real["high"] - real["low"])))
+        assert point.moved == ("up" if real["close"] > candles["close"].iloc[-2] else "down")
+        assert point.direction_hit == ((made.direction.up >= 0.5) == (point.moved == "up"))
+
+    def test_a_forecast_whose_candle_is_still_to_come_has_no_real_side(
+        self, service: TestClient, ledger_filled: list[ForecastAnswer]
+    ) -> None:
+        point = SeriesAnswer.model_validate_json(service.get("/series").content).points[-1]
+
+        assert (point.open_time, point.real, point.errors, point.moved) == (
+            ledger_filled[-1].open_time,
+            None,
+            None,
+            None,
+        )
+        assert point.predicted is not None
+
+    def test_a_forecast_that_was_not_made_is_absent_from_the_series(
+        self, service: TestClient, candles: pd.DataFrame, ledger_filled: list[ForecastAnswer]
+    ) -> None:
+        answer = SeriesAnswer.model_validate_json(service.get("/series").content)
+
+        first = ledger_filled[0].open_time
+        assert len(answer.points) == len(candles) + 1
+        assert all((point.predicted is None) == (point.open_time < first) for point in answer.points)
+        assert all(point.real is not None for point in answer.points[:-1])
+
+    def test_a_series_of_the_challenger_has_no_forecast_of_the_champion(self, service: TestClient) -> None:
+        answer = SeriesAnswer.model_validate_json(service.get("/series?role=challenger").content)
+
+        assert answer.role == "challenger"
+        assert all(point.predicted is None for point in answer.points)
+
+    def test_a_doubtful_candle_is_marked_in_the_series(
+        self, service: TestClient, writer: ConnectionPool, candles: pd.DataFrame
+    ) -> None:
+        moment = candles.index[-3].to_pydatetime()
+        with writer.connection() as connection:
+            connection.execute(
+                "insert into candle_suspicions (symbol, interval, open_time, reasons) values (%s, %s, %s, '{stub}')",
+                [MARKET.symbol, MARKET.interval, moment],
+            )
+
+        points = SeriesAnswer.model_validate_json(service.get("/series?limit=5").content).points
+
+        assert [point.open_time for point in points if point.doubtful] == [moment]
+
+    @pytest.mark.parametrize(("route", "rows"), [("/series", "points"), ("/price/history", "candles")])
+    def test_pages_walked_backwards_hold_everything_once(
+        self, service: TestClient, candles: pd.DataFrame, route: str, rows: str
+    ) -> None:
+        seen: list[str] = []
+        address: str | None = f"{route}?limit=50&start={candles.index[1].strftime('%Y-%m-%dT%H:%M:%SZ')}"
+        while address:
+            page = service.get(address).json()
+            assert len(page[rows]) <= 50
+            seen = [row["open_time"] for row in page[rows]] + seen
+            address = page["earlier"]
+
+        expected = [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in candles.index[1:]]
+        assert seen[: len(expected)] == expected
+        assert len(seen) == len(set(seen))
+
+    def test_a_page_of_forecasts_never_parts_the_roles_of_one_candle(
+        self, service: TestClient, writer: ConnectionPool, ledger_filled: list[ForecastAnswer]
+    ) -> None:
+        for answer in ledger_filled:
+            Ledger(writer, MARKET).record(forecast_record(answer, "challenger", answer.open_time, "replay"))
+
+        seen = []
+        address: str | None = "/futures?limit=5"
+        while address:
+            page = service.get(address).json()
+            seen = [(row["open_time"], row["role"]) for row in page["forecasts"]] + seen
+            address = page["earlier"]
+
+        times = [answer.open_time.strftime("%Y-%m-%dT%H:%M:%SZ") for answer in ledger_filled]
+        assert seen == [(time, role) for time in times for role in ("challenger", "champion")]
+
     def test_forecasts_come_with_their_outcomes(
         self, service: TestClient, candles: pd.DataFrame, ledger_filled: list[ForecastAnswer]
     ) -> None:
@@ -218,6 +366,30 @@ class TestAnswersFromTheDatabase:
 
 
 @pytest.mark.integration
+def test_a_database_that_goes_away_is_missed_and_found_again(
+    start_service: Start, tmp_path: Path, history: pd.DataFrame
+) -> None:
+    server = LocalPostgres(tmp_path / "postgres", free_ports(1)[0])
+
+    def readable(service: TestClient) -> bool:
+        response = service.get("/price/latest")
+        assert response.status_code in {404, 503}
+        assert response.status_code == 404 or int(response.headers["retry-after"]) > 0
+        return response.status_code == 404  # nothing is recorded, which only the database can tell
+
+    with server.running():
+        with open_database(SecretStr(server.url("candlecast_owner"))) as pool:
+            migrate(pool)
+        service = start_service(database_reader_url=SecretStr(server.url("candlecast_reader")))
+        assert readable(service)
+    for _ in range(20):
+        assert not readable(service)
+        assert service.post("/predict", json={"candles": as_rows(history)}).status_code == 200
+    with server.running():
+        wait_until(lambda: readable(service))
+
+
+@pytest.mark.integration
 def test_an_empty_ledger_is_told_apart_from_a_fault(service: TestClient) -> None:
     app: Any = service.app
     settings = app.state.resources.settings.model_copy(update={"symbol": "EMPTYUSDT"})
@@ -226,5 +398,7 @@ def test_an_empty_ledger_is_told_apart_from_a_fault(service: TestClient) -> None
     assert service.get("/forecasts/latest").status_code == 404
     assert service.get("/price/latest").status_code == 404
     assert service.get("/forecasts").json()["forecasts"] == []
+    assert service.get("/series").json()["points"] == []
+    assert service.get("/price/stats").json()["n"] == 0
     assert MonitoringAnswer.model_validate_json(service.get("/monitoring").content).rolling.n == 0
     assert service.get("/status").json()["newest_candle"] is None

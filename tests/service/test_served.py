@@ -3,65 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
+import re
+import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+from playwright.sync_api import Browser
 
+from candlecast.answers import PROBLEM_TYPE
 from candlecast.client import ForecastClient
-from flows.local_stack import free_ports
 from tests.bundles import sound_candles
+from tests.service.conftest import wait_until
+from tests.service.serving import Served, serving
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running service and the process at its head."""
-
-    url: str
-    process: subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="module")
 def served(tiny_bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Started with the registry down: version 1 comes from the cache of an earlier life."""
-    home = tmp_path_factory.mktemp("home")
-    cache = home / "models" / "BTCUSDT-5m"
-    shutil.copytree(tiny_bundles["1"], cache / "1")
-    (cache / "served.json").write_text(json.dumps({"champion": "1"}))
-    port = free_ports(1)[0]
-    settings = {
-        "CANDLECAST_HOME": str(home),
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
-        "BENTOML_HOME": str(home / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
-    }
-    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Candlecast", "--host", "127.0.0.1"]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)],
-            cwd=ROOT,
-            env={**os.environ, **settings},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        ForecastClient(f"http://127.0.0.1:{port}").wait_ready(60)
-        yield Served(f"http://127.0.0.1:{port}", process)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+    with serving(tmp_path_factory.mktemp("home"), tiny_bundles["1"]) as service:
+        yield service
 
 
 def test_a_forecast_is_answered_over_http(served: Served) -> None:
@@ -82,6 +46,81 @@ def test_an_unknown_address_is_a_problem_document(served: Served) -> None:
     response = requests.get(f"{served.url}/nothing", timeout=5)
 
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_the_reference_reads_its_document_in_a_browser_without_asking_anybody_else(
+    served: Served, browser: Browser
+) -> None:
+    asked: list[str] = []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: asked.append(message.text) if message.type == "error" else None)
+
+    page.goto(f"{served.url}/docs")
+    page.wait_for_selector("#operations-model-predict_series")
+
+    operations = requests.get(f"{served.url}/docs.json", timeout=5).json()["paths"]
+    assert page.locator(".opblock").count() == len(operations)
+    assert f"{served.url}/docs.json" in asked
+    assert [address for address in asked if not address.startswith((served.url, "data:"))] == []
+    page.close()
+
+
+def test_a_body_of_a_million_candles_is_refused_while_others_are_answered(served: Served) -> None:
+    candle = b'{"open_time":1759233600000,"open":1,"high":1,"low":1,"close":1,"volume":1},'
+    million = b'{"candles":[' + candle * 1_000_000 + b"]}"
+
+    for path in ("/predict", "/predict/series"):
+        response = requests.post(
+            served.url + path, data=million, headers={"content-type": "application/json"}, timeout=30
+        )
+        assert (response.status_code, response.json()["type"]) == (413, f"{PROBLEM_TYPE}body-too-large")
+
+    assert ForecastClient(served.url).predict(sound_candles(150), "BTCUSDT", "5m").model.version == "1"
+
+
+def test_a_thousand_slow_clients_keep_nobody_from_an_answer(served: Served) -> None:
+    port = int(served.url.rpartition(":")[2])
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(1000)]
+    try:
+        for connection in slow:
+            connection.sendall(head + b'{"candles": [')
+
+        for _ in range(20):
+            assert ForecastClient(served.url).predict(sound_candles(150), "BTCUSDT", "5m").model.version == "1"
+        answers = {connection.recv(12) for connection in slow}
+    finally:
+        for connection in slow:
+            connection.close()
+
+    assert answers == {b"HTTP/1.1 408"}
+    assert requests.get(f"{served.url}/livez", timeout=5).status_code == 200
+
+
+def test_requests_are_logged_as_json_on_the_service_s_output(served: Served) -> None:
+    requests.get(f"{served.url}/model", headers={"X-Request-ID": "told-by-a-client"}, timeout=5)
+
+    wait_until(lambda: "told-by-a-client" in served.log.read_text())
+    [line] = [line for line in served.log.read_text().splitlines() if "told-by-a-client" in line]
+    assert json.loads(line)["route"] == "/model"
+
+
+def test_a_killed_worker_comes_back_and_shows_no_more_in_the_metrics(served: Served) -> None:
+    [worker] = [
+        process for process in psutil.Process(served.process.pid).children() if "worker" in str(process.cmdline())
+    ]
+    worker.kill()
+    worker.wait(10)
+    ForecastClient(served.url).wait_ready(30)
+
+    memory = re.findall(r'^candlecast_process_resident_memory_bytes\{pid="(\d+)"\}', metrics_of(served), re.M)
+    assert len(memory) == 1
+    assert int(memory[0]) != worker.pid
+
+
+def metrics_of(served: Served) -> str:
+    return requests.get(f"{served.url}/metrics", timeout=5).text
 
 
 def test_tensorflow_is_in_none_of_its_processes(served: Served) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.forecast import TARGETS
+from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Moment, decode
 from training.calibrate import conformal_bounds, fit_calibration, platt, shrinkage
 
 GRID = np.linspace(0, 1, 2001)
@@ -117,15 +117,39 @@ def test_too_few_residuals_give_their_extremes():
 
 
 def test_bounds_are_fitted_around_the_shrunk_forecast():
-    targets = normal(10, 4000, 5)
-    raw = normal(11, 4000, 5)
+    targets = normal(10, 200, 5)
+    raw = normal(11, 200, 5)
     close = TARGETS.index("close")
     raw[:, close] = -targets[:, close]
-    raw[:, TARGETS.index("amplitude")] = expected = np.random.default_rng(13).uniform(0.5, 3.0, 4000)
+    raw[:, TARGETS.index("amplitude")] = expected = np.random.default_rng(13).uniform(0.5, 3.0, 200)
 
-    calibration = fit_calibration(raw, normal(12, 4000), targets, (targets[:, close] > 0).astype(float), 0.5)
+    calibration = fit_calibration(raw, normal(12, 200), targets, (targets[:, close] > 0) * 1.0, np.ones(200), 0.5)
 
     assert calibration.close_weight == 0.0
-    assert calibration.residual_bounds["close"] == conformal_bounds(targets[:, close] / expected)
-    assert calibration.residual_bounds["high"] == conformal_bounds((targets - raw)[:, TARGETS.index("high")] / expected)
+    assert calibration.volatility_knots == [1.0]
+    assert calibration.residual_bounds["close"] == [conformal_bounds(targets[:, close] / expected)]
+    assert calibration.residual_bounds["high"] == [
+        conformal_bounds((targets - raw)[:, TARGETS.index("high")] / expected)
+    ]
     assert calibration.base_rate_up == 0.5
+
+
+def test_intervals_hold_in_calm_and_in_wild_markets_alike():
+    random, count = np.random.default_rng(14), 40_000
+    volatility = np.exp(random.normal(-6.5, 0.7, count))
+    tails = 1 + 2 * (np.log(volatility) < -6.5) * (-6.5 - np.log(volatility))  # longer, the calmer it is
+    raw, targets = np.zeros((count, 5)), random.normal(size=(count, 5)) * tails[:, None]
+    raw[:, TARGETS.index("amplitude")] = 1.0
+    fit, fresh = slice(None, None, 2), slice(1, None, 2)
+
+    calibration = fit_calibration(
+        raw[fit], normal(15, count // 2), targets[fit], np.ones(count // 2), volatility[fit], 0.5
+    )
+    moment = Moment(np.full(count // 2, 100.0), volatility[fresh], np.ones(count // 2))
+    forecasts = decode(raw[fresh], np.zeros(count // 2), moment, calibration)
+    came = 100 * np.exp(targets[fresh, TARGETS.index("close")] * volatility[fresh])
+    column = INTERVAL_TARGETS.index("close")
+    inside = (forecasts.lower[:, column] <= came) & (came <= forecasts.upper[:, column])
+
+    for group in np.array_split(np.argsort(volatility[fresh]), 6):
+        assert 0.86 < inside[group].mean() < 0.94

@@ -1,0 +1,193 @@
+"""Clearing candles of suspicion in a fiftieth of the time of `candlecast.suspicion`, for who asks at every request.
+
+What is usual at each candle is not worked out. It is an upper quartile of 50 values or more, so it has 36 of all
+values below it at the least and 13 at or above it; and only candles that these bounds do not clear are compared
+with what was usual at their time. The rules and limits are those of `find_suspicious`, for candles without a gap.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from candlecast import suspicion as rules
+from candlecast.candles import OHLCV_COLUMNS
+from candlecast.suspicion import CONTEXT, FEWEST, Flags, Floats, find_suspicious
+
+_RANK = (FEWEST - 1) * 3 // 4
+_HIGHER = FEWEST - 1 - _RANK
+_MOST_COMPARED = 60
+_MOST_JUDGED = 250
+_AT_ONCE = 4096
+_NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+
+
+def doubtful_in_windows(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str, length: int) -> dict[int, int]:
+    """The newest doubtful candle in each window of `length` consecutive candles that has one.
+
+    Each window is judged by itself, as if there were no other candles: the answer neither knows what came later
+    nor depends on how much more history there is. If more than 250 windows need the full judgement, the rest of
+    these is judged by all candles together, so that nobody can keep the service busy with rubbish.
+
+    Args:
+        open_ms: Open times in milliseconds since 1970, without a gap, shape (n,).
+        ohlcv: `OHLCV_COLUMNS`, shape (n, 5), n >= length.
+
+    Returns:
+        Position of the candle by the number of the window, both from 0.
+    """
+    if len(ohlcv) == length:
+        unclear = [] if is_plainly_sound(ohlcv) else [0]
+    else:
+        maybe = np.flatnonzero(~_plainly_sound_windows(ohlcv, length))
+        unclear = [int(first) for first in maybe if not is_plainly_sound(ohlcv[first : first + length])]
+    found: dict[int, int] = {}
+    for first in unclear[:_MOST_JUDGED]:
+        doubtful = _doubtful(open_ms[first : first + length], ohlcv[first : first + length], interval)
+        if len(doubtful):
+            found[first] = first + int(doubtful[-1])
+    if len(unclear) > _MOST_JUDGED:
+        doubtful = _doubtful(open_ms, ohlcv, interval)
+        for first in unclear[_MOST_JUDGED:]:
+            last = np.searchsorted(doubtful, first + length) - 1
+            if last >= 0 and doubtful[last] >= first:
+                found[first] = int(doubtful[last])
+    return found
+
+
+def is_plainly_sound(ohlcv: Floats) -> bool:
+    """Whether `find_suspicious` would find nothing.
+
+    Args:
+        ohlcv: `OHLCV_COLUMNS` of candles without a gap, shape (n, 5).
+
+    Returns:
+        False does not mean that something is wrong, only that `find_suspicious` has to say.
+    """
+    opened, high, low, close, volume = np.ascontiguousarray(ohlcv.T)
+    if (volume[1:] == volume[:-1]).any() and (ohlcv[1:] == ohlcv[:-1]).all(axis=1).any():
+        return False
+    if len(ohlcv) <= FEWEST:
+        return len(ohlcv) < FEWEST
+    extent, gap = high - low, np.abs(opened[1:] - close[:-1])
+    by_extent, by_volume = np.sort(extent), np.sort(volume)
+    least_extent, most_extent, most_volume = by_extent[_RANK], by_extent[-_HIGHER], by_volume[-_HIGHER]
+    if by_extent[rules.FLAT_RUN - 1] == 0 and _flat_runs(extent, close).any():
+        return False
+    # The scalars before each comparison of arrays spare it in most histories.
+    stubs = breaks = jumps = _NONE
+    if by_volume[0] < rules.STUB_VOLUME * most_volume and by_extent[0] < rules.STUB_RANGE * most_extent:
+        few_traded, small = volume < rules.STUB_VOLUME * most_volume, extent < rules.STUB_RANGE * most_extent
+        stubs = np.flatnonzero(few_traded & small)
+    if gap.max() > rules.BREAK_OF_USUAL_RANGE * least_extent:
+        tick = np.diff(np.unique(ohlcv[:, :4])).min()
+        least_gap = max(rules.BREAK_OF_USUAL_RANGE * least_extent, rules.BREAK_TICKS * tick)
+        breaks = np.flatnonzero((gap > least_gap) & (gap > rules.BREAK_OF_OWN_RANGE * extent[:-1]))
+    if max(3 * np.abs(close[1:] - close[:-1]).max(), by_extent[-1]) > rules.JUMP * least_extent:
+        off = _off_level(ohlcv)
+        jumps = np.flatnonzero(off > rules.JUMP * least_extent * np.maximum(volume / most_volume, 1))
+    if len(stubs) + len(breaks) + len(jumps) > _MOST_COMPARED:
+        return False
+    return not (
+        any(_is_stub(extent, volume, i) for i in stubs)
+        or any(_is_broken(extent, gap, i) for i in breaks)
+        or any(off[i] > _jump_limit(extent, volume, i) for i in jumps)
+    )
+
+
+def _is_stub(extent: Floats, volume: Floats, i: int) -> bool:
+    return bool(
+        volume[i] < rules.STUB_VOLUME * _usual_at(volume, i, 3)
+        and extent[i] < rules.STUB_RANGE * _usual_at(extent, i, 3)
+    )
+
+
+def _is_broken(extent: Floats, gap: Floats, i: int) -> bool:
+    return bool(
+        gap[i] > rules.BREAK_OF_USUAL_RANGE * _usual_at(extent, i, 3)
+        and gap[i] > rules.BREAK_OF_USUAL_BREAK * _usual_at(gap, i, 1)
+    )
+
+
+def _jump_limit(extent: Floats, volume: Floats, i: int) -> float:
+    usual_volume = _usual_at(volume, i, 3) or np.inf
+    return float(rules.JUMP * _usual_at(extent, i, 3) * max(volume[i] / usual_volume, 1))
+
+
+def _off_level(ohlcv: Floats) -> Floats:
+    """How far each close is from the middle one of the seven around it, or its wick reaches, whichever is more."""
+    opened, high, low, close, _ = ohlcv.T
+    off: Floats = np.maximum(high - np.maximum(opened, close), np.minimum(opened, close) - low)
+    level = np.median(sliding_window_view(close, 7), axis=1)
+    off[3:-3] = np.maximum(off[3:-3], np.abs(close[3:-3] - level))
+    return off
+
+
+def _farthest_from_level(close: Floats) -> Floats:
+    """How far each close can be from the middle one of the seven around it: no farther than from the farthest."""
+    farthest = np.zeros_like(close)
+    for by in (1, 2, 3):
+        step = np.abs(close[by:] - close[:-by])
+        np.maximum(farthest[by:], step, out=farthest[by:])
+        np.maximum(farthest[:-by], step, out=farthest[:-by])
+    return farthest
+
+
+def _flat_runs(extent: Floats, close: Floats) -> Flags:
+    """Where a run of candles without range, at one price, begins that is long enough to be doubted."""
+    still = (extent[1:] == 0) & (extent[:-1] == 0) & (close[1:] == close[:-1])
+    return np.asarray(sliding_window_view(still, rules.FLAT_RUN - 1).all(axis=1))
+
+
+def _usual_at(values: Floats, position: int, quarters: int) -> float:
+    """The quartile that is usual at a position, if nothing before it is doubtful."""
+    last = max(position, FEWEST - 1)
+    window = values[max(last + 1 - CONTEXT, 0) : last + 1]
+    rank = (len(window) - 1) * quarters / 4
+    below = int(rank)
+    two = np.partition(window, (below, min(below + 1, len(window) - 1)))[below : below + 2]
+    return float(two[0] + (two[-1] - two[0]) * (rank - below))
+
+
+def _plainly_sound_windows(ohlcv: Floats, length: int) -> Flags:
+    """The same for every window of `length` candles at once, and less sharp; shape (n - length + 1,)."""
+    opened, high, low, close, volume = ohlcv.T
+    if length <= FEWEST:
+        return np.zeros(len(ohlcv) - length + 1, dtype=bool)
+    extent, repeats = high - low, np.zeros(len(ohlcv))
+    repeats[1:] = (ohlcv[1:] == ohlcv[:-1]).all(axis=1)
+    repeats[: 1 - rules.FLAT_RUN] += _flat_runs(extent, close)
+    gap = np.zeros(len(ohlcv))
+    gap[:-1] = np.abs(opened[1:] - close[:-1])
+    gap[:-1][gap[:-1] <= rules.BREAK_OF_OWN_RANGE * extent[:-1]] = 0
+    reach = np.maximum(_farthest_from_level(close), extent)
+    sound = np.empty(len(ohlcv) - length + 1, dtype=bool)
+    for start in range(0, len(sound), _AT_ONCE):
+        part = slice(start, min(start + _AT_ONCE, len(sound)) + length - 1)
+        extents, volumes = (sliding_window_view(values[part], length) for values in (extent, volume))
+        by_extent = np.partition(extents, (0, _RANK, length - _HIGHER), axis=1)
+        by_volume = np.partition(volumes, (0, length - _HIGHER), axis=1)
+        least_extent, most_extent = by_extent[:, _RANK], by_extent[:, length - _HIGHER]
+        stub = (by_volume[:, 0] < rules.STUB_VOLUME * by_volume[:, length - _HIGHER]) & (
+            by_extent[:, 0] < rules.STUB_RANGE * most_extent
+        )
+        sound[start : start + _AT_ONCE] = ~(
+            stub
+            | _max(repeats[part], length).astype(bool)
+            | (_max(gap[part], length) > rules.BREAK_OF_USUAL_RANGE * least_extent)
+            | (_max(reach[part], length) > rules.JUMP * least_extent)
+        )
+    return sound
+
+
+def _max(values: Floats, length: int) -> Floats:
+    """The largest of each window, shape (n - length + 1,)."""
+    return np.asarray(sliding_window_view(values, length).max(axis=1))
+
+
+def _doubtful(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str) -> NDArray[np.intp]:
+    index = pd.DatetimeIndex(open_ms.astype("datetime64[ms]"), tz="UTC").as_unit("us")
+    suspicious = find_suspicious(pd.DataFrame(ohlcv, index=index, columns=list(OHLCV_COLUMNS)), interval)
+    return np.flatnonzero(suspicious.to_numpy().any(axis=1))

@@ -1,0 +1,80 @@
+"""A bundle's golden sample: candles, and the forecast that it must give of them, wherever it is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from candlecast.bundle import Bundle, onnx_errors
+from candlecast.candles import epoch_ms, ohlcv_values, open_times_ms
+from candlecast.errors import BundleError, CandlecastError
+from candlecast.features import Floats, order_flow
+from candlecast.forecast import Forecasts
+
+GOLDEN = "golden.json"
+GOLDEN_TOLERANCE = 1e-5
+
+
+class Golden(NamedTuple):
+    """Candles as `Bundle.inputs_of` takes them, and the numbers that must be answered to them."""
+
+    open_ms: NDArray[np.int64]
+    ohlcv: Floats
+    flow: tuple[Floats, Floats] | None
+    expected: Floats
+
+
+def golden_sample(bundle: Bundle, candles: pd.DataFrame) -> dict[str, Any]:
+    """Candles and what `bundle` answers to them, as `golden.json` holds them."""
+    shortest = candles.iloc[-bundle.manifest.history :]
+    known = shortest.loc[:, shortest.notna().all()]
+    return {
+        "open_time_ms": [epoch_ms(moment) for moment in pd.DatetimeIndex(known.index).to_pydatetime()],
+        "candles": {name: known[name].tolist() for name in known.columns},
+        "expected": _numbers(bundle.forecast(shortest)).tolist(),
+    }
+
+
+def read_golden(path: Path) -> Golden:
+    """Read a `golden.json`.
+
+    Raises:
+        BundleError: It is missing or malformed.
+    """
+    try:
+        golden = json.loads(path.read_bytes())
+        index = pd.DatetimeIndex(pd.to_datetime(golden["open_time_ms"], unit="ms", utc=True))
+        candles = pd.DataFrame(golden["candles"], index=index)
+        expected = np.array(golden["expected"], dtype="float64")
+        return Golden(open_times_ms(candles), ohlcv_values(candles), order_flow(candles), expected)
+    except (OSError, ValueError, LookupError, TypeError) as exc:
+        raise BundleError(f"{path}: {exc}") from exc
+
+
+def check_golden(bundle: Bundle, golden: Golden) -> None:
+    """Answer the golden sample and compare.
+
+    Raises:
+        BundleError: There is no answer, or one number differs by more than GOLDEN_TOLERANCE, relatively.
+    """
+    unanswerable: tuple[type[Exception], ...] = (CandlecastError, ValueError, LookupError, *onnx_errors())
+    try:
+        answer = _numbers(bundle.answer(bundle.inputs_of(golden.open_ms, golden.ohlcv, golden.flow)))
+    except unanswerable as exc:
+        raise BundleError(f"run {bundle.manifest.run_id}: the golden sample is not answered: {exc}") from exc
+    if answer.shape != golden.expected.shape or not np.allclose(
+        answer, golden.expected, rtol=GOLDEN_TOLERANCE, atol=1e-9
+    ):
+        raise BundleError(
+            f"run {bundle.manifest.run_id}: the golden sample gives {answer.tolist()}, "
+            f"expected {golden.expected.tolist()}"
+        )
+
+
+def _numbers(forecasts: Forecasts) -> Floats:
+    return np.concatenate([forecasts.targets[0], forecasts.lower[0], forecasts.upper[0], forecasts.probability_up])

@@ -1,0 +1,71 @@
+"""One line of JSON for every request, and for every defect; never a body, an address's query, or a secret.
+
+Requests only append to a queue: a thread of its own turns it into lines and writes them, five times a second, so
+that neither a slow disk nor a full pipe holds up an answer.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import msgspec
+
+_PAUSE_S = 0.2
+_MOST_QUEUED = 50_000
+
+
+class AccessLog:
+    """Writes entries in the order they came.
+
+    Args:
+        stream: Where to; standard output if None.
+        requests: Whether requests are logged; defects always are.
+    """
+
+    def __init__(self, stream: BinaryIO | None = None, *, requests: bool = True) -> None:
+        self.requests = requests
+        self._stream = stream
+        self._queue: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=_MOST_QUEUED)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write_on, name="access-log", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, and end."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def note(self, at: float, event: str, **facts: Any) -> None:
+        """Queue an entry; if the reader of the log has stopped reading, the oldest are dropped.
+
+        Args:
+            at: Seconds since 1970.
+            event: What happened, e.g. "request".
+        """
+        self._queue.append((at, event, facts))
+
+    def _write_on(self) -> None:
+        last = False
+        while not last:
+            last = self._stop.wait(_PAUSE_S)
+            lines = b"".join(self._line(*self._queue.popleft()) for _ in range(len(self._queue)))
+            if lines:
+                try:
+                    stream = self._stream or sys.stdout.buffer
+                    stream.write(lines)
+                    stream.flush()
+                except (OSError, ValueError):  # nobody reads any more: not a reason to stop answering
+                    continue
+
+    @staticmethod
+    def _line(at: float, event: str, facts: dict[str, Any]) -> bytes:
+        time = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return msgspec.json.encode({"time": time, "event": event, **facts}) + b"\n"

@@ -1,0 +1,114 @@
+"""Reading a request's body: JSON only, no more bytes than allowed, no slower than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import Receive, Scope
+
+from service.problems import Refused
+
+PATIENCE_S = 5.0
+SLOWEST = 256 * 1024
+_FREE = 64 * 1024
+_BUDGET = 48 * 1024 * 1024
+_READERS = 2_000
+
+
+class BodyBudget:
+    """Memory for bodies, shared by all requests of a process.
+
+    The usual body, of up to 64 KiB, never waits for it: neither a thousand slow clients nor a few huge bodies
+    keep short requests from being read.
+
+    Args:
+        capacity: Bytes of all bodies together beyond their first 64 KiB each.
+        readers: Most bodies that are being read at once.
+        patience_s: Within this time, plus a second for every SLOWEST bytes that came, a body must be complete.
+    """
+
+    def __init__(self, capacity: int = _BUDGET, readers: int = _READERS, patience_s: float = PATIENCE_S) -> None:
+        self._capacity = capacity
+        self._most_readers = readers
+        self._patience_s = patience_s
+        self._held = 0
+        self._readers = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that are taken."""
+        return self._held
+
+    async def read(self, scope: Scope, receive: Receive, limit: int) -> bytes:
+        """The whole body; `release` its length when done with it.
+
+        Args:
+            limit: Most bytes.
+
+        Raises:
+            Refused: It is no JSON by its headers, too large, too slow, the client went away, or there is no memory.
+        """
+        _require_acceptable(dict(scope["headers"]), limit)
+        if self._readers >= self._most_readers:
+            raise Refused("overloaded", f"{self._readers:,} bodies are being read; come again", retry_after_s=2)
+        parts: list[bytes] = []
+        size = 0
+        clock = asyncio.get_running_loop()
+        started = clock.time()
+        self._readers += 1
+        try:
+            async with asyncio.timeout(self._patience_s) as patience:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refused("malformed-body", "the client went away")
+                    part: bytes = message.get("body", b"")
+                    if size + len(part) > limit:
+                        raise _too_large(f"more than {limit:,}", limit)
+                    self._take(size, size + len(part))
+                    size += len(part)
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return part if size == len(part) else b"".join(parts)
+                    patience.reschedule(started + self._patience_s + size / SLOWEST)
+        except TimeoutError as exc:
+            self.release(size)
+            late = f"{size:,} bytes of the body arrived within {clock.time() - started:.1f} s; send it at once"
+            raise Refused("body-too-slow", late, headers={"Connection": "close"}) from exc
+        except BaseException:
+            self.release(size)
+            raise
+        finally:
+            self._readers -= 1
+
+    def release(self, size: int) -> None:
+        """Give back what a body of `size` bytes had taken."""
+        self._held -= max(0, size - _FREE)
+
+    def _take(self, before: int, after: int) -> None:
+        more = max(0, after - _FREE) - max(0, before - _FREE)
+        if more and self._held + more > self._capacity:
+            raise Refused("overloaded", "too many large bodies are being read; come again", retry_after_s=2)
+        self._held += more
+
+
+def _require_acceptable(headers: dict[bytes, bytes], limit: int) -> None:
+    declared = headers.get(b"content-length", b"").decode("latin-1")
+    if declared.isdecimal() and (len(declared) > 12 or int(declared) > limit):
+        raise _too_large(declared, limit)
+    media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        message = f"content-type is {media_type[:60]!r}; send content-type: application/json"
+        raise Refused("unsupported-media-type", message, field="content-type", value=media_type[:60])
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.lower() != "identity":
+        message = f"content-encoding is {encoding[:60]!r}; send the body as it is"
+        raise Refused("unsupported-media-type", message, field="content-encoding", value=encoding[:60])
+
+
+def _too_large(size: str, limit: int) -> Refused:
+    return Refused(
+        "body-too-large",
+        f"the body has {size:.40} bytes, at most {limit:,} are taken; send fewer candles, the newest",
+        headers={"Connection": "close"},  # the rest of it is not read
+    )

@@ -1,0 +1,164 @@
+"""What is wrong with a body that msgspec refused: every row is looked at again, slowly, to name row and field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import msgspec
+
+from candlecast.answers import Fault
+from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS
+from service.problems import FAULTS_SHOWN, Refused, refused
+
+EARLIEST_MS = 946_684_800_000  # 2000-01-01: a smaller number is in seconds
+LATEST_MS = 4_102_444_800_000  # 2100-01-01: a larger one is in microseconds
+TIME_FORMS = "send ISO-8601 with an offset, such as 2025-09-30T12:00:00Z, or milliseconds since 1970"
+OUT_OF_TIME = f"is not between the years 2000 and 2100; {TIME_FORMS}"
+_Found = tuple[str, Fault]
+
+
+def shown(value: Any) -> str:
+    """A JSON value as a client would write it, cut short."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def time_fault(row: int, value: Any, fault: str) -> Fault:
+    """A fault of a row's open_time."""
+    return Fault(row=row, field="open_time", value=shown(value), detail=f"row {row}: open_time {shown(value)} {fault}")
+
+
+def parse_time(text: str) -> datetime:
+    """An aware UTC time from ISO-8601 with an offset, or from milliseconds since 1970.
+
+    Raises:
+        ValueError: It is neither, or outside the years 2000 to 2100; says so in words that follow the value.
+    """
+    if text.isascii() and text.isdigit():
+        milliseconds = int(text[:20])
+    else:
+        try:
+            moment = msgspec.convert(text, datetime)
+        except msgspec.ValidationError as exc:
+            raise ValueError(f"is no time; {TIME_FORMS}") from exc
+        if moment.tzinfo is None:
+            raise ValueError("has no offset, so its moment is unknown; append Z if it is UTC")
+        milliseconds = round(moment.timestamp() * 1000)
+    if not EARLIEST_MS <= milliseconds < LATEST_MS:
+        raise ValueError(OUT_OF_TIME)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def explain(
+    body: bytes,
+    shape: type[msgspec.Struct],
+    candle: type[msgspec.Struct],
+    kline_names: tuple[str, ...],
+    kline: Any,
+    reason: str,
+) -> Refused:
+    """Why `body` is no `shape`.
+
+    Args:
+        candle: Schema of one of its `candles`.
+        kline_names: Names of the values of one of its `klines`, and `kline` the tuple of their types.
+        reason: What msgspec said, for want of something better.
+    """
+    try:
+        request = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        return Refused("malformed-body", f"the body is no JSON: {exc}")
+    if not isinstance(request, dict):
+        message = 'the body is no object; send {"candles": [{"open_time": ..., "open": ..., ...}]}'
+        return Refused("malformed-body", message, value=shown(request))
+    known = {field.name: field.type for field in msgspec.structs.fields(shape)}
+    for name, value in request.items():
+        if name not in known:
+            message = f"unknown field {shown(name)}; known are {', '.join(sorted(known))}"
+            return Refused("unknown-field", message, field=name[:60], value=shown(value))
+    candle_types = {field.name: field.type for field in msgspec.structs.fields(candle)}
+    kline_types = dict(zip(kline_names, get_args(kline), strict=True))
+    for name, rows in request.items():
+        if name in {"candles", "klines"} and isinstance(rows, list):
+            types = candle_types if name == "candles" else kline_types
+            found = _first(_candle_faults(rows, types) if name == "candles" else _kline_faults(rows, types))
+            if found:
+                return refused(found[0][0], [fault for _, fault in found])
+        elif not _fits(rows, known[name]):
+            return Refused("invalid-value", f"{name} is {shown(rows)}; {_wanted(name)}", field=name, value=shown(rows))
+    return Refused("malformed-body", reason)
+
+
+def _first(found: Iterator[_Found]) -> list[_Found]:
+    return [each for each, _ in zip(found, range(FAULTS_SHOWN), strict=False)]
+
+
+def _candle_faults(rows: list[Any], types: dict[str, Any]) -> Iterator[_Found]:
+    """At most one fault for each row."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            yield _fault("invalid-value", number, None, row, f"a candle is an object, this is {shown(row)}")
+            continue
+        unknown = next((name for name in row if name not in types), None)
+        if unknown is not None:
+            detail = f"unknown field {shown(unknown)}; known are {', '.join(types)}"
+            yield _fault("unknown-field", number, unknown[:60], row[unknown], detail)
+            continue
+        missing = next((name for name in types if name not in row and name not in FLOW_COLUMNS), None)
+        if missing is not None:
+            detail = f"{missing} is missing; every candle needs open_time, {', '.join(OHLCV_COLUMNS)}"
+            yield "missing-field", Fault(row=number, field=missing, detail=f"row {number}: {detail}")
+            continue
+        yield from _value_fault(number, row, types)
+
+
+def _kline_faults(rows: list[Any], types: dict[str, Any]) -> Iterator[_Found]:
+    """At most one fault for each row."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(types):
+            held = f"{len(row)} values" if isinstance(row, list) else shown(row)
+            yield _fault(
+                "invalid-value", number, None, row, f"a kline is an array of {len(types)} values, this is {held}"
+            )
+            continue
+        yield from _value_fault(number, dict(zip(types, row, strict=True)), types)
+
+
+def _value_fault(number: int, row: dict[str, Any], types: dict[str, Any]) -> Iterator[_Found]:
+    for name, value in row.items():
+        if not _fits(value, types[name]):
+            wanted = _time_wanted(value) if name == "open_time" else "send a number"
+            yield _fault("invalid-value", number, name, value, f"{name} is {shown(value)}; {wanted}")
+            return
+
+
+def _fault(kind: str, row: int, field: str | None, value: Any, detail: str) -> _Found:
+    return kind, Fault(row=row, field=field, value=shown(value), detail=f"row {row}: {detail}")
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    try:
+        msgspec.convert(value, expected, strict=False)
+    except (msgspec.ValidationError, RecursionError):
+        return False
+    return True
+
+
+def _time_wanted(value: Any) -> str:
+    if isinstance(value, str) and _fits(value, datetime):
+        return "it has no offset, so its moment is unknown; append Z if it is UTC"
+    return TIME_FORMS
+
+
+def _wanted(name: str) -> str:
+    return {
+        "candles": "it must be a list of objects, oldest candle first",
+        "klines": "it must be a list of arrays, oldest candle first",
+        "model": "send an alias, champion or challenger, or a version number in quotes",
+        "fields": "send a list of the columns wanted; /docs lists them",
+    }.get(name, "send a string, or leave it out")

@@ -1,0 +1,74 @@
+"""Stopping without losing a request: SIGTERM first means "no new requests, please", and only later "stop"."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.resources import Resources
+
+
+class Closing:
+    """Passes requests on, and from `begin` on ends each connection after its answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.begun = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if not self.begun or scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        await self._app(scope, receive, send_last)
+
+
+@contextmanager
+def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
+    """Let the server's own handler of SIGTERM come only after the setting DRAIN_S, in which:
+
+    - readiness says no, so that nobody sends new requests;
+    - what comes all the same is answered, and its connection ended with `Connection: close`, so that clients
+      with open connections go elsewhere without running into one that is closed under their hands.
+
+    A second SIGTERM does not wait. To be entered in the main thread, after the server has set its handlers.
+    """
+    loop = asyncio.get_running_loop()
+    closing = Closing(app)
+    stop: Any = signal.getsignal(signal.SIGTERM)
+
+    def begin() -> None:
+        here.drain()
+        loop.call_later(here.settings.drain_s, stop_now)
+
+    def stop_now() -> None:
+        if callable(stop):
+            stop(signal.SIGTERM, None)
+
+    def on_sigterm(_number: int, _frame: FrameType | None) -> None:
+        if closing.begun:
+            stop_now()
+        else:
+            closing.begun = True
+            loop.call_soon_threadsafe(begin)
+
+    if not callable(stop):  # nobody here stops on SIGTERM: nothing to put off
+        yield app
+        return
+    signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield closing
+    finally:
+        signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,67 @@
+"""What `GET /model` tells of the versions being served."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from candlecast.answers import InputContract, ModelsAnswer, ReplicaAnswer, ServedModelAnswer, SpanAnswer
+from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS
+from service.models import ServedModel
+from service.request import HISTORY_LIMIT, SERIES_LIMIT
+from service.resources import Resources
+
+
+def describe_models(here: Resources) -> ModelsAnswer:
+    """What is served, and what keeps the registry's newest state from being served."""
+    follower = here.follower
+    replicas = follower.replicas()
+    not_ready = here.not_ready()
+    return ModelsAnswer(
+        name=follower.market.model_name,
+        models={alias: _describe(model, here.expiry) for alias, model in follower.served.items()},
+        previous=dict(follower.previous),
+        problems=dict(follower.problems),
+        ready=not_ready is None,
+        not_ready=not_ready,
+        replica=next((replica.name for replica in replicas if replica.is_me), ""),
+        replicas=[
+            ReplicaAnswer(name=replica.name, served=dict(replica.served), looked_at=replica.looked_at)
+            for replica in replicas
+        ],
+        converged=len({tuple(sorted(replica.served.items())) for replica in replicas}) <= 1,
+    )
+
+
+def _describe(model: ServedModel, expiry: timedelta) -> ServedModelAnswer:
+    manifest = model.bundle.manifest
+    figures = {name: value if math.isfinite(value) else None for name, value in manifest.metrics.items()}
+    epochs = figures.pop("epochs", None)
+    return ServedModelAnswer(
+        version=model.version,
+        alias=model.alias,
+        run_id=manifest.run_id,
+        family=manifest.family,
+        created_at=manifest.created_at,
+        served_since=model.served_since,
+        expires_at=manifest.trained_until + expiry,
+        validation_start=max(span.start for span in manifest.spans.values()),
+        trained_until=manifest.trained_until,
+        samples=sum(span.rows for span in manifest.spans.values()),
+        epochs=None if epochs is None else round(epochs),
+        val_loss=figures.pop("val_loss", None),
+        feature_hash=manifest.feature_hash,
+        input=InputContract(
+            symbol=manifest.symbol,
+            interval=manifest.interval,
+            horizon=manifest.horizon,
+            sequence_length=manifest.sequence_length,
+            history=manifest.history,
+            history_limit=HISTORY_LIMIT,
+            series_limit=SERIES_LIMIT,
+            required_fields=("open_time", *OHLCV_COLUMNS),
+            optional_fields=FLOW_COLUMNS,
+        ),
+        spans={name: SpanAnswer(**span.model_dump()) for name, span in manifest.spans.items()},
+        metrics=figures,
+    )

@@ -1,0 +1,153 @@
+"""Schemas of the OpenAPI document: of the bodies that are posted, and of the answers, with their docstrings' words."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from candlecast.answers import Answer
+from candlecast.candles import OHLCV_COLUMNS
+from service.culprits import EARLIEST_MS, LATEST_MS
+from service.request import HISTORY_LIMIT, KLINE_NAMES, SERIES_LIMIT, PostedCandle, PredictRequest, SeriesField
+
+REF = "#/components/schemas/"
+MILLISECONDS = {"type": "integer", "minimum": EARLIEST_MS, "exclusiveMaximum": LATEST_MS}
+_ATTRIBUTES = re.compile(r"\n*Attributes:\n(.*)", re.DOTALL)
+_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)
+
+
+def answer_schemas(answers: Iterable[type[Answer]]) -> dict[str, Any]:
+    """JSON schemas by name of these and all they hold.
+
+    What a docstring says under Attributes becomes the description of that property, so that units are written once.
+    """
+    wanted = [(answer, "serialization") for answer in answers]
+    _, definitions = models_json_schema(wanted, ref_template=REF + "{model}")  # type: ignore[arg-type]
+    schemas: dict[str, Any] = definitions["$defs"]
+    known = _all_answers(Answer)
+    for name, schema in schemas.items():
+        text = inspect.getdoc(known[name]) or ""
+        schema["description"] = _in_one_line(_ATTRIBUTES.sub("", text))
+        listed = _ATTRIBUTES.search(text)
+        for field, description in _ATTRIBUTE.findall(listed[1]) if listed else ():
+            schema["properties"][field]["description"] = _in_one_line(description)
+        for part in schema["properties"].values():
+            part.pop("title", None)
+    return schemas
+
+
+def _all_answers(base: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    found: dict[str, type[BaseModel]] = {}
+    for answer in base.__subclasses__():
+        found |= {answer.__name__: answer, **_all_answers(answer)}
+    return found
+
+
+def _in_one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def posted_schemas() -> dict[str, Any]:
+    """JSON schemas by name of the bodies of /predict and /predict/series."""
+    history: dict[str, Any] = {
+        "candles": {
+            "type": ["array", "null"],
+            "description": "Closed candles without a gap, oldest first; at least `input.history` of `GET /model`.",
+            "items": {"$ref": f"{REF}PostedCandle"},
+            "maxItems": HISTORY_LIMIT,
+        },
+        "klines": {
+            "type": ["array", "null"],
+            "description": "The same as Binance's /api/v3/klines gives them, without the last one until it has closed.",
+            "items": {"$ref": f"{REF}Kline"},
+            "maxItems": HISTORY_LIMIT,
+        },
+        "symbol": {"type": ["string", "null"], "description": "If given, it must be the one forecast here."},
+        "interval": {"type": ["string", "null"], "description": "If given, it must be the one forecast here."},
+        "model": {
+            "type": "string",
+            "default": "champion",
+            "description": "An alias, champion or challenger, or the number of a version that is being served.",
+        },
+    }
+    fields = {
+        "type": ["array", "null"],
+        "description": "Columns wanted; all of them if left out.",
+        "items": {"type": "string", "enum": list(get_args(SeriesField))},
+    }
+    long = {name: {**part, "maxItems": SERIES_LIMIT} for name, part in history.items() if "maxItems" in part}
+    return {
+        "PostedCandle": _posted_candle(),
+        "Kline": _kline(),
+        "PredictRequest": _request(PredictRequest.__doc__, history),
+        "SeriesRequest": _request("The same for many forecasts at once.", {**history, **long, "fields": fields}),
+    }
+
+
+def _request(text: str | None, properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": _in_one_line(text or ""),
+        "properties": properties,
+        "additionalProperties": False,
+        "anyOf": [{"required": ["candles"]}, {"required": ["klines"]}],
+    }
+
+
+def _posted_candle() -> dict[str, Any]:
+    base, quote = "In base currency.", "In quote currency."
+    return {
+        "type": "object",
+        "description": _in_one_line(PostedCandle.__doc__ or ""),
+        "properties": {
+            "open_time": {
+                "description": "Start of the candle: ISO-8601 with an offset, or milliseconds since 1970.",
+                "anyOf": [{"type": "string", "format": "date-time"}, MILLISECONDS],
+            },
+            **{name: _number("In quote currency.", positive=True) for name in ("open", "high", "low", "close")},
+            "volume": _number(base),
+            "quote_volume": _number(quote, optional=True),
+            "trades": _number("How many.", optional=True),
+            "taker_buy_base": _number(base, optional=True),
+            "taker_buy_quote": _number(quote, optional=True),
+        },
+        "required": ["open_time", *OHLCV_COLUMNS],
+        "additionalProperties": False,
+    }
+
+
+def _kline() -> dict[str, Any]:
+    prices = [_number(f"{name}, in quote currency", positive=True) for name in ("Open", "High", "Low", "Close")]
+    return {
+        "type": "array",
+        "description": "One closed candle as Binance gives it: " + ", ".join(KLINE_NAMES) + ".",
+        "prefixItems": [
+            {**MILLISECONDS, "description": "Open time, milliseconds since 1970."},
+            *prices,
+            _number("Volume, in base currency"),
+            {"type": "integer", "description": "Close time; not read."},
+            _number("Quote volume"),
+            _number("Trades"),
+            _number("Taker buy volume, in base currency"),
+            _number("Taker buy volume, in quote currency"),
+            {"description": "Not read."},
+        ],
+        "minItems": len(KLINE_NAMES),
+        "maxItems": len(KLINE_NAMES),
+    }
+
+
+def _number(description: str, *, positive: bool = False, optional: bool = False) -> dict[str, Any]:
+    forms: list[dict[str, Any]] = [
+        {"type": "number", **({"exclusiveMinimum": 0} if positive else {"minimum": 0})},
+        {"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9]{1,15})?$"},
+    ]
+    if optional:
+        forms.append({"type": "null"})
+        description += " Unknown if null or left out."
+    return {"description": description, "anyOf": forms}

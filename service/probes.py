@@ -1,0 +1,28 @@
+"""Health checks of the application itself.
+
+Under BentoML its own routes of these names answer GET, with the same verdicts (`service.service`); these refuse the
+other methods, and serve where the application runs without it.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from service.resources import resources
+
+
+async def livez(request: Request) -> Response:
+    """Whether new versions are still noticed; if not, only a restart helps."""
+    alive = resources(request).follower.is_following()
+    return PlainTextResponse("alive\n" if alive else "the registry is no longer followed\n", 200 if alive else 503)
+
+
+async def readyz(request: Request) -> Response:
+    """Whether a champion is being served and answers its golden sample."""
+    fault = resources(request).not_ready()
+    return PlainTextResponse(f"{fault or 'ready'}\n", 503 if fault else 200)
+
+
+ROUTES = (Route("/livez", livez), Route("/readyz", readyz))

@@ -1,0 +1,65 @@
+"""The service as it is run: by `bentoml serve`, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from candlecast.client import ForecastClient
+from flows.local_stack import free_ports
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service, the process at its head, and the file it logs to."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@contextmanager
+def serving(home: Path, bundle: Path, **settings: str) -> Iterator[Served]:
+    """Serve `bundle` as version 1 with the registry down: it comes from the cache of an earlier life.
+
+    Args:
+        home: The service's HOME.
+        settings: Further variables of its environment.
+    """
+    cache = home / "models" / "BTCUSDT-5m"
+    shutil.copytree(bundle, cache / "1")
+    (cache / "served.json").write_text(json.dumps({"champion": "1"}))
+    port = free_ports(1)[0]
+    environment = {
+        "CANDLECAST_HOME": str(home),
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
+        "BENTOML_HOME": str(home / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Candlecast", "--host", "127.0.0.1"]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)],
+            cwd=ROOT,
+            env={**os.environ, **environment, **settings},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        ForecastClient(url).wait_ready(60)
+        yield Served(url, process, home / "log")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
