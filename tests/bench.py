@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -30,7 +33,7 @@ from candlecast.archive_fill import fill_from_archive
 from candlecast.bundle import open_network
 from candlecast.candles import CANDLE_COLUMNS, Market
 from candlecast.database import migrate, open_database
-from candlecast.features import FEATURE_NAMES, build_features
+from candlecast.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.recordings import bundled_recordings
 from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
@@ -52,6 +55,7 @@ def main() -> None:
     print(f"{'what':<58}{'ours':>12}{'usual':>12}{'ratio':>8}")
     inference()
     features(candles)
+    training()
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     with empty_database() as pool:
         storing(pool, candles)
@@ -76,14 +80,34 @@ def inference() -> None:
 
 
 def features(candles: pd.DataFrame) -> None:
-    """One feature, the volatility, over all rows, and ours all together, beside one `rolling().apply`."""
-    log_range = np.log(candles["high"] / candles["low"])
-    weights = (1 - 2 / 49) ** np.arange(96)[::-1]
+    """All features of a million candles, beside one of them by `rolling().apply`, and all of them row by row."""
+    rows = 1_000_000
+    opened = pd.date_range("2016-01-01", periods=rows, freq="5min", tz="UTC", unit="us", name="open_time")
+    long = pd.DataFrame(np.resize(candles.to_numpy(), (rows, len(CANDLE_COLUMNS))), opened, CANDLE_COLUMNS)
+    log_range = np.log(long["high"] / long["low"])
+    weights = (1 - 2 / 49) ** np.arange(LOOKBACK + 1)[::-1]
     ours, usual = in_turns(
-        lambda: build_features(candles),
-        lambda: log_range.rolling(97).apply(lambda part: part[1:] @ weights / weights.sum(), raw=True),
+        lambda: build_features(long),
+        lambda: log_range.rolling(LOOKBACK + 1).apply(lambda part: part @ weights / weights.sum(), raw=True),
+        rounds=2,
     )
-    tell(f"{len(candles):,} candles: all features, rolling().apply of one", ours, usual)
+    tell(f"{rows:,} candles: all features, rolling().apply of one", ours, usual)
+    row_by_row = repeat(300, lambda: build_features(long.iloc[: LOOKBACK + 1])) / 300 * rows
+    tell(f"{rows:,} candles: all features, row by row (300 timed)", ours, row_by_row)
+
+
+def training() -> None:
+    """An epoch of 90 days, the best loss on the stopping slice and the most memory, each way in its own process."""
+    runs = {way: [] for way in ("ours", "usual")}
+    for _ in range(2):
+        for way, figures in runs.items():
+            command = [sys.executable, "-m", "tests.bench_training", way]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            figures.append(json.loads(done.stdout.splitlines()[-1]))
+    ours, usual = ({name: median(run[name] for run in figures) for name in figures[0]} for figures in runs.values())
+    tell("an epoch of 90 days: ours, Keras with batches of 64", ours["epoch_s"], usual["epoch_s"])
+    print(f"{'  best loss on the stopping slice':<58}{ours['loss']:>12.5f}{usual['loss']:>12.5f}")
+    print(f"{'  peak memory of the process':<58}{ours['peak_mb']:>9.0f} MB{usual['peak_mb']:>9.0f} MB", flush=True)
 
 
 @contextmanager
