@@ -124,4 +124,4 @@ def without(dataset: Dataset, ends: Indexes) -> Dataset:
 
 def forecaster_of(fit: Family, dataset: Dataset, split: Split, settings: Settings) -> Forecaster:
     model = fit(dataset, split, settings, lambda *_: None)
-    return Forecaster(model, calibrated(model, dataset, split))
+    return Forecaster(model, calibrated(model, dataset, split.calibrate, split.fit))

@@ -278,23 +278,23 @@ def test_real_models_and_their_calibration_never_see_the_report_slice(name, brie
 
 def honest(dataset: Dataset, split: Split) -> Forecaster:
     model = fit_last_row(dataset, split)
-    return Forecaster(model, calibrated(model, dataset, split))
+    return Forecaster(model, calibrated(model, dataset, split.calibrate, split.fit))
 
 
 def calibrated_on_the_report_too(dataset: Dataset, split: Split) -> Forecaster:
     everything = split._replace(calibrate=np.concatenate([split.calibrate, split.report]))
     model = fit_last_row(dataset, split)
-    return Forecaster(model, calibrated(model, dataset, everything))
+    return Forecaster(model, calibrated(model, dataset, everything.calibrate, everything.fit))
 
 
 def fitted_on_everything(dataset: Dataset, split: Split) -> Forecaster:
     model = fit_last_row(dataset, split._replace(fit=dataset.ends))
-    return Forecaster(model, calibrated(model, dataset, split))
+    return Forecaster(model, calibrated(model, dataset, split.calibrate, split.fit))
 
 
 def scaled_on_everything(dataset: Dataset, split: Split) -> Forecaster:
     model = fit_last_row(dataset, split)._replace(scaler=fit_scaler(dataset, dataset.ends))
-    return Forecaster(model, calibrated(model, dataset, split))
+    return Forecaster(model, calibrated(model, dataset, split.calibrate, split.fit))
 
 
 @pytest.mark.parametrize("leaky", [calibrated_on_the_report_too, fitted_on_everything, scaled_on_everything])
