@@ -44,13 +44,17 @@ def rollback(reason: Reason) -> None:
 
 @app.command()
 def predict(file: Path, model: str = "champion") -> None:
-    """Forecast the candle after the last one in FILE (parquet or csv with open_time, OHLCV, ...)."""
-    from candlecast.candle_files import read_candles
+    """Forecast the candle after the last one in FILE: parquet or csv with open_time, OHLCV, ...; or json, which is
+    what `POST /predict` takes, or a list of klines as Binance returns them."""
+    from candlecast.candle_files import read_candles, read_posted
     from flows.market import open_service
 
     settings = read_settings()
     with open_service(settings) as service:
-        answer = service.predict(read_candles(file), settings.symbol, settings.interval, model)
+        if file.suffix == ".json":
+            answer = service.predict_posted({"model": model, **read_posted(file)})
+        else:
+            answer = service.predict(read_candles(file), settings.symbol, settings.interval, model)
     print(answer.model_dump_json(indent=2))
 
 
