@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.terminal import Json, progress, read_settings, recorded, say
+from flows.terminal import EXIT_ERROR, Json, progress, read_settings, recorded, say
 
 app = typer.Typer()
 
@@ -56,6 +56,25 @@ def predict(file: Path, model: str = "champion") -> None:
         else:
             answer = service.predict(read_candles(file), settings.symbol, settings.interval, model)
     print(answer.model_dump_json(indent=2))
+
+
+@app.command("verify-forecasts")
+def verify_forecasts(
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest forecasts.")] = 288, as_json: Json = False
+) -> None:
+    """Make recorded forecasts again from the stored candles; exit code 1 if one comes out differently."""
+    from candlecast.parity import parity_message
+    from candlecast.parity import verify_forecasts as make_again
+    from flows.market import open_registry
+
+    with recorded("verify-forecasts") as (market, report):
+        settings = market.settings
+        checked = make_again(market.pool, open_registry(settings), settings.market, settings.models_dir, last)
+        report.rows, report.message = len(checked), parity_message(checked)
+    different = [one._asdict() for one in checked if one.outcome == "different"]
+    say(report.message, as_json, checked=len(checked), different=different)
+    if different:
+        raise typer.Exit(EXIT_ERROR)
 
 
 def _move_champion(version: str | None, reason: str, decided_by: Literal["person", "rollback"]) -> None:

@@ -7,7 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from candlecast.errors import RegistryUnavailable
+from candlecast.errors import ModelNotFound, RegistryUnavailable
 from candlecast.registry import cached_bundle
 
 _ADDRESSES = itertools.count(0x7F0000000000)
@@ -35,6 +35,8 @@ class FakeRegistry:
         directory = cached_bundle(cache, model_name, number)
         if not directory.is_dir():
             self._answer()
+            if number not in self.versions:
+                raise ModelNotFound(f"no version {number}")
             self.downloads.append(number)
             shutil.copytree(self.versions[number], directory)
         return directory
