@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,6 +72,23 @@ def read_history(path: Path, interval: str) -> pd.DataFrame:
         InvalidCandles: As `read_candles` and `require_importable`.
     """
     return require_importable(path, read_candles(path), interval)
+
+
+def read_posted(path: Path) -> dict[str, Any]:
+    """Read a json file as a body of `POST /predict`: an object is one, a list is the `klines` of one.
+
+    Raises:
+        InvalidCandles: It is neither.
+    """
+    try:
+        posted = json.loads(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise InvalidCandles(f"{path}: {exc}") from exc
+    if isinstance(posted, list):
+        return {"klines": posted}
+    if isinstance(posted, dict):
+        return posted
+    raise InvalidCandles(f"{path}: neither an object with candles or klines, nor a list of klines")
 
 
 def write_candles(path: Path, candles: pd.DataFrame) -> None:

@@ -8,29 +8,46 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import pandas as pd
 import requests
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
-from candlecast.answers import ForecastAnswer, ModelsAnswer, Problem
+from candlecast.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, Problem
 from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, epoch_ms
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
+from candlecast.series_answers import ForecastSeriesAnswer
 
 _A = TypeVar("_A", bound=BaseModel)
 _LOOK_AGAIN_S = 0.25
+_ATTEMPTS = 3
+_LONGEST_WAIT_S = 2.0
+_BUSY = (requests.codes.too_many_requests, requests.codes.service_unavailable)
 
 
 class ForecastClient:
     """Asks one forecast service; keeps its connection open, so it belongs to one thread.
 
+    Forecasting changes nothing, so a request is repeated, three times in all, if the connection broke or could not
+    be made, or if the service says when to come back and that is at most two seconds away. A request that took too
+    long is not: the service has enough to do.
+
     Args:
         base_url: Address of the service, e.g. http://127.0.0.1:3000.
-        timeout_s: Limit on one request.
+        timeout_s: Limit on one attempt.
         session: Connection to use; tests mount a transport of their own.
+        api_key: Sent as `Authorization: Bearer`; None if the service asks for none.
     """
 
-    def __init__(self, base_url: str, timeout_s: float = 10, session: requests.Session | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        timeout_s: float = 10,
+        session: requests.Session | None = None,
+        api_key: SecretStr | None = None,
+    ) -> None:
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
         self._session = session or requests.Session()
+        if api_key is not None:
+            self._session.headers["Authorization"] = f"Bearer {api_key.get_secret_value()}"
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -55,18 +72,25 @@ class ForecastClient:
             ModelNotFound: `model` is not being served.
             ServiceRejected: The candles or the market are refused; the message names row and field.
         """
-        sent = [name for name in CANDLE_COLUMNS if name in candles.columns]
-        sent = [name for name in sent if name not in FLOW_COLUMNS or candles[name].notna().all()]
-        times = [epoch_ms(moment) for moment in pd.DatetimeIndex(candles.index).to_pydatetime()]
-        values = candles[sent].to_numpy(dtype="float64")
-        numbers = values.astype(object)
-        numbers[~np.isfinite(values)] = None  # JSON has no NaN; the service names the row
-        rows = [
-            {"open_time": at, **dict(zip(sent, row, strict=True))}
-            for at, row in zip(times, numbers.tolist(), strict=True)
-        ]
-        body = {"candles": rows, "symbol": symbol, "interval": interval, "model": model}
+        return self.predict_posted(_posted(candles, symbol, interval, model))
+
+    def predict_posted(self, body: dict[str, Any]) -> ForecastAnswer:
+        """The answer to a body of `POST /predict` as somebody wrote it; raises as `predict`."""
         return self._ask("POST", "/predict", ForecastAnswer, json=body)
+
+    def predict_series(
+        self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion"
+    ) -> ForecastSeriesAnswer:
+        """One forecast after every one of `candles` that has enough others before it; arguments as of `predict`.
+
+        Raises:
+            ServiceUnavailable: As `predict`.
+            ModelNotFound: As `predict`.
+            ServiceRejected: As `predict`; also more candles than `series_limit` of `model()` says.
+        """
+        return self._ask(
+            "POST", "/predict/series", ForecastSeriesAnswer, json=_posted(candles, symbol, interval, model)
+        )
 
     def model(self) -> ModelsAnswer:
         """What is being served, and what it needs.
@@ -96,13 +120,29 @@ class ForecastClient:
             time.sleep(_LOOK_AGAIN_S)
 
     def _ask(self, method: str, path: str, answer: type[_A], **arguments: Any) -> _A:
-        response = self._send(method, path, **arguments)
+        response = self._persist(method, path, **arguments)
         if not response.ok:
             raise _refusal(response)
         try:
             return answer.model_validate_json(response.content)
         except ValidationError as exc:
             raise ServiceUnavailable(f"{response.url} answers something else than Candlecast: {exc}") from exc
+
+    def _persist(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """The answer of the last of a few attempts."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                response = self._send(method, path, **arguments)
+            except ServiceUnavailable as exc:
+                if attempt == _ATTEMPTS or not isinstance(exc.__cause__, requests.ConnectionError):
+                    raise
+                wait_s = _LOOK_AGAIN_S * attempt
+            else:
+                wait_s = _waits_s(response) or 0.0
+                if attempt == _ATTEMPTS or response.status_code not in _BUSY or not 0 < wait_s <= _LONGEST_WAIT_S:
+                    return response
+            time.sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
@@ -111,15 +151,34 @@ class ForecastClient:
             raise ServiceUnavailable(f"{self.base_url}{path} does not answer: {type(exc).__name__}") from exc
 
 
+def _posted(candles: pd.DataFrame, symbol: str, interval: str, model: str) -> dict[str, Any]:
+    """A body of `POST /predict`."""
+    sent = [name for name in CANDLE_COLUMNS if name in candles.columns]
+    sent = [name for name in sent if name not in FLOW_COLUMNS or candles[name].notna().all()]
+    times = [epoch_ms(moment) for moment in pd.DatetimeIndex(candles.index).to_pydatetime()]
+    values = candles[sent].to_numpy(dtype="float64")
+    numbers = values.astype(object)
+    numbers[~np.isfinite(values)] = None  # JSON has no NaN; the service names the row
+    rows = [
+        {"open_time": at, **dict(zip(sent, row, strict=True))} for at, row in zip(times, numbers.tolist(), strict=True)
+    ]
+    return {"candles": rows, "symbol": symbol, "interval": interval, "model": model}
+
+
+def _waits_s(response: requests.Response) -> float | None:
+    waits = response.headers.get("Retry-After", "")
+    return float(waits) if waits.isdigit() else None
+
+
 def _refusal(response: requests.Response) -> ServiceUnavailable | ModelNotFound | ServiceRejected:
     try:
-        detail = Problem.model_validate_json(response.content).detail
+        problem = Problem.model_validate_json(response.content)
     except ValidationError:
-        detail = response.text[:200]
-    message = f"{response.url}: HTTP {response.status_code}: {detail}"
+        problem = Problem(title="", status=response.status_code, detail=response.text[:200])
+    message = f"{response.url}: HTTP {response.status_code}: {problem.detail}"
     if response.status_code >= requests.codes.server_error or response.status_code == requests.codes.too_many_requests:
-        waits = response.headers.get("Retry-After", "")
-        return ServiceUnavailable(message, float(waits) if waits.isdigit() else None)
+        return ServiceUnavailable(message, _waits_s(response))
     if response.status_code == requests.codes.not_found:
         return ModelNotFound(message)
-    return ServiceRejected(message)
+    kind = problem.type.removeprefix(PROBLEM_TYPE) if problem.type.startswith(PROBLEM_TYPE) else None
+    return ServiceRejected(message, response.status_code, kind, problem.row, problem.field)

@@ -102,7 +102,28 @@ class ServiceUnavailable(CandlecastError):
 
 
 class ServiceRejected(CandlecastError):
-    """The forecast service refuses this request, however often it is sent."""
+    """The forecast service refuses this request, however often it is sent.
+
+    Attributes:
+        status: HTTP status; None if the request was not even sent.
+        kind: What kind of problem it is, the end of the problem document's `type`; None if there was none.
+        row: Position of the offending candle, 0-based, or None.
+        field: Its offending field, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        kind: str | None = None,
+        row: int | None = None,
+        field: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.row = row
+        self.field = field
 
 
 class AlreadyRunning(CandlecastError):

@@ -14,7 +14,8 @@ from candlecast.archive_fill import ArchiveSource
 from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps
 from candlecast.issue import Issued, issue_forecasts
-from candlecast.journal import last_attempt, prune
+from candlecast.journal import last_attempt, prune, recorded_job
+from candlecast.parity import parity_message, verify_forecasts
 from candlecast.quality import Marked
 from candlecast.registry import Registry
 from candlecast.settings import Settings
@@ -26,6 +27,7 @@ from flows.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_reg
 _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
 _RECORDS_KEPT = timedelta(days=90)
+_VERIFIED_EVERY = timedelta(days=1)
 
 
 class TakenIn(NamedTuple):
@@ -182,6 +184,22 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
     marked = market.quality.mark(market.market, first, end)
     market.ledger.settle(first)
     return Imported(written, marked)
+
+
+def verify_forecasts_daily(market: OpenMarket) -> str | None:
+    """Make the last day's recorded forecasts again, unless that was done within a day; what came of it.
+
+    Recorded in `job_runs` as `verify-forecasts`, on the exchange's clock.
+    """
+    last = last_attempt(market.pool, "verify-forecasts", market.market)
+    if last is not None and market.exchange.server_time() - last < _VERIFIED_EVERY:
+        return None
+    with recorded_job(market.pool, "verify-forecasts", market.market, clock=market.exchange.server_time) as report:
+        count = max(_VERIFIED_EVERY // market.market.step, 1)
+        cache = market.settings.models_dir
+        checked = verify_forecasts(market.pool, open_registry(market.settings), market.market, cache, count)
+        report.rows, report.message = len(checked), parity_message(checked)
+        return report.message
 
 
 def training_is_due(market: OpenMarket, now: datetime) -> str | None:

@@ -104,7 +104,7 @@ def open_registry(settings: Settings, retries: int = 1) -> Registry:
 
 def open_service(settings: Settings) -> ForecastClient:
     """The client of the forecast service of `settings`."""
-    return ForecastClient(settings.service_url, timeout_s=5)
+    return ForecastClient(settings.service_url, timeout_s=5, api_key=settings.first_api_key)
 
 
 def serves(service: ForecastClient, version: str) -> bool:

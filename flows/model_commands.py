@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.terminal import LATEST, TIME_FORMATS, Json, Time, progress, read_settings, recorded, say, utc
+from flows.terminal import EXIT_ERROR, LATEST, TIME_FORMATS, Json, Time, progress, read_settings, recorded, say, utc
 
 app = typer.Typer()
 
@@ -185,14 +185,37 @@ def rollback(reason: Reason) -> None:
 
 @app.command()
 def predict(file: Path, model: str = "champion") -> None:
-    """Forecast the candle after the last one in FILE (parquet or csv with open_time, OHLCV, ...)."""
-    from candlecast.candle_files import read_candles
+    """Forecast the candle after the last one in FILE: parquet or csv with open_time, OHLCV, ...; or json, which is
+    what `POST /predict` takes, or a list of klines as Binance returns them."""
+    from candlecast.candle_files import read_candles, read_posted
     from flows.market import open_service
 
     settings = read_settings()
     with open_service(settings) as service:
-        answer = service.predict(read_candles(file), settings.symbol, settings.interval, model)
+        if file.suffix == ".json":
+            answer = service.predict_posted({"model": model, **read_posted(file)})
+        else:
+            answer = service.predict(read_candles(file), settings.symbol, settings.interval, model)
     print(answer.model_dump_json(indent=2))
+
+
+@app.command("verify-forecasts")
+def verify_forecasts(
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest forecasts.")] = 288, as_json: Json = False
+) -> None:
+    """Make recorded forecasts again from the stored candles; exit code 1 if one comes out differently."""
+    from candlecast.parity import parity_message
+    from candlecast.parity import verify_forecasts as make_again
+    from flows.market import open_registry
+
+    with recorded("verify-forecasts") as (market, report):
+        settings = market.settings
+        checked = make_again(market.pool, open_registry(settings), settings.market, settings.models_dir, last)
+        report.rows, report.message = len(checked), parity_message(checked)
+    different = [one._asdict() for one in checked if one.outcome == "different"]
+    say(report.message, as_json, checked=len(checked), different=different)
+    if different:
+        raise typer.Exit(EXIT_ERROR)
 
 
 def _move_champion(version: str | None, reason: str, decided_by: Literal["person", "rollback"]) -> None:

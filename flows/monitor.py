@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from candlecast.candles import Market
 from candlecast.errors import AlreadyRunning
 from flows.deployment import run_now
+from flows.loop import verify_forecasts_daily
 from flows.market import open_market, open_registry
 from flows.messages import monitor_message
 from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
@@ -28,6 +29,13 @@ def start_training(market: Market) -> str:
     return str(run_now(settings_for(*market).prefect_api_url, "train", market._asdict()).name)
 
 
+@task(retries=1, retry_delay_seconds=10, retry_condition_fn=is_transient)
+def verify_forecasts(market: Market) -> str | None:
+    """Once a day, make the recorded forecasts again; they must come out the same."""
+    with open_market(settings_for(*market)) as opened:
+        return verify_forecasts_daily(opened)
+
+
 @flow(flow_run_name=run_name)
 def monitor(symbol: str | None = None, interval: str | None = None, horizon: int | None = None) -> State[None] | None:
     """Check the champion's live error against persistence's, and start a training if the verdict asks for it."""
@@ -38,6 +46,9 @@ def monitor(symbol: str | None = None, interval: str | None = None, horizon: int
             if found.verdict.action == "train":
                 start_training(settings.market)
             report.message = monitor_message(found, settings, started=True)
+            verified = verify_forecasts(settings.market)
+            if verified:
+                report.message += f"\n- {verified}"
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

@@ -184,6 +184,7 @@ class ModelFollower:
             problems["registry"] = (
                 f"no version has the alias champion: version {wanted[CHAMPION]} goes on until one has it"
             )
+        self._failures = {version: why for version, why in self._failures.items() if version in wanted.values()}
         self._take({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems)
         self._tell(problems)
         return True
@@ -193,7 +194,7 @@ class ModelFollower:
         answered = self.refresh()
         _settle_heap()  # MLflow's client was imported just now
         while True:
-            pause_s = self._poll_s if answered else min(2 * pause_s, max(LONGEST_PAUSE_S, self._poll_s))
+            pause_s = self._poll_s if answered else longer(pause_s, self._poll_s, LONGEST_PAUSE_S)
             if self._stop.wait(pause_s * self._jitter.uniform(0.75, 1.25)):
                 return
             answered = self.refresh()
@@ -212,7 +213,6 @@ class ModelFollower:
                 problems[alias] = f"version {version}: {self._failures[version].reason}"
                 if known:
                     after[alias] = known
-        self._failures = {version: why for version, why in self._failures.items() if version in wanted.values()}
         if after == before:
             return
         self._served = MappingProxyType(after)
@@ -236,7 +236,7 @@ class ModelFollower:
         try:
             self._loaded[version] = self._fetch(version)
         except (CandlecastError, OSError) as exc:
-            pause_s = min(2 * failure.pause_s if failure else self._poll_s, max(LONGEST_RETRY_S, self._poll_s))
+            pause_s = longer(failure.pause_s, self._poll_s, LONGEST_RETRY_S) if failure else self._poll_s
             retry_at = np.inf if isinstance(exc, ForeignBundleError) else time.monotonic() + pause_s
             self._failures[version] = _Failure(_OBJECT_ADDRESS.sub("", str(exc)), pause_s, retry_at)
             return None
@@ -261,6 +261,11 @@ class ModelFollower:
         if problems != self._problems:
             self._problems = MappingProxyType(problems)
             self._on_problems(self._problems)
+
+
+def longer(pause_s: float, shortest_s: float, longest_s: float) -> float:
+    """The pause after one that was in vain: twice as long, up to `longest_s`, and never shorter than `shortest_s`."""
+    return max(min(2 * pause_s, longest_s), shortest_s)
 
 
 def _settle_heap() -> None:

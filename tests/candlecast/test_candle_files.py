@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.candle_files import read_candles, require_importable, write_candles
+from candlecast.candle_files import read_candles, read_posted, require_importable, write_candles
 from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, require_sound
 from candlecast.errors import InvalidCandles
 from tests.bundles import sound_candles
@@ -190,3 +190,19 @@ def test_an_unsound_row_is_refused_by_file_row_and_field(column, value, said):
 def test_a_file_that_is_no_ascending_series_of_the_interval_is_refused(candles, interval, said):
     with pytest.raises(InvalidCandles, match=f"mine.csv: .*{said}"):
         require_importable(Path("mine.csv"), candles, interval)
+
+
+def test_a_json_list_is_klines_and_an_object_is_a_body(tmp_path):
+    (tmp_path / "klines.json").write_text("[[1, 2]]")
+    (tmp_path / "body.json").write_text('{"candles": [], "symbol": "BTCUSDT"}')
+
+    assert read_posted(tmp_path / "klines.json") == {"klines": [[1, 2]]}
+    assert read_posted(tmp_path / "body.json") == {"candles": [], "symbol": "BTCUSDT"}
+
+
+@pytest.mark.parametrize("content", ["{half", "3", '"text"'])
+def test_json_of_another_shape_is_refused_by_file_name(tmp_path, content):
+    (tmp_path / "body.json").write_text(content)
+
+    with pytest.raises(InvalidCandles, match=r"body\.json"):
+        read_posted(tmp_path / "body.json")

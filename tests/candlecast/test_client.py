@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+from pydantic import SecretStr
 from requests.adapters import BaseAdapter
 
 from candlecast.candles import FLOW_COLUMNS
@@ -147,3 +148,80 @@ def test_waiting_ends_when_the_service_is_ready() -> None:
 def test_waiting_for_a_service_that_does_not_come_up_ends() -> None:
     with pytest.raises(ServiceUnavailable, match="503"):
         client_of(FakeService(503, b"")).wait_ready(0)
+
+
+class Recovering(FakeService):
+    """Answers after so many attempts that failed in the given way."""
+
+    def __init__(self, *failures: Exception | tuple[int, dict[str, str]]) -> None:
+        super().__init__(200, ANSWER)
+        self.failures = list(failures)
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
+        if not self.failures:
+            return super().send(request, **options)
+        failure = self.failures.pop(0)
+        self.sent.append(request)
+        if isinstance(failure, Exception):
+            raise failure
+        response = requests.Response()
+        response.status_code, headers = failure
+        response.headers.update(headers)
+        response.raw, response.url = BytesIO(b"{}"), str(request.url)
+        return response
+
+
+@pytest.mark.parametrize("failure", [requests.ConnectionError("reset"), (503, {"Retry-After": "1"})])
+def test_a_service_that_is_away_for_a_moment_is_asked_again(failure: Any) -> None:
+    service = Recovering(failure)
+
+    answer = client_of(service).predict(sound_candles(3), "BTCUSDT", "5m")
+
+    assert (answer.model.version, len(service.sent)) == ("3", 2)
+
+
+@pytest.mark.parametrize("failure", [requests.ReadTimeout("slow"), (503, {"Retry-After": "60"}), (500, {})])
+def test_a_service_that_is_overworked_or_broken_is_asked_once(failure: Any) -> None:
+    service = Recovering(failure)
+
+    with pytest.raises(ServiceUnavailable):
+        client_of(service).predict(sound_candles(3), "BTCUSDT", "5m")
+
+    assert len(service.sent) == 1
+
+
+def test_a_refusal_tells_kind_row_and_field() -> None:
+    problem = {
+        "type": "urn:problem-type:candlecast:invalid-candle",
+        "title": "x",
+        "status": 400,
+        "detail": "row 3: high is wrong",
+        "row": 3,
+        "field": "high",
+        "request_id": "abc",
+    }
+
+    with pytest.raises(ServiceRejected) as caught:
+        client_of(FakeService(400, problem)).predict(sound_candles(3), "BTCUSDT", "5m")
+
+    refused = caught.value
+    assert (refused.status, refused.kind, refused.row, refused.field) == (400, "invalid-candle", 3, "high")
+
+
+def test_the_api_key_goes_with_every_request() -> None:
+    service, session = FakeService(200, ANSWER), requests.Session()
+    session.mount("http://", service)
+
+    ForecastClient("http://service", session=session, api_key=SecretStr("k" * 16)).predict(
+        sound_candles(3), "BTCUSDT", "5m"
+    )
+
+    assert service.sent[0].headers["Authorization"] == "Bearer " + "k" * 16
+
+
+def test_a_body_that_somebody_wrote_is_sent_as_it_is() -> None:
+    service = FakeService(200, ANSWER)
+
+    client_of(service).predict_posted({"klines": [[1, "2"]], "model": "2"})
+
+    assert sent_body(service) == {"klines": [[1, "2"]], "model": "2"}

@@ -190,3 +190,12 @@ def test_a_training_is_not_kept_back_by_itself(open_on, final):
 
     assert first is None
     assert "the last training began 1.0 h ago" in second
+
+
+def test_recorded_forecasts_are_verified_once_a_day(open_on, final):
+    market = open_on(final)
+
+    first, again = loop.verify_forecasts_daily(market), loop.verify_forecasts_daily(market)
+
+    assert "0 of 0 recorded forecasts come out the same" in first
+    assert again is None

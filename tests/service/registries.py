@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import threading
 from pathlib import Path
 
-from candlecast.errors import RegistryUnavailable
+from candlecast.errors import ModelNotFound, RegistryUnavailable
 from candlecast.registry import cached_bundle
+
+_ADDRESSES = itertools.count(0x7F0000000000)
 
 
 class FakeRegistry:
-    """Versions are directories, aliases a dict; `reachable = False` is an MLflow that does not answer."""
+    """Versions are directories, aliases a dict; `reachable = False` is an MLflow that is not there.
+
+    Without `answering` it is there and does not answer.
+    """
 
     def __init__(self) -> None:
         self.versions: dict[str, Path] = {}
         self.pointers: dict[str, str] = {}
         self.reachable = True
         self.downloads: list[str] = []
+        self.answering = threading.Event()
+        self.answering.set()
 
     def aliases(self, model_name: str) -> dict[str, str]:
         self._answer()
@@ -26,10 +35,13 @@ class FakeRegistry:
         directory = cached_bundle(cache, model_name, number)
         if not directory.is_dir():
             self._answer()
+            if number not in self.versions:
+                raise ModelNotFound(f"no version {number}")
             self.downloads.append(number)
             shutil.copytree(self.versions[number], directory)
         return directory
 
     def _answer(self) -> None:
+        self.answering.wait(10)
         if not self.reachable:
-            raise RegistryUnavailable("MLflow is away")
+            raise RegistryUnavailable(f"MLflow is away: <Connection object at {next(_ADDRESSES):#x}>")

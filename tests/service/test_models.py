@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import socket
+import subprocess
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from candlecast.bundle import MANIFEST
 from candlecast.candles import Market
 from candlecast.registry import cached_bundle
-from service.models import ModelFollower
+from service.models import ModelFollower, longer
+from service.replicas import SILENT_S
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import wait_until
 from tests.service.registries import FakeRegistry
@@ -29,8 +36,10 @@ def follower(registry: FakeRegistry, cache: Path) -> ModelFollower:
     return a_follower(registry, cache)
 
 
-def a_follower(registry: FakeRegistry, cache: Path, market: Market = BTCUSDT_5M) -> ModelFollower:
-    return ModelFollower(registry, market, cache, poll_s=0.01)
+def a_follower(
+    registry: FakeRegistry, cache: Path, market: Market = BTCUSDT_5M, name: str | None = None, poll_s: float = 0.01
+) -> ModelFollower:
+    return ModelFollower(registry, market, cache, poll_s, name=name)
 
 
 def served_versions(follower: ModelFollower) -> dict[str, str]:
@@ -82,7 +91,9 @@ def test_two_aliases_of_one_version_share_one_bundle(follower: ModelFollower, re
     assert follower.served["champion"].bundle is follower.served["challenger"].bundle
 
 
-def test_an_alias_taken_away_is_served_no_longer(follower: ModelFollower, registry: FakeRegistry) -> None:
+def test_a_challenger_whose_alias_is_taken_away_is_served_no_longer(
+    follower: ModelFollower, registry: FakeRegistry
+) -> None:
     registry.pointers["challenger"] = "2"
     follower.refresh()
     del registry.pointers["challenger"]
@@ -90,6 +101,50 @@ def test_an_alias_taken_away_is_served_no_longer(follower: ModelFollower, regist
     follower.refresh()
 
     assert served_versions(follower) == {"champion": "1"}
+
+
+def test_a_champion_whose_alias_is_taken_away_goes_on_and_that_is_told(
+    follower: ModelFollower, registry: FakeRegistry
+) -> None:
+    follower.refresh()
+    del registry.pointers["champion"]
+
+    follower.refresh()
+
+    assert served_versions(follower) == {"champion": "1"}
+    assert "version 1 goes on" in follower.problems["registry"]
+
+
+def test_the_way_back_takes_no_download_and_no_load(
+    follower: ModelFollower, registry: FakeRegistry, cache: Path
+) -> None:
+    follower.refresh()
+    before = follower.served["champion"].bundle
+    registry.pointers["champion"] = "2"
+    follower.refresh()
+    shutil.rmtree(cache)
+    registry.pointers["champion"] = "1"
+
+    follower.refresh()
+
+    assert follower.served["champion"].bundle is before
+    assert dict(follower.previous) == {"champion": "2"}
+    assert registry.downloads == ["1", "2"]
+
+
+def test_only_the_previous_version_is_kept_in_memory(follower: ModelFollower, registry: FakeRegistry) -> None:
+    for version in ("1", "2", "3"):
+        registry.pointers["champion"] = version
+        follower.refresh()
+    first = weakref.ref(follower.served["champion"].bundle)
+    for version in ("1", "2"):
+        registry.pointers["champion"] = version
+        follower.refresh()
+
+    gone = first()
+
+    assert gone is None
+    assert dict(follower.previous) == {"champion": "1"}
 
 
 def test_aliases_that_are_not_roles_are_left_alone(follower: ModelFollower, registry: FakeRegistry) -> None:
@@ -121,10 +176,88 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(
     (registry.versions["9"] / "model.onnx").write_bytes(b"not a network")
     registry.pointers["champion"] = "9"
 
-    assert not follower.refresh()
+    follower.refresh()
 
     assert served_versions(follower) == {"champion": "1"}
     assert "version 9" in follower.problems["champion"]
+
+
+def test_a_version_that_does_not_load_is_not_tried_at_every_look(
+    registry: FakeRegistry, cache: Path, tmp_path: Path
+) -> None:
+    follower = a_follower(registry, cache, poll_s=60)
+    registry.versions["9"] = shutil.copytree(registry.versions["2"], tmp_path / "altered")
+    (registry.versions["9"] / "model.onnx").write_bytes(b"not a network")
+    registry.pointers["challenger"] = "9"
+    follower.refresh()
+    attempts = registry.downloads.count("9")
+
+    follower.refresh()
+    registry.pointers["champion"] = "2"
+    follower.refresh()
+
+    assert registry.downloads.count("9") == attempts
+    assert served_versions(follower) == {"champion": "2"}
+    assert "version 9" in follower.problems["challenger"]
+
+
+def test_a_version_that_could_not_be_fetched_is_tried_again(
+    follower: ModelFollower, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    missing = tmp_path / "later"
+    registry.versions["9"] = missing
+    registry.pointers["champion"] = "9"
+    follower.refresh()
+    shutil.copytree(registry.versions["2"], missing)
+
+    wait_until(lambda: follower.refresh() and not follower.problems)
+
+    assert served_versions(follower) == {"champion": "9"}
+
+
+def test_a_version_of_another_format_is_not_tried_again_until_the_alias_has_moved(
+    follower: ModelFollower, registry: FakeRegistry, cache: Path, tmp_path: Path
+) -> None:
+    registry.versions["9"] = shutil.copytree(registry.versions["2"], tmp_path / "foreign")
+    manifest = json.loads((registry.versions["9"] / MANIFEST).read_text())
+    (registry.versions["9"] / MANIFEST).write_text(json.dumps(manifest | {"feature_hash": "0123456789abcdef"}))
+    registry.pointers["champion"] = "9"
+    follower.refresh()
+    shutil.rmtree(cached_bundle(cache, BTCUSDT_5M.model_name, "9"))
+    registry.versions["9"] = registry.versions["2"]
+
+    for _ in range(20):
+        follower.refresh()
+    still = served_versions(follower)
+    for version in ("1", "9"):
+        registry.pointers["champion"] = version
+        follower.refresh()
+
+    assert still == {}
+    assert served_versions(follower) == {"champion": "9"}
+
+
+def test_pauses_double_up_to_a_limit_but_are_never_shorter_than_asked_for() -> None:
+    pauses = [0.5]
+    for _ in range(6):
+        pauses.append(longer(pauses[-1], shortest_s=0.5, longest_s=10))
+
+    assert pauses == [0.5, 1, 2, 4, 8, 10, 10]
+    assert longer(30, shortest_s=30, longest_s=10) == 30
+
+
+def test_problems_are_told_when_they_change_and_not_at_every_look(registry: FakeRegistry, cache: Path) -> None:
+    told: list[dict[str, str]] = []
+    follower = ModelFollower(registry, BTCUSDT_5M, cache, 0.01, on_problems=lambda problems: told.append({**problems}))
+    follower.refresh()
+    registry.reachable = False
+    for _ in range(3):
+        follower.refresh()
+    registry.reachable = True
+    for _ in range(2):
+        follower.refresh()
+
+    assert [sorted(problems) for problems in told] == [["registry"], []]
 
 
 def test_problems_go_once_the_registry_names_a_sound_version(
@@ -136,7 +269,7 @@ def test_problems_go_once_the_registry_names_a_sound_version(
     follower.refresh()
     registry.pointers["champion"] = "2"
 
-    assert follower.refresh()
+    follower.refresh()
 
     assert dict(follower.problems) == {}
 
@@ -172,6 +305,91 @@ def test_without_the_registry_a_start_serves_what_was_served_last(
 
     assert served_versions(restarted) == {"champion": "2", "challenger": "1"}
     assert "registry" in restarted.problems
+
+
+def test_a_start_serves_what_was_served_last_before_a_registry_that_hangs_has_answered(
+    registry: FakeRegistry, cache: Path
+) -> None:
+    a_follower(registry, cache).refresh()
+    registry.answering.clear()
+    restarted = a_follower(registry, cache)
+
+    restarted.start()
+    wait_until(lambda: served_versions(restarted) == {"champion": "1"})
+    registry.pointers["champion"] = "2"
+    registry.answering.set()
+    wait_until(lambda: served_versions(restarted) == {"champion": "2"})
+    restarted.stop()
+
+
+def test_a_start_goes_on_with_what_was_served_last_if_the_newest_does_not_load(
+    follower: ModelFollower, registry: FakeRegistry, cache: Path, tmp_path: Path
+) -> None:
+    follower.refresh()
+    registry.versions["9"] = tmp_path / "nothing"
+    registry.pointers["champion"] = "9"
+
+    restarted = a_follower(registry, cache)
+    restarted.refresh()
+
+    assert served_versions(restarted) == {"champion": "1"}
+    assert "version 9" in restarted.problems["champion"]
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_serving_goes_on(registry: FakeRegistry, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for version in ("1", "2"):
+        registry.fetch(BTCUSDT_5M.model_name, version, cache)
+    (cached_bundle(cache, BTCUSDT_5M.model_name, "served.json")).mkdir()
+    follower = a_follower(registry, cache)
+
+    follower.refresh()
+
+    assert served_versions(follower) == {"champion": "1"}
+    assert "start without the registry" in follower.problems["cache"]
+
+
+def test_every_process_on_a_cache_sees_what_the_others_serve(registry: FakeRegistry, cache: Path) -> None:
+    one, other = (a_follower(registry, cache, name=name) for name in ("host-a.1", "host-b.1"))
+    one.refresh()
+    registry.pointers["champion"] = "2"
+    other.refresh()
+
+    apart = [(replica.name, replica.served["champion"], replica.is_me) for replica in one.replicas()]
+    one.refresh()
+    together = {replica.served["champion"] for replica in other.replicas()}
+
+    assert apart == [("host-a.1", "1", True), ("host-b.1", "2", False)]
+    assert together == {"2"}
+
+
+def test_a_process_that_stopped_or_was_killed_is_a_replica_no_longer(registry: FakeRegistry, cache: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    killed = a_follower(registry, cache, name=f"{socket.gethostname()}.{ended.pid}")
+    stopped = a_follower(registry, cache, name="host-b.1")
+    me = a_follower(registry, cache)
+    for follower in (killed, stopped, me):
+        follower.refresh()
+
+    stopped.stop()
+
+    assert [replica.is_me for replica in me.replicas()] == [True]
+
+
+def test_a_process_that_gave_no_sign_for_long_is_a_replica_no_longer(registry: FakeRegistry, cache: Path) -> None:
+    silent, me = a_follower(registry, cache, name="host-b.1"), a_follower(registry, cache)
+    for follower in (silent, me):
+        follower.refresh()
+    note = cached_bundle(cache, BTCUSDT_5M.model_name, "replicas") / "host-b.1.json"
+    long_ago = note.stat().st_mtime - SILENT_S - 1
+    os.utime(note, (long_ago, long_ago))
+
+    seen = [replica.name for replica in me.replicas()]
+    silent.refresh()
+
+    assert "host-b.1" not in seen
+    assert "host-b.1" in [replica.name for replica in me.replicas()]
 
 
 def test_without_registry_and_cache_a_start_serves_nothing(registry: FakeRegistry, cache: Path) -> None:

@@ -1,0 +1,133 @@
+"""Recorded forecasts made again from the stored candles and the registered version: they must come out the same."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from candlecast.bundle import Bundle
+from candlecast.candles import Market, unbroken
+from candlecast.errors import BundleError, ModelNotFound
+from candlecast.forecast import INTERVAL_TARGETS, TARGETS, persist
+from candlecast.store import CandleStore
+from candlecast.versions import BundleSource, load_version
+
+TOLERANCE = 1e-6
+"""Largest difference, relative to the recorded value, that counts as equal."""
+
+Outcome = Literal["equal", "different", "corrected", "not checkable"]
+
+_FIELDS = (
+    *TARGETS,
+    *(f"{name}_lower" for name in INTERVAL_TARGETS),
+    *(f"{name}_upper" for name in INTERVAL_TARGETS),
+    "probability_up",
+    "baseline_close",
+    "baseline_amplitude",
+    "baseline_up",
+)
+_NEWEST = """
+select * from forecasts where (symbol, interval, horizon) = (%s, %s, %s) order by open_time desc, role limit %s
+"""
+_REVISIONS = """
+select open_time, replaced_at from candle_revisions
+where symbol = %s and interval = %s and open_time between %s and %s
+"""
+
+
+class CheckedForecast(NamedTuple):
+    """One recorded forecast and what came of making it again; `detail` says which field differs, or why not checked.
+
+    `corrected`: a candle that it was made of was corrected after it was recorded, so it could not come out the same.
+    """
+
+    open_time: datetime
+    role: str
+    version: str
+    outcome: Outcome
+    detail: str = ""
+
+
+def verify_forecasts(
+    pool: ConnectionPool, registry: BundleSource, market: Market, cache: Path, last: int
+) -> list[CheckedForecast]:
+    """Make the newest `last` recorded forecasts again, newest first.
+
+    Args:
+        cache: Directory of downloaded bundles.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer, and a version is not in the cache.
+    """
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        recorded = cursor.execute(_NEWEST, [*market, last]).fetchall()
+    if not recorded:
+        return []
+    bundles = {version: _bundle(registry, market, version, cache) for version in {r["model_version"] for r in recorded}}
+    loaded = [one.manifest.history for one in bundles.values() if isinstance(one, Bundle)]
+    first = min(row["last_open_time"] for row in recorded) - max(loaded, default=1) * market.step
+    end = max(row["last_open_time"] for row in recorded) + market.step
+    candles = CandleStore(pool).read(market.symbol, market.interval, first, end)
+    with pool.connection() as connection:
+        revisions = connection.execute(_REVISIONS, [market.symbol, market.interval, first, end]).fetchall()
+    return [_check(row, bundles[row["model_version"]], candles, revisions, market) for row in recorded]
+
+
+def parity_message(checked: list[CheckedForecast]) -> str:
+    """How many came out the same, and a line for each that did not."""
+    counts = {outcome: sum(one.outcome == outcome for one in checked) for outcome in Outcome.__args__}  # type: ignore[attr-defined]
+    summary = (
+        f"{counts['equal']} of {len(checked)} recorded forecasts come out the same, {counts['different']} differently; "
+        f"{counts['corrected']} from candles that were corrected since, {counts['not checkable']} not checkable"
+    )
+    lines = [
+        f"\n- {one.open_time:%Y-%m-%d %H:%M} {one.role} version {one.version}: {one.outcome}: {one.detail}"
+        for one in checked
+        if one.outcome in {"different", "not checkable"}
+    ]
+    return summary + "".join(lines)
+
+
+def _bundle(registry: BundleSource, market: Market, version: str, cache: Path) -> Bundle | str:
+    """The version, or why there is none."""
+    try:
+        return load_version(registry, market.model_name, version, cache)[0]
+    except (ModelNotFound, BundleError) as exc:
+        return str(exc)
+
+
+def _check(
+    row: dict[str, Any],
+    bundle: Bundle | str,
+    candles: pd.DataFrame,
+    revisions: list[tuple[datetime, datetime]],
+    market: Market,
+) -> CheckedForecast:
+    def found(outcome: Outcome, detail: str = "") -> CheckedForecast:
+        return CheckedForecast(row["open_time"], row["role"], row["model_version"], outcome, detail)
+
+    if isinstance(bundle, str):
+        return found("not checkable", bundle)
+    last = row["last_open_time"]
+    first = last - (bundle.manifest.history - 1) * market.step
+    if any(first <= opened <= last and replaced > row["recorded_at"] for opened, replaced in revisions):
+        return found("corrected")
+    history = candles.loc[first:last]
+    if len(history) < bundle.manifest.history or len(unbroken(history, market.interval)) > 1:
+        return found("not checkable", f"only {len(history)} of its {bundle.manifest.history} candles are stored")
+    known = history.loc[:, history.notna().all()]  # what the client leaves out
+    forecasts = bundle.forecast(known)
+    if row["abstained"]:
+        forecasts = persist(forecasts)
+    again = [*forecasts.targets[0], *forecasts.lower[0], *forecasts.upper[0], forecasts.probability_up[0]]
+    again += [forecasts.baseline_close[0], forecasts.baseline_amplitude[0], forecasts.baseline_up]
+    for name, value in zip(_FIELDS, again, strict=True):
+        if not np.isclose(value, row[name], rtol=TOLERANCE, atol=0):
+            return found("different", f"{name} was {row[name]!r}, comes out as {float(value)!r}")
+    return found("equal")

@@ -1,0 +1,130 @@
+"""Candles are cleared of suspicion quickly, and never where the full rules would doubt one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from candlecast.candles import OHLCV_COLUMNS, open_times_ms
+from candlecast.clearing import doubtful_in_windows, is_plainly_sound
+from candlecast.suspicion import find_suspicious
+from tests.bundles import sound_candles
+from tests.damage import stubs
+
+HISTORY = 120
+Change = tuple[int, dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def recorded(bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    return bundled_candles.iloc[2000:5000][list(OHLCV_COLUMNS)]
+
+
+def doubted(candles: pd.DataFrame) -> bool:
+    return bool(find_suspicious(candles, "5m").to_numpy().any())
+
+
+def in_windows(candles: pd.DataFrame, length: int = HISTORY) -> dict[int, int]:
+    return doubtful_in_windows(open_times_ms(candles), candles.to_numpy()[:, :5], "5m", length)
+
+
+def damaged(candles: pd.DataFrame, kind: str, at: int) -> pd.DataFrame:
+    """Candles of which the one at `at`, or those from there on, have a fault of a kind."""
+    changed = candles.copy()
+    rows = {"flat": slice(at, at + 4), "frozen": slice(at, at + 1)}.get(kind, slice(at, at + 1))
+    if kind == "stub":
+        return stubs(candles, [at])
+    if kind == "frozen":
+        changed.iloc[at] = candles.iloc[at - 1]
+    elif kind == "flat":
+        changed.iloc[rows, :4] = candles["close"].iloc[at - 1]
+    elif kind == "jump":
+        changed.iloc[at, 3] *= 1.05
+        changed.iloc[at, 1] = max(changed.iloc[at, 1], changed.iloc[at, 3])
+    elif kind == "wick":
+        changed.iloc[at, 2] *= 0.9
+    elif kind == "gap":
+        changed.iloc[at:, :4] *= 1.02
+    return changed
+
+
+@pytest.mark.parametrize("count", [2, 10, 49, 50, 51, 60, 120, 144, 600, 1500])
+def test_recorded_candles_are_cleared_at_once_or_after_the_full_rules(recorded: pd.DataFrame, count: int) -> None:
+    for start in range(0, len(recorded) - count, 211):
+        window = recorded.iloc[start : start + count]
+        if is_plainly_sound(window.to_numpy()):
+            assert not doubted(window)
+
+
+def test_recorded_histories_hardly_ever_need_the_full_rules(recorded: pd.DataFrame) -> None:
+    windows = [recorded.iloc[start : start + HISTORY].to_numpy() for start in range(0, 2800, 7)]
+
+    cleared = sum(is_plainly_sound(window) for window in windows)
+
+    assert cleared > 0.98 * len(windows)
+
+
+@pytest.mark.parametrize("kind", ["stub", "frozen", "flat", "jump", "wick", "gap"])
+def test_what_the_full_rules_doubt_is_never_cleared(recorded: pd.DataFrame, kind: str) -> None:
+    seen = 0
+    for start in range(0, 2600, 97):
+        window = recorded.iloc[start : start + HISTORY]
+        for at in (1, 5, 30, 60, 110, 117, 118):
+            candles = damaged(window, kind, at)
+            if doubted(candles):
+                seen += 1
+                assert not is_plainly_sound(candles.to_numpy()), (start, at)
+
+    assert seen > 50
+
+
+def test_made_up_markets_are_not_cleared_where_the_full_rules_doubt_them() -> None:
+    random = np.random.default_rng(11)
+    disagreed = 0
+    for seed in range(150):
+        candles = sound_candles(int(random.integers(50, 300)), seed=seed)[list(OHLCV_COLUMNS)].copy()
+        for at in random.integers(1, len(candles), 3):
+            candles.iloc[at, 4] *= 10.0 ** random.integers(-4, 2)
+            candles.iloc[at, 1] *= 1 + 10.0 ** random.uniform(-5, -1)
+        disagreed += is_plainly_sound(candles.to_numpy()) and doubted(candles)
+
+    assert disagreed == 0
+
+
+def test_each_window_names_its_newest_doubtful_candle(recorded: pd.DataFrame) -> None:
+    candles = stubs(recorded.iloc[:400], [200])
+
+    found = in_windows(candles)
+
+    assert set(found) == set(range(200 - HISTORY + 1, 201))
+    assert found[200 - HISTORY + 3] == 200
+
+
+def test_a_window_is_judged_as_if_there_were_no_other_candles(recorded: pd.DataFrame) -> None:
+    candles = damaged(stubs(recorded.iloc[:500], [150, 152, 330]), "jump", 250)
+
+    together = in_windows(candles)
+
+    alone = {
+        first: first + position
+        for first in range(len(candles) - HISTORY + 1)
+        for position in in_windows(candles.iloc[first : first + HISTORY]).values()
+    }
+    assert together == alone
+    assert together
+
+
+def test_rubbish_is_judged_as_a_whole_after_so_many_windows(recorded: pd.DataFrame) -> None:
+    candles = stubs(recorded.iloc[:1500], range(100, 1400, 5))
+
+    found = in_windows(candles)
+
+    assert len(found) > 1250
+
+
+@pytest.mark.parametrize("length", [10, 49, 50, 51])
+def test_short_windows_are_judged_too(recorded: pd.DataFrame, length: int) -> None:
+    candles = damaged(recorded.iloc[:100], "frozen", 60)
+
+    assert 60 in in_windows(candles, length).values()

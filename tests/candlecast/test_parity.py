@@ -1,0 +1,150 @@
+"""Recorded forecasts come out the same again, or it is told why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.bundle import load_bundle, target_open_time
+from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, persist
+from candlecast.ledger import ForecastRecord, Ledger
+from candlecast.parity import CheckedForecast, parity_message, verify_forecasts
+from candlecast.store import CandleStore
+from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.service.registries import FakeRegistry
+
+pytestmark = pytest.mark.integration
+
+CANDLES = sound_candles(160)
+Verify = Callable[..., list[CheckedForecast]]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("parity") / "1")
+
+
+@pytest.fixture
+def verify(pool: ConnectionPool, tiny: Path, tmp_path: Path) -> Verify:
+    registry = FakeRegistry()
+    registry.versions["1"] = tiny
+
+    def verified(last: int = 100) -> list[CheckedForecast]:
+        return verify_forecasts(pool, registry, BTCUSDT_5M, tmp_path / "models", last)
+
+    return verified
+
+
+@pytest.fixture
+def issued(pool: ConnectionPool, store: CandleStore, tiny: Path) -> list[ForecastRecord]:
+    """Five forecasts in the ledger, the newest of them an abstention."""
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    ledger = Ledger(pool, BTCUSDT_5M)
+    records = [record_of(tiny, CANDLES.iloc[: len(CANDLES) - back]) for back in range(4, 0, -1)]
+    records.append(record_of(tiny, CANDLES, abstained=True))
+    assert all(ledger.record(record) for record in records)
+    return records
+
+
+def record_of(tiny: Path, candles: pd.DataFrame, *, abstained: bool = False) -> ForecastRecord:
+    forecasts: Forecasts = load_bundle(tiny).forecast(candles)
+    if abstained:
+        forecasts = persist(forecasts)
+    last = candles.index[-1].to_pydatetime()
+    target = target_open_time(last, BTCUSDT_5M)
+    bounds = zip(INTERVAL_TARGETS, forecasts.lower[0].tolist(), forecasts.upper[0].tolist(), strict=True)
+    ends = {
+        f"{name}_{end}": value for name, *both in bounds for end, value in zip(("lower", "upper"), both, strict=True)
+    }
+    return ForecastRecord(
+        symbol="BTCUSDT",
+        interval="5m",
+        open_time=target,
+        horizon=1,
+        role="champion",
+        model_version="1",
+        run_id="run",
+        issued_at=target + timedelta(seconds=2),
+        **dict(zip(TARGETS, forecasts.targets[0].tolist(), strict=True)),
+        probability_up=float(forecasts.probability_up[0]),
+        **ends,
+        baseline_close=float(forecasts.baseline_close[0]),
+        baseline_amplitude=float(forecasts.baseline_amplitude[0]),
+        baseline_up=forecasts.baseline_up,
+        last_open_time=last,
+        feature_hash="hash",
+        abstained=abstained,
+        reason="doubtful" if abstained else None,
+        source="replay",
+    )
+
+
+def outcomes(checked: list[CheckedForecast]) -> list[str]:
+    return [one.outcome for one in checked]
+
+
+def test_recorded_forecasts_and_abstentions_come_out_the_same(issued, verify):
+    assert outcomes(verify()) == ["equal"] * 5
+
+
+def test_only_the_newest_are_made_again(issued, verify):
+    checked = verify(last=2)
+
+    assert [one.open_time for one in checked] == [issued[4].open_time, issued[3].open_time]
+
+
+def test_a_forecast_that_was_recorded_differently_is_named_with_its_field(pool, issued, verify):
+    wrong = replace(issued[0], horizon=1, role="challenger", probability_up=issued[0].probability_up * (1 + 2e-6))
+    Ledger(pool, BTCUSDT_5M).record(wrong)
+
+    checked = verify()
+
+    (different,) = [one for one in checked if one.outcome == "different"]
+    assert (different.role, different.open_time) == ("challenger", wrong.open_time)
+    assert "probability_up was" in different.detail
+    assert "5 of 6 recorded forecasts come out the same, 1 differently" in parity_message(checked)
+
+
+def test_a_candle_corrected_after_the_forecast_is_told_apart(store, issued, verify):
+    corrected = CANDLES.iloc[[-2]].copy()
+    corrected["volume"] += 1.0
+    store.upsert("BTCUSDT", "5m", corrected, "rest")
+
+    assert outcomes(verify()) == ["corrected", "corrected", "equal", "equal", "equal"]
+
+
+def test_a_candle_corrected_before_the_forecast_is_no_excuse(pool, store, tiny, verify):
+    wrong = CANDLES.copy()
+    wrong.iloc[-2, 4] += 1.0
+    store.upsert("BTCUSDT", "5m", wrong, "rest")
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    Ledger(pool, BTCUSDT_5M).record(record_of(tiny, wrong))
+
+    assert outcomes(verify()) == ["different"]
+
+
+def test_a_version_that_is_gone_cannot_be_checked_and_that_is_no_difference(pool, issued, verify):
+    Ledger(pool, BTCUSDT_5M).record(replace(issued[0], role="challenger", model_version="9"))
+
+    checked = verify()
+
+    assert sorted(outcomes(checked)) == ["equal"] * 5 + ["not checkable"]
+
+
+def test_without_candles_nothing_can_be_checked(pool, tiny, verify):
+    Ledger(pool, BTCUSDT_5M).record(record_of(tiny, CANDLES))
+
+    (checked,) = verify()
+
+    assert checked.outcome == "not checkable"
+    assert "only 0 of its" in checked.detail
+
+
+def test_an_empty_ledger_has_nothing_to_verify(pool, verify):
+    assert verify() == []

@@ -1,0 +1,178 @@
+"""When a model does not answer for its forecast, in `POST /predict` and for arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from starlette.testclient import TestClient
+
+from candlecast.answers import ForecastAnswer
+from candlecast.bundle import load_bundle
+from candlecast.candles import CANDLE_COLUMNS, open_times_ms
+from candlecast.features import FEATURE_NAMES
+from candlecast.golden import GOLDEN, read_golden
+from service.abstention import UNFAMILIAR_DISTANCE, Abstention, abstentions
+from service.models import ServedModel
+from service.request import PostedHistory
+from tests.bundles import sound_candles, write_tiny_bundle
+from tests.damage import stubs
+from tests.service.conftest import Start
+from tests.service.posted import as_rows
+from tests.service.registries import FakeRegistry
+
+NEVER = timedelta(days=10_000)
+Judge = Callable[..., list[Abstention]]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundles: dict[str, Path]) -> ServedModel:
+    bundle, golden = load_bundle(tiny_bundles["1"]), read_golden(tiny_bundles["1"] / GOLDEN)
+    return ServedModel("champion", "1", bundle, golden, datetime(2025, 10, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def judge(model: ServedModel) -> Judge:
+    """Abstentions of forecasts after the newest `count` candles; `scale` multiplies one input."""
+
+    def abstained(candles: pd.DataFrame, count: int = 1, expiry: timedelta = NEVER, **scale: float) -> list[Abstention]:
+        posted = posted_history(candles)
+        newest = model.bundle.manifest.history + count - 1
+        table, open_ms = posted.table[-newest:], posted.open_ms[-newest:]
+        inputs = model.bundle.inputs_of(open_ms, table[:, :5], (table[:, 7], table[:, 6]))
+        for name, factor in scale.items():
+            inputs.rows[:, FEATURE_NAMES.index(name)] = factor
+        return abstentions(model, posted, inputs, expiry)
+
+    return abstained
+
+
+def posted_history(candles: pd.DataFrame) -> PostedHistory:
+    table = candles[list(CANDLE_COLUMNS)].to_numpy()
+    return PostedHistory(open_times_ms(candles), table, None, None, "champion")
+
+
+def forecast(service: TestClient, candles: pd.DataFrame) -> ForecastAnswer:
+    response = service.post("/predict", json={"candles": as_rows(candles)})
+    assert response.status_code == 200, response.text
+    return ForecastAnswer.model_validate_json(response.content)
+
+
+def is_baseline(answer: ForecastAnswer) -> bool:
+    prices = {answer.open, answer.high, answer.low, answer.close}
+    return (
+        prices == {answer.baseline.close}
+        and answer.amplitude == answer.baseline.amplitude
+        and answer.direction.up == answer.baseline.up
+    )
+
+
+def test_sound_and_familiar_candles_are_answered_for(judge: Judge) -> None:
+    assert judge(sound_candles(400), count=257) == []
+
+
+def test_an_expired_model_abstains_with_the_baseline(
+    start_service: Start, registry: FakeRegistry, history: pd.DataFrame
+) -> None:
+    registry.pointers["champion"] = "3"
+
+    answer = forecast(start_service(model_expiry_hours=720), history)
+
+    assert (answer.abstained, answer.cause) == (True, "expired")
+    assert "720 hours" in str(answer.reason)
+    assert is_baseline(answer)
+
+
+def test_a_model_expires_between_two_candles(model: ServedModel, judge: Judge) -> None:
+    candles = sound_candles(160, end=model.bundle.manifest.trained_until + timedelta(hours=1))
+
+    found = judge(candles, count=10, expiry=timedelta(minutes=30))
+
+    # The last target opens at +60 min; those up to and with +30 min are still believed.
+    assert [(one.number, one.cause) for one in found] == [(number, "expired") for number in range(4, 10)]
+
+
+def test_a_doubtful_candle_in_the_history_is_named_by_row_and_time(start_service: Start, history: pd.DataFrame) -> None:
+    answer = forecast(start_service(), stubs(history, [100]))
+
+    assert (answer.abstained, answer.cause) == (True, "doubtful")
+    assert f"row 100, the candle of {history.index[100]:%Y-%m-%d %H:%M} UTC" in str(answer.reason)
+    assert is_baseline(answer)
+
+
+def test_a_doubtful_candle_before_the_history_that_a_forecast_uses_does_not_matter(
+    model: ServedModel, judge: Judge
+) -> None:
+    unused = stubs(sound_candles(200), [200 - model.bundle.manifest.history - 1])
+    used = stubs(sound_candles(200), [200 - model.bundle.manifest.history])
+
+    assert judge(unused) == []
+    assert [one.cause for one in judge(used)] == ["doubtful"]
+
+
+def test_many_forecasts_abstain_where_single_ones_do(model: ServedModel, judge: Judge) -> None:
+    candles = stubs(sound_candles(400), [210, 300])
+    history = model.bundle.manifest.history
+    count = len(candles) - history + 1
+
+    together = judge(candles, count)
+
+    alone = [one.cause for at in range(count) for one in judge(candles.iloc[: history + at])]
+    assert [one.cause for one in together] == alone
+    assert 2 * history > len(together) > history
+
+
+@pytest.mark.parametrize("name", ["ret_12", "vol_rel", "volatility_trend"])
+def test_an_input_unlike_those_of_training_is_named_with_its_distance(judge: Judge, name: str) -> None:
+    found = judge(sound_candles(150), **{name: 6.0})
+
+    assert [one.cause for one in found] == ["unfamiliar"]
+    assert f"input {name} is about 6 standard deviations" in found[0].reason
+
+
+def test_the_distance_is_a_root_mean_square_over_the_window(judge: Judge) -> None:
+    assert judge(sound_candles(150), ret_12=UNFAMILIAR_DISTANCE - 0.01) == []
+    assert len(judge(sound_candles(150), ret_12=-UNFAMILIAR_DISTANCE - 0.01)) == 1
+
+
+def test_what_the_clock_says_is_never_unfamiliar(judge: Judge) -> None:
+    assert judge(sound_candles(150), weekend=8.0, day_sin_1=8.0) == []
+
+
+def test_one_wild_candle_alone_is_not_unfamiliar(model: ServedModel) -> None:
+    candles = sound_candles(150)
+    inputs = model.bundle.inputs_of(open_times_ms(candles), candles.to_numpy()[:, :5], None)
+    inputs.rows[-1, :] = 8.0
+
+    found = abstentions(model, posted_history(candles), inputs, NEVER)
+
+    assert [one for one in found if one.number == len(inputs.rows) - model.bundle.manifest.sequence_length] == []
+
+
+def test_of_several_causes_expiry_comes_first(judge: Judge) -> None:
+    candles = stubs(sound_candles(150), [140])
+
+    both = judge(candles, ret_12=6.0)
+    all_three = judge(candles, expiry=timedelta(0) - timedelta(days=1), ret_12=6.0)
+
+    assert [one.cause for one in both] == ["doubtful"]
+    assert [one.cause for one in all_three] == ["expired"]
+
+
+def test_recorded_candles_are_hardly_ever_abstained_from(
+    start_service: Start, registry: FakeRegistry, bundled_candles: pd.DataFrame, tmp_path: Path
+) -> None:
+    registry.versions["4"] = write_tiny_bundle(tmp_path / "4", trained_until=datetime(2025, 9, 1, tzinfo=UTC))
+    registry.pointers["champion"] = "4"
+    service = start_service()
+
+    causes = [
+        answer.cause
+        for start in range(26_000, 35_000, 173)
+        if (answer := forecast(service, bundled_candles.iloc[start : start + 144])).abstained
+    ]
+
+    assert causes == []
