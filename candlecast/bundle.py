@@ -1,6 +1,6 @@
 """Everything one model version needs to answer, in one directory, checked at every load.
 
-    bundle.json   what it is: manifest with scaler, calibration, spans, metrics, and a digest of every file
+    bundle.json     what it is: manifest with scaler, calibration, spans, metrics, and a digest of every file
     model.onnx      the network, answered by ONNX Runtime
     model.keras     the same network, to train on or look into
     rehearsal.onnx  the network of the dress rehearsal, of which the figures are
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,114 +26,26 @@ import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from candlecast.candles import Market, ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, ForeignBundleError, NotEnoughCandles
 from candlecast.features import (
     FEATURE_HASH,
-    FEATURE_NAMES,
-    FLOW_NAMES,
     Floats,
     feature_matrix,
     order_flow,
 )
-from candlecast.forecast import Calibration, Forecasts, Moment, decode, moments
+from candlecast.forecast import Forecasts, Moment, decode, moments
+from candlecast.manifest import FORMAT, Manifest, read_manifest
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-FORMAT = 2
-MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 REHEARSAL = "rehearsal.onnx"
-CLIP = 8.0
-"""Deviations beyond which a standardised input is cut off."""
-
 _BATCH = 256  # windows at a time: more fit into no cache, and take longer each
-_FLOW = slice(FEATURE_NAMES.index(FLOW_NAMES[0]), FEATURE_NAMES.index(FLOW_NAMES[-1]) + 1)
-_FLOW_KNOWN = FEATURE_NAMES.index("flow_known")
 
 Windows = NDArray[np.float32]
-
-
-class Scaler(BaseModel):
-    """Mean and standard deviation of each feature on the training slice."""
-
-    model_config = ConfigDict(frozen=True)
-
-    mean: list[float]
-    scale: list[float]
-
-    def apply(self, matrix: Floats) -> NDArray[np.float32]:
-        """Standardise feature rows, shape (n, features), and cut off beyond 8 deviations.
-
-        Where order flow is unknown its columns are exactly zero, as the network saw them in training.
-        """
-        scaled = np.minimum(np.maximum((matrix - np.array(self.mean)) / np.array(self.scale), -CLIP), CLIP)
-        scaled[:, _FLOW] *= matrix[:, _FLOW_KNOWN, None]
-        scaled[:, _FLOW_KNOWN] = matrix[:, _FLOW_KNOWN]
-        rows: NDArray[np.float32] = scaled.astype("float32", order="C")
-        return rows
-
-
-class Span(BaseModel):
-    """Half-open range of target open times; `rows` of them."""
-
-    model_config = ConfigDict(frozen=True)
-
-    start: datetime
-    end: datetime
-    rows: int
-
-
-class Rehearsal(BaseModel):
-    """What belongs to `rehearsal.onnx`: fitted without the report slice, so that it could be measured there."""
-
-    model_config = ConfigDict(frozen=True)
-
-    scaler: Scaler
-    calibration: Calibration
-
-
-class Manifest(BaseModel):
-    """`bundle.json`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    format: int
-    run_id: str
-    created_at: datetime
-    symbol: str
-    interval: str
-    horizon: int
-    family: str
-    sequence_length: int
-    lookback: int
-    feature_names: tuple[str, ...]
-    feature_hash: str
-    scaler: Scaler
-    calibration: Calibration
-    rehearsal: Rehearsal | None = None
-    spans: dict[str, Span]
-    metrics: dict[str, float]
-    libraries: dict[str, str]
-    files: dict[str, str]
-
-    @property
-    def market(self) -> Market:
-        """What it forecasts."""
-        return Market(self.symbol, self.interval, self.horizon)
-
-    @property
-    def history(self) -> int:
-        """Candles a forecast needs; more change nothing."""
-        return self.lookback + self.sequence_length
-
-    @property
-    def trained_until(self) -> datetime:
-        """End of the newest candle that had any part in fitting or measuring it."""
-        return max(span.end for span in self.spans.values())
 
 
 class Network:
@@ -283,18 +195,6 @@ def load_rehearsal(directory: Path) -> Bundle:
     return Bundle(bundle.manifest.model_copy(update=parts), open_network(directory / REHEARSAL))
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """What a bundle says of itself, unchecked against its files.
-
-    Raises:
-        BundleError: There is no manifest, or it is malformed.
-    """
-    try:
-        return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
-    except (OSError, ValidationError) as exc:
-        raise BundleError(f"{directory / MANIFEST}: {exc}") from exc
-
-
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -329,8 +229,3 @@ def onnx_errors() -> tuple[type[Exception], ...]:
 def target_open_time(last_open_time: datetime, market: Market) -> datetime:
     """open_time of the candle that a forecast made after `last_open_time`'s candle is about."""
     return last_open_time + market.horizon * market.step
-
-
-def is_expired(manifest: Manifest, target: datetime, expiry: timedelta) -> bool:
-    """Whether `target` lies more than `expiry` after everything the version was trained on."""
-    return target - manifest.trained_until > expiry

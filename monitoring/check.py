@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle import Manifest, read_manifest
 from candlecast.candles import unbroken
 from candlecast.database import only_one
 from candlecast.errors import CandlecastError, NotEnoughCandles
@@ -21,6 +20,7 @@ from candlecast.journal import (
     was_promoted,
 )
 from candlecast.ledger import Ledger
+from candlecast.manifest import Manifest, read_manifest
 from candlecast.quality import CandleQuality
 from candlecast.registry import CHAMPION, Registry
 from candlecast.settings import Settings

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.answers import Cause
-from candlecast.bundle import Inputs, Manifest
+from candlecast.bundle import Inputs
 from candlecast.candles import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
 from candlecast.clearing import doubtful_in_windows
 from candlecast.features import FEATURE_NAMES
+from candlecast.manifest import Manifest
 from candlecast.seasons import SEASON_NAMES
 from service.models import ServedModel
 from service.request import PostedHistory

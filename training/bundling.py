@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle import FORMAT, MODEL, REHEARSAL, Bundle, Manifest, Network, Rehearsal, open_network
+from candlecast.bundle import MODEL, REHEARSAL, Bundle, Network, open_network
 from candlecast.candles import unbroken
 from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
+from candlecast.manifest import FORMAT, Manifest, Rehearsal
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, scaled_windows

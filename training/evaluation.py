@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.bundle import Bundle, Scaler, Span, Windows, windows_of
+from candlecast.bundle import Bundle, Windows, windows_of
 from candlecast.candles import epoch_ms
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.forecast import Forecasts, Moment, decode
+from candlecast.manifest import Scaler, Span
 from training.dataset import Dataset, Indexes, build_dataset
 from training.metrics import measure, row_figures, row_losses
 from training.significance import Comparison, Figure, bootstrap, compare

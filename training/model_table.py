@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.bundle import Bundle, Span
+from candlecast.bundle import Bundle
 from candlecast.candles import candles_digest
 from candlecast.forecast import Forecasts
+from candlecast.manifest import Span
 from candlecast.settings import Settings
 from training.dataset import build_dataset
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from candlecast.bundle import MANIFEST, Bundle, Scaler, digest_of, is_expired, load_bundle, target_open_time
+from candlecast.bundle import Bundle, digest_of, load_bundle, target_open_time
 from candlecast.candles import OHLCV_COLUMNS, Market
 from candlecast.errors import BundleError, NotEnoughCandles
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK
 from candlecast.forecast import Forecasts
 from candlecast.golden import GOLDEN
+from candlecast.manifest import MANIFEST, Scaler, is_expired
 from tests.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 
 HISTORY = LOOKBACK + SEQUENCE_LENGTH

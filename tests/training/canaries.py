@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle import Scaler
 from candlecast.candles import OHLCV_COLUMNS
 from candlecast.forecast import Forecasts
+from candlecast.manifest import Scaler
 from candlecast.settings import Settings
 from tests.bundles import sound_candles
 from training.dataset import Dataset, Indexes

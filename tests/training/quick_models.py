@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from candlecast.bundle import Scaler
 from candlecast.forecast import TARGETS
+from candlecast.manifest import Scaler
 from training.dataset import Dataset, Indexes, rising
 from training.fit import fit_scaler
 from training.models import Model

@@ -17,12 +17,13 @@ import statsmodels.api as sm
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle import MANIFEST, Bundle, digest_of, open_network, read_manifest
+from candlecast.bundle import Bundle, digest_of, open_network
 from candlecast.candles import Market
 from candlecast.database import open_database
 from candlecast.errors import BundleError
 from candlecast.features import FEATURE_NAMES
 from candlecast.golden import GOLDEN, golden_sample
+from candlecast.manifest import MANIFEST, read_manifest
 from candlecast.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
 from tests.bundles import write_tiny_bundle

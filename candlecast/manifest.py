@@ -1,0 +1,119 @@
+"""What a bundle says of itself: `bundle.json`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from candlecast.candles import Market
+from candlecast.errors import BundleError
+from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.forecast import Calibration
+
+FORMAT = 2
+MANIFEST = "bundle.json"
+CLIP = 8.0
+"""Deviations beyond which a standardised input is cut off."""
+
+_FLOW = slice(FEATURE_NAMES.index(FLOW_NAMES[0]), FEATURE_NAMES.index(FLOW_NAMES[-1]) + 1)
+_FLOW_KNOWN = FEATURE_NAMES.index("flow_known")
+
+
+class Scaler(BaseModel):
+    """Mean and standard deviation of each feature on the training slice."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: list[float]
+    scale: list[float]
+
+    def apply(self, matrix: Floats) -> NDArray[np.float32]:
+        """Standardise feature rows, shape (n, features), and cut off beyond 8 deviations.
+
+        Where order flow is unknown its columns are exactly zero, as the network saw them in training.
+        """
+        scaled = np.minimum(np.maximum((matrix - np.array(self.mean)) / np.array(self.scale), -CLIP), CLIP)
+        scaled[:, _FLOW] *= matrix[:, _FLOW_KNOWN, None]
+        scaled[:, _FLOW_KNOWN] = matrix[:, _FLOW_KNOWN]
+        rows: NDArray[np.float32] = scaled.astype("float32", order="C")
+        return rows
+
+
+class Span(BaseModel):
+    """Half-open range of target open times; `rows` of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start: datetime
+    end: datetime
+    rows: int
+
+
+class Rehearsal(BaseModel):
+    """What belongs to `rehearsal.onnx`: fitted without the report slice, so that it could be measured there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scaler: Scaler
+    calibration: Calibration
+
+
+class Manifest(BaseModel):
+    """`bundle.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int
+    run_id: str
+    created_at: datetime
+    symbol: str
+    interval: str
+    horizon: int
+    family: str
+    sequence_length: int
+    lookback: int
+    feature_names: tuple[str, ...]
+    feature_hash: str
+    scaler: Scaler
+    calibration: Calibration
+    rehearsal: Rehearsal | None = None
+    spans: dict[str, Span]
+    metrics: dict[str, float]
+    libraries: dict[str, str]
+    files: dict[str, str]
+
+    @property
+    def market(self) -> Market:
+        """What it forecasts."""
+        return Market(self.symbol, self.interval, self.horizon)
+
+    @property
+    def history(self) -> int:
+        """Candles a forecast needs; more change nothing."""
+        return self.lookback + self.sequence_length
+
+    @property
+    def trained_until(self) -> datetime:
+        """End of the newest candle that had any part in fitting or measuring it."""
+        return max(span.end for span in self.spans.values())
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """What a bundle says of itself, unchecked against its files.
+
+    Raises:
+        BundleError: There is no manifest, or it is malformed.
+    """
+    try:
+        return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+    except (OSError, ValidationError) as exc:
+        raise BundleError(f"{directory / MANIFEST}: {exc}") from exc
+
+
+def is_expired(manifest: Manifest, target: datetime, expiry: timedelta) -> bool:
+    """Whether `target` lies more than `expiry` after everything the version was trained on."""
+    return target - manifest.trained_until > expiry
