@@ -11,10 +11,10 @@ import pandas as pd
 
 from candlecast.candles import Market
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, build_features
+from candlecast.seasons import SEASON_NAMES
 
-_CALENDAR = {"day_sin", "day_cos", "hour_sin", "hour_cos", "weekend"}
-WATCHED = tuple(name for name in FEATURE_NAMES if name not in _CALENDAR | {"flow_known"})
-"""Inputs that can drift; the calendar and the flag cannot."""
+WATCHED = tuple(name for name in FEATURE_NAMES if name not in {*SEASON_NAMES, "flow_known"})
+"""Inputs that can drift; the seasons and the flag cannot."""
 
 DISTANCE_THRESHOLD = 0.25
 """Wasserstein distance, in standard deviations of the reference, from which an input counts as drifted.
