@@ -98,7 +98,7 @@ def database(database_server: LocalPostgres) -> MigratedDatabase:
     return urls
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives the main thread has a running event loop, which others cannot do with
 def browser() -> Iterator[Browser]:
     """A real, headless Chromium; without one the test is skipped, and in CI that is a failure."""
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -251,14 +251,15 @@ def test_the_page_shows_what_the_api_says_and_asks_nobody_else(platform, browser
         lambda request: None if request.url.startswith(platform.url("SERVICE")) else complaints.append(request.url),
     )
 
+    champions = [platform.registry().aliases("BTCUSDT-5m")[CHAMPION]]
     page.goto(platform.url("SERVICE"))
     page.locator("#next").get_by_text("up / down").wait_for()
-    shown = page.inner_text("#next")
+    shown, model = page.inner_text("#next"), page.inner_text("#model")
     latest = requests.get(f"{platform.url('SERVICE')}/forecasts/latest", timeout=10).json()
+    champions.append(platform.registry().aliases("BTCUSDT-5m")[CHAMPION])  # the gate may just have moved it
 
-    champion = platform.registry().aliases("BTCUSDT-5m")[CHAMPION]
     assert any(f"{forecast['close']:,.2f}" in shown for forecast in forecasts_since(platform, latest))
-    assert f"Version {champion}" in page.inner_text("#model")
+    assert any(f"Version {champion}" in model for champion in champions)
     assert "REPLAY" in page.inner_text("#source")
     assert complaints == []
 
