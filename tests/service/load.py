@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -33,8 +35,18 @@ def predict_request(candles: pd.DataFrame) -> bytes:
     return head.encode() + body
 
 
-async def keep_posting(port: int, request: bytes, answers: Answers, enough: asyncio.Event | None = None) -> None:
-    """Post over one connection, and a new one where it is closed, until `enough` is set or none can be made."""
+async def keep_posting(
+    port: int,
+    request: bytes,
+    answers: Answers,
+    enough: asyncio.Event | None = None,
+    look_at: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Post over one connection, and a new one where it is closed, until `enough` is set or none can be made.
+
+    Args:
+        look_at: Called with every forecast.
+    """
     while not (enough and enough.is_set()):
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -46,8 +58,10 @@ async def keep_posting(port: int, request: bytes, answers: Answers, enough: asyn
                 writer.write(request)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-                await reader.readexactly(length)
+                body = await reader.readexactly(length)
                 answers.statuses[int(head.split()[1])] += 1
+                if look_at and head.split()[1] == b"200":
+                    look_at(json.loads(body))
                 if b"connection: close" in head:
                     break
         except (OSError, asyncio.IncompleteReadError):
