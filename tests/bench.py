@@ -36,6 +36,7 @@ from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.archives import ArchiveTransport, archive_client, archive_files
+from tests.bench_service import service
 
 ROUNDS = 5
 
@@ -56,6 +57,7 @@ def main() -> None:
     with empty_database() as pool:
         storing(pool, candles)
         long_history(pool, candles)
+    service()
 
 
 def inference() -> None:
