@@ -116,7 +116,9 @@ def local_programs(settings: Settings, mlflow_store: str, replay_start: datetime
             "service",
             _command(
                 "bentoml",
-                f"serve service.service:Candlecast {at} {settings.service_port} --working-dir",
+                # After its drain it waits so long for answers that somebody is slow to take.
+                f"serve service.service:Candlecast {at} {settings.service_port} --timeout-graceful-shutdown 10 "
+                "--working-dir",
                 str(_ROOT),
             ),
             service,

@@ -11,7 +11,10 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.listening import close_doors, open_doors
 from service.resources import Resources
+
+_LAST_ACCEPTED_S = 0.1
 
 
 class Closing:
@@ -43,7 +46,8 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
     - what comes all the same is answered, and its connection ended with `Connection: close`, so that clients
       with open connections go elsewhere without running into one that is closed under their hands.
 
-    A second SIGTERM does not wait. To be entered in the main thread, after the server has set its handlers.
+    At its end no new connection is let in, and what came over those that were is answered. A second SIGTERM does
+    not wait. To be entered in the main thread, after the server has set its handlers.
     """
     loop = asyncio.get_running_loop()
     closing = Closing(app)
@@ -51,7 +55,11 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
 
     def begin() -> None:
         here.drain()
-        loop.call_later(here.settings.drain_s, stop_now)
+        loop.call_later(here.settings.drain_s, finish)
+
+    def finish() -> None:
+        close_doors()
+        loop.call_later(_LAST_ACCEPTED_S, stop_now)
 
     def stop_now() -> None:
         if callable(stop):
@@ -67,6 +75,7 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
     if not callable(stop):  # nobody here stops on SIGTERM: nothing to put off
         yield app
         return
+    open_doors()
     signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield closing

@@ -39,6 +39,7 @@ from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.archives import ArchiveTransport, archive_client, archive_files
+from tests.bench_service import service
 
 ROUNDS = 5
 
@@ -60,6 +61,7 @@ def main() -> None:
     with empty_database() as pool:
         storing(pool, candles)
         long_history(pool, candles)
+    service()
 
 
 def inference() -> None:

@@ -47,16 +47,20 @@ def write_tiny_bundle(
     version_bias: float = 0.0,
     market: Market = BTCUSDT_5M,
     trained_until: datetime = _TRAINED_UNTIL,
+    network: bytes | None = None,
+    sequence_length: int = SEQUENCE_LENGTH,
 ) -> Path:
     """Write a bundle whose network is one matrix; `directory` is created and returned.
 
     Args:
         version_bias: Added to the network's close, in volatilities, so that versions can be told apart.
         trained_until: End of its newest span, from which expiry counts.
+        network: Another one in its place, as an ONNX file has it, for windows of `sequence_length`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    onnx.save(_network(version_bias), directory / "model.onnx")
+    (directory / "model.onnx").write_bytes(network or _network(version_bias).SerializeToString())
     manifest = _manifest(market, version_bias, trained_until, {"model.onnx": digest_of(directory / "model.onnx")})
+    manifest = manifest.model_copy(update={"sequence_length": sequence_length})
     golden = golden_sample(Bundle(manifest, open_network(directory / "model.onnx")), sound_candles(manifest.history))
     (directory / GOLDEN).write_text(json.dumps(golden))
     files = {**manifest.files, GOLDEN: digest_of(directory / GOLDEN)}

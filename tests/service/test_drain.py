@@ -1,20 +1,35 @@
-"""Stopping the real service: it says so before, and answers until then."""
+"""Stopping the real service under load: what was accepted is answered."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
 from candlecast.client import ForecastClient
 from tests.bundles import sound_candles
 from tests.service.conftest import wait_until
-from tests.service.serving import serving
+from tests.service.load import Answers, keep_posting, predict_request
+from tests.service.serving import Served, serving
 
 pytestmark = pytest.mark.integration
+CONNECTIONS = 8
+
+
+def test_sigterm_under_load_loses_no_request(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    with serving(tmp_path, tiny_bundles["1"]) as served:
+        answers = asyncio.run(_stop_in_the_middle(port_of(served), served.process.pid))
+
+    assert answers.lost == 0
+    assert set(answers.statuses) == {200}
+    assert answers.statuses[200] > 100
+    assert answers.refused >= 1
 
 
 def test_a_draining_service_is_not_ready_and_says_so(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -29,3 +44,72 @@ def test_a_draining_service_is_not_ready_and_says_so(tiny_bundles: dict[str, Pat
     assert "about to stop" in fault
     assert answer.model.version == "1"
     assert last.headers["connection"] == "close"
+
+
+def test_a_worker_that_is_told_to_stop_alone_is_replaced_without_a_lost_request(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    with serving(tmp_path, tiny_bundles["1"]) as served:
+        worker = the_worker(served)
+        answers = asyncio.run(_under_load(served, worker.terminate, worker.is_running))
+        replacement = the_worker(served)
+
+    assert replacement.pid != worker.pid
+    assert answers.lost == 0
+    assert set(answers.statuses) == {200}
+
+
+def test_a_killed_worker_is_replaced_and_only_what_it_was_working_on_is_lost(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    with serving(tmp_path, tiny_bundles["1"]) as served:
+        worker = the_worker(served)
+        answers = asyncio.run(_under_load(served, worker.kill, worker.is_running))
+        replacement = the_worker(served)
+
+    assert replacement.pid != worker.pid
+    assert answers.lost <= CONNECTIONS
+    assert set(answers.statuses) <= {200, 503}
+
+
+def the_worker(served: Served) -> psutil.Process:
+    """The process that answers."""
+    workers = [
+        child
+        for child in psutil.Process(served.process.pid).children()
+        if "_bentoml_impl.worker.service" in child.cmdline()
+    ]
+    assert len(workers) == 1
+    return workers[0]
+
+
+async def _under_load(served: Served, strike: Callable[[], None], still_there: Callable[[], bool]) -> Answers:
+    """Strike in the middle of a load, wait until others answer again, and end the load."""
+    answers, request, enough = Answers(), predict_request(sound_candles(150)), asyncio.Event()
+    posting = [asyncio.create_task(keep_posting(port_of(served), request, answers, enough)) for _ in range(CONNECTIONS)]
+    while answers.total < 100:
+        await asyncio.sleep(0.01)
+    strike()
+    while still_there():
+        await asyncio.sleep(0.05)
+    before = answers.total
+    while answers.total < before + 200:
+        await asyncio.sleep(0.05)
+    enough.set()
+    await asyncio.gather(*posting)
+    return answers
+
+
+def port_of(served: Served) -> int:
+    """Where it listens."""
+    return int(served.url.rpartition(":")[2])
+
+
+async def _stop_in_the_middle(port: int, head: int) -> Answers:
+    answers, request = Answers(), predict_request(sound_candles(150))
+    posting = [asyncio.create_task(keep_posting(port, request, answers)) for _ in range(CONNECTIONS)]
+    while answers.total < 100:
+        await asyncio.sleep(0.01)
+    os.kill(head, signal.SIGTERM)
+    await asyncio.gather(*posting)
+    return answers

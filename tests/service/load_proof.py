@@ -1,0 +1,274 @@
+"""Promotions, rollbacks, restarts and a kill under constant load; by hand, for as long as you like:
+
+python -m tests.service.load_proof --minutes 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import psutil
+import requests
+from pydantic import SecretStr
+
+from candlecast.bundle import load_bundle
+from candlecast.database import migrate, open_database
+from candlecast.registry import CHAMPION, Registry
+from flows.local_postgres import LocalPostgres
+from flows.local_stack import free_ports
+from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.service.load import Answers, keep_posting, predict_request
+
+CONNECTIONS = 8
+_CANDLES = sound_candles(150)
+_NAME = BTCUSDT_5M.model_name
+
+
+@dataclass
+class Proof:
+    """What came of it.
+
+    Attributes:
+        answers: Of `POST /predict`, over 8 connections.
+        reads: Answers of `GET /forecasts/latest`, which needs the database, by status.
+        promotions: How often the champion moved and was followed.
+        mixed: Answers whose close is not that of the version they name.
+        lost_in_kill: Requests without an answer while the worker was killed and replaced.
+        memory_mb: Of the worker, from the first quarter of its promotions to the last.
+    """
+
+    answers: Answers = field(default_factory=Answers)
+    reads: Counter[int] = field(default_factory=Counter)
+    promotions: int = 0
+    mixed: int = 0
+    lost_in_kill: int = 0
+    memory_mb: list[float] = field(default_factory=list)
+
+
+def prove(directory: Path, promotions: int, pause_s: float = 0.0) -> Proof:
+    """Run everything real: PostgreSQL, MLflow, the service; a rollback is a promotion of the version before."""
+    bundles = {number: write_tiny_bundle(directory / number, version_bias=float(number)) for number in "123"}
+    expected = {number: float(load_bundle(path).forecast(_CANDLES).targets[0, 3]) for number, path in bundles.items()}
+    proof = Proof()
+    with ExitStack() as running:
+        postgres = Restartable(lambda: LocalPostgres(directory / "postgres", database_port).running())
+        mlflow_port, service_port, database_port = free_ports(3)
+        mlflow = Restartable(lambda: _mlflow(directory, mlflow_port))
+        for part in (postgres, mlflow):
+            part.start()
+            running.callback(part.stop)
+        reader = _migrated(directory, database_port)
+        registry = Registry(f"http://127.0.0.1:{mlflow_port}", retries=5)
+        for path in bundles.values():
+            _register(registry, path)
+        registry.set_alias(_NAME, CHAMPION, "1")
+        head = running.enter_context(_service(directory, service_port, registry.tracking_uri, reader))
+        url = f"http://127.0.0.1:{service_port}"
+        _wait(lambda: _ready(url))
+        load = running.enter_context(_load(service_port, url, proof, expected))
+
+        def promote(times: int) -> None:
+            for _ in range(times):
+                version = str(1 + (proof.promotions + 1) % 3)
+                registry.set_alias(_NAME, CHAMPION, version)
+                _wait(partial(load.has, version))
+                proof.promotions += 1
+                time.sleep(pause_s)
+
+        def measure() -> None:
+            proof.memory_mb.append(_worker(head).memory_info().rss / 1e6)
+
+        promote(promotions // 4)
+        measure()
+        for part in (mlflow, postgres):
+            part.stop()
+            time.sleep(1)
+            part.start()
+            promote(promotions // 4)
+        measure()
+        lost_before, killed = proof.answers.lost, _worker(head)
+        killed.kill()
+        _wait(lambda: not killed.is_running() and _ready(url))
+        proof.lost_in_kill = proof.answers.lost - lost_before
+        promote(promotions - proof.promotions)
+        time.sleep(1)
+    return proof
+
+
+class Restartable:
+    """A part that is started and stopped as often as one likes."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        self._run = run
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        self._running.enter_context(self._run())  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        self._running.close()
+
+
+@dataclass
+class Load:
+    """The load that goes on; `newest` is the version of the newest answer."""
+
+    newest: str = ""
+
+    def has(self, version: str) -> bool:
+        """Whether a version answers."""
+        return self.newest == version
+
+
+@contextmanager
+def _load(port: int, url: str, proof: Proof, expected: dict[str, float]) -> Iterator[Load]:
+    load, enough = Load(), threading.Event()
+    request = predict_request(_CANDLES)
+
+    def look_at(answer: dict[str, object]) -> None:
+        version = answer["model"]["version"]  # type: ignore[index]
+        if abs(answer["close"] - expected[version]) > 1e-6 * expected[version]:  # type: ignore[operator]
+            proof.mixed += 1
+        load.newest = version
+
+    async def post() -> None:
+        stop = asyncio.Event()
+        posting = [
+            asyncio.create_task(keep_posting(port, request, proof.answers, stop, look_at)) for _ in range(CONNECTIONS)
+        ]
+        while not enough.is_set():
+            await asyncio.sleep(0.05)
+        stop.set()
+        await asyncio.gather(*posting)
+
+    def read() -> None:
+        while not enough.wait(0.05):
+            try:
+                proof.reads[requests.get(f"{url}/forecasts/latest", timeout=10).status_code] += 1
+            except requests.ConnectionError:
+                proof.reads[0] += 1
+
+    threads = [threading.Thread(target=lambda: asyncio.run(post())), threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
+def _mlflow(directory: Path, port: int) -> Iterator[None]:
+    command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(directory / "artifacts")]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with _process(["mlflow", *command], environment, directory / "mlflow.log"):
+        _wait(lambda: _ok(f"http://127.0.0.1:{port}/health"))
+        yield
+
+
+@contextmanager
+def _service(directory: Path, port: int, tracking_uri: str, reader: SecretStr) -> Iterator[psutil.Process]:
+    environment = {
+        "CANDLECAST_HOME": str(directory / "home"),
+        "CANDLECAST_DATABASE_READER_URL": reader.get_secret_value(),
+        "CANDLECAST_MODEL_POLL_S": "0.1",
+        "CANDLECAST_ACCESS_LOG": "false",
+        "MLFLOW_TRACKING_URI": tracking_uri,
+        "BENTOML_HOME": str(directory / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    command = ["bentoml", "serve", "service.service:Candlecast", "--host", "127.0.0.1", "--port", str(port)]
+    with _process(command, environment, directory / "service.log") as head:
+        yield head
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str], log_path: Path) -> Iterator[psutil.Process]:
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _migrated(directory: Path, port: int) -> SecretStr:
+    """The database's address as a reader."""
+    postgres = LocalPostgres(directory / "postgres", port)
+    with open_database(SecretStr(postgres.url("candlecast_owner"))) as pool:
+        migrate(pool)
+    return SecretStr(postgres.url("candlecast_reader"))
+
+
+def _register(registry: Registry, bundle: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registry.tracking_uri)
+    run = client.create_run("0")
+    client.log_artifacts(run.info.run_id, str(bundle), "bundle")
+    registry.register(_NAME, run.info.run_id, {})
+
+
+def _worker(head: psutil.Process) -> psutil.Process:
+    return next(child for child in head.children() if "_bentoml_impl.worker.service" in child.cmdline())
+
+
+def _ready(url: str) -> bool:
+    return _ok(f"{url}/readyz")
+
+
+def _ok(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def _wait(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def main() -> None:
+    """Say what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--promotions", type=int, default=52)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        proof = prove(Path(directory), chosen.promotions, 60 * chosen.minutes / chosen.promotions)
+    print(f"{proof.answers.total:,} forecasts answered: {dict(proof.answers.statuses)}, versions mixed: {proof.mixed}")
+    print(f"lost: {proof.answers.lost}, of them {proof.lost_in_kill} while the worker was killed and replaced")
+    print(f"reads from the database: {dict(proof.reads)}; champion moved {proof.promotions} times")
+    print(f"memory of the first worker, MB: {[round(megabytes, 1) for megabytes in proof.memory_mb]}")
+
+
+if __name__ == "__main__":
+    main()

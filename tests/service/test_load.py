@@ -1,0 +1,23 @@
+"""Nothing that happens to models, registry, database or worker fails a request; `load_proof` does it at length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.service.load_proof import CONNECTIONS, prove
+
+pytestmark = pytest.mark.integration
+
+
+def test_promotions_restarts_and_a_kill_under_load_fail_no_request(tmp_path: Path) -> None:
+    proof = prove(tmp_path, promotions=52)
+
+    assert proof.promotions == 52
+    assert proof.mixed == 0
+    assert set(proof.answers.statuses) <= {200, 429, 503}
+    assert proof.answers.statuses[200] > 0.98 * proof.answers.total > 1000
+    assert proof.answers.lost == proof.lost_in_kill <= CONNECTIONS
+    assert set(proof.reads) <= {200, 404, 503, 0}
+    assert proof.memory_mb[-1] < proof.memory_mb[0] + 20
