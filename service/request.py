@@ -141,6 +141,7 @@ def _parse(decoder: msgspec.json.Decoder[_R], shape: type[_R], body: bytes, limi
     )
 
 
+_BEYOND_ALL_TIME_MS = 10**15
 _CANDLE_TIME = attrgetter("open_time")
 _CANDLE_VALUES = attrgetter(*CANDLE_COLUMNS)
 _KLINE_TIME = itemgetter(0)
@@ -177,4 +178,8 @@ def _microseconds(times: list[int | datetime]) -> NDArray[np.float64]:
             return np.rint(1e6 * seconds)
         return 1e3 * np.array(times, dtype="int64")
     except (TypeError, OverflowError):  # both forms in one body, or a number beyond all time
-        return np.array([1e3 * time if isinstance(time, int) else round(1e6 * time.timestamp()) for time in times])
+        return np.array([_exact(time) if isinstance(time, int) else round(1e6 * time.timestamp()) for time in times])
+
+
+def _exact(milliseconds: int) -> float:
+    return 1e3 * min(max(milliseconds, -_BEYOND_ALL_TIME_MS), _BEYOND_ALL_TIME_MS)  # a float holds no 400 digits

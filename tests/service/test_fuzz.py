@@ -223,3 +223,16 @@ def test_the_service_refuses_just_what_the_domain_calls_unsound(
     ours = refuses(require_sound, open_times_ms(candles), candles.to_numpy(), "5m")
 
     assert ours == domain
+
+
+@paths
+@pytest.mark.parametrize("digits", [20, 310, 5000])
+@pytest.mark.parametrize("column", [0, 4, 6, 8])
+def test_a_number_of_any_length_breaks_nothing(service: TestClient, path: str, digits: int, column: int) -> None:
+    rows = copy.deepcopy(KLINES)
+    rows[0][column] = "HERE"
+
+    status = post(service, path, json.dumps({"klines": rows}).replace('"HERE"', "9" * digits).encode())
+
+    assert status < 500
+    assert still_answers(service)
