@@ -232,7 +232,8 @@ def _pictures(history: dict[str, list[float]], rows: ReportRows) -> list[Plot]:
         Plot(
             "learning_curves",
             plots.learning_curves(history),
-            "Loss by epoch. The weights of the epoch with the least loss on the stopping slice were kept.",
+            "Loss by epoch. Ranges and prices each kept the weights of their best epoch on the stopping slice, "
+            "of equally good ones the last.",
         ),
         Plot(
             "skill_by_hour",

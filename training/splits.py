@@ -46,7 +46,7 @@ def split_by_time(dataset: Dataset, shares: tuple[float, ...] = SPLIT_SHARES) ->
 
     Between two slices `sequence_length` + `horizon` candles are left out, so that no feature row or target of
     one slice is in another's (purging: Lopez de Prado, Advances in Financial Machine Learning, 7.4). Only the
-    volatility and means behind the first rows of a slice reach back into that pause.
+    LOOKBACK candles behind the first rows of a slice reach back further: into the past, as they will when it is served.
 
     Raises:
         NotEnoughCandles: A slice would be empty.
