@@ -178,11 +178,13 @@ def require_consistent(candles: pd.DataFrame) -> None:
         InvalidCandles: Not finite, not positive, or high < low; order flow may be unknown, but not negative.
     """
     _require_prices(candles)
-    for name in set(FLOW_COLUMNS) & set(candles.columns):
-        bad = (candles[name] < 0) | np.isinf(candles[name])
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
-            raise InvalidCandles(f"row {row}: {name} is {candles[name].iloc[row]:g}, it must be positive", row, name)
+    flow = [name for name in FLOW_COLUMNS if name in candles.columns]
+    values = candles[flow].to_numpy(dtype="float64")
+    bad = (values < 0) | np.isinf(values)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        name, value = flow[column], values[row, column]
+        raise InvalidCandles(f"row {row}: {name} is {value:g}, it must be positive", row, name)
 
 
 def _require_prices(candles: pd.DataFrame) -> None:

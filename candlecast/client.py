@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from candlecast.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, Problem
 from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, epoch_ms
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
+from candlecast.exchange_requests import open_session
 from candlecast.series_answers import ForecastSeriesAnswer
 
 _A = TypeVar("_A", bound=BaseModel)
@@ -45,7 +46,7 @@ class ForecastClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
-        self._session = session or requests.Session()
+        self._session = session or open_session(base_url, "CANDLECAST_SERVICE_URL")
         if api_key is not None:
             self._session.headers["Authorization"] = f"Bearer {api_key.get_secret_value()}"
 

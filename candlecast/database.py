@@ -106,7 +106,7 @@ def only_one(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None
     Raises:
         AlreadyRunning: Another process still holds it.
     """
-    key = [_MIGRATION_LOCK >> 1, zlib.crc32(job.encode()) >> 1]
+    key = _lock_key(job)
     with pool.connection() as connection:
         # Session level and outside a transaction: a job of hours must not hold a snapshot open.
         connection.autocommit = True
@@ -124,6 +124,21 @@ def only_one(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None
         finally:
             if not connection.closed:
                 connection.autocommit = False  # the pool's next borrower expects transactions
+
+
+def is_held(pool: ConnectionPool, job: str) -> bool:
+    """Whether somebody holds the lock of `job` now; asking takes it from nobody."""
+    query = (
+        "select exists (select from pg_locks where locktype = 'advisory' and granted and (classid, objid) = (%s, %s) "
+        "and database = (select oid from pg_database where datname = current_database()))"
+    )
+    with pool.connection() as connection:
+        row = connection.execute(query, _lock_key(job)).fetchone()
+    return bool(row and row[0])
+
+
+def _lock_key(job: str) -> list[int]:
+    return [_MIGRATION_LOCK >> 1, zlib.crc32(job.encode()) >> 1]
 
 
 def _holds(connection: psycopg.Connection, key: list[int]) -> bool:

@@ -11,11 +11,13 @@ CandlecastError
 ├── DatabaseUnavailable       start the database, or correct DATABASE_URL
 ├── RegistryUnavailable       start MLflow, or correct MLFLOW_TRACKING_URI
 ├── ModelNotFound             train and promote a model first
+├── VersionFailed             promote another version, or insist on it with --force
 ├── BundleError               fetch the version again, or retrain: the bundle is damaged
 │   └── ForeignBundleError    serve it with the build that made it, or retrain
 ├── SearchFailed              correct what its message names, then start the search again: it goes on
 ├── ServiceUnavailable        try again, after `retry_after_s` if given
 ├── ServiceRejected           correct the request
+├── ForecastTooLate           nothing: it is missed; look for what was slow
 ├── AlreadyRunning            wait for the other run to end
 └── StackError                read the log it names
 """
@@ -81,6 +83,10 @@ class ModelNotFound(CandlecastError):
     """No model version stands under this name and alias."""
 
 
+class VersionFailed(CandlecastError):
+    """A model version is marked as failed: it was champion and did not stand the test."""
+
+
 class BundleError(CandlecastError):
     """A model bundle is incomplete, altered, or does not reproduce its golden sample."""
 
@@ -124,6 +130,10 @@ class ServiceRejected(CandlecastError):
         self.kind = kind
         self.row = row
         self.field = field
+
+
+class ForecastTooLate(CandlecastError):
+    """A forecast whose outcome could be known already is none."""
 
 
 class AlreadyRunning(CandlecastError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
 import pandas as pd
 
 from candlecast.answers import ForecastAnswer, ModelsAnswer
 from candlecast.candles import Market, unbroken
+from candlecast.errors import ForecastTooLate
 from candlecast.forecast import INTERVAL_TARGETS
 from candlecast.ledger import ROLES, ForecastRecord, Ledger, Role
 from candlecast.quality import CandleQuality, describe, repair_command
@@ -16,6 +17,8 @@ from candlecast.store import CandleStore
 from candlecast.sync import Exchange
 
 Source = Literal["live", "replay"]
+
+_MISSES_SOUGHT_AGAIN = timedelta(days=2)  # a gap that is repaired shows candles that nobody forecast
 
 
 class ForecastService(Protocol):
@@ -29,10 +32,16 @@ class ForecastService(Protocol):
 
 
 class Issued(NamedTuple):
-    """What was recorded now, and the sentence why something was not, if candles were the reason."""
+    """What was recorded now.
+
+    Attributes:
+        withheld: The sentence why a forecast was not, if candles or the hour were the reason.
+        missed: Earlier forecasts that were due, were never made, and are recorded as missed now.
+    """
 
     forecasts: list[ForecastRecord]
     withheld: str | None = None
+    missed: int = 0
 
 
 def issue_forecasts(
@@ -48,7 +57,8 @@ def issue_forecasts(
 
     Nothing is recorded once the target candle has closed on the exchange's clock: a forecast that comes too
     late is not one. A target and role that have their forecast already keep it. Nobody is asked while there is a
-    doubtful candle, or a gap, in the history that the model would see.
+    doubtful candle, or a gap, in the history that the model would see. What was due before and never made is
+    recorded as missed first, whether the service answers or not.
 
     Returns:
         What was recorded now; nothing if no model is served yet.
@@ -57,39 +67,50 @@ def issue_forecasts(
         ServiceUnavailable: The service does not answer.
         ServiceRejected: It refuses the stored candles.
     """
+    now = exchange.server_time()
+    missed = ledger.record_missed("champion", now - _MISSES_SOUGHT_AGAIN, now)
     served = service.model().models
+    due = [role for role in ROLES if role in served]
+    if len({served[role].version for role in due}) < len(due):
+        due.remove("challenger")  # a version under both aliases would compete with itself
+    if "challenger" in due:
+        missed += ledger.record_missed("challenger", now - _MISSES_SOUGHT_AGAIN, now, served["challenger"].version)
     issued: list[ForecastRecord] = []
-    asked: set[str] = set()
     withheld = None
-    for role in ROLES:
-        if role not in served or served[role].version in asked:
-            continue  # a version under both aliases would compete with itself
-        asked.add(served[role].version)
+    for role in due:
         candles = store.newest(market.symbol, market.interval, served[role].input.history)
         if candles.empty:
             continue
-        newest = candles.index[-1].to_pydatetime()
-        doubtful = quality.doubtful(market, candles.index[0].to_pydatetime(), newest + market.step)
-        if doubtful:
-            withheld = (
-                f"no {role} forecast: its {len(candles)} candles hold {describe(doubtful)}; "
-                f"`{repair_command(market, doubtful[0].open_time, newest)}` asks for them again"
-            )
+        obstacle = _obstacle(candles, served[role].input.history, quality, market)
+        if obstacle is not None:
+            withheld = f"no {role} forecast: {obstacle}"
             continue
-        stretch = unbroken(candles, market.interval)[-1]
-        if len(stretch) < served[role].input.history:
-            withheld = (
-                f"no {role} forecast: only {len(stretch)} of the {served[role].input.history} candles it needs are "
-                f"stored in a row, from {stretch.index[0]:%Y-%m-%d %H:%M} on"
-            )
-            continue
-        answer = service.predict(stretch, market.symbol, market.interval, role)
-        issued_at = exchange.server_time()
-        if issued_at < answer.close_time:
-            forecast = forecast_record(answer, role, issued_at, source)
+        answer = service.predict(candles, market.symbol, market.interval, role)
+        forecast = forecast_record(answer, role, exchange.server_time(), source)
+        try:
             if ledger.record(forecast):
                 issued.append(forecast)
-    return Issued(issued, withheld)
+        except ForecastTooLate as exc:
+            withheld = f"no {role} forecast: {exc}"
+    return Issued(issued, withheld, missed)
+
+
+def _obstacle(candles: pd.DataFrame, needed: int, quality: CandleQuality, market: Market) -> str | None:
+    """Why the newest stored candles cannot be forecast from; None if they can."""
+    newest = candles.index[-1].to_pydatetime()
+    doubtful = quality.doubtful(market, candles.index[0].to_pydatetime(), newest + market.step)
+    if doubtful:
+        return (
+            f"its {len(candles)} candles hold {describe(doubtful)}; "
+            f"`{repair_command(market, doubtful[0].open_time, newest)}` asks for them again"
+        )
+    stretch = unbroken(candles, market.interval)[-1]
+    if len(stretch) < needed:
+        return (
+            f"only {len(stretch)} of the {needed} candles it needs are stored in a row, "
+            f"from {stretch.index[0]:%Y-%m-%d %H:%M} on"
+        )
+    return None
 
 
 def forecast_record(answer: ForecastAnswer, role: Role, issued_at: datetime, source: Source) -> ForecastRecord:

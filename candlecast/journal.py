@@ -1,4 +1,4 @@
-"""What ran and what was decided: the tables `job_runs`, `promotions` and `monitoring_checks`."""
+"""What ran and what was found: the tables `job_runs` and `monitoring_checks`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles import Market
-from candlecast.database import only_one
+from candlecast.database import is_held, only_one
 from candlecast.errors import AlreadyRunning
 
 JOBS = ("backfill", "ingest", "train", "monitor")
-DecidedBy = Literal["gate", "person", "rollback"]
 
 
 @dataclass
@@ -57,7 +56,7 @@ def recorded_job(
     symbol, interval, _ = market
     with ExitStack() as lock:
         try:
-            lock.enter_context(only_one(pool, f"{job} {symbol} {interval}"))
+            lock.enter_context(only_one(pool, _lock_of(job, market)))
         except AlreadyRunning as exc:
             _execute(
                 pool,
@@ -108,6 +107,24 @@ def last_attempt(pool: ConnectionPool, job: str, market: Market, *, ended: bool 
     return row["newest"] if row else None
 
 
+def failed_last(pool: ConnectionPool, job: str, market: Market) -> str | None:
+    """Why the newest run of a job failed, its process's death included; None if it did not."""
+    row = _one(
+        pool,
+        "select status, message, started_at from job_runs where (job, symbol, interval) = (%s, %s, %s) "
+        "and status <> 'skipped' order by started_at desc limit 1",
+        [job, market.symbol, market.interval],
+    )
+    if row is None or row["status"] == "completed":
+        return None
+    if row["status"] == "failed":
+        return str(row["message"])
+    # Whoever runs holds the lock from before the row says so until after it does not any more.
+    if is_held(pool, _lock_of(job, market)):
+        return None
+    return f"the process that began at {row['started_at']:%F %T} died"
+
+
 def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]]:
     """The newest run of each job of a market, all columns."""
     query = (
@@ -131,69 +148,6 @@ def prune(pool: ConnectionPool, keep: timedelta) -> None:
         "delete from candle_gaps where state = 'repaired' and changed_at < clock_timestamp() - %s",
     ):
         _execute(pool, query, [keep])
-
-
-def record_promotion(
-    pool: ConnectionPool,
-    model_name: str,
-    version: str,
-    predecessor: str | None,
-    alias: str,
-    *,
-    promoted: bool,
-    reasons: list[str],
-    numbers: dict[str, float],
-    decided_by: DecidedBy,
-) -> None:
-    """Keep a decision about a version, whichever way it went."""
-    _execute(
-        pool,
-        "insert into promotions (model_name, version, predecessor, alias, decision, reasons, numbers, decided_by) "
-        "values (%s, %s, %s, %s, %s, %s, %s, %s)",
-        [
-            model_name,
-            version,
-            predecessor,
-            alias,
-            "promoted" if promoted else "rejected",
-            reasons,
-            Jsonb(numbers),
-            decided_by,
-        ],
-    )
-
-
-def promotion_lock(model_name: str) -> str:
-    """Name of the lock under which an alias is moved and the move recorded."""
-    return f"promotion {model_name}"
-
-
-def last_promoted(pool: ConnectionPool, model_name: str, alias: str, other_than: str | None = None) -> str | None:
-    """The version that `alias` was last recorded to be moved to, `other_than` left out."""
-    row = _one(
-        pool,
-        "select version from promotions where (model_name, alias, decision) = (%s, %s, 'promoted') "
-        "and version is distinct from %s order by id desc limit 1",
-        [model_name, alias, other_than],
-    )
-    return row["version"] if row else None
-
-
-def was_promoted(pool: ConnectionPool, model_name: str, version: str) -> bool:
-    """Whether a record says that this version was promoted."""
-    query = "select 1 from promotions where (model_name, version, decision) = (%s, %s, 'promoted') limit 1"
-    return _one(pool, query, [model_name, version]) is not None
-
-
-def predecessor_of(pool: ConnectionPool, model_name: str, version: str) -> str | None:
-    """The version that `version` took over from; None if it was the first. Rollbacks do not count as taking over."""
-    row = _one(
-        pool,
-        "select predecessor from promotions where (model_name, version, decision) = (%s, %s, 'promoted') "
-        "and decided_by <> 'rollback' order by id desc limit 1",
-        [model_name, version],
-    )
-    return row["predecessor"] if row else None
 
 
 def record_check(
@@ -224,6 +178,10 @@ def last_check(pool: ConnectionPool, market: Market) -> dict[str, Any] | None:
         "select * from monitoring_checks where (symbol, interval, horizon) = (%s, %s, %s) order by id desc limit 1",
         list(market),
     )
+
+
+def _lock_of(job: str, market: Market) -> str:
+    return f"{job} {market.symbol} {market.interval}"
 
 
 def _insert_run(pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None) -> int:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 
+from psycopg import errors
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles import Market
+from candlecast.errors import ForecastTooLate
 
 Role = Literal["champion", "challenger"]
 ROLES: tuple[Role, ...] = ("champion", "challenger")
@@ -20,7 +22,8 @@ class ForecastRecord:
     """One row of `forecasts`. Prices and amplitude in quote currency; times aware UTC.
 
     `open_time` is the target candle's, `last_open_time` that of the last candle used, and `issued_at`
-    the exchange's clock; the database refuses a row issued after the target candle closed.
+    the exchange's clock; the database refuses a row whose outcome could be known (`Ledger.record`), and adds
+    `recorded_at`, `lateness_s` and `clocks_agree`.
     """
 
     symbol: str
@@ -60,6 +63,10 @@ _RECORD = (
     f"insert into forecasts ({', '.join(_NAMES)}) values ({', '.join(f'%({name})s' for name in _NAMES)}) "
     "on conflict (symbol, interval, open_time, horizon, role) do nothing"
 )
+_TOO_LATE = {"issued_before_outcome", "recorded_before_outcome"}
+
+# Without statistics of the newest rows the planner would join the parts below row by row, in thirty times the time.
+_NO_NESTED_LOOP = "set local enable_nestloop = off"
 
 # A forecast is settled once both its target candle and the candle it was made after are stored; an outcome
 # follows a candle that the exchange corrected. The three parts are cut out first: left to itself, and without
@@ -91,9 +98,45 @@ set reference_close = excluded.reference_close, open = excluded.open, high = exc
     low = excluded.low, close = excluded.close, amplitude = excluded.amplitude, settled_at = clock_timestamp()
 """
 
+_OF_ROLE = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and role = %(role)s"
+
+# Due is one for every candle that came, from the role's first forecast on: an outage leaves nothing to forecast.
+_MISSED = f"""
+with first as materialized (
+    select min(open_time) as moment from forecasts
+    where {_OF_ROLE} and (%(version)s::text is null or model_version = %(version)s)
+), since as materialized (
+    select greatest(
+        moment,
+        least(%(since)s, (select max(open_time) from forecasts where {_OF_ROLE} and open_time <= %(now)s))
+    ) as moment
+    from first where moment is not null
+), due as materialized (
+    select open_time from candles
+    where symbol = %(symbol)s and interval = %(interval)s
+      and open_time >= (select moment from since) and open_time <= %(now)s - candle_length(%(interval)s)
+), known as materialized (
+    select open_time from forecasts where {_OF_ROLE} and open_time >= (select moment from since)
+    union all
+    select open_time from missed_forecasts where {_OF_ROLE} and open_time >= (select moment from since)
+)
+insert into missed_forecasts (symbol, interval, open_time, horizon, role, reason, noticed_at)
+select %(symbol)s, %(interval)s, due.open_time, %(horizon)s, %(role)s,
+       case when exists (
+           select from candles
+           where symbol = %(symbol)s and interval = %(interval)s
+             and open_time = due.open_time - %(horizon)s * candle_length(%(interval)s)
+       ) then 'not made in time' else 'the candle to make it after is missing' end,
+       %(now)s
+from due
+where not exists (select from known where known.open_time = due.open_time)
+order by due.open_time
+on conflict (symbol, interval, open_time, horizon, role) do nothing
+"""
+
 
 class Ledger:
-    """The tables `forecasts` and `outcomes` of one market."""
+    """The tables `forecasts`, `missed_forecasts` and `outcomes` of one market."""
 
     def __init__(self, pool: ConnectionPool, market: Market) -> None:
         self._pool = pool
@@ -103,20 +146,46 @@ class Ledger:
         """Write a forecast down; False if this target and role have theirs already (it stays as it was).
 
         Raises:
-            psycopg.errors.CheckViolation: It was issued after its target candle had closed.
+            ForecastTooLate: Its outcome could be known: it was issued after the target candle had closed; or that
+                candle, a later one, or a miss of this forecast is stored; or, live, it had closed half a minute
+                before by the database's clock.
         """
         arguments = {name: getattr(forecast, name) for name in _NAMES}
-        with self._pool.connection() as connection:
-            return connection.execute(_RECORD.encode(), arguments).rowcount == 1
+        try:
+            with self._pool.connection() as connection:
+                connection.execute("select ensure_forecast_month(%s)", [forecast.open_time])
+                return connection.execute(_RECORD.encode(), arguments).rowcount == 1
+        except errors.CheckViolation as exc:
+            if exc.diag.constraint_name not in _TOO_LATE:
+                raise
+            raise ForecastTooLate(f"{forecast.open_time:%F %T}: {exc.diag.message_primary}") from exc
 
-    def newest_forecast(self, role: Role = "champion") -> dict[str, Any] | None:
-        """The newest row of `forecasts` for a role, all columns; None if there is none."""
+    def record_missed(self, role: Role, since: datetime, now: datetime, version: str | None = None) -> int:
+        """Note the forecasts of a role that were due and never made; how many are new. They cannot be made any more.
+
+        Due is one for every stored candle, from the role's first forecast on. Looked at are those since its newest
+        forecast, so that no downtime is too long, and those from `since` on, where a gap may have been repaired.
+
+        Args:
+            now: The exchange's clock.
+            version: Only count from this version's first forecast in the role: a challenger comes and goes.
+        """
+        arguments = {**self._market._asdict(), "role": role, "since": since, "now": now, "version": version}
+        with self._pool.connection() as connection:
+            return connection.execute(_MISSED.encode(), arguments).rowcount
+
+    def newest_forecast(self, role: Role = "champion", until: datetime | None = None) -> dict[str, Any] | None:
+        """The newest row of `forecasts` for a role, all columns; None if there is none.
+
+        Args:
+            until: Leave out what was issued after this.
+        """
         query = (
             "select * from forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
-            "order by open_time desc limit 1"
+            "and (%s::timestamptz is null or issued_at <= %s) order by open_time desc limit 1"
         )
         with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, [*self._market, role]).fetchone()
+            return cursor.execute(query, [*self._market, role, until, until]).fetchone()
 
     def settle(self, since: datetime) -> int:
         """Write the outcomes of forecasts whose candles are stored; how many were new or corrected.
@@ -125,6 +194,7 @@ class Ledger:
             since: Only target candles from here on are looked at, so that a run costs the same in any year.
         """
         with self._pool.connection() as connection:
+            connection.execute(_NO_NESTED_LOOP)
             return connection.execute(_SETTLE, {**self._market._asdict(), "since": since}).rowcount
 
     def settled(self, role: Role, limit: int, version: str | None = None) -> list[dict[str, Any]]:

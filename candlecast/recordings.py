@@ -50,10 +50,14 @@ def load_recording(path: Path) -> pd.DataFrame:
     return candles
 
 
-def bundled_recordings() -> dict[tuple[str, str], pd.DataFrame]:
-    """The candles that ship with Candlecast, by (symbol, interval); see `recorded/README.md`."""
+def bundled_recordings(of: str = ".") -> dict[tuple[str, str], pd.DataFrame]:
+    """The candles that ship with Candlecast, by (symbol, interval); see `recorded/README.md`.
+
+    Args:
+        of: A folder of them; by default the recording that the replay exchange serves.
+    """
     with resources.as_file(resources.files("candlecast") / "recorded") as folder:
-        return recordings_in(folder)
+        return recordings_in(folder / of)
 
 
 def recordings_in(folder: Path) -> dict[tuple[str, str], pd.DataFrame]:
@@ -93,8 +97,8 @@ class RecordedKlines:
         self._values = candles[list(CANDLE_COLUMNS)].to_numpy(dtype="float64")
         self._opened_ms: list[int] = pd.DatetimeIndex(candles.index).as_unit("ms").astype("int64").tolist()
         self._step_ms = interval_duration(interval) // timedelta(milliseconds=1)
-        self.price_decimals = _decimals(self._values[:, : len(PRICE_COLUMNS)])
-        self.volume_decimals = _decimals(self._values[:, len(PRICE_COLUMNS)])
+        self.price_decimals = decimals(self._values[:, : len(PRICE_COLUMNS)])
+        self.volume_decimals = decimals(self._values[:, len(PRICE_COLUMNS)])
         self._final = [
             _encode(opened, self._step_ms, row)
             for opened, row in zip(self._opened_ms, self._values.tolist(), strict=True)
@@ -162,5 +166,6 @@ def _encode(opened_ms: int, step_ms: int, values: list[float]) -> bytes:
     return (_KLINE % row).encode()
 
 
-def _decimals(values: np.ndarray) -> int:
+def decimals(values: np.ndarray) -> int:
+    """Digits behind the point that the values need, at most Binance's eight."""
     return next((digits for digits in range(_DECIMALS) if (np.round(values, digits) == values).all()), _DECIMALS)

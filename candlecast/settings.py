@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, description="Port of the Prefect server.")
     database_port: int = Field(5442, description="Port of the embedded PostgreSQL.")
     exchange_port: int = Field(8900, description="Port of the replay exchange.")
+    evidently_port: int = Field(8010, description="Port of Evidently's UI.")
     service_url: str = Field(
         default_factory=lambda ports: f"http://127.0.0.1:{ports['service_port']}",
         description="Address of the forecast service. Default: SERVICE_PORT on this machine.",
@@ -75,6 +76,10 @@ class Settings(BaseSettings):
         default_factory=lambda ports: f"http://127.0.0.1:{ports['prefect_port']}/api",
         validation_alias="PREFECT_API_URL",
         description="Address of the Prefect API, without prefix. Default: PREFECT_PORT on this machine.",
+    )
+    evidently_url: str = Field(
+        default_factory=lambda ports: f"http://127.0.0.1:{ports['evidently_port']}",
+        description="Address of Evidently's UI, for links to reports. Default: EVIDENTLY_PORT on this machine.",
     )
     dask_scheduler: str | None = Field(
         None,
@@ -121,12 +126,27 @@ class Settings(BaseSettings):
     mape_ratio_threshold: float = Field(
         1.05, gt=0, description="Rolling MAPE over persistence's on the same rows that means drift."
     )
+    trial_forecasts: int = Field(
+        288, ge=2, description="Settled forecasts of champion and challenger before a trial may promote the challenger."
+    )
+    promote_at_once: bool = Field(
+        False, description="Whether a version that passes the gate becomes champion without a trial on live candles."
+    )
+    webhook_url: SecretStr | None = Field(
+        None, description="Address that alerts and their recoveries are posted to as JSON; empty tells nobody."
+    )
     model_expiry_hours: float = Field(
         1440, gt=0, description="Hours past its training span after which a model abstains."
     )
     model_poll_s: float = Field(2, gt=0, description="Seconds between two looks at the registry's aliases.")
     drain_s: float = Field(1, ge=0, description="Seconds that a service which was told to stop goes on answering.")
-    reports_kept: int = Field(48, ge=1, description="Evidently reports kept on disk.")
+    runs_kept_days: float = Field(
+        90, ge=1, description="Days that records of runs are kept: Prefect's, MLflow's without a version, and our own."
+    )
+    versions_kept: int = Field(
+        30, ge=1, description="Newest model versions kept; those that a rollback may need stay beyond that."
+    )
+    reports_kept_days: float = Field(7, gt=0, description="Days that Evidently reports are kept.")
 
     @field_validator("home")
     @classmethod
@@ -154,6 +174,15 @@ class Settings(BaseSettings):
         if wrong:  # the keys themselves are not quoted
             raise ValueError(f"key {wrong[0]} needs {SHORTEST_KEY} or more printable ASCII characters without spaces")
         return keys
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _web_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None or not url.get_secret_value():
+            return None
+        if not re.fullmatch(r"https?://[^\s/]+\S*", url.get_secret_value()):
+            raise ValueError("not an address of the form https://host/path")  # it is not quoted: it may hold a token
+        return url
 
     @field_validator("cors_origins")
     @classmethod
@@ -217,6 +246,11 @@ class Settings(BaseSettings):
     def reports_dir(self) -> Path:
         """Where Evidently reports are kept."""
         return self.home / "reports"
+
+    @property
+    def evidently_dir(self) -> Path:
+        """The workspace that Evidently's UI shows."""
+        return self.home / "evidently"
 
     @classmethod
     def settings_customise_sources(

@@ -97,7 +97,8 @@ def find_suspicious(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     found: Flags = np.zeros((len(candles), len(REASONS)), dtype=bool)
     if len(candles):
         bars = _bars(candles, interval)
-        for _ in range(2):  # what the first look finds is left out of what the second calls usual
+        found = _judge(bars, _usual(bars, np.asarray(found.any(axis=1))))
+        if found.any():  # what the first look finds is left out of what the second calls usual
             found = _judge(bars, _usual(bars, np.asarray(found.any(axis=1))))
     return pd.DataFrame(found, index=candles.index, columns=list(REASONS))
 

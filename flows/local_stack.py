@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
 
 import requests
 from pydantic import SecretStr
@@ -32,9 +33,12 @@ class LocalStack:
     Args:
         settings: With `source` resolved to binance or replay.
         replay_start: Where the replay exchange's clock begins if it never ran in this home.
+        recordings: Directory of what the replay exchange answers from; None for what ships with the project.
     """
 
-    def __init__(self, settings: Settings, replay_start: datetime | None = None) -> None:
+    def __init__(
+        self, settings: Settings, replay_start: datetime | None = None, recordings: Path | None = None
+    ) -> None:
         self.replay_start = replay_start
         self.postgres: LocalPostgres | None = None
         if settings.database_url is None:
@@ -44,7 +48,7 @@ class LocalStack:
             self.postgres.stop_leftover()
             self.postgres.initialise()
         self.settings = self._addressed(settings)
-        programs = local_programs(self.settings, self._mlflow_store(), replay_start)
+        programs = local_programs(self.settings, self._mlflow_store(), replay_start, recordings)
         if self.postgres is not None:
             command = self.postgres.command()
             programs.insert(0, Program("postgres", command, {}, stop_signal="INT", stop_wait_s=30))

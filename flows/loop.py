@@ -11,11 +11,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from candlecast.archive_fill import ArchiveSource
+from candlecast.decisions import Decision
 from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps
 from candlecast.issue import Issued, issue_forecasts
-from candlecast.journal import last_attempt, prune, recorded_job
-from candlecast.parity import parity_message, verify_forecasts
+from candlecast.journal import last_attempt, last_check, prune, recorded_job
+from candlecast.parity import CheckedForecast, parity_message, verify_forecasts
 from candlecast.quality import Marked
 from candlecast.registry import Registry
 from candlecast.settings import Settings
@@ -23,11 +24,13 @@ from candlecast.store import Written
 from candlecast.sync import Synced, closed_before, sync_newest, sync_range
 from candlecast.verification import Verification, verify_candles
 from flows.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
+from training.versions import TrainedVersion, pass_gate, train_version
 
 _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
 _RECORDS_KEPT = timedelta(days=90)
 _VERIFIED_EVERY = timedelta(days=1)
+_FAULT_HOLDS = timedelta(hours=1)
 
 
 class TakenIn(NamedTuple):
@@ -97,7 +100,7 @@ def backfill(
     *,
     repair: bool = False,
 ) -> Backfilled:
-    """Fill every gap of [start, end), judge its candles, and settle what that makes possible.
+    """Fill every gap of [start, end), judge its candles, settle what that makes possible, note what was missed.
 
     Being the daily job, it also drops old records of jobs, checks and repaired gaps.
 
@@ -124,6 +127,7 @@ def backfill(
     )
     marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
+    market.ledger.record_missed("champion", first, now)
     prune(market.pool, _RECORDS_KEPT)
     return Backfilled(written + filled.written, filled.left, marked)
 
@@ -186,24 +190,41 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
     return Imported(written, marked)
 
 
-def verify_forecasts_daily(market: OpenMarket) -> str | None:
-    """Make the last day's recorded forecasts again, unless that was done within a day; what came of it.
+def verify_forecasts_daily(market: OpenMarket) -> list[CheckedForecast]:
+    """Make the last day's recorded forecasts again, unless that was done within a day; what came of them.
 
     Recorded in `job_runs` as `verify-forecasts`, on the exchange's clock.
     """
     last = last_attempt(market.pool, "verify-forecasts", market.market)
     if last is not None and market.exchange.server_time() - last < _VERIFIED_EVERY:
-        return None
+        return []
     with recorded_job(market.pool, "verify-forecasts", market.market, clock=market.exchange.server_time) as report:
         count = max(_VERIFIED_EVERY // market.market.step, 1)
         cache = market.settings.models_dir
         checked = verify_forecasts(market.pool, open_registry(market.settings), market.market, cache, count)
         report.rows, report.message = len(checked), parity_message(checked)
-        return report.message
+        return checked
+
+
+class Trained(NamedTuple):
+    """A version that was trained, and what the gate decided about it."""
+
+    version: TrainedVersion
+    decision: Decision
+
+
+def train(market: OpenMarket, now: datetime, tell: Callable[[str], None]) -> Trained:
+    """Train a version on the stored history up to `now`, the exchange's clock, and let the gate decide about it."""
+    history, registry = market.history(now), training_registry(market.settings)
+    version = train_version(history, market.settings, registry, tell)
+    return Trained(version, pass_gate(history, version.number, market.settings, registry, market.pool, now))
 
 
 def training_is_due(market: OpenMarket, now: datetime) -> str | None:
     """None if a training that holds the job's lock may go on at `now`; else a sentence that says why not yet."""
+    check = last_check(market.pool, market.market)
+    if check is not None and check["verdict"] == "data fault" and now - check["checked_at"] < _FAULT_HOLDS:
+        return f"the check of {check['checked_at']:%F %T} found a data fault: {'; '.join(check['reasons'])}"
     last = last_attempt(market.pool, "train", market.market, ended=True)
     shortest = timedelta(hours=market.settings.train_min_hours)
     if last is None or now - last >= shortest:

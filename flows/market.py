@@ -21,7 +21,7 @@ from candlecast.features import LOOKBACK
 from candlecast.issue import Source
 from candlecast.ledger import Ledger
 from candlecast.quality import CandleQuality, Doubtful
-from candlecast.registry import CHAMPION, Registry
+from candlecast.registry import Registry
 from candlecast.settings import Settings
 from candlecast.store import CandleStore
 
@@ -107,12 +107,11 @@ def open_service(settings: Settings) -> ForecastClient:
     return ForecastClient(settings.service_url, timeout_s=5, api_key=settings.first_api_key)
 
 
-def serves(service: ForecastClient, version: str) -> bool:
-    """Whether the service answers, and with this version as champion."""
+def served_versions(service: ForecastClient) -> dict[str, str]:
+    """The version that the service answers with under each alias; none if it does not answer."""
     with suppress(ServiceUnavailable):
-        champion = service.model().models.get(CHAMPION)
-        return champion is not None and champion.version == version
-    return False
+        return {alias: model.version for alias, model in service.model().models.items()}
+    return {}
 
 
 def source_of(settings: Settings) -> Source:

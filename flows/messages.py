@@ -12,9 +12,10 @@ from candlecast.quality import Doubtful, Marked, describe
 from candlecast.settings import Settings
 
 if TYPE_CHECKING:
+    from candlecast.decisions import Decision
     from flows.loop import Backfilled, Imported, TakenIn
+    from flows.watch import Watched
     from monitoring.check import Check
-    from training.gate import Decision
     from training.versions import TrainedVersion
 
 _SKEW_TOLD = timedelta(seconds=1)
@@ -62,20 +63,45 @@ def _doubtful(marked: Marked) -> str:
     return "".join(f", {part}" for part in parts)
 
 
+_OUTCOMES = {"promoted": "is now champion", "trial": "is now challenger, on trial", "rejected": "is not tried"}
+
+
 def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequence[Doubtful]) -> str:
     """What a training came to, as a short list.
 
     Args:
         left_out: Doubtful candles that the history was without.
     """
-    outcome = "is now champion" if decision.promoted else "stays challenger"
     notes = [f"left out of the history: {describe(left_out)}"] if left_out else []
     reasons = "".join(f"\n- {reason}" for reason in [*decision.reasons, *notes])
-    return f"version {trained.number} {outcome}:{reasons}"
+    return f"version {trained.number} {_OUTCOMES[decision.outcome]}:{reasons}"
 
 
-def monitor_message(found: Check, settings: Settings, *, started: bool) -> str:
-    """What a check found, as a short list."""
+def monitor_message(watched: Watched, settings: Settings, *, started: bool) -> str:
+    """What a look came to, as a short list.
+
+    Args:
+        started: Whether the training that the check asks for was started.
+    """
+    lines, verdict = [], "skipped"
+    if watched.rollback is not None:
+        failed, champion = watched.rollback.failed, watched.rollback.champion
+        place = f"version {champion} is champion again" if champion else "there is nothing sound to put in its place"
+        lines.append(f"version {failed} failed, {place}: {'; '.join(watched.rollback.reasons)}")
+    if watched.trial is not None:
+        lines.append(
+            f"challenger {watched.trial.challenger} {watched.trial.outcome}: {'; '.join(watched.trial.reasons)}"
+        )
+    if watched.check is not None:
+        verdict = watched.check.verdict.verdict
+        if watched.check.verdict.action == "train":
+            verdict += "; a training was started" if started else "; a training is due: `candlecast train`"
+        lines = [*_check_lines(watched.check, settings), *lines]
+    lines += [f"alert {notice.news}: {notice.kind}: {notice.message}" for notice in watched.notices]
+    return verdict + "".join(f"\n- {line}" for line in [*lines, *watched.notes])
+
+
+def _check_lines(found: Check, settings: Settings) -> list[str]:
     lines = [*found.verdict.reasons]
     if found.performance:
         p = found.performance
@@ -84,9 +110,5 @@ def monitor_message(found: Check, settings: Settings, *, started: bool) -> str:
             f"skill {100 * p.skill:+.2f} %, direction {100 * p.direction_accuracy:.1f} %"
         )
     if found.drift:
-        address = f"{settings.service_url}/reports/{found.drift.report.name}"
-        lines.append(f"{100 * found.drift.share:.0f} % of the inputs drifted: [Evidently report]({address})")
-    training = ""
-    if found.verdict.action == "train":
-        training = "; a training was started" if started else "; a training is due: `candlecast train`"
-    return f"{found.verdict.verdict}{training}" + "".join(f"\n- {line}" for line in lines)
+        lines.append(f"{100 * found.drift.share:.0f} % of the inputs drifted")
+    return lines

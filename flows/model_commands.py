@@ -1,8 +1,9 @@
-"""Commands about models: train, evaluate, walk-forward, search, promote, rollback, predict."""
+"""Commands about models: train, evaluate, walk-forward, search, promote, rollback, history, predict."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -45,15 +46,18 @@ def train(
 def _train_on_stored_candles(as_json: bool) -> None:
     from flows import loop
     from flows.messages import train_message
-    from training.versions import pass_gate, train_version
 
     with recorded("train", timed=True) as (market, report), progress("train") as tell:
-        now = report.as_of
-        history, registry = market.history(now), loop.training_registry(market.settings)
-        trained = train_version(history, market.settings, registry, tell)
-        decision = pass_gate(history, trained.number, market.settings, registry, market.pool)
-        report.message = train_message(trained, decision, market.left_out(now))
-    say(report.message, as_json, version=trained.number, promoted=decision.promoted, metrics=trained.metrics)
+        version, decision = loop.train(market, report.as_of, tell)
+        report.message = train_message(version, decision, market.left_out(report.as_of))
+    say(
+        report.message,
+        as_json,
+        version=version.number,
+        outcome=decision.outcome,
+        promoted=decision.promoted,
+        metrics=version.metrics,
+    )
 
 
 def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
@@ -172,15 +176,44 @@ def search(
 
 
 @app.command()
-def promote(version: str, reason: Reason) -> None:
+def promote(
+    version: str,
+    reason: Reason,
+    force: Annotated[bool, typer.Option("--force", help="Even one that failed as champion; lifts the mark.")] = False,
+) -> None:
     """Make a registered version champion; the service follows within seconds."""
-    _move_champion(version, reason, "person")
+    _move_champion(version, reason, "person", force=force)
 
 
 @app.command()
 def rollback(reason: Reason) -> None:
-    """Make the champion's predecessor champion again."""
+    """Make the newest version that was champion before, and did not fail, champion again."""
     _move_champion(None, reason, "rollback")
+
+
+@app.command()
+def history(
+    at: Annotated[
+        datetime | None, typer.Option("--at", formats=TIME_FORMATS, help="Only what was live at this moment.")
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest decisions.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Tell which version was live at any moment, and why; the moments are those of the exchange's clock."""
+    from candlecast.decisions import history as decisions_until
+    from flows.history import as_figures, history_table, live_message, live_then
+    from flows.market import open_market
+
+    with open_market(read_settings()) as market:
+        if at is not None:
+            live = live_then(market, at.replace(tzinfo=UTC))
+            say(live_message(live, market.market), as_json, **as_figures(live))
+            return
+        decisions = decisions_until(market.pool, market.market.model_name, limit=last)
+    if as_json:
+        print(json.dumps([one._asdict() for one in decisions], default=str))
+    else:
+        history_table(decisions, market.market)
 
 
 @app.command()
@@ -218,13 +251,18 @@ def verify_forecasts(
         raise typer.Exit(EXIT_ERROR)
 
 
-def _move_champion(version: str | None, reason: str, decided_by: Literal["person", "rollback"]) -> None:
+def _move_champion(
+    version: str | None, reason: str, decided_by: Literal["person", "rollback"], *, force: bool = False
+) -> None:
+    from candlecast.errors import ExchangeError
     from candlecast.promotion import move_champion
     from flows.market import open_market, open_registry
 
-    settings = read_settings()
+    settings, now = read_settings(), None
     with open_market(settings) as market:
-        moved = move_champion(
-            open_registry(settings), market.pool, settings.market.model_name, version, reason, decided_by
-        )
-    print(f"champion of {settings.market.model_name} is now version {moved}")
+        with suppress(ExchangeError):  # a way back must not depend on the exchange
+            market.exchange.ping()  # once, without the patience of a real request
+            now = market.exchange.server_time()
+        registry, name = open_registry(settings), settings.market.model_name
+        moved = move_champion(registry, market.pool, name, version, reason, decided_by, as_of=now, force=force)
+    print(f"champion of {name} is now version {moved}")

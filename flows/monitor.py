@@ -1,26 +1,34 @@
-"""Every quarter of an hour: what the forecasts were worth, whether the market moved, whether to train."""
+"""Every quarter of an hour: is the champion still good, the challenger better, the market another; who must know."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import flow, task
 from prefect.client.schemas.objects import State
+from prefect.events import emit_event
 
 from candlecast.candles import Market
-from candlecast.errors import AlreadyRunning
+from candlecast.errors import AlreadyRunning, ExchangeUnavailable
 from flows.deployment import run_now
-from flows.loop import verify_forecasts_daily
 from flows.market import open_market, open_registry
 from flows.messages import monitor_message
 from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
-from monitoring.check import Check, check
+from flows.watch import Watched, tell_of_silence, watch
+from monitoring.alerts import Notice
 
 
 @task(retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=is_transient)
-def check_champion(market: Market) -> Check:
-    """Measure, judge and record."""
+def watch_platform(market: Market) -> Watched:
+    """Roll back, rule on the trial, check, alert; everything is recorded."""
     settings = settings_for(*market)
     with open_market(settings) as opened:
-        return check(settings, opened.pool, open_registry(settings), opened.exchange.server_time())
+        try:
+            now = opened.exchange.server_time()
+        except ExchangeUnavailable as exc:
+            emit_alerts(market, tell_of_silence(opened, exc))
+            raise
+        return watch(opened, open_registry(settings), now)
 
 
 @task(retries=2, retry_delay_seconds=5)
@@ -29,26 +37,33 @@ def start_training(market: Market) -> str:
     return str(run_now(settings_for(*market).prefect_api_url, "train", market._asdict()).name)
 
 
-@task(retries=1, retry_delay_seconds=10, retry_condition_fn=is_transient)
-def verify_forecasts(market: Market) -> str | None:
-    """Once a day, make the recorded forecasts again; they must come out the same."""
-    with open_market(settings_for(*market)) as opened:
-        return verify_forecasts_daily(opened)
+def emit_alerts(market: Market, notices: Sequence[Notice]) -> None:
+    """Make every notice an event, which Prefect's automations can act on: `candlecast.alert.opened` and the like."""
+    for notice in notices:
+        emit_event(
+            event=f"candlecast.alert.{notice.news}",
+            resource={
+                "prefect.resource.id": f"candlecast.{market.model_name}.{notice.kind.replace(' ', '-')}",
+                "prefect.resource.name": f"{market.model_name} {notice.kind}",
+            },
+            payload={**market._asdict(), **notice._asdict(), "at": notice.at.isoformat()},
+        )
 
 
 @flow(flow_run_name=run_name)
 def monitor(symbol: str | None = None, interval: str | None = None, horizon: int | None = None) -> State[None] | None:
-    """Check the champion's live error against persistence's, and start a training if the verdict asks for it."""
+    """Look at champion, challenger and market, act on it, and start a training if the check asks for it."""
     settings = settings_for(symbol, interval, horizon)
     try:
         with recorded_run("monitor", settings) as (_, report):
-            found = check_champion(settings.market)
-            if found.verdict.action == "train":
+            watched = watch_platform(settings.market)
+            emit_alerts(settings.market, watched.notices)
+            if watched.check is not None and watched.check.verdict.action == "train":
                 start_training(settings.market)
-            report.message = monitor_message(found, settings, started=True)
-            verified = verify_forecasts(settings.market)
-            if verified:
-                report.message += f"\n- {verified}"
+            report.message = monitor_message(watched, settings, started=True)
+            if watched.check is None:
+                report.skipped = True
+                return skipped(report.message)
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

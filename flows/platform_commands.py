@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import Json, Time, progress, read_settings, recorded, say, utc
+from flows.terminal import EXIT_ERROR, Json, Time, progress, read_settings, recorded, say, utc
 
 app = typer.Typer()
 
@@ -25,25 +25,32 @@ def up() -> None:
 
 @app.command()
 def monitor(as_json: Json = False) -> None:
-    """Check the champion's live error against persistence's; says whether a training is due."""
+    """Look at champion, challenger and market: roll back, rule on the trial, alert; says if a training is due."""
     from flows.market import open_registry
     from flows.messages import monitor_message
-    from monitoring.check import check
+    from flows.watch import watch
 
     with recorded("monitor") as (market, report):
-        found = check(market.settings, market.pool, open_registry(market.settings), market.exchange.server_time())
-        report.message = monitor_message(found, market.settings, started=False)
-    say(report.message, as_json, **found.verdict._asdict())
+        watched = watch(market, open_registry(market.settings), market.exchange.server_time())
+        report.message, report.skipped = monitor_message(watched, market.settings, started=False), watched.check is None
+    say(report.message, as_json, **(watched.check.verdict._asdict() if watched.check else {}))
 
 
 @app.command()
-def simulate(start: Time = None, end: Time = None, as_json: Json = False) -> None:
-    """Drive the whole loop over recorded candles in [start, end), as fast as the machine allows."""
+def simulate(
+    start: Time = None,
+    end: Time = None,
+    scenario: Annotated[str, typer.Option(help="What happens; docs/simulation.md names the scenarios.")] = "calm",
+    candles: Annotated[Path | None, typer.Option(help="File of candles to simulate instead of the recording.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Drive the whole loop over recorded candles, through a scenario; exit code 1 if it does not end as it must."""
     from flows.simulation import simulate_span
 
     with progress("simulate") as tell:
-        outcome = simulate_span(read_settings(), utc(start), utc(end), tell)
-    say(outcome.message, as_json, **outcome.figures)
+        report = simulate_span(read_settings(), utc(start), utc(end), tell, scenario, candles)
+    say(report.message, as_json, **report.figures)
+    raise typer.Exit(0 if report.passed else EXIT_ERROR)
 
 
 @app.command()

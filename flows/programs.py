@@ -74,13 +74,16 @@ def addresses(settings: Settings) -> dict[str, str]:
     }
 
 
-def local_programs(settings: Settings, mlflow_store: str, replay_start: datetime | None) -> list[Program]:
+def local_programs(
+    settings: Settings, mlflow_store: str, replay_start: datetime | None, recordings: Path | None
+) -> list[Program]:
     """Everything but PostgreSQL, in the order in which the programs need one another.
 
     Args:
         settings: With the address of every part.
         mlflow_store: Address of MLflow's database.
         replay_start: Where the replay exchange's clock begins if it never ran.
+        recordings: Directory of what it answers from; None for what ships with the project.
     """
     home, environment = settings.home, _QUIET | addresses(settings)
     prefect = environment | {
@@ -95,6 +98,7 @@ def local_programs(settings: Settings, mlflow_store: str, replay_start: datetime
     # At speed 0 it waits for `up`, also when it was started anew in the middle (flows/clock_watch.py).
     replay = f"exchange --port {settings.exchange_port} --speed 0 --state"
     replay_from = [f"--start={replay_start:%Y-%m-%dT%H:%M:%S}"] if replay_start else []
+    replay_from += [f"--recordings={recordings}"] if recordings else []
     at = f"--host {HOST} --port"
     return [
         Program(

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from candlecast.candles import floor_time
+from candlecast.candles import Market, floor_time
 from candlecast.client import ForecastClient
-from candlecast.errors import ConfigurationError
-from candlecast.issue import issue_forecasts
+from candlecast.errors import CandlecastError
+from candlecast.faults import Faults
+from candlecast.issue import Issued, issue_forecasts
 from candlecast.journal import recorded_job
-from candlecast.registry import CHAMPION
+from candlecast.registry import CHAMPION, Registry
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import Settings
 from flows import loop
 from flows.home_processes import single_instance, stop_leftovers
 from flows.local_stack import LocalStack, free_ports, wait_for
-from flows.market import OpenMarket, open_market, open_registry, open_service, serves
+from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.messages import train_message
-from flows.source import recorded_market, replay_begin
-from monitoring.check import check
+from flows.poisoning import poison_champion
+from flows.scenarios import POISON
+from flows.simulation_facts import read_facts
+from flows.simulation_plan import Plan, plan_simulation
+from flows.simulation_proof import prove_ledger
+from flows.simulation_report import Report, Timing, write_report
+from flows.watch import watch
 from monitoring.performance import rolling_performance
-from training.versions import pass_gate, train_version
 
 Tell = Callable[[str], None]
 
 _AFTER_CLOSE = timedelta(seconds=2)
-
-
-class Simulated(NamedTuple):
-    """What a simulation did."""
-
-    candles: int
-    forecasts: int
-    settled: int
+_DAY = timedelta(days=1)
+# As `prefect.yaml` has them, after midnight or in it.
+_WATCHED_EVERY = timedelta(minutes=15)
+_BACKFILLED_AT = timedelta(hours=3, minutes=40)
+_TRAINED_AT = timedelta(hours=4, minutes=10)
+_FOLLOWED_S = 60
+_MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def simulate(
@@ -44,71 +50,85 @@ def simulate(
     service: ForecastClient,
     end: datetime,
     on_candle: Callable[[datetime], None],
-) -> Simulated:
+) -> None:
     """Step the replay exchange candle by candle to `end`, doing at each close what ingest does.
 
-    The functions are the ones that the flows call; only Prefect is left out. The clock stands still while a
-    candle is worked on. Whoever is interrupted goes on from where the clock stands.
-
     Args:
-        on_candle: Told each moment that was worked off.
+        on_candle: Told each close that was worked off.
+    """
+    for moment in moments(control, market.market, end):
+        control.set(moment)
+        ingest(market, service)
+        on_candle(floor_time(moment, market.market.interval))
+
+
+def moments(control: ReplayControl, market: Market, end: datetime) -> Iterator[datetime]:
+    """Two seconds after each close from where the clock stands up to the close `end`; the clock stands still by now.
+
+    Whoever was killed begins with the candle that he was at: all that is done after a close may be done again.
     """
     control.set(speed=0)
     now = control.state().now
-    close = floor_time(now, market.market.interval) + market.market.step
-    candles = forecasts = settled = 0
-    while close <= end:
-        control.set(close + _AFTER_CLOSE)
-        synced = loop.sync(market).synced
-        settled += loop.settle(market, synced.start)
-        issued = issue_forecasts(
-            market.exchange, market.store, market.quality, market.ledger, service, market.market, source="replay"
-        )
-        candles, forecasts = candles + synced.written.inserted, forecasts + len(issued.forecasts)
-        on_candle(close)
-        close += market.market.step
-    return Simulated(candles, forecasts, settled)
+    close = floor_time(now, market.interval)
+    if close + _AFTER_CLOSE <= now and close <= end:
+        yield now
+    while (close := close + market.step) <= end:
+        yield close + _AFTER_CLOSE
 
 
-class Simulation(NamedTuple):
-    """Outcome of `simulate_span`."""
+def ingest(market: OpenMarket, service: ForecastClient) -> Issued:
+    """What the flow `ingest` does."""
+    loop.settle(market, loop.sync(market).synced.start)
+    return issue_forecasts(
+        market.exchange, market.store, market.quality, market.ledger, service, market.market, source="replay"
+    )
 
-    message: str
-    figures: dict[str, float | int | None]
 
+def simulate_span(
+    settings: Settings,
+    start: datetime | None,
+    end: datetime | None,
+    tell: Tell,
+    scenario: str = "calm",
+    candles: Path | None = None,
+) -> Report:
+    """Run the loop through a scenario on a platform of its own below HOME; an interrupted one goes on.
 
-def simulate_span(settings: Settings, start: datetime | None, end: datetime | None, tell: Tell) -> Simulation:
-    """Run the loop over recorded candles on a platform of its own below HOME; an interrupted one goes on.
-
-    Database, registry, exchange and service are real; trainings happen when the checks ask for them.
+    Database, registry, exchange and service are real, and what is done at each candle is what the flows do. The clock
+    stands still while a candle is worked on, and while a version is trained.
 
     Args:
-        start: First forecast; default: as soon as there is history enough.
-        end: Last forecast; default: a day later.
+        start, end, scenario, candles: As of `flows.simulation_plan.plan_simulation`.
 
     Raises:
-        ConfigurationError: The recording does not reach that far.
+        ConfigurationError: As `plan_simulation`.
     """
-    market = settings.market
-    first, last = recorded_market(market)
-    begin = start or replay_begin(settings, (first, last))
-    until = end or begin + timedelta(days=1)
-    if not first < begin < until <= last:
-        raise ConfigurationError(f"{begin} to {until}: the recording goes from {first} to {last}")
-    home = settings.home / "simulations" / f"{market.model_name}-{begin:%Y%m%dT%H%M}"
+    plan = plan_simulation(settings, scenario, start, end, candles)
     names = ("service_port", "mlflow_port", "prefect_port", "database_port", "exchange_port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    private = settings.model_copy(update={"home": home, "source": "replay", "database_url": None, **ports})
+    home = plan.settings.home
     with single_instance(home):
         stop_leftovers(home)
-        stack = LocalStack(private, begin)
+        raw = plan.write_recording()
+        stack = LocalStack(plan.settings.model_copy(update=ports), plan.begin, plan.recordings)
         try:
-            return _simulate_on(stack, until, tell)
+            with _running(stack, plan, tell) as run:
+                timing = run.go()
+                market = run.market
+                facts = read_facts(market.pool, market.market, plan.begin, plan.end)
+                findings = plan.scenario.judge(facts, plan.turn)
+                findings += prove_ledger(market.pool, market.market, raw, plan.begin, plan.end)
+                performance = rolling_performance(market.ledger.settled(CHAMPION, max(facts.candles, 1)))
         finally:
             stack.stop()
+    report = Report(plan.name, plan.scenario.about, facts, performance, findings, timing)
+    tell(f"report: {write_report(report, home / 'report')}")
+    return report
 
 
-def _simulate_on(stack: LocalStack, until: datetime, tell: Tell) -> Simulation:
+@contextmanager
+def _running(stack: LocalStack, plan: Plan, tell: Tell) -> Iterator[_Run]:
+    """The simulated platform, up and with its history."""
     settings = stack.settings
     tell("starting database, registry, exchange and service")
     stack.launch()
@@ -122,35 +142,110 @@ def _simulate_on(stack: LocalStack, until: datetime, tell: Tell) -> Simulation:
         ReplayControl(settings.binance_url) as control,
         open_service(settings) as service,
     ):
-        now = market.exchange.server_time()
-        loop.backfill(market, None, None, lambda stored: tell(f"stored up to {stored:%F %T}"))
-        if CHAMPION not in open_registry(settings).aliases(settings.market.model_name):
-            _train(market, service, now, tell)
+        yield _Run(plan, market, control, service, open_registry(settings), tell)
 
-        def after_candle(close: datetime) -> None:
-            tell(f"{close:%F %T}")
+
+class _Run:
+    """The loop of one simulation, its schedule and what the scenario does to it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        market: OpenMarket,
+        control: ReplayControl,
+        service: ForecastClient,
+        registry: Registry,
+        tell: Tell,
+    ) -> None:
+        self.market = market
+        self._plan = plan
+        self._control = control
+        self._service = service
+        self._registry = registry
+        self._tell = tell
+        self._faults = Faults()
+        self._training_s = 0.0
+
+    def go(self) -> Timing:
+        """Work off every candle that is left."""
+        now = self._control.state().now
+        loop.backfill(self.market, None, None, lambda stored: self._tell(f"stored up to {stored:%F %T}"))
+        if CHAMPION not in self._registry.aliases(self.market.market.model_name):
+            self._train(now, "no version is champion yet", force=True)
+        self._training_s = 0.0  # the first training belongs to no candle
+        gc.freeze()  # the libraries are there to stay: not to be looked through again and again
+        began, candles = time.monotonic(), 0
+        for moment in moments(self._control, self.market.market, self._plan.end):
+            close = floor_time(moment, self.market.market.interval)
+            self._candle(close, moment)
+            candles += 1
             if close.minute == 0:
-                found = check(settings, market.pool, open_registry(settings), close, with_report=False)
-                if found.verdict.action == "train":
-                    _train(market, service, close, tell)
+                self._tell(f"{close:%F %T}, {candles / (time.monotonic() - began):.1f} candles a second")
+        self._switch(Faults())
+        return Timing(candles, time.monotonic() - began, self._training_s)
 
+    def _candle(self, close: datetime, now: datetime) -> None:
+        self._switch(next((one.faults for one in self._plan.stretches if one.start <= close < one.end), Faults()))
+        self._control.set(now)
+        self._attempt("ingest", close, lambda: ingest(self.market, self._service))
+        if self._plan.scenario.poisoned and close >= self._plan.turn:
+            self._poison(now)
+        if self._passed(_BACKFILLED_AT, _DAY, close):
+            self._attempt("backfill", close, lambda: loop.backfill(self.market, None, None, lambda _: None))
+        if self._passed(timedelta(0), _WATCHED_EVERY, close):
+            self._attempt("monitor", close, lambda: self._watch(now))
+        if self._passed(_TRAINED_AT, _DAY, close):
+            self._train(now, "daily")
+
+    def _passed(self, first: timedelta, every: timedelta, close: datetime) -> bool:
+        """Whether one of the moments `first` after midnight, and each `every` after that, lies in the candle."""
+        return (close - first - _MIDNIGHT) % every < self.market.market.step
+
+    def _attempt(self, job: str, close: datetime, work: Callable[[], object]) -> None:
+        """Do what a flow would; a failed run of it is told, and the next one makes up for it."""
+        try:
+            work()
+        except CandlecastError as exc:
+            self._tell(f"{close:%F %T} {job} failed: {exc}")
+
+    def _switch(self, faults: Faults) -> None:
+        if faults != self._faults:
+            self._control.set_faults(faults)
+            self._faults = faults
+
+    def _watch(self, now: datetime) -> None:
+        watched = watch(self.market, self._registry, now, with_report=False)
+        for notice in watched.notices:
+            self._tell(f"{now:%F %T} {notice.news}: {notice.kind}: {notice.message}")
+        if watched.rollback or (watched.trial and watched.trial.outcome != "waiting"):
+            self._wait_until_followed()
+        if watched.check and watched.check.verdict.action == "train":
+            self._train(now, "; ".join(watched.check.verdict.reasons))
+
+    def _train(self, now: datetime, why: str, *, force: bool = False) -> None:
+        """What the flow `train` does."""
+        began, market = time.monotonic(), self.market
+        with recorded_job(market.pool, "train", market.market, clock=lambda: now) as report:
+            not_now = None if force else loop.training_is_due(market, now)
+            if not_now:
+                report.skipped, report.message = True, not_now
+                return
+            self._tell(f"{now:%F %T} training: {why}")
+            version, decision = loop.train(market, now, lambda _: None)
+            report.message = train_message(version, decision, market.left_out(now))
+        self._tell(f"{now:%F %T} {report.message}")
+        self._wait_until_followed()
+        self._training_s += time.monotonic() - began
+
+    def _poison(self, now: datetime) -> None:
         began = time.monotonic()
-        done = simulate(market, control, service, until, after_candle)
-        elapsed_s = time.monotonic() - began
-        performance = rolling_performance(market.ledger.settled("champion", done.candles or 1))
-    figures = {**done._asdict(), "candles_per_s": round(done.candles / elapsed_s, 1)}
-    if performance:
-        figures |= performance._asdict()
-    return Simulation("\n".join(f"{name}: {value}" for name, value in figures.items()), figures)
+        poisoned = poison_champion(self.market, self._registry, POISON, now)
+        if poisoned is not None:
+            self._tell(f"{now:%F %T} version {poisoned} is poisoned, and champion")
+            self._wait_until_followed()
+            self._training_s += time.monotonic() - began
 
-
-def _train(market: OpenMarket, service: ForecastClient, now: datetime, tell: Tell) -> None:
-    settings = market.settings
-    registry = loop.training_registry(settings)
-    with recorded_job(market.pool, "train", settings.market, clock=lambda: now) as report:
-        candles = market.history(now)
-        trained = train_version(candles, settings, registry, tell)
-        decision = pass_gate(candles, trained.number, settings, registry, market.pool)
-        report.message = train_message(trained, decision, market.left_out(now))
-    if decision.promoted:
-        wait_for(lambda: serves(service, trained.number), 60, f"version {trained.number} at {settings.service_url}")
+    def _wait_until_followed(self) -> None:
+        """Wait until the service serves what the aliases say: real seconds would be simulated hours."""
+        wanted = self._registry.aliases(self.market.market.model_name)
+        wait_for(lambda: served_versions(self._service) == wanted, _FOLLOWED_S, f"versions {wanted} served")

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+import pandas as pd
 import requests
 
 from candlecast.candles import Market, floor_time
@@ -59,19 +60,27 @@ def remember_source(settings: Settings) -> None:
 
 
 def recorded_market(market: Market) -> tuple[datetime, datetime]:
-    """Half-open span of the candles of a market that ship with the project.
+    """Half-open span of the candles of a market that ship with the project; raises as `recorded_candles`."""
+    return recorded_span({market[:2]: recorded_candles(market)})
+
+
+def recorded_candles(market: Market, of: str = ".") -> pd.DataFrame:
+    """The candles of a market that ship with the project.
+
+    Args:
+        of: As of `candlecast.recordings.bundled_recordings`.
 
     Raises:
         ConfigurationError: There are none; names those there are and the way out.
     """
-    recordings = bundled_recordings()
+    recordings = bundled_recordings(of)
     if market[:2] not in recordings:
         known = ", ".join(" ".join(one) for one in recordings)
         raise ConfigurationError(
             f"no recording of {market.symbol} {market.interval} ships with the project, only of {known}; choose that "
             "one, or give the platform a route to Binance (CANDLECAST_BINANCE_URL)"
         )
-    return recorded_span({market[:2]: recordings[market[:2]]})
+    return recordings[market[:2]]
 
 
 def _what_answers(settings: Settings) -> str:

@@ -8,18 +8,18 @@ from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 
 from candlecast.candles import Market
+from candlecast.decisions import Decision
 from candlecast.errors import AlreadyRunning
 from flows import loop
 from flows.market import open_market
 from flows.messages import train_message
 from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
-from training.gate import Decision
 from training.versions import TrainedVersion, pass_gate, train_version
 
 
 @task(retries=1, retry_delay_seconds=30, retry_condition_fn=is_transient)
 def fit_and_register(market: Market, now: datetime) -> TrainedVersion:
-    """Fit on the stored history up to `now`; log and register the version as challenger."""
+    """Fit on the stored history up to `now`; log and register the version."""
     settings = settings_for(*market)
     with open_market(settings) as opened:
         candles = opened.history(now)
@@ -28,10 +28,10 @@ def fit_and_register(market: Market, now: datetime) -> TrainedVersion:
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient)
 def decide_promotion(market: Market, now: datetime, version: str) -> Decision:
-    """Let the gate decide; the alias moves if the version earned it."""
+    """Let the gate decide; the version becomes challenger if it earned it, or champion if there is none."""
     settings = settings_for(*market)
     with open_market(settings) as opened:
-        return pass_gate(opened.history(now), version, settings, loop.training_registry(settings), opened.pool)
+        return pass_gate(opened.history(now), version, settings, loop.training_registry(settings), opened.pool, now)
 
 
 @flow(flow_run_name=run_name)

@@ -27,7 +27,7 @@ from flows.clock_watch import ClockWatch, start_schedules
 from flows.deployment import deploy, follow, run_now, tidy_up
 from flows.home_processes import single_instance, stop_leftovers
 from flows.local_stack import LocalStack, refuse_foreign_addresses, sweep, wait_for
-from flows.market import OpenMarket, open_market, open_registry, open_service, serves
+from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.programs import addresses
 from flows.simulation import simulate
 from flows.source import WARM_UP, recorded_market, remember_source, replay_begin, resolve_source
@@ -119,7 +119,11 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
 
 def _wait_until_served(settings: Settings, champion: str) -> None:
     with open_service(settings) as service:
-        wait_for(lambda: serves(service, champion), _SERVED_S, f"version {champion} at {settings.service_url}")
+        wait_for(
+            lambda: served_versions(service).get(CHAMPION) == champion,
+            _SERVED_S,
+            f"version {champion} at {settings.service_url}",
+        )
 
 
 def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:

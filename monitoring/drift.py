@@ -1,86 +1,173 @@
-"""Whether the market still looks like what the model was trained on: Evidently over the model's inputs."""
+"""Whether the market still looks like what the model was trained on: distances of the model's inputs."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from pathlib import Path
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES, build_features
+from candlecast.candles import Market, unbroken
+from candlecast.errors import NotEnoughCandles
+from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
+from candlecast.manifest import Manifest
+from candlecast.quality import CandleQuality
 from candlecast.seasons import SEASON_NAMES
 
-WATCHED = tuple(name for name in FEATURE_NAMES if name not in {*SEASON_NAMES, "flow_known"})
-"""Inputs that can drift; the seasons and the flag cannot."""
+VOLATILITY = "volatility"
+"""Log of the mean log range, by which prices are scaled before the model sees them: watched, though no input."""
 
-DISTANCE_THRESHOLD = 0.25
-"""Wasserstein distance, in standard deviations of the reference, from which an input counts as drifted.
+WATCHED = (*(name for name in FEATURE_NAMES if name not in {*SEASON_NAMES, "flow_known"}), VOLATILITY)
+"""What can drift; the seasons and the flag cannot."""
 
-An effect size, not a p-value: on autocorrelated candles every p-value is significant before long.
-"""
+DRIFTED_SHARE = 0.2
+"""Share of the watched inputs that have drifted from which the market has."""
 
+WINDOW = timedelta(days=7)
+"""What is compared with the training; whole weeks, because weekends differ. Less where the training is short."""
+
+_SMALLEST = 0.1  # standard deviations; nothing below is a change worth a training
+_BEYOND_WIDEST = 1.25
+_FEWEST_WINDOWS = 4
 _REFERENCE_ROWS = 5000
 
 
+class Inputs(NamedTuple):
+    """What a model was trained on, and what came last; `WATCHED` columns without those that a side does not know.
+
+    Attributes:
+        reference: The training span, thinned evenly to some thousand rows.
+        current: The newest WINDOW.
+        limits: Distance from which each input has drifted.
+    """
+
+    reference: pd.DataFrame
+    current: pd.DataFrame
+    limits: dict[str, float]
+
+
 class Drift(NamedTuple):
-    """Drift of the watched inputs.
+    """How far the inputs are from the training's.
 
     Attributes:
         share: Share of the inputs that drifted.
-        distances: Distance of each input.
-        report: The HTML report.
+        distances: Of each input, in standard deviations of the training.
+        limits: From which each of them counts.
+        volatility_ratio: Median volatility over the training's.
     """
 
     share: float
     distances: dict[str, float]
-    report: Path
+    limits: dict[str, float]
+    volatility_ratio: float
+
+    @property
+    def drifted(self) -> list[str]:
+        """The inputs that drifted."""
+        return [name for name, distance in self.distances.items() if distance >= self.limits[name]]
+
+    @property
+    def alarming(self) -> bool:
+        """Whether the market has drifted: a share of its inputs, or its volatility alone."""
+        return self.share >= DRIFTED_SHARE or VOLATILITY in self.drifted
+
+    def numbers(self) -> dict[str, Any]:
+        """What a check keeps of it."""
+        return {**self._asdict(), "drifted": self.drifted, "alarming": self.alarming}
 
 
-def input_rows(candles: pd.DataFrame) -> pd.DataFrame:
-    """The watched inputs of unbroken candles; order flow only where it is known."""
-    matrix = build_features(candles).matrix
-    rows = pd.DataFrame(matrix, columns=list(FEATURE_NAMES))
+def input_drift(pool: ConnectionPool, manifest: Manifest, now: datetime) -> Drift:
+    """Compare the newest inputs with those a model was trained on; 20 ms after the first time for a model.
+
+    Args:
+        now: The exchange's clock.
+
+    Raises:
+        NotEnoughCandles: There is too little of either.
+    """
+    return measure_drift(watched_inputs(pool, manifest, now))
+
+
+def watched_inputs(pool: ConnectionPool, manifest: Manifest, now: datetime) -> Inputs:
+    """The inputs to compare, from sound candles.
+
+    The reference is all the model was made from. An input's limit is a quarter more than the widest distance that any
+    window of the reference, day by day, has from the whole: what candles that hang together do by themselves.
+    """
+    span = (min(span.start for span in manifest.spans.values()), manifest.trained_until)
+    window = min(WINDOW, (span[1] - span[0]) / _FEWEST_WINDOWS)
+    reference, limits = _reference(pool, manifest.market, *span, window)
+    current = _read_inputs(pool, manifest.market, now - window, now)
+    shared = [name for name in reference.columns if name in current.columns]
+    return Inputs(reference[shared], current[shared], {name: limits[name] for name in shared})
+
+
+def measure_drift(inputs: Inputs) -> Drift:
+    """Distances of the current inputs from the reference, and which of them are drift."""
+    distances = _distances(inputs.reference, inputs.current)
+    drifted = sum(distance >= inputs.limits[name] for name, distance in distances.items())
+    ratio = np.exp(inputs.current[VOLATILITY].median() - inputs.reference[VOLATILITY].median())
+    return Drift(drifted / len(distances), distances, inputs.limits, float(ratio))
+
+
+def input_rows(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """The watched inputs of candles, which may have gaps; order flow only where all of them know it.
+
+    Returns:
+        One row for each candle with LOOKBACK unbroken ones before it, indexed as they are.
+    """
+    pieces = [piece for piece in unbroken(candles, interval) if len(piece) > LOOKBACK]
+    if not pieces:
+        raise NotEnoughCandles(
+            f"{len(candles)} candles, and nowhere {LOOKBACK + 1} of them in a row: nothing to compare"
+        )
+    parts = []
+    for piece in pieces:
+        features = build_features(piece)
+        rows = pd.DataFrame(features.matrix, columns=list(FEATURE_NAMES), index=piece.index[LOOKBACK:])
+        parts.append(rows.assign(**{VOLATILITY: np.log(features.volatility)}))
+    rows = pd.concat(parts)
     unknown = [] if rows["flow_known"].all() else list(FLOW_NAMES)
     return rows[[name for name in WATCHED if name not in unknown]]
 
 
-def measure_drift(
-    reference: pd.DataFrame, current: pd.DataFrame, market: Market, now: datetime, directory: Path, keep: int
-) -> Drift:
-    """Compare inputs with those the model was fitted on, and write the report.
+@lru_cache(maxsize=4)  # of champion and challenger: their training does not change
+def _reference(
+    pool: ConnectionPool, market: Market, start: datetime, end: datetime, window: timedelta
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    rows = _read_inputs(pool, market, start, end)
+    thinned = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), _REFERENCE_ROWS)).astype(int)]
+    return thinned, drift_limits(rows, thinned, window)
+
+
+def drift_limits(rows: pd.DataFrame, thinned: pd.DataFrame, window: timedelta) -> dict[str, float]:
+    """Distance from which each input has drifted, from the windows of a training span.
 
     Args:
-        reference: `input_rows` of the training span; thinned evenly to some thousand.
-        current: `input_rows` of the recent past.
-        now: The exchange's clock, the report's name.
-        directory: Where reports are kept.
-        keep: How many of them; the oldest go.
+        rows: `input_rows` of the span.
+        thinned: What distances are measured from.
     """
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
+    widest = dict.fromkeys(rows.columns, 0.0)
+    for start in pd.date_range(rows.index[0], rows.index[-1] - window, freq=min(window / 7, timedelta(days=1))):
+        part = rows.loc[start : start + window]
+        for name, distance in _distances(thinned, part).items() if len(part) else ():
+            widest[name] = max(widest[name], distance)
+    return {name: max(_SMALLEST, _BEYOND_WIDEST * distance) for name, distance in widest.items()}
 
-    shared = [name for name in reference.columns if name in current.columns]
-    thinned = reference.iloc[np.linspace(0, len(reference) - 1, min(len(reference), _REFERENCE_ROWS)).astype(int)]
-    definition = DataDefinition(numerical_columns=shared)
-    snapshot = Report([DataDriftPreset(method="wasserstein", threshold=DISTANCE_THRESHOLD)]).run(
-        Dataset.from_pandas(current[shared], data_definition=definition),
-        Dataset.from_pandas(thinned[shared], data_definition=definition),
-    )
-    distances = {
-        metric["config"]["column"]: float(metric["value"])
-        for metric in snapshot.dict()["metrics"]
-        if "column" in metric["config"]
+
+def _read_inputs(pool: ConnectionPool, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
+    candles = CandleQuality(pool).sound_history(market, start - LOOKBACK * market.step, end)
+    return input_rows(candles, market.interval)
+
+
+def _distances(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
+    """First Wasserstein distance of each column in standard deviations of the reference, as Evidently has it."""
+    from scipy.stats import wasserstein_distance
+
+    return {
+        name: float(wasserstein_distance(reference[name], current[name]) / max(reference[name].std(ddof=0), 0.001))
+        for name in reference.columns
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    report = directory / f"{market.model_name}-{now:%Y%m%dT%H%M%SZ}.html"
-    draft = report.with_suffix(".partial")
-    snapshot.save_html(str(draft))
-    draft.replace(report)
-    # The digit begins a time: another horizon's reports (BTCUSDT-5m-h3-...) are not ours to count.
-    for old in sorted(directory.glob(f"{market.model_name}-[0-9]*.html"))[:-keep]:
-        old.unlink(missing_ok=True)
-    drifted = sum(distance >= DISTANCE_THRESHOLD for distance in distances.values())
-    return Drift(drifted / len(distances), distances, report)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from candlecast.gaps import Gap, describe_gaps
 from candlecast.quality import Doubtful, describe
 from candlecast.settings import Settings
+from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.performance import Performance
+from monitoring.sequential import FALSE_ALARM_RUN
+from monitoring.skill import Skill
 
 FEWEST = 36
 """Settled forecasts below which the rolling error says nothing yet."""
@@ -20,11 +24,12 @@ _STALE_CANDLES = 3
 
 
 class Verdict(NamedTuple):
-    """Conclusion of one check, with a sentence for each reason."""
+    """Conclusion of one check, with a sentence for each reason and the figures behind them."""
 
-    verdict: Literal["healthy", "drift", "data fault", "too early"]
+    verdict: Literal["healthy", "drift", "decay", "data fault", "too early"]
     action: Literal["none", "train"]
     reasons: list[str]
+    numbers: dict[str, Any]
 
 
 def judge(
@@ -34,43 +39,85 @@ def judge(
     performance: Performance | None,
     last_training: datetime | None,
     doubtful: Sequence[Doubtful] = (),
+    gaps: Sequence[Gap] = (),
+    *,
+    skill: Skill | None = None,
+    drift: Drift | None = None,
 ) -> Verdict:
-    """Weigh the feed, then the rolling error, then the age of the model.
+    """Weigh the feed, then the errors and the inputs, then the age of the model.
+
+    `data fault`: nothing is trained on it. `drift`: the rolling MAPE reached the absolute limit or that relative to
+    persistence's, or the sequential test found a loss above its baseline's, or the inputs have drifted. `decay`: of
+    these only losses, in a market that looks like the training's, by a version that was better than its baselines at
+    first. Both ask for a training if TRAIN_MIN_HOURS have passed since the last. After TRAIN_MAX_HOURS every verdict
+    does but a data fault.
 
     Args:
         now: The exchange's clock, like every other time here.
         newest_candle: open_time of the newest stored candle.
         last_training: When the last training began, whether it succeeded or not.
         doubtful: The marked ones among the NEWEST newest candles.
+        gaps: Open gaps in the history that the next forecast needs.
+        skill: None where no forecast is settled.
+        drift: None where it could not be measured.
     """
-    stale_after = (_STALE_CANDLES + 1) * settings.market.step
-    if newest_candle is None or now - newest_candle > stale_after:
-        newest = "no candle is stored" if newest_candle is None else f"the newest candle opened {newest_candle:%F %T}"
-        return Verdict(
-            "data fault", "none", [f"{newest} and the exchange's clock says {now:%F %T}: nothing is trained"]
-        )
-    if doubtful:
-        return Verdict("data fault", "none", [f"the newest candles hold {describe(doubtful)}: nothing is trained"])
     since_training = now - last_training if last_training else timedelta.max
-    overdue = since_training >= timedelta(hours=settings.train_max_hours)
+    numbers = {
+        "newest_candle_age_s": (now - newest_candle).total_seconds() if newest_candle else None,
+        "hours_since_training": since_training / timedelta(hours=1) if last_training else None,
+        "doubtful": len(doubtful),
+        "gaps": len(gaps),
+        "skill": skill.numbers() if skill else None,
+        "drift": drift.numbers() if drift else None,
+    }
+    fault = _data_fault(settings, now, newest_candle, doubtful, gaps)
+    if fault:
+        return Verdict("data fault", "none", [f"{fault}: nothing is trained"], numbers)
     age = f"the last training began {_hours(since_training)} ago" if last_training else "nothing was trained yet"
+    drifted = _drifted_inputs(drift)
+    reasons = [*_worse_than_limits(settings, performance), *_lost_skill(skill), *drifted]
+    if reasons:
+        verdict: Literal["drift", "decay"] = (
+            "drift" if drifted or not _had_skill(settings, performance, skill) else "decay"
+        )
+        if since_training >= timedelta(hours=settings.train_min_hours):
+            return Verdict(verdict, "train", [*reasons, age], numbers)
+        too_soon = f"{age}, at least {settings.train_min_hours:g} h must pass"
+        return Verdict(verdict, "none", [*reasons, too_soon], numbers)
+    overdue = since_training >= timedelta(hours=settings.train_max_hours)
     too_old = [f"{age}, the limit is {settings.train_max_hours:g} h"] if overdue else []
+    action: Literal["none", "train"] = "train" if overdue else "none"
     if performance is None or performance.n < FEWEST:
         settled = performance.n if performance else 0
         few = f"{settled} settled forecasts, {FEWEST} are needed for a rolling error"
-        return Verdict("too early", "train" if overdue else "none", [few, *too_old])
-    faults = _faults(settings, performance)
-    if not faults:
-        fine = f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's"
-        return Verdict("healthy", "train" if overdue else "none", [fine, *too_old])
-    if since_training >= timedelta(hours=settings.train_min_hours):
-        return Verdict("drift", "train", [*faults, age])
-    return Verdict("drift", "none", [*faults, f"{age}, at least {settings.train_min_hours:g} h must pass"])
+        return Verdict("too early", action, [few, *too_old], numbers)
+    fine = f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's"
+    return Verdict("healthy", action, [fine, *too_old], numbers)
 
 
-def _faults(settings: Settings, performance: Performance) -> list[str]:
+def _data_fault(
+    settings: Settings,
+    now: datetime,
+    newest_candle: datetime | None,
+    doubtful: Sequence[Doubtful],
+    gaps: Sequence[Gap],
+) -> str | None:
+    if newest_candle is None:
+        return f"no candle is stored and the exchange's clock says {now:%F %T}"
+    if now - newest_candle > (_STALE_CANDLES + 1) * settings.market.step:
+        return f"the newest candle opened {newest_candle:%F %T} and the exchange's clock says {now:%F %T}"
+    if doubtful:
+        return f"the newest candles hold {describe(doubtful)}"
+    if gaps:
+        return f"the newest candles have gaps: {describe_gaps(gaps, settings.market.step)}"
+    return None
+
+
+def _worse_than_limits(settings: Settings, performance: Performance | None) -> list[str]:
+    if performance is None or performance.n < FEWEST:
+        return []
     faults = []
-    if performance.mape_ratio >= settings.mape_ratio_threshold:
+    if _over_ratio(settings, performance):
         faults.append(
             f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's "
             f"{performance.baseline_mape:.4f} %, the limit is {settings.mape_ratio_threshold:g}"
@@ -78,6 +125,41 @@ def _faults(settings: Settings, performance: Performance) -> list[str]:
     if performance.mape >= settings.mape_threshold:
         faults.append(f"rolling MAPE {performance.mape:.4f} % reaches the limit of {settings.mape_threshold:g} %")
     return faults
+
+
+def _over_ratio(settings: Settings, performance: Performance) -> bool:
+    return performance.mape_ratio >= settings.mape_ratio_threshold
+
+
+def _lost_skill(skill: Skill | None) -> list[str]:
+    if skill is None:
+        return []
+    return [
+        f"{name}: the loss is {1 + evidence.excess:.4f} times its baseline's over {evidence.n} forecasts "
+        f"(evidence {evidence.now:.3g}, the limit is {FALSE_ALARM_RUN:,})"
+        for name, evidence in skill.evidence.items()
+        if name in skill.lost
+    ]
+
+
+def _drifted_inputs(drift: Drift | None) -> list[str]:
+    if drift is None or not drift.alarming:
+        return []
+    far = ", ".join(f"{name} {drift.distances[name] / drift.limits[name]:.2f} times" for name in drift.drifted)
+    return [
+        f"{100 * drift.share:.0f} % of the inputs drifted (limits: {100 * DRIFTED_SHARE:.0f} %, or {VOLATILITY}, which "
+        f"is {drift.volatility_ratio:.2f} times the training's): {far} the distance allowed"
+    ]
+
+
+def _had_skill(settings: Settings, performance: Performance | None, skill: Skill | None) -> bool:
+    """Whether every loss that is worse than allowed now was better than its baseline's at first."""
+    if skill is None:
+        return False
+    worse = set(skill.lost)
+    if performance is not None and performance.n >= FEWEST and _over_ratio(settings, performance):
+        worse.add("close")
+    return bool(worse) and all(skill.at_first[name] < 0 for name in worse)
 
 
 def _hours(span: timedelta) -> str:

@@ -13,9 +13,9 @@ from candlecast.candles import epoch_ms
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.forecast import Forecasts, Moment, decode
 from candlecast.manifest import Scaler, Span
+from candlecast.significance import Comparison, Figure, bootstrap, compare
 from training.dataset import Dataset, Indexes, build_dataset
 from training.metrics import measure, row_figures, row_losses
-from training.significance import Comparison, Figure, bootstrap, compare
 
 _FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
 

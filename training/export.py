@@ -49,8 +49,7 @@ def require_parity(model: keras.Model, network: Network, windows: Windows) -> fl
 def seal_bundle(directory: Path, draft: Bundle, model: keras.Model, sample: pd.DataFrame) -> Bundle:
     """Complete a scratch directory that holds `model.onnx`, and load it back with every check.
 
-    The manifest with the digests is written last: a directory that has one is whole. Nobody else sees the
-    directory before the registry shows it as a version, in one step.
+    Nobody else sees the directory before the registry shows it as a version, in one step.
 
     Args:
         draft: Answers as the sealed bundle will; its manifest lists no files yet.
@@ -59,6 +58,14 @@ def seal_bundle(directory: Path, draft: Bundle, model: keras.Model, sample: pd.D
     model.save(directory / "model.keras")
     window = (-1, draft.manifest.sequence_length, len(draft.manifest.feature_names))
     describe_model(directory, {"window": window}, {"targets": (-1, len(TARGETS)), "direction": (-1, 1)})
+    return seal_files(directory, draft, sample)
+
+
+def seal_files(directory: Path, draft: Bundle, sample: pd.DataFrame) -> Bundle:
+    """Add the golden sample to a bundle's files, list them with their digests, and load it back with every check.
+
+    The manifest with the digests is written last: a directory that has one is whole. Arguments as of `seal_bundle`.
+    """
     (directory / GOLDEN).write_text(json.dumps(golden_sample(draft, sample)))
     files = {path.name: digest_of(path) for path in sorted(directory.iterdir())}
     manifest = draft.manifest.model_copy(update={"files": files})

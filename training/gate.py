@@ -1,34 +1,34 @@
-"""Whether a trained version earns to be served."""
+"""Whether a trained version earns a trial beside the champion."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from candlecast.significance import compare
 from training.metrics import Losses
-from training.significance import compare
 
 MARGIN = 0.005
 """How much worse than its reference a loss may be, relatively, before the version is refused."""
 
 
-class Decision(NamedTuple):
-    """Outcome of the gate.
+class Judgement(NamedTuple):
+    """Outcome of the gate's tests.
 
     Attributes:
-        promoted: Whether the version becomes champion.
+        passed: Whether the version held in all of them.
         reasons: One sentence for each test, passed or not.
         numbers: Every figure behind them.
     """
 
-    promoted: bool
+    passed: bool
     reasons: list[str]
     numbers: dict[str, float]
 
 
-def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Decision:
+def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Judgement:
     """Weigh a challenger by its losses on the report slice, and against the champion's on the very same rows.
 
-    Every test is the paired one of `training.significance.compare`, one-sided at 5 %: a loss must be shown to be
+    Every test is the paired one of `candlecast.significance.compare`, one-sided at 5 %: a loss must be shown to be
     less than (1 + margin) times its reference. Amplitude has no margin against its EWMA: it must be shown to be better.
 
     Not worse than the base rate needs a margin to be shown at all: without one, a forecast that equals the base
@@ -56,11 +56,11 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Dec
         ]
     reasons: list[str] = []
     numbers: dict[str, float] = {}
-    promoted = True
+    held = True
     for name, rival, losses, reference, margin in tests:
         comparison = compare(losses, reference, horizon)
         passed = comparison.not_worse(margin) and not (rival == "the base rate" and comparison.clearly_worse)
-        promoted &= passed
+        held &= passed
         verdict = "holds against" if passed else "fails against"
         reasons.append(
             f"{name} {verdict} {rival}: {comparison.loss:.6g} to {comparison.reference:.6g} "
@@ -73,4 +73,4 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Dec
             f"{key}_dm_statistic": comparison.statistic,
             f"{key}_dm_p": comparison.p_value,
         }
-    return Decision(promoted, reasons, numbers)
+    return Judgement(held, reasons, numbers)

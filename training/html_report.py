@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from candlecast.candles import Market
 from candlecast.forecast import INTERVAL_LEVEL
 from candlecast.manifest import Span
+from candlecast.significance import Figure
 from training.evaluation import Evaluation
 from training.export import PARITY_TOLERANCE
-from training.gate import MARGIN, Decision
-from training.significance import Figure
+from training.gate import MARGIN, Judgement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -42,7 +42,7 @@ class Page(NamedTuple):
         libraries: Version of each library.
         evaluation: Of the report slice.
         ohlcv_only: The same with the order flow hidden.
-        decision: The gate's, against the baselines alone.
+        judgement: The gate's, against the baselines alone.
     """
 
     market: Market
@@ -54,7 +54,7 @@ class Page(NamedTuple):
     libraries: Mapping[str, str]
     evaluation: Evaluation
     ohlcv_only: Evaluation
-    decision: Decision
+    judgement: Judgement
     plots: list[Plot]
 
 

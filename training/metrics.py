@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from candlecast.errors import NotEnoughCandles
 from candlecast.features import Floats
 from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
-from training.significance import RowFigure
+from candlecast.significance import RowFigure
 
 _CLOSE = TARGETS.index("close")
 _AMPLITUDE = TARGETS.index("amplitude")

@@ -164,7 +164,7 @@ def report_on(trained: Trained, run_id: str) -> Report:
         libraries=library_versions(),
         evaluation=full,
         ohlcv_only=blind,
-        decision=decide(row_losses(trained.forecasts, rows.actual), None, dataset.market.horizon),
+        judgement=decide(row_losses(trained.forecasts, rows.actual), None, dataset.market.horizon),
         plots=pictures,
     )
     figures = flat(full) | {f"{OHLCV_ONLY}{name}": value for name, value in flat(blind).items()}

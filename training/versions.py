@@ -1,9 +1,10 @@
-"""From candles to a registered version, and from a registered version to a champion."""
+"""From candles to a registered version, and from a registered version to a challenger."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,27 +12,26 @@ import pandas as pd
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle import Bundle, load_rehearsal
-from candlecast.database import only_one
-from candlecast.errors import ForeignBundleError
-from candlecast.journal import last_promoted, predecessor_of, promotion_lock, record_promotion
+from candlecast.decisions import Decision, has_failed, newest_decision, record_decision
+from candlecast.errors import ForeignBundleError, ModelNotFound
+from candlecast.journal import last_check
+from candlecast.promotion import begin_trial, make_champion, moving_aliases, note_moved_aliases
 from candlecast.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
 from candlecast.versions import load_version
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes, build_dataset
 from training.evaluation import forecast_rows, same_rows
-from training.gate import Decision, decide
+from training.gate import Judgement, decide
 from training.metrics import Losses, row_losses
 from training.run_report import log_report, training_run
 from training.splits import split_by_time
-
-_PROMOTION_WAIT_S = 60.0
 
 Tell = Callable[[str], None]
 
 
 class TrainedVersion(NamedTuple):
-    """A version that was just registered as challenger.
+    """A version that was just registered.
 
     Attributes:
         number: Its number in the registry.
@@ -45,7 +45,7 @@ class TrainedVersion(NamedTuple):
 
 
 def train_version(candles: pd.DataFrame, settings: Settings, registry: Registry, tell: Tell) -> TrainedVersion:
-    """Fit on a history, measure on its last fifth, log everything, register as challenger.
+    """Fit on a history, measure on its last fifth, log everything, register.
 
     Args:
         candles: `CANDLE_COLUMNS`, ascending, closed; may have gaps.
@@ -79,69 +79,87 @@ def train_version(candles: pd.DataFrame, settings: Settings, registry: Registry,
         run.bundle(Path(scratch))
         run_id = run.run_id
     number = registry.register(market.model_name, run_id, {"trained_until": until.isoformat()})
-    registry.set_alias(market.model_name, CHALLENGER, number)
     tell(f"registered version {number}: close skill {100 * metrics['close_skill']:+.2f} % over persistence")
     return TrainedVersion(number, run_id, metrics)
 
 
 def pass_gate(
-    candles: pd.DataFrame, number: str, settings: Settings, registry: Registry, pool: ConnectionPool
+    candles: pd.DataFrame, number: str, settings: Settings, registry: Registry, pool: ConnectionPool, now: datetime
 ) -> Decision:
     """Let the gate decide on a registered version; move the alias and keep the decision, whichever it is.
 
+    A version that holds becomes challenger, and a trial on live candles decides on. It becomes champion at once if
+    there is no champion, if the champion failed or cannot be compared with, or if PROMOTE_AT_ONCE is set. It takes
+    the place of an older challenger unless that one was ahead of the champion when it was last looked at.
+
     Args:
         candles: The history the version was trained on.
+        now: The exchange's clock.
 
     Raises:
         BundleError: The version's bundle is damaged.
         RegistryUnavailable: MLflow does not answer.
     """
     name = settings.market.model_name
-    with only_one(pool, promotion_lock(name), wait_s=_PROMOTION_WAIT_S):
-        aliases = registry.aliases(name)
-        predecessor = aliases.get(CHAMPION)
-        if predecessor == number:  # a former try died after it had moved the alias
-            predecessor = predecessor_of(pool, name, number) or last_promoted(pool, name, CHAMPION, other_than=number)
-        decision = _weigh(candles, number, predecessor, settings, registry)
-        registry.tag(name, number, {"gate": "promoted" if decision.promoted else "rejected"})
-        registry.tag(name, number, {"gate_reasons": "; ".join(decision.reasons)})
-        if decision.promoted:
-            registry.set_alias(name, CHAMPION, number)
-            if aliases.get(CHALLENGER) == number:
-                registry.drop_alias(name, CHALLENGER)
-        record_promotion(
-            pool,
-            name,
-            number,
-            predecessor,
-            CHAMPION,
-            promoted=decision.promoted,
-            reasons=decision.reasons,
-            numbers=decision.numbers,
-            decided_by="gate",
+    with moving_aliases(pool, name):
+        aliases = note_moved_aliases(registry, pool, name, now)
+        known = newest_decision(pool, name, number)
+        if known is not None:  # a former try died after it had moved the alias
+            return Decision(number, known.decision, known.decided_by, known.reasons, known.alias, known.predecessor)
+        champion = aliases.get(CHAMPION)
+        rival = None if champion is None or has_failed(pool, name, champion) else champion
+        judgement, compared = _weigh(candles, number, rival, settings, registry)
+        decision = Decision(
+            number, "rejected", "gate", judgement.reasons, CHALLENGER, champion, judgement.numbers, as_of=now
         )
+        leader = _leading_challenger(pool, settings, aliases)
+        if not judgement.passed:
+            record_decision(pool, name, decision)
+        elif settings.promote_at_once or not compared:
+            decision = decision._replace(outcome="promoted", alias=CHAMPION)
+            make_champion(registry, pool, name, decision)
+        elif leader is not None:
+            decision = decision._replace(reasons=[*decision.reasons, leader])
+            record_decision(pool, name, decision)
+        else:
+            decision = decision._replace(outcome="trial")
+            begin_trial(registry, pool, name, decision)
+        registry.tag(name, number, {"gate": decision.outcome, "gate_reasons": "; ".join(decision.reasons)})
     return decision
 
 
-def _weigh(
-    candles: pd.DataFrame, number: str, predecessor: str | None, settings: Settings, registry: Registry
-) -> Decision:
-    """The gate's decision on a version, against its predecessor too if this build can answer with it.
+def _leading_challenger(pool: ConnectionPool, settings: Settings, aliases: dict[str, str]) -> str | None:
+    """Why the present challenger keeps its place, if it does: it was ahead of the champion in the last check."""
+    last, challenger = last_check(pool, settings.market), aliases.get(CHALLENGER)
+    trial = (last["numbers"].get("trial") if last else None) or {}
+    if challenger is None or (trial.get("challenger"), trial.get("champion")) != (challenger, aliases.get(CHAMPION)):
+        return None
+    if not trial["excess"] < 0:
+        return None
+    return f"version {challenger} is ahead of the champion after {trial['pairs']} forecasts and keeps its trial"
 
-    Rehearsals are compared: neither of the two has seen the challenger's report slice.
+
+def _weigh(
+    candles: pd.DataFrame, number: str, rival: str | None, settings: Settings, registry: Registry
+) -> tuple[Judgement, bool]:
+    """The gate's judgement on a version, and whether it was compared with `rival`: this build must know both.
+
+    Rehearsals are compared: neither of the two has seen the new version's report slice.
     """
     challenger = _rehearsal(number, settings, registry)
     span, horizon = challenger.manifest.spans["report"], settings.horizon
-    if predecessor is not None:
+    reasons = []
+    if rival is not None:
         try:
-            champion = _rehearsal(predecessor, settings, registry)
-        except ForeignBundleError as exc:
-            alone = _weigh(candles, number, None, settings, registry)
-            return alone._replace(reasons=[*alone.reasons, f"not compared with version {predecessor}: {exc}"])
-        ours, theirs = same_rows(candles, (challenger, champion), span)
-        return decide(_losses(challenger, *ours), _losses(champion, *theirs), horizon)
+            champion = _rehearsal(rival, settings, registry)
+        except (ForeignBundleError, ModelNotFound) as exc:
+            reasons = [f"not compared with version {rival}: {exc}"]
+        else:
+            ours, theirs = same_rows(candles, (challenger, champion), span)
+            return decide(_losses(challenger, *ours), _losses(champion, *theirs), horizon), True
     (ours, _) = same_rows(candles, (challenger, challenger), span)
-    return decide(_losses(challenger, *ours), None, horizon)
+    alone = decide(_losses(challenger, *ours), None, horizon)
+    return alone._replace(reasons=[*alone.reasons, *reasons]), False
 
 
 def _rehearsal(number: str, settings: Settings, registry: Registry) -> Bundle:

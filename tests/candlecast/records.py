@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any
+
+import psycopg
+from pydantic import SecretStr
 
 from candlecast.ledger import ForecastRecord
 
@@ -45,3 +50,20 @@ def forecast_for(open_time: datetime, **changes: Any) -> ForecastRecord:
         "source": "replay",
     }
     return ForecastRecord(**sound | changes)
+
+
+def record_as_if_in_time(owner_url: SecretStr, forecasts: Iterable[ForecastRecord]) -> None:
+    """Write forecasts whose candles are stored already, as if each had been recorded when it was issued.
+
+    Only the owner can do that, and only by switching off what refuses it.
+    """
+    names = [field.name for field in fields(ForecastRecord)]
+    placeholders = ", ".join(f"%({name})s" for name in names)
+    insert = f"insert into forecasts ({', '.join(names)}, recorded_at) values ({placeholders}, %(issued_at)s)"
+    rows = [asdict(forecast) for forecast in forecasts]
+    with psycopg.connect(owner_url.get_secret_value()) as connection, connection.cursor() as cursor:
+        cursor.execute("alter table forecasts disable trigger stamp_forecast")
+        months = {row["open_time"].strftime("%Y-%m-15T00:00Z") for row in rows}
+        cursor.executemany("select ensure_forecast_month(%s)", [[month] for month in months])
+        cursor.executemany(insert.encode(), rows)
+        cursor.execute("alter table forecasts enable trigger stamp_forecast")

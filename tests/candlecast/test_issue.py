@@ -281,3 +281,50 @@ def test_a_service_that_is_away_is_the_callers_to_know(store, ledger):
 
     with pytest.raises(ServiceUnavailable, match="away"):
         issue(store, ledger, Away("champion"))
+
+
+def test_what_was_due_and_never_made_is_missed_even_while_the_service_is_away(store, ledger):
+    class Away(FakeService):
+        def model(self) -> ModelsAnswer:
+            raise ServiceUnavailable("away")
+
+    issue(store, ledger, FakeService("champion", "challenger"))
+    later(store, 3)
+
+    with pytest.raises(ServiceUnavailable):
+        issued(store, ledger, Away("champion"), after=3 * STEP)
+    back = issued(store, ledger, FakeService("champion", "challenger"), after=3 * STEP)
+
+    assert back.missed == 2  # the challenger's; the champion's two were noted before
+    assert [record.open_time for record in back.forecasts] == [TARGET + 3 * STEP] * 2
+
+
+def test_a_challenger_that_was_not_there_missed_nothing(store, ledger):
+    issue(store, ledger, FakeService("champion", "challenger"))
+    later(store, 2)
+    successor = FakeService("champion", "challenger")
+    successor.versions["challenger"] = "3"
+
+    outcome = issued(store, ledger, successor, after=2 * STEP)
+
+    assert outcome.missed == 1
+
+
+def test_an_answer_whose_candle_is_stored_in_the_meantime_is_no_forecast(store, ledger):
+    class Slow(FakeService):
+        def predict(self, *asked: object) -> ForecastAnswer:
+            answer = super().predict(*asked)
+            later(store, 1)
+            return answer
+
+    outcome = issued(store, ledger, Slow("champion"))
+
+    assert (outcome.forecasts, ledger.newest_forecast()) == ([], None)
+    assert outcome.withheld is not None
+    assert "that candle, or a later one, is stored already" in outcome.withheld
+
+
+def later(store: CandleStore, count: int) -> None:
+    """Store the `count` candles that come next."""
+    index = pd.DatetimeIndex([TARGET + position * STEP for position in range(count)], name="open_time")
+    store.upsert("BTCUSDT", "5m", CANDLES.iloc[:count].set_axis(index), "rest")

@@ -12,14 +12,11 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.journal import (
-    DecidedBy,
+    failed_last,
     last_attempt,
     last_check,
-    last_promoted,
     newest_job_runs,
-    predecessor_of,
     record_check,
-    record_promotion,
     recorded_job,
 )
 
@@ -32,28 +29,6 @@ NOW = datetime(2025, 9, 1, 12, tzinfo=UTC)
 def runs(pool: ConnectionPool) -> list[dict[str, Any]]:
     with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute("select * from job_runs order by id").fetchall()
-
-
-def promote(
-    pool: ConnectionPool,
-    version: str,
-    *,
-    promoted: bool = True,
-    alias: str = "champion",
-    predecessor: str | None = None,
-    decided_by: DecidedBy = "gate",
-) -> None:
-    record_promotion(
-        pool,
-        "BTCUSDT-5m",
-        version,
-        predecessor,
-        alias,
-        promoted=promoted,
-        reasons=["because"],
-        numbers={"close_skill": 0.01},
-        decided_by=decided_by,
-    )
 
 
 def test_a_job_that_ends_well_is_completed_with_what_it_said(pool):
@@ -156,31 +131,29 @@ def test_the_newest_run_of_each_job_is_shown_and_skipped_ones_are_not(pool):
     assert newest == {"ingest": ("completed", "new"), "train": ("completed", "")}
 
 
-def test_the_last_promoted_version_is_the_newest_that_was_not_rejected(pool):
-    before = last_promoted(pool, "BTCUSDT-5m", "champion")
-    promote(pool, "1")
-    promote(pool, "2")
-    promote(pool, "3", promoted=False)
+def test_the_newest_run_tells_why_it_failed_and_a_skipped_one_says_nothing(pool):
+    told = [failed_last(pool, "train", MARKET)]
+    with pytest.raises(ValueError, match="no candles"), recorded_job(pool, "train", MARKET):
+        raise ValueError("no candles")
+    with recorded_job(pool, "train", Market("ETHUSDT", "5m")):
+        told.append(failed_last(pool, "train", MARKET))
+    with recorded_job(pool, "train", MARKET) as report:
+        report.skipped = True
+    told.append(failed_last(pool, "train", MARKET))
+    with recorded_job(pool, "train", MARKET):
+        told.append(failed_last(pool, "train", MARKET))
+    told.append(failed_last(pool, "train", MARKET))
 
-    version = last_promoted(pool, "BTCUSDT-5m", "champion")
-
-    assert (before, version) == (None, "2")
-    assert last_promoted(pool, "ETHUSDT-5m", "champion") is None
-    assert last_promoted(pool, "BTCUSDT-5m", "challenger") is None
+    assert told == [None, "ValueError: no candles", "ValueError: no candles", None, None]
 
 
-def test_going_back_twice_goes_back_two_versions(pool):
-    promote(pool, "1")
-    promote(pool, "2", predecessor="1")
-    promote(pool, "3", promoted=False, predecessor="2")
-    promote(pool, "4", predecessor="2")
+def test_a_process_that_died_is_told_before_the_next_run_begins(pool):
+    with pool.connection() as connection:
+        connection.execute(
+            "insert into job_runs (job, symbol, interval, status) values ('train', 'BTCUSDT', '5m', 'running')"
+        )
 
-    once = predecessor_of(pool, "BTCUSDT-5m", "4")
-    promote(pool, once, predecessor="4", decided_by="rollback")
-    twice = predecessor_of(pool, "BTCUSDT-5m", once)
-
-    assert (once, twice) == ("2", "1")
-    assert predecessor_of(pool, "BTCUSDT-5m", "1") is None
+    assert str(failed_last(pool, "train", MARKET)).endswith("died")
 
 
 def test_the_newest_check_comes_back_with_all_it_rests_on(pool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,13 +11,15 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles import Market
-from candlecast.ledger import Ledger
+from candlecast.errors import ForecastTooLate
+from candlecast.ledger import ForecastRecord, Ledger
 from tests.bundles import sound_candles
 from tests.candlecast.records import STEP, forecast_for
 
 pytestmark = pytest.mark.integration
 
 MARKET = Market("BTCUSDT", "5m")
+COLUMNS = ", ".join(field.name for field in fields(ForecastRecord))
 CANDLES = sound_candles(12)
 START = CANDLES.index[0].to_pydatetime()
 TARGET = START + STEP
@@ -86,8 +88,8 @@ def test_nobody_changes_a_forecast_afterwards(database, ledger, statement, role)
 def test_not_even_the_owner_overwrites_a_forecast_by_inserting_it_again(database, ledger):
     ledger.record(forecast_for(TARGET))
     upsert = (
-        "insert into forecasts select * from forecasts on conflict (symbol, interval, open_time, horizon, role) "
-        "do update set close = 1"
+        f"insert into forecasts ({COLUMNS}, recorded_at) select {COLUMNS}, now() from forecasts "
+        "on conflict (symbol, interval, open_time, horizon, role) do update set close = 1"
     )
 
     with psycopg.connect(database.owner_url.get_secret_value()) as connection:
@@ -99,7 +101,7 @@ def test_not_even_the_owner_overwrites_a_forecast_by_inserting_it_again(database
 def test_a_forecast_issued_after_its_target_closed_is_refused(ledger, late):
     too_late = forecast_for(TARGET, issued_at=TARGET + STEP + late)
 
-    with pytest.raises(psycopg.errors.CheckViolation, match="issued_before_outcome"):
+    with pytest.raises(ForecastTooLate, match="issued_before_outcome"):
         ledger.record(too_late)
 
 
@@ -128,9 +130,10 @@ def test_a_forecast_that_contradicts_itself_is_refused(ledger, changes, constrai
 
 def test_recorded_at_is_the_databases_whatever_the_inserter_says(pool, ledger):
     ledger.record(forecast_for(TARGET))
+    others = COLUMNS.replace("role, ", "")
     forged = (
-        "insert into forecasts select (jsonb_populate_record(f, "
-        "jsonb_build_object('role', 'challenger', 'recorded_at', '2020-01-01T00:00:00Z'))).* from forecasts f"
+        f"insert into forecasts (role, recorded_at, {others}) "
+        f"select 'challenger', '2020-01-01T00:00:00Z', {others} from forecasts"
     )
 
     with pool.connection() as connection:
@@ -161,9 +164,9 @@ def test_a_forecast_is_settled_only_when_both_its_candles_are_stored(pool, ledge
 
 
 def test_settling_again_changes_nothing(pool, ledger, store):
-    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.record(forecast_for(TARGET))
     ledger.record(forecast_for(TARGET, role="challenger"))
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     first = ledger.settle(START)
     before = outcomes(pool)
 
@@ -175,8 +178,8 @@ def test_settling_again_changes_nothing(pool, ledger, store):
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_an_outcome_follows_a_candle_that_is_corrected_and_the_forecast_does_not(pool, ledger, store, position):
-    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.record(forecast_for(TARGET))
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.settle(START)
     forecast = ledger.newest_forecast()
     corrected = CANDLES.iloc[[position]].copy()
@@ -192,9 +195,9 @@ def test_an_outcome_follows_a_candle_that_is_corrected_and_the_forecast_does_not
 
 
 def test_targets_before_since_are_left_alone(ledger, store):
-    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     for position in range(1, 5):
         ledger.record(forecast_for(START + position * STEP))
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
 
     settled = ledger.settle(START + 3 * STEP)
 
@@ -203,9 +206,9 @@ def test_targets_before_since_are_left_alone(ledger, store):
 
 def test_a_longer_horizon_is_settled_against_the_candle_it_was_made_after(pool, store):
     market = Market("BTCUSDT", "5m", 3)
-    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger = Ledger(pool, market)
     ledger.record(forecast_for(START + 5 * STEP, horizon=3))
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
 
     settled = ledger.settle(START + 5 * STEP)
 
@@ -215,11 +218,10 @@ def test_a_longer_horizon_is_settled_against_the_candle_it_was_made_after(pool, 
 
 
 def test_settled_forecasts_are_the_newest_of_one_role_oldest_first(ledger, store):
-    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
-    for position in (4, 1, 3, 2, 11):
+    for position in (4, 1, 3, 2, 11, 12):
         ledger.record(forecast_for(START + position * STEP))
     ledger.record(forecast_for(START + 5 * STEP, role="challenger"))
-    ledger.record(forecast_for(START + 12 * STEP))
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.settle(START)
 
     settled = ledger.settled("champion", 3)
@@ -229,10 +231,10 @@ def test_settled_forecasts_are_the_newest_of_one_role_oldest_first(ledger, store
 
 
 def test_the_view_measures_forecast_and_baseline_on_the_same_candle(ledger, store):
-    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     last, came = CANDLES["close"].iloc[0], CANDLES["close"].iloc[1]
     forecast = replace(forecast_for(TARGET), open=last, high=last * 1.1, low=last * 0.9, close=last * 1.01)
     ledger.record(replace(forecast, baseline_close=last, probability_up=0.9))
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.settle(START)
 
     (row,) = ledger.settled("champion", 10)

@@ -44,11 +44,12 @@ def verify(pool: ConnectionPool, tiny: Path, tmp_path: Path) -> Verify:
 @pytest.fixture
 def issued(pool: ConnectionPool, store: CandleStore, tiny: Path) -> list[ForecastRecord]:
     """Five forecasts in the ledger, the newest of them an abstention."""
-    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger = Ledger(pool, BTCUSDT_5M)
     records = [record_of(tiny, CANDLES.iloc[: len(CANDLES) - back]) for back in range(4, 0, -1)]
     records.append(record_of(tiny, CANDLES, abstained=True))
+    store.upsert("BTCUSDT", "5m", CANDLES.iloc[:-4], "rest")
     assert all(ledger.record(record) for record in records)
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     return records
 
 
@@ -100,7 +101,7 @@ def test_only_the_newest_are_made_again(issued, verify):
 
 
 def test_a_forecast_that_was_recorded_differently_is_named_with_its_field(pool, issued, verify):
-    wrong = replace(issued[0], horizon=1, role="challenger", probability_up=issued[0].probability_up * (1 + 2e-6))
+    wrong = replace(issued[4], role="challenger", probability_up=issued[4].probability_up * (1 + 2e-6))
     Ledger(pool, BTCUSDT_5M).record(wrong)
 
     checked = verify()
@@ -130,7 +131,7 @@ def test_a_candle_corrected_before_the_forecast_is_no_excuse(pool, store, tiny, 
 
 
 def test_a_version_that_is_gone_cannot_be_checked_and_that_is_no_difference(pool, issued, verify):
-    Ledger(pool, BTCUSDT_5M).record(replace(issued[0], role="challenger", model_version="9"))
+    Ledger(pool, BTCUSDT_5M).record(replace(issued[4], role="challenger", model_version="9"))
 
     checked = verify()
 

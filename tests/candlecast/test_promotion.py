@@ -1,82 +1,270 @@
-"""Moving the champion by hand, and back."""
+"""Moving aliases: by hand, and noticed when others do; whoever dies in between is found out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.database import open_database
-from candlecast.errors import ModelNotFound
-from candlecast.promotion import move_champion
-from candlecast.registry import CHAMPION, Version
+from candlecast.decisions import Decision, Recorded, has_failed, history, open_trials
+from candlecast.errors import ModelNotFound, VersionFailed
+from candlecast.promotion import (
+    FAILED,
+    begin_trial,
+    end_trial,
+    make_champion,
+    mark_failed,
+    move_champion,
+    note_moved_aliases,
+)
+from candlecast.registry import CHALLENGER, CHAMPION
+from tests.fake_registry import Died, FakeRegistry
 
 pytestmark = pytest.mark.integration
+
 NAME = "BTCUSDT-5m"
-
-
-class FakeRegistry:
-    """Versions 1 to 3, and who is champion."""
-
-    def __init__(self) -> None:
-        self.champion: str | None = None
-
-    def aliases(self, model_name: str) -> dict[str, str]:
-        return {CHAMPION: self.champion} if self.champion else {}
-
-    def version(self, model_name: str, number: str) -> Version:
-        if number not in {"1", "2", "3"}:
-            raise ModelNotFound(f"there is no version {number}")
-        return Version(number, "run", {})
-
-    def set_alias(self, model_name: str, alias: str, number: str) -> None:
-        self.champion = number
+NOON = datetime(2025, 9, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
+def registry() -> FakeRegistry:
+    return FakeRegistry()
 
 
-def test_a_promotion_moves_the_alias_and_keeps_the_reason(pool):
-    registry = FakeRegistry()
-
-    moved = move_champion(registry, pool, NAME, "2", "looked better", "person")
-
-    assert (moved, registry.champion) == ("2", "2")
-    with pool.connection() as connection:
-        kept = connection.execute("select version, predecessor, reasons, decided_by from promotions").fetchall()
-    assert kept == [("2", None, ["looked better"], "person")]
+def decisions(pool: ConnectionPool) -> list[tuple[str, str, str]]:
+    return [(one.version, one.decision, one.decided_by) for one in reversed(history(pool, NAME))]
 
 
-def test_a_rollback_goes_back_one_version_at_a_time(pool):
-    registry = FakeRegistry()
+def newest(pool: ConnectionPool) -> Recorded:
+    return history(pool, NAME)[0]
+
+
+def decision(version: str, outcome: Any, decided_by: Any = "gate", alias: str = CHAMPION) -> Decision:
+    return Decision(version, outcome, decided_by, ["because"], alias, as_of=NOON)
+
+
+def trial_of(version: str) -> Decision:
+    return decision(version, "trial", alias=CHALLENGER)
+
+
+def test_a_promotion_moves_the_alias_and_keeps_the_reason(pool, registry):
+    moved = move_champion(registry, pool, NAME, "2", "looked better", "person", as_of=NOON)
+
+    kept = newest(pool)
+    assert (moved, registry.pointers) == ("2", {CHAMPION: "2"})
+    assert (kept.version, kept.predecessor, kept.reasons, kept.decided_by) == ("2", None, ["looked better"], "person")
+    assert kept.as_of == NOON
+
+
+def test_a_rollback_goes_back_one_version_at_a_time(pool, registry):
     for version in ("1", "2", "3"):
         move_champion(registry, pool, NAME, version, "newer", "person")
 
     back = [move_champion(registry, pool, NAME, None, "worse", "rollback") for _ in range(2)]
 
     assert back == ["2", "1"]
-    assert registry.champion == "1"
+    assert registry.pointers[CHAMPION] == "1"
 
 
-def test_there_is_nothing_before_the_first(pool):
-    registry = FakeRegistry()
+def test_there_is_nothing_before_the_first(pool, registry):
     move_champion(registry, pool, NAME, "1", "first", "person")
 
     with pytest.raises(ModelNotFound, match="no version was champion before"):
         move_champion(registry, pool, NAME, None, "worse", "rollback")
 
-    assert registry.champion == "1"
+    assert registry.pointers[CHAMPION] == "1"
 
 
-def test_a_version_that_does_not_exist_moves_nothing(pool):
-    registry = FakeRegistry()
-
+def test_a_version_that_does_not_exist_moves_nothing(pool, registry):
     with pytest.raises(ModelNotFound):
         move_champion(registry, pool, NAME, "9", "typo", "person")
 
-    assert registry.champion is None
+    assert registry.pointers == {}
+    assert decisions(pool) == []
+
+
+def test_a_failed_version_is_not_promoted_again_unless_somebody_insists(pool, registry):
+    for version in ("1", "2", "3"):
+        move_champion(registry, pool, NAME, version, "newer", "person")
+    mark_failed(registry, pool, NAME, decision("2", "failed", "monitor"))
+
+    with pytest.raises(VersionFailed, match="--force"):
+        move_champion(registry, pool, NAME, "2", "it was good once", "person")
+    back = move_champion(registry, pool, NAME, None, "worse", "rollback")
+    marked = has_failed(pool, NAME, "2")
+    move_champion(registry, pool, NAME, "2", "it was good once", "person", force=True)
+
+    assert back == "1"
+    assert registry.tags["2"][FAILED] == "because"
+    assert (marked, has_failed(pool, NAME, "2"), registry.pointers[CHAMPION]) == (True, False, "2")
+
+
+def test_the_mark_stands_in_the_database_where_the_registrys_is_lost(pool, registry):
+    registry.dies_after = "tag"
+
+    with pytest.raises(Died):
+        mark_failed(registry, pool, NAME, decision("2", "failed", "monitor"))
+    registry.tags.clear()
+
+    with pytest.raises(VersionFailed):
+        move_champion(registry, pool, NAME, "2", "why not", "person")
+
+
+def test_a_challenger_that_becomes_champion_is_challenger_no_longer(pool, registry):
+    begin_trial(registry, pool, NAME, trial_of("2"))
+
+    move_champion(registry, pool, NAME, "2", "looked better", "person")
+
+    assert registry.pointers == {CHAMPION: "2"}
+    assert open_trials(pool, NAME) == []
+
+
+def test_a_new_trial_ends_the_one_before_it_undecided(pool, registry):
+    begin_trial(registry, pool, NAME, trial_of("2"))
+    begin_trial(registry, pool, NAME, trial_of("3"))
+
+    assert registry.pointers == {CHALLENGER: "3"}
+    assert decisions(pool) == [("2", "trial", "gate"), ("2", "undecided", "gate"), ("3", "trial", "gate")]
+
+
+def test_an_alias_that_somebody_moved_is_recorded_as_by_a_person_once(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    registry.pointers = {CHAMPION: "2"}
+
+    for _ in range(3):
+        note_moved_aliases(registry, pool, NAME, NOON)
+
+    assert decisions(pool) == [("1", "promoted", "gate"), ("2", "promoted", "person")]
+    assert (newest(pool).predecessor, newest(pool).as_of) == ("1", NOON)
+    assert "by hand" in newest(pool).reasons[0]
+
+
+def test_moving_it_back_is_recorded_as_well(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    for version in ("2", "2", "1", "1"):
+        registry.pointers = {CHAMPION: version}
+        note_moved_aliases(registry, pool, NAME)
+
+    assert decisions(pool)[1:] == [("2", "promoted", "person"), ("1", "promoted", "person")]
+
+
+def test_a_failed_version_that_somebody_moved_the_alias_to_is_not_failed_any_more(pool, registry):
+    mark_failed(registry, pool, NAME, decision("2", "failed", "monitor"))
+    registry.pointers = {CHAMPION: "2"}
+
+    note_moved_aliases(registry, pool, NAME)
+
+    assert not has_failed(pool, NAME, "2")
+
+
+def test_a_challenger_that_somebody_named_is_on_trial(pool, registry):
+    registry.pointers = {CHAMPION: "1", CHALLENGER: "2"}
+
+    for _ in range(2):
+        aliases = note_moved_aliases(registry, pool, NAME, NOON)
+
+    assert aliases == registry.pointers
+    assert decisions(pool) == [("1", "promoted", "person"), ("2", "trial", "person")]
+    assert open_trials(pool, NAME)[0].as_of == NOON
+
+
+def test_a_challenger_that_somebody_took_the_alias_from_is_undecided(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    begin_trial(registry, pool, NAME, trial_of("2"))
+    registry.pointers = {CHAMPION: "1"}
+
+    for _ in range(2):
+        note_moved_aliases(registry, pool, NAME)
+
+    assert decisions(pool)[2:] == [("2", "undecided", "person")]
+
+
+def test_a_challenger_that_somebody_replaced_makes_way_for_the_other(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    begin_trial(registry, pool, NAME, trial_of("2"))
+    registry.pointers[CHALLENGER] = "3"
+
+    note_moved_aliases(registry, pool, NAME)
+
+    assert decisions(pool)[2:] == [("2", "undecided", "person"), ("3", "trial", "person")]
+
+
+def test_a_version_under_both_aliases_does_not_compete_with_itself(pool, registry):
+    registry.pointers = {CHAMPION: "1", CHALLENGER: "1"}
+
+    aliases = note_moved_aliases(registry, pool, NAME)
+
+    assert aliases == registry.pointers == {CHAMPION: "1"}
+    assert decisions(pool) == [("1", "promoted", "person")]
+
+
+@pytest.mark.parametrize("who", ["gate", "trial", "monitor"])
+@pytest.mark.parametrize("last", ["tag", "set_alias"])
+def test_who_dies_while_promoting_is_not_taken_for_a_person(pool, registry, who, last):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    registry.dies_after = last
+    with pytest.raises(Died):
+        make_champion(registry, pool, NAME, decision("2", "promoted", who))
+
+    for _ in range(2):
+        note_moved_aliases(registry, pool, NAME)
+
+    after = [("2", "promoted", who)] if last == "set_alias" else []
+    assert decisions(pool) == [("1", "promoted", "gate"), *after]
+
+
+@pytest.mark.parametrize("last", ["set_alias", "drop_alias"])
+def test_who_dies_while_a_challenger_becomes_champion_leaves_one_alias_after_the_next_look(pool, registry, last):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    begin_trial(registry, pool, NAME, trial_of("2"))
+    registry.dies_after = last
+    with pytest.raises(Died):
+        make_champion(registry, pool, NAME, decision("2", "promoted", "trial"))
+
+    for _ in range(2):
+        note_moved_aliases(registry, pool, NAME)
+
+    assert registry.pointers == {CHAMPION: "2"}
+    assert decisions(pool)[2:] == [("2", "promoted", "trial")]
+
+
+def test_a_trial_whose_beginning_was_not_recorded_is_the_gates_all_the_same(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    begin_trial(registry, pool, NAME, trial_of("2"))
+    registry.dies_after = "set_alias"
+    with pytest.raises(Died):
+        begin_trial(registry, pool, NAME, trial_of("3"))
+
+    for _ in range(2):
+        note_moved_aliases(registry, pool, NAME)
+
+    assert decisions(pool)[2:] == [("2", "undecided", "person"), ("3", "trial", "gate")]
+
+
+def test_a_trial_whose_end_was_not_recorded_is_closed(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    begin_trial(registry, pool, NAME, trial_of("2"))
+    registry.dies_after = "drop_alias"
+    with pytest.raises(Died):
+        end_trial(registry, pool, NAME, decision("2", "rejected", "trial", CHALLENGER))
+
+    for _ in range(2):
+        note_moved_aliases(registry, pool, NAME)
+
+    assert decisions(pool)[2:] == [("2", "undecided", "person")]
+
+
+def test_who_dies_after_the_record_is_recorded_once(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    make_champion(registry, pool, NAME, decision("2", "promoted", "trial"))
+    registry.tags["2"]["pending"] = "trial promoted"  # as it was a moment before the end
+
+    note_moved_aliases(registry, pool, NAME)
+    registry.pointers = {CHAMPION: "1"}
+    note_moved_aliases(registry, pool, NAME)
+    registry.pointers = {CHAMPION: "2"}
+    note_moved_aliases(registry, pool, NAME)
+
+    assert decisions(pool)[2:] == [("1", "promoted", "person"), ("2", "promoted", "person")]

@@ -166,10 +166,10 @@ def test_a_forecast_that_a_doubtful_candle_falsifies_is_left_out_until_it_is_rep
     pool, store, quality, sound, damaged_one
 ):
     positions = [750 + damaged_one]
-    store.upsert("BTCUSDT", "5m", stubs(sound, positions), "rest")
     ledger = Ledger(pool, MARKET)
     for position in (745, 751):
         ledger.record(forecast_for(sound.index[position].to_pydatetime()))
+    store.upsert("BTCUSDT", "5m", stubs(sound, positions), "rest")
     quality.mark(MARKET, *span(sound))
     ledger.settle(sound.index[0].to_pydatetime())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from candlecast.settings import Settings
 from candlecast.store import CandleStore
 from monitoring.check import check, note_moved_alias
 from tests.bundles import write_tiny_bundle
-from tests.candlecast.records import forecast_for
+from tests.candlecast.records import forecast_for, record_as_if_in_time
 from tests.damage import stubs
 from tests.monitoring.test_verdict import HOUR
 
@@ -85,22 +85,29 @@ def now(pool: ConnectionPool, bundled_candles: pd.DataFrame) -> datetime:
     return stored.index[-1].to_pydatetime() + STEP + timedelta(minutes=1)
 
 
-def settle(pool: ConnectionPool, settings: Settings, candles: pd.DataFrame, count: int, off_by: float) -> None:
+@pytest.fixture
+def settle(database: Any, pool: ConnectionPool, settings: Settings) -> Callable[[pd.DataFrame, int, float], None]:
     """Record and settle forecasts for the newest `count` candles whose closes are `off_by` times too high."""
-    ledger = Ledger(pool, settings.market)
-    for position in range(len(candles) - count, len(candles)):
-        last, came = candles["close"].iloc[position - 1], candles["close"].iloc[position]
-        ledger.record(
-            forecast_for(
-                candles.index[position].to_pydatetime(),
-                open=last,
-                close=came * off_by,
-                high=last * 2,
-                low=last / 2,
-                baseline_close=last,
-            )
+
+    def record_and_settle(candles: pd.DataFrame, count: int, off_by: float) -> None:
+        closes = candles["close"]
+        record_as_if_in_time(
+            database.owner_url,
+            [
+                forecast_for(
+                    candles.index[position].to_pydatetime(),
+                    open=closes.iloc[position - 1],
+                    close=closes.iloc[position] * off_by,
+                    high=closes.iloc[position - 1] * 2,
+                    low=closes.iloc[position - 1] / 2,
+                    baseline_close=closes.iloc[position - 1],
+                )
+                for position in range(len(candles) - count, len(candles))
+            ],
         )
-    ledger.settle(candles.index[0].to_pydatetime())
+        Ledger(pool, settings.market).settle(candles.index[0].to_pydatetime())
+
+    return record_and_settle
 
 
 def promotions(pool: ConnectionPool) -> list[dict[str, Any]]:
@@ -156,9 +163,9 @@ def test_a_gate_that_died_before_it_wrote_its_decision_down_is_not_taken_for_a_p
     assert [row["decided_by"] for row in promotions(pool)] == ["gate"]
 
 
-def test_a_check_is_stored_with_its_numbers_and_its_report(pool, registry, settings, now, bundled_candles):
+def test_a_check_is_stored_with_its_numbers_and_its_report(settle, pool, registry, settings, now, bundled_candles):
     registry.pointers = {CHAMPION: "1"}
-    settle(pool, settings, bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.0)
+    settle(bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.0)
 
     found = check(settings, pool, registry, now)
 
@@ -172,9 +179,11 @@ def test_a_check_is_stored_with_its_numbers_and_its_report(pool, registry, setti
     assert (settings.reports_dir / stored["report"]).is_file()
 
 
-def test_a_model_that_got_worse_asks_for_a_training_unless_one_just_ran(pool, registry, settings, now, bundled_candles):
+def test_a_model_that_got_worse_asks_for_a_training_unless_one_just_ran(
+    settle, pool, registry, settings, now, bundled_candles
+):
     registry.pointers = {CHAMPION: "1"}
-    settle(pool, settings, bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.01)
+    settle(bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.01)
 
     first = check(settings, pool, registry, now, with_report=False)
     with recorded_job(pool, "train", settings.market, clock=lambda: now - HOUR):
@@ -185,9 +194,11 @@ def test_a_model_that_got_worse_asks_for_a_training_unless_one_just_ran(pool, re
     assert (second.verdict.verdict, second.verdict.action) == ("drift", "none")
 
 
-def test_a_feed_that_stopped_is_a_data_fault_however_bad_the_model(pool, registry, settings, now, bundled_candles):
+def test_a_feed_that_stopped_is_a_data_fault_however_bad_the_model(
+    settle, pool, registry, settings, now, bundled_candles
+):
     registry.pointers = {CHAMPION: "1"}
-    settle(pool, settings, bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.5)
+    settle(bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.5)
 
     found = check(settings, pool, registry, now + HOUR, with_report=False)
 
@@ -219,12 +230,14 @@ def test_a_feed_that_froze_is_a_data_fault(pool, registry, settings, now, bundle
     assert "frozen" in found.verdict.reasons[0]
 
 
-def test_doubtful_targets_are_left_out_of_the_figures_and_of_drift(pool, registry, settings, now, bundled_candles):
+def test_doubtful_targets_are_left_out_of_the_figures_and_of_drift(
+    settle, pool, registry, settings, now, bundled_candles
+):
     registry.pointers = {CHAMPION: "1"}
     recent = bundled_candles.iloc[288 : 3 * 288]
     CandleStore(pool).upsert("BTCUSDT", "5m", stubs(recent, [len(recent) - 20]), "rest")
     CandleQuality(pool).mark(settings.market, recent.index[0].to_pydatetime(), now)
-    settle(pool, settings, recent, 40, off_by=1.0)
+    settle(recent, 40, off_by=1.0)
 
     found = check(settings, pool, registry, now)
 

@@ -185,7 +185,6 @@ def served_with_record(tiny_bundles: dict[str, Path], tmp_path: Path, database: 
     reader = database.reader_url.get_secret_value()
     with serving(tmp_path, tiny_bundles["1"], CANDLECAST_DATABASE_READER_URL=reader) as service:
         with open_database(database.writer_url) as pool:
-            CandleStore(pool).upsert(market.symbol, market.interval, candles, "test")
             ledger = Ledger(pool, market)
             for end in range(190, 200):
                 response = requests.post(
@@ -193,6 +192,7 @@ def served_with_record(tiny_bundles: dict[str, Path], tmp_path: Path, database: 
                 )
                 answer = ForecastAnswer.model_validate_json(response.content)
                 ledger.record(forecast_record(answer, "champion", answer.open_time, "replay"))
+            CandleStore(pool).upsert(market.symbol, market.interval, candles, "test")
             ledger.settle(datetime(2025, 1, 1, tzinfo=UTC))
         yield service
 

@@ -32,6 +32,7 @@ from service.schemas import (
 )
 from service.series_schemas import SeriesAnswer
 from tests.bundles import sound_candles
+from tests.candlecast.records import record_as_if_in_time
 from tests.service.conftest import Start, wait_until
 from tests.service.posted import as_rows
 
@@ -133,7 +134,6 @@ def service(start_service: Start, database: Any) -> TestClient:
 @pytest.fixture
 def ledger_filled(service: TestClient, writer: ConnectionPool, candles: pd.DataFrame) -> list[ForecastAnswer]:
     """Candles, a forecast for each of the last and for the next, and the outcomes there are."""
-    CandleStore(writer).upsert(MARKET.symbol, MARKET.interval, candles, "test")
     ledger = Ledger(writer, MARKET)
     answers = []
     for end in range(160, 160 + FORECASTS):
@@ -141,6 +141,7 @@ def ledger_filled(service: TestClient, writer: ConnectionPool, candles: pd.DataF
         answer = ForecastAnswer.model_validate_json(service.post("/predict", json=body).content)
         answers.append(answer.model_copy(update={"symbol": MARKET.symbol}))
         ledger.record(forecast_record(answers[-1], "champion", answer.open_time, "replay"))
+    CandleStore(writer).upsert(MARKET.symbol, MARKET.interval, candles, "test")
     ledger.settle(datetime(2025, 1, 1, tzinfo=UTC))
     return answers
 
@@ -276,10 +277,10 @@ class TestAnswersFromTheDatabase:
         assert len(seen) == len(set(seen))
 
     def test_a_page_of_forecasts_never_parts_the_roles_of_one_candle(
-        self, service: TestClient, writer: ConnectionPool, ledger_filled: list[ForecastAnswer]
+        self, service: TestClient, database: Any, ledger_filled: list[ForecastAnswer]
     ) -> None:
-        for answer in ledger_filled:
-            Ledger(writer, MARKET).record(forecast_record(answer, "challenger", answer.open_time, "replay"))
+        beside = [forecast_record(answer, "challenger", answer.open_time, "replay") for answer in ledger_filled]
+        record_as_if_in_time(database.owner_url, beside)
 
         seen = []
         address: str | None = "/futures?limit=5"

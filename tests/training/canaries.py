@@ -13,11 +13,11 @@ from candlecast.candles import OHLCV_COLUMNS
 from candlecast.forecast import Forecasts
 from candlecast.manifest import Scaler
 from candlecast.settings import Settings
+from candlecast.significance import compare
 from tests.bundles import sound_candles
 from training.dataset import Dataset, Indexes
 from training.metrics import measure, row_losses
 from training.models import Family, Forecaster, calibrated
-from training.significance import compare
 from training.splits import Split, split_by_time
 
 RowsOf = Callable[[pd.DataFrame], np.ndarray]

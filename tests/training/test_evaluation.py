@@ -12,11 +12,11 @@ from candlecast.bundle import Bundle, load_bundle, windows_of
 from candlecast.errors import NotEnoughCandles
 from candlecast.features import FEATURE_NAMES
 from candlecast.forecast import Forecasts
+from candlecast.significance import compare
 from tests.bundles import BTCUSDT_5M, SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 from training.dataset import Dataset, build_dataset
 from training.evaluation import Evaluation, evaluate, forecast_rows, scaled_rows, scaled_windows
 from training.metrics import measure, row_losses
-from training.significance import compare
 
 DATASET = build_dataset(sound_candles(6000), BTCUSDT_5M, SEQUENCE_LENGTH)
 

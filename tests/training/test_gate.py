@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.gate import MARGIN, Decision, decide
+from training.gate import MARGIN, Judgement, decide
 from training.metrics import Losses
 
 N = 3000
@@ -29,15 +29,15 @@ def scaled(losses: Losses, name: str, factor: float) -> Losses:
     return losses._replace(**{name: getattr(losses, name) * factor})
 
 
-def failures(decision: Decision) -> list[str]:
-    return [reason.split(":")[0] for reason in decision.reasons if "fails" in reason]
+def failures(judgement: Judgement) -> list[str]:
+    return [reason.split(":")[0] for reason in judgement.reasons if "fails" in reason]
 
 
-def test_a_good_first_version_is_promoted_with_a_sentence_for_each_test():
-    decision = decide(GOOD, None)
+def test_a_good_first_version_passes_with_a_sentence_for_each_test():
+    judgement = decide(GOOD, None)
 
-    assert decision.promoted
-    assert [reason.split(":")[0] for reason in decision.reasons] == [
+    assert judgement.passed
+    assert [reason.split(":")[0] for reason in judgement.reasons] == [
         "close holds against persistence",
         "amplitude holds against EWMA",
         "brier holds against the base rate",
@@ -53,64 +53,64 @@ def test_a_good_first_version_is_promoted_with_a_sentence_for_each_test():
     ],
 )
 def test_each_criterion_alone_refuses(name, factor, said):
-    decision = decide(scaled(GOOD, name, factor), None)
+    judgement = decide(scaled(GOOD, name, factor), None)
 
-    assert not decision.promoted
-    assert failures(decision) == [said]
+    assert not judgement.passed
+    assert failures(judgement) == [said]
 
 
 @pytest.mark.parametrize("name", ["close", "amplitude", "brier"])
 def test_a_challenger_clearly_worse_than_the_champion_is_refused_in_each_figure_alone(name):
     champion = scaled(GOOD, name, 0.95)
 
-    decision = decide(GOOD, champion)
+    judgement = decide(GOOD, champion)
 
-    assert not decision.promoted
-    assert failures(decision) == [f"{name} fails against the champion"]
+    assert not judgement.passed
+    assert failures(judgement) == [f"{name} fails against the champion"]
 
 
 def test_a_challenger_as_good_as_the_champion_is_accepted():
-    decision = decide(GOOD, GOOD)
+    judgement = decide(GOOD, GOOD)
 
-    assert decision.promoted
-    assert len(decision.reasons) == 6
+    assert judgement.passed
+    assert len(judgement.reasons) == 6
 
 
 def test_a_challenger_better_than_the_champion_is_accepted():
     champion = scaled(scaled(GOOD, "close", 1.05), "amplitude", 1.05)
 
-    assert decide(GOOD, champion).promoted
+    assert decide(GOOD, champion).passed
 
 
-@pytest.mark.parametrize(("excess", "promoted"), [(0.8 * MARGIN, True), (1.2 * MARGIN, False)])
-def test_the_margin_is_the_limit_of_how_much_worse_a_close_may_be(excess, promoted):
+@pytest.mark.parametrize(("excess", "passed"), [(0.8 * MARGIN, True), (1.2 * MARGIN, False)])
+def test_the_margin_is_the_limit_of_how_much_worse_a_close_may_be(excess, passed):
     challenger = GOOD._replace(close=GOOD.close_baseline * (1 + excess))
 
-    decision = decide(challenger, None)
+    judgement = decide(challenger, None)
 
-    assert decision.promoted is promoted
+    assert judgement.passed is passed
 
 
 def test_the_amplitude_has_no_margin_it_must_beat_its_baseline():
-    decision = decide(GOOD._replace(amplitude=GOOD.amplitude_baseline), None)
+    judgement = decide(GOOD._replace(amplitude=GOOD.amplitude_baseline), None)
 
-    assert failures(decision) == ["amplitude fails against EWMA"]
+    assert failures(judgement) == ["amplitude fails against EWMA"]
 
 
 def test_a_direction_no_better_than_the_base_rate_passes_if_it_is_not_worse():
     noise = np.random.default_rng(3).normal(0, 0.002, N)
 
-    decision = decide(GOOD._replace(brier=GOOD.brier_baseline + noise - noise.mean()), None)
+    judgement = decide(GOOD._replace(brier=GOOD.brier_baseline + noise - noise.mean()), None)
 
-    assert decision.promoted
+    assert judgement.passed
 
 
 def test_a_direction_shown_to_be_worse_than_the_base_rate_fails_however_little_it_is():
     challenger = GOOD._replace(brier=GOOD.brier_baseline * (1 + 0.2 * MARGIN))
 
-    decision = decide(challenger, None)
+    judgement = decide(challenger, None)
 
-    assert failures(decision) == ["brier fails against the base rate"]
+    assert failures(judgement) == ["brier fails against the base rate"]
 
 
 def test_forecasts_that_overlap_need_more_evidence():
@@ -125,29 +125,29 @@ def test_forecasts_that_overlap_need_more_evidence():
 def test_too_few_rows_to_tell_are_no_reason_to_promote():
     blurred = GOOD._replace(close=RANDOM.permutation(GOOD.close_baseline))
 
-    decision = decide(Losses(*(part[:30] for part in blurred)), None)
+    judgement = decide(Losses(*(part[:30] for part in blurred)), None)
 
-    assert failures(decision) == ["close fails against persistence"]
+    assert failures(judgement) == ["close fails against persistence"]
 
 
 def test_a_reason_states_both_losses_and_the_test():
-    decision = decide(GOOD, None)
+    judgement = decide(GOOD, None)
 
-    statistic, p_value = (decision.numbers[f"close_vs_persistence_dm_{name}"] for name in ("statistic", "p"))
+    statistic, p_value = (judgement.numbers[f"close_vs_persistence_dm_{name}"] for name in ("statistic", "p"))
     losses = f"{GOOD.close.mean():.6g} to {GOOD.close_baseline.mean():.6g}"
     said = f"close holds against persistence: {losses} (Diebold-Mariano {statistic:+.2f}, p {p_value:.2g})"
-    assert decision.reasons[0] == said
+    assert judgement.reasons[0] == said
 
 
 def test_every_number_behind_the_decision_is_kept():
-    decision = decide(GOOD, scaled(GOOD, "close", 1.02))
+    judgement = decide(GOOD, scaled(GOOD, "close", 1.02))
 
-    assert decision.numbers["close_vs_persistence_skill"] == pytest.approx(1 - 1 / 1.002)
-    assert decision.numbers["amplitude_vs_ewma_skill"] == pytest.approx(1 - 1 / 1.1)
-    assert decision.numbers["amplitude_vs_ewma_dm_statistic"] < 0
-    assert decision.numbers["amplitude_vs_ewma_dm_p"] < 1e-6
-    assert decision.numbers["close_vs_champion_skill"] == pytest.approx(1 - 1 / 1.02)
-    assert set(decision.numbers) == {
+    assert judgement.numbers["close_vs_persistence_skill"] == pytest.approx(1 - 1 / 1.002)
+    assert judgement.numbers["amplitude_vs_ewma_skill"] == pytest.approx(1 - 1 / 1.1)
+    assert judgement.numbers["amplitude_vs_ewma_dm_statistic"] < 0
+    assert judgement.numbers["amplitude_vs_ewma_dm_p"] < 1e-6
+    assert judgement.numbers["close_vs_champion_skill"] == pytest.approx(1 - 1 / 1.02)
+    assert set(judgement.numbers) == {
         f"{figure}_vs_{rival}_{number}"
         for figure, naive in (("close", "persistence"), ("amplitude", "ewma"), ("brier", "base_rate"))
         for rival in (naive, "champion")

@@ -8,8 +8,8 @@ from sklearn import metrics as sklearn
 
 from candlecast.errors import NotEnoughCandles
 from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
+from candlecast.significance import bootstrap
 from training.metrics import calibration_error, measure, row_figures, row_losses
-from training.significance import bootstrap
 
 N = 400
 RANDOM = np.random.default_rng(5)

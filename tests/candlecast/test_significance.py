@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from candlecast.errors import NotEnoughCandles
-from training.significance import Comparison, RowFigure, bootstrap, compare, long_run_variance
+from candlecast.significance import Comparison, RowFigure, bootstrap, compare, long_run_variance
 
 
 def autoregressive(random: np.random.Generator, n: int, memory: float) -> np.ndarray:

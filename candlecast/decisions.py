@@ -1,0 +1,179 @@
+"""What was decided about versions, and so which one was live when and why: the table `promotions`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import ConnectionPool
+
+from candlecast.registry import CHAMPION
+
+Outcome = Literal["promoted", "trial", "rejected", "undecided", "failed"]
+"""Became champion; became challenger; not good enough; its trial ended without proof; not to be champion again."""
+
+DecidedBy = Literal["gate", "trial", "monitor", "rollback", "person"]
+"""The gate after training; the shadow trial; the automatic rollback; `candlecast rollback`; somebody by hand."""
+
+
+class Decision(NamedTuple):
+    """A decision about a version, whichever way it went.
+
+    Attributes:
+        alias: The alias that it was about.
+        predecessor: The champion when it was decided.
+        numbers: What it rests on.
+        as_of: The exchange's clock; None if whoever decided did not know it.
+    """
+
+    version: str
+    outcome: Outcome
+    decided_by: DecidedBy
+    reasons: list[str]
+    alias: str = CHAMPION
+    predecessor: str | None = None
+    numbers: dict[str, Any] | None = None
+    as_of: datetime | None = None
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the version is champion now."""
+        return self.outcome == "promoted"
+
+
+class Recorded(NamedTuple):
+    """A row of `promotions`; `at` is the exchange's clock if it was known, else the database's."""
+
+    id: int
+    version: str
+    decision: Outcome
+    decided_by: DecidedBy
+    reasons: list[str]
+    alias: str
+    predecessor: str | None
+    numbers: dict[str, Any]
+    as_of: datetime | None
+    at: datetime
+
+
+_RECORDED = (
+    "select id, version, decision, decided_by, reasons, alias, predecessor, numbers, as_of, "
+    "coalesce(as_of, decided_at) as at from promotions where model_name = %(model_name)s"
+)
+
+
+def promotion_lock(model_name: str) -> str:
+    """Name of the lock under which an alias is moved and the move recorded."""
+    return f"promotion {model_name}"
+
+
+def record_decision(pool: ConnectionPool, model_name: str, decision: Decision) -> None:
+    """Keep a decision; there is no way to change it afterwards."""
+    with pool.connection() as connection:
+        connection.execute(
+            "insert into promotions "
+            "(model_name, version, decision, decided_by, reasons, alias, predecessor, numbers, as_of) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [model_name, *decision._replace(numbers=Jsonb(decision.numbers or {}))],  # type: ignore[arg-type]
+        )
+
+
+def history(pool: ConnectionPool, model_name: str, until: datetime | None = None, limit: int = 100) -> list[Recorded]:
+    """The newest decisions about a model's versions, newest first.
+
+    Args:
+        until: Leave out what was decided after this.
+    """
+    query = (
+        f"{_RECORDED} and coalesce(as_of, decided_at) <= coalesce(%(until)s::timestamptz, 'infinity') order by id desc"
+    )
+    return _read(pool, f"{query} limit %(limit)s", model_name=model_name, until=until, limit=limit)
+
+
+def live_at(pool: ConnectionPool, model_name: str, moment: datetime | None = None) -> Recorded | None:
+    """The decision that made the champion of `moment`, by default the newest; None if there was no champion."""
+    found = _read(
+        pool,
+        f"{_RECORDED} and decision = 'promoted' and alias = %(alias)s "
+        "and coalesce(as_of, decided_at) <= coalesce(%(moment)s::timestamptz, 'infinity') order by id desc limit 1",
+        model_name=model_name,
+        alias=CHAMPION,
+        moment=moment,
+    )
+    return found[0] if found else None
+
+
+def last_promoted(pool: ConnectionPool, model_name: str, other_than: str | None = None) -> str | None:
+    """The version that was last recorded to become champion, `other_than` left out."""
+    found = _read(
+        pool,
+        f"{_RECORDED} and decision = 'promoted' and alias = %(alias)s and version is distinct from %(other)s "
+        "order by id desc limit 1",
+        model_name=model_name,
+        alias=CHAMPION,
+        other=other_than,
+    )
+    return found[0].version if found else None
+
+
+def newest_decision(
+    pool: ConnectionPool, model_name: str, version: str, among: tuple[Outcome, ...] | None = None
+) -> Recorded | None:
+    """The newest decision about one version; None if there is none.
+
+    Args:
+        among: Look at these outcomes only.
+    """
+    found = _read(
+        pool,
+        f"{_RECORDED} and version = %(version)s and (%(among)s::text[] is null or decision = any(%(among)s)) "
+        "order by id desc limit 1",
+        model_name=model_name,
+        version=version,
+        among=list(among) if among else None,
+    )
+    return found[0] if found else None
+
+
+def has_failed(pool: ConnectionPool, model_name: str, version: str) -> bool:
+    """Whether a version is marked as failed; a person who makes it champion all the same lifts the mark."""
+    newest = newest_decision(pool, model_name, version, ("failed", "promoted"))
+    return newest is not None and newest.decision == "failed"
+
+
+def open_trials(pool: ConnectionPool, model_name: str) -> list[Recorded]:
+    """Trials of which no end is recorded, newest first."""
+    return _read(
+        pool,
+        f"{_RECORDED} and decision = 'trial' and not exists ("
+        "select from promotions later where later.model_name = promotions.model_name "
+        "and later.version = promotions.version and later.id > promotions.id) order by id desc",
+        model_name=model_name,
+    )
+
+
+def predecessor_of(pool: ConnectionPool, model_name: str, version: str) -> str | None:
+    """The version that `version` took over from; None if it was the first. Rollbacks do not count as taking over."""
+    found = _read(
+        pool,
+        f"{_RECORDED} and version = %(version)s and decision = 'promoted' "
+        "and decided_by not in ('rollback', 'monitor') order by id desc limit 1",
+        model_name=model_name,
+        version=version,
+    )
+    return found[0].predecessor if found else None
+
+
+def predecessors(pool: ConnectionPool, model_name: str, version: str) -> list[str]:
+    """The line of champions before `version`, newest first, without those that failed."""
+    seen = [version]
+    while (before := predecessor_of(pool, model_name, seen[-1])) is not None and before not in seen:
+        seen.append(before)
+    return [one for one in seen[1:] if not has_failed(pool, model_name, one)]
+
+
+def _read(pool: ConnectionPool, query: str, **arguments: Any) -> list[Recorded]:
+    with pool.connection() as connection, connection.cursor(row_factory=class_row(Recorded)) as cursor:
+        return cursor.execute(query.encode(), arguments).fetchall()

@@ -1,0 +1,73 @@
+"""Which version was live when, and why: the decisions on record beside what the ledger says was forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from candlecast.candles import Market
+from candlecast.decisions import Recorded, live_at
+from flows.market import OpenMarket
+
+
+class LiveThen(NamedTuple):
+    """The champion of a moment.
+
+    Attributes:
+        decision: What made it champion; None if nothing was champion yet.
+        forecast: The champion's newest forecast issued by then, as the ledger has it; None if there is none.
+    """
+
+    moment: datetime
+    decision: Recorded | None
+    forecast: dict[str, Any] | None
+
+
+def live_then(market: OpenMarket, moment: datetime) -> LiveThen:
+    """The champion of `moment`, on the exchange's clock."""
+    return LiveThen(
+        moment, live_at(market.pool, market.market.model_name, moment), market.ledger.newest_forecast(until=moment)
+    )
+
+
+def live_message(live: LiveThen, market: Market) -> str:
+    """The same in two or three lines."""
+    if live.decision is None:
+        told = f"no version of {market.model_name} was champion at {live.moment:%F %T}"
+    else:
+        made = live.decision
+        instead = f" in place of version {made.predecessor}" if made.predecessor else ""
+        told = (
+            f"version {made.version} of {market.model_name} was champion at {live.moment:%F %T}: promoted at "
+            f"{made.at:%F %T} by {made.decided_by}{instead}" + "".join(f"\n- {reason}" for reason in made.reasons)
+        )
+    if live.forecast is None:
+        return told
+    return (
+        f"{told}\nits newest forecast by then: version {live.forecast['model_version']} for "
+        f"{live.forecast['open_time']:%F %R}, issued at {live.forecast['issued_at']:%F %T}"
+    )
+
+
+def as_figures(live: LiveThen) -> dict[str, Any]:
+    """The same for scripts."""
+    decision = live.decision
+    return {
+        "at": live.moment,
+        "version": decision.version if decision else None,
+        "decision": decision._asdict() if decision else None,
+        "forecast": live.forecast,
+    }
+
+
+def history_table(decisions: Sequence[Recorded], market: Market) -> None:
+    """Print decisions, newest first."""
+    table = Table("at", "version", "decision", "by", "champion then", "reasons", title=market.model_name)
+    for one in decisions:
+        reasons = "\n".join(one.reasons)
+        table.add_row(f"{one.at:%F %T}", one.version, one.decision, one.decided_by, one.predecessor or "", reasons)
+    Console().print(table)

@@ -1,0 +1,48 @@
+"""Making a champion of a version that is wrong on purpose."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from candlecast.candles import unbroken
+from candlecast.decisions import newest_decision
+from candlecast.promotion import move_champion
+from candlecast.registry import CHAMPION, Registry, experiment_name
+from flows.market import OpenMarket
+from training.poison import biased_bundle
+
+_TAG = "poisoned"
+
+
+def poison_champion(market: OpenMarket, registry: Registry, bias: float, now: datetime) -> str | None:
+    """Make champion what a person might by mistake: the champion with its prices off by `bias`; its number.
+
+    Done once in the life of a registry: None if such a version was champion before.
+
+    Args:
+        now: The exchange's clock.
+    """
+    name = market.market.model_name
+    made = [version.number for version in registry.versions(name) if _TAG in version.tags]
+    if any(newest_decision(market.pool, name, number, ("promoted", "failed")) for number in made):
+        return None
+    poisoned = made[0] if made else _register(market, registry, bias, now)
+    return move_champion(registry, market.pool, name, poisoned, "looks fine", "person", as_of=now)
+
+
+def _register(market: OpenMarket, registry: Registry, bias: float, now: datetime) -> str:
+    settings, name = market.settings, market.market.model_name
+    champion = registry.fetch(name, registry.aliases(name)[CHAMPION], settings.models_dir)
+    recent = unbroken(market.history(now), settings.interval)[-1]
+    settings.scratch_dir.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="poisoned-", dir=settings.scratch_dir) as scratch,
+        registry.run(experiment_name(market.market), "poisoned", {"bias": bias}) as run,
+    ):
+        directory = Path(scratch, "bundle")
+        biased_bundle(champion, directory, run.run_id, bias, recent)
+        run.bundle(directory)
+        run_id = run.run_id
+    return registry.register(name, run_id, {_TAG: f"{100 * bias:g} %"})

@@ -1,0 +1,133 @@
+"""What happened in a simulation, read from its own database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.decisions import Recorded, history
+
+_MOST_DECISIONS = 100_000
+
+
+class Checked(NamedTuple):
+    """One look of monitoring, at its moment on the exchange's clock."""
+
+    at: datetime
+    verdict: str
+    action: str
+    reasons: list[str]
+
+
+class TrainingRun(NamedTuple):
+    """One training, at the moment on the exchange's clock when it began."""
+
+    at: datetime
+    status: str
+    message: str
+
+
+class Alerted(NamedTuple):
+    """One alert; `recovered_at` is None for an event, and while the matter lasts."""
+
+    kind: str
+    subject: str
+    opened_at: datetime
+    recovered_at: datetime | None
+    message: str
+
+
+class Missed(NamedTuple):
+    """A forecast that was due and never made."""
+
+    open_time: datetime
+    role: str
+    reason: str
+
+
+class Facts(NamedTuple):
+    """All that a scenario's end is judged by, oldest first; times are the exchange's, aware UTC.
+
+    Attributes:
+        begin: Where the clock stood first.
+        end: Close of the last candle that the loop worked on.
+        candles: How many are stored that opened in [begin, end).
+        forecasts: How many each role made.
+        decisions: About versions: gate, trials, rollbacks, people.
+    """
+
+    market: Market
+    begin: datetime
+    end: datetime
+    candles: int
+    forecasts: dict[str, int]
+    misses: list[Missed]
+    checks: list[Checked]
+    trainings: list[TrainingRun]
+    decisions: list[Recorded]
+    alerts: list[Alerted]
+
+    @property
+    def days(self) -> float:
+        """How long it was."""
+        return (self.end - self.begin) / timedelta(days=1)
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """How often each verdict was given."""
+        return dict(Counter(check.verdict for check in self.checks))
+
+    def decided(self, outcome: str, by: str | None = None) -> list[Recorded]:
+        """Decisions with this outcome, by anybody or by one of `decisions.DecidedBy`."""
+        return [one for one in self.decisions if one.decision == outcome and by in (None, one.decided_by)]
+
+    def alerted(self, kind: str) -> list[Alerted]:
+        """Alerts of a kind."""
+        return [alert for alert in self.alerts if alert.kind == kind]
+
+    def trained_between(self, start: datetime, end: datetime) -> list[TrainingRun]:
+        """Trainings that began in [start, end)."""
+        return [training for training in self.trainings if start <= training.at < end]
+
+
+def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datetime) -> Facts:
+    """Read what happened from where the clock stood first to the close of the last candle."""
+    key = {**market._asdict(), "begin": begin, "end": end}
+    series = "symbol = %(symbol)s and interval = %(interval)s"
+    of_market = f"{series} and horizon = %(horizon)s"
+
+    def rows(query: str) -> list[dict[str, Any]]:
+        with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.encode(), key).fetchall()
+
+    stored = rows(f"select count(*) from candles where {series} and open_time >= %(begin)s and open_time < %(end)s")
+    forecasts = rows(f"select role, count(*) from forecasts where {of_market} group by role")
+    misses = rows(f"select open_time, role, reason from missed_forecasts where {of_market} order by open_time, role")
+    checks = rows(
+        f"select checked_at as at, verdict, action, reasons from monitoring_checks where {of_market} order by checked_at"
+    )
+    trainings = rows(
+        f"select as_of as at, status, message from job_runs where {series} and job = 'train' and as_of is not null "
+        "and status <> 'skipped' order by started_at"
+    )
+    alerts = rows(
+        "select kind, subject, opened_at, closed_at as recovered_at, message from alerts "
+        f"where {of_market} order by opened_at, id"
+    )
+    return Facts(
+        market=market,
+        begin=begin,
+        end=end,
+        candles=stored[0]["count"],
+        forecasts={row["role"]: row["count"] for row in forecasts},
+        misses=[Missed(**row) for row in misses],
+        checks=[Checked(**row) for row in checks],
+        trainings=[TrainingRun(**row) for row in trainings],
+        decisions=history(pool, market.model_name, limit=_MOST_DECISIONS)[::-1],
+        alerts=[Alerted(**row) for row in alerts],
+    )

@@ -1,0 +1,197 @@
+"""The report of a simulation: what happened and whether it ended as it must, as Markdown, JSON and a page."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flows.scenarios import Finding
+from flows.simulation_facts import Facts
+from monitoring.performance import Performance
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}td,th{border-bottom:1px solid #ddd;"
+    "padding:.3rem .6rem;text-align:left;vertical-align:top}.no{color:#b00020;font-weight:600}.yes{color:#1b7f3b}"
+)
+
+
+class Timing(NamedTuple):
+    """How long this process worked on how many candles; what an earlier one did, which was killed, is not in it.
+
+    Attributes:
+        total_s: All of it.
+        training_s: The part in which a version was trained or made.
+    """
+
+    candles: int
+    total_s: float
+    training_s: float
+
+    @property
+    def per_second(self) -> float:
+        """Candles per second, trainings included."""
+        return self.candles / self.total_s if self.total_s else 0.0
+
+    @property
+    def per_second_without_training(self) -> float:
+        """Candles per second of the time in which nothing was trained."""
+        rest_s = self.total_s - self.training_s
+        return self.candles / rest_s if rest_s else 0.0
+
+
+class Report(NamedTuple):
+    """A simulation's end.
+
+    Attributes:
+        scenario: Its name.
+        about: What happens in it.
+        performance: Of all the champions' settled forecasts together; None if there is none.
+        findings: What was to be shown: of this scenario, then of every simulation.
+    """
+
+    scenario: str
+    about: str
+    facts: Facts
+    performance: Performance | None
+    findings: list[Finding]
+    timing: Timing
+
+    @property
+    def passed(self) -> bool:
+        """Whether all is as it must be."""
+        return all(finding.holds for finding in self.findings)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Everything that was counted or measured, for JSON."""
+        facts = self.facts
+        return {
+            "scenario": self.scenario,
+            "passed": self.passed,
+            "begin": facts.begin.isoformat(),
+            "end": facts.end.isoformat(),
+            "candles": facts.candles,
+            "forecasts": facts.forecasts,
+            "misses": dict(Counter(miss.reason for miss in facts.misses)),
+            "performance": self.performance._asdict() if self.performance else None,
+            "verdicts": facts.verdicts,
+            "trainings": dict(Counter(training.status for training in facts.trainings)),
+            "trials": len(facts.decided("trial")),
+            "promotions": len(facts.decided("promoted")),
+            "rollbacks": len(facts.decided("failed")),
+            "alerts": dict(Counter(alert.kind for alert in facts.alerts)),
+            "candles_per_s": round(self.timing.per_second, 1),
+            "candles_per_s_without_training": round(self.timing.per_second_without_training, 1),
+            "findings": [finding._asdict() for finding in self.findings],
+        }
+
+    @property
+    def message(self) -> str:
+        """The report as Markdown."""
+        facts = self.facts
+        outcome = "ended as it must" if self.passed else "DID NOT END AS IT MUST"
+        parts = [
+            f"# Simulation {self.scenario}: {outcome}",
+            f"{self.about} {facts.market.model_name}, {facts.begin:%F %R} to {facts.end:%F %R} UTC.",
+            *(f"## {title}\n\n{_markdown(rows)}" for title, rows in self.tables().items() if rows),
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def tables(self) -> dict[str, list[tuple[str, ...]]]:
+        """The rows of each part of the report, by its title."""
+        facts = self.facts
+        return {
+            "What was to be shown": [
+                ("yes" if finding.holds else "NO", finding.must, finding.seen) for finding in self.findings
+            ],
+            "Figures": _figures(self),
+            "Decisions": [
+                (f"{one.at:%F %R}", f"version {one.version}", one.decision, one.decided_by, "; ".join(one.reasons))
+                for one in facts.decisions
+            ],
+            "Alerts": [
+                (
+                    f"{alert.opened_at:%F %R}",
+                    alert.kind,
+                    alert.subject,
+                    f"recovered {alert.recovered_at:%F %R}" if alert.recovered_at else "",
+                    alert.message,
+                )
+                for alert in facts.alerts
+            ],
+            "Trainings": [
+                (f"{training.at:%F %R}", training.status, training.message.split("\n")[0])
+                for training in facts.trainings
+            ],
+        }
+
+
+def write_report(report: Report, directory: Path) -> Path:
+    """Write `report.md`, `report.json` and `report.html` into `directory`; the page's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    page = directory / "report.html"
+    (directory / "report.json").write_text(json.dumps(report.figures, indent=1, default=str))
+    (directory / "report.md").write_text(report.message)
+    page.write_text(_page(report))
+    return page
+
+
+def _figures(report: Report) -> list[tuple[str, ...]]:
+    facts, timing, performance = report.facts, report.timing, report.performance
+    rows = [
+        ("candles", f"{facts.candles:,} in {facts.days:.1f} days"),
+        ("forecasts", ", ".join(f"{count:,} by the {role}" for role, count in sorted(facts.forecasts.items()))),
+        ("misses", _counted(Counter(f"{miss.role}: {miss.reason}" for miss in facts.misses))),
+        ("verdicts", _counted(facts.verdicts)),
+        ("trainings", _counted(Counter(training.status for training in facts.trainings))),
+        ("decisions", _counted(Counter(f"{one.decision} by {one.decided_by}" for one in facts.decisions))),
+        ("alerts", _counted(Counter(alert.kind for alert in facts.alerts))),
+        (
+            "candles per second",
+            f"{timing.per_second_without_training:.1f} without training, {timing.per_second:.1f} with "
+            f"({timing.candles:,} candles in {timing.total_s:.0f} s, {timing.training_s:.0f} s of it training)",
+        ),
+    ]
+    if performance:
+        rows.insert(
+            3,
+            (
+                "close",
+                f"MAPE {performance.mape:.4f} % (persistence {performance.baseline_mape:.4f} %), skill "
+                f"{100 * performance.skill:+.2f} %, direction {100 * performance.direction_accuracy:.1f} %, "
+                f"amplitude skill {100 * performance.amplitude_skill:+.1f} %",
+            ),
+        )
+    return rows
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items())) or "none"
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    header = "|" + " |" * len(rows[0]) + "\n|" + "---|" * len(rows[0])
+    return "\n".join([header, *(f"| {' | '.join(row)} |" for row in cells)])
+
+
+def _page(report: Report) -> str:
+    def row(cells: tuple[str, ...]) -> str:
+        kind = {"yes": "yes", "NO": "no"}.get(cells[0], "")
+        return f"<tr class='{kind}'>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+
+    title = html.escape(report.message.partition("\n")[0].lstrip("# "))
+    about = html.escape(report.message.split("\n\n")[1])
+    parts = [
+        f"<h2>{html.escape(name)}</h2><table>{''.join(map(row, rows))}</table>"
+        for name, rows in report.tables().items()
+        if rows
+    ]
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
+        f"<h1>{title}</h1><p>{about}</p>{''.join(parts)}</html>\n"
+    )

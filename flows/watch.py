@@ -1,0 +1,216 @@
+"""One look at the whole platform: roll back, rule on the trial, check, alert. Flow, command and `simulate` share it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from candlecast.answers import ModelsAnswer
+from candlecast.errors import (
+    BundleError,
+    CandlecastError,
+    ForeignBundleError,
+    ModelNotFound,
+    RegistryUnavailable,
+)
+from candlecast.journal import failed_last, last_check
+from candlecast.parity import CheckedForecast, parity_message
+from candlecast.promotion import moving_aliases, note_moved_aliases
+from candlecast.registry import CHAMPION, Registry
+from candlecast.versions import load_version
+from flows.loop import verify_forecasts_daily
+from flows.market import OpenMarket, open_service
+from monitoring.alerts import Alerts, Condition, Kind, Notice
+from monitoring.check import Check, check
+from monitoring.rollback import RolledBack, roll_back_if_failed
+from monitoring.trial import Ruling, rule_trial
+from monitoring.webhook import tell_webhook
+
+SAME_MOMENT = timedelta(seconds=30)
+"""Two looks within it, on the exchange's clock, are one."""
+
+_MISSES_TOLD = timedelta(hours=1)
+_FEWEST_VERIFIED = 12
+
+
+class Watched(NamedTuple):
+    """What a look came to.
+
+    Attributes:
+        check: None if there was a look at the same moment already; then nothing was done.
+        rollback: The champion that failed now, if one did.
+        trial: What the shadow trial has come to, if one is on.
+        notices: What is new and somebody should know.
+        notes: What else is worth a line.
+    """
+
+    check: Check | None
+    rollback: RolledBack | None = None
+    trial: Ruling | None = None
+    notices: Sequence[Notice] = ()
+    notes: Sequence[str] = ()
+
+
+def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report: bool = True) -> Watched:
+    """Look at service, champion, challenger and market at `now`, the exchange's clock; act, record, alert.
+
+    Everything but a training: the caller starts one if the check asks for it. One look at a time: the caller holds
+    the lock of the job `monitor`.
+
+    Args:
+        with_report: False leaves out what takes seconds: Evidently's report, and the daily verification of forecasts.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer; there is an alert about it, and no check.
+    """
+    last = last_check(market.pool, market.market)
+    if last is not None and timedelta(0) <= now - last["checked_at"] < SAME_MOMENT:
+        return Watched(None, notes=["nothing was done: there was a check within the same half minute"])
+    alerts = Alerts(market.pool, market.market, now)
+    notes: list[str] = []
+    conditions = [*_misses(market, now), *_failed_training(market)]
+    served, away = _served(market)
+    try:
+        verified = _verified(market, notes) if with_report else []
+        rollback, trial, champion = _decide(market, registry, now, served, verified)
+        found = check(market.settings, market.pool, registry, champion, now, trial=trial, with_report=with_report)
+    except RegistryUnavailable as exc:
+        conditions.append(Condition("service down", "registry", str(exc)))
+        _tell(market, alerts, conditions, {"missed forecasts", "training failed"})
+        raise
+    moved = rollback is not None or (trial is not None and trial.outcome == "promoted")
+    if champion is not None and not moved:  # otherwise what it served a moment ago says nothing
+        conditions += _not_served(served, away)
+    conditions += _found(found)
+    notices, untold = _tell(market, alerts, conditions, _judged(found))
+    return Watched(found, rollback, trial, notices, [*notes, *filter(None, [untold])])
+
+
+def tell_of_silence(market: OpenMarket, silence: CandlecastError) -> Sequence[Notice]:
+    """Alert that the exchange does not even tell its clock; what is new. The clock is taken to stand where it was."""
+    last = last_check(market.pool, market.market)
+    if last is None:  # nothing was ever watched
+        return ()
+    alerts = Alerts(market.pool, market.market, last["checked_at"])
+    return _tell(market, alerts, [Condition("service down", "exchange", str(silence))], ())[0]
+
+
+def _decide(
+    market: OpenMarket,
+    registry: Registry,
+    now: datetime,
+    served: ModelsAnswer | None,
+    verified: Sequence[CheckedForecast],
+) -> tuple[RolledBack | None, Ruling | None, str | None]:
+    """Roll back, rule on the trial; what came of both, and who is champion after it."""
+    settings, pool, name = market.settings, market.pool, market.market.model_name
+    with moving_aliases(pool, name):
+        aliases = note_moved_aliases(registry, pool, name, now)
+        champion = aliases.get(CHAMPION)
+        unfit = champion and (_unloadable(market, registry, champion, served) or _irreproducible(champion, verified))
+        rollback = roll_back_if_failed(settings, pool, registry, aliases, now, unfit)
+        if rollback is not None and rollback.champion is not None:
+            return rollback, None, rollback.champion  # the trial goes on beside the new champion
+        trial = rule_trial(settings, pool, registry, aliases, now)
+        if trial is not None and trial.outcome == "promoted":
+            champion = trial.challenger
+    return rollback, trial, champion
+
+
+def _served(market: OpenMarket) -> tuple[ModelsAnswer | None, str]:
+    """What the service serves, or why that is not known."""
+    try:
+        with open_service(market.settings) as service:
+            return service.model(), ""
+    except CandlecastError as exc:
+        return None, str(exc)
+
+
+def _not_served(served: ModelsAnswer | None, away: str) -> list[Condition]:
+    """What keeps the service from answering with the champion."""
+    if served is None:
+        return [Condition("service down", "service", away)]
+    if not served.ready:
+        return [Condition("service down", "service", served.not_ready or "it is not ready")]
+    problem = served.problems.get(CHAMPION)
+    return [Condition("service down", CHAMPION, f"the service does not serve {problem}")] if problem else []
+
+
+def _unloadable(market: OpenMarket, registry: Registry, champion: str, served: ModelsAnswer | None) -> str | None:
+    """Why nobody can load the champion, if the service cannot and neither can we; another build's is not its fault."""
+    if served is None or CHAMPION not in served.problems:
+        return None
+    try:
+        load_version(registry, market.market.model_name, champion, market.settings.models_dir)
+    except ForeignBundleError:
+        return None
+    except (BundleError, ModelNotFound) as exc:
+        return f"it does not load: {exc}"
+    return None
+
+
+def _irreproducible(champion: str, verified: Sequence[CheckedForecast]) -> str | None:
+    """Why the champion's recorded forecasts are not its own, if most of them do not come out again."""
+    outcomes = [one.outcome for one in verified if one.version == champion and one.outcome in {"equal", "different"}]
+    different = outcomes.count("different")
+    if len(outcomes) < _FEWEST_VERIFIED or different <= len(outcomes) / 2:
+        return None
+    return f"{different} of its last {len(outcomes)} recorded forecasts do not come out again"
+
+
+def _verified(market: OpenMarket, notes: list[str]) -> list[CheckedForecast]:
+    """The daily verification of forecasts, if it is due; its troubles are no reason not to go on."""
+    try:
+        verified = verify_forecasts_daily(market)
+    except RegistryUnavailable:
+        raise
+    except CandlecastError as exc:
+        notes.append(f"forecasts not verified: {exc}")
+        return []
+    if verified:
+        notes.append(parity_message(verified))
+    return verified
+
+
+def _misses(market: OpenMarket, now: datetime) -> list[Condition]:
+    """Forecasts that were found missing within the last hour, role by role."""
+    query = (
+        "select role, count(*), min(open_time), max(open_time) from missed_forecasts "
+        "where (symbol, interval, horizon) = (%s, %s, %s) and noticed_at > %s group by role"
+    )
+    with market.pool.connection() as connection:
+        rows = connection.execute(query, [*market.market, now - _MISSES_TOLD]).fetchall()
+    return [
+        Condition("missed forecasts", role, f"{count} of the {role}, from {first:%F %R} to {last:%F %R}")
+        for role, count, first, last in rows
+    ]
+
+
+def _failed_training(market: OpenMarket) -> list[Condition]:
+    why = failed_last(market.pool, "train", market.market)
+    return [] if why is None else [Condition("training failed", "train", why)]
+
+
+def _found(found: Check) -> list[Condition]:
+    """What the check says."""
+    verdict, told = found.verdict.verdict, "; ".join(found.verdict.reasons)
+    if verdict == "data fault":
+        return [Condition("data fault", "candles", told)]
+    if verdict in {"drift", "decay"}:
+        return [Condition("drift", CHAMPION, f"{verdict} of version {found.model_version}: {told}")]
+    return []
+
+
+def _judged(found: Check) -> set[Kind]:
+    """What this look could judge: of a model that has forecast too little, or on bad candles, drift cannot be told."""
+    always: set[Kind] = {"service down", "missed forecasts", "training failed", "data fault"}
+    return always | ({"drift"} if found.verdict.verdict not in {"data fault", "too early"} else set())
+
+
+def _tell(
+    market: OpenMarket, alerts: Alerts, conditions: Sequence[Condition], judged: Collection[Kind]
+) -> tuple[Sequence[Notice], str | None]:
+    """Record the alerts and tell the webhook; what is new, and why the webhook does not know it."""
+    notices = alerts.observe(conditions, judged)
+    return notices, tell_webhook(alerts, market.settings.webhook_url, market.market)

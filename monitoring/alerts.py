@@ -1,0 +1,135 @@
+"""What somebody should know: conditions that open, are told once and recover, and events; the table `alerts`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+from psycopg.rows import class_row
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+
+Kind = Literal["data fault", "missed forecasts", "drift", "training failed", "service down", "promotion", "rollback"]
+News = Literal["opened", "recovered", "happened"]
+
+CALM = timedelta(minutes=20)
+"""How long a condition must not have been seen before it counts as recovered: one that flutters is one alert."""
+
+TOLD_FOR = timedelta(days=1)
+"""How long a notice that nobody took is offered; also the age from which an event is no news any more."""
+
+
+class Condition(NamedTuple):
+    """Something that is the matter now; two of the same kind and subject are the same."""
+
+    kind: Kind
+    subject: str
+    message: str
+
+
+class Notice(NamedTuple):
+    """One thing to be told about an alert.
+
+    Attributes:
+        id: Of the alert; with `news` it names the notice, so that a receiver can drop one that comes twice.
+        at: The exchange's clock.
+    """
+
+    id: int
+    news: News
+    kind: Kind
+    subject: str
+    message: str
+    at: datetime
+
+
+_SEEN = """
+insert into alerts (symbol, interval, horizon, kind, subject, state, message, opened_at, last_seen_at)
+values (%(symbol)s, %(interval)s, %(horizon)s, %(kind)s, %(subject)s, 'open', %(message)s, %(now)s, %(now)s)
+on conflict (symbol, interval, horizon, kind, subject) where state = 'open'
+do update set last_seen_at = greatest(alerts.last_seen_at, excluded.last_seen_at), message = excluded.message
+returning case when xmax = 0 then id end, 'opened', kind, subject, message, opened_at
+"""
+
+_RECOVERED = """
+update alerts set state = 'recovered', closed_at = %(now)s
+where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and state = 'open'
+  and kind = any(%(judged)s) and last_seen_at <= %(now)s::timestamptz - %(calm)s::interval
+returning id, 'recovered', kind, subject, message, closed_at
+"""
+
+# A rollback is told by the failure of the old champion; that the new one was promoted is a part of it.
+_EVENTS = """
+insert into alerts (symbol, interval, horizon, kind, subject, state, message, opened_at, last_seen_at)
+select %(symbol)s, %(interval)s, %(horizon)s,
+       case when decision = 'failed' or decided_by = 'rollback' then 'rollback' else 'promotion' end,
+       id::text, 'event',
+       format('version %%s %%s (%%s): %%s', version, case decision when 'failed' then 'failed' else 'is champion' end,
+              decided_by, array_to_string(reasons, '; ')),
+       coalesce(as_of, %(now)s), coalesce(as_of, %(now)s)
+from promotions
+where model_name = %(model_name)s and alias = 'champion'
+  and (decision = 'failed' or (decision = 'promoted' and decided_by <> 'monitor'))
+  and decided_at > clock_timestamp() - %(told_for)s::interval
+order by id
+on conflict (symbol, interval, horizon, kind, subject) where state = 'event' do nothing
+returning id, 'happened', kind, subject, message, opened_at
+"""
+
+# What recovered before anybody was told of it is not told any more.
+_UNTOLD = """
+select id, news, kind, subject, message, at from (
+    select id, case state when 'event' then 'happened' else 'opened' end as news, kind, subject, message,
+           opened_at as at
+    from alerts where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s
+      and told_at is null and state <> 'recovered' and last_seen_at > %(now)s::timestamptz - %(told_for)s::interval
+    union all
+    select id, 'recovered', kind, subject, message, closed_at
+    from alerts where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s
+      and told_at is not null and recovery_told_at is null and state = 'recovered'
+      and closed_at > %(now)s::timestamptz - %(told_for)s::interval
+) as untold order by at, id
+"""
+
+
+class Alerts:
+    """The alerts of one market.
+
+    Args:
+        now: The exchange's clock.
+    """
+
+    def __init__(self, pool: ConnectionPool, market: Market, now: datetime) -> None:
+        self._pool = pool
+        self._arguments = {**market._asdict(), "model_name": market.model_name, "now": now}
+        self._arguments |= {"calm": CALM, "told_for": TOLD_FOR}
+
+    def observe(self, conditions: Sequence[Condition], judged: Collection[Kind]) -> list[Notice]:
+        """Open an alert for each condition that has none; those of the judged kinds that are gone recover.
+
+        Args:
+            judged: Kinds that could be looked at; alerts of others stay as they are.
+
+        Returns:
+            What is new, in the order in which it came.
+        """
+        arguments = self._arguments | {"judged": list(judged)}
+        with self._pool.connection() as connection:
+            rows = connection.execute(_EVENTS, arguments).fetchall()
+            for condition in conditions:
+                rows += connection.execute(_SEEN, arguments | condition._asdict()).fetchall()
+            rows += connection.execute(_RECOVERED, arguments).fetchall()
+        return [Notice(*row) for row in rows if row[0] is not None]
+
+    def untold(self) -> list[Notice]:
+        """What the webhook has not taken yet, oldest first."""
+        with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Notice)) as cursor:
+            return cursor.execute(_UNTOLD, self._arguments).fetchall()
+
+    def told(self, notice: Notice) -> None:
+        """Keep that the webhook took a notice."""
+        column = "recovery_told_at" if notice.news == "recovered" else "told_at"
+        with self._pool.connection() as connection:
+            connection.execute(f"update alerts set {column} = clock_timestamp() where id = %s".encode(), [notice.id])

@@ -1,0 +1,147 @@
+"""Evidently's reports of one check: pages (HTML), their figures (JSON) and runs in the workspace of Evidently's UI."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market, floor_time
+from candlecast.errors import NotEnoughCandles
+from candlecast.manifest import Manifest
+from candlecast.quality import CandleQuality
+from candlecast.settings import Settings
+from candlecast.store import CandleStore
+from monitoring.drift import WINDOW, watched_inputs
+from monitoring.standing import newest
+from monitoring.verdict import FEWEST
+from monitoring.workspace import add_run, keep_runs, project_id
+
+if TYPE_CHECKING:
+    from evidently.core.report import Snapshot
+
+REPORT_EVERY = timedelta(hours=6)
+"""Shortest time between two sets of pages, which take seconds and 16 MB."""
+
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+class Reports(NamedTuple):
+    """What was written.
+
+    Attributes:
+        pages: Names of the HTML files in the reports directory; beside each lies a `.json`.
+        links: Address of each page, by what it is about (inputs, candles, forecasts, direction).
+        evidently: Address of the market's project in Evidently's UI.
+    """
+
+    pages: list[str]
+    links: dict[str, str]
+    evidently: str
+
+    def tags(self) -> dict[str, str]:
+        """Tags by which a model version in the registry points to its newest reports."""
+        return {f"report_{about}": address for about, address in self.links.items()} | {"evidently": self.evidently}
+
+
+def write_reports(
+    settings: Settings, pool: ConnectionPool, manifest: Manifest | None, version: str | None, now: datetime
+) -> Reports:
+    """Write a page about each thing there is enough of, and drop what is older than REPORTS_KEPT_DAYS.
+
+    Names are made of market and time: writing again at the same `now` replaces. No page is ever half there.
+
+    Args:
+        manifest: The champion's; None leaves out the inputs, which are compared with its training.
+        version: The champion; None leaves out what belongs to its forecasts.
+        now: The exchange's clock.
+
+    Raises:
+        OSError: The disk is full, or not ours.
+    """
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # Evidently would count this run, far away
+    name = settings.market.model_name
+    written = []
+    for about, snapshot in _snapshots(settings, pool, manifest, version, now).items():
+        page = f"{name}-{now.astimezone(UTC):{_STAMP}}-{about}"
+        _save(settings.reports_dir, page, snapshot)
+        add_run(settings.evidently_dir, settings.scratch_dir, name, page, snapshot)
+        written.append((about, page))
+    prune_reports(settings, now)
+    return Reports(
+        [f"{page}.html" for _, page in written],
+        {about: f"{settings.service_url}/reports/{page}.html" for about, page in written},
+        f"{settings.evidently_url}/projects/{project_id(name)}/reports",
+    )
+
+
+def reports_due(settings: Settings, now: datetime) -> bool:
+    """Whether the market's newest pages are REPORT_EVERY old; a clock that was set back counts as that."""
+    moments = _pages(settings.reports_dir, settings.market).values()
+    return all(abs(now - moment) >= REPORT_EVERY for moment in moments)
+
+
+def prune_reports(settings: Settings, now: datetime) -> None:
+    """Delete the market's pages, figures and runs that are older than REPORTS_KEPT_DAYS."""
+    kept = set()
+    for path, moment in _pages(settings.reports_dir, settings.market).items():
+        if now - moment > timedelta(days=settings.reports_kept_days):
+            path.unlink(missing_ok=True)
+        else:
+            kept.add(path.stem)
+    keep_runs(settings.evidently_dir, settings.market.model_name, kept)
+
+
+def _snapshots(
+    settings: Settings, pool: ConnectionPool, manifest: Manifest | None, version: str | None, now: datetime
+) -> dict[str, Snapshot]:
+    from monitoring import report_pages as pages
+
+    snapshots: dict[str, Snapshot] = {}
+    if manifest is not None:
+        with suppress(NotEnoughCandles):  # the check says so
+            snapshots["inputs"] = pages.inputs_page(watched_inputs(pool, manifest, now), now)
+    current, before = _weeks(pool, settings.market, now)
+    if len(current.dropna(how="all")) and len(before.dropna(how="all")):
+        doubtful = CandleQuality(pool).doubtful(settings.market, before.index[0].to_pydatetime(), now)
+        snapshots["candles"] = pages.candles_page(current, before, doubtful, now)
+    if version is not None:
+        standing = newest(pool, settings.market, version, settings.rolling_n)
+        if len(standing.close) >= FEWEST:
+            snapshots["forecasts"] = pages.forecasts_page(standing, now)
+            direction = pages.direction_page(standing, now)
+            if direction is not None:
+                snapshots["direction"] = direction
+    return snapshots
+
+
+def _weeks(pool: ConnectionPool, market: Market, now: datetime) -> list[pd.DataFrame]:
+    """All stored candles of the last WINDOW and of the one before, on the whole grid."""
+    end = floor_time(now, market.interval)
+    stored = CandleStore(pool).read(market.symbol, market.interval, end - 2 * WINDOW, end)
+    return [
+        stored.reindex(pd.date_range(start, start + WINDOW, freq=market.step, inclusive="left", unit="us"))
+        for start in (end - WINDOW, end - 2 * WINDOW)
+    ]
+
+
+def _save(directory: Path, page: str, snapshot: Snapshot) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for suffix, save in (("json", snapshot.save_json), ("html", snapshot.save_html)):
+        draft = directory / f"{page}.{suffix}.partial"
+        save(str(draft))
+        draft.replace(directory / f"{page}.{suffix}")
+
+
+def _pages(directory: Path, market: Market) -> dict[Path, datetime]:
+    """The market's files in the reports directory and the times in their names."""
+    # The digit begins a time: another horizon's reports (BTCUSDT-5m-h3-...) are not ours to count.
+    name = re.compile(rf"{re.escape(market.model_name)}-(\d{{8}}T\d{{6}}Z)(-[a-z]+)?\.(html|json)")
+    found = ((path, name.fullmatch(path.name)) for path in directory.glob(f"{market.model_name}-*"))
+    return {path: datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC) for path, match in found if match}

@@ -1,0 +1,124 @@
+"""How versions stand live: their settled forecasts as columns, alone and beside each other's."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.features import Floats
+from monitoring.sequential import Paired, absolute_errors, brier_scores
+
+_FORECAST = ("close", "amplitude", "probability_up", "baseline_close", "baseline_amplitude", "baseline_up")
+_ACTUAL = ("reference_close", "actual_close", "actual_amplitude")
+_NAMES = (*_FORECAST, *_ACTUAL)
+
+# A forecast is issued about when its target candle opens: the second condition is for the partitions alone.
+_ISSUED_SINCE = "issued_at >= %(since)s and open_time > %(since)s::timestamptz - candle_length(%(interval)s)"
+_OF_VERSION = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s"
+
+_ALONE = f"""
+select {", ".join(_NAMES)} from settled_forecasts
+where {_OF_VERSION} and role = 'champion' and model_version = %(version)s and not abstained
+"""
+_BESIDE = f"""
+with champion as materialized (
+    select open_time, abstained, {", ".join(_NAMES)} from settled_forecasts
+    where {_OF_VERSION} and role = 'champion' and model_version = %(champion)s and {_ISSUED_SINCE}
+), challenger as materialized (
+    select open_time, abstained, {", ".join(_FORECAST)} from settled_forecasts
+    where {_OF_VERSION} and role = 'challenger' and model_version = %(challenger)s and {_ISSUED_SINCE}
+)
+select champion.open_time is not null, challenger.open_time is not null, champion.abstained and challenger.abstained,
+       {", ".join(f"champion.{name}" for name in _NAMES)}, {", ".join(f"challenger.{name}" for name in _FORECAST)}
+from champion full join challenger using (open_time)
+order by open_time limit %(limit)s
+"""
+
+
+class Standing(NamedTuple):
+    """Settled forecasts in order of time, shape (n,) each; prices and amplitudes in quote currency."""
+
+    close: Floats
+    amplitude: Floats
+    probability_up: Floats
+    baseline_close: Floats
+    baseline_amplitude: Floats
+    baseline_up: Floats
+    reference_close: Floats
+    actual_close: Floats
+    actual_amplitude: Floats
+
+    @property
+    def moved(self) -> Any:
+        """Which candles closed elsewhere than the last one before the forecast: only they have a direction."""
+        return self.actual_close != self.reference_close
+
+    def beside_baselines(self) -> dict[str, Paired]:
+        """Losses of close, amplitude and direction beside those of their baselines."""
+        return self._losses(self.baseline_close, self.baseline_amplitude, self.baseline_up)
+
+    def beside(self, rival: Standing) -> dict[str, Paired]:
+        """Losses of close, amplitude and direction beside a rival's of the same targets."""
+        return self._losses(rival.close, rival.amplitude, rival.probability_up)
+
+    def _losses(self, close: Floats, amplitude: Floats, up: Floats) -> dict[str, Paired]:
+        moved = self.moved
+        rose = (self.actual_close > self.reference_close)[moved].astype("float64")
+        return {
+            "close": absolute_errors(self.close, close, self.actual_close),
+            "amplitude": absolute_errors(self.amplitude, amplitude, self.actual_amplitude),
+            "direction": brier_scores(self.probability_up[moved], up[moved], rose),
+        }
+
+
+class Pairs(NamedTuple):
+    """Champion and challenger on the targets that both have forecast.
+
+    Attributes:
+        champion: Its forecasts; where both abstained, neither counts.
+        challenger: Those of the challenger.
+        targets: Targets that either of the two has forecast.
+        missed: Of them, those that the challenger has not.
+    """
+
+    champion: Standing
+    challenger: Standing
+    targets: int
+    missed: int
+
+
+def first_since(pool: ConnectionPool, market: Market, version: str, since: datetime | None, count: int) -> Standing:
+    """The first `count` settled forecasts that a version issued as champion since a moment, abstentions left out."""
+    issued = f"and {_ISSUED_SINCE}" if since is not None else ""
+    query = f"{_ALONE} {issued} order by open_time limit %(count)s"
+    return _standing(_read(pool, query, market, version=version, since=since, count=count))
+
+
+def newest(pool: ConnectionPool, market: Market, version: str, count: int) -> Standing:
+    """The newest `count` settled forecasts that a version issued as champion, abstentions left out."""
+    query = f"{_ALONE} order by open_time desc limit %(count)s"
+    return _standing(_read(pool, query, market, version=version, count=count)[::-1])
+
+
+def pairs_since(
+    pool: ConnectionPool, market: Market, champion: str, challenger: str, since: datetime, limit: int
+) -> Pairs:
+    """The first `limit` targets, since a moment, that a champion or a challenger has forecast."""
+    rows = _read(pool, _BESIDE, market, champion=champion, challenger=challenger, since=since, limit=limit)
+    both = [row[3:] for row in rows if row[0] and row[1] and not row[2]]
+    theirs = [row[: len(_NAMES)] for row in both]
+    ours = [(*row[len(_NAMES) :], *row[len(_FORECAST) : len(_NAMES)]) for row in both]
+    return Pairs(_standing(theirs), _standing(ours), len(rows), sum(not row[1] for row in rows))
+
+
+def _standing(rows: list[Any]) -> Standing:
+    return Standing(*np.array(rows, dtype="float64").reshape(-1, len(_NAMES)).T)
+
+
+def _read(pool: ConnectionPool, query: str, market: Market, **arguments: Any) -> list[Any]:
+    with pool.connection() as connection:
+        return connection.execute(query.encode(), market._asdict() | arguments).fetchall()

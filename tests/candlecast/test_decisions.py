@@ -1,0 +1,152 @@
+"""What was decided about versions is kept, and tells which of them was live when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.decisions import (
+    Decision,
+    has_failed,
+    history,
+    last_promoted,
+    live_at,
+    newest_decision,
+    open_trials,
+    predecessor_of,
+    predecessors,
+    record_decision,
+)
+from candlecast.registry import CHALLENGER
+
+pytestmark = pytest.mark.integration
+
+NAME = "BTCUSDT-5m"
+NOON = datetime(2025, 9, 1, 12, tzinfo=UTC)
+
+
+def decide(pool: ConnectionPool, version: str, outcome: Any = "promoted", **changes: Any) -> None:
+    usual = {"decided_by": "gate", "reasons": ["because"], "numbers": {"close_skill": 0.01}}
+    record_decision(pool, NAME, Decision(version, outcome, **(usual | changes)))
+
+
+def test_the_last_promoted_version_is_the_newest_that_became_champion(pool):
+    before = last_promoted(pool, NAME)
+    decide(pool, "1")
+    decide(pool, "2")
+    decide(pool, "3", "rejected")
+    decide(pool, "4", "trial", alias=CHALLENGER)
+
+    assert (before, last_promoted(pool, NAME)) == (None, "2")
+    assert last_promoted(pool, NAME, other_than="2") == "1"
+    assert last_promoted(pool, "ETHUSDT-5m") is None
+
+
+def test_going_back_twice_goes_back_two_versions(pool):
+    decide(pool, "1")
+    decide(pool, "2", predecessor="1")
+    decide(pool, "3", "rejected", predecessor="2")
+    decide(pool, "4", predecessor="2")
+
+    once = predecessor_of(pool, NAME, "4")
+    decide(pool, once, predecessor="4", decided_by="rollback")
+    twice = predecessor_of(pool, NAME, once)
+    decide(pool, once, predecessor="4", decided_by="monitor")
+
+    assert (once, twice, predecessor_of(pool, NAME, once)) == ("2", "1", "1")
+    assert predecessor_of(pool, NAME, "1") is None
+
+
+def test_versions_that_failed_are_left_out_of_the_way_back(pool):
+    decide(pool, "1")
+    decide(pool, "2", predecessor="1")
+    decide(pool, "3", predecessor="2")
+    decide(pool, "2", "failed", decided_by="monitor")
+
+    assert predecessors(pool, NAME, "3") == ["1"]
+
+
+def test_the_way_back_ends_where_it_would_go_round_in_circles(pool):
+    decide(pool, "1", predecessor="2", decided_by="person")
+    decide(pool, "2", predecessor="1", decided_by="person")
+
+    assert predecessors(pool, NAME, "2") == ["1"]
+
+
+def test_a_version_has_failed_until_somebody_makes_it_champion_all_the_same(pool):
+    decide(pool, "1")
+    failed = [has_failed(pool, NAME, "1")]
+    decide(pool, "1", "failed", decided_by="monitor")
+    decide(pool, "1", "trial", alias=CHALLENGER)
+    failed.append(has_failed(pool, NAME, "1"))
+    decide(pool, "1", decided_by="person")
+    failed.append(has_failed(pool, NAME, "1"))
+
+    assert failed == [False, True, False]
+    assert not has_failed(pool, NAME, "9")
+
+
+def test_a_trial_is_open_until_anything_else_is_decided_about_the_version(pool):
+    for version in ("1", "2", "3"):
+        decide(pool, version, "trial", alias=CHALLENGER)
+    decide(pool, "1", "rejected", decided_by="trial")
+    decide(pool, "3", "promoted", decided_by="trial")
+
+    assert [trial.version for trial in open_trials(pool, NAME)] == ["2"]
+
+
+def test_the_champion_of_any_moment_is_told_with_its_reasons(pool):
+    decide(pool, "1", as_of=NOON)
+    decide(pool, "2", as_of=NOON + timedelta(hours=3), predecessor="1", decided_by="trial", reasons=["it was better"])
+    decide(pool, "3", "trial", as_of=NOON + timedelta(hours=4), alias=CHALLENGER)
+
+    moments = [NOON - timedelta(seconds=1), NOON, NOON + timedelta(hours=3, seconds=-1), NOON + timedelta(hours=9)]
+    live = [live_at(pool, NAME, moment) for moment in moments]
+
+    assert [one.version if one else None for one in live] == [None, "1", "1", "2"]
+    assert live[3] is not None
+    assert (live[3].decided_by, live[3].reasons, live[3].predecessor) == ("trial", ["it was better"], "1")
+    assert live[3].at == NOON + timedelta(hours=3)
+    assert live_at(pool, NAME) == live[3]
+
+
+def test_the_history_is_newest_first_and_can_end_at_a_moment(pool):
+    for hour, version in enumerate("123"):
+        decide(pool, version, as_of=NOON + timedelta(hours=hour))
+
+    assert [one.version for one in history(pool, NAME)] == ["3", "2", "1"]
+    assert [one.version for one in history(pool, NAME, until=NOON + timedelta(hours=1))] == ["2", "1"]
+    assert [one.version for one in history(pool, NAME, limit=1)] == ["3"]
+
+
+def test_without_the_exchanges_clock_the_databases_counts(pool):
+    decide(pool, "1")
+
+    (one,) = history(pool, NAME)
+
+    assert one.as_of is None
+    assert abs(datetime.now(UTC) - one.at) < timedelta(minutes=1)
+
+
+def test_the_newest_decision_can_be_asked_for_by_outcome(pool):
+    decide(pool, "1", "trial", alias=CHALLENGER, as_of=NOON)
+    decide(pool, "1", "promoted", decided_by="trial")
+
+    trial, newest = newest_decision(pool, NAME, "1", ("trial",)), newest_decision(pool, NAME, "1")
+
+    assert trial is not None
+    assert newest is not None
+    assert (trial.decision, trial.as_of, newest.decision) == ("trial", NOON, "promoted")
+    assert newest.numbers == {"close_skill": 0.01}
+
+
+def test_what_was_decided_cannot_be_changed_by_the_application(pool):
+    decide(pool, "1")
+
+    for change in ("update promotions set version = '2'", "delete from promotions"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), pool.connection() as connection:
+            connection.execute(change)

@@ -1,0 +1,194 @@
+"""The automatic way back from a champion that fails, and to whom it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.database import open_database
+from candlecast.decisions import Decision, has_failed, history
+from candlecast.promotion import FAILED, make_champion, move_champion, note_moved_aliases
+from candlecast.registry import CHALLENGER, CHAMPION
+from candlecast.settings import Settings
+from monitoring.rollback import RolledBack, roll_back_if_failed
+from tests.bundles import write_tiny_bundle
+from tests.fake_registry import Died, FakeRegistry
+from tests.monitoring.made_up_market import MadeUpMarket, after, time_of
+
+pytestmark = pytest.mark.integration
+
+NAME = "BTCUSDT-5m"
+MOVED = 300
+"""The candle at which the newest champion was promoted."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "1")
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+class Live:
+    """Versions on a made-up market."""
+
+    def __init__(self, pool: ConnectionPool, database: Any, bundle: Path, home: Path) -> None:
+        self.pool, self.registry = pool, FakeRegistry(bundle=bundle)
+        self.market = MadeUpMarket(database, 500)
+        self.settings = Settings(home=home)
+
+    def promote(self, version: str, as_of: datetime) -> None:
+        before = self.registry.pointers.get(CHAMPION)
+        decision = Decision(version, "promoted", "trial", ["better"], predecessor=before, as_of=as_of)
+        make_champion(self.registry, self.pool, NAME, decision)
+
+    def look(self, candle: int, unfit: str | None = None) -> RolledBack | None:
+        aliases = note_moved_aliases(self.registry, self.pool, NAME, after(candle))
+        return roll_back_if_failed(self.settings, self.pool, self.registry, aliases, after(candle), unfit)
+
+    def decisions(self) -> list[tuple[str, str, str]]:
+        return [(one.version, one.decision, one.decided_by) for one in reversed(history(self.pool, NAME))]
+
+
+@pytest.fixture
+def live(pool: ConnectionPool, database: Any, bundle: Path, tmp_path: Path) -> Live:
+    """Version 1 was champion for 300 candles, and then version 2 was promoted."""
+    live = Live(pool, database, bundle, tmp_path)
+    live.promote("1", time_of(0))
+    live.promote("2", time_of(MOVED))
+    live.market.forecast("1", 0, MOVED)
+    return live
+
+
+def test_a_champion_biased_by_half_a_percent_is_rolled_back_within_50_candles(live):
+    live.market.forecast("2", MOVED, MOVED + 48, close_off=0.005)
+
+    rolled = live.look(MOVED + 48)
+
+    assert rolled is not None
+    assert (rolled.failed, rolled.champion) == ("2", "1")
+    assert "close: its loss is" in rolled.reasons[0]
+    assert live.registry.pointers == {CHAMPION: "1"}
+    assert live.decisions()[2:] == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
+    assert has_failed(live.pool, NAME, "2")
+    assert live.registry.tags["2"][FAILED] == "; ".join(history(live.pool, NAME)[1].reasons)
+    assert live.look(MOVED + 49) is None
+
+
+def test_the_bias_is_proved_by_twenty_candles_if_anybody_looks(live):
+    live.market.forecast("2", MOVED, MOVED + 20, close_off=0.005)
+
+    assert live.look(MOVED + 20) is not None
+
+
+@pytest.mark.parametrize("wrong", [{"amplitude_off": 1.5}, {"probability_up": 0.99}])
+def test_amplitude_and_direction_can_fail_too(live, wrong):
+    live.market.forecast("2", MOVED, MOVED + 150, **wrong)
+
+    rolled = live.look(MOVED + 150)
+
+    assert rolled is not None
+    assert rolled.champion == "1"
+
+
+def test_a_champion_that_is_as_good_as_its_baseline_stays(live):
+    live.market.forecast("2", MOVED, MOVED + 200, amplitude_off=0.3)
+
+    assert live.look(MOVED + 200) is None
+    assert live.registry.pointers == {CHAMPION: "2"}
+
+
+def test_what_its_predecessor_did_no_better_is_no_reason_to_go_back_to_it(live, database):
+    live.registry.pointers.clear()
+    live.promote("4", time_of(0))
+    live.promote("5", time_of(MOVED))
+    live.market.forecast("4", 0, 1)  # no row of version 4 yet that could allow anything
+    live.market.forecast("5", MOVED, MOVED + 60, amplitude_off=1.5, role="challenger")
+
+    assert live.look(MOVED + 60) is None
+
+
+def test_forecasts_before_its_promotion_are_not_held_against_it(live):
+    live.market.forecast("2", MOVED, MOVED + 40, close_off=0.005)
+    live.look(MOVED + 40)
+
+    move_champion(live.registry, live.pool, NAME, "2", "it is right", "person", as_of=time_of(MOVED + 41), force=True)
+
+    assert live.look(MOVED + 42) is None
+    assert live.registry.pointers == {CHAMPION: "2"}
+
+
+def test_a_champion_that_fails_its_health_checks_is_rolled_back_without_a_forecast(live):
+    rolled = live.look(MOVED, unfit="it does not load: model.onnx is damaged")
+
+    assert rolled == RolledBack("2", "1", ["it does not load: model.onnx is damaged"])
+    assert live.decisions()[2:] == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
+
+
+def test_the_way_back_passes_over_versions_that_failed_or_do_not_load(live):
+    live.promote("3", time_of(MOVED + 1))
+    live.promote("4", time_of(MOVED + 2))
+    live.registry.damaged = ("3",)
+    live.look(MOVED + 3, unfit="bad")  # 4 fails, 3 does not load
+    rolled = live.look(MOVED + 4, unfit="bad too")
+
+    assert live.decisions()[4:] == [
+        ("4", "failed", "monitor"),
+        ("2", "promoted", "monitor"),
+        ("2", "failed", "monitor"),
+        ("1", "promoted", "monitor"),
+    ]
+    assert rolled == RolledBack("2", "1", ["bad too"])
+
+
+def test_without_a_sound_predecessor_the_challenger_takes_over(live):
+    live.registry.damaged = ("1",)
+    live.registry.pointers[CHALLENGER] = "3"
+
+    rolled = live.look(MOVED, unfit="bad")
+
+    assert rolled == RolledBack("2", "3", ["bad"])
+    assert live.registry.pointers == {CHAMPION: "3"}
+
+
+def test_with_nothing_sound_the_champion_is_marked_once_and_replaced_as_soon_as_there_is_something(live):
+    live.registry.damaged = ("1",)
+
+    first, again = live.look(MOVED, unfit="bad"), live.look(MOVED + 3, unfit="bad")
+    alone = live.decisions()[2:]
+    live.registry.pointers[CHALLENGER] = "3"
+    later = live.look(MOVED + 6)
+
+    assert (first, again) == (RolledBack("2", None, ["bad"]), None)
+    assert alone == [("2", "failed", "monitor")]
+    assert later == RolledBack("2", "3", [])
+    assert live.registry.pointers == {CHAMPION: "3"}
+
+
+def test_who_dies_between_mark_and_move_is_made_up_for_by_the_next_look(live):
+    live.registry.dies_after = "tag"
+    with pytest.raises(Died):
+        live.look(MOVED, unfit="bad")
+    before = dict(live.registry.pointers)
+
+    rolled = live.look(MOVED + 3)
+
+    assert before == {CHAMPION: "2"}
+    assert rolled is not None
+    assert live.registry.pointers == {CHAMPION: "1"}
+    assert live.decisions()[2:] == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
+
+
+def test_without_a_champion_there_is_nothing_to_fail(live):
+    live.registry.pointers.clear()
+
+    assert live.look(MOVED) is None

@@ -1,0 +1,173 @@
+"""The shadow trial: who is better on live candles becomes champion, who is worse loses the alias, and it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.database import open_database
+from candlecast.decisions import Decision, history, open_trials
+from candlecast.promotion import begin_trial, make_champion, mark_failed, note_moved_aliases
+from candlecast.registry import CHALLENGER, CHAMPION
+from candlecast.settings import Settings
+from monitoring.trial import Ruling, rule_trial
+from tests.fake_registry import FakeRegistry
+from tests.monitoring.made_up_market import MadeUpMarket, after, time_of
+
+pytestmark = pytest.mark.integration
+
+NAME = "BTCUSDT-5m"
+M = 60
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+class Trial:
+    """Champion 1 and, since candle 0, challenger 2 on a made-up market."""
+
+    def __init__(self, pool: ConnectionPool, database: Any, home: Path) -> None:
+        self.pool, self.registry = pool, FakeRegistry()
+        self.market = MadeUpMarket(database, 250)
+        self.settings = Settings(home=home, trial_forecasts=M)
+        make_champion(self.registry, pool, NAME, Decision("1", "promoted", "gate", ["first"], as_of=time_of(-300)))
+        begin_trial(
+            self.registry, pool, NAME, Decision("2", "trial", "gate", ["held"], CHALLENGER, "1", as_of=time_of(0))
+        )
+
+    def look(self, candle: int) -> Ruling | None:
+        aliases = note_moved_aliases(self.registry, self.pool, NAME, after(candle))
+        return rule_trial(self.settings, self.pool, self.registry, aliases, after(candle))
+
+    def newest(self) -> tuple[str, str, str]:
+        newest = history(self.pool, NAME)[0]
+        return newest.version, newest.decision, newest.decided_by
+
+
+@pytest.fixture
+def trial(pool: ConnectionPool, database: Any, tmp_path: Path) -> Trial:
+    return Trial(pool, database, tmp_path)
+
+
+def test_a_challenger_that_proves_better_is_promoted_after_m_forecasts_and_not_before(trial):
+    trial.market.forecast("1", 0, 2 * M, amplitude_off=0.6)
+    trial.market.forecast("2", 0, M - 1, role="challenger", amplitude_off=0.1)
+    before = trial.look(M)
+    trial.market.forecast("2", M - 1, 2 * M, role="challenger", amplitude_off=0.1)
+
+    ruling = trial.look(2 * M)
+
+    assert before is not None
+    assert ruling is not None
+    assert (before.outcome, ruling.outcome) == ("waiting", "promoted")
+    assert trial.registry.pointers == {CHAMPION: "2"}
+    newest = history(trial.pool, NAME)[0]
+    assert trial.newest() == ("2", "promoted", "trial")
+    assert (newest.predecessor, newest.as_of, newest.reasons) == ("1", after(2 * M), ruling.reasons)
+    assert newest.numbers["better"] >= 20
+    assert newest.numbers["excess"] < 0
+
+
+@pytest.mark.parametrize("worse", [{"amplitude_off": 0.9}, {"close_off": 0.004}, {"probability_up": 0.9}])
+def test_a_challenger_that_is_worse_in_anything_is_rejected_and_the_champion_stays(trial, worse):
+    trial.market.forecast("1", 0, 2 * M, amplitude_off=0.3)
+    trial.market.forecast("2", 0, 2 * M, role="challenger", **({"amplitude_off": 0.3} | worse))
+
+    ruling = trial.look(2 * M)
+
+    assert ruling is not None
+    assert ruling.outcome == "rejected"
+    assert trial.registry.pointers == {CHAMPION: "1"}
+    assert trial.newest() == ("2", "rejected", "trial")
+
+
+def test_one_that_is_no_better_gets_more_time_and_in_the_end_loses_the_alias(trial):
+    trial.market.forecast("1", 0, 3 * M)
+    trial.market.forecast("2", 0, 3 * M - 1, role="challenger")
+    middle = trial.look(2 * M)  # of the made-up market; all of it is settled
+    aliases = dict(trial.registry.pointers)
+    trial.market.forecast("2", 3 * M - 1, 3 * M, role="challenger")
+    trial.settings = trial.settings.model_copy(update={"trial_forecasts": M})
+
+    assert middle is not None
+    assert middle.outcome in {"waiting", "undecided"}
+    ended = middle if middle.outcome == "undecided" else trial.look(3 * M)
+    assert ended is not None
+    assert ended.outcome == "undecided"
+    assert "the champion stays" in ended.reasons[-1]
+    assert aliases[CHAMPION] == "1"
+    assert trial.registry.pointers == {CHAMPION: "1"}
+    assert trial.newest() == ("2", "undecided", "trial")
+    assert trial.look(3 * M) is None
+
+
+def test_a_challenger_that_never_forecasts_does_not_hold_the_place_for_ever(trial):
+    trial.market.forecast("1", 0, 3 * M)
+
+    ruling = trial.look(3 * M)
+
+    assert ruling is not None
+    assert (ruling.outcome, ruling.numbers["pairs"], ruling.numbers["missed"]) == ("undecided", 0, 3 * M)
+
+
+def test_a_challenger_that_misses_many_targets_is_not_promoted_however_good(trial):
+    trial.market.forecast("1", 0, 2 * M, amplitude_off=0.6)
+    trial.market.forecast("2", 15, 2 * M, role="challenger", amplitude_off=0.1)
+
+    ruling = trial.look(2 * M)
+
+    assert ruling is not None
+    assert ruling.outcome == "waiting"
+    assert "missed 15 of 120" in ruling.reasons[-1]
+
+
+def test_an_abstention_counts_as_the_baseline_that_it_answered_and_two_of_them_not_at_all(trial):
+    trial.market.forecast("1", 0, M, amplitude_off=0.2)
+    expired = {"abstained": True, "reason": "too old", "amplitude_off": 0.8}
+    trial.market.forecast("1", M, 2 * M, **expired)
+    trial.market.forecast("2", 0, M, role="challenger", abstained=True, reason="unfamiliar", amplitude_off=0.2)
+    trial.market.forecast("2", M, M + 20, role="challenger", **expired)
+    trial.market.forecast("2", M + 20, 2 * M, role="challenger", amplitude_off=0.1)
+
+    ruling = trial.look(2 * M)
+
+    assert ruling is not None
+    assert ruling.numbers["pairs"] == 2 * M - 20
+
+
+def test_only_forecasts_beside_the_present_champion_and_since_the_trial_began_count(trial):
+    trial.market.forecast("1", 0, M)
+    trial.market.forecast("2", 0, M, role="challenger")
+    make_champion(trial.registry, trial.pool, NAME, Decision("3", "promoted", "person", ["mine"], as_of=time_of(M)))
+    trial.market.forecast("3", M, M + 10)
+    trial.market.forecast("2", M, M + 10, role="challenger")
+
+    ruling = trial.look(M + 10)
+
+    assert ruling is not None
+    assert (ruling.champion, ruling.outcome, ruling.numbers["pairs"]) == ("3", "waiting", 10)
+
+
+def test_a_failed_version_that_somebody_makes_challenger_is_turned_down_at_once(trial):
+    mark_failed(trial.registry, trial.pool, NAME, Decision("4", "failed", "monitor", ["bad"]))
+    trial.registry.pointers[CHALLENGER] = "4"
+
+    ruling = trial.look(0)
+
+    assert ruling is not None
+    assert (ruling.challenger, ruling.outcome) == ("4", "rejected")
+    assert trial.registry.pointers == {CHAMPION: "1"}
+
+
+def test_without_a_champion_there_is_nobody_to_beat(trial):
+    del trial.registry.pointers[CHAMPION]
+
+    assert trial.look(0) is None
+    assert [one.version for one in open_trials(trial.pool, NAME)] == ["2"]
