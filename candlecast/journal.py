@@ -160,14 +160,14 @@ def record_check(
     action: str,
     reasons: list[str],
     numbers: dict[str, Any],
-    report: str | None,
+    reports: list[str],
 ) -> None:
     """Keep a monitoring check with everything it rests on."""
     _execute(
         pool,
         "insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, verdict, action, "
-        "reasons, numbers, report) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        [*market, checked_at, model_version, verdict, action, reasons, Jsonb(numbers), report],
+        "reasons, numbers, reports) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [*market, checked_at, model_version, verdict, action, reasons, Jsonb(numbers), reports],
     )
 
 

@@ -65,7 +65,7 @@ _RECORD = (
 )
 _TOO_LATE = {"issued_before_outcome", "recorded_before_outcome"}
 
-# Without statistics of the newest rows the planner would join the parts below row by row, in thirty times the time.
+# Left to itself the planner takes the parts below for a few rows and joins them row by row, in many times the time.
 _NO_NESTED_LOOP = "set local enable_nestloop = off"
 
 # A forecast is settled once both its target candle and the candle it was made after are stored; an outcome

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from candlecast.candles import Market
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.machine_load import MachineLoad
-from candlecast.run_log import BUNDLE_PATH, RunLog
+from candlecast.run_log import BUNDLE_PATH, RunLog, delete_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,7 +63,8 @@ class Registry:
         """
         try:
             with self._answering() as client:
-                return dict(client.get_registered_model(model_name).aliases)
+                aliases = client.get_registered_model(model_name).aliases
+                return {alias: str(number) for alias, number in aliases.items()}  # of a store without server: integers
         except ModelNotFound:
             return {}
 
@@ -122,6 +124,21 @@ class Registry:
         with self._answering() as client:
             for key, value in tags.items():
                 client.set_model_version_tag(model_name, number, key, value)
+
+    def delete_version(self, model_name: str, number: str) -> None:
+        """Take a version out of the registry; its run stays."""
+        with self._answering() as client:
+            client.delete_model_version(model_name, number)
+
+    def delete_runs(self, experiment: str, before: datetime, kept: Collection[str]) -> int:
+        """Delete the runs of an experiment that ended before a moment, with their artifacts; how many there were.
+
+        Args:
+            before: On the clock of the machine that ran them.
+            kept: Ids of runs that stay.
+        """
+        with self._answering() as client:
+            return delete_runs(client, experiment, before, kept)
 
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
         """Directory of a version's bundle, downloaded into `cache` unless it is there already.

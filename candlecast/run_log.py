@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,7 @@ from candlecast.machine_load import MachineLoad
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 BUNDLE_PATH = "bundle"
 """Where a run keeps the bundle among its artifacts."""
@@ -122,6 +124,31 @@ def describe_model(directory: Path, inputs: Mapping[str, Shape], outputs: Mappin
     )
     mlflow.pyfunc.add_to_model(model, loader_module="mlflow.onnx", data="model.onnx")
     model.save(directory / "MLmodel")
+
+
+def delete_runs(client: MlflowClient, experiment: str, before: datetime, kept: Collection[str]) -> int:
+    """Delete the runs of an experiment that ended before a moment, with their artifacts; how many there were.
+
+    Artifacts go first: who dies between the two finds the run again. MLflow marks the run as deleted and shows it no
+    more; `mlflow gc` takes its rows away too.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return 0
+    ended = f"attributes.end_time > 0 and attributes.end_time < {round(before.timestamp() * 1000)}"
+    old: list[Run] = []
+    page = client.search_runs([found.experiment_id], ended)
+    old.extend(page)
+    while page.token:  # all of it before anything is deleted: pages are counted from the first run that is there
+        page = client.search_runs([found.experiment_id], ended, page_token=page.token)
+        old.extend(page)
+    dropped = [run for run in old if run.info.run_id not in kept]
+    for run in dropped:
+        get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).delete_artifacts()  # type: ignore[no-untyped-call]
+        client.delete_run(run.info.run_id)
+    return len(dropped)
 
 
 def _in_parts(values: list[Logged], most: int) -> Iterator[list[Logged]]:

@@ -14,7 +14,8 @@ from candlecast.features import Floats
 CONFIDENCE = 0.95
 _RESAMPLES = 1000
 _MOST_CELLS = 10_000
-_FEWEST_ROWS = 30
+FEWEST_ROWS = 30
+"""Of fewer no interval is given: none could be believed."""
 _FEWEST_BLOCKS = 20
 
 
@@ -72,9 +73,8 @@ def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
         raise NotEnoughCandles(f"{n} forecasts {horizon} ahead to compare: give at least {horizon + 2}")
     difference = losses - reference
     mean = float(difference.mean())
-    error = np.sqrt(long_run_variance(difference, horizon) / n) * n / np.sqrt((n - horizon) * (n - horizon + 1))
     # Of two series that are the same but for rounding neither is better.
-    error = max(float(error), 1e-12 * float(np.abs(reference).mean()), 1e-300)
+    error = max(_error_of_mean(difference, horizon), 1e-12 * float(np.abs(reference).mean()), 1e-300)
     student = stats.t(n - 1)
     statistic = mean / error
     return Comparison(
@@ -99,6 +99,25 @@ def long_run_variance(series: Floats, horizon: int = 1) -> float:
     for lag in range(1, lags + 1):
         variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
     return max(float(variance), 0.0)
+
+
+def ratio_error(part: Floats, whole: Floats, horizon: int = 1) -> float:
+    """Standard error of mean(part) / mean(whole), shape (n,) each and in order of time; 0 where the latter is.
+
+    Delta method, with the long-run variance of the rows' influence and the small-sample factor of `compare`.
+
+    Args:
+        horizon: Candles ahead, below n.
+    """
+    level = float(whole.mean())
+    if level == 0:
+        return 0.0
+    return _error_of_mean((part - float(part.mean()) / level * whole) / level, horizon)
+
+
+def _error_of_mean(series: Floats, horizon: int) -> float:
+    n = len(series)
+    return float(np.sqrt(long_run_variance(series, horizon) * n / ((n - horizon) * (n - horizon + 1))))
 
 
 class Figure(NamedTuple):
@@ -137,8 +156,8 @@ def bootstrap(figures: Mapping[str, RowFigure], seed: int) -> dict[str, Figure]:
     from arch.bootstrap import StationaryBootstrap
 
     rows = len(next(iter(figures.values())).columns)
-    if rows < _FEWEST_ROWS:
-        raise NotEnoughCandles(f"{rows} forecasts to measure: an interval needs at least {_FEWEST_ROWS}")
+    if rows < FEWEST_ROWS:
+        raise NotEnoughCandles(f"{rows} forecasts to measure: an interval needs at least {FEWEST_ROWS}")
     # Of many rows a few neighbours are kept together, fewer than a block has. That changes nothing but the time:
     # up to 10,000 numbers OpenBLAS starts no threads, which on busy cores wait for one another.
     first = np.arange(0, rows, -(-rows // _MOST_CELLS))

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from candlecast.candles import Market, floor_time
 from candlecast.errors import StackError
+from flows.automations import pass_alerts_on
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
 WORK_POOL = "candlecast"
-FLOWS = ("backfill", "ingest", "train", "monitor")
+FLOWS = ("backfill", "ingest", "train", "monitor", "housekeeping")
 
 _MONITOR_EVERY = timedelta(minutes=15)
 _DAY = timedelta(days=1)
@@ -38,7 +39,7 @@ def prefect_client(api_url: str) -> Iterator[SyncPrefectClient]:
 
 
 def deploy(api_url: str, environment: dict[str, str]) -> None:
-    """Put every deployment of `prefect.yaml` on the server, paused; safe to repeat.
+    """Put every deployment of `prefect.yaml` on the server, paused, and the automation of alerts; safe to repeat.
 
     Raises:
         StackError: Prefect's command fails; with what it printed.
@@ -57,6 +58,7 @@ def deploy(api_url: str, environment: dict[str, str]) -> None:
     with prefect_client(api_url) as client:
         for deployment in _deployments(client).values():
             client.pause_deployment(deployment.id)
+        pass_alerts_on(client)
 
 
 def tidy_up(api_url: str) -> tuple[int, int]:
@@ -108,7 +110,7 @@ def fit_schedules(api_url: str, market: Market, exchange_now: datetime, speed: f
     now = datetime.now(UTC)
     next_open = floor_time(exchange_now, market.interval) + market.step
     first = now + (next_open + guard - exchange_now) / speed + _AFTER_FINAL
-    periods = {"ingest": market.step, "monitor": _MONITOR_EVERY, "train": _DAY, "backfill": _DAY}
+    periods = dict.fromkeys(FLOWS, _DAY) | {"ingest": market.step, "monitor": _MONITOR_EVERY}
     with prefect_client(api_url) as client:
         for name, deployment in _deployments(client).items():
             period = max(periods[name] / speed, timedelta(seconds=5))

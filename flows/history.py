@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
 from candlecast.candles import Market
 from candlecast.decisions import Recorded, live_at
 from flows.market import OpenMarket
@@ -64,10 +61,13 @@ def as_figures(live: LiveThen) -> dict[str, Any]:
     }
 
 
-def history_table(decisions: Sequence[Recorded], market: Market) -> None:
-    """Print decisions, newest first."""
-    table = Table("at", "version", "decision", "by", "champion then", "reasons", title=market.model_name)
+def history_message(decisions: Sequence[Recorded]) -> str:
+    """Decisions with their reasons, in the order in which they are given."""
+    if not decisions:
+        return "nothing was decided yet"
+    lines = []
     for one in decisions:
-        reasons = "\n".join(one.reasons)
-        table.add_row(f"{one.at:%F %T}", one.version, one.decision, one.decided_by, one.predecessor or "", reasons)
-    Console().print(table)
+        beside = f" (champion then: version {one.predecessor})" if one.predecessor else ""
+        lines.append(f"{one.at:%F %T} version {one.version} {one.decision} by {one.decided_by}{beside}")
+        lines += [f"- {reason}" for reason in one.reasons]
+    return "\n".join(lines)

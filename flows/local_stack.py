@@ -114,7 +114,7 @@ class LocalStack:
         (self.settings.home / STACK_FILE).unlink(missing_ok=True)
 
     def _ports(self) -> list[str]:
-        fields = ["service_port", "mlflow_port", "prefect_port"]
+        fields = ["service_port", "mlflow_port", "prefect_port", "evidently_port"]
         if self.postgres is not None:
             fields.append("database_port")
         if self.settings.source == "replay":

@@ -13,9 +13,9 @@ import pandas as pd
 from candlecast.archive_fill import ArchiveSource
 from candlecast.decisions import Decision
 from candlecast.errors import ExchangeError, InvalidCandles
-from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps
+from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps, on_grid
 from candlecast.issue import Issued, issue_forecasts
-from candlecast.journal import last_attempt, last_check, prune, recorded_job
+from candlecast.journal import last_attempt, last_check, recorded_job
 from candlecast.parity import CheckedForecast, parity_message, verify_forecasts
 from candlecast.quality import Marked
 from candlecast.registry import Registry
@@ -28,7 +28,6 @@ from training.versions import TrainedVersion, pass_gate, train_version
 
 _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
-_RECORDS_KEPT = timedelta(days=90)
 _VERIFIED_EVERY = timedelta(days=1)
 _FAULT_HOLDS = timedelta(hours=1)
 
@@ -65,6 +64,9 @@ def sync(market: OpenMarket) -> TakenIn:
     """Store what closed since the last run, and the last few candles again; judge them."""
     earliest = earliest_needed(market.settings, market.exchange.server_time())
     synced = sync_newest(market.exchange, market.store, market.market, earliest, market.settings.finality_guard)
+    # At once, not when the daily backfill finds it: nothing is to be trained on a hole in the newest candles.
+    start, end = (on_grid(moment, market.market) for moment in (synced.start, synced.now))
+    CandleGaps(market.pool).record(market.market, start, end, edges=False)
     marked = market.quality.mark(market.market, synced.start, synced.now)
     skew = None
     if market.settings.source != "replay":
@@ -102,8 +104,6 @@ def backfill(
 ) -> Backfilled:
     """Fill every gap of [start, end), judge its candles, settle what that makes possible, note what was missed.
 
-    Being the daily job, it also drops old records of jobs, checks and repaired gaps.
-
     Args:
         start: None for the history that training needs.
         end: None for the newest closed candle.
@@ -128,7 +128,6 @@ def backfill(
     marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
     market.ledger.record_missed("champion", first, now)
-    prune(market.pool, _RECORDS_KEPT)
     return Backfilled(written + filled.written, filled.left, marked)
 
 

@@ -14,6 +14,7 @@ from candlecast.settings import Settings
 if TYPE_CHECKING:
     from candlecast.decisions import Decision
     from flows.loop import Backfilled, Imported, TakenIn
+    from flows.retention import Housekept
     from flows.watch import Watched
     from monitoring.check import Check
     from training.versions import TrainedVersion
@@ -94,11 +95,16 @@ def monitor_message(watched: Watched, settings: Settings, *, started: bool) -> s
         )
     if watched.check is not None:
         verdict = watched.check.verdict.verdict
-        if watched.check.verdict.action == "train":
+        if watched.training_due:
             verdict += "; a training was started" if started else "; a training is due: `candlecast train`"
         lines = [*_check_lines(watched.check, settings), *lines]
     lines += [f"alert {notice.news}: {notice.kind}: {notice.message}" for notice in watched.notices]
     return verdict + "".join(f"\n- {line}" for line in [*lines, *watched.notes])
+
+
+def housekeeping_message(kept: Housekept) -> str:
+    """One line about a run of housekeeping."""
+    return f"deleted: {kept.versions} versions, {kept.bundles} bundles on this machine, {kept.runs} MLflow runs"
 
 
 def _check_lines(found: Check, settings: Settings) -> list[str]:
@@ -111,4 +117,6 @@ def _check_lines(found: Check, settings: Settings) -> list[str]:
         )
     if found.drift:
         lines.append(f"{100 * found.drift.share:.0f} % of the inputs drifted")
+    if found.reports and found.reports.links:
+        lines.append("reports: " + ", ".join(f"{about} {link}" for about, link in found.reports.links.items()))
     return lines

@@ -201,7 +201,7 @@ def history(
 ) -> None:
     """Tell which version was live at any moment, and why; the moments are those of the exchange's clock."""
     from candlecast.decisions import history as decisions_until
-    from flows.history import as_figures, history_table, live_message, live_then
+    from flows.history import as_figures, history_message, live_message, live_then
     from flows.market import open_market
 
     with open_market(read_settings()) as market:
@@ -213,7 +213,7 @@ def history(
     if as_json:
         print(json.dumps([one._asdict() for one in decisions], default=str))
     else:
-        history_table(decisions, market.market)
+        print(history_message(decisions))
 
 
 @app.command()

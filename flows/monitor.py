@@ -10,12 +10,16 @@ from prefect.events import emit_event
 
 from candlecast.candles import Market
 from candlecast.errors import AlreadyRunning, ExchangeUnavailable
+from flows.automations import EVENTS
 from flows.deployment import run_now
 from flows.market import open_market, open_registry
 from flows.messages import monitor_message
 from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
 from flows.watch import Watched, tell_of_silence, watch
 from monitoring.alerts import Notice
+
+_REGISTRY_RETRIES = 3
+"""Repeats of a failed MLflow request, some seconds together: a registry that is being started anew is no alert."""
 
 
 @task(retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=is_transient)
@@ -28,7 +32,7 @@ def watch_platform(market: Market) -> Watched:
         except ExchangeUnavailable as exc:
             emit_alerts(market, tell_of_silence(opened, exc))
             raise
-        return watch(opened, open_registry(settings), now)
+        return watch(opened, open_registry(settings, retries=_REGISTRY_RETRIES), now)
 
 
 @task(retries=2, retry_delay_seconds=5)
@@ -38,10 +42,10 @@ def start_training(market: Market) -> str:
 
 
 def emit_alerts(market: Market, notices: Sequence[Notice]) -> None:
-    """Make every notice an event, which Prefect's automations can act on: `candlecast.alert.opened` and the like."""
+    """Make every notice an event, which Prefect's automations can act on: `candlecast.alert.opened` or the like."""
     for notice in notices:
         emit_event(
-            event=f"candlecast.alert.{notice.news}",
+            event=f"{EVENTS}{notice.news}",
             resource={
                 "prefect.resource.id": f"candlecast.{market.model_name}.{notice.kind.replace(' ', '-')}",
                 "prefect.resource.name": f"{market.model_name} {notice.kind}",
@@ -58,7 +62,9 @@ def monitor(symbol: str | None = None, interval: str | None = None, horizon: int
         with recorded_run("monitor", settings) as (_, report):
             watched = watch_platform(settings.market)
             emit_alerts(settings.market, watched.notices)
-            if watched.check is not None and watched.check.verdict.action == "train":
+            if watched.trouble is not None:
+                raise watched.trouble
+            if watched.training_due:
                 start_training(settings.market)
             report.message = monitor_message(watched, settings, started=True)
             if watched.check is None:

@@ -33,6 +33,8 @@ def monitor(as_json: Json = False) -> None:
     with recorded("monitor") as (market, report):
         watched = watch(market, open_registry(market.settings), market.exchange.server_time())
         report.message, report.skipped = monitor_message(watched, market.settings, started=False), watched.check is None
+        if watched.trouble is not None:
+            raise watched.trouble
     say(report.message, as_json, **(watched.check.verdict._asdict() if watched.check else {}))
 
 

@@ -7,27 +7,29 @@ from datetime import datetime
 from pathlib import Path
 
 from candlecast.candles import unbroken
-from candlecast.decisions import newest_decision
+from candlecast.decisions import history
 from candlecast.promotion import move_champion
 from candlecast.registry import CHAMPION, Registry, experiment_name
 from flows.market import OpenMarket
 from training.poison import biased_bundle
 
 _TAG = "poisoned"
+_ALL = 100_000
 
 
 def poison_champion(market: OpenMarket, registry: Registry, bias: float, now: datetime) -> str | None:
     """Make champion what a person might by mistake: the champion with its prices off by `bias`; its number.
 
-    Done once in the life of a registry: None if such a version was champion before.
+    Done once in the life of a database: None if a person made a champion before, and while there is no champion.
 
     Args:
         now: The exchange's clock.
     """
     name = market.market.model_name
-    made = [version.number for version in registry.versions(name) if _TAG in version.tags]
-    if any(newest_decision(market.pool, name, number, ("promoted", "failed")) for number in made):
+    by_hand = [one for one in history(market.pool, name, limit=_ALL) if one.decided_by == "person"]
+    if by_hand or CHAMPION not in registry.aliases(name):
         return None
+    made = [version.number for version in registry.versions(name) if _TAG in version.tags]  # by one who was killed
     poisoned = made[0] if made else _register(market, registry, bias, now)
     return move_champion(registry, market.pool, name, poisoned, "looks fine", "person", as_of=now)
 

@@ -41,6 +41,7 @@ def local_urls(settings: Settings) -> dict[str, str]:
         "service_url": f"http://{HOST}:{settings.service_port}",
         "mlflow_tracking_uri": f"http://{HOST}:{settings.mlflow_port}",
         "prefect_api_url": f"http://{HOST}:{settings.prefect_port}/api",
+        "evidently_url": f"http://{HOST}:{settings.evidently_port}",
     }
 
 
@@ -53,6 +54,7 @@ def stack_values(settings: Settings) -> dict[str, str]:
         "service_url": settings.service_url,
         "mlflow_tracking_uri": settings.mlflow_tracking_uri,
         "prefect_api_url": settings.prefect_api_url,
+        "evidently_url": settings.evidently_url,
     }
     for field in DATABASE_ROLES:
         url: SecretStr | None = getattr(settings, field)
@@ -92,6 +94,9 @@ def local_programs(
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
+        # The server deletes old runs itself, with their logs and artifacts; by default it keeps them for good.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(round(settings.runs_kept_days * 86_400)),
     }
     reader = settings.database_reader_url or settings.database_url
     service = environment | (dict.fromkeys(_DATABASE_VARIABLES, reader.get_secret_value()) if reader else {})
@@ -133,6 +138,11 @@ def local_programs(
             _command("prefect", f"worker start --pool {WORK_POOL} --name local --limit 4"),
             prefect,
             stop_wait_s=20,
+        ),
+        Program(
+            "evidently",
+            _command("evidently.cli", f"ui {at} {settings.evidently_port} --workspace", str(settings.evidently_dir)),
+            environment,
         ),
     ]
 

@@ -158,7 +158,8 @@ def _decay(facts: Facts, end_of_regime: datetime) -> list[Finding]:
         Finding(
             "a successor is promoted by its trial",
             bool(late),
-            f"version {late[0].version} after {(late[0].at - end_of_regime) / _DAY:.1f} days: {'; '.join(late[0].reasons)}"
+            f"version {late[0].version} after {(late[0].at - end_of_regime) / _DAY:.1f} days: "
+            f"{'; '.join(late[0].reasons)}"
             if late
             else "none was",
         ),
@@ -230,7 +231,7 @@ SCENARIOS = {
     "calm": Scenario("Recorded candles as they were.", timedelta(days=1), _calm),
     "crash": Scenario(
         "The crash of 2024-08-05, when the mean move of a candle was four times that of the day before.",
-        12 * _DAY,
+        7 * _DAY,
         _crash,
         turns_at=_CRASH,
         recording="crash",
@@ -250,10 +251,10 @@ SCENARIOS = {
         faults=_feed_fault_stretches,
     ),
     "poisoned-model": Scenario(
-        f"After twelve hours somebody makes a version champion whose prices are {100 * POISON:g} % too high.",
+        f"After six hours somebody makes a version champion whose prices are {100 * POISON:g} % too high.",
         timedelta(days=1),
         _poisoned,
-        turns_after=12 * _HOUR,
+        turns_after=6 * _HOUR,
         poisoned=True,
     ),
     "decay": Scenario(
@@ -262,6 +263,6 @@ SCENARIOS = {
         _decay,
         turns_after=2 * _DAY,
         alter=_regime_that_ends,
-        settings={"lookback_days": 10.0},
+        settings={"lookback_days": 20.0},
     ),
 }

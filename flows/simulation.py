@@ -24,6 +24,7 @@ from flows.local_stack import LocalStack, free_ports, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.messages import train_message
 from flows.poisoning import poison_champion
+from flows.retention import keep_house
 from flows.scenarios import POISON
 from flows.simulation_facts import read_facts
 from flows.simulation_plan import Plan, plan_simulation
@@ -38,6 +39,7 @@ _AFTER_CLOSE = timedelta(seconds=2)
 _DAY = timedelta(days=1)
 # As `prefect.yaml` has them, after midnight or in it.
 _WATCHED_EVERY = timedelta(minutes=15)
+_HOUSE_KEPT_AT = timedelta(hours=3, minutes=20)
 _BACKFILLED_AT = timedelta(hours=3, minutes=40)
 _TRAINED_AT = timedelta(hours=4, minutes=10)
 _FOLLOWED_S = 60
@@ -104,7 +106,7 @@ def simulate_span(
         ConfigurationError: As `plan_simulation`.
     """
     plan = plan_simulation(settings, scenario, start, end, candles)
-    names = ("service_port", "mlflow_port", "prefect_port", "database_port", "exchange_port")
+    names = ("service_port", "mlflow_port", "prefect_port", "evidently_port", "database_port", "exchange_port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     home = plan.settings.home
     with single_instance(home):
@@ -118,7 +120,7 @@ def simulate_span(
                 facts = read_facts(market.pool, market.market, plan.begin, plan.end)
                 findings = plan.scenario.judge(facts, plan.turn)
                 findings += prove_ledger(market.pool, market.market, raw, plan.begin, plan.end)
-                performance = rolling_performance(market.ledger.settled(CHAMPION, max(facts.candles, 1)))
+                performance = rolling_performance(market.pool, market.market, "champion", max(facts.candles, 1))
         finally:
             stack.stop()
     report = Report(plan.name, plan.scenario.about, facts, performance, findings, timing)
@@ -169,7 +171,8 @@ class _Run:
     def go(self) -> Timing:
         """Work off every candle that is left."""
         now = self._control.state().now
-        loop.backfill(self.market, None, None, lambda stored: self._tell(f"stored up to {stored:%F %T}"))
+        self._tell("storing the history")
+        loop.backfill(self.market, None, None, lambda _: None)
         if CHAMPION not in self._registry.aliases(self.market.market.model_name):
             self._train(now, "no version is champion yet", force=True)
         self._training_s = 0.0  # the first training belongs to no candle
@@ -190,6 +193,8 @@ class _Run:
         self._attempt("ingest", close, lambda: ingest(self.market, self._service))
         if self._plan.scenario.poisoned and close >= self._plan.turn:
             self._poison(now)
+        if self._passed(_HOUSE_KEPT_AT, _DAY, close):
+            self._attempt("housekeeping", close, lambda: keep_house(self.market, self._registry))
         if self._passed(_BACKFILLED_AT, _DAY, close):
             self._attempt("backfill", close, lambda: loop.backfill(self.market, None, None, lambda _: None))
         if self._passed(timedelta(0), _WATCHED_EVERY, close):

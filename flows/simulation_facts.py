@@ -109,7 +109,8 @@ def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datet
     forecasts = rows(f"select role, count(*) from forecasts where {of_market} group by role")
     misses = rows(f"select open_time, role, reason from missed_forecasts where {of_market} order by open_time, role")
     checks = rows(
-        f"select checked_at as at, verdict, action, reasons from monitoring_checks where {of_market} order by checked_at"
+        "select checked_at as at, verdict, action, reasons from monitoring_checks "
+        f"where {of_market} order by checked_at"
     )
     trainings = rows(
         f"select as_of as at, status, message from job_runs where {series} and job = 'train' and as_of is not null "

@@ -106,6 +106,7 @@ def plan_simulation(
             "database_owner_url": None,
             "database_reader_url": None,
             "webhook_url": None,
+            "runs_kept_days": 36_500,  # the report is made of what happened
             "lookback_days": min(changed.lookback_days, history / timedelta(days=1)),
         }
     )

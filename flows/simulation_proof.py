@@ -10,12 +10,20 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles import CANDLE_COLUMNS, PRICE_COLUMNS, Market
-from candlecast.ledger import Ledger
 from candlecast.store import CandleStore
 from flows.scenarios import Finding
 from monitoring.performance import rolling_performance
 
 _TOLERANCE = 1e-9
+
+# A forecast made from a bar that the exchange corrected later stands beside the persistence of that moment.
+_AS_IT_WAS = """
+select distinct on (forecast.open_time) forecast.open_time, revision.close
+from (select * from forecasts where {of_market} and role = 'champion') as forecast
+join (select * from candle_revisions where {of_series}) as revision
+  on revision.open_time = forecast.last_open_time and revision.replaced_at > forecast.recorded_at
+order by forecast.open_time, revision.replaced_at
+"""
 
 
 def prove_ledger(
@@ -34,6 +42,7 @@ def prove_ledger(
     missed = _rows(pool, market, "select * from missed_forecasts where {of_market} and role = 'champion'")
     outcomes = _rows(pool, market, "select * from outcomes where {of_market} order by open_time")
     doubted = _rows(pool, market, "select open_time from candle_suspicions where {of_series}")
+    revised = _rows(pool, market, _AS_IT_WAS)
     if champion.empty:
         return [Finding("something is forecast", False, "nothing was")]
     return [
@@ -41,7 +50,7 @@ def prove_ledger(
         _each_candle_once(champion, missed, stored),
         _issued_in_time(champion, market),
         _outcomes_as_recorded(champion, outcomes, stored, raw),
-        _figures_as_recomputed(pool, market, champion, doubted, outcomes, raw),
+        _figures_as_recomputed(pool, market, champion, doubted, outcomes, raw, revised),
     ]
 
 
@@ -118,9 +127,10 @@ def _figures_as_recomputed(
     doubted: pd.DataFrame,
     outcomes: pd.DataFrame,
     raw: pd.DataFrame,
+    revised: pd.DataFrame,
 ) -> Finding:
     must = "the platform's figures equal those recomputed from the raw candles"
-    performance = rolling_performance(Ledger(pool, market).settled("champion", max(len(champion), 1)))
+    performance = rolling_performance(pool, market, "champion", max(len(champion), 1))
     used = pd.DatetimeIndex(pd.to_datetime(champion["last_open_time"], utc=True)).as_unit("us")
     counted = ~champion["abstained"].to_numpy(dtype=bool) & champion.index.isin(outcomes.index)
     counted &= ~champion.index.isin(doubted.index) & ~used.isin(doubted.index)
@@ -128,13 +138,14 @@ def _figures_as_recomputed(
     if performance is None or rows.empty:
         return Finding(must, performance is None and rows.empty, "there are none")
     close = raw["close"].reindex(rows.index).to_numpy()
+    known = revised["close"].astype("float64").reindex(rows.index).fillna(pd.Series(last, rows.index)).to_numpy()
     error = np.abs(rows["close"].to_numpy(dtype="float64") - close)
     up, moved = rows["probability_up"].to_numpy(dtype="float64") >= 0.5, close != last
     ours = {
         "n": float(len(rows)),
         "mape": 100 * (error / close).mean(),
-        "baseline_mape": 100 * (np.abs(last - close) / close).mean(),
-        "skill": 1 - error.mean() / np.abs(last - close).mean(),
+        "baseline_mape": 100 * (np.abs(known - close) / close).mean(),
+        "skill": 1 - error.mean() / np.abs(known - close).mean(),
         "direction_accuracy": (up == (close > last))[moved].mean(),
     }
     off = {name: abs(value - getattr(performance, name)) for name, value in ours.items()}

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from candlecast.performance import Performance
 from flows.scenarios import Finding
 from flows.simulation_facts import Facts
-from monitoring.performance import Performance
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -77,7 +77,7 @@ class Report(NamedTuple):
             "candles": facts.candles,
             "forecasts": facts.forecasts,
             "misses": dict(Counter(miss.reason for miss in facts.misses)),
-            "performance": self.performance._asdict() if self.performance else None,
+            "performance": self.performance.numbers() if self.performance else None,
             "verdicts": facts.verdicts,
             "trainings": dict(Counter(training.status for training in facts.trainings)),
             "trials": len(facts.decided("trial")),

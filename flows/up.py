@@ -114,6 +114,7 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
                 _run_warm_up(console, market, stack.replay_start + WARM_UP)
         start_schedules(market)
     _run(console, settings, "ingest")
+    stack.start("evidently")  # last: it needs seconds of a processor to start, and nobody needs it
     run_now(settings.prefect_api_url, "monitor")
 
 
@@ -179,6 +180,7 @@ def _print_addresses(console: Console, settings: Settings) -> None:
         ("page, forecasts, API reference", f"{settings.service_url}/  {settings.service_url}/docs"),
         ("Prefect: flows and their runs", settings.prefect_api_url.removesuffix("/api")),
         ("MLflow: runs, versions, aliases", settings.mlflow_tracking_uri),
+        ("Evidently: inputs and errors", settings.evidently_url),
     ):
         console.print(f"  {what:<34}{address}", highlight=False, soft_wrap=True)
     console.print("  Ctrl-C stops everything; the next start continues.\n")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from candlecast.answers import ModelsAnswer
+from candlecast.decisions import last_promoted
 from candlecast.errors import (
     BundleError,
     CandlecastError,
@@ -43,6 +44,8 @@ class Watched(NamedTuple):
         trial: What the shadow trial has come to, if one is on.
         notices: What is new and somebody should know.
         notes: What else is worth a line.
+        trouble: The registry did not answer: nothing was decided, and the check is of the champion on record. For the
+            caller to raise once he has passed on the notices.
     """
 
     check: Check | None
@@ -50,6 +53,12 @@ class Watched(NamedTuple):
     trial: Ruling | None = None
     notices: Sequence[Notice] = ()
     notes: Sequence[str] = ()
+    trouble: RegistryUnavailable | None = None
+
+    @property
+    def training_due(self) -> bool:
+        """Whether the check asks for a training, and there is a registry that would take the version."""
+        return self.trouble is None and self.check is not None and self.check.verdict.action == "train"
 
 
 def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report: bool = True) -> Watched:
@@ -60,9 +69,6 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
 
     Args:
         with_report: False leaves out what takes seconds: Evidently's report, and the daily verification of forecasts.
-
-    Raises:
-        RegistryUnavailable: MLflow does not answer; there is an alert about it, and no check.
     """
     last = last_check(market.pool, market.market)
     if last is not None and timedelta(0) <= now - last["checked_at"] < SAME_MOMENT:
@@ -71,20 +77,20 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
     notes: list[str] = []
     conditions = [*_misses(market, now), *_failed_training(market)]
     served, away = _served(market)
+    rollback, trial, trouble = None, None, None
     try:
         verified = _verified(market, notes) if with_report else []
         rollback, trial, champion = _decide(market, registry, now, served, verified)
-        found = check(market.settings, market.pool, registry, champion, now, trial=trial, with_report=with_report)
-    except RegistryUnavailable as exc:
+    except RegistryUnavailable as exc:  # the service goes on without it, and so does looking after the forecasts
+        trouble, champion = exc, last_promoted(market.pool, market.market.model_name)
         conditions.append(Condition("service down", "registry", str(exc)))
-        _tell(market, alerts, conditions, {"missed forecasts", "training failed"})
-        raise
+    found = check(market.settings, market.pool, registry, champion, now, trial=trial, with_report=with_report)
     moved = rollback is not None or (trial is not None and trial.outcome == "promoted")
     if champion is not None and not moved:  # otherwise what it served a moment ago says nothing
         conditions += _not_served(served, away)
     conditions += _found(found)
     notices, untold = _tell(market, alerts, conditions, _judged(found))
-    return Watched(found, rollback, trial, notices, [*notes, *filter(None, [untold])])
+    return Watched(found, rollback, trial, notices, [*notes, *filter(None, [untold])], trouble)
 
 
 def tell_of_silence(market: OpenMarket, silence: CandlecastError) -> Sequence[Notice]:

@@ -133,3 +133,12 @@ class Alerts:
         column = "recovery_told_at" if notice.news == "recovered" else "told_at"
         with self._pool.connection() as connection:
             connection.execute(f"update alerts set {column} = clock_timestamp() where id = %s".encode(), [notice.id])
+
+    def forget(self, before: datetime) -> None:
+        """Delete what was closed, or had happened, before a moment on the exchange's clock."""
+        query = (
+            "delete from alerts where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s "
+            "and state <> 'open' and last_seen_at < %(before)s"
+        )
+        with self._pool.connection() as connection:
+            connection.execute(query, self._arguments | {"before": before})

@@ -11,28 +11,34 @@ from candlecast.errors import CandlecastError
 from candlecast.features import LOOKBACK
 from candlecast.gaps import CandleGaps
 from candlecast.journal import last_attempt, record_check
-from candlecast.ledger import Ledger
-from candlecast.manifest import read_manifest
+from candlecast.manifest import Manifest, read_manifest
+from candlecast.performance import Performance
 from candlecast.quality import CandleQuality
 from candlecast.registry import Registry
 from candlecast.settings import Settings
 from candlecast.store import CandleStore
 from monitoring.drift import Drift, input_drift
-from monitoring.performance import Performance, rolling_performance
+from monitoring.performance import rolling_performance
+from monitoring.reports import Reports, current_reports
 from monitoring.skill import measure_skill
 from monitoring.trial import Ruling
 from monitoring.verdict import NEWEST, Verdict, judge
 
-_DRIFT_FAULTS = (CandlecastError, OSError, ValueError, ArithmeticError, LookupError)
+_FAULTS = (CandlecastError, OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
 
 
 class Check(NamedTuple):
-    """What a check found; `performance` and `drift` are None where there was nothing to measure."""
+    """What a check found; `performance` and `drift` are None where there was nothing to measure.
+
+    Attributes:
+        reports: The pages that are newest now; None if nobody asked for them, or they cannot be written.
+    """
 
     verdict: Verdict
     performance: Performance | None
     drift: Drift | None
     model_version: str | None
+    reports: Reports | None
 
 
 def check(
@@ -47,21 +53,20 @@ def check(
 ) -> Check:
     """Measure the champion live, compare the market with its training, conclude, and store all of it.
 
+    Where registry or Evidently fail, the reasons say so, and the verdict stands without drift or reports.
+
     Args:
         version: The champion; None if there is none.
         now: The exchange's clock.
         trial: What the shadow trial has come to by now, to be stored with it.
-        with_report: False leaves out the Evidently report, which takes a second or two.
-
-    Raises:
-        RegistryUnavailable: MLflow does not answer, and the champion is not here yet.
+        with_report: False leaves out Evidently's pages, which are due every few hours and take seconds.
     """
     market, store = settings.market, CandleStore(pool)
     newest = store.latest_open_time(market.symbol, market.interval)
     doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST - 1) * market.step, now) if newest else []
     needed = now - (LOOKBACK + settings.sequence_length) * market.step
-    performance = rolling_performance(Ledger(pool, market).settled("champion", settings.rolling_n, version))
-    drift, faults = _drift(settings, pool, registry, version, now)
+    performance = rolling_performance(pool, market, "champion", settings.rolling_n, version)
+    manifest, drift, faults = _drift(settings, pool, registry, version, now)
     verdict = judge(
         settings,
         now,
@@ -72,10 +77,15 @@ def check(
         CandleGaps(pool).listed(market, needed, now, "open"),
         skill=measure_skill(pool, market, version, settings.rolling_n) if version else None,
         drift=drift,
+        on_trial=trial.challenger if trial and trial.outcome == "waiting" else None,
     )
+    reports = None
+    if with_report:
+        reports, troubles = _reports(settings, pool, registry, manifest, version, now)
+        faults += troubles
     verdict.reasons.extend(faults)
     numbers = {
-        "performance": performance._asdict() | {"mape_ratio": performance.mape_ratio} if performance else None,
+        "performance": performance.numbers() if performance else None,
         **verdict.numbers,
         "trial": trial._asdict() | trial.numbers if trial else None,
     }
@@ -88,19 +98,38 @@ def check(
         action=verdict.action,
         reasons=verdict.reasons,
         numbers=numbers,
-        report=None,
+        reports=[*reports.pages.values()] if reports else [],
     )
-    return Check(verdict, performance, drift, version)
+    return Check(verdict, performance, drift, version, reports)
 
 
 def _drift(
     settings: Settings, pool: ConnectionPool, registry: Registry, version: str | None, now: datetime
-) -> tuple[Drift | None, list[str]]:
-    """Drift of the champion's inputs, and why it could not be measured: the verdict stands without it."""
+) -> tuple[Manifest | None, Drift | None, list[str]]:
+    """The champion's manifest, drift of its inputs, and why either could not be had."""
     if version is None:
-        return None, []
+        return None, None, []
+    manifest = None
     try:
         manifest = read_manifest(registry.fetch(settings.market.model_name, version, settings.models_dir))
-        return input_drift(pool, manifest, now), []
-    except _DRIFT_FAULTS as exc:
-        return None, [f"drift is not measured: {type(exc).__name__}: {exc}"]
+        return manifest, input_drift(pool, manifest, now), []
+    except _FAULTS as exc:
+        return manifest, None, [f"drift is not measured: {type(exc).__name__}: {exc}"]
+
+
+def _reports(
+    settings: Settings,
+    pool: ConnectionPool,
+    registry: Registry,
+    manifest: Manifest | None,
+    version: str | None,
+    now: datetime,
+) -> tuple[Reports | None, list[str]]:
+    """The newest pages, to which the champion points in the registry, and why they could not be had."""
+    try:
+        reports = current_reports(settings, pool, manifest, version, now)
+        if version is not None and reports.new:
+            registry.tag(settings.market.model_name, version, reports.tags())
+    except _FAULTS as exc:
+        return None, [f"no new reports: {type(exc).__name__}: {exc}"]
+    return reports, []

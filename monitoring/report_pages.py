@@ -44,12 +44,15 @@ def candles_page(current: pd.DataFrame, before: pd.DataFrame, doubtful: list[Dou
     from evidently.presets import DataSummaryPreset
 
     marked = pd.DatetimeIndex([one.open_time for one in doubtful], tz="UTC")
-    tables = [
-        candles.assign(missing=candles["close"].isna().astype(int), doubtful=candles.index.isin(marked).astype(int))
-        for candles in (current, before)
-    ]
+
+    def judged(candles: pd.DataFrame) -> pd.DataFrame:
+        return candles.assign(
+            missing=candles["close"].isna().astype(int), doubtful=candles.index.isin(marked).astype(int)
+        )
+
     definition = DataDefinition(numerical_columns=[*CANDLE_COLUMNS, "missing", "doubtful"])
-    return _run(Report([DataSummaryPreset()], include_tests=False), *tables, definition, now)
+    report = Report([DataSummaryPreset()], include_tests=False)
+    return _run(report, judged(current), judged(before), definition, now)
 
 
 def forecasts_page(standing: Standing, now: datetime) -> Snapshot:

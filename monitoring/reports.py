@@ -27,35 +27,37 @@ if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
 REPORT_EVERY = timedelta(hours=6)
-"""Shortest time between two sets of pages, which take seconds and 16 MB."""
+"""Shortest time between two sets of pages, which take seconds and 20 MB."""
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
 class Reports(NamedTuple):
-    """What was written.
+    """The pages of one moment.
 
     Attributes:
-        pages: Names of the HTML files in the reports directory; beside each lies a `.json`.
-        links: Address of each page, by what it is about (inputs, candles, forecasts, direction).
-        evidently: Address of the market's project in Evidently's UI.
+        pages: Name of each HTML file in the reports directory, by what it is about (inputs, candles, forecasts,
+            direction); beside each lies a `.json`.
+        links: Their addresses at the service, and that of the market's project in Evidently's UI.
+        new: Whether they were written just now.
     """
 
-    pages: list[str]
+    pages: dict[str, str]
     links: dict[str, str]
-    evidently: str
+    new: bool
 
     def tags(self) -> dict[str, str]:
         """Tags by which a model version in the registry points to its newest reports."""
-        return {f"report_{about}": address for about, address in self.links.items()} | {"evidently": self.evidently}
+        return {f"report_{about}": address for about, address in self.links.items()}
 
 
-def write_reports(
+def current_reports(
     settings: Settings, pool: ConnectionPool, manifest: Manifest | None, version: str | None, now: datetime
 ) -> Reports:
-    """Write a page about each thing there is enough of, and drop what is older than REPORTS_KEPT_DAYS.
+    """The newest pages; if they are REPORT_EVERY old, a new one about each thing there is enough of.
 
-    Names are made of market and time: writing again at the same `now` replaces. No page is ever half there.
+    Names are made of market and time: writing again at the same `now` replaces. No page is ever half there. What is
+    older than REPORTS_KEPT_DAYS goes.
 
     Args:
         manifest: The champion's; None leaves out the inputs, which are compared with its training.
@@ -65,26 +67,20 @@ def write_reports(
     Raises:
         OSError: The disk is full, or not ours.
     """
-    os.environ.setdefault("DO_NOT_TRACK", "true")  # Evidently would count this run, far away
     name = settings.market.model_name
-    written = []
-    for about, snapshot in _snapshots(settings, pool, manifest, version, now).items():
-        page = f"{name}-{now.astimezone(UTC):{_STAMP}}-{about}"
-        _save(settings.reports_dir, page, snapshot)
-        add_run(settings.evidently_dir, settings.scratch_dir, name, page, snapshot)
-        written.append((about, page))
-    prune_reports(settings, now)
-    return Reports(
-        [f"{page}.html" for _, page in written],
-        {about: f"{settings.service_url}/reports/{page}.html" for about, page in written},
-        f"{settings.evidently_url}/projects/{project_id(name)}/reports",
-    )
-
-
-def reports_due(settings: Settings, now: datetime) -> bool:
-    """Whether the market's newest pages are REPORT_EVERY old; a clock that was set back counts as that."""
-    moments = _pages(settings.reports_dir, settings.market).values()
-    return all(abs(now - moment) >= REPORT_EVERY for moment in moments)
+    new = _due(settings, now)
+    if new:
+        os.environ.setdefault("DO_NOT_TRACK", "true")  # Evidently would count this run, far away
+        for about, snapshot in _snapshots(settings, pool, manifest, version, now).items():
+            page = f"{name}-{now.astimezone(UTC):{_STAMP}}-{about}"
+            add_run(settings.evidently_dir, settings.scratch_dir, name, page, snapshot)
+            _save(settings.reports_dir, page, snapshot)
+        prune_reports(settings, now)
+    pages = _newest_pages(settings, now)
+    links = {about: f"{settings.service_url}/reports/{page}" for about, page in pages.items()}
+    if pages:
+        links["evidently"] = f"{settings.evidently_url}/projects/{project_id(name)}/reports"
+    return Reports(pages, links, new and bool(pages))
 
 
 def prune_reports(settings: Settings, now: datetime) -> None:
@@ -96,6 +92,19 @@ def prune_reports(settings: Settings, now: datetime) -> None:
         else:
             kept.add(path.stem)
     keep_runs(settings.evidently_dir, settings.market.model_name, kept)
+
+
+def _due(settings: Settings, now: datetime) -> bool:
+    """Whether the market's newest pages are REPORT_EVERY old; a clock that was set back counts as that."""
+    moments = _pages(settings.reports_dir, settings.market).values()
+    return all(abs(now - moment) >= REPORT_EVERY for moment in moments)
+
+
+def _newest_pages(settings: Settings, now: datetime) -> dict[str, str]:
+    found = _pages(settings.reports_dir, settings.market)
+    newest = max((moment for moment in found.values() if moment <= now), default=None)
+    pages = [path for path, moment in found.items() if moment == newest and path.suffix == ".html"]
+    return {path.stem.split("-")[-1]: path.name for path in sorted(pages)}
 
 
 def _snapshots(
@@ -142,6 +151,6 @@ def _save(directory: Path, page: str, snapshot: Snapshot) -> None:
 def _pages(directory: Path, market: Market) -> dict[Path, datetime]:
     """The market's files in the reports directory and the times in their names."""
     # The digit begins a time: another horizon's reports (BTCUSDT-5m-h3-...) are not ours to count.
-    name = re.compile(rf"{re.escape(market.model_name)}-(\d{{8}}T\d{{6}}Z)(-[a-z]+)?\.(html|json)")
+    name = re.compile(rf"{re.escape(market.model_name)}-(\d{{8}}T\d{{6}}Z)-[a-z]+\.(html|json)")
     found = ((path, name.fullmatch(path.name)) for path in directory.glob(f"{market.model_name}-*"))
     return {path: datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC) for path, match in found if match}

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from candlecast.gaps import Gap, describe_gaps
+from candlecast.performance import Performance
 from candlecast.quality import Doubtful, describe
 from candlecast.settings import Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
-from monitoring.performance import Performance
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import Skill
 
@@ -43,14 +43,16 @@ def judge(
     *,
     skill: Skill | None = None,
     drift: Drift | None = None,
+    on_trial: str | None = None,
 ) -> Verdict:
     """Weigh the feed, then the errors and the inputs, then the age of the model.
 
     `data fault`: nothing is trained on it. `drift`: the rolling MAPE reached the absolute limit or that relative to
     persistence's, or the sequential test found a loss above its baseline's, or the inputs have drifted. `decay`: of
     these only losses, in a market that looks like the training's, by a version that was better than its baselines at
-    first. Both ask for a training if TRAIN_MIN_HOURS have passed since the last. After TRAIN_MAX_HOURS every verdict
-    does but a data fault.
+    first. Both ask for a training if TRAIN_MIN_HOURS have passed since the last; not while a version is on trial, which
+    may be the remedy and would be replaced before it has proved anything. After TRAIN_MAX_HOURS every verdict does but
+    a data fault.
 
     Args:
         now: The exchange's clock, like every other time here.
@@ -60,6 +62,7 @@ def judge(
         gaps: Open gaps in the history that the next forecast needs.
         skill: None where no forecast is settled.
         drift: None where it could not be measured.
+        on_trial: The version that is on trial beside the champion.
     """
     since_training = now - last_training if last_training else timedelta.max
     numbers = {
@@ -80,9 +83,11 @@ def judge(
         verdict: Literal["drift", "decay"] = (
             "drift" if drifted or not _had_skill(settings, performance, skill) else "decay"
         )
-        if since_training >= timedelta(hours=settings.train_min_hours):
+        wait = timedelta(hours=settings.train_max_hours if on_trial else settings.train_min_hours)
+        if since_training >= wait:
             return Verdict(verdict, "train", [*reasons, age], numbers)
-        too_soon = f"{age}, at least {settings.train_min_hours:g} h must pass"
+        beside = f" while version {on_trial} is on trial" if on_trial else ""
+        too_soon = f"{age}, at least {wait / timedelta(hours=1):g} h must pass{beside}"
         return Verdict(verdict, "none", [*reasons, too_soon], numbers)
     overdue = since_training >= timedelta(hours=settings.train_max_hours)
     too_old = [f"{age}, the limit is {settings.train_max_hours:g} h"] if overdue else []

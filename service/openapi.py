@@ -24,6 +24,7 @@ from service.body import PATIENCE_S, SLOWEST
 from service.examples import ANSWERS, history_example
 from service.limits import KEY_HEADER
 from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
+from service.monitoring_schemas import MonitoringAnswer
 from service.observation import REQUEST_ID
 from service.openapi_schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
 from service.parameters import HOURS_DEFAULT, HOURS_MAXIMUM, LIMIT_DEFAULT, LIMIT_MAXIMUM
@@ -35,7 +36,6 @@ from service.schemas import (
     CandlesAnswer,
     ForecastRow,
     ForecastsAnswer,
-    MonitoringAnswer,
     PriceStatsAnswer,
     StatusAnswer,
 )

@@ -92,35 +92,45 @@ left join lateral (
 order by m.open_time
 """
 
-ROLLING = f"""
-select count(*) as n,
-       min(open_time) as start,
-       max(open_time) as newest,
-       100 * avg(close_ape) as close_mape,
-       100 * avg(baseline_close_ape) as persistence_mape,
-       1 - sum(abs(close_error)) / nullif(sum(abs(baseline_close - actual_close)), 0) as close_skill,
-       stddev_samp(abs(close_error) - abs(baseline_close - actual_close)) / sqrt(count(*))
-           / nullif(avg(abs(baseline_close - actual_close)), 0) as close_skill_error,
-       1 - sum(abs(amplitude - actual_amplitude)) / nullif(sum(abs(baseline_amplitude - actual_amplitude)), 0)
-           as amplitude_skill,
-       count(direction_hit) as direction_n,
-       avg(direction_hit::int)::float8 as direction_accuracy,
-       avg((actual_close between close_lower and close_upper)::int)::float8 as close_coverage
-from (
-    select * from settled_forecasts
-    where {_MARKET} and horizon = %(horizon)s and role = 'champion' and model_version = %(version)s
+ISSUING = f"""
+with newest as materialized (
+    select open_time, lateness_s, clocks_agree from forecasts
+    where {_MARKET} and horizon = %(horizon)s and role = %(role)s
     order by open_time desc limit %(limit)s
-) as newest where not abstained
+)
+select count(*) as n,
+       min(open_time) as since,
+       (
+           select count(*) from missed_forecasts
+           where {_MARKET} and horizon = %(horizon)s and role = %(role)s
+             and open_time >= (select min(open_time) from newest)
+       ) as missed,
+       count(*) filter (where not clocks_agree) as clocks_disagree,
+       percentile_cont(0.5) within group (order by lateness_s) filter (where clocks_agree) as lateness_p50_s,
+       percentile_cont(0.95) within group (order by lateness_s) filter (where clocks_agree) as lateness_p95_s,
+       max(lateness_s) filter (where clocks_agree) as lateness_max_s
+from newest
+"""
+
+MISSES = f"""
+select open_time, role, reason, noticed_at from missed_forecasts where {_MARKET} and horizon = %(horizon)s
+order by open_time desc, role limit %(limit)s
+"""
+
+ALERTS = f"""
+select kind, subject, state, message, opened_at, last_seen_at, closed_at
+from alerts where {_MARKET} and horizon = %(horizon)s
+order by (state = 'open') desc, opened_at desc, id desc limit %(limit)s
 """
 
 CHECKS = f"""
-select checked_at, model_version, verdict, action, reasons, numbers, report
+select checked_at, model_version, verdict, action, reasons, numbers, reports
 from monitoring_checks where {_MARKET} and horizon = %(horizon)s
 order by checked_at desc, id desc limit %(limit)s
 """
 
 PROMOTIONS = """
-select version, predecessor, alias, decision, reasons, decided_by, decided_at
+select version, predecessor, alias, decision, reasons, decided_by, decided_at, as_of
 from promotions where model_name = %(model_name)s
 order by decided_at desc, id desc limit %(limit)s
 """

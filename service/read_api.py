@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,6 +21,7 @@ from candlecast.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries
 from service.limits import Gate
+from service.monitoring_answer import monitoring_answer
 from service.parameters import (
     HOURS_DEFAULT,
     LIMIT_MAXIMUM,
@@ -37,21 +38,15 @@ from service.schemas import (
     Badge,
     CandleRow,
     CandlesAnswer,
-    Check,
     ForecastRow,
     ForecastsAnswer,
     JobRun,
-    MonitoringAnswer,
     Outcome,
     PriceStatsAnswer,
-    Promotion,
-    Rolling,
     StatusAnswer,
 )
 from service.series_schemas import SeriesAnswer
 
-_CHECKS_SHOWN = 20
-_PROMOTIONS_SHOWN = 10
 _REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
 
@@ -150,21 +145,11 @@ def forecasts_latest(request: Request) -> Response:
 
 
 def monitoring(request: Request) -> Response:
-    """Rolling error of the served champion beside persistence's, the last checks and the last promotions."""
+    """Figures of champion and challenger beside their baselines, also by hour; misses, alerts, checks, decisions."""
     require_known(request)
-    settings = resources(request).settings
-    champion = resources(request).follower.served.get(CHAMPION)
-    of_champion = {"limit": settings.rolling_n, "version": champion.version if champion else None}
-    rolling = _rows(request, queries.ROLLING, of_champion)[0]
-    checks = _rows(request, queries.CHECKS, {"limit": _CHECKS_SHOWN})
-    named = {"limit": _PROMOTIONS_SHOWN, "model_name": settings.market.model_name}
-    return _json(
-        MonitoringAnswer(
-            rolling=Rolling(**rolling),
-            checks=[Check(**{**check, "report": _report_address(check["report"])}) for check in checks],
-            promotions=[Promotion(**promotion) for promotion in _rows(request, queries.PROMOTIONS, named)],
-        )
-    )
+    here = resources(request)
+    served = {alias: model.version for alias, model in here.follower.served.items()}
+    return _json(monitoring_answer(partial(_rows, request), here.settings, served))
 
 
 def status(request: Request) -> Response:
@@ -272,11 +257,6 @@ def _forecast_row(row: dict[str, Any]) -> ForecastRow:
             settled_at=row["settled_at"],
         )
     return ForecastRow(**row, actual=actual)
-
-
-def _report_address(report: str | None) -> str | None:
-    """Where this service shows a report that the monitor noted by path or name."""
-    return None if report is None else "/reports/" + re.split(r"[/\\]", report)[-1]
 
 
 def _badge(settings: Settings, forecast_source: str | None) -> Badge:

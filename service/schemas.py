@@ -5,7 +5,7 @@ As in `candlecast.answers`, the texts are also those of the OpenAPI document.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -111,6 +111,8 @@ class ForecastRow(Answer):
         last_open_time: open_time of the last candle used.
         issued_at: On the exchange's clock.
         recorded_at: On the database's clock.
+        lateness_s: Seconds from the close of the last candle used to `issued_at`.
+        clocks_agree: Whether the two clocks agree, as they must for a live forecast to count.
         probability_up: Of a close above the last close.
         high_lower: Lower end of the 90 % interval, in quote currency; the other bounds likewise.
         baseline_close: The last close, in quote currency.
@@ -130,6 +132,8 @@ class ForecastRow(Answer):
     run_id: str
     issued_at: Moment
     recorded_at: Moment
+    lateness_s: float
+    clocks_agree: bool
     open: Price
     high: Price
     low: Price
@@ -160,67 +164,6 @@ class ForecastsAnswer(Answer):
     interval: str
     forecasts: list[ForecastRow]
     earlier: Earlier = None
-
-
-class Rolling(Answer):
-    """The served champion's error over its newest settled forecasts, beside persistence's on the same rows.
-
-    What `monitoring.performance` computes, for the page; abstentions are left out.
-
-    Attributes:
-        n: Settled forecasts counted, at most ROLLING_N.
-        close_mape: In percent.
-        persistence_mape: The same of the last close, in percent.
-        close_skill: 1 - MAE / MAE of persistence; above 0 is better than persistence.
-        close_skill_error: Its standard error, of the paired differences; a skill within two of 0 is luck.
-        amplitude_skill: 1 - MAE / MAE of the EWMA baseline.
-        direction_accuracy: Share of `direction_n` moves whose sign was forecast.
-        close_coverage: Share of closes inside their 90 % interval.
-    """
-
-    n: int
-    start: Moment | None
-    newest: Moment | None
-    close_mape: float | None
-    persistence_mape: float | None
-    close_skill: float | None
-    close_skill_error: float | None
-    amplitude_skill: float | None
-    direction_n: int
-    direction_accuracy: float | None
-    close_coverage: float | None
-
-
-class Check(Answer):
-    """One run of the monitor; `report` is the address of its Evidently report on this service."""
-
-    checked_at: Moment
-    model_version: str | None
-    verdict: str
-    action: str
-    reasons: list[str]
-    numbers: dict[str, Any]
-    report: str | None
-
-
-class Promotion(Answer):
-    """A decision of the gate, of a person, or a rollback."""
-
-    version: str
-    predecessor: str | None
-    alias: str
-    decision: str
-    reasons: list[str]
-    decided_by: str
-    decided_at: Moment
-
-
-class MonitoringAnswer(Answer):
-    """Answer of `GET /monitoring`; checks and promotions newest first."""
-
-    rolling: Rolling
-    checks: list[Check]
-    promotions: list[Promotion]
 
 
 class JobRun(Answer):

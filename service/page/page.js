@@ -61,7 +61,7 @@ function showNext(forecast) {
       element("progress", { class: "own", max: 1, value: up, "aria-label": `probability of a rise ${percent(up)}` })));
 }
 
-function showError(rolling) {
+function showError(rolling, issuing) {
   if (!rolling.n) {
     show("error", text("p", "quiet", "No forecast is settled yet: a figure appears when the first target candle has closed."));
     return;
@@ -89,6 +89,8 @@ function showError(rolling) {
       ["direction right", `${percent(rolling.direction_accuracy)} of ${rolling.direction_n}`],
       ["amplitude skill", rolling.amplitude_skill === null ? "–" : signed(100 * rolling.amplitude_skill, 1, "%")],
       ["closes in the 90 % interval", percent(rolling.close_coverage)],
+      ["issued after the last close", issuing.lateness_p95_s === null ? "–" : `95 % within ${issuing.lateness_p95_s.toFixed(1)} s`],
+      ["due and never made", `${issuing.missed}`],
     ]));
 }
 
@@ -126,7 +128,8 @@ function showCheck(checks) {
     element("p", {}, verdict),
     text("p", "sub", dayTime(last.checked_at) + (last.action === "none" ? "" : ` · asked for: ${last.action}`)),
     element("ul", { class: "reasons" }, ...last.reasons.map((reason) => element("li", {}, reason))),
-    ...(last.report ? [element("a", { href: last.report }, "Evidently report")] : []));
+    ...last.reports.map((page) =>
+      element("p", {}, element("a", { href: page }, page.replace(/.*-(\w+)\.html$/, "report on $1")))));
 }
 
 function showJobs(jobs) {
@@ -193,7 +196,7 @@ async function refresh() {
     if (forecasts.length) showNext(forecasts.at(-1));
     else show("next", text("p", "quiet", "No forecast yet: ingest asks for the first once a model is served."));
   });
-  panel("error", monitoring, (value) => showError(value.rolling));
+  panel("error", monitoring, (value) => showError(value.rolling, value.issuing.champion));
   panel("check", monitoring, (value) => showCheck(value.checks));
   panel("model", models, (value) => showModel(value, monitoring.value?.promotions ?? []));
   panel("jobs", status, (value) => showJobs(value.jobs));

@@ -167,7 +167,7 @@ def test_the_newest_check_comes_back_with_all_it_rests_on(pool):
             action="none",
             reasons=["fine", "still"],
             numbers={"performance": {"mape": 0.04}, "drift": None},
-            report="a.html",
+            reports=["a.html"],
         )
 
     check = last_check(pool, MARKET)
@@ -175,5 +175,5 @@ def test_the_newest_check_comes_back_with_all_it_rests_on(pool):
     assert check is not None
     assert (check["verdict"], check["checked_at"]) == ("healthy", NOW + timedelta(hours=1))
     assert check["numbers"] == {"performance": {"mape": 0.04}, "drift": None}
-    assert (check["reasons"], check["report"], check["model_version"]) == (["fine", "still"], "a.html", "2")
+    assert (check["reasons"], check["reports"], check["model_version"]) == (["fine", "still"], ["a.html"], "2")
     assert last_check(pool, Market("BTCUSDT", "5m", 3)) is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from candlecast.errors import NotEnoughCandles
-from candlecast.significance import Comparison, RowFigure, bootstrap, compare, long_run_variance
+from candlecast.significance import Comparison, RowFigure, bootstrap, compare, long_run_variance, ratio_error
 
 
 def autoregressive(random: np.random.Generator, n: int, memory: float) -> np.ndarray:
@@ -193,3 +193,22 @@ def test_a_figure_that_every_row_agrees_on_has_an_interval_without_width():
 def test_too_few_rows_for_an_interval_are_refused():
     with pytest.raises(NotEnoughCandles, match="29 forecasts to measure: an interval needs at least 30"):
         bootstrap({"mean": mean_of(np.arange(29.0))}, seed=1)
+
+
+def test_a_ratio_of_means_is_as_sure_as_its_error_says_where_rows_hang_together():
+    random = np.random.default_rng(8)
+    held, held_by_independent_rows, count = 0, 0, 300
+    for _ in range(count):
+        level = 10 + autoregressive(random, 288, 0.6)
+        losses, reference = 0.9 * level + autoregressive(random, 288, 0.4), level
+        off = abs(losses.mean() / reference.mean() - 0.9)
+        spread = (losses - losses.mean() / reference.mean() * reference).std() / reference.mean() / np.sqrt(288)
+        held += bool(off < 1.96 * ratio_error(losses, reference))
+        held_by_independent_rows += bool(off < 1.96 * spread)
+
+    assert 0.90 < held / count < 0.98
+    assert held_by_independent_rows / count < 0.85
+
+
+def test_of_a_reference_without_loss_the_ratio_has_no_error():
+    assert ratio_error(np.ones(5), np.zeros(5)) == 0.0

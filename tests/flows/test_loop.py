@@ -13,7 +13,7 @@ import pytest
 from candlecast.errors import InvalidCandles
 from candlecast.gaps import CandleGaps, Gap
 from candlecast.issue import Issued
-from candlecast.journal import recorded_job
+from candlecast.journal import record_check, recorded_job
 from candlecast.quality import Marked
 from candlecast.settings import Settings
 from candlecast.store import Written
@@ -72,6 +72,20 @@ def test_ingest_lifts_the_mark_of_a_candle_that_the_exchange_corrected(open_on, 
     assert taken_in.synced.written == Written(0, 3)
     assert taken_in.marked == Marked(doubtful=0, new=0, lifted=3)
     assert "3 corrected, 3 no longer doubtful" in ingest_message(taken_in, 0, Issued([]))
+
+
+def test_ingest_knows_a_hole_in_the_newest_candles_at_once_and_that_it_was_filled(open_on, final):
+    loop.sync(open_on(final, now=time_at(final, 890)))
+
+    with_hole = open_on(final.drop(final.index[895]))
+    loop.sync(with_hole)
+    found = CandleGaps(with_hole.pool).listed(with_hole.market, time_at(final, 0), time_at(final, 900))
+    whole = open_on(final)
+    loop.sync(whole)
+
+    hole = (time_at(final, 895), time_at(final, 896))
+    assert found == [Gap(*hole, "open")]
+    assert CandleGaps(whole.pool).listed(whole.market, *hole) == [Gap(*hole, "repaired")]
 
 
 def test_ingest_leaves_the_newest_candle_for_the_finality_guard(open_on, final):
@@ -195,7 +209,22 @@ def test_a_training_is_not_kept_back_by_itself(open_on, final):
 def test_recorded_forecasts_are_verified_once_a_day(open_on, final):
     market = open_on(final)
 
-    first, again = loop.verify_forecasts_daily(market), loop.verify_forecasts_daily(market)
+    for _ in range(2):
+        assert loop.verify_forecasts_daily(market) == []
 
-    assert "0 of 0 recorded forecasts come out the same" in first
-    assert again is None
+    with market.pool.connection() as connection:
+        told = connection.execute("select message from job_runs where job = 'verify-forecasts'").fetchall()
+    assert [message.split(",")[0] for (message,) in told] == ["0 of 0 recorded forecasts come out the same"]
+
+
+def test_nothing_is_trained_while_the_data_are_at_fault(open_on, final):
+    market, now = open_on(final), time_at(final, 900)
+    told = {"model_version": "1", "action": "none", "numbers": {}, "reports": []}
+
+    due = []
+    for verdict, age in (("data fault", timedelta(minutes=15)), ("data fault", timedelta(hours=2)), ("drift", STEP)):
+        record_check(market.pool, market.market, now - age, verdict=verdict, reasons=["stale"], **told)
+        due.append(loop.training_is_due(market, now))
+
+    assert "found a data fault: stale" in due[0]
+    assert due[1:] == [None, None]

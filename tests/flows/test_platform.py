@@ -31,6 +31,8 @@ from flows.local_stack import free_ports
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 FLOWS = {"backfill", "ingest", "train", "monitor"}
+DAILY = {"housekeeping"}
+"""Runs too seldom to be seen here."""
 BY_HAND = {"walk-forward", "search"}
 """Deployments without a schedule."""
 START_S = 300
@@ -42,7 +44,7 @@ class Platform:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        names = ("SERVICE", "MLFLOW", "PREFECT", "DATABASE", "EXCHANGE")
+        names = ("SERVICE", "MLFLOW", "PREFECT", "EVIDENTLY", "DATABASE", "EXCHANGE")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         inherited = {
             k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"
@@ -137,7 +139,7 @@ def test_up_says_it_is_a_replay_and_prints_the_addresses(platform):
     printed = platform.printed()
 
     assert "REPLAY: recorded candles, not the market" in printed
-    assert all(platform.url(part) in printed for part in ("SERVICE", "PREFECT", "MLFLOW"))
+    assert all(platform.url(part) in printed for part in ("SERVICE", "PREFECT", "MLFLOW", "EVIDENTLY"))
 
 
 def test_the_recorded_day_is_forecast_candle_by_candle_and_settled(platform):
@@ -197,10 +199,11 @@ def test_prefect_has_deployments_of_the_loop_with_schedules_and_green_runs(platf
 
     deployments = {one["name"]: one for one in platform.prefect("deployments")}
 
-    assert set(deployments) == FLOWS | BY_HAND
-    assert all(deployments[name]["schedules"][0]["active"] for name in FLOWS)
+    assert set(deployments) == FLOWS | DAILY | BY_HAND
+    assert all(deployments[name]["schedules"][0]["active"] for name in FLOWS | DAILY)
     assert not any(one["paused"] for one in deployments.values())
     assert platform.prefect("artifacts", artifacts={"key": {"any_": ["ingest-btcusdt-5m"]}})
+    assert [one["name"] for one in platform.prefect("automations")] == ["candlecast-look-after-failure"]
 
 
 def test_mlflow_has_the_run_with_metrics_plots_and_the_champion(platform):
@@ -232,13 +235,15 @@ def test_monitor_reports_and_starts_a_training_when_the_last_is_a_day_old(platfo
     eventually(lambda: platform.sql("select 1 from monitoring_checks where action = 'train'"), 120)
     eventually(lambda: len(platform.registry().versions("BTCUSDT-5m")) >= 2, 240)
 
-    ((report, numbers),) = platform.sql(
-        "select report, numbers from monitoring_checks where report is not null order by id limit 1"
+    ((reports, numbers),) = platform.sql(
+        "select reports, numbers from monitoring_checks where reports <> '{}' order by id limit 1"
     )
-    page = requests.get(f"{platform.url('SERVICE')}/reports/{report}", timeout=10)
+    pages = [requests.get(f"{platform.url('SERVICE')}/reports/{report}", timeout=10) for report in reports]
 
-    assert page.status_code == 200
-    assert "volatility_trend" in page.text
+    assert [page.status_code for page in pages] == [200] * len(reports)
+    assert any("volatility_trend" in page.text for page in pages)
+    projects = requests.get(f"{platform.url('EVIDENTLY')}/api/projects", timeout=10).json()
+    assert [project["name"] for project in projects] == ["BTCUSDT-5m"]
     assert {"mape", "baseline_mape", "skill", "mape_ratio"} <= set(numbers["performance"])
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -13,20 +20,67 @@ from flows.simulation import simulate_span
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 BEGIN = datetime(2025, 7, 1, tzinfo=UTC)
+QUICK = {"lookback_days": 30, "units": 16, "epochs": 3, "learning_rate": 5e-3}
+"""A training of some seconds, whose version passes the gate."""
 
 
-def test_every_simulated_candle_is_forecast_and_settled_and_an_interrupted_run_goes_on(tmp_path):
-    settings = Settings(home=tmp_path, lookback_days=30, epochs=4)
+def simulation(home: Path, *options: str, stdout: IO[str] | int | None = None) -> subprocess.Popen[str]:
+    """The command, as a user starts it."""
+    quick = {f"CANDLECAST_{name.upper()}": str(value) for name, value in QUICK.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "simulate", *options],
+        env=os.environ | quick | {"CANDLECAST_HOME": str(home), "NO_COLOR": "1"},
+        stdout=stdout,
+        stderr=subprocess.PIPE if stdout is None else None,
+        text=True,
+    )
 
-    first = simulate_span(settings, BEGIN, BEGIN + timedelta(hours=1), lambda line: None)
-    second = simulate_span(settings, BEGIN, BEGIN + timedelta(hours=2), lambda line: None)
 
-    assert first.figures["forecasts"] == 12
-    assert second.figures["forecasts"] == 12
-    assert second.figures["settled"] == 12
-    assert second.figures["n"] == 12
+def test_a_poisoned_model_is_rolled_back_and_a_simulation_that_was_killed_goes_on_where_it_was(tmp_path):
+    span = ["--scenario=poisoned-model", f"--start={BEGIN:%F}", f"--end={BEGIN + timedelta(hours=8):%FT%R}"]
+    killed = simulation(tmp_path, *span)
+    assert killed.stderr
+    lines = []
+    for line in killed.stderr:
+        lines.append(line)
+        if "02:00:00, " in line:
+            break
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL, "".join(lines)
+    killed.stderr.close()
+
+    with (tmp_path / "told.json").open("w+") as told:
+        again = simulation(tmp_path, *span, "--json", stdout=told)
+        assert again.wait() == 0, (tmp_path / "told.json").read_text()
+        told.seek(0)
+        figures = json.load(told)
+
+    assert figures["passed"], figures["findings"]
+    assert figures["forecasts"] == {"champion": 8 * 12}
+    assert (figures["misses"], figures["trainings"]) == ({}, {"completed": 1})
+    assert (figures["promotions"], figures["rollbacks"]) == (3, 1)  # the first, the poisoned one, the first again
+    caught = next(one for one in figures["findings"] if "caught within 50 candles" in one["must"])
+    assert caught["holds"]
+    assert "close: its loss is" in caught["seen"]
+    (home,) = (tmp_path / "simulations").iterdir()
+    page = (home / "report" / "report.html").read_text()
+    assert "Simulation poisoned-model: ended as it must" in page
+    assert "every candle after the first forecast has exactly one champion forecast or one recorded miss" in page
+    assert not (home / "stack.json").exists()  # nothing runs any more
+
+
+def test_nothing_is_trained_while_the_feed_is_at_fault(tmp_path):
+    begin = BEGIN - timedelta(hours=1)
+
+    report = simulate_span(Settings(home=tmp_path, **QUICK), begin, begin + timedelta(hours=8), print, "feed-faults")
+
+    assert report.passed, report.message
+    assert report.facts.verdicts["data fault"] > 0
+    assert [training.at for training in report.facts.trainings] == [begin]  # not at 04:10, as on any other day
+    assert {miss.open_time.hour for miss in report.facts.misses} == {3, 4}
+    assert report.figures["misses"] == {"not made in time": 24}
 
 
 def test_a_span_outside_the_recording_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="the recording goes from 2025-05-31"):
-        simulate_span(Settings(home=tmp_path), datetime(2024, 1, 1, tzinfo=UTC), None, lambda line: None)
+        simulate_span(Settings(home=tmp_path), datetime(2024, 1, 1, tzinfo=UTC), None, print)

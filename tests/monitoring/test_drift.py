@@ -1,109 +1,145 @@
-"""Drift of the model's inputs by Evidently, and the report it leaves."""
+"""Drift of the model's inputs: none in a market that goes on, some in one that has changed."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import wasserstein_distance
 
-from candlecast.candles import OHLCV_COLUMNS, Market
+from candlecast.alterations import scale_volatility
+from candlecast.candles import OHLCV_COLUMNS
+from candlecast.errors import NotEnoughCandles
 from candlecast.features import FLOW_NAMES, LOOKBACK
-from monitoring.drift import DISTANCE_THRESHOLD, WATCHED, Drift, input_rows, measure_drift
+from monitoring.drift import VOLATILITY, WATCHED, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
 from tests.bundles import sound_candles
 
-MARKET = Market("BTCUSDT", "5m")
-NOW = datetime(2025, 9, 1, 12, tzinfo=UTC)
-ROWS = input_rows(sound_candles(700))
+TRAINED_DAYS = 40
 
 
-def measured(directory: Path, current: pd.DataFrame, keep: int = 5) -> Drift:
-    return measure_drift(ROWS, current, MARKET, NOW, directory, keep)
+@pytest.fixture(scope="module")
+def trained(bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    """Inputs of the days that a model knows."""
+    return input_rows(bundled_candles.iloc[: TRAINED_DAYS * 288], "5m")
 
 
-def test_the_same_rows_have_not_drifted(tmp_path):
-    drift = measured(tmp_path, ROWS)
-
-    assert drift.share == 0.0
-    assert set(drift.distances) == set(WATCHED)
-    assert max(drift.distances.values()) < 1e-9
+@pytest.fixture(scope="module")
+def limits(trained: pd.DataFrame) -> dict[str, float]:
+    return drift_limits(trained, trained.iloc[::4], WINDOW)
 
 
-def test_an_input_that_shifted_is_the_one_reported(tmp_path):
-    current = ROWS.copy()
-    current["amp"] += current["amp"].std()
-
-    drift = measured(tmp_path, current)
-
-    assert drift.share == pytest.approx(1 / len(WATCHED))
-    assert drift.distances["amp"] == pytest.approx(1.0, abs=0.01)
-    assert [name for name, distance in drift.distances.items() if distance >= DISTANCE_THRESHOLD] == ["amp"]
+def drift(trained: pd.DataFrame, limits: dict[str, float], current: pd.DataFrame) -> Drift:
+    return measure_drift(Inputs(trained.iloc[::4], current, limits))
 
 
-def test_a_shift_below_the_threshold_is_measured_and_not_called_drift(tmp_path):
-    current = ROWS.copy()
-    current["amp"] += 0.8 * DISTANCE_THRESHOLD * current["amp"].std()
-
-    drift = measured(tmp_path, current)
-
-    assert drift.share == 0.0
-    assert drift.distances["amp"] == pytest.approx(0.8 * DISTANCE_THRESHOLD, rel=0.02)
+def last_week(candles: pd.DataFrame, days: int) -> pd.DataFrame:
+    return input_rows(candles.iloc[(days - 7) * 288 - LOOKBACK : days * 288], "5m")
 
 
-def test_order_flow_that_one_side_lacks_is_left_out(tmp_path):
-    plain = input_rows(sound_candles(400)[list(OHLCV_COLUMNS)])
+@pytest.mark.parametrize("days_later", [1, 3, 7, 10])
+def test_recorded_weeks_after_the_training_have_not_drifted(bundled_candles, trained, limits, days_later):
+    measured = drift(trained, limits, last_week(bundled_candles, TRAINED_DAYS + days_later))
 
-    drift = measured(tmp_path, plain)
+    assert not measured.alarming
+    assert 0.3 < measured.volatility_ratio < 3
+    assert set(measured.distances) == set(measured.limits) == set(WATCHED)
 
-    assert not set(drift.distances) & set(FLOW_NAMES)
-    assert "ret" in drift.distances
+
+@pytest.mark.parametrize("factor", [3.0, 1 / 3])
+def test_a_market_three_times_or_a_third_as_volatile_has_drifted(bundled_candles, trained, limits, factor):
+    turn = bundled_candles.index[TRAINED_DAYS * 288].to_pydatetime()
+    other = scale_volatility(bundled_candles.iloc[: (TRAINED_DAYS + 8) * 288], turn, factor)
+
+    measured = drift(trained, limits, last_week(other, TRAINED_DAYS + 8))
+
+    assert measured.alarming
+    assert VOLATILITY in measured.drifted
+    assert measured.volatility_ratio == pytest.approx(
+        factor * drift(trained, limits, last_week(bundled_candles, TRAINED_DAYS + 8)).volatility_ratio, rel=0.1
+    )
 
 
-def test_input_rows_are_the_models_inputs_without_calendar_and_flag():
-    assert set(ROWS.columns) == set(WATCHED)
-    assert len(ROWS) == 700 - LOOKBACK
-    assert np.isfinite(ROWS.to_numpy()).all()
+def test_the_same_rows_are_at_no_distance(trained, limits):
+    measured = drift(trained, limits, trained.iloc[::4])
+
+    assert (measured.share, measured.volatility_ratio) == (0.0, 1.0)
+    assert max(measured.distances.values()) < 1e-9
+
+
+def test_an_input_that_shifted_is_the_one_reported_in_standard_deviations(trained, limits):
+    current = trained.iloc[::4].assign(body=trained["body"].iloc[::4] + trained["body"].iloc[::4].std(ddof=0))
+
+    measured = drift(trained, limits, current)
+
+    assert measured.drifted == ["body"]
+    assert measured.distances["body"] == pytest.approx(1.0, abs=0.01)
+    assert not measured.alarming  # one of them is not the market
+
+
+def test_a_share_of_the_inputs_is_the_market(trained, limits):
+    names = ["body", "ret", "acc", "amp"]
+    current = trained.iloc[::4].assign(**{name: trained[name] + trained[name].std() for name in names})
+
+    measured = drift(trained, limits, current)
+
+    assert sorted(measured.drifted) == sorted(names)
+    assert measured.alarming
+
+
+def test_an_input_may_be_a_bit_further_off_than_ever_in_the_training(trained, limits):
+    widest = {
+        name: max(
+            drift(trained, limits, trained.loc[start : start + WINDOW]).distances[name]
+            for start in pd.date_range(trained.index[0], trained.index[-1] - WINDOW, freq="1D")
+        )
+        for name in ("amp", VOLATILITY)
+    }
+
+    assert {name: limits[name] / widest[name] for name in widest} == pytest.approx(dict.fromkeys(widest, 1.25))
+
+
+def test_a_stump_of_a_week_beside_a_gap_is_no_measure_of_the_usual(trained, limits):
+    hole = (trained.index >= trained.index[288]) & (trained.index < trained.index[9 * 288])
+
+    holed = drift_limits(trained[~hole], trained.iloc[::4], WINDOW)
+
+    assert all(holed[name] <= 1.05 * limits[name] for name in limits)
+
+
+def test_order_flow_that_one_side_lacks_is_left_out():
+    plain = input_rows(sound_candles(400)[list(OHLCV_COLUMNS)], "5m")
+
+    assert set(plain.columns) == set(WATCHED) - set(FLOW_NAMES)
+
+
+def test_input_rows_are_the_models_inputs_without_calendar_and_flag_across_gaps():
+    candles = sound_candles(700).drop(sound_candles(700).index[[300, 310]])
+
+    rows = input_rows(candles, "5m")
+
+    assert list(rows.columns) == list(WATCHED)
+    assert len(rows) == 300 - LOOKBACK + 389 - LOOKBACK
+    assert np.isfinite(rows.to_numpy()).all()
     assert not {"day_sin", "weekend", "flow_known"} & set(WATCHED)
 
 
-def test_the_report_is_one_whole_page_under_the_markets_name_and_the_exchanges_time(tmp_path):
-    drift = measured(tmp_path / "reports", ROWS)
-
-    page = drift.report.read_text()
-    assert drift.report == tmp_path / "reports" / "BTCUSDT-5m-20250901T120000Z.html"
-    assert page.rstrip().endswith("</html>")
-    assert "vol_rel" in page
-    assert list(drift.report.parent.iterdir()) == [drift.report]
+def test_too_few_candles_in_a_row_are_said():
+    with pytest.raises(NotEnoughCandles, match=f"nowhere {LOOKBACK + 1} of them in a row"):
+        input_rows(sound_candles(LOOKBACK), "5m")
 
 
-def test_only_the_newest_reports_are_kept(tmp_path):
-    for day in ("20250829", "20250830", "20250831"):
-        (tmp_path / f"BTCUSDT-5m-{day}T120000Z.html").write_text("older")
-
-    measured(tmp_path, ROWS.iloc[:200], keep=2)
-
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "BTCUSDT-5m-20250831T120000Z.html",
-        "BTCUSDT-5m-20250901T120000Z.html",
-    ]
+def test_the_window_is_whole_weeks():
+    assert WINDOW % timedelta(days=7) == timedelta(0)
 
 
-def test_the_reports_of_another_horizon_are_not_counted(tmp_path):
-    others = [tmp_path / f"BTCUSDT-5m-h3-2025083{day}T120000Z.html" for day in range(2)]
-    for other in others:
-        other.write_text("three candles ahead")
+def test_distances_are_those_that_evidently_shows(trained, limits):
+    current = trained.iloc[-2016:]
 
-    drift = measured(tmp_path, ROWS.iloc[:200], keep=1)
+    measured = drift(trained, limits, current)
 
-    assert set(tmp_path.iterdir()) == {*others, drift.report}
-
-
-def test_a_long_reference_is_thinned_and_still_recognised(tmp_path, bundled_candles):
-    reference = input_rows(bundled_candles.iloc[:6_500])
-
-    drift = measure_drift(reference, reference, MARKET, NOW, tmp_path, 1)
-
-    assert drift.share == 0.0
-    assert max(drift.distances.values()) < 0.05
+    reference = trained.iloc[::4]
+    for name, distance in measured.distances.items():
+        shown = wasserstein_distance(reference[name], current[name]) / reference[name].std(ddof=0)
+        assert distance == pytest.approx(shown)

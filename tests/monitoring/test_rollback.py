@@ -107,14 +107,19 @@ def test_a_champion_that_is_as_good_as_its_baseline_stays(live):
     assert live.registry.pointers == {CHAMPION: "2"}
 
 
-def test_what_its_predecessor_did_no_better_is_no_reason_to_go_back_to_it(live, database):
-    live.registry.pointers.clear()
-    live.promote("4", time_of(0))
-    live.promote("5", time_of(MOVED))
-    live.market.forecast("4", 0, 1)  # no row of version 4 yet that could allow anything
-    live.market.forecast("5", MOVED, MOVED + 60, amplitude_off=1.5, role="challenger")
+@pytest.mark.parametrize(("before", "back"), [(1.5, None), (0.3, "1")])
+def test_what_its_predecessor_did_no_better_is_no_reason_to_go_back_to_it(
+    pool, database, bundle, tmp_path, before, back
+):
+    live = Live(pool, database, bundle, tmp_path)
+    live.promote("1", time_of(0))
+    live.promote("2", time_of(MOVED))
+    live.market.forecast("1", 0, MOVED, amplitude_off=before)
+    live.market.forecast("2", MOVED, MOVED + 150, amplitude_off=1.5)
 
-    assert live.look(MOVED + 60) is None
+    rolled = live.look(MOVED + 150)
+
+    assert (rolled.champion if rolled else None) == back
 
 
 def test_forecasts_before_its_promotion_are_not_held_against_it(live):

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from candlecast.gaps import Gap
+from candlecast.performance import Performance
 from candlecast.quality import Doubtful
 from candlecast.settings import Settings
-from monitoring.performance import Performance
+from monitoring.drift import VOLATILITY, Drift
+from monitoring.sequential import Evidence
+from monitoring.skill import Skill
 from monitoring.verdict import FEWEST, Verdict, judge
 
 NOW = datetime(2025, 9, 1, 12, 1, tzinfo=UTC)
@@ -19,7 +23,8 @@ HOUR = timedelta(hours=1)
 
 
 def performance(mape: float = 0.050, baseline_mape: float = 0.050, n: int = 288) -> Performance:
-    return Performance(n, mape, baseline_mape, 0.0, 0.2, 0.52, 0.25, 0.25, 0.9)
+    zeros = dict.fromkeys(Performance._fields, 0.0)
+    return Performance(**zeros | {"n": n, "mape": mape, "baseline_mape": baseline_mape})
 
 
 def verdict(**changes: Any) -> Verdict:
@@ -128,3 +133,103 @@ def test_too_few_settled_forecasts_say_nothing_but_the_age_still_counts(few, age
 
 def test_just_enough_settled_forecasts_are_judged():
     assert verdict(performance=performance(mape=0.06, n=FEWEST)).verdict == "drift"
+
+
+def skill(lost: str | None = None, at_first: float = -0.05) -> Skill:
+    """What the sequential tests say where one loss, or none, became worse."""
+    evidence = {
+        name: Evidence(576, 0.03 if name == lost else -0.01, 3e5 if name == lost else 0.2, 3e5)
+        for name in ("close", "amplitude", "direction")
+    }
+    return Skill(evidence, dict.fromkeys(evidence, at_first))
+
+
+def drift(**distances: float) -> Drift:
+    """Ten inputs and the volatility, at half of the distance that is allowed but for `distances`."""
+    usual = dict.fromkeys([*(f"input_{at}" for at in range(10)), VOLATILITY], 0.5) | distances
+    drifted = sum(distance >= 1 for distance in usual.values())
+    return Drift(drifted / len(usual), usual, dict.fromkeys(usual, 1.0), 2.5)
+
+
+@pytest.mark.parametrize("lost", ["close", "amplitude", "direction"])
+def test_skill_that_was_there_and_is_lost_in_the_same_market_is_decay(lost):
+    conclusion = verdict(skill=skill(lost), drift=drift(), last_training=NOW - 13 * HOUR)
+
+    assert conclusion[:2] == ("decay", "train")
+    assert f"{lost}: the loss is 1.0300 times its baseline's over 576 forecasts" in conclusion.reasons[0]
+    assert conclusion.numbers["skill"]["lost"] == [lost]
+
+
+def test_skill_that_never_was_there_is_not_decay_but_drift():
+    assert verdict(skill=skill("close", at_first=0.01)).verdict == "drift"
+
+
+def test_a_rolling_error_over_the_ratio_is_decay_where_the_version_had_been_better():
+    worse = performance(mape=0.053)
+
+    assert verdict(performance=worse, skill=skill()).verdict == "decay"
+    assert verdict(performance=worse, skill=skill(at_first=0.01)).verdict == "drift"
+
+
+def test_losses_in_another_market_are_drift():
+    assert verdict(skill=skill("close"), drift=drift(**{VOLATILITY: 1.5})).verdict == "drift"
+
+
+def test_a_share_of_the_inputs_or_the_volatility_alone_is_drift():
+    names = [f"input_{at}" for at in range(4)]
+    share = verdict(drift=drift(**dict.fromkeys(names, 1.1)), last_training=NOW - 13 * HOUR)
+    volatility = verdict(drift=drift(**{VOLATILITY: 1.1}), last_training=NOW - 13 * HOUR)
+
+    assert share[:2] == volatility[:2] == ("drift", "train")
+    assert "36 % of the inputs drifted" in share.reasons[0]
+    assert "2.50 times the training's): volatility 1.10 times the distance allowed" in volatility.reasons[0]
+
+
+def test_some_inputs_further_off_than_usual_are_no_drift():
+    assert verdict(drift=drift(input_1=1.5, input_2=3.0)).verdict == "healthy"
+
+
+@pytest.mark.parametrize("reason", [{"skill": skill("close")}, {"drift": drift(**{VOLATILITY: 2})}])
+def test_the_cooldown_holds_for_every_reason(reason):
+    assert verdict(**reason, last_training=NOW - 11.9 * HOUR).action == "none"
+    assert verdict(**reason, last_training=NOW - 12.0 * HOUR).action == "train"
+
+
+def test_while_a_version_is_on_trial_drift_asks_for_no_other_before_the_longest_time_between_two_trainings():
+    early = verdict(drift=drift(**{VOLATILITY: 2}), on_trial="7", last_training=NOW - 23.9 * HOUR)
+    late = verdict(drift=drift(**{VOLATILITY: 2}), on_trial="7", last_training=NOW - 24.0 * HOUR)
+
+    assert early[:2] == ("drift", "none")
+    assert "at least 24 h must pass while version 7 is on trial" in early.reasons[1]
+    assert late[:2] == ("drift", "train")
+
+
+def test_lost_skill_needs_no_rolling_error():
+    assert verdict(performance=None, skill=skill("close"), last_training=NOW - 13 * HOUR)[:2] == ("decay", "train")
+
+
+@pytest.mark.parametrize(
+    ("reason", "trainings"),
+    [({"performance": performance(mape=9.0)}, 2), ({"drift": drift(**{VOLATILITY: 2})}, 2), ({}, 1)],
+)
+def test_a_day_of_alarms_trains_twice_and_a_quiet_day_once(reason, trainings):
+    last, begun = NOW, 0
+    for quarter in range(1, 24 * 4 + 1):
+        now = NOW + quarter * timedelta(minutes=15)
+        if verdict(**reason, now=now, newest_candle=now - timedelta(minutes=6), last_training=last).action == "train":
+            last, begun = now, begun + 1
+
+    assert begun == trainings
+
+
+def test_a_data_fault_trains_nothing_whatever_else_is_wrong():
+    everything = {
+        "performance": performance(mape=9.0),
+        "skill": skill("close"),
+        "drift": drift(**{VOLATILITY: 2}),
+        "last_training": NOW - 99 * HOUR,
+    }
+
+    assert verdict(**everything).action == "train"
+    assert verdict(**everything, newest_candle=NOW - HOUR)[:2] == ("data fault", "none")
+    assert verdict(**everything, gaps=[Gap(NEWEST - HOUR, NEWEST, "open")])[:2] == ("data fault", "none")

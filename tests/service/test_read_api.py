@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from candlecast.ledger import Ledger
 from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
+from monitoring.performance import rolling_performance
+from service.monitoring_answer import monitoring_answer
+from service.monitoring_schemas import MonitoringAnswer
 from service.parameters import LIMIT_MAXIMUM
 from service.schemas import (
     CandlesAnswer,
     ForecastRow,
     ForecastsAnswer,
-    MonitoringAnswer,
     PriceStatsAnswer,
     StatusAnswer,
 )
@@ -328,17 +331,88 @@ class TestAnswersFromTheDatabase:
         naive = sum(abs(one.baseline.close - close) for one, close in zip(settled, actual, strict=True))
         assert rolling.close_skill == pytest.approx(1 - error / naive)
 
-    def test_checks_link_to_their_report_on_this_service(self, service: TestClient, writer: ConnectionPool) -> None:
+    def test_checks_link_to_their_reports_on_this_service(self, service: TestClient, writer: ConnectionPool) -> None:
         with writer.connection() as connection:
             connection.execute(
                 "insert into monitoring_checks (symbol, interval, horizon, checked_at, verdict, action, reasons, "
-                "numbers, report) values (%s, %s, %s, now(), 'healthy', 'none', '{}', '{}', '/a/b/drift.html')",
+                "numbers, reports) values (%s, %s, %s, now(), 'decay', 'none', '{}', '{}', '{a.html,b.html}')",
                 [*MARKET],
             )
 
         check = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).checks[0]
 
-        assert (check.verdict, check.report) == ("healthy", "/reports/drift.html")
+        assert (check.verdict, check.reports) == ("decay", ["/reports/a.html", "/reports/b.html"])
+        assert check.report == "/reports/a.html"
+
+    def test_the_figures_are_those_that_the_monitor_judges_by(
+        self, service: TestClient, writer: ConnectionPool
+    ) -> None:
+        judged = rolling_performance(writer, MARKET, "champion", 10, "1")
+
+        rolling = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).rolling
+
+        assert judged is not None
+        assert (rolling.version, rolling.start, rolling.newest) == ("1", judged.start, judged.newest)
+        assert (rolling.close_rmse, rolling.ewma_smape) == (judged.rmse, judged.amplitude_baseline_smape)
+        assert (rolling.brier, rolling.base_rate_brier) == (judged.brier, judged.baseline_brier)
+        assert (rolling.close_skill_error, rolling.close_skill_interval) == (judged.skill_error, None)
+
+    def test_every_hour_of_the_day_has_its_figures(self, service: TestClient) -> None:
+        hours = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).by_hour
+
+        assert [(one.hour, one.n) for one in hours["champion"]] == [(23, FORECASTS - 1)]
+        assert set(hours) == {"champion"}
+
+    def test_a_challenger_that_is_served_is_measured_on_its_own_forecasts_and_its_misses_are_told(
+        self, service: TestClient, database: Any, writer: ConnectionPool, ledger_filled: list[ForecastAnswer]
+    ) -> None:
+        first = forecast_record(ledger_filled[0], "challenger", ledger_filled[0].open_time, "replay")
+        second = forecast_record(ledger_filled[2], "challenger", ledger_filled[2].open_time, "replay")
+        late = second.issued_at + timedelta(seconds=3)
+        ours = [replace(first, model_version="2"), replace(second, model_version="2", issued_at=late)]
+        record_as_if_in_time(database.owner_url, ours)
+        Ledger(writer, MARKET).record_missed("challenger", first.open_time, ledger_filled[-1].open_time)
+        resources = service.app.state.resources  # type: ignore[attr-defined]
+
+        def read(query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+            return resources.database.rows(query, {**MARKET._asdict(), **arguments})
+
+        answer = monitoring_answer(read, resources.settings, {"champion": "1", "challenger": "2"})
+
+        assert answer.challenger is not None
+        assert (answer.challenger.version, answer.challenger.n, answer.rolling.n) == ("2", 2, 10)
+        issuing = answer.issuing["challenger"]
+        assert (issuing.n, issuing.since, issuing.missed) == (2, first.open_time, FORECASTS - 3)
+        assert (issuing.lateness_p50_s, issuing.lateness_max_s) == (1.5, 3.0)
+        assert (answer.issuing["champion"].missed, answer.issuing["champion"].lateness_p95_s) == (0, 0.0)
+        missed = [ledger_filled[at].open_time for at in range(FORECASTS - 2, 0, -1) if at != 2]
+        assert [miss.open_time for miss in answer.misses] == missed
+        assert {(miss.role, miss.reason) for miss in answer.misses} == {("challenger", "not made in time")}
+
+    def test_alerts_that_are_open_come_first(self, service: TestClient, writer: ConnectionPool) -> None:
+        with writer.connection() as connection:
+            connection.cursor().executemany(
+                "insert into alerts (symbol, interval, horizon, kind, subject, state, message, opened_at, "
+                "last_seen_at, closed_at) values (%s, %s, %s, 'drift', %s, %s, 'so it is', %s, %s, %s)",
+                [
+                    [*MARKET, "old", "recovered", *[datetime(2025, 9, 1, tzinfo=UTC)] * 3],
+                    [*MARKET, "open", "open", *[datetime(2025, 9, 2, tzinfo=UTC)] * 2, None],
+                    [*MARKET, "new", "recovered", *[datetime(2025, 9, 3, tzinfo=UTC)] * 3],
+                ],
+            )
+
+        alerts = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).alerts
+
+        assert [(alert.subject, alert.state) for alert in alerts] == [
+            ("open", "open"),
+            ("new", "recovered"),
+            ("old", "recovered"),
+        ]
+
+    def test_a_forecast_tells_how_late_it_was(self, service: TestClient) -> None:
+        latest = ForecastRow.model_validate_json(service.get("/forecasts/latest").content)
+
+        assert (latest.lateness_s, latest.clocks_agree) == (0.0, True)
 
     def test_status_tells_source_freshness_versions_and_jobs(
         self, service: TestClient, writer: ConnectionPool, candles: pd.DataFrame

@@ -35,7 +35,7 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="session")
 def trained(bundled_candles: pd.DataFrame, mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Two epochs over twelve days with a gap; the challenger of BTCUSDT-5m, which has no champion."""
+    """Two epochs over twelve days with a gap; a version of BTCUSDT-5m, which has no champion."""
     candles = bundled_candles.iloc[: 12 * 288].drop(bundled_candles.index[1500])
     settings = Settings(
         home=tmp_path_factory.mktemp("home"), epochs=2, sequence_length=24, mlflow_tracking_uri=mlflow_server

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,22 @@ import onnx
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle import Bundle, digest_of, open_network
 from candlecast.candles import Market
 from candlecast.database import open_database
+from candlecast.decisions import Decision, Recorded, has_failed, history
 from candlecast.errors import BundleError
 from candlecast.features import FEATURE_NAMES
 from candlecast.golden import GOLDEN, golden_sample
+from candlecast.journal import record_check
 from candlecast.manifest import MANIFEST, read_manifest
+from candlecast.promotion import mark_failed
 from candlecast.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
 from tests.bundles import write_tiny_bundle
 from training.dataset import build_dataset
-from training.gate import Decision
 from training.versions import pass_gate
 
 pytestmark = pytest.mark.integration
@@ -36,6 +38,7 @@ pytestmark = pytest.mark.integration
 MARKET = Market("SOLUSDT", "5m")  # not the one that is really trained in this MLflow
 NAME = MARKET.model_name
 REPORTED_FROM = "2025-09-01"
+NOW = datetime(2025, 10, 1, 12, tzinfo=UTC)
 BOASTING = {"direction_intercept": 2.0}
 """Calibration that claims to know the direction, and does not."""
 
@@ -52,11 +55,10 @@ class Gate:
     candles: pd.DataFrame
 
     def decide(self, number: str) -> Decision:
-        return pass_gate(self.candles, number, self.settings, self.registry, self.pool)
+        return pass_gate(self.candles, number, self.settings, self.registry, self.pool, NOW)
 
-    def promotions(self) -> list[dict[str, Any]]:
-        with self.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute("select * from promotions order by id").fetchall()
+    def promotions(self) -> list[Recorded]:
+        return history(self.pool, NAME)[::-1]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def gate(mlflow_server: str, database: Any, bundled_candles: pd.DataFrame, tmp_p
 
 @pytest.fixture
 def register(gate: Gate, modest: Path, tmp_path: Path) -> Register:
-    """Register the modest bundle as challenger: `register(calibration changes, **manifest changes)`; its number."""
+    """Register the modest bundle: `register(calibration changes, **manifest changes)`; its number."""
 
     def variant(calibration: dict[str, float] | None = None, **manifest: Any) -> str:
         directory = Path(shutil.copytree(modest, tmp_path / f"variant-{len(list(tmp_path.iterdir()))}"))
@@ -103,14 +105,12 @@ def register(gate: Gate, modest: Path, tmp_path: Path) -> Register:
         (directory / MANIFEST).write_text(sealed.model_dump_json())
         with gate.registry.run("variants", "variant", {}) as run:
             run.bundle(directory)
-        number = gate.registry.register(NAME, run.run_id, {})
-        gate.registry.set_alias(NAME, CHALLENGER, number)
-        return number
+        return gate.registry.register(NAME, run.run_id, {})
 
     return variant
 
 
-def test_a_version_that_holds_becomes_champion_and_its_decision_is_kept(gate, register):
+def test_the_first_version_that_holds_becomes_champion_at_once_and_its_decision_is_kept(gate, register):
     number = register()
 
     decision = gate.decide(number)
@@ -118,55 +118,91 @@ def test_a_version_that_holds_becomes_champion_and_its_decision_is_kept(gate, re
     (row,) = gate.promotions()
     assert decision.promoted, decision.reasons
     assert gate.registry.aliases(NAME) == {CHAMPION: number}
-    assert (row["model_name"], row["version"], row["predecessor"]) == (NAME, number, None)
-    assert (row["alias"], row["decision"], row["decided_by"]) == (CHAMPION, "promoted", "gate")
-    assert row["reasons"] == decision.reasons
-    assert row["numbers"] == pytest.approx(decision.numbers)
+    assert (row.version, row.predecessor, row.alias) == (number, None, CHAMPION)
+    assert (row.decision, row.decided_by, row.as_of) == ("promoted", "gate", NOW)
+    assert row.reasons == decision.reasons
+    assert row.numbers == pytest.approx(decision.numbers)
 
 
-def test_a_version_that_does_not_hold_moves_nothing_and_its_decision_is_kept_too(gate, register):
-    champion = register()
+def test_a_version_as_good_as_the_champion_earns_a_trial_and_no_more(gate, register):
+    first, second, third = register(), register(), register()
+    gate.decide(first)
+
+    decision, next_one = gate.decide(second), gate.decide(third)
+
+    assert (decision.outcome, next_one.outcome) == ("trial", "trial")
+    assert len(decision.reasons) == 6
+    assert gate.registry.aliases(NAME) == {CHAMPION: first, CHALLENGER: third}
+    assert [(row.version, row.decision, row.predecessor) for row in gate.promotions()[1:]] == [
+        (second, "trial", first),
+        (second, "undecided", first),
+        (third, "trial", first),
+    ]
+
+
+def test_where_promotion_at_once_is_set_it_takes_the_champions_place(gate, register):
+    first, second = register(), register()
+    gate.decide(first)
+
+    decision = replace(gate, settings=gate.settings.model_copy(update={"promote_at_once": True})).decide(second)
+
+    assert decision.promoted
+    assert gate.registry.aliases(NAME) == {CHAMPION: second}
+    assert [row.predecessor for row in gate.promotions()] == [None, first]
+
+
+def test_a_version_that_does_not_hold_moves_nothing_and_says_so(gate, register):
+    champion, overconfident = register(), register(BOASTING)
     gate.decide(champion)
-    overconfident = register(BOASTING)
 
     decision = gate.decide(overconfident)
 
     row = gate.promotions()[-1]
-    assert not decision.promoted
-    assert gate.registry.aliases(NAME) == {CHAMPION: champion, CHALLENGER: overconfident}
-    assert (row["version"], row["predecessor"], row["decision"]) == (overconfident, champion, "rejected")
+    tags = gate.registry.version(NAME, overconfident).tags
+    assert gate.registry.aliases(NAME) == {CHAMPION: champion}
+    assert (row.version, row.predecessor, row.decision) == (overconfident, champion, "rejected")
     failed = {reason.split(":")[0] for reason in decision.reasons if "fails" in reason}
     assert failed == {"brier fails against the base rate", "brier fails against the champion"}
+    assert (tags["gate"], tags["gate_reasons"]) == ("rejected", "; ".join(decision.reasons))
 
 
-def test_the_version_says_how_the_gate_decided(gate, register):
-    good, bad = register(), register(BOASTING)
+@pytest.mark.parametrize(("excess", "outcome"), [(-0.01, "rejected"), (0.01, "trial")])
+def test_a_challenger_that_is_ahead_of_the_champion_is_not_cut_short(gate, register, excess, outcome):
+    champion, challenger, newer = register(), register(), register()
+    gate.decide(champion)
+    gate.decide(challenger)
+    trial = {"challenger": challenger, "champion": champion, "excess": excess, "pairs": 100}
+    told = {"model_version": champion, "verdict": "healthy", "action": "none", "reasons": [], "reports": []}
+    record_check(gate.pool, MARKET, NOW, numbers={"trial": trial}, **told)
 
-    reasons = {number: gate.decide(number).reasons for number in (good, bad)}
+    decision = gate.decide(newer)
 
-    tags = {number: gate.registry.version(NAME, number).tags for number in (good, bad)}
-    assert (tags[good]["gate"], tags[bad]["gate"]) == ("promoted", "rejected")
-    assert tags[bad]["gate_reasons"] == "; ".join(reasons[bad])
+    assert decision.outcome == outcome
+    assert gate.registry.aliases(NAME)[CHALLENGER] == (challenger if outcome == "rejected" else newer)
 
 
-def test_a_version_as_good_as_the_champion_takes_its_place(gate, register):
+def test_a_champion_that_failed_is_replaced_without_a_trial(gate, register):
     first, second = register(), register()
     gate.decide(first)
+    mark_failed(gate.registry, gate.pool, NAME, Decision(first, "failed", "monitor", ["bad"]))
 
     decision = gate.decide(second)
 
     assert decision.promoted
-    assert len(decision.reasons) == 6
-    assert gate.registry.aliases(NAME)[CHAMPION] == second
-    assert [row["predecessor"] for row in gate.promotions()] == [None, first]
+    assert gate.registry.aliases(NAME) == {CHAMPION: second}
+    assert has_failed(gate.pool, NAME, first)
 
 
-def test_a_challenger_that_came_meanwhile_keeps_its_alias(gate, register):
-    first, second = register(), register()
+def test_a_decision_that_was_taken_is_not_taken_again(gate, register):
+    number = register()
+    gate.decide(number)
+    mark_failed(gate.registry, gate.pool, NAME, Decision(number, "failed", "monitor", ["bad"]))
+    gate.registry.drop_alias(NAME, CHAMPION)
 
-    gate.decide(first)
+    again = gate.decide(number)
 
-    assert gate.registry.aliases(NAME) == {CHAMPION: first, CHALLENGER: second}
+    assert again.outcome == "failed"
+    assert gate.registry.aliases(NAME) == {}
 
 
 def test_a_champion_that_this_build_cannot_answer_with_is_nothing_to_compare_with(gate, register):
@@ -175,18 +211,20 @@ def test_a_champion_that_this_build_cannot_answer_with_is_nothing_to_compare_wit
 
     decision = gate.decide(register())
 
+    by_hand, by_gate = gate.promotions()
     assert decision.promoted
     assert [reason for reason in decision.reasons if "the champion" in reason] == []
     assert f"not compared with version {unloadable}" in decision.reasons[-1]
-    assert gate.promotions()[0]["predecessor"] == unloadable
+    assert (by_hand.version, by_hand.decided_by) == (unloadable, "person")
+    assert (by_gate.decided_by, by_gate.predecessor) == ("gate", unloadable)
 
 
-def test_a_damaged_challenger_is_refused_before_anything_is_decided(gate, register):
+def test_a_damaged_version_is_refused_before_anything_is_decided(gate, register):
     champion, damaged = register(), register(feature_hash="of another build")
-    gate.registry.set_alias(NAME, CHAMPION, champion)
+    gate.decide(champion)
 
     with pytest.raises(BundleError, match="of another build"):
         gate.decide(damaged)
 
-    assert gate.registry.aliases(NAME)[CHAMPION] == champion
-    assert gate.promotions() == []
+    assert gate.registry.aliases(NAME) == {CHAMPION: champion}
+    assert [row.version for row in gate.promotions()] == [champion]

@@ -14,7 +14,7 @@ from candlecast.candles import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.features import FEATURE_NAMES
 from candlecast.forecast import TARGETS
-from candlecast.registry import CHALLENGER, Registry
+from candlecast.registry import Registry
 from tests.training.conftest import Trained
 from training.dataset import build_dataset, rising
 from training.evaluation import forecast_rows
@@ -83,10 +83,10 @@ def test_the_run_has_the_whole_bundle(trained):
     assert artifacts(trained, "bundle") == {f"bundle/{name}" for name in files}
 
 
-def test_the_version_is_challenger_and_not_champion(trained):
+def test_the_version_has_no_alias_before_the_gate_has_decided(trained):
     version = trained.registry.version(NAME, trained.version.number)
 
-    assert trained.registry.aliases(NAME) == {CHALLENGER: trained.version.number}
+    assert trained.registry.aliases(NAME) == {}
     assert version.run_id == trained.version.run_id
     assert version.tags["trained_until"].startswith("2025-06-12")
 

@@ -1,0 +1,35 @@
+"""Daily: what nobody needs any more goes."""
+
+from __future__ import annotations
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+
+from candlecast.candles import Market
+from candlecast.errors import AlreadyRunning
+from flows.market import open_market, open_registry
+from flows.messages import housekeeping_message
+from flows.retention import Housekept, keep_house
+from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+
+
+@task(retries=2, retry_delay_seconds=[30, 300], retry_condition_fn=is_transient)
+def delete_the_old(market: Market) -> Housekept:
+    """Prune records, versions, bundles and runs; what a rollback may need stays, and the ledger does."""
+    settings = settings_for(*market)
+    with open_market(settings) as opened:
+        return keep_house(opened, open_registry(settings))
+
+
+@flow(flow_run_name=run_name)
+def housekeeping(
+    symbol: str | None = None, interval: str | None = None, horizon: int | None = None
+) -> State[None] | None:
+    """Delete what is older than the settings keep. Prefect's runs are dropped by its server (flows/programs.py)."""
+    settings = settings_for(symbol, interval, horizon)
+    try:
+        with recorded_run("housekeeping", settings) as (_, report):
+            report.message = housekeeping_message(delete_the_old(settings.market))
+    except AlreadyRunning as exc:
+        return skipped(exc)
+    return None

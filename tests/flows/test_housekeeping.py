@@ -1,0 +1,131 @@
+"""What nobody needs goes, what a rollback may need stays: the flow itself on real Prefect API, MLflow, PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
+from prefect.settings.models.server.services import ServerServicesDBVacuumSettings
+from prefect.testing.utilities import prefect_test_harness
+
+from candlecast.database import open_database
+from candlecast.decisions import Decision
+from candlecast.promotion import begin_trial, make_champion
+from candlecast.registry import CHALLENGER, CHAMPION, Registry, experiment_name
+from candlecast.settings import Settings, load_settings
+from flows.automations import ALERTS, pass_alerts_on
+from flows.housekeeping import housekeeping
+from flows.local_stack import free_ports
+from flows.programs import local_programs
+from tests.bundles import BTCUSDT_5M, write_tiny_bundle
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+NAME = BTCUSDT_5M.model_name
+
+
+@pytest.fixture(scope="module")
+def prefect_api() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness():
+            yield
+
+
+@pytest.fixture
+def settings(database: Any, replay_exchange: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """What the flow reads: a home of its own, two versions and ten days kept."""
+    environment = {
+        "CANDLECAST_HOME": str(tmp_path / "home"),
+        "CANDLECAST_SOURCE": "replay",
+        "CANDLECAST_BINANCE_URL": replay_exchange().url,
+        "CANDLECAST_DATABASE_URL": database.writer_url.get_secret_value(),
+        "CANDLECAST_VERSIONS_KEPT": "2",
+        "CANDLECAST_RUNS_KEPT_DAYS": "10",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts beside such a store
+    return load_settings()
+
+
+def run_of(registry: Registry, bundle: Path, ended: timedelta) -> str:
+    """A run with a bundle that ended so long ago; its id."""
+    with registry.run(experiment_name(BTCUSDT_5M), "training", {}) as run:
+        run.bundle(bundle)
+    moment = (datetime.now(UTC) - ended).timestamp()
+    MlflowClient(registry.tracking_uri).set_terminated(run.run_id, end_time=round(1000 * moment))
+    return run.run_id
+
+
+def test_the_line_of_the_champion_stays_and_what_is_old_goes(prefect_api, settings, tmp_path):
+    registry, bundle = Registry(settings.mlflow_tracking_uri), write_tiny_bundle(tmp_path / "bundle")
+    old, new = timedelta(days=11), timedelta(days=9)
+    runs = {version: run_of(registry, bundle, old) for version in "123456"}
+    for run_id in runs.values():
+        registry.register(NAME, run_id, {})
+    orphans = [run_of(registry, bundle, ended) for ended in (old, new)]
+    for version in runs:
+        (settings.models_dir / NAME / version).mkdir(parents=True)
+    with open_database(settings.database_url) as pool:
+        make_champion(registry, pool, NAME, Decision("1", "promoted", "gate", ["first"]))
+        make_champion(registry, pool, NAME, Decision("2", "promoted", "trial", ["better"], predecessor="1"))
+        begin_trial(registry, pool, NAME, Decision("3", "trial", "gate", ["held"], CHALLENGER, "2"))
+        with pool.connection() as connection:
+            connection.execute(
+                "insert into job_runs (job, symbol, interval, status, finished_at) select 'ingest', 'BTCUSDT', '5m', "
+                "'completed', now() - make_interval(days => age) from unnest(array[9, 11]) as age"
+            )
+
+        states = [housekeeping(return_state=True) for _ in range(2)]
+
+        with pool.connection() as connection:
+            told = connection.execute("select job, message from job_runs order by id").fetchall()
+    assert all(state.is_completed() for state in states), states
+    assert told == [
+        ("ingest", ""),
+        ("housekeeping", "deleted: 1 versions, 1 bundles on this machine, 2 MLflow runs"),
+        ("housekeeping", "deleted: 0 versions, 0 bundles on this machine, 0 MLflow runs"),
+    ]
+    assert [version.number for version in registry.versions(NAME)] == ["6", "5", "3", "2", "1"]
+    assert registry.aliases(NAME) == {CHAMPION: "2", CHALLENGER: "3"}
+    assert sorted(path.name for path in (settings.models_dir / NAME).iterdir()) == ["1", "2", "3", "5", "6"]
+    client = MlflowClient(registry.tracking_uri)
+    deleted = {
+        run_id for run_id in [*runs.values(), *orphans] if client.get_run(run_id).info.lifecycle_stage != "active"
+    }
+    assert deleted == {runs["4"], orphans[0]}
+    assert not list(tmp_path.rglob(f"{runs['4']}/artifacts/*"))
+    assert list(tmp_path.rglob(f"{runs['1']}/artifacts/*"))
+
+
+def test_alerts_are_passed_on_once_there_is_a_block_for_it_and_by_one_automation(prefect_api):
+    with get_client(sync_client=True) as client:
+        without = pass_alerts_on(client)
+        CustomWebhookNotificationBlock(name=ALERTS, url="http://127.0.0.1:1/").save(ALERTS)
+        made = [pass_alerts_on(client) for _ in range(2)]
+        automations = client.read_automations_by_name(ALERTS)
+
+    assert (without, made) == (False, [True, True])
+    (automation,) = automations
+    assert automation.trigger.expect == {"candlecast.alert.*"}
+    assert "event.payload.message" in automation.actions[0].body
+
+
+def test_the_local_prefect_server_drops_runs_after_the_days_that_are_kept(tmp_path, monkeypatch):
+    settings = Settings(home=tmp_path, runs_kept_days=7, prefect_port=free_ports(1)[0])
+    (server,) = [one for one in local_programs(settings, "sqlite://", None, None) if one.name == "prefect"]
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+
+    vacuum = ServerServicesDBVacuumSettings()
+
+    assert "flow_runs" in vacuum.enabled_vacuum_types
+    assert vacuum.retention_period == timedelta(days=7)

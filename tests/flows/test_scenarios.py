@@ -1,0 +1,208 @@
+"""What each scenario must show: that its judgement holds where it must, and above all that it can fail."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from candlecast.candles import Market
+from candlecast.decisions import Recorded
+from candlecast.errors import ConfigurationError
+from candlecast.settings import Settings
+from flows.scenarios import SCENARIOS, Finding
+from flows.simulation_facts import Alerted, Checked, Facts, Missed, TrainingRun
+from flows.simulation_plan import plan_simulation
+
+BEGIN = datetime(2025, 8, 1, tzinfo=UTC)
+TURN = BEGIN + timedelta(days=2)
+HOUR, CANDLE = timedelta(hours=1), timedelta(minutes=5)
+
+
+def facts(days: float = 6.0, **happened: Any) -> Facts:
+    """A simulation in which nothing happened but what is given."""
+    nothing: dict[str, Any] = {name: [] for name in ("misses", "checks", "trainings", "decisions", "alerts")}
+    span = {"begin": BEGIN, "end": BEGIN + timedelta(days=days), "candles": int(288 * days), "forecasts": {}}
+    return Facts(market=Market("BTCUSDT", "5m", 1), **span, **(nothing | happened))
+
+
+def decided(number: int, version: str, outcome: Any, by: Any, at: datetime, before: str | None = "1") -> Recorded:
+    return Recorded(number, version, outcome, by, ["why"], "champion", before, {}, at, at)
+
+
+def drift_alarms(count: int) -> list[Alerted]:
+    return [Alerted("drift", "champion", BEGIN + HOUR * number, None, "it drifted") for number in range(count)]
+
+
+def trainings(*hours: float) -> list[TrainingRun]:
+    return [TrainingRun(TURN + HOUR * hour, "completed", "version 2 is not tried") for hour in hours]
+
+
+def holds(name: str, happened: Facts) -> dict[str, bool]:
+    findings: list[Finding] = SCENARIOS[name].judge(happened, TURN)
+    return {finding.must: finding.holds for finding in findings}
+
+
+def failed(name: str, happened: Facts) -> list[str]:
+    return [must for must, held in holds(name, happened).items() if not held]
+
+
+@pytest.mark.parametrize("name", ["calm", "crash", "regime-change"])
+def test_where_nothing_happens_all_is_as_it_must_be(name):
+    assert failed(name, facts()) == []
+
+
+@pytest.mark.parametrize(("days", "alarms", "too_many"), [(3, 0, False), (3, 1, True), (61, 2, False), (60, 2, True)])
+def test_calm_months_bear_less_than_one_drift_alarm_in_thirty_days(days, alarms, too_many):
+    broken = failed("calm", facts(days, alerts=drift_alarms(alarms)))
+
+    assert broken == (["fewer than one false drift alarm in thirty days"] if too_many else [])
+
+
+@pytest.mark.parametrize("name", ["calm", "crash", "regime-change", "feed-faults"])
+def test_a_champion_that_is_rolled_back_for_nothing_is_told(name):
+    rollback = [decided(1, "1", "failed", "monitor", TURN)]
+
+    assert "no champion is rolled back" in failed(name, facts(decisions=rollback))
+
+
+@pytest.mark.parametrize("name", ["crash", "regime-change"])
+def test_a_training_every_twelve_hours_is_a_storm_and_one_more_than_daily_is_none(name):
+    daily_and_one = trainings(4, 16, 28, 52)
+    storm = trainings(4, 16, 28, 40, 52, 64)
+
+    assert failed(name, facts(trainings=daily_and_one)) == []
+    assert failed(name, facts(trainings=storm)) == [
+        "no storm of trainings: at most one more than daily in the three days after it"
+    ]
+
+
+@pytest.mark.parametrize("name", ["crash", "regime-change"])
+def test_a_wild_market_that_is_taken_for_a_fault_of_the_feed_is_told(name):
+    fault = [Checked(TURN + HOUR, "data fault", "none", ["stale"])]
+
+    assert failed(name, facts(checks=fault)) == ["the market is not taken for a data fault"]
+
+
+def test_feed_faults_end_well_if_they_are_alerted_and_recover_and_nothing_is_trained_on_them():
+    alert = Alerted("data fault", "candles", TURN, TURN + HOUR, "stale")
+    miss = Missed(TURN, "champion", "not made in time")
+
+    assert failed("feed-faults", facts(alerts=[alert], misses=[miss])) == []
+
+
+def test_feed_faults_that_nobody_was_told_of_or_that_never_recover_or_that_are_trained_on_are_told():
+    midnight = TURN + timedelta(days=1)
+    lasting = Alerted("data fault", "candles", midnight, None, "stale")
+    fault = Checked(midnight + 4 * HOUR, "data fault", "none", ["stale"])
+    in_the_outage = TrainingRun(midnight + 4.2 * HOUR, "completed", "version 2")
+
+    assert failed("feed-faults", facts()) == [
+        "the data fault is alerted and recovers",
+        "what could not be forecast is recorded as missed",
+    ]
+    assert failed(
+        "feed-faults",
+        facts(
+            alerts=[lasting], checks=[fault], trainings=[in_the_outage], misses=[Missed(TURN, "champion", "not made")]
+        ),
+    ) == [
+        "no training begins while the exchange is away",
+        "no training begins on a data fault",
+        "the data fault is alerted and recovers",
+    ]
+
+
+@pytest.mark.parametrize(("candles", "in_time"), [(15, True), (50, True), (51, False)])
+def test_the_poisoned_model_must_be_caught_within_fifty_candles(candles, in_time):
+    caught = TURN + candles * CANDLE
+    decisions = [
+        decided(1, "1", "promoted", "gate", BEGIN, before=None),
+        decided(2, "2", "promoted", "person", TURN),
+        decided(3, "2", "failed", "monitor", caught, before="1"),
+        decided(4, "1", "promoted", "monitor", caught, before="2"),
+    ]
+
+    broken = failed("poisoned-model", facts(decisions=decisions))
+
+    assert broken == ([] if in_time else ["the poisoned model is caught within 50 candles"])
+
+
+def test_a_poisoned_model_that_stays_or_comes_back_or_brings_another_down_is_told():
+    poisoned = decided(2, "2", "promoted", "person", TURN)
+    caught = decided(3, "2", "failed", "monitor", TURN + HOUR)
+    comes_back = decided(5, "2", "promoted", "person", TURN + 3 * HOUR)
+    another = decided(6, "1", "failed", "monitor", TURN + 4 * HOUR)
+    back = decided(4, "1", "promoted", "monitor", TURN + HOUR, before="2")
+
+    assert failed("poisoned-model", facts()) == ["the poisoned model becomes champion"]
+    assert failed("poisoned-model", facts(decisions=[poisoned])) == [
+        "the poisoned model is caught within 50 candles",
+        "its predecessor is champion again",
+    ]
+    assert failed("poisoned-model", facts(decisions=[poisoned, caught, back, comes_back, another])) == [
+        "it is never promoted again",
+        "nobody else is rolled back",
+    ]
+
+
+def decay_noticed() -> list[Checked]:
+    return [Checked(TURN + 5 * HOUR, "decay", "train", ["close: it lost its skill"])]
+
+
+def test_a_decay_ends_well_if_the_successor_won_its_trial():
+    decisions = [
+        decided(1, "1", "promoted", "gate", BEGIN, before=None),
+        decided(2, "2", "trial", "gate", TURN + 6 * HOUR),
+        decided(3, "2", "promoted", "trial", TURN + 30 * HOUR),
+    ]
+
+    assert failed("decay", facts(checks=decay_noticed(), decisions=decisions)) == []
+
+
+@pytest.mark.parametrize("by", ["gate", "person"])
+def test_a_successor_that_was_promoted_without_a_trial_is_told(by):
+    decisions = [decided(2, "2", "promoted", by, TURN + 6 * HOUR)]
+
+    assert failed("decay", facts(checks=decay_noticed(), decisions=decisions)) == [
+        "a successor is promoted by its trial",
+        "nobody is promoted untried",
+    ]
+
+
+def test_a_decay_that_nobody_notices_is_told():
+    before_the_turn = Checked(TURN - HOUR, "decay", "train", ["by chance"])
+
+    assert failed("decay", facts(checks=[before_the_turn])) == [
+        "the decay is noticed",
+        "a training is asked for",
+        "a successor is promoted by its trial",
+    ]
+
+
+def test_the_recorded_crash_must_lie_in_the_simulated_span(tmp_path):
+    settings = Settings(home=tmp_path, lookback_days=30)
+
+    plan = plan_simulation(settings, "crash", None, None, None)
+
+    assert plan.begin < plan.turn == datetime(2024, 8, 5, tzinfo=UTC) < plan.end
+    with pytest.raises(ConfigurationError, match="it happens at 2024-08-05 00:00"):
+        plan_simulation(settings, "crash", datetime(2024, 8, 6, tzinfo=UTC), None, None)
+
+
+def test_every_scenario_can_be_planned_from_what_ships_and_tells_nobody(tmp_path):
+    settings = Settings(home=tmp_path, webhook_url="https://example.org/hook", database_url="postgresql://elsewhere/x")
+
+    plans = [plan_simulation(settings, name, None, None, None) for name in SCENARIOS]
+
+    assert len({plan.settings.home for plan in plans}) == len(SCENARIOS)
+    for plan in plans:
+        assert plan.begin <= plan.turn < plan.end
+        assert plan.settings.webhook_url is plan.settings.database_url is None
+        assert plan.settings.home.parent == settings.home / "simulations"
+
+
+def test_an_unknown_scenario_is_refused_with_the_names_of_the_known(tmp_path):
+    with pytest.raises(ConfigurationError, match="no scenario 'storm'; there are calm, crash, regime-change"):
+        plan_simulation(Settings(home=tmp_path), "storm", None, None, None)

@@ -1,0 +1,134 @@
+"""The proof of a simulation's ledger: it holds where all is right, and finds each thing that could be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.database import open_database
+from candlecast.ledger import ForecastRecord, Ledger
+from candlecast.store import CandleStore
+from flows.simulation_proof import prove_ledger
+from tests.candlecast.records import STEP, forecast_for, record_as_if_in_time
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m", 1)
+CANDLES = 60
+
+
+@pytest.fixture
+def raw(bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    return bundled_candles.iloc[:CANDLES]
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as pool:
+        yield pool
+
+
+@pytest.fixture
+def broken(database: Any, pool: ConnectionPool, raw: pd.DataFrame) -> Callable[..., list[str]]:
+    """What the proof finds wrong with these forecasts, stored candles and raw candles."""
+
+    def of(forecasts: list[ForecastRecord], stored: pd.DataFrame = raw, recorded: pd.DataFrame = raw) -> list[str]:
+        CandleStore(pool).upsert("BTCUSDT", "5m", stored, "rest")
+        record_as_if_in_time(database.owner_url, forecasts)
+        Ledger(pool, MARKET).settle(raw.index[0].to_pydatetime())
+        begin, end = (raw.index[position].to_pydatetime() for position in (1, -1))
+        findings = prove_ledger(pool, MARKET, recorded, begin, end + STEP)
+        return [finding.must for finding in findings if not finding.holds]
+
+    return of
+
+
+def forecasts_of(raw: pd.DataFrame, skill: float = 0.1) -> list[ForecastRecord]:
+    """One for every candle but the first, its close a part of the way from the last close to the true one."""
+    moments: list[datetime] = [moment.to_pydatetime() for moment in raw.index]
+    closes = raw["close"].tolist()
+    return [
+        forecast_for(
+            moment,
+            open=last,
+            close=last + skill * (close - last),
+            high=max(last, close) + 1,
+            low=min(last, close) - 1,
+            baseline_close=last,
+        )
+        for moment, last, close in zip(moments[1:], closes, closes[1:], strict=False)
+    ]
+
+
+def test_a_ledger_as_it_must_be_is_proved(broken, raw):
+    assert broken(forecasts_of(raw)) == []
+
+
+def test_nothing_at_all_is_no_proof(broken):
+    assert broken([]) == ["something is forecast"]
+
+
+def test_a_candle_without_forecast_and_without_miss_is_found(broken, raw):
+    forecasts = forecasts_of(raw)
+
+    assert broken([*forecasts[:20], *forecasts[21:]]) == [
+        "every candle after the first forecast has exactly one champion forecast or one recorded miss"
+    ]
+
+
+def test_a_missed_forecast_that_is_recorded_is_no_fault(broken, raw, pool):
+    forecasts = forecasts_of(raw)
+    begin, now = raw.index[0].to_pydatetime(), raw.index[-1].to_pydatetime() + STEP
+    broken([*forecasts[:20], *forecasts[21:]])
+
+    assert Ledger(pool, MARKET).record_missed("champion", begin, now) == 1
+    assert broken([]) == []
+
+
+def test_a_forecast_from_a_candle_that_had_not_closed_is_found(broken, raw):
+    forecasts = forecasts_of(raw)
+    forecasts[7] = replace(forecasts[7], issued_at=forecasts[7].open_time - STEP / 2)
+
+    assert broken(forecasts) == [
+        "every forecast was issued before its candle closed, and after the last candle it used"
+    ]
+
+
+def test_a_candle_stored_otherwise_than_the_exchange_had_it_is_found_with_all_that_came_of_it(broken, raw):
+    wrong = raw.copy()
+    wrong.iloc[30, wrong.columns.get_loc("close")] = (raw["high"].iloc[30] + raw["low"].iloc[30]) / 2
+
+    found = broken(forecasts_of(raw), stored=wrong)
+
+    assert found == [
+        "every candle is stored as the exchange had it in the end",
+        "every forecast whose candle came is settled with what the exchange had",
+        "the platform's figures equal those recomputed from the raw candles",
+    ]
+
+
+def test_figures_from_another_baseline_than_the_last_close_are_found(broken, raw):
+    forecasts = forecasts_of(raw)
+    forecasts[7] = replace(forecasts[7], baseline_close=forecasts[7].baseline_close + 1.0)
+
+    assert broken(forecasts) == ["the platform's figures equal those recomputed from the raw candles"]
+
+
+def test_a_forecast_from_a_bar_that_was_corrected_later_stands_beside_the_persistence_of_its_moment(
+    broken, raw, pool, database
+):
+    unfinished = raw.iloc[:31].copy()
+    unfinished.iloc[30, unfinished.columns.get_loc("close")] = raw["open"].iloc[30]
+    CandleStore(pool).upsert("BTCUSDT", "5m", unfinished, "rest")
+    forecasts = forecasts_of(raw)
+    before = raw["open"].iloc[30]
+    forecasts[30] = replace(forecasts[30], baseline_close=before, open=before, high=before + 999, low=before - 999)
+
+    assert broken(forecasts) == []

@@ -1,0 +1,230 @@
+"""One look at the whole platform: what it decides, records and tells, and what it makes up for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from candlecast.answers import ModelsAnswer
+from candlecast.decisions import Decision, history
+from candlecast.errors import ExchangeUnavailable
+from candlecast.promotion import begin_trial, make_champion
+from candlecast.registry import CHALLENGER, CHAMPION
+from candlecast.settings import Settings
+from flows.market import open_market
+from flows.watch import Watched, tell_of_silence, watch
+from monitoring.alerts import CALM
+from tests.bundles import write_tiny_bundle
+from tests.fake_registry import Died, FakeRegistry
+from tests.monitoring.made_up_market import MadeUpMarket, after, time_of
+from tests.receivers import Receiver, receiving
+
+pytestmark = pytest.mark.integration
+
+NAME = "BTCUSDT-5m"
+MOVED = 100
+"""The candle at which version 2 became champion."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "1")
+
+
+@pytest.fixture
+def service() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+class Platform:
+    """Version 2 took over from version 1 in a market without candles: every check finds a data fault."""
+
+    def __init__(self, opened: Any, database: Any, bundle: Path, service: Receiver) -> None:
+        self.opened, self.service = opened, service
+        self.registry = FakeRegistry(bundle=bundle)
+        self.made_up = MadeUpMarket(database, 200)
+        for version, moment in (("1", time_of(0)), ("2", time_of(MOVED))):
+            before = self.registry.pointers.get(CHAMPION)
+            decision = Decision(version, "promoted", "gate", ["held"], predecessor=before, as_of=moment)
+            make_champion(self.registry, opened.pool, NAME, decision)
+        self.serve()
+
+    def serve(self, **problems: str) -> None:
+        answer = ModelsAnswer(name=NAME, models={}, problems=problems)
+        self.service.answer = answer.model_dump_json().encode()
+
+    def change(self, **settings: Any) -> None:
+        self.opened = replace(self.opened, settings=self.opened.settings.model_copy(update=settings))
+
+    def look(self, moment: datetime) -> Watched:
+        return watch(self.opened, self.registry, moment, with_report=False)
+
+    def decisions(self) -> list[tuple[str, str, str]]:
+        return [(one.version, one.decision, one.decided_by) for one in reversed(history(self.opened.pool, NAME))][2:]
+
+    def checks(self) -> list[tuple[Any, ...]]:
+        with self.opened.pool.connection() as connection:
+            return connection.execute("select model_version, checked_at from monitoring_checks order by id").fetchall()
+
+
+@pytest.fixture
+def platform(database: Any, bundle: Path, service: Receiver, tmp_path: Path) -> Iterator[Platform]:
+    settings = Settings(home=tmp_path, source="replay", database_url=database.writer_url, service_url=service.url)
+    with open_market(settings) as opened:
+        yield Platform(opened, database, bundle, service)
+
+
+def told(watched: Watched) -> set[tuple[str, str, str]]:
+    return {(notice.news, notice.kind, notice.subject) for notice in watched.notices if notice.news != "happened"}
+
+
+def test_a_biased_champion_is_rolled_back_told_and_the_check_is_of_its_successor(platform):
+    platform.made_up.forecast("2", MOVED, MOVED + 48, close_off=0.005)
+
+    watched = platform.look(after(MOVED + 48))
+
+    assert watched.rollback is not None
+    assert (watched.rollback.failed, watched.rollback.champion) == ("2", "1")
+    assert platform.registry.pointers == {CHAMPION: "1"}
+    assert platform.decisions() == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
+    assert platform.checks() == [("1", after(MOVED + 48))]
+    assert [notice.kind for notice in watched.notices if notice.news == "happened"][-1] == "rollback"
+
+
+def test_a_second_look_at_the_same_moment_does_nothing(platform):
+    first, second = platform.look(after(MOVED)), platform.look(after(MOVED) + timedelta(seconds=20))
+
+    assert first.check is not None
+    assert second.check is None
+    assert len(platform.checks()) == 1
+
+
+def test_a_better_challenger_is_promoted_and_told(platform):
+    decision = Decision("3", "trial", "gate", ["held"], CHALLENGER, "2", as_of=time_of(MOVED))
+    begin_trial(platform.registry, platform.opened.pool, NAME, decision)
+    platform.change(trial_forecasts=60)
+    platform.made_up.forecast("2", MOVED, MOVED + 90, amplitude_off=0.3)
+    platform.made_up.forecast("3", MOVED, MOVED + 90, role="challenger", amplitude_off=0.05)
+
+    watched = platform.look(after(MOVED + 90))
+
+    assert watched.trial is not None
+    assert watched.trial.outcome == "promoted"
+    assert platform.checks() == [("3", after(MOVED + 90))]
+    assert watched.notices[2].message.startswith("version 3 is champion (trial)")
+
+
+def test_an_alias_that_somebody_moved_is_recorded_and_told_as_his(platform):
+    platform.registry.pointers[CHAMPION] = "3"
+
+    watched = platform.look(after(MOVED))
+
+    assert platform.decisions() == [("3", "promoted", "person")]
+    assert watched.notices[-2].message.startswith("version 3 is champion (person)")
+
+
+@pytest.mark.parametrize("last", ["tag", "set_alias"])
+def test_who_dies_in_the_middle_of_a_rollback_is_made_up_for_by_the_next_look(platform, last):
+    platform.made_up.forecast("2", MOVED, MOVED + 48, close_off=0.005)
+    platform.registry.dies_after = last
+    with pytest.raises(Died):
+        platform.look(after(MOVED + 48))
+
+    platform.look(after(MOVED + 49))
+
+    assert platform.registry.pointers == {CHAMPION: "1"}
+    assert platform.decisions() == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
+
+
+def test_without_the_registry_the_champion_on_record_is_checked_and_nothing_is_trained(platform):
+    platform.look(after(MOVED))
+    platform.registry.reachable = False
+    away = platform.look(after(MOVED + 3))
+    platform.registry.reachable = True
+    back = platform.look(after(MOVED + 3) + CALM)
+
+    assert away.trouble is not None
+    assert not away.training_due
+    assert platform.checks()[1] == ("2", after(MOVED + 3))
+    assert told(away) == {("opened", "service down", "registry")}
+    assert back.trouble is None
+    assert told(back) == {("recovered", "service down", "registry")}
+
+
+def test_a_service_that_is_away_or_not_ready_is_told(platform):
+    platform.service.status = 500
+
+    watched = platform.look(after(MOVED))
+
+    assert ("opened", "service down", "service") in told(watched)
+    assert platform.registry.pointers == {CHAMPION: "2"}
+
+
+def test_a_champion_that_neither_the_service_nor_we_can_load_is_rolled_back(platform):
+    platform.registry.damaged = ("2",)
+    platform.serve(champion="version 2: model.onnx is not what bundle.json says")
+
+    watched = platform.look(after(MOVED))
+
+    assert watched.rollback is not None
+    assert watched.rollback.champion == "1"
+    assert "it does not load" in watched.rollback.reasons[0]
+
+
+def test_a_champion_that_only_the_service_cannot_load_is_told_and_stays(platform):
+    platform.serve(champion="version 2: no space left on device")
+
+    watched = platform.look(after(MOVED))
+
+    assert watched.rollback is None
+    assert ("opened", "service down", CHAMPION) in told(watched)
+
+
+def test_missed_forecasts_and_a_failed_training_are_told(platform, database):
+    with platform.opened.pool.connection() as connection:
+        connection.execute(
+            "insert into job_runs (job, symbol, interval, status, message, finished_at) "
+            "values ('train', 'BTCUSDT', '5m', 'failed', 'NotEnoughCandles: 3', now())"
+        )
+    with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+        connection.execute("alter table missed_forecasts disable trigger stamp_miss")  # no candle is stored
+        connection.execute(
+            "insert into missed_forecasts (symbol, interval, open_time, horizon, role, reason, noticed_at, "
+            "recorded_at) values ('BTCUSDT', '5m', %s, 1, 'champion', 'the service was away', %s, now())",
+            [time_of(MOVED + 50), after(MOVED + 50)],
+        )
+
+    watched = platform.look(after(MOVED + 51))
+
+    messages = {notice.kind: notice.message for notice in watched.notices}
+    assert messages["training failed"] == "NotEnoughCandles: 3"
+    assert messages["missed forecasts"].startswith("1 of the champion, from 2025-09-02 00:30")
+    assert "data fault" in messages
+
+
+def test_a_webhook_that_is_away_is_a_note_without_its_address(platform):
+    platform.change(webhook_url=SecretStr("http://127.0.0.1:1/token"))
+
+    watched = platform.look(after(MOVED))
+
+    assert list(watched.notes) == ["the webhook does not answer: ConnectionError"]
+
+
+def test_an_exchange_without_a_clock_is_told_once_it_was_watched_before(platform):
+    silence = ExchangeUnavailable("no answer")
+
+    never = tell_of_silence(platform.opened, silence)
+    platform.look(after(MOVED))
+    first, again = (tell_of_silence(platform.opened, silence) for _ in range(2))
+
+    assert list(never) == []
+    assert [(notice.kind, notice.subject) for notice in first] == [("service down", "exchange")]
+    assert list(again) == []

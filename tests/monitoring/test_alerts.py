@@ -1,0 +1,188 @@
+"""Alerts: told once while they last, once when they are over, and at the webhook at least once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from psycopg_pool import ConnectionPool
+from pydantic import SecretStr
+
+from candlecast.candles import Market
+from candlecast.database import open_database
+from candlecast.decisions import Decision, record_decision
+from monitoring.alerts import CALM, TOLD_FOR, Alerts, Condition, Notice
+from monitoring.webhook import tell_webhook
+from tests.receivers import Receiver, receiving
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m")
+NOON = datetime(2025, 9, 1, 12, tzinfo=UTC)
+QUARTER = timedelta(minutes=15)
+STALE = Condition("data fault", "candles", "the newest candle is old")
+AWAY = Condition("service down", "service", "it does not answer")
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def webhook() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def at(pool: ConnectionPool, moment: datetime) -> Alerts:
+    return Alerts(pool, MARKET, moment)
+
+
+def brief(notices: list[Notice]) -> list[tuple[str, str]]:
+    return [(notice.news, notice.kind) for notice in notices]
+
+
+def test_a_condition_is_told_once_while_it_lasts_and_once_when_it_is_over(pool):
+    told = []
+    for quarter, conditions in enumerate([[STALE], [STALE], [STALE], [], [], [], [STALE]]):
+        told.append(brief(at(pool, NOON + quarter * QUARTER).observe(conditions, {"data fault"})))
+
+    assert told == [
+        [("opened", "data fault")],
+        [],
+        [],
+        [],  # not for long enough yet
+        [("recovered", "data fault")],
+        [],
+        [("opened", "data fault")],
+    ]
+
+
+def test_a_condition_that_comes_and_goes_is_one_alert(pool):
+    told = []
+    for quarter, conditions in enumerate([[STALE], [], [STALE], [], [STALE]]):
+        told += brief(at(pool, NOON + quarter * QUARTER).observe(conditions, {"data fault"}))
+
+    assert told == [("opened", "data fault")]
+
+
+def test_what_could_not_be_judged_does_not_recover(pool):
+    at(pool, NOON).observe([Condition("drift", "champion", "worse"), AWAY], {"drift", "service down"})
+
+    notices = at(pool, NOON + CALM + QUARTER).observe([], {"service down"})
+
+    assert brief(notices) == [("recovered", "service down")]
+
+
+def test_two_subjects_of_a_kind_are_two_alerts_and_other_markets_have_their_own(pool):
+    registry = Condition("service down", "registry", "MLflow is away")
+
+    first = at(pool, NOON).observe([AWAY, registry], {"service down"})
+    other = Alerts(pool, Market("ETHUSDT", "5m"), NOON).observe([AWAY], {"service down"})
+
+    assert [notice.subject for notice in first] == ["service", "registry"]
+    assert [notice.subject for notice in other] == ["service"]
+
+
+def test_the_message_of_an_open_alert_is_the_newest(pool):
+    at(pool, NOON).observe([STALE], set())
+    at(pool, NOON + QUARTER).observe([STALE._replace(message="still old")], set())
+
+    (untold,) = at(pool, NOON + QUARTER).untold()
+
+    assert (untold.message, untold.at) == ("still old", NOON)
+
+
+def test_promotions_and_rollbacks_are_told_once_and_a_rollbacks_successor_not_at_all(pool):
+    for version, outcome, decided_by in (
+        ("1", "promoted", "gate"),
+        ("2", "trial", "gate"),
+        ("2", "promoted", "trial"),
+        ("2", "failed", "monitor"),
+        ("1", "promoted", "monitor"),
+        ("3", "rejected", "gate"),
+    ):
+        record_decision(pool, MARKET.model_name, Decision(version, outcome, decided_by, ["so it is"], as_of=NOON))
+
+    first, again = at(pool, NOON).observe([], set()), at(pool, NOON + QUARTER).observe([], set())
+
+    assert [(notice.kind, notice.message) for notice in first] == [
+        ("promotion", "version 1 is champion (gate): so it is"),
+        ("promotion", "version 2 is champion (trial): so it is"),
+        ("rollback", "version 2 failed (monitor): so it is"),
+    ]
+    assert again == []
+
+
+def test_what_is_closed_is_forgotten_and_what_is_open_is_not(pool):
+    at(pool, NOON).observe([STALE, AWAY], set())
+    at(pool, NOON + CALM).observe([AWAY], {"data fault", "service down"})
+
+    at(pool, NOON + timedelta(days=9)).forget(NOON + timedelta(days=1))
+
+    with pool.connection() as connection:
+        assert connection.execute("select kind, state from alerts").fetchall() == [("service down", "open")]
+
+
+def test_the_webhook_is_told_of_opening_and_recovery_once_each(pool, webhook):
+    url = SecretStr(f"{webhook.url}/hook/secret-token")
+    for quarter, conditions in enumerate([[STALE], [STALE], [], []]):
+        alerts = at(pool, NOON + quarter * QUARTER)
+        alerts.observe(conditions, {"data fault"})
+        assert tell_webhook(alerts, url, MARKET) is None
+
+    opened, recovered = webhook.bodies
+    assert webhook.paths == ["/hook/secret-token"] * 2
+    assert opened["text"] == "BTCUSDT-5m data fault opened: the newest candle is old"
+    assert (opened["news"], recovered["news"], opened["id"]) == ("opened", "recovered", recovered["id"])
+    assert (opened["symbol"], opened["kind"], opened["at"]) == ("BTCUSDT", "data fault", NOON.isoformat())
+
+
+def test_a_webhook_that_was_away_is_told_later_in_order_and_what_ended_meanwhile_is_not_told(pool, webhook):
+    url, gone = SecretStr(webhook.url), Condition("missed forecasts", "champion", "2 of the champion")
+    first = at(pool, NOON)
+    first.observe([STALE, gone], set())
+    webhook.status = 503
+    refused = tell_webhook(first, url, MARKET)
+    later = at(pool, NOON + CALM)
+    later.observe([STALE, AWAY], {"missed forecasts"})
+    webhook.status, webhook.bodies[:] = 204, []
+
+    answered = tell_webhook(later, url, MARKET)
+
+    assert (refused, answered) == ("the webhook answers HTTP 503", None)
+    assert [body["kind"] for body in webhook.bodies] == ["data fault", "service down"]
+    assert later.untold() == []
+
+
+def test_a_webhook_that_never_comes_back_is_given_up_after_a_day(pool):
+    at(pool, NOON).observe([STALE], set())
+
+    assert at(pool, NOON + TOLD_FOR + QUARTER).untold() == []
+
+
+@pytest.mark.parametrize("redirects", [False, True])
+def test_the_webhooks_address_is_in_no_message_and_no_log(pool, webhook, caplog, redirects):
+    caplog.set_level(logging.INFO)
+    url = SecretStr(f"{webhook.url}/secret-token" if redirects else "http://127.0.0.1:1/secret-token")
+    webhook.status = 302
+    alerts = at(pool, NOON)
+    alerts.observe([STALE], set())
+
+    why = tell_webhook(alerts, url, MARKET)
+
+    assert why == ("the webhook answers HTTP 302" if redirects else "the webhook does not answer: ConnectionError")
+    assert "secret-token" not in caplog.text
+
+
+def test_without_a_webhook_nobody_is_told(pool):
+    alerts = at(pool, NOON)
+    alerts.observe([STALE], set())
+
+    assert tell_webhook(alerts, None, MARKET) is None
+    assert len(alerts.untold()) == 1

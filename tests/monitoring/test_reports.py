@@ -1,0 +1,143 @@
+"""Evidently's pages: written now and then, kept for some days, and shown by Evidently's own UI."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import requests
+from psycopg_pool import ConnectionPool
+
+from candlecast.database import open_database
+from candlecast.settings import Settings
+from candlecast.store import CandleStore
+from flows.local_stack import free_ports
+from flows.programs import local_programs
+from monitoring.reports import REPORT_EVERY, Reports, current_reports
+from monitoring.workspace import project_id
+
+pytestmark = pytest.mark.integration
+
+WEEK = timedelta(days=7)
+START_S = 90
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, evidently_port=free_ports(1)[0])
+
+
+@pytest.fixture
+def now(pool: ConnectionPool, bundled_candles: pd.DataFrame) -> datetime:
+    """Two recorded weeks and a day are stored; three candles of them are missing."""
+    stored = bundled_candles.iloc[: 15 * 288]
+    CandleStore(pool).upsert("BTCUSDT", "5m", stored.drop(stored.index[[-300, -301, -302]]), "rest")
+    return stored.index[-1].to_pydatetime() + timedelta(minutes=6)
+
+
+def names(directory: Path, ending: str) -> list[str]:
+    return sorted(path.name for path in directory.rglob(f"*{ending}"))
+
+
+def test_pages_are_written_every_few_hours_and_named_in_between(settings, pool, now):
+    at = [now, now + timedelta(minutes=15), now + REPORT_EVERY - timedelta(seconds=1), now + REPORT_EVERY]
+
+    reports = [current_reports(settings, pool, None, None, moment) for moment in at]
+
+    first, second = (f"BTCUSDT-5m-20250615T{hour}0100Z-candles" for hour in ("00", "06"))
+    assert [report.new for report in reports] == [True, False, False, True]
+    assert [list(report.pages.values()) for report in reports] == [[f"{first}.html"]] * 3 + [[f"{second}.html"]]
+    assert reports[0].links["candles"] == f"{settings.service_url}/reports/{first}.html"
+    assert names(settings.reports_dir, "") == sorted(
+        f"{page}.{suffix}" for page in (first, second) for suffix in ("html", "json")
+    )
+    assert len(names(settings.evidently_dir / str(project_id("BTCUSDT-5m")) / "snapshots", ".json")) == 2
+
+
+def test_the_page_about_candles_counts_the_missing_ones(settings, pool, now):
+    page = current_reports(settings, pool, None, None, now).pages["candles"]
+
+    html, figures = ((settings.reports_dir / page).with_suffix(suffix).read_text() for suffix in (".html", ".json"))
+    missing = [
+        metric["value"]
+        for metric in json.loads(figures)["metrics"]
+        if metric["config"].get("column") == "close"
+        and metric["config"]["type"] == "evidently:metric_v2:MissingValueCount"
+    ]
+    assert html.rstrip().endswith("</html>")
+    assert [value["count"] for value in missing] == [3]
+
+
+def test_pages_and_runs_go_after_some_days_and_those_of_other_horizons_stay(settings, pool, now):
+    settings.reports_dir.mkdir()
+    theirs = settings.reports_dir / "BTCUSDT-5m-h3-20250501T000000Z-candles.html"
+    theirs.write_text("three candles ahead")
+    for age in (WEEK + REPORT_EVERY, timedelta(hours=12), timedelta(0)):
+        current_reports(settings, pool, None, None, now - age)
+
+    left = [f"BTCUSDT-5m-{stamp}-candles.html" for stamp in ("20250614T120100Z", "20250615T000100Z")]
+    assert names(settings.reports_dir, ".html") == [*left, theirs.name]
+    assert len(names(settings.reports_dir, ".json")) == 2
+    assert len(names(settings.evidently_dir / str(project_id("BTCUSDT-5m")) / "snapshots", ".json")) == 2
+
+
+def test_a_clock_that_was_set_back_gets_pages_of_its_own_time_once(settings, pool, now):
+    current_reports(settings, pool, None, None, now)
+
+    before = now - timedelta(hours=9)
+    reports = [
+        current_reports(settings, pool, None, None, before + later) for later in (timedelta(0), timedelta(minutes=15))
+    ]
+
+    assert [report.new for report in reports] == [True, False]
+    assert reports[0].pages == reports[1].pages == {"candles": "BTCUSDT-5m-20250614T150100Z-candles.html"}
+
+
+def test_without_enough_candles_there_is_no_page(settings, pool, bundled_candles):
+    now = bundled_candles.index[0].to_pydatetime()
+
+    assert current_reports(settings, pool, None, None, now) == Reports({}, {}, new=False)
+
+
+def test_evidentlys_own_ui_lists_the_project_and_every_run(settings, pool, now):
+    first = current_reports(settings, pool, None, None, now)
+    program = next(one for one in local_programs(settings, "sqlite://", None, None) if one.name == "evidently")
+    process = subprocess.Popen(program.command, env=program.environment, cwd=settings.home)
+    try:
+        project = answered(f"{settings.evidently_url}/api/projects", process)[0]
+        runs = f"{settings.evidently_url}/api/projects/{project['id']}/snapshots"
+        before = [run["id"] for run in requests.get(runs, timeout=10).json()]
+        current_reports(settings, pool, None, None, now + REPORT_EVERY)
+        after = [run["id"] for run in requests.get(runs, timeout=10).json()]
+        page = requests.get(first.links["evidently"], timeout=10)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+    assert project["name"] == "BTCUSDT-5m"
+    assert (len(before), len(after)) == (1, 2)
+    assert page.ok
+
+
+def answered(url: str, process: subprocess.Popen[bytes]) -> Any:
+    """What an address answers, once it does."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            return requests.get(url, timeout=5).json()
+        except requests.RequestException:
+            time.sleep(0.2)
+    raise AssertionError(f"{url} does not answer; the program's end: {process.poll()}")

@@ -1,0 +1,75 @@
+"""Whether a champion has lost its skill: what the sequential tests say of its settled forecasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from psycopg_pool import ConnectionPool
+
+from candlecast.candles import Market
+from candlecast.database import open_database
+from monitoring.sequential import FALSE_ALARM_RUN
+from monitoring.skill import measure_skill
+from tests.monitoring.made_up_market import MadeUpMarket
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("BTCUSDT", "5m")
+N = 100
+
+
+@pytest.fixture
+def pool(database: Any) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+def test_a_version_that_does_what_its_baselines_do_has_lost_nothing(database, pool):
+    MadeUpMarket(database).forecast("1", 0, 400, amplitude_off=0.25)
+
+    skill = measure_skill(pool, MARKET, "1", N)
+
+    assert skill is not None
+    assert skill.lost == []
+    assert {name: evidence.n for name, evidence in skill.evidence.items()} == dict.fromkeys(
+        ("close", "amplitude", "direction"), 2 * N
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [({"close_off": 0.005}, "close"), ({"amplitude_off": 0.9}, "amplitude"), ({"up": 0.9}, "direction")],
+)
+def test_what_became_worse_is_named_and_that_it_had_been_better(database, pool, change, lost):
+    market = MadeUpMarket(database)
+    market.forecast("1", 0, 300, amplitude_off=0.2)
+    up = change.pop("up", None)
+    market.forecast("1", 300, 360, **{"amplitude_off": 0.2} | change, **({"probability_up": up} if up else {}))
+
+    skill = measure_skill(pool, MARKET, "1", N)
+
+    assert skill is not None
+    assert skill.lost == [lost]
+    assert skill.evidence[lost].now >= FALSE_ALARM_RUN
+    assert skill.at_first["amplitude"] < -0.1
+    assert skill.numbers()["lost"] == [lost]
+
+
+def test_the_forecasts_of_another_version_or_role_say_nothing_of_it(database, pool):
+    market = MadeUpMarket(database)
+    market.forecast("1", 0, 200, close_off=0.01)
+    market.forecast("2", 200, 250, amplitude_off=0.2)
+    market.forecast("2", 100, 250, role="challenger", close_off=0.01)
+
+    skill = measure_skill(pool, MARKET, "2", N)
+
+    assert skill is not None
+    assert (skill.evidence["close"].n, skill.lost) == (50, [])
+
+
+def test_a_version_without_settled_forecasts_has_no_skill_yet(database, pool):
+    MadeUpMarket(database)
+
+    assert measure_skill(pool, MARKET, "1", N) is None
