@@ -75,7 +75,7 @@ def move_champion(
         VersionFailed: The version is marked as failed.
     """
     with moving_aliases(pool, model_name):
-        present = registry.aliases(model_name).get(CHAMPION)
+        present = note_moved_aliases(registry, pool, model_name, as_of).get(CHAMPION)
         before = predecessors(pool, model_name, present) if present else []
         wanted = version or next(iter(before), None)
         if wanted is None:

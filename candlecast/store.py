@@ -228,7 +228,9 @@ def _last_arrived(candles: pd.DataFrame) -> pd.DataFrame:
 
 def _arrays(rows: pd.DataFrame) -> dict[str, list[Any]]:
     values = rows.to_numpy(dtype="float64")
-    columns = np.where(np.isnan(values), None, values.astype(object)).T.tolist()
+    sent = values.astype(object)
+    sent[np.isnan(values)] = None
+    columns = sent.T.tolist()
     times = pd.DatetimeIndex(rows.index).to_pydatetime().tolist()
     return {"open_time": times, **dict(zip(CANDLE_COLUMNS, columns, strict=True))}
 

@@ -200,18 +200,18 @@ class _Run:
         if self._passed(timedelta(0), _WATCHED_EVERY, close):
             self._attempt("monitor", close, lambda: self._watch(now))
         if self._passed(_TRAINED_AT, _DAY, close):
-            self._train(now, "daily")
+            self._attempt("train", close, lambda: self._train(now, "daily"))
 
     def _passed(self, first: timedelta, every: timedelta, close: datetime) -> bool:
         """Whether one of the moments `first` after midnight, and each `every` after that, lies in the candle."""
         return (close - first - _MIDNIGHT) % every < self.market.market.step
 
-    def _attempt(self, job: str, close: datetime, work: Callable[[], object]) -> None:
+    def _attempt(self, job: str, at: datetime, work: Callable[[], object]) -> None:
         """Do what a flow would; a failed run of it is told, and the next one makes up for it."""
         try:
             work()
         except CandlecastError as exc:
-            self._tell(f"{close:%F %T} {job} failed: {exc}")
+            self._tell(f"{at:%F %T} {job} failed: {exc}")
 
     def _switch(self, faults: Faults) -> None:
         if faults != self._faults:
@@ -224,8 +224,9 @@ class _Run:
             self._tell(f"{now:%F %T} {notice.news}: {notice.kind}: {notice.message}")
         if watched.rollback or (watched.trial and watched.trial.outcome != "waiting"):
             self._wait_until_followed()
-        if watched.check and watched.check.verdict.action == "train":
-            self._train(now, "; ".join(watched.check.verdict.reasons))
+        if watched.check and watched.training_due:
+            why = "; ".join(watched.check.verdict.reasons)
+            self._attempt("train", now, lambda: self._train(now, why))
 
     def _train(self, now: datetime, why: str, *, force: bool = False) -> None:
         """What the flow `train` does."""

@@ -142,7 +142,7 @@ def write_report(report: Report, directory: Path) -> Path:
 
 def _figures(report: Report) -> list[tuple[str, ...]]:
     facts, timing, performance = report.facts, report.timing, report.performance
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("candles", f"{facts.candles:,} in {facts.days:.1f} days"),
         ("forecasts", ", ".join(f"{count:,} by the {role}" for role, count in sorted(facts.forecasts.items()))),
         ("misses", _counted(Counter(f"{miss.role}: {miss.reason}" for miss in facts.misses))),

@@ -223,8 +223,8 @@ class MonitoringAnswer(Answer):
     Attributes:
         rolling: Of the served champion.
         challenger: Of the served challenger, on its own newest forecasts; null while there is none.
-        by_hour: Of the champion, and of a challenger that is served: the newest 7 days, whatever the version, by the hour
-            of day; hours without any are absent.
+        by_hour: Of the champion, and of a challenger that is served: the newest 7 days, whatever the version, by the
+            hour of day; hours without any are absent.
         issuing: Of the same roles.
     """
 

@@ -141,6 +141,16 @@ def test_an_alias_that_somebody_moved_is_recorded_as_by_a_person_once(pool, regi
     assert "by hand" in newest(pool).reasons[0]
 
 
+def test_a_move_by_hand_that_nobody_had_noticed_is_on_record_before_the_next_promotion(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    registry.pointers = {CHAMPION: "2"}
+
+    move_champion(registry, pool, NAME, "3", "newer", "person")
+
+    assert decisions(pool) == [("1", "promoted", "gate"), ("2", "promoted", "person"), ("3", "promoted", "person")]
+    assert newest(pool).predecessor == "2"
+
+
 def test_moving_it_back_is_recorded_as_well(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     for version in ("2", "2", "1", "1"):

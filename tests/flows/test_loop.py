@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from candlecast.errors import InvalidCandles
+from candlecast.errors import AlreadyRunning, InvalidCandles
 from candlecast.gaps import CandleGaps, Gap
 from candlecast.issue import Issued
 from candlecast.journal import record_check, recorded_job
@@ -228,3 +228,19 @@ def test_nothing_is_trained_while_the_data_are_at_fault(open_on, final):
 
     assert "found a data fault: stale" in due[0]
     assert due[1:] == [None, None]
+
+
+def test_a_daily_training_and_one_that_a_check_asked_for_do_not_overlap_nor_follow_at_once(open_on, final):
+    daily, asked_for = open_on(final), open_on(final)  # connections of their own, as of two processes
+    now = time_at(final, 900)
+
+    with recorded_job(daily.pool, "train", daily.market, clock=lambda: now):
+        with (
+            pytest.raises(AlreadyRunning),
+            recorded_job(asked_for.pool, "train", asked_for.market, clock=lambda: now),
+        ):
+            pytest.fail("two trainings at once")
+    with recorded_job(asked_for.pool, "train", asked_for.market, clock=lambda: now + STEP):
+        not_yet = loop.training_is_due(asked_for, now + STEP)
+
+    assert "at least 12 h must pass" in not_yet

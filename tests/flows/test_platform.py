@@ -247,6 +247,15 @@ def test_monitor_reports_and_starts_a_training_when_the_last_is_a_day_old(platfo
     assert {"mape", "baseline_mape", "skill", "mape_ratio"} <= set(numbers["performance"])
 
 
+def test_alerts_are_events_in_prefect(platform):
+    wanted = {"filter": {"event": {"name": ["candlecast.alert.happened"]}}}
+
+    answer = requests.post(f"{platform.url('PREFECT')}/api/events/filter", json=wanted, timeout=10)
+
+    messages = [event["payload"]["message"] for event in answer.json()["events"]]
+    assert any(message.startswith("version 1 is champion (gate)") for message in messages)
+
+
 def test_the_page_shows_what_the_api_says_and_asks_nobody_else(platform, browser):
     page = browser.new_page()
     complaints: list[str] = []
@@ -307,7 +316,7 @@ def test_a_move_by_hand_is_recorded_as_one(platform):
 def test_status_tells_what_runs_and_how_fresh_it_is(platform):
     told = json.loads(platform.run("status", "--json").stdout)
 
-    assert set(told["processes"]) == {"postgres", "mlflow", "prefect", "exchange", "service", "worker"}
+    assert set(told["processes"]) == {"postgres", "mlflow", "prefect", "exchange", "service", "worker", "evidently"}
     assert all(state.startswith("running") for state in told["processes"].values())
     assert told["source"] == "replay"
     assert told["candle_age_s"] < 600

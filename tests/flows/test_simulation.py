@@ -7,55 +7,61 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import pytest
 
 from candlecast.errors import ConfigurationError
 from candlecast.settings import Settings
+from flows.home_processes import stop_leftovers
 from flows.simulation import simulate_span
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 BEGIN = datetime(2025, 7, 1, tzinfo=UTC)
 QUICK = {"lookback_days": 30, "units": 16, "epochs": 3, "learning_rate": 5e-3}
 """A training of some seconds, whose version passes the gate."""
 
 
-def simulation(home: Path, *options: str, stdout: IO[str] | int | None = None) -> subprocess.Popen[str]:
-    """The command, as a user starts it."""
+@pytest.fixture
+def simulation(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the command, as a user does; nothing of it survives the test."""
     quick = {f"CANDLECAST_{name.upper()}": str(value) for name, value in QUICK.items()}
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "simulate", *options],
-        env=os.environ | quick | {"CANDLECAST_HOME": str(home), "NO_COLOR": "1"},
-        stdout=stdout,
-        stderr=subprocess.PIPE if stdout is None else None,
-        text=True,
-    )
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str, **streams: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "simulate", *options],
+            env=os.environ | quick | {"CANDLECAST_HOME": str(tmp_path), "NO_COLOR": "1"},
+            text=True,
+            **streams,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    for home in (tmp_path / "simulations").iterdir():
+        stop_leftovers(home)
 
 
-def test_a_poisoned_model_is_rolled_back_and_a_simulation_that_was_killed_goes_on_where_it_was(tmp_path):
+def test_a_poisoned_model_is_rolled_back_and_a_simulation_that_was_killed_goes_on_where_it_was(simulation, tmp_path):
     span = ["--scenario=poisoned-model", f"--start={BEGIN:%F}", f"--end={BEGIN + timedelta(hours=8):%FT%R}"]
-    killed = simulation(tmp_path, *span)
-    assert killed.stderr
-    lines = []
-    for line in killed.stderr:
-        lines.append(line)
-        if "02:00:00, " in line:
-            break
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL, "".join(lines)
-    killed.stderr.close()
+    killed = simulation(*span, stderr=subprocess.PIPE)
+    told = list(takewhile(lambda line: "02:00:00, " not in line, killed.stderr))
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL, "".join(told)
 
-    with (tmp_path / "told.json").open("w+") as told:
-        again = simulation(tmp_path, *span, "--json", stdout=told)
-        assert again.wait() == 0, (tmp_path / "told.json").read_text()
-        told.seek(0)
-        figures = json.load(told)
+    again = simulation(*span, "--json", stdout=subprocess.PIPE)
+    figures = json.loads(again.communicate()[0])
 
-    assert figures["passed"], figures["findings"]
+    assert (again.returncode, figures["passed"]) == (0, True), figures["findings"]
     assert figures["forecasts"] == {"champion": 8 * 12}
     assert (figures["misses"], figures["trainings"]) == ({}, {"completed": 1})
     assert (figures["promotions"], figures["rollbacks"]) == (3, 1)  # the first, the poisoned one, the first again
