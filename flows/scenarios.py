@@ -17,7 +17,7 @@ from flows.simulation_facts import Facts
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 _CRASH = datetime(2024, 8, 5, tzinfo=UTC)
 _FACTOR = 3.0
-_MOMENTUM = 0.3
+_MOMENTUM = 0.5
 _CAUGHT_WITHIN = 50
 POISON = 0.005
 """How far off the poisoned model's prices are, relatively."""
@@ -258,11 +258,11 @@ SCENARIOS = {
         poisoned=True,
     ),
     "decay": Scenario(
-        "The champion was fitted on a market whose moves go on; from the third day on they turn.",
-        12 * _DAY,
+        "The champion was fitted on a market whose moves go on; from the second day on they turn.",
+        9 * _DAY,
         _decay,
-        turns_after=2 * _DAY,
+        turns_after=_DAY,
         alter=_regime_that_ends,
-        settings={"lookback_days": 20.0},
+        settings={"lookback_days": 12.0},
     ),
 }

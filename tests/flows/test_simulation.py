@@ -78,7 +78,7 @@ def test_a_poisoned_model_is_rolled_back_and_a_simulation_that_was_killed_goes_o
 def test_nothing_is_trained_while_the_feed_is_at_fault(tmp_path):
     begin = BEGIN - timedelta(hours=1)
 
-    report = simulate_span(Settings(home=tmp_path, **QUICK), begin, begin + timedelta(hours=8), print, "feed-faults")
+    report = simulate_span(Settings(home=tmp_path, **QUICK), begin, begin + timedelta(hours=7), print, "feed-faults")
 
     assert report.passed, report.message
     assert report.facts.verdicts["data fault"] > 0
