@@ -62,7 +62,8 @@ class Registry:
         """
         try:
             with self._answering() as client:
-                return dict(client.get_registered_model(model_name).aliases)
+                aliases = client.get_registered_model(model_name).aliases
+                return {alias: str(number) for alias, number in aliases.items()}  # numbers, straight from a database
         except ModelNotFound:
             return {}
 

@@ -33,6 +33,7 @@ from tests.bundles import BTCUSDT_5M, write_tiny_bundle
 CONNECTIONS = 8
 _SECONDS = 5.0
 _START_S = 120.0
+_SETTLE_S = 6.0  # a server that answers may still be importing: ours its MLflow client, in the thread that follows it
 _SEQUENCE_LENGTH = 24
 _FIELDS = ["open", "high", "low", "close", "volume", "trades", "taker_buy_base"]
 _ROOT = Path(__file__).parents[1]
@@ -143,6 +144,7 @@ def _measure(home: Path, command: list[str], path: str, body: bytes) -> Measured
                 raise RuntimeError(f"{command[0]} does not answer:\n{(home / 'server.log').read_text()[-2000:]}")
             time.sleep(0.02)
         start_s = time.perf_counter() - began
+        time.sleep(_SETTLE_S)
         wire = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )

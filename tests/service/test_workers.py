@@ -27,8 +27,9 @@ _TWO_WORKERS = json.dumps({"services": {"candlecast": {"workers": 2}}})
 
 
 def test_both_follow_a_promotion_and_a_killed_one_takes_only_its_own_requests_along(
-    tiny_bundles: dict[str, Path], tmp_path: Path
+    tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where MLflow, without a server, begins its folder of artifacts
     registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}")
     for version in "12":
         register_bundle(registry, tiny_bundles[version])
@@ -70,6 +71,7 @@ async def _promote_and_kill(served: Served, registry: Registry, bundles: dict[st
     await asyncio.sleep(0.5)
     await asyncio.to_thread(registry.set_alias, BTCUSDT_5M.model_name, CHAMPION, "2")
     await until(["2", "2"])
+    await asyncio.sleep(0.5)  # until what was asked before has been answered
     versions.clear()
     await asyncio.sleep(0.5)
     assert versions == {"2"}
@@ -94,5 +96,5 @@ def versions_served(served: Served) -> list[str]:
 
 def workers(served: Served) -> list[psutil.Process]:
     """The processes that answer."""
-    children = psutil.Process(served.process.pid).children()
-    return [child for child in children if "_bentoml_impl.worker.service" in child.cmdline()]
+    alive = [one for one in psutil.Process(served.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in alive if "_bentoml_impl.worker.service" in one.cmdline()]
