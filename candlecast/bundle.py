@@ -79,7 +79,7 @@ class Inputs(NamedTuple):
     """What a version sees of candles; row i belongs to candle LOOKBACK + i.
 
     Attributes:
-        rows: Standardised features, cut off at CLIP deviations, shape (n, features).
+        rows: Standardised features, cut off at CLIP deviations, shape (..., n, features).
         moment: Of the same n rows.
     """
 
@@ -119,37 +119,41 @@ class Bundle:
         return self.answer(self.inputs_of(open_times_ms(candles), ohlcv_values(candles), order_flow(candles)))
 
     def inputs_of(self, open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats, Floats] | None) -> Inputs:
-        """What the version sees of sound candles.
+        """What the version sees of sound candles: of one history, or of several, which are the leading axes.
 
         Args:
-            open_ms: Open times in milliseconds since 1970, shape (n,).
-            ohlcv: Shape (n, 5).
-            flow: Taker buy volume and trade count, shape (n,) each, or None.
+            open_ms: Open times in milliseconds since 1970, shape (..., n).
+            ohlcv: Shape (..., n, 5).
+            flow: Taker buy volume and trade count, shape (..., n) each, or None.
 
         Raises:
             NotEnoughCandles: Fewer than `manifest.history`.
-            InvalidCandles: As `build_features`.
+            InvalidCandles: As `feature_matrix`.
         """
-        if len(ohlcv) < self.manifest.history:
+        if (count := ohlcv.shape[-2]) < self.manifest.history:
             raise NotEnoughCandles(
-                f"{len(ohlcv)} candles: version needs {self.manifest.history} in a row "
+                f"{count} candles: version needs {self.manifest.history} in a row "
                 f"({self.manifest.sequence_length} feature rows of {self.manifest.lookback} candles before each)"
             )
         features = feature_matrix(open_ms, ohlcv, flow)
         return Inputs(self.manifest.scaler.apply(features.matrix), moments(ohlcv, features.volatility))
 
     def answer(self, inputs: Inputs) -> Forecasts:
-        """One forecast after every row that has sequence_length - 1 others before it."""
-        recent = Moment(*(values[self.manifest.sequence_length - 1 :] for values in inputs.moment))
+        """One forecast after every row that has sequence_length - 1 others before it; of one history after another."""
+        recent = Moment(*(values[..., self.manifest.sequence_length - 1 :].ravel() for values in inputs.moment))
         raw, logit = self.network.answer(windows_of(inputs.rows, self.manifest.sequence_length))
         return decode(raw, logit, recent, self.manifest.calibration)
 
 
 def windows_of(rows: NDArray[np.float32], sequence_length: int) -> Windows:
-    """All windows of consecutive rows, (n - sequence_length + 1, sequence_length, features), as a view."""
-    if len(rows) == sequence_length:
-        return rows[np.newaxis]
-    return sliding_window_view(rows, sequence_length, axis=0).swapaxes(1, 2)
+    """All windows of consecutive rows, shape (windows, sequence_length, features); a view, if of one history.
+
+    Args:
+        rows: Shape (..., n, features); no window reaches from one history into another.
+    """
+    if rows.shape[-2] > sequence_length:
+        rows = sliding_window_view(rows, sequence_length, axis=-2).swapaxes(-1, -2)
+    return rows.reshape(-1, sequence_length, rows.shape[-1])
 
 
 def _batches(windows: Windows) -> Iterator[Windows]:
@@ -211,6 +215,7 @@ def open_network(path: Path) -> Network:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a request is too small to share; more threads only fight each other
     options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False  # as fast without, and nothing is left behind by a version that is replaced
     options.log_severity_level = 3
     try:
         return Network(onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))

@@ -7,6 +7,8 @@ with what was usual at their time. The rules and limits are those of `find_suspi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
@@ -55,6 +57,22 @@ def doubtful_in_windows(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str
             if last >= 0 and doubtful[last] >= first:
                 found[first] = int(doubtful[last])
     return found
+
+
+def doubtful_in_histories(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str) -> dict[int, int]:
+    """The newest doubtful candle in each history that has one: `doubtful_in_windows` of several at once.
+
+    Args:
+        open_ms: Shape (histories, n).
+        ohlcv: Shape (histories, n, 5).
+
+    Returns:
+        Position of the candle in its history by the number of the history.
+    """
+    count, length = open_ms.shape
+    maybe = np.flatnonzero(~_plainly_sound_windows(ohlcv, length)) if count > 1 else range(count)
+    found = {int(number): doubtful_in_windows(open_ms[number], ohlcv[number], interval, length) for number in maybe}
+    return {number: positions[0] for number, positions in found.items() if positions}
 
 
 def is_plainly_sound(ohlcv: Floats) -> bool:
@@ -129,16 +147,16 @@ def _farthest_from_level(close: Floats) -> Floats:
     """How far each close can be from the middle one of the seven around it: no farther than from the farthest."""
     farthest = np.zeros_like(close)
     for by in (1, 2, 3):
-        step = np.abs(close[by:] - close[:-by])
-        np.maximum(farthest[by:], step, out=farthest[by:])
-        np.maximum(farthest[:-by], step, out=farthest[:-by])
+        step = np.abs(close[..., by:] - close[..., :-by])
+        np.maximum(farthest[..., by:], step, out=farthest[..., by:])
+        np.maximum(farthest[..., :-by], step, out=farthest[..., :-by])
     return farthest
 
 
 def _flat_runs(extent: Floats, close: Floats) -> Flags:
     """Where a run of candles without range, at one price, begins that is long enough to be doubted."""
-    still = (extent[1:] == 0) & (extent[:-1] == 0) & (close[1:] == close[:-1])
-    return np.asarray(sliding_window_view(still, rules.FLAT_RUN - 1).all(axis=1))
+    still = (extent[..., 1:] == 0) & (extent[..., :-1] == 0) & (close[..., 1:] == close[..., :-1])
+    return np.asarray(_windows(still, rules.FLAT_RUN - 1).all(axis=-1))
 
 
 def _usual_at(values: Floats, position: int, quarters: int) -> float:
@@ -152,39 +170,49 @@ def _usual_at(values: Floats, position: int, quarters: int) -> float:
 
 
 def _plainly_sound_windows(ohlcv: Floats, length: int) -> Flags:
-    """The same for every window of `length` candles at once, and less sharp; shape (n - length + 1,)."""
-    opened, high, low, close, volume = ohlcv.T
+    """The same for every window of `length` candles at once, and less sharp.
+
+    Args:
+        ohlcv: Of one history or of several, shape (..., n, 5).
+
+    Returns:
+        Shape (..., n - length + 1).
+    """
+    *histories, count = ohlcv.shape[:-1]
+    sound = np.zeros((*histories, count - length + 1), dtype=bool)
     if length <= FEWEST:
-        return np.zeros(len(ohlcv) - length + 1, dtype=bool)
-    extent, repeats = high - low, np.zeros(len(ohlcv))
-    repeats[1:] = (ohlcv[1:] == ohlcv[:-1]).all(axis=1)
-    repeats[: 1 - rules.FLAT_RUN] += _flat_runs(extent, close)
-    gap = np.zeros(len(ohlcv))
-    gap[:-1] = np.abs(opened[1:] - close[:-1])
-    gap[:-1][gap[:-1] <= rules.BREAK_OF_OWN_RANGE * extent[:-1]] = 0
+        return sound
+    opened, high, low, close, volume = np.ascontiguousarray(ohlcv.transpose(-1, *range(ohlcv.ndim - 1)))
+    extent, repeats = high - low, np.zeros(close.shape)
+    repeats[..., 1:] = (ohlcv[..., 1:, :] == ohlcv[..., :-1, :]).all(axis=-1)
+    repeats[..., : 1 - rules.FLAT_RUN] += _flat_runs(extent, close)
+    gap = np.zeros(close.shape)
+    gap[..., :-1] = np.abs(opened[..., 1:] - close[..., :-1])
+    gap[gap <= rules.BREAK_OF_OWN_RANGE * extent] = 0
     reach = np.maximum(_farthest_from_level(close), extent)
-    sound = np.empty(len(ohlcv) - length + 1, dtype=bool)
-    for start in range(0, len(sound), _AT_ONCE):
-        part = slice(start, min(start + _AT_ONCE, len(sound)) + length - 1)
-        extents, volumes = (sliding_window_view(values[part], length) for values in (extent, volume))
-        by_extent = np.partition(extents, (0, _RANK, length - _HIGHER), axis=1)
-        by_volume = np.partition(volumes, (0, length - _HIGHER), axis=1)
-        least_extent, most_extent = by_extent[:, _RANK], by_extent[:, length - _HIGHER]
-        stub = (by_volume[:, 0] < rules.STUB_VOLUME * by_volume[:, length - _HIGHER]) & (
-            by_extent[:, 0] < rules.STUB_RANGE * most_extent
+    for start in range(0, sound.shape[-1], _AT_ONCE):
+        part = slice(start, start + _AT_ONCE + length - 1)
+        by_extent = np.partition(_windows(extent[..., part], length), (0, _RANK, length - _HIGHER))
+        by_volume = np.partition(_windows(volume[..., part], length), (0, length - _HIGHER))
+        least_extent, most_extent = by_extent[..., _RANK], by_extent[..., length - _HIGHER]
+        most_volume = by_volume[..., length - _HIGHER]
+        stub = (by_volume[..., 0] < rules.STUB_VOLUME * most_volume) & (
+            by_extent[..., 0] < rules.STUB_RANGE * most_extent
         )
-        sound[start : start + _AT_ONCE] = ~(
+        sound[..., start : start + _AT_ONCE] = ~(
             stub
-            | _max(repeats[part], length).astype(bool)
-            | (_max(gap[part], length) > rules.BREAK_OF_USUAL_RANGE * least_extent)
-            | (_max(reach[part], length) > rules.JUMP * least_extent)
+            | _windows(repeats[..., part], length).any(axis=-1)
+            | (_windows(gap[..., part], length).max(axis=-1) > rules.BREAK_OF_USUAL_RANGE * least_extent)
+            | (_windows(reach[..., part], length).max(axis=-1) > rules.JUMP * least_extent)
         )
     return sound
 
 
-def _max(values: Floats, length: int) -> Floats:
-    """The largest of each window, shape (n - length + 1,)."""
-    return np.asarray(sliding_window_view(values, length).max(axis=1))
+def _windows(values: NDArray[Any], length: int) -> NDArray[Any]:
+    """All windows along the last axis, shape (..., n - length + 1, length)."""
+    if values.shape[-1] == length:
+        return values[..., np.newaxis, :]  # what follows would take ten times as long
+    return sliding_window_view(values, length, axis=-1)
 
 
 def _doubtful(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str) -> NDArray[np.intp]:

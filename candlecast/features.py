@@ -53,8 +53,8 @@ class Features(NamedTuple):
     """Inputs of n - LOOKBACK candles; row i belongs to candle LOOKBACK + i.
 
     Attributes:
-        matrix: Shape (rows, len(FEATURE_NAMES)).
-        volatility: Mean log range, the scale of all returns and targets of the row. Shape (rows,).
+        matrix: Shape (..., rows, len(FEATURE_NAMES)).
+        volatility: Mean log range, the scale of all returns and targets of the row. Shape (..., rows).
     """
 
     matrix: Floats
@@ -91,65 +91,91 @@ def build_features(candles: pd.DataFrame) -> Features:
 
 
 def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats, Floats] | None) -> Features:
-    """`build_features` on plain arrays.
+    """`build_features` on plain arrays: of one history, or of several of equal length, which are the leading axes.
 
     Args:
-        open_ms: Open times in milliseconds since 1970, shape (n,).
-        ohlcv: Shape (n, 5).
-        flow: Taker buy volume and trade count, shape (n,) each, or None.
+        open_ms: Open times in milliseconds since 1970, shape (..., n).
+        ohlcv: Shape (..., n, 5).
+        flow: Taker buy volume and trade count, shape (..., n) each, or None.
+
+    Returns:
+        Bit for bit the same for a history by itself and among others.
+
+    Raises:
+        NotEnoughCandles: As `build_features`.
+        InvalidCandles: As `build_features`; of several histories it does not say which.
     """
-    if len(ohlcv) <= LOOKBACK:
-        raise NotEnoughCandles(f"{len(ohlcv)} candles: a feature row needs {LOOKBACK + 1} in a row")
-    opened, high, low, close, volume = np.ascontiguousarray(ohlcv.T)
+    count = ohlcv.shape[-2]
+    if count <= LOOKBACK:
+        raise NotEnoughCandles(f"{count} candles: a feature row needs {LOOKBACK + 1} in a row")
+    opened, high, low, close, volume = np.ascontiguousarray(ohlcv.transpose(-1, *range(ohlcv.ndim - 1)))
     log_close = np.log(close)
     log_range = np.log(high / low)
     volatility = weighted_mean(log_range, _VOLATILITY_SPAN)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled_return = _returns(log_close, 1) / volatility
-        spread = (high - low)[LOOKBACK:]
+        recent_open, recent_high, recent_low, recent_close = (
+            prices[..., LOOKBACK:] for prices in (opened, high, low, close)
+        )
         columns = [
             scaled_return,
             scaled_return - _previous(log_close) / volatility,
-            log_range[LOOKBACK:] / volatility,
+            log_range[..., LOOKBACK:] / volatility,
             _relative(volume),
-            np.log(close[LOOKBACK:] / opened[LOOKBACK:]) / volatility,
-            _share(2 * close[LOOKBACK:] - high[LOOKBACK:] - low[LOOKBACK:], spread),
+            np.log(recent_close / recent_open) / volatility,
+            _share(2 * recent_close - recent_high - recent_low, recent_high - recent_low),
             np.log(weighted_mean(log_range, 6) / volatility),
             *(_returns(log_close, window) / (volatility * np.sqrt(window)) for window in _RETURN_WINDOWS),
-            *season_columns(open_ms[LOOKBACK:]),
+            *season_columns(open_ms[..., LOOKBACK:]),
             *_flow_columns(flow, volume),
         ]
-    matrix = np.concatenate(columns).reshape(len(columns), -1).T  # column by column: thrice as fast as row by row
-    if not np.isfinite(matrix.sum()) and not (finite := np.isfinite(matrix).all(axis=1)).all():
-        row = int(np.argmin(finite))
-        name = FEATURE_NAMES[int(np.argmin(np.isfinite(matrix[row])))]
-        raise InvalidCandles(
-            f"row {LOOKBACK + row}: feature {name} is not finite; prices or volume stood still over the "
-            f"{LOOKBACK} candles before. Leave such a stretch out.",
-            row=LOOKBACK + row,
-        )
+    # Column by column: thrice as fast as row by row.
+    by_column = np.concatenate(columns).reshape(len(columns), *volatility.shape)
+    matrix = by_column.transpose(*range(1, by_column.ndim), 0)
+    if not np.isfinite(by_column.sum()) and not np.isfinite(by_column).all():
+        _refuse_infinite(matrix)
     return Features(matrix, volatility)
 
 
+def _refuse_infinite(matrix: Floats) -> None:
+    *_, row, column = np.argwhere(~np.isfinite(matrix))[0].tolist()
+    raise InvalidCandles(
+        f"row {LOOKBACK + row}: feature {FEATURE_NAMES[column]} is not finite; prices or volume stood still over the "
+        f"{LOOKBACK} candles before. Leave such a stretch out.",
+        row=LOOKBACK + row,
+    )
+
+
 def _returns(log_close: Floats, window: int) -> Floats:
-    return log_close[LOOKBACK:] - log_close[LOOKBACK - window : -window]
+    return log_close[..., LOOKBACK:] - log_close[..., LOOKBACK - window : -window]
 
 
 def _previous(log_close: Floats) -> Floats:
     """The one-candle return of the candle before each row's."""
-    return log_close[LOOKBACK - 1 : -1] - log_close[LOOKBACK - 2 : -2]
+    return log_close[..., LOOKBACK - 1 : -1] - log_close[..., LOOKBACK - 2 : -2]
 
 
 def weighted_mean(values: Floats, span: float) -> Floats:
     """Exponentially weighted mean of a value and the LOOKBACK before it, cut off there, weights summing to 1."""
-    return np.convolve(values, _weights(span), mode="valid")
+    return _moving_mean(values, _weights(span))
+
+
+def _moving_mean(values: Floats, weights: Floats) -> Floats:
+    """Weighted mean of each value and the LOOKBACK before it; the first weight is the oldest one's."""
+    values = np.ascontiguousarray(values, dtype="float64")
+    *histories, count = values.shape
+    past = np.ndarray(  # as `sliding_window_view` makes it, in a tenth of the time
+        (*histories, count - LOOKBACK, LOOKBACK + 1), values.dtype, values, 0, (*values.strides, values.itemsize)
+    )
+    means: Floats = np.vecdot(past, weights)  # a window at a time, whence the same bits wherever it stands
+    return means
 
 
 @cache
 def _weights(span: float) -> Floats:
     weights = np.array([(1 - 2 / (span + 1)) ** age for age in range(LOOKBACK + 1)])
-    normed: Floats = weights / weights.sum()
-    return normed
+    oldest_first: Floats = np.ascontiguousarray((weights / weights.sum())[::-1])
+    return oldest_first
 
 
 _EVEN = np.full(LOOKBACK + 1, 1 / (LOOKBACK + 1))
@@ -157,18 +183,17 @@ _EVEN = np.full(LOOKBACK + 1, 1 / (LOOKBACK + 1))
 
 def _relative(values: Floats) -> Floats:
     """Log of each value over the mean of it and the LOOKBACK before; the hundredth keeps a zero finite."""
-    return np.log(values[LOOKBACK:] / np.convolve(values, _EVEN, mode="valid") + 0.01)
+    return np.log(values[..., LOOKBACK:] / _moving_mean(values, _EVEN) + 0.01)
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
-    """Part over whole, both of shape (rows,); 0 where the whole is 0."""
+    """Part over whole, of equal shape; 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def _flow_columns(flow: tuple[Floats, Floats] | None, volume: Floats) -> list[Floats]:
-    rows = len(volume) - LOOKBACK
+    recent = volume[..., LOOKBACK:]
     if flow is None:
-        return [np.zeros(rows)] * len(FLOW_NAMES)
+        return [np.zeros_like(recent)] * len(FLOW_NAMES)
     taker_buy, trades = flow
-    recent = volume[LOOKBACK:]
-    return [_share(2 * taker_buy[LOOKBACK:] - recent, recent), _relative(trades), np.ones(rows)]
+    return [_share(2 * taker_buy[..., LOOKBACK:] - recent, recent), _relative(trades), np.ones_like(recent)]

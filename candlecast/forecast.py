@@ -43,7 +43,7 @@ class Calibration(BaseModel):
 
 
 class Moment(NamedTuple):
-    """What is known when a forecast is made; shape (n,) each, one entry per last candle used.
+    """What is known when a forecast is made; shape (..., n) each, one entry per last candle used.
 
     Attributes:
         close: Last close, quote currency.
@@ -82,11 +82,11 @@ def moments(ohlcv: Floats, volatility: Floats) -> Moment:
     """The moments of all candles that have a feature row.
 
     Args:
-        ohlcv: Shape (n, 5), as given to `feature_matrix`.
-        volatility: Its result's, shape (n - LOOKBACK,).
+        ohlcv: Shape (..., n, 5), as given to `feature_matrix`.
+        volatility: Its result's, shape (..., n - LOOKBACK).
     """
-    amplitude = ohlcv[:, _HIGH] - ohlcv[:, _LOW]
-    return Moment(ohlcv[LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
+    amplitude = ohlcv[..., _HIGH] - ohlcv[..., _LOW]
+    return Moment(ohlcv[..., LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
 
 
 def scale_targets(candles: Floats, moment: Moment) -> Floats:

@@ -32,13 +32,13 @@ class Scaler(BaseModel):
     scale: list[float]
 
     def apply(self, matrix: Floats) -> NDArray[np.float32]:
-        """Standardise feature rows, shape (n, features), and cut off beyond 8 deviations.
+        """Standardise feature rows, shape (..., features), and cut off beyond 8 deviations.
 
         Where order flow is unknown its columns are exactly zero, as the network saw them in training.
         """
         scaled = np.minimum(np.maximum((matrix - np.array(self.mean)) / np.array(self.scale), -CLIP), CLIP)
-        scaled[:, _FLOW] *= matrix[:, _FLOW_KNOWN, None]
-        scaled[:, _FLOW_KNOWN] = matrix[:, _FLOW_KNOWN]
+        scaled[..., _FLOW] *= matrix[..., _FLOW_KNOWN, None]
+        scaled[..., _FLOW_KNOWN] = matrix[..., _FLOW_KNOWN]
         rows: NDArray[np.float32] = scaled.astype("float32", order="C")
         return rows
 

@@ -42,10 +42,10 @@ _PARTS, _MULTIPLES, _CYCLES = (np.array(column) for column in zip(*_PICKED, stri
 
 
 def season_columns(open_ms: NDArray[np.int64]) -> Floats:
-    """Columns `SEASON_NAMES`, shape (len(SEASON_NAMES), n).
+    """Columns `SEASON_NAMES`, shape (len(SEASON_NAMES), *open_ms.shape).
 
     Args:
-        open_ms: Open times in milliseconds since 1970, ascending, shape (n,).
+        open_ms: Open times in milliseconds since 1970, of any shape.
     """
     local_ms = _new_york_ms(open_ms)
     weekday = (local_ms // _DAY_MS + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
@@ -55,8 +55,8 @@ def season_columns(open_ms: NDArray[np.int64]) -> Floats:
     harmonics[0] = turn
     for k in range(1, len(harmonics)):
         np.multiply(harmonics[k - 1], turn, out=harmonics[k])
-    columns = np.empty((len(SEASON_NAMES), len(open_ms)))
-    columns[:-1] = harmonics.view("float64").reshape(*harmonics.shape, 2)[_MULTIPLES, _CYCLES, :, _PARTS]
+    columns = np.empty((len(SEASON_NAMES), *open_ms.shape))
+    columns[:-1] = harmonics.view("float64").reshape(*harmonics.shape, 2)[_MULTIPLES, _CYCLES, ..., _PARTS]
     columns[-1] = weekday >= 5
     return columns
 
@@ -66,8 +66,8 @@ def _new_york_ms(open_ms: NDArray[np.int64]) -> NDArray[np.int64]:
 
     Arithmetic, because a feature must not depend on the time zone files of the machine it is computed on.
     """
-    summer = np.zeros(len(open_ms), dtype=bool)
-    for year in range(_year(open_ms[0]), _year(open_ms[-1]) + 1) if len(open_ms) else ():
+    summer = np.zeros(open_ms.shape, dtype=bool)
+    for year in range(_year(open_ms.min()), _year(open_ms.max()) + 1) if open_ms.size else ():
         start, end = _summer(year)
         summer |= (open_ms >= start) & (open_ms < end)
     local_ms: NDArray[np.int64] = open_ms + _HOUR_MS * (summer - 5)

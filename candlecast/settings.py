@@ -111,7 +111,12 @@ class Settings(BaseSettings):
     access_log: bool = Field(True, description="Whether the service logs a line of JSON for every request.")
 
     model_family: Literal["lstm", "gru"] = Field("lstm", description="Trunk of the network: lstm or gru.")
-    units: int = Field(64, ge=1, description="Width of the network's range trunk; its price trunks have half of it.")
+    units: int = Field(
+        64,
+        ge=1,
+        description="Width of the network's range trunk; its price trunks have half of it. Below 50,000 candles half "
+        "of it, and one price trunk instead of three.",
+    )
     epochs: int = Field(6, ge=1, description="Most passes over the training windows.")
     batch_size: int = Field(1024, ge=1, description="Windows per optimiser step, fewer for a short history.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's first step size.")

@@ -7,6 +7,7 @@ it and the doubts are right and wrong is measured in docs/decisions/0008-abstent
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -16,18 +17,36 @@ from numpy.typing import NDArray
 from candlecast.answers import Cause
 from candlecast.bundle import Inputs
 from candlecast.candles import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
-from candlecast.clearing import doubtful_in_windows
+from candlecast.clearing import doubtful_in_histories, doubtful_in_windows
 from candlecast.features import FEATURE_NAMES
 from candlecast.manifest import Manifest
 from candlecast.seasons import SEASON_NAMES
 from service.models import ServedModel
-from service.request import PostedHistory
 
 UNFAMILIAR_DISTANCE = 5.0
 """Deviations from which inputs count as unlike those of training."""
 
 _MARKET = [number for number, name in enumerate(FEATURE_NAMES) if name not in (*SEASON_NAMES, "flow_known")]
 """Inputs that candles decide; the others are what the clock says, and whether order flow is known."""
+
+
+class Seen(NamedTuple):
+    """The candles that forecasts are made of: of one history, or of several of equal length, a forecast each.
+
+    Attributes:
+        open_ms: Open times in milliseconds since 1970, shape (..., n).
+        table: Columns `CANDLE_COLUMNS`, shape (..., n, 9); NaN is unknown.
+        first_rows: Which row of its request each history begins with, shape (histories,).
+    """
+
+    open_ms: NDArray[np.int64]
+    table: NDArray[np.float64]
+    first_rows: Sequence[int]
+
+    @property
+    def ohlcv(self) -> NDArray[np.float64]:
+        """Columns `OHLCV_COLUMNS`, shape (..., n, 5)."""
+        return self.table[..., : len(OHLCV_COLUMNS)]
 
 
 class Abstention(NamedTuple):
@@ -38,56 +57,57 @@ class Abstention(NamedTuple):
     reason: str
 
 
-def abstentions(model: ServedModel, posted: PostedHistory, inputs: Inputs, expiry: timedelta) -> list[Abstention]:
+def abstentions(model: ServedModel, seen: Seen, inputs: Inputs, expiry: timedelta) -> list[Abstention]:
     """The forecasts that `model` does not stand behind, ascending; one cause each, the first that holds.
 
     A forecast is judged by the `manifest.history` candles that it is made of, and by nothing else.
 
     Args:
-        posted: All candles posted, known to be sound.
-        inputs: Of all of them or of the newest; one forecast for each window in its rows.
+        seen: Known to be sound.
+        inputs: Of all of them; one forecast for each window in its rows.
         expiry: How long after its training data a model is believed.
     """
     manifest = model.bundle.manifest
-    count = len(inputs.rows) - manifest.sequence_length + 1
-    found = _unfamiliar(manifest, inputs) | _doubtful(manifest, posted, count)
-    found |= _expired(model, posted.open_ms[-count:], expiry)
+    found = _unfamiliar(manifest, inputs) | _doubtful(manifest, seen)
+    found |= _expired(model, seen.open_ms[..., manifest.history - 1 :].ravel(), expiry)
     return [found[number] for number in sorted(found)]
 
 
 def _expired(model: ServedModel, last_ms: NDArray[np.int64], expiry: timedelta) -> dict[int, Abstention]:
     manifest, market = model.bundle.manifest, model.bundle.manifest.market
     latest_ms = epoch_ms(manifest.trained_until + expiry - market.horizon * market.step)
-    if last_ms[-1] <= latest_ms:  # ascending
+    late = np.flatnonzero(last_ms > latest_ms).tolist()
+    if not late:
         return {}
     reason = (
         f"version {model.version} knows candles up to {manifest.trained_until:%Y-%m-%d %H:%M} UTC and is not "
         f"believed more than {expiry / timedelta(hours=1):g} hours later: this is the baseline"
     )
-    return {int(number): Abstention(int(number), "expired", reason) for number in np.flatnonzero(last_ms > latest_ms)}
+    return {number: Abstention(number, "expired", reason) for number in late}
 
 
-def _doubtful(manifest: Manifest, posted: PostedHistory, count: int) -> dict[int, Abstention]:
-    older = len(posted.open_ms) - count - manifest.history + 1
-    ohlcv = posted.table[older:, : len(OHLCV_COLUMNS)]
-    doubtful = doubtful_in_windows(posted.open_ms[older:], ohlcv, manifest.interval, manifest.history)
+def _doubtful(manifest: Manifest, seen: Seen) -> dict[int, Abstention]:
+    if seen.open_ms.ndim == 1:
+        doubtful = doubtful_in_windows(seen.open_ms, seen.ohlcv, manifest.interval, manifest.history)
+        rows = {number: (seen.first_rows[0] + at, seen.open_ms[at]) for number, at in doubtful.items()}
+    else:
+        doubtful = doubtful_in_histories(seen.open_ms, seen.ohlcv, manifest.interval)
+        rows = {number: (seen.first_rows[number] + at, seen.open_ms[number, at]) for number, at in doubtful.items()}
     found = {}
-    for number, position in doubtful.items():
-        row = older + position
-        opened = f"{from_epoch_ms(int(posted.open_ms[row])):%Y-%m-%d %H:%M}"
+    for number, (row, open_ms) in rows.items():
         reason = (
-            f"row {row}, the candle of {opened} UTC, can hardly be what the market did, or had not closed; "
-            "fetch the history again: this is the baseline"
+            f"row {row}, the candle of {from_epoch_ms(int(open_ms)):%Y-%m-%d %H:%M} UTC, can hardly be what the market "
+            "did, or had not closed; fetch the history again: this is the baseline"
         )
         found[number] = Abstention(number, "doubtful", reason)
     return found
 
 
 def _unfamiliar(manifest: Manifest, inputs: Inputs) -> dict[int, Abstention]:
-    squares = np.square(inputs.rows[:, _MARKET], dtype="float64")
+    squares = np.square(inputs.rows[..., _MARKET], dtype="float64")
     length = manifest.sequence_length
-    if len(squares) == length:
-        mean = squares.mean(axis=0, keepdims=True)
+    if squares.shape[-2] == length:
+        mean = squares.mean(axis=-2).reshape(-1, len(_MARKET))
     else:
         total = np.concatenate([np.zeros((1, len(_MARKET))), np.cumsum(squares, axis=0)])
         mean = (total[length:] - total[:-length]) / length

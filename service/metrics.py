@@ -27,6 +27,7 @@ from service.models import ALIASES, ServedModels
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SERIES_BUCKETS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000)
+_TOGETHER_BUCKETS = (1, 2, 4, 8, 16, 32)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -65,6 +66,12 @@ class ServiceMetrics:
             "candlecast_series_forecasts",
             "Forecasts in one answer of /predict/series.",
             buckets=_SERIES_BUCKETS,
+            registry=registry,
+        )
+        self.together = Histogram(
+            "candlecast_forecasts_together",
+            "Forecasts of /predict that were computed in one go.",
+            buckets=_TOGETHER_BUCKETS,
             registry=registry,
         )
         self.last_forecast = self._gauge(

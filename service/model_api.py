@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,10 +10,11 @@ from starlette.routing import Route
 from service.limits import Gate
 from service.model_card import describe_models
 from service.parameters import require_known
-from service.predict import answer_forecast, choose_model
+from service.predict import choose_model
 from service.request import parse_predict, parse_series
 from service.resources import Resources, resources
 from service.series import answer_series
+from service.together import Question, question
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request to /predict; HISTORY_LIMIT candles, prettily printed, fit in."""
@@ -38,8 +38,10 @@ async def predict(request: Request) -> Response:
     try:
         # A usual request takes less than a millisecond: a thread and back would cost a good part of another.
         if len(body) > _INLINE_BODY:
-            return await here.limits.computing.run(_predict, here, body, request.scope["noted"])
-        return _predict(here, body, request.scope["noted"])
+            answer = await here.limits.computing.run(_predict_long, here, body, request.scope["noted"])
+        else:
+            answer = await here.together.ask(_question(here, body, request.scope["noted"]))
+        return Response(answer, media_type="application/json")
     finally:
         bodies.release(len(body))
 
@@ -75,13 +77,16 @@ ROUTES = (
 )
 
 
-def _predict(here: Resources, body: bytes, noted: dict[str, object]) -> Response:
+def _question(here: Resources, body: bytes, noted: dict[str, object]) -> Question:
     posted = parse_predict(body)
     model = choose_model(here.follower.served, posted.model)
     noted["version"] = model.version
-    answer = answer_forecast(posted, model, here.expiry)
-    here.metrics.count_forecasts(model.alias, model.version, 1, [answer["cause"]] if answer["cause"] else [])
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+    return question(posted, model)
+
+
+def _predict_long(here: Resources, body: bytes, noted: dict[str, object]) -> bytes:
+    [answer] = here.together.answer([_question(here, body, noted)])
+    return answer
 
 
 def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> Response:

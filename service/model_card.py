@@ -47,7 +47,7 @@ def _describe(model: ServedModel, expiry: timedelta) -> ServedModelAnswer:
         expires_at=manifest.trained_until + expiry,
         validation_start=max(span.start for span in manifest.spans.values()),
         trained_until=manifest.trained_until,
-        samples=sum(span.rows for span in manifest.spans.values()),
+        samples=sum(span.rows for name, span in manifest.spans.items() if name != "refit"),
         epochs=None if epochs is None else round(epochs),
         val_loss=figures.pop("val_loss", None),
         feature_hash=manifest.feature_hash,

@@ -7,9 +7,11 @@ candles of one forecast takes longer than the forecast.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
-from itertools import chain
+from itertools import starmap
 from operator import attrgetter, itemgetter
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -142,6 +144,7 @@ def _parse(decoder: msgspec.json.Decoder[_R], shape: type[_R], body: bytes, limi
 
 
 _BEYOND_ALL_TIME_MS = 10**15
+_PACK = struct.Struct(f"{len(CANDLE_COLUMNS)}d").pack
 _CANDLE_TIME = attrgetter("open_time")
 _CANDLE_VALUES = attrgetter(*CANDLE_COLUMNS)
 _KLINE_TIME = itemgetter(0)
@@ -150,14 +153,19 @@ _KLINE_VALUES = itemgetter(*(KLINE_NAMES.index(name) for name in CANDLE_COLUMNS)
 
 def _table(rows: Sequence[Any], values: Callable[[Any], tuple[float | None, ...]]) -> NDArray[np.float64]:
     width = len(CANDLE_COLUMNS)
-    try:
-        flat = np.fromiter(chain.from_iterable(map(values, rows)), dtype="float64", count=width * len(rows))
-    except TypeError:  # order flow of null, which means unknown
+    try:  # a third faster than by way of numpy, which would ask every single number for its type
+        flat = np.frombuffer(b"".join(starmap(_PACK, map(values, rows))))
+    except struct.error:  # order flow of null, which means unknown
         flat = np.array([values(row) for row in rows], dtype="float64")
     return flat.reshape(len(rows), width)
 
 
 def _milliseconds(times: list[int | datetime]) -> NDArray[np.int64]:
+    if times and isinstance(times[0], int):
+        with suppress(TypeError, OverflowError):  # both forms in one body, or a number beyond all time: see below
+            whole = np.array(times, dtype="int64")
+            if whole.min() >= EARLIEST_MS and whole.max() < LATEST_MS:
+                return whole
     microseconds = _microseconds(times)
     milliseconds = np.rint(microseconds / 1e3)
     for wrong, kind, tell in (

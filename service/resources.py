@@ -20,6 +20,7 @@ from service.database import ReadOnlyDatabase
 from service.limits import Limits
 from service.metrics import ServiceMetrics
 from service.models import AliasRegistry, ModelFollower, ServedModels
+from service.together import Together
 
 _VERDICT_HOLDS_S = 2.0
 
@@ -66,11 +67,12 @@ class Resources:
     limits: Limits
     access_log: AccessLog
     readiness: Readiness
+    together: Together
 
     @property
     def expiry(self) -> timedelta:
         """How long after its training data a model is believed."""
-        return timedelta(hours=self.settings.model_expiry_hours)
+        return _expiry(self.settings)
 
     def not_ready(self) -> str | None:
         """Why requests should not be sent here; None if a champion is served and answers its golden sample."""
@@ -125,7 +127,16 @@ class Wiring:
         access_log.start()
         follower.start()
         try:
-            yield Resources(settings, follower, database, metrics, Limits(settings), access_log, Readiness(follower))
+            yield Resources(
+                settings,
+                follower,
+                database,
+                metrics,
+                Limits(settings),
+                access_log,
+                Readiness(follower),
+                Together(_expiry(settings), metrics),
+            )
         finally:
             follower.stop()
             database.close()
@@ -157,6 +168,10 @@ class _Told:
         for about in self._problems.keys() - problems.keys():
             self._log.note(time.time(), "model_problem_gone", about=about)
         self._problems = dict(problems)
+
+
+def _expiry(settings: Settings) -> timedelta:
+    return timedelta(hours=settings.model_expiry_hours)
 
 
 def resources(request: Request) -> Resources:

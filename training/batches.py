@@ -35,10 +35,9 @@ def fit_batches(
     def hidden_at_random(flow: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.random.uniform(tf.shape(flow), seed=seed) >= _FLOW_DROP_SHARE, tf.float32)
 
-    source = tf.data.Dataset.from_tensor_slices(_columns(dataset, ends, weights))
-    source = source.shuffle(len(ends), seed=seed, reshuffle_each_iteration=True)
+    order = tf.data.Dataset.range(len(ends)).shuffle(len(ends), seed=seed, reshuffle_each_iteration=True)
     size = max(1, min(batch_size, len(ends) // _FEWEST_BATCHES))
-    return _batches(source, dataset, rows, size, hidden_at_random)
+    return _batches(order, _columns(dataset, ends, weights), dataset, rows, size, hidden_at_random)
 
 
 def stop_batches(dataset: Dataset, rows: NDArray[np.float32], ends: Indexes, batch_size: int) -> tf.data.Dataset:
@@ -48,7 +47,7 @@ def stop_batches(dataset: Dataset, rows: NDArray[np.float32], ends: Indexes, bat
     columns = _columns(dataset, ends, np.ones(len(ends)))
     columns = {name: np.concatenate([values, values]) for name, values in columns.items()}
     columns["flow"][len(ends) :] = 0.0
-    return _batches(tf.data.Dataset.from_tensor_slices(columns), dataset, rows, batch_size, lambda flow: flow)
+    return _batches(tf.data.Dataset.range(2 * len(ends)), columns, dataset, rows, batch_size, lambda flow: flow)
 
 
 def _columns(dataset: Dataset, ends: Indexes, weights: Floats) -> dict[str, NDArray[Any]]:
@@ -64,23 +63,25 @@ def _columns(dataset: Dataset, ends: Indexes, weights: Floats) -> dict[str, NDAr
 
 
 def _batches(
-    source: tf.data.Dataset,
+    order: tf.data.Dataset,
+    columns: dict[str, NDArray[Any]],
     dataset: Dataset,
     rows: NDArray[np.float32],
     batch_size: int,
     keep: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.data.Dataset:
-    """Windows, outcomes and weights; order flow is kept where `keep` makes 1 of the column `flow`.
+    """Windows, outcomes and weights in `order`; order flow is kept where `keep` makes 1 of the column `flow`.
 
     All batches have one size, for which the step is compiled; what is left over, less than one window a batch, is
     left out of the pass.
     """
     import tensorflow as tf
 
-    table = tf.constant(rows)
+    table, wanted = tf.constant(rows), {name: tf.constant(values) for name, values in columns.items()}
     offsets = tf.range(1 - dataset.sequence_length, 1)
 
-    def gather(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def gather(places: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        batch = {name: tf.gather(values, places) for name, values in wanted.items()}
         window = tf.gather(table, batch["end"][:, None] + offsets)
         flow = window[:, :, _FIRST_FLOW:] * keep(batch["flow"])[:, None, None]
         return (
@@ -89,6 +90,6 @@ def _batches(
             {"targets": batch["weight"], "direction": batch["direction_weight"]},
         )
 
-    count = int(source.cardinality())
+    count = int(order.cardinality())
     size = count // -(-count // batch_size)
-    return source.batch(size, drop_remainder=True).map(gather).prefetch(2)
+    return order.batch(size, drop_remainder=True).map(gather).prefetch(2)

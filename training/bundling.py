@@ -127,8 +127,13 @@ def _exported(fitted: FittedNetwork, path: Path, dataset: Dataset, ends: Indexes
 
 
 def seal_draft(directory: Path, draft: Draft, metrics: dict[str, float]) -> Bundle:
-    """Complete the bundle in `directory` with the figures of its report slice, and load it back with every check."""
+    """Complete the bundle in `directory` with the figures of its report slice, and load it back with every check.
+
+    To them are added `epochs`, how many the rehearsal took, and `val_loss`, its least loss on the stopping slice.
+    """
     history = draft.bundle.manifest.history
     stretches = unbroken(draft.trained.candles, draft.bundle.manifest.interval)
     sample = [part for part in stretches if len(part) >= history][-1]
-    return seal_bundle(directory, draft.bundle.with_metrics(metrics), draft.network.model, sample)
+    losses = draft.trained.history["val_loss"]
+    fitting = {"epochs": float(len(losses)), "val_loss": min(losses)}
+    return seal_bundle(directory, draft.bundle.with_metrics(metrics | fitting), draft.network.model, sample)

@@ -27,6 +27,8 @@ _ANSWERED_AT_ONCE = 4096
 _EQUALLY_GOOD = 0.0005
 """Relative difference of two losses on the stopping slice that is no more than chance."""
 _STEPS_WORTH_COMPILING = 300
+_LONG_HISTORY = 50_000
+"""Windows below which a network of half the width, with one price trunk, learns as much (docs/decisions/0009)."""
 
 
 class FittedNetwork(NamedTuple):
@@ -109,7 +111,14 @@ def _fit(
     rows = scaler.apply(dataset.matrix)
     medians = np.median(dataset.targets[ends], axis=0)
     medians[[TARGETS.index("open"), TARGETS.index("close")]] = 0.0  # no opinion on them is persistence
-    network = build_network(dataset.sequence_length, medians, cell, settings.units)
+    long = len(dataset.ends) >= _LONG_HISTORY
+    network = build_network(
+        dataset.sequence_length,
+        medians,
+        cell,
+        units=settings.units if long else max(settings.units // 2, 1),
+        price_trunks=3 if long else 1,
+    )
     weights = recency_weights(dataset, ends, settings.recency_half_life_days)
     batches = fit_batches(dataset, rows, ends, weights, settings.batch_size, settings.seed)
     schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(batches))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +19,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DIRECTION_LOSS_WEIGHT = 0.5
-_PRICE_TRUNKS = 3
 _PRICE_DROPOUT = 0.2
 RANGES = ("high", "low", "amplitude")
 _IS_RANGE = np.array([name in RANGES for name in TARGETS], "float32")
-_LEARNT = np.stack([_IS_RANGE, *[np.ones_like(_IS_RANGE)] * _PRICE_TRUNKS])
-"""Which targets count in the loss of each member, range trunk first; shape (members, 5)."""
-_SHARES = np.stack([_IS_RANGE, *[(1 - _IS_RANGE) / _PRICE_TRUNKS] * _PRICE_TRUNKS])
-"""What each member contributes to the network's targets, shape (members, 5)."""
 
 
 class Network(NamedTuple):
@@ -42,17 +38,30 @@ class Network(NamedTuple):
 
 
 def quiet_tensorflow() -> None:
-    """Keep TensorFlow's start-up notices off the terminal; call before its first import."""
+    """Import TensorFlow and keep its notices off the terminal; call before its first use."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # announces itself on stderr, and is no faster here
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if "tensorflow" in sys.modules:
+        return
+    # It announces oneDNN, a quarter quicker here, before it has read its log level, and from below Python.
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
-def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm", units: int = 64) -> Network:
+def build_network(
+    sequence_length: int, output_bias: Floats, cell: str = "lstm", units: int = 64, price_trunks: int = 3
+) -> Network:
     """An untrained network of recurrent trunks over one window.
 
-    The range trunk answers for high, low and amplitude. Open, close and direction are the mean of several smaller
-    price trunks: there is so little to be learnt about them that one trunk alone learns noise by heart before it is
+    The range trunk answers for high, low and amplitude. Open, close and direction are the mean of smaller price
+    trunks: there is so little to be learnt about them that one trunk alone learns noise by heart before it is
     through. Each price trunk has a loss of its own, in which the ranges too are an auxiliary task (Caruana, 1997), and
     dropout.
 
@@ -71,7 +80,7 @@ def build_network(sequence_length: int, output_bias: Floats, cell: str = "lstm",
 
     members = [targets_head(layer(units, name="range_trunk")(window), "range_targets")]
     logits = []
-    for number in range(_PRICE_TRUNKS):
+    for number in range(price_trunks):
         trunk = layer(max(units // 2, 1), name=f"price_trunk_{number}")(window)
         trunk = keras.layers.Dropout(_PRICE_DROPOUT, name=f"price_dropout_{number}")(trunk)
         members.append(targets_head(trunk, f"price_targets_{number}"))
@@ -114,14 +123,17 @@ def _together(members: keras.KerasTensor) -> keras.KerasTensor:
     """From the members' targets, (n, members, 5), to the network's, (n, 5)."""
     import keras
 
-    return keras.ops.sum(members * _SHARES, axis=1)
+    price_trunks = members.shape[1] - 1
+    shares = np.stack([_IS_RANGE, *[(1 - _IS_RANGE) / price_trunks] * price_trunks])
+    return keras.ops.sum(members * shares, axis=1)
 
 
 def _members_error(actual: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
     """Mean absolute error of each member in what it learns, (n,): the range trunk ranges only, price trunks all."""
     import keras
 
-    errors = keras.ops.abs(members - actual[:, None, :]) * _LEARNT
+    learnt = np.stack([_IS_RANGE, *[np.ones_like(_IS_RANGE)] * (members.shape[1] - 1)])
+    errors = keras.ops.abs(members - actual[:, None, :]) * learnt
     return keras.ops.mean(errors, axis=(1, 2))
 
 

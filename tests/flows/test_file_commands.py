@@ -67,7 +67,7 @@ def test_a_version_is_made_of_the_candles_before_its_end_alone(trained, environm
     manifest = load_bundle(environment / "trained" / "BTCUSDT-5m" / trained["version"] / "bundle").manifest
 
     assert f"{manifest.trained_until:%Y-%m-%d %H:%M}" == f"{UNTIL} 00:00"
-    assert manifest.metrics == pytest.approx(trained["metrics"])
+    assert manifest.metrics.items() >= trained["metrics"].items()
     assert "<html" in Path(trained["report"]).read_text()
 
 

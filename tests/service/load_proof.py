@@ -43,7 +43,7 @@ class Proof:
 
     Attributes:
         answers: Of `POST /predict`, over 8 connections.
-        reads: Answers of `GET /forecasts/latest`, which needs the database, by status.
+        reads: Answers of `GET /forecasts/latest`, which needs the database, by status; 0 is none within 10 s.
         promotions: How often the champion moved and was followed.
         mixed: Answers whose close is not that of the version they name.
         lost_in_kill: Requests without an answer while the worker was killed and replaced.
@@ -73,7 +73,7 @@ def prove(directory: Path, promotions: int, pause_s: float = 0.0) -> Proof:
         reader = _migrated(directory, database_port)
         registry = Registry(f"http://127.0.0.1:{mlflow_port}", retries=5)
         for path in bundles.values():
-            _register(registry, path)
+            register_bundle(registry, path)
         registry.set_alias(_NAME, CHAMPION, "1")
         head = running.enter_context(_service(directory, service_port, registry.tracking_uri, reader))
         url = f"http://127.0.0.1:{service_port}"
@@ -158,7 +158,7 @@ def _load(port: int, url: str, proof: Proof, expected: dict[str, float]) -> Iter
         while not enough.wait(0.05):
             try:
                 proof.reads[requests.get(f"{url}/forecasts/latest", timeout=10).status_code] += 1
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 proof.reads[0] += 1
 
     threads = [threading.Thread(target=lambda: asyncio.run(post())), threading.Thread(target=read)]
@@ -225,7 +225,8 @@ def _migrated(directory: Path, port: int) -> SecretStr:
     return SecretStr(postgres.url("candlecast_reader"))
 
 
-def _register(registry: Registry, bundle: Path) -> None:
+def register_bundle(registry: Registry, bundle: Path) -> None:
+    """Make it the next version of its model."""
     from mlflow import MlflowClient
 
     client = MlflowClient(registry.tracking_uri)

@@ -15,9 +15,8 @@ from candlecast.bundle import load_bundle
 from candlecast.candles import CANDLE_COLUMNS, open_times_ms
 from candlecast.features import FEATURE_NAMES
 from candlecast.golden import GOLDEN, read_golden
-from service.abstention import UNFAMILIAR_DISTANCE, Abstention, abstentions
+from service.abstention import UNFAMILIAR_DISTANCE, Abstention, Seen, abstentions
 from service.models import ServedModel
-from service.request import PostedHistory
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.damage import stubs
 from tests.service.conftest import Start
@@ -39,20 +38,18 @@ def judge(model: ServedModel) -> Judge:
     """Abstentions of forecasts after the newest `count` candles; `scale` multiplies one input."""
 
     def abstained(candles: pd.DataFrame, count: int = 1, expiry: timedelta = NEVER, **scale: float) -> list[Abstention]:
-        posted = posted_history(candles)
-        newest = model.bundle.manifest.history + count - 1
-        table, open_ms = posted.table[-newest:], posted.open_ms[-newest:]
-        inputs = model.bundle.inputs_of(open_ms, table[:, :5], (table[:, 7], table[:, 6]))
+        seen = newest(candles, model.bundle.manifest.history + count - 1)
+        inputs = model.bundle.inputs_of(seen.open_ms, seen.ohlcv, (seen.table[:, 7], seen.table[:, 6]))
         for name, factor in scale.items():
             inputs.rows[:, FEATURE_NAMES.index(name)] = factor
-        return abstentions(model, posted, inputs, expiry)
+        return abstentions(model, seen, inputs, expiry)
 
     return abstained
 
 
-def posted_history(candles: pd.DataFrame) -> PostedHistory:
+def newest(candles: pd.DataFrame, count: int) -> Seen:
     table = candles[list(CANDLE_COLUMNS)].to_numpy()
-    return PostedHistory(open_times_ms(candles), table, None, None, "champion")
+    return Seen(open_times_ms(candles)[-count:], table[-count:], [len(candles) - count])
 
 
 def forecast(service: TestClient, candles: pd.DataFrame) -> ForecastAnswer:
@@ -144,10 +141,11 @@ def test_what_the_clock_says_is_never_unfamiliar(judge: Judge) -> None:
 
 def test_one_wild_candle_alone_is_not_unfamiliar(model: ServedModel) -> None:
     candles = sound_candles(150)
-    inputs = model.bundle.inputs_of(open_times_ms(candles), candles.to_numpy()[:, :5], None)
+    seen = newest(candles, len(candles))
+    inputs = model.bundle.inputs_of(seen.open_ms, seen.ohlcv, None)
     inputs.rows[-1, :] = 8.0
 
-    found = abstentions(model, posted_history(candles), inputs, NEVER)
+    found = abstentions(model, seen, inputs, NEVER)
 
     assert [one for one in found if one.number == len(inputs.rows) - model.bundle.manifest.sequence_length] == []
 

@@ -166,5 +166,22 @@ def test_a_pass_has_every_window_once_and_hides_the_flow_of_about_half(dataset, 
     assert 0.4 < known.mean() < 0.6
 
 
+def test_every_pass_hides_the_flow_of_other_windows(dataset, split):
+    rows = fit_scaler(dataset, split.fit).apply(dataset.matrix)
+    batches = fit_batches(dataset, rows, split.fit, recency_weights(dataset, split.fit, 1.0), 64, seed=3)
+
+    first, second = (
+        {weight: known for batch in batches for weight, known in zip(*_weights_and_flow(batch), strict=True)}
+        for _ in range(2)
+    )
+
+    in_both = first.keys() & second.keys()
+    assert 0.3 < sum(first[weight] != second[weight] for weight in in_both) / len(in_both) < 0.7
+
+
+def _weights_and_flow(batch: Any) -> tuple[list[float], list[bool]]:
+    return batch[2]["targets"].numpy().tolist(), (batch[0].numpy()[:, 0, -1] != 0).tolist()
+
+
 def test_nothing_is_left_behind_on_disk(fitted, settings):
     assert list(Path(settings.home).rglob("*")) == []

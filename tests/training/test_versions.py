@@ -102,7 +102,9 @@ def test_the_fetched_bundle_loads_and_forecasts_from_plain_candles_too(trained):
 
     forecast = bundle.forecast(trained.candles[list(OHLCV_COLUMNS)])
 
-    assert bundle.manifest.metrics == pytest.approx(trained.version.metrics)
+    assert bundle.manifest.metrics.items() >= trained.version.metrics.items()
+    assert bundle.manifest.metrics["epochs"] == 2
+    assert f"on the stopping slice {bundle.manifest.metrics['val_loss']:.5f}" in "".join(trained.told[1:3])
     assert bundle.manifest.run_id == trained.version.run_id
     last = trained.candles["close"].iloc[-1]
     np.testing.assert_allclose(forecast.targets[0, :4], last, rtol=0.01)

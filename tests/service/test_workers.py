@@ -1,0 +1,100 @@
+"""Two workers behind one port, as BENTOML_CONFIG_OVERRIDES starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from candlecast.bundle import load_bundle
+from candlecast.registry import CHAMPION, Registry
+from tests.bundles import BTCUSDT_5M, sound_candles
+from tests.service.conftest import wait_until
+from tests.service.load import Answers, keep_posting, predict_request
+from tests.service.load_proof import register_bundle
+from tests.service.serving import Served, serving
+from tests.service.test_drain import port_of
+
+pytestmark = pytest.mark.integration
+CONNECTIONS = 8
+_CANDLES = sound_candles(150)
+_TWO_WORKERS = json.dumps({"services": {"candlecast": {"workers": 2}}})
+
+
+def test_both_follow_a_promotion_and_a_killed_one_takes_only_its_own_requests_along(
+    tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where MLflow, without a server, begins its folder of artifacts
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for version in "12":
+        register_bundle(registry, tiny_bundles[version])
+    registry.set_alias(BTCUSDT_5M.model_name, CHAMPION, "1")
+    settings = {
+        "MLFLOW_TRACKING_URI": registry.tracking_uri,
+        "CANDLECAST_MODEL_POLL_S": "0.2",
+        "BENTOML_CONFIG_OVERRIDES": _TWO_WORKERS,
+    }
+    home = tmp_path / "home"
+    home.mkdir()
+    with serving(home, tiny_bundles["1"], **settings) as served:
+        wait_until(lambda: versions_served(served) == ["1", "1"], 60)
+        answers, on_killed = asyncio.run(_promote_and_kill(served, registry, tiny_bundles))
+
+    assert set(answers.statuses) == {200}
+    assert answers.lost <= on_killed
+    assert answers.refused == 0
+
+
+async def _promote_and_kill(served: Served, registry: Registry, bundles: dict[str, Path]) -> tuple[Answers, int]:
+    """What came of a load during it, and how many connections the killed worker had."""
+    expected = {number: float(load_bundle(bundles[number]).forecast(_CANDLES).targets[0, 3]) for number in "12"}
+    answers, enough = Answers(), asyncio.Event()
+    versions = set[str]()
+
+    def look_at(answer: dict[str, Any]) -> None:
+        version = answer["model"]["version"]
+        versions.add(version)
+        assert answer["close"] == pytest.approx(expected[version], rel=1e-9)
+
+    async def until(versions_wanted: list[str]) -> None:
+        await asyncio.to_thread(wait_until, lambda: versions_served(served) == versions_wanted, 60)
+
+    posting = [
+        asyncio.create_task(keep_posting(port_of(served), predict_request(_CANDLES), answers, enough, look_at))
+        for _ in range(CONNECTIONS)
+    ]
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(registry.set_alias, BTCUSDT_5M.model_name, CHAMPION, "2")
+    await until(["2", "2"])
+    await asyncio.sleep(0.5)  # until what was asked before has been answered
+    versions.clear()
+    await asyncio.sleep(0.5)
+    assert versions == {"2"}
+    killed = workers(served)[0]
+    on_killed = sum(one.status == psutil.CONN_ESTABLISHED for one in killed.net_connections("tcp"))
+    killed.kill()
+    await asyncio.to_thread(wait_until, lambda: killed not in workers(served) and len(workers(served)) == 2, 60)
+    await until(["2", "2"])
+    before = answers.total
+    await asyncio.sleep(0.5)
+    assert answers.total > before
+    enough.set()
+    await asyncio.gather(*posting)
+    return answers, on_killed
+
+
+def versions_served(served: Served) -> list[str]:
+    """The champion of every worker, as any one of them tells."""
+    replicas = requests.get(f"{served.url}/model", timeout=10).json()["replicas"]
+    return [replica["served"].get(CHAMPION, "") for replica in replicas]
+
+
+def workers(served: Served) -> list[psutil.Process]:
+    """The processes that answer."""
+    alive = [one for one in psutil.Process(served.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in alive if "_bentoml_impl.worker.service" in one.cmdline()]
