@@ -18,7 +18,7 @@ from candlecast.settings import Settings
 from flows.scenarios import SCENARIOS, Scenario, Stretch
 from flows.source import recorded_candles, replay_begin
 
-_BEFORE_RECORDED_TURN = timedelta(days=2)
+_BEFORE_RECORDED_TURN = timedelta(days=3)
 
 
 class Plan(NamedTuple):
@@ -72,8 +72,8 @@ def plan_simulation(
 
     Args:
         name: Of the scenario.
-        start: Where the clock stands first; default: as soon as there is history enough, or two days before a
-            recorded matter.
+        start: Where the clock stands first; default: as soon as there is history enough, or three days before
+            a recorded matter.
         end: Close of the last candle; default: as long as the scenario lasts.
         candles: A parquet or csv file to be simulated instead of what ships with the project.
 
