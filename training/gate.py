@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from candlecast.features import Floats
 from candlecast.significance import compare
 from training.metrics import Losses
 
@@ -30,6 +31,8 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Jud
 
     Every test is the paired one of `candlecast.significance.compare`, one-sided at 5 %: a loss must be shown to be
     less than (1 + margin) times its reference. Amplitude has no margin against its EWMA: it must be shown to be better.
+    Against the champion the three count together, each in terms of the champion's mean: after a break in the market
+    one of them may well have to give way, and its trial looks at each alone.
 
     Not worse than the base rate needs a margin to be shown at all: without one, a forecast that equals the base
     rate would be refused nineteen times out of twenty. It may cost what saying 53.5 % where the truth is one half
@@ -49,11 +52,7 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Jud
         ("brier", "the base rate", challenger.brier, challenger.brier_baseline, MARGIN),
     ]
     if champion is not None:
-        tests += [
-            ("close", "the champion", challenger.close, champion.close, MARGIN),
-            ("amplitude", "the champion", challenger.amplitude, champion.amplitude, MARGIN),
-            ("brier", "the champion", challenger.brier, champion.brier, MARGIN),
-        ]
+        tests.append(("total", "the champion", *_together(challenger, champion), MARGIN))
     reasons: list[str] = []
     numbers: dict[str, float] = {}
     held = True
@@ -74,3 +73,16 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Jud
             f"{key}_dm_p": comparison.p_value,
         }
     return Judgement(held, reasons, numbers)
+
+
+def _together(challenger: Losses, champion: Losses) -> tuple[Floats, Floats]:
+    """The three losses of either added up, each in terms of the champion's mean; shape (n,) each.
+
+    A direction that there was none of adds nothing.
+    """
+    totals = []
+    for one in (challenger, champion):
+        total = one.close / champion.close.mean() + one.amplitude / champion.amplitude.mean()
+        total[one.moved] += one.brier / champion.brier.mean()
+        totals.append(total)
+    return totals[0], totals[1]

@@ -20,7 +20,11 @@ _CONFIDENT_SHARE = 0.2
 
 
 class Losses(NamedTuple):
-    """Loss of every row of a report, shape (n,) each, for the forecast and its baseline."""
+    """Loss of every row of a report, shape (n,) each, for the forecast and its baseline.
+
+    Attributes:
+        moved: Which closes moved, shape (n,); the Brier scores are of these rows alone.
+    """
 
     close: Floats
     close_baseline: Floats
@@ -28,6 +32,7 @@ class Losses(NamedTuple):
     amplitude_baseline: Floats
     brier: Floats
     brier_baseline: Floats
+    moved: NDArray[np.bool_]
 
 
 def row_losses(forecasts: Forecasts, actual: Floats) -> Losses:
@@ -49,6 +54,7 @@ def row_losses(forecasts: Forecasts, actual: Floats) -> Losses:
         amplitude_baseline=naive[:, _AMPLITUDE],
         brier=said.brier,
         brier_baseline=said.brier_baseline,
+        moved=said.rows,
     )
 
 
