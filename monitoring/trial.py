@@ -76,7 +76,7 @@ def judge_trial(settings: Settings, challenger: str, champion: str, pairs: Pairs
     the Brier score of its direction: three losses of like size, lower being better. An abstention counts as what it
     answered, the baseline. The challenger
 
-    - is rejected as soon as its score, or one of the three losses, has proved to be higher,
+    - is rejected as soon as its score has proved to be higher,
     - is promoted once its score has proved to be lower on TRIAL_FORECASTS targets or more, missing few,
     - loses its alias undecided after PATIENCE times as many: the champion has not been shown to be worse.
     """
@@ -99,13 +99,12 @@ def judge_trial(settings: Settings, challenger: str, champion: str, pairs: Pairs
         f"{total.n} forecasts beside champion {champion}: score {100 * total.excess:+.2f} %, evidence {better:.3g} "
         f"that it is better and {total.peak:.3g} that it is worse, {PROOF:g} is proof"
     )
-    bad = [f"{name} is worse, evidence {evidence:.3g}" for name, evidence in worse.items() if evidence >= 3 * PROOF]
 
     def ruled(outcome: Literal["promoted", "rejected", "undecided", "waiting"], *why: str) -> Ruling:
         return Ruling(challenger, champion, outcome, [seen, *why], numbers)
 
-    if total.peak >= PROOF or bad:
-        return ruled("rejected", *bad)
+    if total.peak >= PROOF:
+        return ruled("rejected")
     missing = pairs.missed > MOST_MISSED * pairs.targets
     if better >= PROOF and total.n >= wanted and not missing:
         return ruled("promoted")

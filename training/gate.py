@@ -31,8 +31,8 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Jud
 
     Every test is the paired one of `candlecast.significance.compare`, one-sided at 5 %: a loss must be shown to be
     less than (1 + margin) times its reference. Amplitude has no margin against its EWMA: it must be shown to be better.
-    Against the champion the three count together, each in terms of the champion's mean: after a break in the market
-    one of them may well have to give way, and its trial looks at each alone.
+    Against the champion the three count together, as in the trial that follows, each in terms of the champion's mean:
+    after a break in the market one of them may well have to give way.
 
     Not worse than the base rate needs a margin to be shown at all: without one, a forecast that equals the base
     rate would be refused nineteen times out of twenty. It may cost what saying 53.5 % where the truth is one half
