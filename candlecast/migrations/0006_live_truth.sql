@@ -134,7 +134,9 @@ for each statement execute function refuse_change();
 create trigger append_only_truncate before truncate on missed_forecasts
 for each statement execute function refuse_change();
 
--- As before, and without live forecasts whose two clocks disagree: nobody can say that they came in time.
+-- As before, and without live forecasts whose two clocks disagree: nobody can say that they came in time. Each outcome
+-- is looked up by its key: on a young table, and on a new month's partition, the planner has no statistics, takes a
+-- market for a handful of rows, and would read all outcomes for each forecast. `offset 0` keeps it from making a join.
 create view settled_forecasts as
 select f.*,
        o.reference_close,
@@ -151,10 +153,13 @@ select f.*,
        case when o.close <> o.reference_close
             then (f.probability_up >= 0.5) = (o.close > o.reference_close) end as direction_hit
 from forecasts f
-join outcomes o using (symbol, interval, open_time, horizon)
+cross join lateral (
+    select * from outcomes
+    where (symbol, interval, open_time, horizon) = (f.symbol, f.interval, f.open_time, f.horizon) offset 0
+) o
 where f.clocks_agree and not exists (
     select from candle_suspicions s
-    where s.symbol = f.symbol and s.interval = f.interval and s.open_time in (f.open_time, f.last_open_time)
+    where s.symbol = f.symbol and s.interval = f.interval and s.open_time in (f.open_time, f.last_open_time) offset 0
 );
 
 revoke all on function ensure_forecast_month(timestamptz) from public;
