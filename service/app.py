@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import metrics, model_api, page, probes, read_api
+from service import chart_api, metrics, model_api, page, probes, read_api, record_api
 from service.limits import KEY_HEADER
 from service.metrics import ServiceMetrics
 from service.observation import REQUEST_ID, Observation
@@ -41,7 +41,7 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
             finally:
                 refreshing.cancel()
 
-    api: tuple[BaseRoute, ...] = (*model_api.ROUTES, *read_api.ROUTES)
+    api: tuple[BaseRoute, ...] = (*model_api.ROUTES, *read_api.ROUTES, *chart_api.ROUTES, *record_api.ROUTES)
     return Starlette(
         routes=[*api, *page.routes(), *metrics.ROUTES, *probes.ROUTES, *documentation_routes(api)],
         middleware=[Middleware(Observation), Middleware(ConfiguredCors)],

@@ -15,7 +15,10 @@ from candlecast.errors import DatabaseUnavailable
 _CONNECT_S = 2
 _QUERY_MS = 3000
 _AWAY_S = 1.0
-_READ_ONLY = f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={_QUERY_MS}"
+_READ_ONLY = (
+    f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={_QUERY_MS} "
+    "-c work_mem=16MB -c jit=off"  # a season of forecasts without a file; compiling takes longer than these questions
+)
 
 
 class ReadOnlyDatabase:

@@ -8,6 +8,7 @@ from typing import Any
 from candlecast.candles import from_epoch_ms
 from candlecast.golden import GOLDEN
 from candlecast.registry import CHAMPION, cached_bundle
+from service.chart_examples import CHART_ANSWERS, RECORD_ANSWERS
 from service.resources import Resources
 
 _MODEL = {
@@ -293,10 +294,16 @@ ANSWERS: dict[str, Any] = {
                 "finished_at": "2025-09-30T12:00:03Z",
             }
         ],
-        "links": {"prefect": "http://127.0.0.1:4200", "mlflow": "http://127.0.0.1:5000"},
+        "links": {
+            "prefect": "http://127.0.0.1:4200",
+            "mlflow": "http://127.0.0.1:5000",
+            "evidently": "http://127.0.0.1:8010",
+        },
+        "speed": 1.0,
+        "markets": [_MARKET],
     },
 }
-ANSWERS["/futures"] = ANSWERS["/forecasts"]
+ANSWERS |= {"/futures": ANSWERS["/forecasts"], **CHART_ANSWERS, **RECORD_ANSWERS}
 
 _SHORT = [{**_CANDLE, "open_time": "2025-09-30T11:50:00Z"}, _CANDLE]
 

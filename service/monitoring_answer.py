@@ -28,18 +28,20 @@ _PROMOTIONS_SHOWN = 10
 _BY_HOUR_OF = timedelta(days=7)
 
 
-def monitoring_answer(read: Read, settings: Settings, served: Mapping[str, str]) -> MonitoringAnswer:
+def monitoring_answer(read: Read, market: Market, settings: Settings, served: Mapping[str, str]) -> MonitoringAnswer:
     """All of `GET /monitoring`.
 
     Args:
-        read: Asks the database.
+        read: Asks the database about `market`.
         served: Version under each alias.
     """
-    market, shown = settings.market, {"limit": _SHOWN}
+    shown = {"limit": _SHOWN}
     roles = [role for role in ROLES if role == CHAMPION or role in served]
     return MonitoringAnswer(
-        rolling=_rolling(read, settings, "champion", served.get("champion")),
-        challenger=_rolling(read, settings, "challenger", served["challenger"]) if "challenger" in served else None,
+        rolling=_rolling(read, market, settings.rolling_n, "champion", served.get("champion")),
+        challenger=_rolling(read, market, settings.rolling_n, "challenger", served["challenger"])
+        if "challenger" in served
+        else None,
         by_hour={role: _by_hour(read, market, role) for role in roles},
         issuing={role: _issuing(read, settings, role) for role in roles},
         misses=[Miss(**miss) for miss in read(queries.MISSES, shown)],
@@ -52,8 +54,8 @@ def monitoring_answer(read: Read, settings: Settings, served: Mapping[str, str])
     )
 
 
-def _rolling(read: Read, settings: Settings, role: Role, version: str | None) -> Rolling:
-    found = measure(read, settings.market, role, settings.rolling_n, version) if version is not None else None
+def _rolling(read: Read, market: Market, n: int, role: Role, version: str | None) -> Rolling:
+    found = measure(read, market, role, n, version) if version is not None else None
     if found is None:
         return Rolling(version=version, n=0)
     return Rolling(

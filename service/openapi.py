@@ -21,14 +21,25 @@ from candlecast.answers import (
 from candlecast.ledger import ROLES
 from candlecast.series_answers import ForecastSeriesAnswer
 from service.body import PATIENCE_S, SLOWEST
+from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.examples import ANSWERS, history_example
 from service.limits import KEY_HEADER
 from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.monitoring_schemas import MonitoringAnswer
 from service.observation import REQUEST_ID
 from service.openapi_schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
-from service.parameters import HOURS_DEFAULT, HOURS_MAXIMUM, LIMIT_DEFAULT, LIMIT_MAXIMUM
+from service.parameters import (
+    HOURS_DEFAULT,
+    HOURS_MAXIMUM,
+    LIMIT_DEFAULT,
+    LIMIT_MAXIMUM,
+    MARKET,
+    POINTS_DEFAULT,
+    POINTS_MAXIMUM,
+    SYMBOL,
+)
 from service.problems import KINDS, MEDIA_TYPE
+from service.record_schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from service.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.resources import resources
 from service.schemas import (
@@ -54,10 +65,23 @@ _ANSWERS: dict[str, type[Answer]] = {
     "/forecasts/latest": ForecastRow,
     "/monitoring": MonitoringAnswer,
     "/status": StatusAnswer,
+    "/chart": ChartAnswer,
+    "/errors": ErrorsAnswer,
+    "/direction": DirectionAnswer,
+    "/versions": VersionsAnswer,
+    "/jobs": JobsAnswer,
+    "/quality": QualityAnswer,
+    "/importance": ImportanceAnswer,
 }
 _POSTED = {"/predict": "PredictRequest", "/predict/series": "SeriesRequest"}
 _TIME = {"anyOf": [{"type": "string", "format": "date-time"}, MILLISECONDS]}
 _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
+    "symbol": ("Another market than the one that is forecast here.", {"type": "string", "pattern": SYMBOL}, "BTCUSDT"),
+    "interval": (
+        "Another candle length than the one that is forecast here.",
+        {"type": "string", "pattern": "^[1-9][0-9]{0,4}[mhdw]$"},
+        "5m",
+    ),
     "limit": (
         "Most candles, or target candles, to answer.",
         {"type": "integer", "minimum": 1, "maximum": LIMIT_MAXIMUM, "default": LIMIT_DEFAULT},
@@ -70,14 +94,23 @@ _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
         {"type": "integer", "minimum": 1, "maximum": HOURS_MAXIMUM, "default": HOURS_DEFAULT},
         24,
     ),
+    "points": (
+        "Most steps to merge the period into.",
+        {"type": "integer", "minimum": 1, "maximum": POINTS_MAXIMUM, "default": POINTS_DEFAULT},
+        288,
+    ),
     "role": ("Whose forecasts.", {"type": "string", "enum": list(ROLES)}, "champion"),
 }
+_PAGED = (*MARKET, "limit", "start", "end", "role")
+_CHARTED = (*MARKET, "hours", "start", "end", "points", "role")
 _TAKES = {
-    "/price/history": ("limit", "start", "end", "hours"),
-    "/price/stats": ("hours",),
-    "/series": ("limit", "start", "end", "role"),
-    "/forecasts": ("limit", "start", "end", "role"),
-    "/futures": ("limit", "start", "end", "role"),
+    "/price/latest": MARKET,
+    "/price/history": (*MARKET, "limit", "start", "end", "hours"),
+    "/price/stats": (*MARKET, "hours"),
+    **dict.fromkeys(("/series", "/forecasts", "/futures"), _PAGED),
+    "/forecasts/latest": MARKET,
+    **dict.fromkeys(("/monitoring", "/status", "/versions", "/jobs", "/quality", "/importance"), MARKET),
+    **dict.fromkeys(("/chart", "/errors", "/direction"), _CHARTED),
 }
 _OF_POSTING = ("400", "401", "404", "408", "413", "415", "429", "503")
 _OF_READING = ("400", "401", "429", "503")

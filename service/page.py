@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from candlecast.errors import ConfigurationError
 from service.limits import Gate
 
 _POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'"
@@ -28,12 +31,25 @@ def routes() -> list[BaseRoute]:
     files = Path(str(resources.files("service"))) / "page"
     # BentoML ships Swagger UI; its own page around it would load Google Tag Manager.
     swagger = Path(str(resources.files("bentoml"))) / "_internal" / "server" / "static_content"
+    zipped = [Middleware(GZipMiddleware)]
     return [
         Route("/", _html(files / "index.html", _PAGE_POLICY), include_in_schema=False, middleware=[Middleware(Gate)]),
         Route("/docs", _html(files / "docs.html", _DOCS_POLICY), include_in_schema=False),
-        Mount("/static/swagger", StaticFiles(directory=swagger, check_dir=False)),
-        Mount("/static", StaticFiles(directory=files)),
+        Mount("/static/swagger", StaticFiles(directory=swagger, check_dir=False), middleware=zipped),
+        Mount("/static/charts", StaticFiles(directory=_chart_library(), check_dir=False), middleware=zipped),
+        Mount("/static", StaticFiles(directory=files), middleware=zipped),
     ]
+
+
+def _chart_library() -> Path:
+    """Where the package `lightweight-charts` keeps TradingView's library of that name.
+
+    It is found and not imported: what it would import is for windows of its own.
+    """
+    found = find_spec("lightweight_charts")
+    if found is None or not found.submodule_search_locations:
+        raise ConfigurationError("the package lightweight-charts is not installed: run `make install`")
+    return Path(found.submodule_search_locations[0]) / "js"
 
 
 def _html(path: Path, policy: str) -> Callable[[Request], Response]:

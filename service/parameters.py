@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 
+from candlecast.candles import Market, interval_duration
+from candlecast.errors import ConfigurationError
 from service.culprits import parse_time
 from service.problems import Refused
 
@@ -14,6 +17,10 @@ LIMIT_DEFAULT = 288
 LIMIT_MAXIMUM = 5000
 HOURS_DEFAULT = 24
 HOURS_MAXIMUM = 8784
+MARKET = ("symbol", "interval")
+SYMBOL = "^[A-Z0-9]{2,20}$"
+POINTS_DEFAULT = 500
+POINTS_MAXIMUM = 2000
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _END = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -37,6 +44,24 @@ def read_window(request: Request) -> dict[str, Any]:
         detail = f"start {start.isoformat()} is not before end {end.isoformat()}"
         raise _wrong("start", request.query_params.get("start", start.isoformat()), detail)
     return {"limit": read_limit(request), "start": start, "end": end}
+
+
+def read_market(request: Request, forecast_here: Market) -> Market:
+    """`symbol` and `interval`, each by default that of the market which is forecast here."""
+    symbol = request.query_params.get("symbol", forecast_here.symbol)
+    interval = request.query_params.get("interval", forecast_here.interval)
+    if not re.fullmatch(SYMBOL, symbol):
+        raise _wrong("symbol", symbol, f"symbol is {symbol!r:.60}; send it in the exchange's spelling, like BTCUSDT")
+    try:
+        interval_duration(interval)
+    except ConfigurationError as exc:
+        raise _wrong("interval", interval, str(exc)) from exc
+    return forecast_here._replace(symbol=symbol, interval=interval)
+
+
+def read_points(request: Request) -> int:
+    """`points`, a whole number from 1 to POINTS_MAXIMUM."""
+    return _whole(request, "points", POINTS_DEFAULT, POINTS_MAXIMUM)
 
 
 def read_limit(request: Request) -> int:

@@ -151,3 +151,22 @@ select newest.* from unnest(%(jobs)s::text[]) as wanted (job) cross join lateral
     order by started_at desc limit 1
 ) as newest
 """
+
+STORED_SPAN = f"""
+select (select min(open_time) from candles where {_MARKET}) as oldest,
+       (select max(open_time) from candles where {_MARKET}) as newest
+"""
+
+# From one market to the next by the primary key: years of candles are not read.
+MARKETS = """
+with recursive stored as (
+    (select symbol, interval from candles order by symbol, interval limit 1)
+    union all
+    select following.* from stored cross join lateral (
+        select symbol, interval from candles
+        where (candles.symbol, candles.interval) > (stored.symbol, stored.interval)
+        order by symbol, interval limit 1
+    ) as following
+)
+select symbol, interval from stored
+"""

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
 
-from candlecast.answers import Answer
 from candlecast.journal import JOBS
 from candlecast.ledger import ROLES
 from candlecast.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries
-from service.limits import Gate
 from service.monitoring_answer import monitoring_answer
 from service.parameters import (
     HOURS_DEFAULT,
     LIMIT_MAXIMUM,
+    MARKET,
     read_choice,
     read_hours,
     read_window,
@@ -33,6 +29,7 @@ from service.parameters import (
 )
 from service.points import series_point
 from service.problems import Refused
+from service.reading import answered, iso, market_of, reading_routes, rows
 from service.resources import resources
 from service.schemas import (
     Badge,
@@ -41,6 +38,7 @@ from service.schemas import (
     ForecastRow,
     ForecastsAnswer,
     JobRun,
+    MarketName,
     Outcome,
     PriceStatsAnswer,
     StatusAnswer,
@@ -52,11 +50,11 @@ _REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
 def price_latest(request: Request) -> Response:
     """The newest closed candle."""
-    require_known(request)
-    candles = _rows(request, queries.CANDLES, {**_everything(), "limit": 1})
+    require_known(request, *MARKET)
+    candles = rows(request, queries.CANDLES, {**_everything(), "limit": 1})
     if not candles:
         raise Refused("nothing-recorded", "no candle is stored yet; run a backfill, or wait for it")
-    return _json(CandleRow(**candles[0]))
+    return answered(CandleRow(**candles[0]))
 
 
 def price_history(request: Request) -> Response:
@@ -64,7 +62,7 @@ def price_history(request: Request) -> Response:
 
     The window is [start, end), or the last `hours` up to the newest candle stored; of these all that one page holds.
     """
-    require_known(request, "limit", "start", "end", "hours")
+    require_known(request, *MARKET, "limit", "start", "end", "hours")
     refuse_both(request, "hours", "start", "end")
     window, hours = read_window(request), read_hours(request)
     since = None
@@ -76,20 +74,20 @@ def price_history(request: Request) -> Response:
         if candles:
             since = candles[-1]["open_time"] - timedelta(hours=hours) + timedelta(milliseconds=1)
     earlier = _earlier(request, candles[0]["open_time"], since) if more else None
-    market = resources(request).settings.market
-    rows = [CandleRow(**row) for row in candles]
-    return _json(CandlesAnswer(symbol=market.symbol, interval=market.interval, candles=rows, earlier=earlier))
+    market = market_of(request)
+    found = [CandleRow(**row) for row in candles]
+    return answered(CandlesAnswer(symbol=market.symbol, interval=market.interval, candles=found, earlier=earlier))
 
 
 def price_stats(request: Request) -> Response:
     """Lowest, highest and mean price, change and volume over the last `hours` up to the newest candle stored."""
-    require_known(request, "hours")
+    require_known(request, *MARKET, "hours")
     hours = read_hours(request) or HOURS_DEFAULT
-    found = _rows(request, queries.PRICE_STATS, {"hours": hours})[0]
+    found = rows(request, queries.PRICE_STATS, {"hours": hours})[0]
     opened, closed, volume = found["open"], found["close"], found["volume"]
-    return _json(
+    return answered(
         PriceStatsAnswer(
-            **resources(request).settings.market._asdict(),
+            **market_of(request)._asdict(),
             hours=hours,
             **found,
             change=closed - opened if found["n"] else None,
@@ -105,70 +103,74 @@ def series(request: Request) -> Response:
     The newest `limit` points of target candles opening in [start, end). A forecast that was not made in time is
     absent and never computed afterwards; a forecast whose candle has not closed yet has no real side.
     """
-    require_known(request, "limit", "start", "end", "role")
+    require_known(request, *MARKET, "limit", "start", "end", "role")
     role = read_choice(request, "role", ROLES) or CHAMPION
-    rows, more = _page(request, queries.SERIES, {**read_window(request), "role": role})
-    market = resources(request).settings.market
-    return _json(
+    found, more = _page(request, queries.SERIES, {**read_window(request), "role": role})
+    market = market_of(request)
+    return answered(
         SeriesAnswer(
             **market._asdict(),
             role=role,
-            points=[series_point(row, market.step) for row in rows],
-            earlier=_earlier(request, rows[0]["open_time"]) if more else None,
+            points=[series_point(row, market.step) for row in found],
+            earlier=_earlier(request, found[0]["open_time"]) if more else None,
         )
     )
 
 
 def forecasts(request: Request) -> Response:
     """The forecasts of the newest `limit` target candles opening in [start, end), with outcomes, oldest first."""
-    require_known(request, "limit", "start", "end", "role")
+    require_known(request, *MARKET, "limit", "start", "end", "role")
     role = read_choice(request, "role", ROLES)
-    rows, more = _page(request, queries.FORECASTS, {**read_window(request), "role": role})
-    market = resources(request).settings.market
-    return _json(
+    found, more = _page(request, queries.FORECASTS, {**read_window(request), "role": role})
+    market = market_of(request)
+    return answered(
         ForecastsAnswer(
             symbol=market.symbol,
             interval=market.interval,
-            forecasts=[_forecast_row(row) for row in rows],
-            earlier=_earlier(request, rows[0]["open_time"]) if more else None,
+            forecasts=[_forecast_row(row) for row in found],
+            earlier=_earlier(request, found[0]["open_time"]) if more else None,
         )
     )
 
 
 def forecasts_latest(request: Request) -> Response:
     """The champion's newest forecast."""
-    require_known(request)
-    rows = _rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": CHAMPION})
-    if not rows:
+    require_known(request, *MARKET)
+    found = rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": CHAMPION})
+    if not found:
         raise Refused("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
-    return _json(_forecast_row(rows[0]))
+    return answered(_forecast_row(found[0]))
 
 
 def monitoring(request: Request) -> Response:
     """Figures of champion and challenger beside their baselines, also by hour; misses, alerts, checks, decisions."""
-    require_known(request)
-    here = resources(request)
-    served = {alias: model.version for alias, model in here.follower.served.items()}
-    return _json(monitoring_answer(partial(_rows, request), here.settings, served))
+    require_known(request, *MARKET)
+    return answered(
+        monitoring_answer(partial(rows, request), market_of(request), resources(request).settings, _served(request))
+    )
 
 
 def status(request: Request) -> Response:
     """Source of the candles, their freshness, versions served, the last run of each job."""
-    require_known(request)
+    require_known(request, *MARKET)
     settings = resources(request).settings
-    freshness = _rows(request, queries.FRESHNESS, {})[0]
-    return _json(
+    freshness = rows(request, queries.FRESHNESS, {})[0]
+    source = _badge(settings, freshness["forecast_source"])
+    return answered(
         StatusAnswer(
-            **settings.market._asdict(),
-            source=_badge(settings, freshness["forecast_source"]),
+            **market_of(request)._asdict(),
+            source=source,
             newest_candle=freshness["newest_candle"],
             newest_forecast=freshness["newest_forecast"],
-            served={alias: model.version for alias, model in resources(request).follower.served.items()},
-            jobs=[JobRun(**run) for run in _rows(request, queries.LAST_JOB_RUNS, {"jobs": list(JOBS)})],
+            served=_served(request),
+            jobs=[JobRun(**run) for run in rows(request, queries.LAST_JOB_RUNS, {"jobs": list(JOBS)})],
             links={
                 "prefect": settings.prefect_api_url.removesuffix("/").removesuffix("/api"),
                 "mlflow": settings.mlflow_tracking_uri,
+                "evidently": settings.evidently_url,
             },
+            speed=settings.replay_speed if source == "replay" else 1.0,
+            markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
         )
     )
 
@@ -182,19 +184,8 @@ def report(request: Request) -> Response:
     return FileResponse(path, media_type="text/html")
 
 
-def _reading(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """The handler in a thread, for it waits for the database; in a line of its own, so that nothing waits for it."""
-
-    @wraps(handler)
-    async def endpoint(request: Request) -> Response:
-        return await resources(request).limits.reading.run(handler, request)
-
-    return endpoint
-
-
-ROUTES = tuple(
-    Route(path, _reading(handler), middleware=[Middleware(Gate)])
-    for path, handler in {
+ROUTES = reading_routes(
+    {
         "/price/latest": price_latest,
         "/price/history": price_history,
         "/price/stats": price_stats,
@@ -205,43 +196,38 @@ ROUTES = tuple(
         "/monitoring": monitoring,
         "/status": status,
         "/reports/{name}": report,
-    }.items()
+    }
 )
-
-
-def _rows(request: Request, query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    here = resources(request)
-    return here.database.rows(query, {**here.settings.market._asdict(), **arguments})
 
 
 def _page(request: Request, query: str, arguments: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
     """The newest `limit` open times of a query, oldest first, and whether there are earlier ones."""
-    rows = _rows(request, query, {**arguments, "limit": arguments["limit"] + 1})
-    moments = sorted({row["open_time"] for row in rows})
+    found = rows(request, query, {**arguments, "limit": arguments["limit"] + 1})
+    moments = sorted({row["open_time"] for row in found})
     if len(moments) <= arguments["limit"]:
-        return rows, False
-    return [row for row in rows if row["open_time"] != moments[0]], True
+        return found, False
+    return [row for row in found if row["open_time"] != moments[0]], True
 
 
 def _earlier(request: Request, before: datetime, since: datetime | None = None) -> str:
     """Address of the same question about what is before this page, and not before `since`."""
-    asked = {**request.query_params, "end": _iso(before)}
+    asked = {**request.query_params, "end": iso(before)}
     if since is not None:
-        asked |= {"start": _iso(since)}
+        asked |= {"start": iso(since)}
         del asked["hours"]
     return f"{request.url.path}?{urlencode(asked)}"
 
 
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+def _served(request: Request) -> dict[str, str]:
+    """Version under each alias; none where another market is asked about than the one forecast here."""
+    here = resources(request)
+    if market_of(request) != here.settings.market:
+        return {}
+    return {alias: model.version for alias, model in here.follower.served.items()}
 
 
 def _everything() -> dict[str, Any]:
     return {"start": "-infinity", "end": "infinity"}
-
-
-def _json(answer: Answer) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def _forecast_row(row: dict[str, Any]) -> ForecastRow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import BinaryIO
 
@@ -17,6 +17,7 @@ from candlecast.registry import CHAMPION, Registry
 from candlecast.settings import Settings, load_settings
 from service.access_log import AccessLog
 from service.database import ReadOnlyDatabase
+from service.importance import Importances
 from service.limits import Limits
 from service.metrics import ServiceMetrics
 from service.models import AliasRegistry, ModelFollower, ServedModels
@@ -68,6 +69,7 @@ class Resources:
     access_log: AccessLog
     readiness: Readiness
     together: Together
+    importances: Importances = field(default_factory=Importances)
 
     @property
     def expiry(self) -> timedelta:

@@ -177,6 +177,13 @@ class JobRun(Answer):
     finished_at: Moment | None
 
 
+class MarketName(Answer):
+    """A market of which candles are stored."""
+
+    symbol: str
+    interval: str
+
+
 class StatusAnswer(Answer):
     """Answer of `GET /status`.
 
@@ -185,6 +192,8 @@ class StatusAnswer(Answer):
         newest_candle: Its open_time; in a replay, on the recorded exchange's clock.
         served: Version under each alias.
         links: Addresses of the other user interfaces.
+        speed: Seconds on the exchange's clock in a real one; 1 unless candles are replayed.
+        markets: Those that `symbol` and `interval` can choose between.
     """
 
     symbol: str
@@ -196,3 +205,5 @@ class StatusAnswer(Answer):
     served: dict[str, str]
     jobs: list[JobRun]
     links: dict[str, str]
+    speed: float
+    markets: list[MarketName]

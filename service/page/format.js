@@ -1,30 +1,61 @@
-// Numbers and times as the page shows them; times are always UTC.
+// Numbers and times as the page shows them; times in the zone that was chosen.
 
-const clock = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", day: "numeric", month: "short" });
-const dayYear = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", day: "numeric", month: "short", year: "numeric" });
+let zone = "UTC";
+let formats = make();
 
-export const hhmm = (time) => clock.format(new Date(time));
-export const date = (time) => day.format(new Date(time));
+function make() {
+  const at = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, ...options });
+  return {
+    clock: at({ hour: "2-digit", minute: "2-digit" }),
+    exact: at({ hour: "2-digit", minute: "2-digit", second: "2-digit" }),
+    day: at({ day: "numeric", month: "short" }),
+    year: at({ day: "numeric", month: "short", year: "numeric" }),
+    month: at({ month: "short", year: "numeric" }),
+  };
+}
+
+/** Show times in this zone from now on: an IANA name. */
+export function useZone(name) {
+  zone = name;
+  formats = make();
+}
+
+export const zoneName = () => zone.replace(/^.*\//, "").replace("_", " ");
+export const hhmm = (time) => formats.clock.format(new Date(time));
+export const hhmmss = (time) => formats.exact.format(new Date(time));
+export const date = (time) => formats.day.format(new Date(time));
+export const month = (time) => formats.month.format(new Date(time));
 export const dayTime = (time) => `${date(time)}, ${hhmm(time)}`;
-export const fullTime = (time) => `${dayYear.format(new Date(time))}, ${hhmm(time)} UTC`;
+export const fullTime = (time) => `${formats.year.format(new Date(time))}, ${hhmm(time)}`;
 
 /** A price, or a difference of prices around `scale`, with as many decimals as that size leaves readable. */
 export function price(value, scale = value) {
-  const digits = scale >= 1000 ? 2 : scale >= 1 ? 4 : 8;
+  if (value === null || value === undefined) return "–";
+  const digits = Math.abs(scale) >= 1000 ? 2 : Math.abs(scale) >= 1 ? 4 : 8;
   return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: digits });
 }
 
-export const percent = (share, digits = 1) => (share === null ? "–" : `${(100 * share).toFixed(digits)} %`);
+export const count = (value) => value.toLocaleString("en-US");
+export const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+export const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : `${(100 * share).toFixed(digits)} %`);
 
 /** A signed figure: +0.17 % */
-export const signed = (value, digits, unit) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)} ${unit}`;
-
-/** How long ago, roughly. */
-export function ago(time, now = Date.now()) {
-  const seconds = Math.max(0, Math.round((now - new Date(time)) / 1000));
-  if (seconds < 90) return `${seconds} s ago`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min ago`;
-  if (seconds < 172800) return `${Math.round(seconds / 3600)} h ago`;
-  return `${Math.round(seconds / 86400)} days ago`;
+export function signed(value, digits, unit = "") {
+  if (value === null || value === undefined) return "–";
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}${unit && ` ${unit}`}`;
 }
+
+/** An interval of shares, as percent: "−0.2 to +0.5 %". */
+export const between = (interval, digits = 2) =>
+  interval ? `${signed(100 * interval[0], digits)} to ${signed(100 * interval[1], digits)} %` : "too few to say how sure";
+
+/** A length of time in seconds, roughly. */
+export function span(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} days`;
+}
+
+/** How long ago, roughly, both in milliseconds. */
+export const ago = (time, now) => `${span(Math.max(0, (now - new Date(time)) / 1000))} ago`;

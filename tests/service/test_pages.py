@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+import sys
+from importlib import resources
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -23,7 +27,7 @@ def test_a_page_loads_only_files_of_this_service_and_runs_nothing_inline(service
     response = service.get(page)
 
     policy = response.headers["content-security-policy"]
-    addresses = re.findall(r'(?:src|href)="([^"]+)"', response.text)
+    addresses = re.findall(r'<(?:link|script|img)\b[^>]*(?:src|href)="([^"]+)"', response.text)
     assert "script-src 'self'" in policy
     assert addresses
     assert all(address.startswith("/") for address in addresses)
@@ -33,10 +37,28 @@ def test_a_page_loads_only_files_of_this_service_and_runs_nothing_inline(service
             assert service.get(address).status_code == 200, address
 
 
-def test_modules_that_the_page_imports_are_there(service: TestClient) -> None:
-    for module in ("page.js", "chart.js"):
-        for imported in re.findall(r'from "\./(\w+\.js)"', service.get(f"/static/{module}").text):
-            assert service.get(f"/static/{imported}").status_code == 200
+def test_every_module_that_the_page_imports_is_there(service: TestClient) -> None:
+    seen, wanted = set(), {"/static/page.js"}
+    while wanted:
+        module = wanted.pop()
+        seen.add(module)
+        answer = service.get(module)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/javascript; charset=utf-8"), module
+        imported = re.findall(r'from "(\.[^"]+)"', answer.text)
+        wanted |= {posixpath.normpath(posixpath.join(posixpath.dirname(module), path)) for path in imported} - seen
+
+    files = Path(str(resources.files("service"))) / "page"
+    assert {path.removeprefix("/static/") for path in seen} == {
+        str(path.relative_to(files)) for path in files.rglob("*.js") if path.name != "docs.js"
+    }
+
+
+def test_the_chart_library_comes_from_its_package_and_is_not_imported(service: TestClient) -> None:
+    script = service.get("/static/charts/lightweight-charts.js")
+
+    assert (script.status_code, "TradingView Lightweight Charts" in script.text) == (200, True)
+    assert script.headers["content-encoding"] == "gzip"
+    assert "webview" not in sys.modules
 
 
 def test_every_route_is_in_the_openapi_document(service: TestClient) -> None:

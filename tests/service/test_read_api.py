@@ -57,7 +57,11 @@ def service_without_database(start_service: Start) -> TestClient:
         ("/price/history?start=2025-09-30T12:00:00", "start"),
         ("/price/history?end=soon", "end"),
         ("/price/history?start=2025-09-30T12:00:00Z&end=2025-09-30T12:00:00Z", "start"),
-        ("/price/history?symbol=ETHUSDT", "symbol"),
+        ("/price/history?symbol=eth-usdt", "symbol"),
+        ("/chart?interval=5x", "interval"),
+        ("/chart?points=0", "points"),
+        ("/errors?hours=3&end=2025-09-30T12:00:00Z", "hours"),
+        ("/direction?role=emperor", "role"),
         ("/price/latest?limit=3", "limit"),
         ("/price/history?hours=0", "hours"),
         ("/price/history?hours=3&start=2025-09-30T12:00:00Z", "hours"),
@@ -377,7 +381,9 @@ class TestAnswersFromTheDatabase:
         def read(query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
             return resources.database.rows(query, {**MARKET._asdict(), **arguments})
 
-        answer = monitoring_answer(read, resources.settings, {"champion": "1", "challenger": "2"})
+        answer = monitoring_answer(
+            read, resources.settings.market, resources.settings, {"champion": "1", "challenger": "2"}
+        )
 
         assert answer.challenger is not None
         assert (answer.challenger.version, answer.challenger.n, answer.rolling.n) == ("2", 2, 10)

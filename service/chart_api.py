@@ -1,0 +1,173 @@
+"""Routes behind the dashboard's charts: a period of any length as a bounded number of steps, and its figures."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import accumulate
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from candlecast.ledger import ROLES
+from candlecast.registry import CHAMPION
+from candlecast.significance import CONFIDENCE, FEWEST_ROWS, ratio_error
+from service import chart_queries
+from service.chart_schemas import (
+    ChartAnswer,
+    ConfidenceFifth,
+    Confusion,
+    DirectionAnswer,
+    ErrorsAnswer,
+    ErrorSteps,
+    ReliabilityBin,
+    Residuals,
+    Scatter,
+)
+from service.parameters import MARKET, read_choice, require_known
+from service.period import Period, read_period
+from service.reading import answered, market_of, reading_routes, rows
+from service.resources import resources
+
+_BUCKETS = 41
+_DOTS = 400
+_RELIABILITY_BINS = 10
+_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+_PERIOD = ("hours", "start", "end", "points", "role")
+_COUNTS = ("forecasts", "abstained", "hits", "misses")
+_SIZES = ("open", "high", "low", "close", "volume", "forecast_close", "forecast_high", "forecast_low")
+_FIGURES = (
+    *("close_mae", "persistence_mae", "close_mape", "persistence_mape"),
+    *("close_rmse", "persistence_rmse", "close_bias"),
+)
+_DIRECTION_FIGURES = (
+    *("weighted_accuracy", "mean_return_on_hits", "mean_return_on_misses", "rising", "base_rate_accuracy"),
+    *("repeat_accuracy", "brier", "base_rate_brier"),
+)
+_REST = ("close_lower", "close_upper", "probability_up")
+
+
+def chart(request: Request) -> Response:
+    """Candles and the forecasts recorded for them, merged into at most `points` steps, oldest first.
+
+    The period is [start, end), or the last `hours` up to the newest candle stored. A step is as short as `points`
+    allow: ask again about a part of the period to see it closer.
+    """
+    period, about = _asked(request)
+    found = rows(request, chart_queries.STEPS, _arguments(period, about)) if period else []
+    columns: dict[str, Any] = {name: [row[name] for row in found] for name in (*_SIZES, *_REST)}
+    counts: dict[str, Any] = {name: [row[name] or 0 for row in found] for name in _COUNTS}
+    return answered(ChartAnswer(**about, open_time=[row["at"] for row in found], **columns, **counts))
+
+
+def errors(request: Request) -> Response:
+    """Errors of the close over a period, beside persistence's on the same rows: figures, steps, residuals, scatter.
+
+    The period and its steps are those of `/chart`. What the rolling MAPE rests on reaches back before the period.
+    """
+    period, about = _asked(request)
+    settings = resources(request).settings
+    found: dict[str, Any] = {}
+    if period:
+        lead = period.start - 2 * settings.rolling_n * market_of(request).step  # twice: some forecasts may be missing
+        further = {"lead": lead, "rolling_n": settings.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
+        [found] = rows(request, chart_queries.ERRORS, {**_arguments(period, about), **further})
+    figures, steps = found.get("figures") or {"n": 0}, found.get("steps") or []
+    shown: dict[str, Any] = {name: figures.get(name) for name in _FIGURES}
+    losses, naive = ([step[name] for step in steps] for name in ("losses", "naive_losses"))
+    skill = 1 - sum(losses) / sum(naive) if sum(naive) else None
+    return answered(
+        ErrorsAnswer(
+            **about,
+            **shown,
+            n=figures["n"],
+            close_skill=skill,
+            close_skill_interval=_interval(skill, losses, naive, market_of(request).horizon),
+            rolling_n=settings.rolling_n,
+            mape_threshold=settings.mape_threshold,
+            mape_ratio_threshold=settings.mape_ratio_threshold,
+            steps=_error_steps(steps, losses, naive),
+            residuals=_residuals(found.get("reach"), found.get("histogram") if steps else None),
+            scatter=_scatter(found.get("dots") or []),
+        )
+    )
+
+
+def direction(request: Request) -> Response:
+    """Hits and misses of the direction over a period: accuracy, reliability, confusion, confidence.
+
+    The period is that of `/chart`; its steps are of no matter here.
+    """
+    period, about = _asked(request)
+    found: dict[str, Any] = {}
+    if period:
+        [found] = rows(request, chart_queries.DIRECTION, {**_arguments(period, about), "bins": _RELIABILITY_BINS})
+    figures = found.get("figures") or {"n": 0}
+    bins = [ReliabilityBin(**one) for one in found.get("reliability") or []]
+    shown: dict[str, Any] = {name: figures.get(name) for name in _DIRECTION_FIGURES}
+    off = sum(one.n * abs(one.probability - one.rising) for one in bins)
+    accuracy, hits = figures.get("accuracy"), figures.get("hits") or []
+    return answered(
+        DirectionAnswer(
+            **about,
+            **shown,
+            n=figures["n"],
+            accuracy=accuracy,
+            accuracy_interval=_interval(accuracy, hits, [1.0] * len(hits), market_of(request).horizon),
+            calibration_error=off / figures["n"] if bins else None,
+            confusion=Confusion(**{name: figures.get(name) or 0 for name in Confusion.model_fields}),
+            reliability=bins,
+            confidence=[ConfidenceFifth(**one) for one in found.get("confidence") or []],
+        )
+    )
+
+
+ROUTES = reading_routes({"/chart": chart, "/errors": errors, "/direction": direction})
+
+
+def _asked(request: Request) -> tuple[Period | None, dict[str, Any]]:
+    """The period asked for, and what the answer says of it."""
+    require_known(request, *MARKET, *_PERIOD)
+    role = read_choice(request, "role", ROLES) or CHAMPION
+    period, market = read_period(request), market_of(request)
+    start, end, step = period or (None, None, market.step)
+    about = {**market._asdict(), "role": role, "start": start, "end": end, "step_s": step / timedelta(seconds=1)}
+    return period, about
+
+
+def _arguments(period: Period, about: dict[str, Any]) -> dict[str, Any]:
+    return {**period.arguments(), "role": about["role"]}
+
+
+def _error_steps(steps: list[dict[str, Any]], losses: list[float], naive: list[float]) -> ErrorSteps:
+    so_far = zip(accumulate(losses), accumulate(naive), strict=True)
+    skill = [1 - own / other if other else 0.0 for own, other in so_far]
+    columns: dict[str, Any] = {
+        name: [step[name] for step in steps] for name in ErrorSteps.model_fields if name != "cumulative_skill"
+    }
+    return ErrorSteps(**columns, cumulative_skill=skill)
+
+
+def _residuals(reach: float | None, histogram: list[list[int]] | None) -> Residuals:
+    if reach is None or not histogram:
+        return Residuals(edges=[], close=[], persistence=[])
+    counted = {bucket: (own, naive) for bucket, own, naive in histogram}
+    own, naive = zip(*(counted.get(bucket, (0, 0)) for bucket in range(1, _BUCKETS + 1)), strict=True)
+    return Residuals(edges=np.linspace(-reach, reach, _BUCKETS + 1).tolist(), close=[*own], persistence=[*naive])
+
+
+def _scatter(dots: list[list[float]]) -> Scatter:
+    return Scatter(predicted=[predicted for predicted, _ in dots], actual=[actual for _, actual in dots])
+
+
+def _interval(value: float | None, part: list[float], whole: list[float], horizon: int) -> tuple[float, float] | None:
+    """95 % interval of mean(part) / mean(whole), or of 1 less that; None of too few rows to believe it of.
+
+    Sums of a step do as well as single rows: what hangs together within it is in them.
+    """
+    if value is None or len(part) < max(FEWEST_ROWS, horizon + 1):
+        return None
+    error = ratio_error(np.array(part, dtype="float64"), np.array(whole, dtype="float64"), horizon)
+    return value - _QUANTILE * error, value + _QUANTILE * error

@@ -1,0 +1,154 @@
+"""The SQL of the charts: one market's candles and forecasts, in steps of a period, put together by the database.
+
+Every query is about open times in [start, end), and a step is named by its beginning.
+"""
+
+from __future__ import annotations
+
+_MARKET = "symbol = %(symbol)s and interval = %(interval)s"
+_PERIOD = "open_time >= %(start)s and open_time < %(end)s"
+_FORECAST = f"{_MARKET} and horizon = %(horizon)s and role = %(role)s"
+_STEP = "date_bin(%(step)s, open_time, '1970-01-05 00:00:00+00')"
+
+
+def _last(value: str) -> str:
+    return f"(array_agg({value} order by open_time desc))[1]"
+
+
+# The rows of the view settled_forecasts that are no abstentions. The view looks three things up for every forecast,
+# which is right for hundreds; for the ten thousands of a season both sides are read once and brought together by their
+# time. Not by a join: on a young table the planner would pair all with all.
+def _settled(period: str) -> str:
+    doubtful = f"from candle_suspicions where {_MARKET}"
+    return f"""
+settled as materialized (
+    select open_time, max(close) as close, max(baseline_close) as baseline_close,
+           max(probability_up) as probability_up, max(baseline_up) as baseline_up,
+           max(reference_close) as reference_close, max(actual_close) as actual_close
+    from (
+        select open_time, close, baseline_close, probability_up, baseline_up,
+               null::float8 as reference_close, null::float8 as actual_close, null::int as doubtful
+        from forecasts where {_FORECAST} and {period} and clocks_agree and not abstained
+        union all
+        select open_time, null, null, null, null, reference_close, close, null
+        from outcomes where {_MARKET} and horizon = %(horizon)s and {period}
+        union all
+        select open_time, null, null, null, null, null, null, 1 {doubtful}
+        union all
+        select open_time + %(horizon)s * candle_length(%(interval)s), null, null, null, null, null, null, 1 {doubtful}
+    ) as sides
+    group by open_time having count(close) = 1 and count(actual_close) = 1 and count(doubtful) = 0
+)"""
+
+
+_HIT = "(probability_up >= 0.5) = (actual_close > reference_close)"
+_MOVED = "actual_close <> reference_close"
+
+STEPS = f"""
+with {_settled(_PERIOD)}, bars as (
+    select {_STEP} as at, (array_agg(open order by open_time))[1] as open, max(high) as high, min(low) as low,
+           {_last("close")} as close, sum(volume) as volume
+    from candles where {_MARKET} and {_PERIOD} group by 1
+), made as (
+    select {_STEP} as at, count(*) as forecasts, {_last("close")} as forecast_close, max(high) as forecast_high,
+           min(low) as forecast_low, {_last("close_lower")} as close_lower, {_last("close_upper")} as close_upper,
+           {_last("probability_up")} as probability_up, count(*) filter (where abstained) as abstained
+    from forecasts where {_FORECAST} and {_PERIOD} group by 1
+), directions as (
+    select {_STEP} as at, count(*) filter (where {_HIT}) as hits, count(*) filter (where not ({_HIT})) as misses
+    from settled where {_MOVED} group by 1
+)
+select * from bars full join made using (at) full join directions using (at) order by at
+"""
+
+# Sums up to a row, less those up to the row N before it: a moving window of N would read each row N times.
+ERRORS = f"""
+with {_settled("open_time >= %(lead)s and open_time < %(end)s")}, counted as (
+    select open_time, close - actual_close as error, baseline_close - actual_close as naive_error,
+           abs(close - actual_close) as loss, abs(baseline_close - actual_close) as naive_loss,
+           abs(close - actual_close) / actual_close as ape,
+           abs(baseline_close - actual_close) / actual_close as naive_ape, reference_close,
+           1e4 * (close / reference_close - 1) as predicted_bp,
+           1e4 * (actual_close / reference_close - 1) as actual_bp
+    from settled
+), summed as (
+    select *, row_number() over w as place, sum(ape) over w as apes, sum(naive_ape) over w as naive_apes
+    from counted window w as (order by open_time)
+), rolled as (
+    select *, 100 * (apes - coalesce(lag(apes, %(rolling_n)s) over w, 0)) / least(place, %(rolling_n)s) as mape,
+           100 * (naive_apes - coalesce(lag(naive_apes, %(rolling_n)s) over w, 0)) / least(place, %(rolling_n)s)
+               as naive_mape
+    from summed window w as (order by open_time)
+), shown as materialized (
+    select *, 1e4 * error / reference_close as error_bp, 1e4 * naive_error / reference_close as naive_error_bp
+    from rolled where open_time >= %(start)s
+), steps as (
+    select {_STEP} as open_time, count(*) as n, avg(loss) as close_mae, avg(naive_loss) as persistence_mae,
+           100 * avg(ape) as close_mape, 100 * avg(naive_ape) as persistence_mape, avg(error) as close_bias,
+           {_last("mape")} as rolling_mape, {_last("naive_mape")} as rolling_persistence_mape,
+           sum(loss) as losses, sum(naive_loss) as naive_losses
+    from shown group by 1
+), scale as (
+    select greatest(percentile_cont(0.995) within group (order by greatest(abs(error_bp), abs(naive_error_bp))), 1e-6)
+           as reach, greatest(count(*) / %(dots)s, 1) as thinning
+    from shown
+), buckets as (
+    select least(greatest(width_bucket(error_bp, -reach, reach, %(buckets)s), 1), %(buckets)s) as own,
+           least(greatest(width_bucket(naive_error_bp, -reach, reach, %(buckets)s), 1), %(buckets)s) as naive
+    from shown, scale
+)
+select
+    (select row_to_json(figures) from (
+        select count(*) as n, avg(loss) as close_mae, avg(naive_loss) as persistence_mae,
+               100 * avg(ape) as close_mape, 100 * avg(naive_ape) as persistence_mape,
+               sqrt(avg(error ^ 2)) as close_rmse, sqrt(avg(naive_error ^ 2)) as persistence_rmse,
+               avg(error) as close_bias
+        from shown) as figures) as figures,
+    (select json_agg(steps order by open_time) from steps) as steps,
+    (select reach from scale) as reach,
+    (select json_agg(json_build_array(bucket, own, naive)) from (
+        select bucket, count(*) filter (where is_own) as own, count(*) filter (where not is_own) as naive
+        from (select own as bucket, true as is_own from buckets union all select naive, false from buckets) as either
+        group by bucket) as heights) as histogram,
+    (select json_agg(json_build_array(predicted_bp, actual_bp) order by open_time)
+     from shown, scale where (place - 1) %% thinning = 0) as dots
+"""
+
+DIRECTION = f"""
+with {_settled(_PERIOD)}, counted as materialized (
+    select open_time, probability_up, {_HIT} as hit, (actual_close > reference_close) as rose,
+           (probability_up >= 0.5) as said_up, abs(actual_close / reference_close - 1) as size,
+           abs(probability_up - 0.5) as confidence, (baseline_up >= 0.5) as base_up,
+           (probability_up - (actual_close > reference_close)::int) ^ 2 as brier,
+           (baseline_up - (actual_close > reference_close)::int) ^ 2 as base_brier,
+           lag(actual_close > reference_close) over (order by open_time) as rose_before
+    from settled where {_MOVED}
+), bins as (
+    select ntile(least(%(bins)s, (select count(*) from counted))::int) over (order by probability_up) as bin, *
+    from counted
+), fifths as (
+    select ntile(least(5, (select count(*) from counted))::int) over (order by confidence) as fifth, * from counted
+)
+select
+    (select row_to_json(figures) from (
+        select count(*) as n, avg(hit::int)::float8 as accuracy,
+               sum(size * hit::int) / nullif(sum(size), 0) as weighted_accuracy,
+               avg(size) filter (where hit) as mean_return_on_hits,
+               avg(size) filter (where not hit) as mean_return_on_misses,
+               avg(rose::int)::float8 as rising, avg((rose = base_up)::int)::float8 as base_rate_accuracy,
+               avg((rose = rose_before)::int)::float8 as repeat_accuracy,
+               avg(brier) as brier, avg(base_brier) as base_rate_brier,
+               count(*) filter (where said_up and rose) as up_up,
+               count(*) filter (where said_up and not rose) as up_down,
+               count(*) filter (where not said_up and rose) as down_up,
+               count(*) filter (where not said_up and not rose) as down_down,
+               array_agg(hit::int order by open_time) as hits
+        from counted) as figures) as figures,
+    (select json_agg(one order by bin) from (
+        select bin, count(*) as n, avg(probability_up) as probability, avg(rose::int)::float8 as rising
+        from bins group by bin) as one) as reliability,
+    (select json_agg(one order by fifth) from (
+        select fifth, count(*) as n, min(confidence) as least, max(confidence) as most,
+               avg(hit::int)::float8 as accuracy
+        from fifths group by fifth) as one) as confidence
+"""

@@ -1,0 +1,86 @@
+"""How much a served version leans on each of its inputs: permutation importance on the newest candles."""
+
+from __future__ import annotations
+
+from datetime import date
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from candlecast.bundle import Bundle, Inputs
+from candlecast.candles import ohlcv_values, open_times_ms, unbroken
+from candlecast.features import FEATURE_NAMES, Floats, order_flow
+from candlecast.forecast import TARGETS
+
+WINDOWS = 600
+_SEED = 7
+_AMPLITUDE = TARGETS.index("amplitude")
+
+
+class Leaning(NamedTuple):
+    """What shuffling an input does to the losses, as a share of them; 0.1 is a tenth more."""
+
+    name: str
+    amplitude_loss: float
+    direction_loss: float
+
+
+class Importances:
+    """Importances by version and day: they change slowly, and take about a second of one core."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, date], list[Leaning]] = {}
+        self._alone = Lock()
+
+    def of(self, version: str, bundle: Bundle, candles: pd.DataFrame) -> list[Leaning]:
+        """Of a version on the day of the newest of `candles`; empty if too few of them hang together."""
+        key = (version, candles.index[-1].date())
+        with self._alone:
+            if key not in self._known:
+                measured = permutation_importance(bundle, candles)
+                self._known = {known: value for known, value in self._known.items() if known[0] != version}
+                self._known[key] = measured
+            return self._known[key]
+
+
+def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[Leaning]:
+    """Losses of the newest WINDOWS forecasts with one input shuffled over time, less those with all in order.
+
+    Breiman, Random Forests (2001), section 10. Inputs that say the same share their importance.
+
+    Args:
+        candles: Sound, oldest first; of these the last stretch without a gap counts.
+
+    Returns:
+        The most important for the amplitude first; empty if the stretch is too short to settle ten forecasts.
+    """
+    manifest = bundle.manifest
+    stretch = unbroken(candles, manifest.interval)[-1]
+    count = len(stretch) - manifest.history + 1 - manifest.horizon
+    if count < 10:
+        return []
+    stretch = stretch.iloc[-(min(count, WINDOWS) + manifest.history - 1 + manifest.horizon) :]
+    ohlcv = ohlcv_values(stretch)
+    inputs = bundle.inputs_of(open_times_ms(stretch), ohlcv, order_flow(stretch))
+    in_order = _losses(bundle, inputs, ohlcv)
+    order = np.random.default_rng(_SEED).permutation(len(inputs.rows))
+    found = []
+    for column, name in enumerate(FEATURE_NAMES):
+        rows = inputs.rows.copy()
+        rows[:, column] = rows[order, column]
+        amplitude, brier = _losses(bundle, Inputs(rows, inputs.moment), ohlcv) / in_order - 1
+        found.append(Leaning(name, float(amplitude), float(brier)))
+    return sorted(found, key=lambda leaning: -leaning.amplitude_loss)
+
+
+def _losses(bundle: Bundle, inputs: Inputs, ohlcv: Floats) -> Floats:
+    """MAE of the amplitude and Brier score of all forecasts whose candle is there."""
+    manifest = bundle.manifest
+    forecasts = bundle.answer(inputs)
+    settled = ohlcv[manifest.history - 1 + manifest.horizon :]
+    n = len(settled)
+    rose = settled[:, 3] > forecasts.baseline_close[:n]
+    amplitude = np.abs(forecasts.targets[:n, _AMPLITUDE] - (settled[:, 1] - settled[:, 2])).mean()
+    return np.array([amplitude, ((forecasts.probability_up[:n] - rose) ** 2).mean()])

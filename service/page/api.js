@@ -1,0 +1,29 @@
+// Asks the service, and knows its clock.
+
+let skew = 0; // milliseconds that the service's clock is ahead of this browser's
+
+/** Now on the service's clock, in milliseconds. */
+export const now = () => Date.now() + skew;
+
+/** Answer of `path` as JSON; throws an Error with the service's own words if it refuses. */
+export async function read(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { signal: AbortSignal.timeout(15000), ...options });
+  } catch {
+    throw new Error("The service does not answer. This page asks again by itself.");
+  }
+  const told = Date.parse(response.headers.get("date"));
+  if (told && Math.abs(told + 500 - now()) > 2000) skew = told + 500 - Date.now(); // whole seconds are told
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    throw Object.assign(new Error(body.detail ?? `HTTP ${response.status}`), { status: response.status, problem: body });
+  }
+  return body;
+}
+
+/** Address of a route with parameters; those without a value are left out. */
+export function address(path, parameters) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
+  return `${path}?${new URLSearchParams(given)}`;
+}

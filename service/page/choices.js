@@ -1,0 +1,74 @@
+// What is shown: kept in the address, so that it can be sent to somebody, and survives a reload.
+
+import { element } from "./dom.js";
+
+export const PERIODS = { "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720, "90d": 2160 };
+const REFRESHES = [10, 30, 60, 120, 300];
+const ZONES = { UTC: "UTC", local: "this computer's zone", "America/Sao_Paulo": "São Paulo" };
+const DEFAULTS = { symbol: null, interval: null, period: "24h", refresh: 10, zone: "UTC" };
+
+/** The choices of the address; what it does not say, or says wrongly, is as usual. */
+export function readChoices() {
+  const asked = new URLSearchParams(location.search);
+  const one = (name, known) => (known.includes(asked.get(name)) ? asked.get(name) : DEFAULTS[name]);
+  const refresh = Number(asked.get("refresh"));
+  return {
+    symbol: asked.get("symbol"),
+    interval: asked.get("interval"),
+    period: one("period", Object.keys(PERIODS)),
+    refresh: refresh >= 10 && refresh <= 300 ? refresh : DEFAULTS.refresh,
+    zone: one("zone", Object.keys(ZONES)),
+  };
+}
+
+function writeChoices(choices) {
+  const told = Object.entries(choices).filter(([name, value]) => value !== null && value !== DEFAULTS[name]);
+  const query = new URLSearchParams(told).toString();
+  history.replaceState(null, "", query ? `?${query}${location.hash}` : location.pathname + location.hash);
+}
+
+/** The IANA name of a chosen zone. */
+export const zoneOf = (choice) => (choice === "local" ? Intl.DateTimeFormat().resolvedOptions().timeZone : choice);
+
+/** Fill the form and call `changed` with the choices whenever somebody changes one. */
+export function offerChoices(form, changed) {
+  const choices = readChoices();
+  for (const period of Object.keys(PERIODS)) {
+    const input = element("input", { type: "radio", name: "period", value: period });
+    input.checked = period === choices.period;
+    form.querySelector("fieldset").append(element("label", {}, input, element("span", {}, period.replace(/(\d+)/, "$1 "))));
+  }
+  const refreshes = [...new Set([...REFRESHES, choices.refresh])].sort((a, b) => a - b);
+  fill(form.elements.refresh, refreshes.map((seconds) => [seconds, `${seconds} s`]), choices.refresh);
+  fill(form.elements.zone, Object.entries(ZONES), choices.zone);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("change", () => {
+    const [symbol, interval] = form.elements.market.value ? form.elements.market.value.split(" ") : [null, null];
+    const isUsual = form.elements.market.selectedOptions[0]?.dataset.usual === "yes";
+    Object.assign(choices, {
+      symbol: isUsual ? null : symbol,
+      interval: isUsual ? null : interval,
+      period: form.elements.period.value,
+      refresh: Number(form.elements.refresh.value),
+      zone: form.elements.zone.value,
+    });
+    writeChoices(choices);
+    changed(choices);
+  });
+  return choices;
+}
+
+/** Offer the markets that are stored; the first one is that which is forecast here. */
+export function offerMarkets(form, markets, usual, chosen) {
+  const name = ({ symbol, interval }) => `${symbol} ${interval}`;
+  const names = [...new Set([name(usual), ...markets.map(name), name(chosen)])];
+  const select = form.elements.market;
+  if ([...select.options].map((option) => option.value).join() === names.join()) return;
+  select.replaceChildren(...names.map((one) => element("option", { value: one, "data-usual": one === name(usual) ? "yes" : "no" }, one.replace(" ", " · "))));
+  select.value = name(chosen);
+}
+
+function fill(select, options, chosen) {
+  select.replaceChildren(...options.map(([value, shown]) => element("option", { value }, String(shown))));
+  select.value = String(chosen);
+}

@@ -1,0 +1,75 @@
+// How far off the closes were, and whether that is any better than repeating the last close.
+
+import { element, figure, text } from "../dom.js";
+import { between, count, fixed, price, signed } from "../format.js";
+import { LineChart } from "../line_chart.js";
+import { histogram, scatter } from "../svg_charts.js";
+
+const OWN = { colour: "accent", key: "key-own" };
+const RIVAL = { colour: "rival", key: "key-rival" };
+
+export class ErrorPanel {
+  #figures = element("div", { class: "figures" });
+  #residuals = element("figure", { class: "broad" });
+  #scatter = element("figure", { class: "broad" });
+  #note = text("p", "quiet", "");
+
+  constructor(body, told) {
+    const mape = (value) => `${value.toFixed(4)} %`;
+    const lines = [{ name: "forecast", ...OWN }, { name: "last close", ...RIVAL }];
+    const ratio = told.mape_ratio_threshold;
+    this.absolute = new LineChart("Absolute error, quote currency", lines, { shown: (value) => price(value, 1000) });
+    this.relative = new LineChart("Error in percent (MAPE of each step)", lines, { shown: mape });
+    this.rolling = new LineChart(`Rolling MAPE over ${told.rolling_n} forecasts, and what means drift`,
+      [...lines, { name: `limit: ${ratio} × last close`, colour: "down", key: "key-limit", dashed: true }],
+      { shown: mape, limits: [{ value: told.mape_threshold, name: "limit" }] });
+    this.skill = new LineChart("Cumulative skill since the period began", [{ name: "skill over the last close", ...OWN }], { zero: true, shown: (value) => signed(100 * value, 3, "%") });
+    const charts = [this.absolute, this.relative, this.rolling, this.skill].map((chart) => chart.figure);
+    body.replaceChildren(this.#figures, element("div", { class: "charts" }, ...charts, this.#residuals, this.#scatter), this.#note);
+  }
+
+  /** Figures of the whole period. @param told answer of /errors */
+  showFigures(told) {
+    const skill = told.close_skill;
+    const interval = told.close_skill_interval;
+    const tone = !interval || (interval[0] < 0 && interval[1] > 0) ? "" : skill > 0 ? "better" : "worse";
+    const verdict = tone === "" ? "not told apart from the last close" : tone === "better" ? "better than the last close" : "worse than the last close";
+    this.#figures.replaceChildren(
+      figure("Skill of the close", signed(100 * skill, 2, "%"), `${verdict}; 95 %: ${between(interval)}`, tone),
+      figure("MAE", price(told.close_mae), `last close ${price(told.persistence_mae, told.close_mae)}`),
+      figure("MAPE", `${fixed(told.close_mape, 4)} %`, `last close ${fixed(told.persistence_mape, 4)} %`),
+      figure("RMSE", price(told.close_rmse), `last close ${price(told.persistence_rmse)}`),
+      figure("Bias", price(told.close_bias, 1000), "forecast less actual close"),
+      figure("Settled forecasts", count(told.n), "abstentions left out"));
+    const { residuals, scatter: dots } = told;
+    const words = `Histogram of ${count(told.n)} residuals between ${fixed(residuals.edges[0], 1)} and ${fixed(residuals.edges.at(-1), 1)} basis points, the outermost bars holding all beyond.`;
+    this.#residuals.replaceChildren(
+      element("h3", {}, "Residuals"),
+      histogram(words, residuals.edges, residuals.close, residuals.persistence, "forecast − actual, basis points"),
+      element("figcaption", {}, "Filled: the forecast. Line: the last close."));
+    this.#scatter.replaceChildren(
+      element("h3", {}, "Predicted against actual"),
+      scatter(`Scatter of ${dots.predicted.length} predicted and actual returns from the last close.`, dots.predicted, dots.actual, "predicted return, basis points", "actual return"),
+      element("figcaption", {}, `Returns, because prices would always seem to agree; ${dots.predicted.length} forecasts evenly spread.`));
+    const high = Math.max(...told.steps.rolling_mape);
+    this.#note.textContent = told.mape_threshold > 1.5 * high
+      ? `The limit of ${told.mape_threshold} % on the rolling MAPE lies above its chart: the highest here is ${fixed(high, 4)} %.` : "";
+  }
+
+  /** Take its charts out of those that are zoomed together. */
+  remove() {
+    for (const chart of [this.absolute, this.relative, this.rolling, this.skill]) chart.remove();
+  }
+
+  /** @param told answer of /errors for what is in sight; @param times the steps of all charts over time */
+  showSteps(told, times) {
+    const at = new Map(told.steps.open_time.map((moment, step) => [Date.parse(moment) / 1000, step]));
+    const column = (values) => times.map((time) => (at.has(time) ? values[at.get(time)] : null));
+    const { steps } = told;
+    this.absolute.show(times, [column(steps.close_mae), column(steps.persistence_mae)]);
+    this.relative.show(times, [column(steps.close_mape), column(steps.persistence_mape)]);
+    this.rolling.show(times, [column(steps.rolling_mape), column(steps.rolling_persistence_mape),
+      column(steps.rolling_persistence_mape.map((mape) => told.mape_ratio_threshold * mape))]);
+    this.skill.show(times, [column(steps.cumulative_skill)]);
+  }
+}

@@ -1,0 +1,62 @@
+// Versions with what they are worth, who decided what about them and why, and the trial that is on.
+
+import { element, facts, state, table, text } from "../dom.js";
+import { dayTime, fixed, percent, signed } from "../format.js";
+import { lyingBars } from "../svg_charts.js";
+
+/** @param told {versions, importance, mlflow}: answers of /versions and /importance, address of MLflow */
+export function drawModels({ versions: told, importance, mlflow }, body) {
+  if (!told.versions.length) return "No version is registered yet: `candlecast train` makes the first, and its gate decides about it.";
+  const open = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.version));
+  body.replaceChildren(
+    table("Versions beside their baselines", ["version", "live skill of close", "MAPE / last close", "amplitude", "direction", "gate: close", "gate: amplitude", "learning curves"],
+      told.versions.map((version) => row(version, mlflow))),
+    ...(told.trial ? [trialOf(told.trial)] : []),
+    element("h3", { class: "apart" }, "Decisions"),
+    element("ul", { class: "list" }, ...told.versions.slice(0, 6).flatMap(({ version, decisions }) => decisions.map((one, at) => decisionOf(version, one, at, open)))),
+    ...importanceOf(importance));
+  return null;
+}
+
+const ofGate = (gate, name) => (gate?.[name] === undefined ? "–" : signed(100 * gate[name], 2, "%"));
+
+function row({ version, aliases, run_id: run, gate, live }, mlflow) {
+  const curves = mlflow && run ? element("a", { href: `${mlflow}/#/runs/${run}` }, "in MLflow") : "–";
+  return [
+    element("span", {}, `v${version} `, ...aliases.map(state)),
+    live ? `${signed(100 * live.close_skill, 2, "%")} of ${live.n}` : "–",
+    live ? `${fixed(live.close_mape, 4)} / ${fixed(live.persistence_mape, 4)} %` : "–",
+    live ? signed(100 * live.amplitude_skill, 1, "%") : "–",
+    live ? percent(live.direction_accuracy) : "–",
+    ofGate(gate, "close_vs_persistence_skill"),
+    ofGate(gate, "amplitude_vs_ewma_skill"),
+    curves,
+  ];
+}
+
+function trialOf(trial) {
+  const numbers = Object.entries(trial).filter(([, value]) => typeof value === "number").slice(0, 6);
+  return element("section", {},
+    element("h3", { class: "apart" }, `Trial: v${trial.challenger} beside champion v${trial.champion} `, state(trial.outcome)),
+    element("ul", { class: "reasons" }, ...(trial.reasons ?? []).map((reason) => element("li", {}, reason))),
+    facts(numbers.map(([name, value]) => [name.replaceAll("_", " "), fixed(value, 3)])));
+}
+
+function decisionOf(version, { decision, decided_by: by, as_of: asOf, decided_at: at, predecessor, reasons }, place, open) {
+  const name = `${version} ${place}`;
+  const folded = element("details", { "data-version": name },
+    element("summary", {}, `${dayTime(asOf ?? at)} · v${version} `, state(decision), ` by ${by}${predecessor ? `, champion then v${predecessor}` : ""}`),
+    element("ul", { class: "reasons" }, ...reasons.map((reason) => element("li", {}, reason))));
+  folded.open = open.has(name);
+  return element("li", {}, folded);
+}
+
+function importanceOf(importance) {
+  if (!importance?.inputs.length) return [];
+  const rows = importance.inputs.slice(0, 15).map(({ name, amplitude_loss: value }) => ({ name, value: value }));
+  return [
+    element("h3", { class: "apart" }, `Inputs that version ${importance.version} leans on`),
+    lyingBars(`Permutation importance: ${rows.map(({ name, value }) => `${name} ${percent(value)}`).join(", ")}.`, rows, (value) => signed(100 * value, 1, "%")),
+    text("p", "quiet", `How much larger its error of the amplitude becomes when an input is shuffled, over ${importance.n} candles.`),
+  ];
+}

@@ -1,0 +1,98 @@
+// What is forecast now, by which version, and whether all of it is fresh.
+
+import { now } from "../api.js";
+import { element, facts, state, text } from "../dom.js";
+import { ago, dayTime, fixed, hhmm, percent, price, signed, span } from "../format.js";
+
+let countdown = null;
+
+/** Milliseconds on the exchange's clock, which a replay runs faster: carried on from when a forecast was written. */
+function exchangeNow(forecast, speed) {
+  return Date.parse(forecast.issued_at) + (now() - Date.parse(forecast.recorded_at)) * speed;
+}
+
+const tile = (name, ...children) => element("article", { class: "tile" }, element("h3", {}, name), ...children);
+const blank = (name, message) => tile(name, text("p", "sub", message));
+
+/** All tiles. @param told {status, stats, forecast, model, monitoring}, each null if it could not be read */
+export function drawNow(body, told) {
+  clearInterval(countdown);
+  const title = body.querySelector("h2");
+  const tiles = [priceTile(told.stats), ...forecastTiles(told.forecast), clockTile(told), modelTile(told.model, told.status), checkTile(told.monitoring)];
+  body.replaceChildren(title, ...tiles);
+}
+
+function priceTile(stats) {
+  if (!stats?.n) return blank("Price", "No candle is stored yet: the backfill is on its way, or has not been started.");
+  return tile("Price",
+    text("p", "figure", price(stats.close)),
+    text("p", `sub ${stats.change < 0 ? "worse" : "better"}`, `${signed(stats.change_percent, 2, "%")} in ${span(stats.hours * 3600)}`),
+    facts([["low", price(stats.min)], ["high", price(stats.max)]]));
+}
+
+function forecastTiles(forecast) {
+  if (!forecast) return [blank("Next close", "No forecast yet: ingest asks for the first once a model is served.")];
+  const move = 1e4 * (forecast.close / forecast.baseline_close - 1);
+  const up = forecast.probability_up;
+  const next = tile("Next close",
+    text("p", "figure", price(forecast.close)),
+    text("p", "sub", forecast.abstained ? `abstained: ${forecast.reason}` : `${signed(move, 1, "bp")} from the last close`),
+    facts([["90 % low", price(forecast.close_lower)], ["90 % high", price(forecast.close_upper)]]));
+  const range = tile("Next candle",
+    text("p", "figure", price(forecast.amplitude, forecast.close)),
+    text("p", "sub", "amplitude, high − low"),
+    facts([["open", price(forecast.open)], ["high", price(forecast.high)], ["low", price(forecast.low)]]));
+  const said = up >= 0.5 ? "rise" : "fall";
+  const chance = tile("Probability up",
+    text("p", `figure ${up >= 0.5 ? "better" : "worse"}`, percent(up)),
+    element("progress", { class: "chance", max: 1, value: up, "aria-label": `probability of a rise ${percent(up)}` }),
+    text("p", "sub", `${said} expected; base rate ${percent(forecast.baseline_up)}`));
+  return [next, range, chance];
+}
+
+function clockTile({ forecast, status }) {
+  if (!forecast || !status) return blank("Closes in", "There is no forecast to wait for.");
+  const [opens, closes] = [Date.parse(forecast.open_time), Date.parse(forecast.close_time)];
+  const left = text("p", "figure", "");
+  const bar = element("progress", { max: 1, value: 0, "aria-label": "part of the candle that has passed" });
+  const show = () => {
+    const rest = (closes - exchangeNow(forecast, status.speed)) / 1000;
+    left.textContent = rest > 0 ? clock(rest) : "due";
+    bar.value = Math.min(1, Math.max(0, 1 - (rest * 1000) / (closes - opens)));
+  };
+  show();
+  countdown = setInterval(show, 500);
+  const speed = status.speed === 1 ? "" : ` · at ${fixed(status.speed, 0)} times the market's speed`;
+  return tile("Closes in", left, bar,
+    text("p", "sub", `${dayTime(opens)} to ${hhmm(closes)}${speed}`));
+}
+
+function clock(seconds) {
+  const whole = Math.ceil(seconds);
+  const parts = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
+  return (parts[0] ? parts : parts.slice(1)).map((part, at) => (at ? String(part).padStart(2, "0") : part)).join(":");
+}
+
+function modelTile(model, status) {
+  const champion = model?.models.champion;
+  if (!champion) {
+    return blank("Serving", model?.not_ready ?? "No champion yet: train and promote a model; it is then served within seconds.");
+  }
+  const problems = Object.entries(model.problems).map(([where, why]) => text("p", "sub worse", `${where}: ${why.slice(0, 90)}`));
+  const behind = status?.newest_candle ? Date.parse(status.newest_candle) - Date.parse(champion.trained_until) : null;
+  return tile("Serving",
+    element("p", { class: "figure" }, `v${champion.version} `, element("small", {}, champion.family)),
+    text("p", "sub", behind === null ? `trained ${ago(champion.created_at, now())}` : `knows candles until ${span(Math.max(0, behind) / 1000)} before the newest`),
+    facts([["challenger", model.models.challenger ? `v${model.models.challenger.version}` : "none"]]),
+    ...problems);
+}
+
+function checkTile(monitoring) {
+  const last = monitoring?.checks[0];
+  if (!last) return blank("Last check", "No check has run yet; the monitor flow does the first.");
+  const open = monitoring.alerts.filter((alert) => alert.state === "open").length;
+  return tile("Last check",
+    element("p", { class: "figure" }, state(last.verdict)),
+    text("p", "sub", `${dayTime(last.checked_at)}: ${last.reasons[0] ?? ""}`),
+    facts([["open alerts", String(open)]]));
+}

@@ -1,0 +1,134 @@
+"""Routes about what is kept beside candles and forecasts: versions and decisions, runs of jobs, quality of candles."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from starlette.requests import Request
+from starlette.responses import Response
+
+from candlecast.candles import CANDLE_COLUMNS
+from candlecast.journal import JOBS
+from candlecast.performance import measure
+from candlecast.registry import CHAMPION
+from service import queries, record_queries
+from service.importance import WINDOWS
+from service.monitoring_schemas import Promotion
+from service.parameters import MARKET, require_known
+from service.reading import answered, market_of, reading_routes, rows
+from service.record_schemas import (
+    DoubtfulCandle,
+    Gap,
+    ImportanceAnswer,
+    InputImportance,
+    JobsAnswer,
+    LiveFigures,
+    QualityAnswer,
+    Revision,
+    Version,
+    VersionsAnswer,
+)
+from service.resources import resources
+from service.schemas import JobRun
+
+_VERSIONS_SHOWN = 10
+_DECISIONS_READ = 200
+_RUNS_SHOWN = 5
+_SHOWN = 20
+
+
+def versions(request: Request) -> Response:
+    """The newest versions that something was decided about: figures, decisions with reasons, the trial that is on."""
+    require_known(request, *MARKET)
+    name = market_of(request).model_name
+    decisions = rows(request, record_queries.DECISIONS, {"model_name": name, "limit": _DECISIONS_READ})
+    by_version: dict[str, list[dict[str, Any]]] = {}
+    for decision in decisions:
+        by_version.setdefault(decision["version"], []).append(decision)
+    newest = sorted(by_version, key=_number, reverse=True)[:_VERSIONS_SHOWN]
+    trial = rows(request, record_queries.NEWEST_TRIAL, {})
+    return answered(
+        VersionsAnswer(
+            name=name,
+            versions=[_version(request, version, by_version[version]) for version in newest],
+            trial=trial[0]["trial"] if trial else None,
+        )
+    )
+
+
+def jobs(request: Request) -> Response:
+    """The last runs of each job."""
+    require_known(request, *MARKET)
+    symbol, interval, _ = market_of(request)
+    runs = rows(request, record_queries.JOB_RUNS, {"jobs": list(JOBS), "limit": _RUNS_SHOWN})
+    return answered(JobsAnswer(symbol=symbol, interval=interval, runs=[JobRun(**run) for run in runs]))
+
+
+def quality(request: Request) -> Response:
+    """Missing, doubtful and corrected candles."""
+    require_known(request, *MARKET)
+    symbol, interval, _ = market_of(request)
+    [counts] = rows(request, record_queries.QUALITY_COUNTS, {})
+    shown = {"limit": _SHOWN}
+    return answered(
+        QualityAnswer(
+            symbol=symbol,
+            interval=interval,
+            **counts,
+            newest_gaps=[Gap(**row) for row in rows(request, record_queries.GAPS, shown)],
+            newest_doubtful=[DoubtfulCandle(**row) for row in rows(request, record_queries.DOUBTFUL, shown)],
+            newest_revisions=[Revision(**row) for row in rows(request, record_queries.REVISIONS, shown)],
+        )
+    )
+
+
+def importance(request: Request) -> Response:
+    """How much the served champion leans on each input: losses with the input shuffled, on the newest candles.
+
+    Measured at most once a day for a version, when somebody asks.
+    """
+    require_known(request, *MARKET)
+    here = resources(request)
+    champion = here.follower.served.get(CHAMPION)
+    if champion is None or market_of(request) != here.settings.market:
+        return answered(ImportanceAnswer(version=None, n=WINDOWS, inputs=[]))
+    everything = {"start": "-infinity", "end": "infinity", "limit": 2 * WINDOWS}
+    found = pd.DataFrame(rows(request, queries.CANDLES, everything), columns=["open_time", *CANDLE_COLUMNS])
+    candles = found.set_index(pd.DatetimeIndex(found["open_time"], tz="UTC"))[list(CANDLE_COLUMNS)].astype("float64")
+    leanings = here.importances.of(champion.version, champion.bundle, candles) if len(candles) else []
+    inputs = [InputImportance(**leaning._asdict()) for leaning in leanings]
+    return answered(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
+
+
+ROUTES = reading_routes({"/versions": versions, "/jobs": jobs, "/quality": quality, "/importance": importance})
+
+
+def _version(request: Request, version: str, decisions: list[dict[str, Any]]) -> Version:
+    here, market = resources(request), market_of(request)
+    served = here.follower.served if market == here.settings.market else {}
+    mine = [model for model in served.values() if model.version == version]
+    by_gate = [decision["numbers"] for decision in decisions if decision["decided_by"] == "gate"]
+    live = measure(partial(rows, request), market, "champion", here.settings.rolling_n, version)
+    return Version(
+        version=version,
+        aliases=[model.alias for model in mine],
+        run_id=mine[0].bundle.manifest.run_id if mine else None,
+        gate=by_gate[0] if by_gate else None,
+        live=live
+        and LiveFigures(
+            n=live.n,
+            close_mape=live.mape,
+            persistence_mape=live.baseline_mape,
+            close_skill=live.skill,
+            close_skill_interval=live.interval("skill"),
+            amplitude_skill=live.amplitude_skill,
+            direction_accuracy=live.direction_accuracy if live.moved else None,
+        ),
+        decisions=[Promotion(**{name: row[name] for name in Promotion.model_fields}) for row in decisions],
+    )
+
+
+def _number(version: str) -> int:
+    return int(version) if version.isdecimal() else -1

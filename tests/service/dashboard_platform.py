@@ -1,0 +1,68 @@
+"""What the dashboard stands on, to be stopped and started under an open page: PostgreSQL, a registry, the service."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from io import BytesIO
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from candlecast.settings import Settings
+from flows.local_postgres import LocalPostgres
+from flows.local_stack import free_ports
+from service.app import create_app
+from service.resources import Wiring
+from tests.service.registries import FakeRegistry
+
+
+class DashboardPlatform:
+    """The service over HTTP, with a database and a registry that can go away and come back at the same addresses."""
+
+    def __init__(self, home: Path, versions: dict[str, Path]) -> None:
+        database_port, self._port = free_ports(2)
+        self.registry = FakeRegistry()
+        self.registry.versions.update(versions)
+        self.registry.pointers["champion"] = "1"
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._postgres = LocalPostgres(home / "postgres", database_port)
+        self._home = home
+        self._database = ExitStack()
+        self._service = ExitStack()
+
+    @property
+    def owner_url(self) -> SecretStr:
+        return SecretStr(self._postgres.url("candlecast_owner"))
+
+    def start_database(self) -> None:
+        self._database.enter_context(self._postgres.running())
+
+    def stop_database(self) -> None:
+        self._database.close()
+
+    def start_service(self) -> None:
+        settings = Settings(
+            home=self._home,
+            model_poll_s=0.05,
+            source="replay",
+            rolling_n=60,
+            access_log=False,
+            database_reader_url=SecretStr(self._postgres.url("candlecast_reader")),
+        )
+        app = create_app(Wiring(lambda: settings, lambda _settings: self.registry, CollectorRegistry(), BytesIO()))
+        config = uvicorn.Config(app, host="127.0.0.1", port=self._port, log_level="error", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the service did not start"
+            time.sleep(0.005)
+        self._service.callback(thread.join, 10)
+        self._service.callback(setattr, server, "should_exit", True)  # first: an ExitStack unwinds backwards
+
+    def stop_service(self) -> None:
+        self._service.close()

@@ -1,0 +1,180 @@
+"""Routes behind the charts: steps, figures that are those of the rows, and what is kept beside candles."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from starlette.testclient import TestClient
+
+from candlecast.candles import Market
+from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
+from service.importance import permutation_importance
+from service.period import step_within
+from service.record_schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
+from tests.bundles import sound_candles
+from tests.service.conftest import Start
+from tests.service.recorded_days import HISTORY, record_days
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("interval", "span", "points", "step"),
+    [
+        ("5m", DAY, 288, 5 * MINUTE),
+        ("5m", DAY, 287, 10 * MINUTE),
+        ("5m", 90 * DAY, 600, 4 * HOUR),
+        ("3m", DAY, 300, 15 * MINUTE),
+        ("7m", 2 * DAY, 500, 7 * MINUTE),
+        ("1d", 30 * DAY, 500, DAY),
+        ("5m", 3650 * DAY, 10, 371 * DAY),
+    ],
+)
+def test_a_step_is_the_shortest_usual_one_that_candles_fit_in(
+    interval: str, span: timedelta, points: int, step: timedelta
+) -> None:
+    assert step_within(span, points, Market("BTCUSDT", interval)) == step
+
+
+@pytest.fixture
+def days(bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    return bundled_candles.iloc[:500]
+
+
+@pytest.fixture
+def service(start_service: Start, database: Any, days: pd.DataFrame) -> TestClient:
+    record_days(database.owner_url, days)
+    return start_service(database_reader_url=database.reader_url, rolling_n=30)
+
+
+@pytest.fixture
+def settled(service: TestClient, database: Any, days: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the view for the last 24 hours, abstentions left out."""
+    with psycopg.connect(database.owner_url.get_secret_value(), row_factory=dict_row) as connection:
+        rows = connection.execute("select * from settled_forecasts where not abstained order by open_time").fetchall()
+    found = pd.DataFrame(rows).set_index("open_time")
+    return found[found.index > days.index[-1] - DAY]
+
+
+@pytest.mark.integration
+class TestOverTwoRecordedDays:
+    def test_steps_as_long_as_a_candle_are_the_candles(self, service: TestClient, days: pd.DataFrame) -> None:
+        answer = ChartAnswer.model_validate_json(service.get("/chart?hours=2").content)
+
+        assert (answer.step_s, len(answer.open_time)) == (300, 25)
+        assert answer.close[:-1] == days["close"].iloc[-24:].tolist()
+        assert (answer.close[-1], answer.forecasts[-1]) == (None, 1)  # the candle that is being forecast
+        assert [hit + miss for hit, miss in zip(answer.hits, answer.misses, strict=True)][-1] == 0
+
+    def test_longer_steps_merge_candles_and_count_directions(
+        self, service: TestClient, days: pd.DataFrame, settled: pd.DataFrame
+    ) -> None:
+        answer = ChartAnswer.model_validate_json(service.get("/chart?hours=24&points=30").content)
+
+        hourly = days.iloc[-288:].resample("1h").agg({"open": "first", "high": "max", "low": "min", "close": "last"})
+        assert answer.step_s == 3600
+        merged = pd.DataFrame(
+            {name: getattr(answer, name) for name in hourly}, index=pd.DatetimeIndex(answer.open_time)
+        )
+        expected = hourly.reindex(merged.index)
+        assert np.allclose(merged.astype("float64"), expected, equal_nan=True)
+        assert sum(answer.hits) == settled["direction_hit"].sum()
+        assert sum(answer.misses) == (~settled["direction_hit"].dropna().astype(bool)).sum()
+
+    def test_errors_are_those_of_the_settled_rows(self, service: TestClient, settled: pd.DataFrame) -> None:
+        answer = ErrorsAnswer.model_validate_json(service.get("/errors?hours=24").content)
+
+        losses, naive = settled["close_error"].abs(), (settled["baseline_close"] - settled["actual_close"]).abs()
+        assert answer.n == len(settled)
+        assert answer.close_mae == pytest.approx(losses.mean())
+        assert answer.persistence_mape == pytest.approx(100 * settled["baseline_close_ape"].mean())
+        assert answer.close_rmse == pytest.approx((losses**2).mean() ** 0.5)
+        assert answer.close_skill == pytest.approx(1 - losses.sum() / naive.sum())
+        assert answer.steps.cumulative_skill[-1] == pytest.approx(answer.close_skill)
+        assert answer.close_skill_interval is not None
+        assert answer.close_skill_interval[0] < answer.close_skill < answer.close_skill_interval[1]
+        assert sum(answer.residuals.close) == sum(answer.residuals.persistence) == len(settled)
+        assert len(answer.scatter.predicted) == len(settled)
+
+    def test_the_rolling_error_reaches_back_before_the_period(self, service: TestClient, settled: pd.DataFrame) -> None:
+        answer = ErrorsAnswer.model_validate_json(service.get("/errors?hours=1").content)
+
+        rolling = 100 * settled["close_ape"].rolling(30).mean()
+        assert answer.steps.rolling_mape == pytest.approx(rolling.iloc[-12:].tolist())
+        assert answer.n == 12
+
+    def test_doubtful_candles_and_what_was_made_from_them_are_left_out(
+        self, service: TestClient, database: Any, days: pd.DataFrame
+    ) -> None:
+        before = ErrorsAnswer.model_validate_json(service.get("/errors?hours=1").content)
+        with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+            connection.execute(
+                "insert into candle_suspicions (symbol, interval, open_time, reasons) values "
+                "('BTCUSDT', '5m', %s, '{stub}')",
+                [days.index[-4].to_pydatetime()],
+            )
+
+        after = ErrorsAnswer.model_validate_json(service.get("/errors?hours=1").content)
+
+        gone = set(before.steps.open_time) - set(after.steps.open_time)
+        assert sorted(gone) == [days.index[-4], days.index[-3]]
+
+    def test_directions_are_those_of_the_settled_rows(self, service: TestClient, settled: pd.DataFrame) -> None:
+        answer = DirectionAnswer.model_validate_json(service.get("/direction?hours=24").content)
+
+        moved = settled[settled["direction_hit"].notna()]
+        hits = moved["direction_hit"].astype(bool)
+        size = (moved["actual_close"] / moved["reference_close"] - 1).abs()
+        up = moved["probability_up"] >= 0.5
+        assert (answer.n, answer.accuracy) == (len(moved), pytest.approx(hits.mean()))
+        assert answer.weighted_accuracy == pytest.approx((size * hits).sum() / size.sum())
+        assert answer.mean_return_on_misses == pytest.approx(size[~hits].mean())
+        assert answer.confusion.up_up == (up & hits).sum()
+        assert answer.confusion.down_up == (~up & ~hits).sum()
+        assert sum(one.n for one in answer.reliability) == sum(one.n for one in answer.confidence) == len(moved)
+        probabilities = [one.probability for one in answer.reliability]
+        assert probabilities == sorted(probabilities)
+
+    @pytest.mark.parametrize("route", ["/chart", "/errors", "/direction"])
+    def test_another_market_that_is_not_stored_has_nothing(self, service: TestClient, route: str) -> None:
+        answer = service.get(f"{route}?symbol=ETHUSDT&interval=1h").json()
+
+        assert (answer["symbol"], answer["interval"], answer["start"]) == ("ETHUSDT", "1h", None)
+
+    def test_versions_come_with_decisions_and_live_figures(self, service: TestClient) -> None:
+        [version] = VersionsAnswer.model_validate_json(service.get("/versions").content).versions
+
+        assert (version.version, version.aliases) == ("1", ["champion"])
+        assert version.gate == {"close_vs_persistence_skill": 0.0021}
+        assert version.decisions[0].reasons == ["close holds against persistence"]
+        assert version.live is not None
+        assert version.live.n == 30
+
+    def test_runs_and_quality_are_those_recorded(self, service: TestClient) -> None:
+        [run] = JobsAnswer.model_validate_json(service.get("/jobs").content).runs
+        quality = QualityAnswer.model_validate_json(service.get("/quality").content)
+
+        assert (run.job, run.status) == ("ingest", "completed")
+        assert (quality.outages, quality.gaps_open, quality.newest_gaps[0].state) == (1, 0, "outage")
+
+    def test_importance_is_of_the_served_champion(self, service: TestClient) -> None:
+        answer = ImportanceAnswer.model_validate_json(service.get("/importance").content)
+
+        leanings = [one.amplitude_loss for one in answer.inputs]
+        assert answer.version == "1"
+        assert leanings == sorted(leanings, reverse=True)
+        assert leanings[0] > 0
+        assert ImportanceAnswer.model_validate_json(service.get("/importance?symbol=ETHUSDT").content).inputs == []
+
+
+def test_a_history_too_short_to_settle_anything_has_no_importance(start_service: Start) -> None:
+    champion = start_service().app.state.resources.follower.served["champion"]  # type: ignore[attr-defined]
+
+    assert permutation_importance(champion.bundle, sound_candles(champion.bundle.manifest.history)) == []
+    assert champion.bundle.manifest.history < HISTORY

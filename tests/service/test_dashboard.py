@@ -1,0 +1,292 @@
+"""The dashboard in a real Chromium: its figures are those of the database, and it survives what happens under it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pandas as pd
+import psycopg
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+from psycopg.rows import dict_row
+
+from candlecast.database import migrate, open_database
+from tests.service.conftest import wait_until
+from tests.service.dashboard_platform import DashboardPlatform
+from tests.service.posted import as_rows
+from tests.service.recorded_days import record_days
+
+pytestmark = pytest.mark.integration
+
+Open = Callable[..., Page]
+_SETTLED = """
+select count(*) as n, avg(abs(f.close - o.close)) as mae, avg(abs(f.baseline_close - o.close)) as naive_mae,
+       100 * avg(abs(f.close - o.close) / o.close) as mape,
+       avg(((f.probability_up >= 0.5) = (o.close > o.reference_close))::int) filter (where o.close <> o.reference_close)
+           as accuracy,
+       count(*) filter (where f.probability_up >= 0.5 and o.close > o.reference_close) as up_up
+from forecasts f join outcomes o using (symbol, interval, open_time, horizon)
+where not f.abstained and f.open_time >= (select max(open_time) + '5 min' - '24 h'::interval from candles)
+"""
+
+
+@pytest.fixture(scope="module")
+def days(bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    return bundled_candles.iloc[:700]
+
+
+@pytest.fixture(scope="module")
+def platform(
+    tiny_bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, days: pd.DataFrame
+) -> Iterator[DashboardPlatform]:
+    running = DashboardPlatform(tmp_path_factory.mktemp("dashboard"), tiny_bundles)
+    running.start_database()
+    try:
+        with open_database(running.owner_url) as pool:
+            migrate(pool)
+        record_days(running.owner_url, days)
+        running.start_service()
+        yield running
+    finally:
+        running.stop_service()
+        running.stop_database()
+
+
+@pytest.fixture
+def open_page(browser: Browser, platform: DashboardPlatform) -> Iterator[Open]:
+    """Open the dashboard; afterwards nothing may have been said on the console, or asked of another host."""
+    complaints: list[str] = []
+    pages: list[Page] = []
+
+    def note(page: Page) -> None:
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type in {"error", "warning"} else None
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: None if ours(asked.url) else complaints.append(asked.url))
+
+    def ours(address: str) -> bool:
+        return address.startswith((platform.url, "blob:", "data:"))
+
+    def start(query: str = "", *, width: int = 1440, **options: Any) -> Page:
+        page = browser.new_context(viewport={"width": width, "height": 900}, **options).new_page()
+        page.set_default_timeout(8000)
+        pages.append(page)
+        note(page)
+        page.goto(f"{platform.url}/{query}")
+        expect(page.locator("#errors .figures")).to_be_visible()
+        expect(page.locator('[aria-busy="true"]')).to_have_count(0)
+        return page
+
+    yield start
+    for page in pages:
+        page.context.close()
+    assert complaints == []
+
+
+def asked_of(platform: DashboardPlatform, query: str) -> dict[str, Any]:
+    with psycopg.connect(platform.owner_url.get_secret_value(), row_factory=dict_row) as connection:
+        row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row
+
+
+def figure(page: Page, panel: str, name: str) -> str:
+    block = page.locator(f"{panel} div, {panel} article").filter(
+        has=page.locator("h3", has_text=re.compile(f"^{re.escape(name)}$"))
+    )
+    return block.last.locator(".figure").inner_text()
+
+
+def number(text: str) -> float:
+    return float(re.sub(r"[^\d.+-]", "", text.replace("−", "-")))
+
+
+def test_now_shows_the_newest_forecast_and_who_made_it(open_page: Open, platform: DashboardPlatform) -> None:
+    newest = asked_of(platform, "select * from forecasts order by open_time desc limit 1")
+    price = asked_of(platform, "select close from candles order by open_time desc limit 1")["close"]
+
+    page = open_page()
+
+    assert number(figure(page, "#now", "Price")) == pytest.approx(price, abs=0.01)
+    assert number(figure(page, "#now", "Next close")) == pytest.approx(newest["close"], abs=0.01)
+    assert number(figure(page, "#now", "Next candle")) == pytest.approx(newest["amplitude"], abs=0.01)
+    assert number(figure(page, "#now", "Probability up")) == pytest.approx(100 * newest["probability_up"], abs=0.05)
+    assert "v1" in figure(page, "#now", "Serving")
+    assert figure(page, "#now", "Last check") == "healthy"
+    expect(page.locator("#source")).to_have_text(re.compile("REPLAY"))
+    expect(page.locator("#freshness")).to_contain_text("UTC")
+
+
+def test_errors_and_directions_are_those_that_sql_gives(open_page: Open, platform: DashboardPlatform) -> None:
+    truth = asked_of(platform, _SETTLED)
+
+    page = open_page()
+
+    assert number(figure(page, "#errors", "Settled forecasts")) == truth["n"]
+    assert number(figure(page, "#errors", "MAE")) == pytest.approx(truth["mae"], abs=0.0001)
+    assert number(figure(page, "#errors", "MAPE")) == pytest.approx(truth["mape"], abs=0.0001)
+    skill = 100 * (1 - truth["mae"] / truth["naive_mae"])
+    assert number(figure(page, "#errors", "Skill of the close")) == pytest.approx(skill, abs=0.005)
+    assert number(figure(page, "#direction", "Accuracy")) == pytest.approx(100 * float(truth["accuracy"]), abs=0.05)
+    assert number(page.locator("#direction .matrix strong").first.inner_text()) == truth["up_up"]
+
+
+def test_every_panel_shows_what_is_recorded(open_page: Open, platform: DashboardPlatform) -> None:
+    page = open_page()
+
+    closes = [
+        row["close"] for row in platform_rows(platform, "select close from candles order by open_time desc limit 1")
+    ]
+    expect(page.locator("#candles .reading")).to_contain_text(f"C {closes[0]:,.2f}")
+    expect(page.locator("#models")).to_contain_text("close holds against persistence")
+    expect(page.locator("#models")).to_contain_text("+0.21 %")
+    expect(page.locator("#models")).to_contain_text("Inputs that version 1 leans on")
+    expect(page.locator("#drift")).to_contain_text("amp drifted")
+    expect(page.locator("#drift")).to_contain_text("1 candle stored")
+    expect(page.locator("#drift")).to_contain_text("not made in time")
+    expect(page.locator("#drift")).to_contain_text("1 outages")
+    expect(page.get_by_role("link", name="Evidently: inputs")).to_have_attribute(
+        "href", "/reports/BTCUSDT-5m-inputs.html"
+    )
+    for name in ("Prefect", "MLflow", "Evidently", "API reference"):
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
+
+
+def platform_rows(platform: DashboardPlatform, query: str) -> list[dict[str, Any]]:
+    with psycopg.connect(platform.owner_url.get_secret_value(), row_factory=dict_row) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def test_the_table_is_sorted_by_any_column_and_comes_as_a_file(
+    open_page: Open, platform: DashboardPlatform, tmp_path: Path
+) -> None:
+    page = open_page()
+    shown = page.locator("#ledger tbody tr")
+
+    expect(shown).to_have_count(60)
+    page.get_by_role("button", name="error %").click()
+    errors = [number(text) for text in page.locator("#ledger tbody td:nth-child(6)").all_inner_texts() if text]
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    download.value.save_as(tmp_path / "forecasts.csv")
+
+    assert errors == sorted(errors, reverse=True)
+    rows = [*csv.DictReader((tmp_path / "forecasts.csv").open())]
+    truth = platform_rows(platform, "select close from forecasts order by open_time desc limit 60")
+    assert [float(row["close"]) for row in rows] == [row["close"] for row in reversed(truth)]
+
+
+def test_choices_stand_in_the_address_and_survive_a_reload(open_page: Open) -> None:
+    page = open_page()
+
+    page.get_by_role("radio", name="6 h").check()
+    page.get_by_label("Times in").select_option("America/Sao_Paulo")
+    page.get_by_label("Refresh").select_option("60")
+    expect(page.locator("#freshness")).to_contain_text("Sao Paulo")
+    asked = parse_qs(urlparse(page.url).query)
+    page.reload()
+
+    assert asked == {"period": ["6h"], "zone": ["America/Sao_Paulo"], "refresh": ["60"]}
+    expect(page.get_by_role("radio", name="6 h")).to_be_checked()
+    expect(page.get_by_label("Refresh")).to_have_value("60")
+    expect(page.locator("#freshness")).to_contain_text("Sao Paulo")
+    expect(page.locator("#errors .figures")).to_contain_text("72")  # six hours of five minutes
+
+
+def test_zooming_asks_for_a_closer_look_and_reset_goes_back(open_page: Open) -> None:
+    asked: list[str] = []
+    page = open_page("?period=90d&refresh=300")
+    page.on("request", lambda request: asked.append(request.url) if "/chart?" in request.url else None)
+
+    for _ in range(4):
+        page.get_by_role("button", name="Zoom in").click()
+    wait_until(lambda: page.wait_for_timeout(50) is None and any("start=" in address for address in asked), 10)
+    asked.clear()
+    page.locator("#candles .plot").press("0")
+    wait_until(lambda: page.wait_for_timeout(50) is None and any("hours=2160" in address for address in asked), 10)
+
+
+def test_the_pointer_is_followed_in_all_charts(open_page: Open) -> None:
+    page = open_page("?refresh=300")
+    before = page.locator("#candles .reading").inner_text()
+
+    page.locator("#candles .plot").hover(position={"x": 300, "y": 100})
+
+    expect(page.locator("#candles .reading")).not_to_have_text(before)
+    moment = page.locator("#candles .reading").inner_text().split("·")[0].strip()
+    expect(page.locator("#errors .reading").first).to_contain_text(moment)
+
+
+def test_pasted_and_dropped_candles_are_forecast(open_page: Open, days: pd.DataFrame, tmp_path: Path) -> None:
+    page = open_page("?refresh=300")
+    body = json.dumps({"candles": as_rows(days.iloc[-200:])})
+    (tmp_path / "candles.json").write_text(body)
+
+    page.locator("#fill").click()
+    expect(page.locator("#candles-pasted")).to_have_value(re.compile("open_time,open,high"))
+    page.locator("#ask").click()
+    expect(page.locator("#try .answer")).to_contain_text("probability up")
+    page.locator("#candles-file").set_input_files(tmp_path / "candles.json")
+    expect(page.locator("#try .command")).to_have_value(re.compile(r"^curl -s -X POST .*/predict"))
+    expected = page.request.post(
+        f"{page.url.split('?')[0]}predict", data=body, headers={"content-type": "application/json"}
+    ).json()
+    expect(page.locator("#try .answer")).to_contain_text(f"{expected['close']:,.2f}")
+    page.locator("#candles-pasted").fill("open_time,open\n1,2")
+    page.locator("#ask").click()
+    expect(page.locator("#try .answer")).to_contain_text("missing: high, low, close, volume")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
+def test_axe_finds_nothing_and_nothing_sticks_out(open_page: Open, width: int, scheme: str) -> None:
+    page = open_page("?refresh=300", width=width, color_scheme=scheme, bypass_csp=True)  # axe is put into the page
+
+    found = Axe().run(page).response["violations"]
+
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_period_without_candles_says_so(open_page: Open) -> None:
+    page = open_page()
+
+    page.goto(page.url.split("?")[0] + "?symbol=NOTHING")
+
+    expect(page.locator("#candles .blank")).to_contain_text("No candle is stored")
+    expect(page.locator("#ledger .blank")).to_contain_text("No forecast is recorded")
+
+
+def test_an_open_page_survives_promotion_and_restarts(browser: Browser, platform: DashboardPlatform) -> None:
+    look_again = "document.dispatchEvent(new Event('visibilitychange'))"  # the fault at once, not after a refresh
+    page = browser.new_page()
+    page.goto(f"{platform.url}/?refresh=10")
+    serving = page.locator("#now article").filter(has_text="Serving")
+    expect(serving).to_contain_text("v1")
+
+    platform.registry.pointers["champion"] = "2"
+    expect(serving).to_contain_text("v2", timeout=15_000)
+
+    platform.stop_database()
+    page.evaluate(look_again)
+    expect(page.locator("#lost-notice")).to_contain_text("the database does not answer", timeout=15_000)
+    expect(page.locator("#candles .stale")).to_contain_text("As of", timeout=15_000)
+    platform.start_database()
+    expect(page.locator("#lost-notice")).to_be_hidden(timeout=15_000)
+    expect(page.locator(".stale")).to_have_count(0, timeout=15_000)
+
+    platform.stop_service()
+    page.evaluate(look_again)
+    expect(page.locator("#lost-notice")).to_contain_text("does not answer", timeout=15_000)
+    platform.start_service()
+    expect(page.locator("#lost-notice")).to_be_hidden(timeout=15_000)
+    expect(serving).to_contain_text("v2", timeout=15_000)
+    platform.registry.pointers["champion"] = "1"
+    page.close()
