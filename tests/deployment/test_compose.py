@@ -1,0 +1,106 @@
+"""compose.yaml: what it runs is there, hardened, and reached from where it should be."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+import candlecast
+from candlecast.settings import Settings
+from tests.deployment.manifests import ROOT, one, rendered
+from tests.deployment.variables import known_variables, made_secrets
+
+TEXT = (ROOT / "compose.yaml").read_text()
+COMPOSE = yaml.safe_load(TEXT)
+PARTS: dict[str, dict[str, Any]] = COMPOSE["services"]
+ONCE = {"migrate", "deploy"}
+WITHOUT_A_CHECK = {*ONCE, "backup", "browser", "proxy"}  # those end, sleep, or bring no program that could ask
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_part_is_pinned_hardened_and_limited(name: str):
+    part = PARTS[name]
+
+    assert re.fullmatch(r"[\w./-]+:(?!latest)[\w.-]+", part["image"])
+    assert part["read_only"] is True
+    assert part["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in part["security_opt"]
+    assert part["mem_limit"]
+    assert part["restart"] == ("on-failure" if name in ONCE else "unless-stopped")
+    assert ("healthcheck" in part) == (name not in WITHOUT_A_CHECK)
+
+
+def test_our_images_are_of_this_version_and_bring_a_user_the_others_are_given_one():
+    for part in PARTS.values():
+        if part["image"].startswith("candlecast-"):
+            assert part["image"].rpartition(":")[2] == candlecast.__version__
+        else:
+            assert not part["user"].startswith("0")
+
+
+def test_only_the_proxy_is_reached_from_other_machines():
+    open_to_all = {
+        name for name, part in PARTS.items() if any(not port.startswith("127.0.0.1:") for port in part.get("ports", []))
+    }
+
+    assert open_to_all == {"proxy"}
+    assert re.findall(r"reverse_proxy (\S+)", (ROOT / "Caddyfile").read_text()) == ["service:3000"]
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    assert PARTS["postgres"]["networks"] == ["inside"]
+
+
+def test_every_variable_is_one_that_somebody_reads():
+    told = {name for part in PARTS.values() for name in part.get("environment", {})}
+    of_images = {"PGWEB_DATABASE_URL", "PGWEB_AUTH_USER", "PGWEB_AUTH_PASS", "PUBLIC_HOST"}  # pgweb; the Caddyfile
+
+    assert told - known_variables() == of_images
+    assert "{$PUBLIC_HOST:" in (ROOT / "Caddyfile").read_text()
+
+
+def test_no_password_is_written_down_and_every_one_is_made():
+    asked = set(re.findall(r"\$\{(\w+)(?::\?[^}]*)?\}", TEXT))
+
+    assert not re.search(r"://[^/\s:@]+:(?!\$\{)[^/\s@]+@", TEXT)
+    assert asked == made_secrets().make_variables().keys()
+
+
+def test_the_service_reads_as_the_reader_and_nothing_serves_as_the_owner():
+    roles = {name: set(re.findall(r"candlecast_\w+", str(part.get("environment")))) for name, part in PARTS.items()}
+
+    assert roles["service"] == roles["browser"] == {"candlecast_reader"}
+    assert roles["worker"] == roles["deploy"] == {"candlecast_writer"}
+    assert {name for name, used in roles.items() if "candlecast_owner" in used} == {"migrate", "backup"}
+    assert "--readonly" in PARTS["browser"]["command"]
+
+
+def test_ports_and_commands_are_those_of_kubernetes():
+    manifests = rendered("local")
+    for name in ("mlflow", "prefect", "service", "evidently"):
+        container = one(manifests, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]
+        default = Settings.model_fields[f"{name}_port"].default
+
+        assert PARTS[name]["command"] == container.get("command", container.get("args"))
+        assert f"--port={default}" in PARTS[name]["command"]
+        assert f"127.0.0.1:{default}/" in str(PARTS[name]["healthcheck"]["test"])
+    postgres = one(manifests, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"][0]
+    assert (PARTS["postgres"]["image"], PARTS["postgres"]["command"]) == (postgres["image"], postgres["args"])
+
+
+def test_a_service_that_stops_has_the_time_to_drain():
+    drain_s = float(PARTS["service"]["environment"]["CANDLECAST_DRAIN_S"])
+
+    assert "--timeout-graceful-shutdown=10" in PARTS["service"]["command"]
+    assert drain_s + 10 < int(PARTS["service"]["stop_grace_period"].removesuffix("s"))
+
+
+def test_everything_that_is_named_is_there():
+    volumes = {mount.split(":")[0] for part in PARTS.values() for mount in part.get("volumes", [])}
+    networks = {network for part in PARTS.values() for network in part["networks"]}
+
+    assert all((ROOT / path).is_file() for path in volumes if path.startswith("./"))
+    assert {volume for volume in volumes if not volume.startswith("./")} == COMPOSE["volumes"].keys()
+    assert networks == COMPOSE["networks"].keys()
+    assert all(other in PARTS for part in PARTS.values() for other in part.get("depends_on", {}))

@@ -1,0 +1,298 @@
+"""The manifests are what Kubernetes takes, and what they name is there."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+import candlecast
+from candlecast.settings import Settings
+from flows.deployment import WORK_POOL
+from service.app import create_app
+from service.metrics import ServiceMetrics
+from tests.deployment.manifests import FLOW_RUNS, K8S, OVERLAYS, ROOT, Manifest, flow_run_job, one, pods, rendered
+from tests.deployment.policy import containers
+from tests.deployment.variables import known_variables, made_secrets
+
+VERSIONS = ("1.30", "1.32", "1.34", "1.37")
+DEFINED_ELSEWHERE = {"ServiceMonitor", "PrometheusRule"}  # by the Prometheus operator
+
+
+@pytest.fixture(params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    return rendered(request.param)
+
+
+def faults(manifest: Manifest, version: str) -> str:
+    try:
+        kubernetes_validate.validate(manifest, version, strict=True)
+    except kubernetes_validate.ValidationError as exc:
+        return f"{manifest['kind']}: {exc}"
+    return ""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_several_versions_of_kubernetes_take_every_manifest(manifests: list[Manifest], version: str):
+    own = [manifest for manifest in manifests if manifest["kind"] not in DEFINED_ELSEWHERE]
+
+    assert len(own) > 30
+    assert [fault for manifest in own if (fault := faults(manifest, version))] == []
+
+
+@pytest.mark.parametrize("flow", ["backfill", "ingest", "train", "monitor", "housekeeping", "walk-forward", "search"])
+def test_kubernetes_takes_the_job_of_every_flow(flow: str):
+    job = asyncio.run(flow_run_job(flow))
+
+    assert faults(job, VERSIONS[-1]) == ""
+
+
+def test_a_misspelt_field_is_refused():
+    service = copy.deepcopy(one(rendered("local"), "Deployment", "service"))
+
+    service["spec"]["template"]["spec"]["contaners"] = []
+
+    assert "contaners" in faults(service, VERSIONS[-1])
+
+
+def test_everything_is_in_the_namespace_and_named_once(manifests: list[Manifest]):
+    names = [(one_["kind"], one_["metadata"]["name"]) for one_ in manifests]
+
+    assert len(names) == len(set(names))
+    assert {one_["metadata"].get("namespace") for one_ in manifests if one_["kind"] != "Namespace"} == {"candlecast"}
+
+
+def test_images_are_those_that_are_built_in_this_version(manifests: list[Manifest]):
+    built = set(re.findall(r"(candlecast-\w+):\$\(VERSION\)", (ROOT / "Makefile").read_text()))
+    used = {each["image"] for _, each in containers(manifests) if "candlecast" in each["image"]}
+
+    assert {image.rpartition("/")[2].partition(":")[0] for image in used} == built
+    assert {image.rpartition(":")[2] for image in used} == {candlecast.__version__}
+
+
+def test_flow_runs_get_the_image_that_deploys_them(manifests: list[Manifest]):
+    deploy = one(manifests, "Job", "deploy")["spec"]["template"]["spec"]["containers"][0]
+
+    assert {"name": "IMAGE", "value": deploy["image"]} in deploy["env"]
+
+
+def variables(manifests: list[Manifest]) -> Iterator[str]:
+    yield from one(manifests, "ConfigMap", "candlecast-settings")["data"]
+    for _, each in containers(manifests):
+        yield from (variable["name"] for variable in each.get("env", []))
+    for keys in made_secrets().make_secrets("db:5432").values():
+        yield from keys
+
+
+def test_every_variable_is_one_that_somebody_reads(manifests: list[Manifest]):
+    known = known_variables() | {"IMAGE", "NAMESPACE"}  # those two: for the command of the Job `deploy`
+
+    assert set(variables(manifests)) - known == set()
+
+
+def test_every_secret_and_settings_map_that_is_named_exists(manifests: list[Manifest]):
+    made, maps = made_secrets().make_secrets("db:5432"), {
+        each["metadata"]["name"] for each in manifests if each["kind"] == "ConfigMap"
+    }  # fmt: skip
+    sources = [source for _, each in containers(manifests) for source in each.get("envFrom", [])]
+
+    assert {source["secretRef"]["name"] for source in sources if "secretRef" in source} <= made.keys()
+    assert {source["configMapRef"]["name"] for source in sources if "configMapRef" in source} <= maps
+
+
+def test_every_secret_that_is_made_is_used():
+    used = {source["secretRef"]["name"] for source in _sources(rendered("local")) if "secretRef" in source}
+    job = yaml.safe_load((FLOW_RUNS / "job.yaml").read_text())
+    used |= {source["secretRef"]["name"] for source in _sources([job]) if "secretRef" in source}
+
+    assert used == made_secrets().make_secrets("db:5432").keys()
+
+
+def _sources(manifests: list[Manifest]) -> list[Manifest]:
+    return [source for _, each in containers(manifests) for source in each.get("envFrom", [])]
+
+
+def test_secrets_differ_every_time_and_settings_accept_them():
+    first, second = (made_secrets().make_secrets("db:5432") for _ in range(2))
+    urls = {**first["candlecast-flows"], **first["candlecast-service"], **first["candlecast-migrations"]}
+
+    settings = Settings(
+        database_url=urls["CANDLECAST_DATABASE_URL"],
+        database_owner_url=urls["CANDLECAST_DATABASE_OWNER_URL"],
+        database_reader_url=urls["CANDLECAST_DATABASE_READER_URL"],
+        api_keys=urls["CANDLECAST_API_KEYS"],
+    )  # type: ignore[call-arg]
+
+    assert first != second
+    assert len(settings.api_key_list) == 1
+    assert (
+        first["candlecast-worker"]["PREFECT_API_AUTH_STRING"]
+        == first["candlecast-prefect"]["PREFECT_SERVER_API_AUTH_STRING"]
+    )
+
+
+def test_services_find_their_pods_and_ports_are_where_settings_expect_them(manifests: list[Manifest]):
+    templates = dict(pods(manifests))
+    addresses = one(manifests, "ConfigMap", "candlecast-settings")["data"]
+    for service in (each for each in manifests if each["kind"] == "Service"):
+        name = service["metadata"]["name"]
+        template = templates.get(f"Deployment {name}") or templates[f"StatefulSet {name}"]
+        ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+        (port,) = service["spec"]["ports"]
+
+        assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+        assert ports[port["targetPort"]] == port["port"]
+        assert not any(
+            f"//{name}:" in value and f"//{name}:{port['port']}" not in value for value in addresses.values()
+        )
+
+    assert f"mlflow:{Settings.model_fields['mlflow_port'].default}" in addresses["MLFLOW_TRACKING_URI"]
+    assert f"prefect:{Settings.model_fields['prefect_port'].default}/api" in addresses["PREFECT_API_URL"]
+    assert f"service:{Settings.model_fields['service_port'].default}" in addresses["CANDLECAST_SERVICE_URL"]
+
+
+def test_servers_listen_on_the_ports_that_are_declared(manifests: list[Manifest]):
+    for name, each in containers(manifests):
+        words = [*each.get("command", []), *each.get("args", [])]
+        for port in (word.removeprefix("--port=") for word in words if word.startswith("--port=")):
+            assert [declared["containerPort"] for declared in each["ports"]] == [int(port)], name
+
+
+def test_network_policies_open_the_ports_that_are_listened_on(manifests: list[Manifest]):
+    listening = {
+        pod["metadata"]["labels"]["app.kubernetes.io/name"]: {
+            port["containerPort"] for each in pod["spec"]["containers"] for port in each.get("ports", [])
+        }
+        for _, pod in pods(manifests)
+    }
+    for policy in (each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"):
+        target = policy["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/name")
+        for rule in policy.get("ingress", []):
+            assert {port["port"] for port in rule["ports"]} <= listening[target]
+
+
+def test_every_path_that_is_probed_is_a_route(manifests: list[Manifest]):
+    routes = {route.path for route in create_app().routes}  # type: ignore[attr-defined]
+    probed = {
+        (name.split()[1].rstrip(":"), probe["httpGet"]["path"])
+        for name, each in containers(manifests)
+        for key, probe in each.items()
+        if key.endswith("Probe") and "httpGet" in probe
+    }
+
+    assert {path for name, path in probed if name == "service"} == {"/livez", "/readyz"} <= routes
+    assert probed - {("service", "/livez"), ("service", "/readyz")} == {
+        ("mlflow", "/health"), ("prefect", "/api/health"), ("worker", "/health"), ("evidently", "/"),
+    }  # fmt: skip
+
+
+def test_a_service_that_stops_has_the_time_to_drain(manifests: list[Manifest]):
+    pod = one(manifests, "Deployment", "service")["spec"]["template"]["spec"]
+    drain_s = float({each["name"]: each.get("value") for each in pod["containers"][0]["env"]}["CANDLECAST_DRAIN_S"])
+    graceful_s = float(re.search(r"--timeout-graceful-shutdown=(\d+)", " ".join(pod["containers"][0]["args"]))[1])  # type: ignore[index]
+
+    assert drain_s + graceful_s < pod["terminationGracePeriodSeconds"] - 5
+    assert drain_s >= 2 * pod["containers"][0]["readinessProbe"]["periodSeconds"]
+    assert one(manifests, "Deployment", "service")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_the_worker_takes_runs_of_the_pool_that_is_deployed_to(manifests: list[Manifest]):
+    worker = one(manifests, "Deployment", "worker")["spec"]["template"]["spec"]["containers"][0]
+
+    assert f"--pool={WORK_POOL}" in worker["command"]
+
+
+def test_every_flow_that_has_needs_of_its_own_is_a_deployment():
+    deployments = {each["name"] for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+
+    assert yaml.safe_load((FLOW_RUNS / "resources.yaml").read_text()).keys() - {"default"} <= deployments
+
+
+def test_alerts_and_dashboard_use_metrics_that_the_service_has():
+    registry = CollectorRegistry()
+    ServiceMetrics(registry)
+    names = {
+        f"{family.name}{suffix}" for family in registry.collect() for suffix in ("", "_total", "_bucket", "_count")
+    }
+    rules = one(rendered("production"), "PrometheusRule", "candlecast")["spec"]["groups"][0]["rules"]
+    dashboard = json.loads((K8S / "components/monitoring/candlecast.json").read_text())
+    texts = [rule["expr"] for rule in rules]
+    texts += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+    used = {name for text in texts for name in re.findall(r"\bcandlecast_\w+", text)}
+
+    assert len(used) >= 8
+    assert used - names == set()
+
+
+def test_every_alert_is_explained_to_operators():
+    guide = (ROOT / "docs" / "operations.md").read_text()
+    rules = one(rendered("production"), "PrometheusRule", "candlecast")["spec"]["groups"][0]["rules"]
+
+    assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in guide] == []
+
+
+def test_manifests_name_no_file_that_is_not_there():
+    for file in K8S.rglob("kustomization.yaml"):
+        described = yaml.safe_load(file.read_text())
+        for path in [*described.get("resources", []), *described.get("components", [])]:
+            assert (file.parent / path).exists()
+
+
+def test_commands_of_the_images_are_there(manifests: list[Manifest]):
+    from typer.main import get_command
+
+    from flows.cli import app
+
+    ours = get_command(app).commands  # type: ignore[attr-defined]
+    for name, each in containers(manifests):
+        words = each.get("command", [])
+        if words[:3] == ["python", "-m", "flows.cli"]:
+            known = {option for parameter in ours[words[3]].params for option in parameter.opts}
+            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, name
+        elif words:
+            assert words[0] in {"mlflow", "prefect"} or words[:3] == ["python", "-m", "evidently.cli"], name
+
+
+def test_options_of_mlflow_are_there(manifests: list[Manifest]):
+    from mlflow.cli import server
+
+    words = one(manifests, "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0]["command"]
+
+    assert words[:2] == ["mlflow", "server"]
+    assert {word.partition("=")[0] for word in words[2:]} <= {each for one_ in server.params for each in one_.opts}
+
+
+@pytest.mark.parametrize(("name", "words"), [("worker", ["worker", "start"]), ("prefect", ["server", "start"])])
+def test_options_of_prefect_are_there(name: str, words: list[str]):
+    command = one(rendered("production"), "Deployment", name)["spec"]["template"]["spec"]["containers"][0]["command"]
+    told = subprocess.run(
+        [sys.executable, "-m", "prefect", *words, "--help"],
+        env={**os.environ, "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert command[1:3] == words
+    assert [word for word in command[3:] if word.partition("=")[0] not in told.stdout] == []
+
+
+def test_paths_that_are_written_are_volumes(manifests: list[Manifest]):
+    settings = one(manifests, "ConfigMap", "candlecast-settings")["data"]
+    written = [Path(value) for name, value in settings.items() if name.endswith(("HOME", "DIR"))]
+    for name, each in containers(manifests):
+        if "candlecast" in each["image"]:
+            mounted = {Path(mount["mountPath"]) for mount in each["volumeMounts"]}
+            assert all(mounted & {path, *path.parents} for path in written), name

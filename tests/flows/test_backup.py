@@ -1,0 +1,213 @@
+"""A backup brings everything back into an empty server, and says so when it cannot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+from psycopg import sql
+from pydantic import SecretStr
+
+from candlecast.bundle import load_bundle
+from candlecast.candles import Market
+from candlecast.database import migrate, open_database
+from candlecast.errors import ConfigurationError, StackError
+from candlecast.forecast import Forecasts
+from candlecast.registry import CHAMPION, Registry
+from candlecast.settings import Settings
+from candlecast.store import CandleStore
+from flows.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
+from flows.local_postgres import LocalPostgres
+from flows.local_stack import free_ports, wait_for
+from tests.bundles import sound_candles, write_tiny_bundle
+from tests.candlecast.records import forecast_for, record_as_if_in_time
+
+pytestmark = pytest.mark.integration
+MARKET = Market("BTCUSDT", "5m", 1)
+CANDLES = sound_candles(160)
+NAME = MARKET.model_name
+
+
+@dataclass(frozen=True)
+class Side:
+    """A platform's state: its server of databases, its home, and what its processes are told."""
+
+    server: LocalPostgres
+    settings: Settings
+
+    @property
+    def environment(self) -> dict[str, str]:
+        address = self.server.url("mlflow", "mlflow").replace("postgresql://", "postgresql+psycopg://")
+        return {MLFLOW_STORE: address}
+
+    def tables(self) -> dict[str, list[Any]]:
+        """All rows of all tables, partitions included."""
+        with psycopg.connect(self.server.url("candlecast_owner")) as connection:
+            names = connection.execute("select tablename from pg_tables where schemaname = 'public' order by 1")
+            return {
+                name: connection.execute(
+                    sql.SQL("select * from {} order by 1, 2, 3").format(sql.Identifier(name))
+                ).fetchall()
+                for (name,) in names.fetchall()
+            }
+
+    @contextmanager
+    def registry(self) -> Iterator[Registry]:
+        """MLflow over this side's database and files."""
+        port = free_ports(1)[0]
+        artifacts = self.settings.home / "mlflow" / "artifacts"
+        command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        quiet = {
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+        }
+        with (self.settings.home / "mlflow.log").open("wb") as log:
+            server = subprocess.Popen(
+                [sys.executable, "-m", *command, "--artifacts-destination", str(artifacts)],
+                env={**os.environ, **self.environment, **quiet},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health"), 90, "MLflow")
+            yield Registry(f"http://127.0.0.1:{port}", timeout_s=30)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(20)
+
+    def champion_answers(self) -> tuple[dict[str, str], Forecasts]:
+        """Aliases, and what the champion makes of the candles."""
+        with self.registry() as registry:
+            aliases = registry.aliases(NAME)
+            bundle = load_bundle(registry.fetch(NAME, aliases[CHAMPION], self.settings.models_dir))
+        return aliases, bundle.forecast(CANDLES)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+@contextmanager
+def side(directory: Path) -> Iterator[Side]:
+    with LocalPostgres(directory / "server", free_ports(1)[0]).running() as server:
+        (directory / "home").mkdir()
+        settings = Settings(home=directory / "home", database_owner_url=SecretStr(server.url("candlecast_owner")))  # type: ignore[call-arg]
+        yield Side(server, settings)
+
+
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
+    """A platform with candles, forecasts and a champion."""
+    with side(tmp_path_factory.mktemp("lost")) as platform:
+        owner = platform.settings.database_owner_url
+        assert owner
+        with open_database(owner) as pool:
+            migrate(pool)
+            CandleStore(pool).upsert("BTCUSDT", "5m", CANDLES, "test")
+        record_as_if_in_time(
+            owner, (forecast_for(CANDLES.index[-9] + index * timedelta(minutes=5)) for index in range(9))
+        )
+        with platform.registry() as registry:
+            bundle = write_tiny_bundle(platform.settings.home / "bundle")
+            with registry.run("lost", "run", {}) as run:
+                run.bundle(bundle)
+            registry.set_alias(NAME, CHAMPION, registry.register(NAME, run.run_id, {}))
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def backup(lost: Side, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return back_up(lost.settings, lost.environment, tmp_path_factory.mktemp("backups"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Side]:
+    """An empty server and an empty home."""
+    with side(tmp_path) as platform:
+        yield platform
+
+
+def test_a_restored_platform_has_the_same_rows_and_its_champion_gives_the_same_answers(lost, backup, empty):
+    restored = restore(empty.settings, empty.environment, backup)
+
+    assert restored == ["candlecast", "mlflow", "artifacts"]
+    assert empty.tables() == lost.tables()
+    assert sum(len(rows) for name, rows in empty.tables().items() if name.startswith("forecasts")) >= 9
+    aliases, forecasts = empty.champion_answers()
+    known_aliases, known = lost.champion_answers()
+    assert aliases == known_aliases == {CHAMPION: "1"}
+    assert str(forecasts) == str(known)
+    # The ledger still defends itself, and roles may do what they could.
+    with psycopg.connect(empty.server.url("candlecast_owner")) as owner, pytest.raises(psycopg.Error, match="append"):
+        owner.execute("update forecasts set close = 1")
+    with psycopg.connect(empty.server.url("candlecast_reader")) as reader:
+        assert reader.execute("select count(*) from candles").fetchone() == (len(CANDLES),)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.execute("delete from candles")
+    with open_database(empty.settings.database_owner_url) as pool:
+        assert migrate(pool) == []  # the same build finds nothing to do
+
+
+def test_nothing_is_restored_over_what_is_there(lost, backup):
+    with pytest.raises(ConfigurationError, match="restore into an empty one"):
+        restore(lost.settings, lost.environment, backup)
+
+
+def test_a_damaged_backup_is_refused_before_anything_is_touched(backup, empty, tmp_path):
+    damaged = tmp_path / "damaged"
+    subprocess.run(["cp", "-r", str(backup), str(damaged)], check=True)
+    with (damaged / "candlecast.dump").open("r+b") as dump:
+        dump.seek(200)
+        dump.write(b"\0\0\0\0")
+
+    with pytest.raises(StackError, match=r"candlecast\.dump is missing or damaged"):
+        restore(empty.settings, empty.environment, damaged)
+
+    assert empty.tables() == {}
+
+
+def test_a_backup_that_broke_off_is_no_backup(tmp_path):
+    (tmp_path / "2025-01-01T00-00-00Z.partial").mkdir()
+
+    with pytest.raises(StackError, match="no whole backup"):
+        restore(Settings(home=tmp_path), {}, tmp_path / "2025-01-01T00-00-00Z.partial")  # type: ignore[call-arg]
+
+
+def test_a_database_that_does_not_answer_leaves_no_backup_behind(tmp_path):
+    address = SecretStr("postgresql://candlecast_owner:secretword@127.0.0.1:1/candlecast")
+    settings = Settings(home=tmp_path, database_owner_url=address)  # type: ignore[call-arg]
+
+    with pytest.raises(StackError, match="pg_dump of candlecast failed") as failed:
+        back_up(settings, {}, tmp_path / "backups")
+
+    assert "secretword" not in str(failed.value)
+    assert not list((tmp_path / "backups").glob(f"*Z/{MANIFEST}"))
+
+
+def test_the_newest_backups_stay(tmp_path):
+    for day in range(1, 6):
+        (tmp_path / f"2025-01-0{day}").mkdir()
+        (tmp_path / f"2025-01-0{day}" / MANIFEST).write_text("{}")
+    (tmp_path / "2025-01-06.partial").mkdir()
+    os.utime(tmp_path / "2025-01-06.partial", (0, 0))
+
+    dropped = drop_old(tmp_path, 2)
+
+    assert dropped == ["2025-01-01", "2025-01-02", "2025-01-03", "2025-01-06.partial"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2025-01-04", "2025-01-05"]
