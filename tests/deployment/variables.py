@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 from types import ModuleType
@@ -10,6 +11,7 @@ from candlecast.settings import Settings, variable_name
 from tests.deployment.manifests import K8S
 
 
+@functools.cache
 def known_variables() -> set[str]:
     """Every variable that Candlecast, or a program that it runs, reads."""
     from mlflow import environment_variables as of_mlflow
