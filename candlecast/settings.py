@@ -133,7 +133,7 @@ class Settings(BaseSettings):
         288, ge=2, description="Settled forecasts of champion and challenger before a trial may promote the challenger."
     )
     promote_at_once: bool = Field(
-        False, description="Whether a version that passes the gate becomes champion without a trial on live candles."
+        False, description="Whether a version that passes the gate becomes champion without a trial."
     )
     webhook_url: SecretStr | None = Field(
         None, description="Address that alerts are posted to as JSON; empty tells nobody."
