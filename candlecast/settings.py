@@ -132,9 +132,7 @@ class Settings(BaseSettings):
     trial_forecasts: int = Field(
         288, ge=2, description="Settled forecasts of champion and challenger before a trial may promote the challenger."
     )
-    promote_at_once: bool = Field(
-        False, description="Whether a version that passes the gate becomes champion without a trial."
-    )
+    promote_at_once: bool = Field(False, description="Whether what passes the gate becomes champion without a trial.")
     webhook_url: SecretStr | None = Field(
         None, description="Address that alerts are posted to as JSON; empty tells nobody."
     )
