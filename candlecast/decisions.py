@@ -94,28 +94,13 @@ def history(pool: ConnectionPool, model_name: str, until: datetime | None = None
 
 def live_at(pool: ConnectionPool, model_name: str, moment: datetime | None = None) -> Recorded | None:
     """The decision that made the champion of `moment`, by default the newest; None if there was no champion."""
-    found = _read(
-        pool,
-        f"{_RECORDED} and decision = 'promoted' and alias = %(alias)s "
-        "and coalesce(as_of, decided_at) <= coalesce(%(moment)s::timestamptz, 'infinity') order by id desc limit 1",
-        model_name=model_name,
-        alias=CHAMPION,
-        moment=moment,
-    )
-    return found[0] if found else None
+    return _newest_promotion(pool, model_name, moment=moment)
 
 
 def last_promoted(pool: ConnectionPool, model_name: str, other_than: str | None = None) -> str | None:
     """The version that was last recorded to become champion, `other_than` left out."""
-    found = _read(
-        pool,
-        f"{_RECORDED} and decision = 'promoted' and alias = %(alias)s and version is distinct from %(other)s "
-        "order by id desc limit 1",
-        model_name=model_name,
-        alias=CHAMPION,
-        other=other_than,
-    )
-    return found[0].version if found else None
+    found = _newest_promotion(pool, model_name, other_than=other_than)
+    return found.version if found else None
 
 
 def newest_decision(
@@ -172,6 +157,22 @@ def predecessors(pool: ConnectionPool, model_name: str, version: str) -> list[st
     while (before := predecessor_of(pool, model_name, seen[-1])) is not None and before not in seen:
         seen.append(before)
     return [one for one in seen[1:] if not has_failed(pool, model_name, one)]
+
+
+def _newest_promotion(
+    pool: ConnectionPool, model_name: str, moment: datetime | None = None, other_than: str | None = None
+) -> Recorded | None:
+    """The newest decision until `moment` that made a version champion, `other_than` left out."""
+    found = _read(
+        pool,
+        f"{_RECORDED} and decision = 'promoted' and alias = %(alias)s and version is distinct from %(other)s "
+        "and coalesce(as_of, decided_at) <= coalesce(%(moment)s::timestamptz, 'infinity') order by id desc limit 1",
+        model_name=model_name,
+        alias=CHAMPION,
+        other=other_than,
+        moment=moment,
+    )
+    return found[0] if found else None
 
 
 def _read(pool: ConnectionPool, query: str, **arguments: Any) -> list[Recorded]:

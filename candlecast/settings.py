@@ -128,21 +128,15 @@ class Settings(BaseSettings):
     train_max_hours: float = Field(24, gt=0, description="Longest time between two trainings.")
     rolling_n: int = Field(288, ge=2, description="Settled forecasts in the rolling error.")
     mape_threshold: float = Field(0.8, gt=0, description="Rolling MAPE of the close, in percent, that means drift.")
-    mape_ratio_threshold: float = Field(
-        1.05, gt=0, description="Rolling MAPE over persistence's on the same rows that means drift."
-    )
+    mape_ratio_threshold: float = Field(1.05, gt=0, description="Rolling MAPE over persistence's that means drift.")
     trial_forecasts: int = Field(
         288, ge=2, description="Settled forecasts of champion and challenger before a trial may promote the challenger."
     )
-    promote_at_once: bool = Field(
-        False, description="Whether a version that passes the gate becomes champion without a trial on live candles."
-    )
+    promote_at_once: bool = Field(False, description="Whether what passes the gate becomes champion without a trial.")
     webhook_url: SecretStr | None = Field(
-        None, description="Address that alerts and their recoveries are posted to as JSON; empty tells nobody."
+        None, description="Address that alerts are posted to as JSON; empty tells nobody."
     )
-    model_expiry_hours: float = Field(
-        1440, gt=0, description="Hours past its training span after which a model abstains."
-    )
+    model_expiry_hours: float = Field(1440, gt=0, description="Hours past its training span when a model abstains.")
     model_poll_s: float = Field(2, gt=0, description="Seconds between two looks at the registry's aliases.")
     drain_s: float = Field(1, ge=0, description="Seconds that a service which was told to stop goes on answering.")
     runs_kept_days: float = Field(
