@@ -40,7 +40,7 @@ _COUNTS = ("forecasts", "abstained", "hits", "misses")
 _SIZES = ("open", "high", "low", "close", "volume", "forecast_close", "forecast_high", "forecast_low")
 _FIGURES = (
     *("close_mae", "persistence_mae", "close_mape", "persistence_mape"),
-    *("close_rmse", "persistence_rmse", "close_bias"),
+    *("close_rmse", "persistence_rmse", "close_bias", "mean_amplitude_percent"),
 )
 _DIRECTION_FIGURES = (
     *("weighted_accuracy", "mean_return_on_hits", "mean_return_on_misses", "rising", "base_rate_accuracy"),
@@ -98,7 +98,7 @@ def errors(request: Request) -> Response:
 def direction(request: Request) -> Response:
     """Hits and misses of the direction over a period: accuracy, reliability, confusion, confidence.
 
-    The period is that of `/chart`; its steps are of no matter here.
+    The period is that of `/chart`; of its steps only the interval of the accuracy is made.
     """
     period, about = _asked(request)
     found: dict[str, Any] = {}
@@ -108,14 +108,15 @@ def direction(request: Request) -> Response:
     bins = [ReliabilityBin(**one) for one in found.get("reliability") or []]
     shown: dict[str, Any] = {name: figures.get(name) for name in _DIRECTION_FIGURES}
     off = sum(one.n * abs(one.probability - one.rising) for one in bins)
-    accuracy, hits = figures.get("accuracy"), figures.get("hits") or []
+    accuracy, steps = figures.get("accuracy"), found.get("steps") or []
+    hits, counts = [hits for hits, _ in steps], [count for _, count in steps]
     return answered(
         DirectionAnswer(
             **about,
             **shown,
             n=figures["n"],
             accuracy=accuracy,
-            accuracy_interval=_interval(accuracy, hits, [1.0] * len(hits), market_of(request).horizon),
+            accuracy_interval=_interval(accuracy, hits, counts, market_of(request).horizon),
             calibration_error=off / figures["n"] if bins else None,
             confusion=Confusion(**{name: figures.get(name) or 0 for name in Confusion.model_fields}),
             reliability=bins,

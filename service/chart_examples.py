@@ -44,6 +44,7 @@ CHART_ANSWERS: dict[str, Any] = {
         "close_rmse": 52.8,
         "persistence_rmse": 52.9,
         "close_bias": -0.4,
+        "mean_amplitude_percent": 0.0861,
         "close_skill": 0.0021,
         "close_skill_interval": [-0.0016, 0.0058],
         "rolling_n": 288,

@@ -24,18 +24,21 @@ def _settled(period: str) -> str:
 settled as materialized (
     select open_time, max(close) as close, max(baseline_close) as baseline_close,
            max(probability_up) as probability_up, max(baseline_up) as baseline_up,
-           max(reference_close) as reference_close, max(actual_close) as actual_close
+           max(reference_close) as reference_close, max(actual_close) as actual_close,
+           max(actual_amplitude) as actual_amplitude
     from (
         select open_time, close, baseline_close, probability_up, baseline_up,
-               null::float8 as reference_close, null::float8 as actual_close, null::int as doubtful
+               null::float8 as reference_close, null::float8 as actual_close, null::float8 as actual_amplitude,
+               null::int as doubtful
         from forecasts where {_FORECAST} and {period} and clocks_agree and not abstained
         union all
-        select open_time, null, null, null, null, reference_close, close, null
+        select open_time, null, null, null, null, reference_close, close, amplitude, null
         from outcomes where {_MARKET} and horizon = %(horizon)s and {period}
         union all
-        select open_time, null, null, null, null, null, null, 1 {doubtful}
+        select open_time, null, null, null, null, null, null, null, 1 {doubtful}
         union all
-        select open_time + %(horizon)s * candle_length(%(interval)s), null, null, null, null, null, null, 1 {doubtful}
+        select open_time + %(horizon)s * candle_length(%(interval)s), null, null, null, null, null, null, null, 1
+        {doubtful}
     ) as sides
     group by open_time having count(close) = 1 and count(actual_close) = 1 and count(doubtful) = 0
 )"""
@@ -68,6 +71,7 @@ with {_settled("open_time >= %(lead)s and open_time < %(end)s")}, counted as (
            abs(close - actual_close) as loss, abs(baseline_close - actual_close) as naive_loss,
            abs(close - actual_close) / actual_close as ape,
            abs(baseline_close - actual_close) / actual_close as naive_ape, reference_close,
+           100 * actual_amplitude / actual_close as amplitude_percent,
            1e4 * (close / reference_close - 1) as predicted_bp,
            1e4 * (actual_close / reference_close - 1) as actual_bp
     from settled
@@ -102,7 +106,7 @@ select
         select count(*) as n, avg(loss) as close_mae, avg(naive_loss) as persistence_mae,
                100 * avg(ape) as close_mape, 100 * avg(naive_ape) as persistence_mape,
                sqrt(avg(error ^ 2)) as close_rmse, sqrt(avg(naive_error ^ 2)) as persistence_rmse,
-               avg(error) as close_bias
+               avg(error) as close_bias, avg(amplitude_percent) as mean_amplitude_percent
         from shown) as figures) as figures,
     (select json_agg(steps order by open_time) from steps) as steps,
     (select reach from scale) as reach,
@@ -141,9 +145,11 @@ select
                count(*) filter (where said_up and rose) as up_up,
                count(*) filter (where said_up and not rose) as up_down,
                count(*) filter (where not said_up and rose) as down_up,
-               count(*) filter (where not said_up and not rose) as down_down,
-               array_agg(hit::int order by open_time) as hits
+               count(*) filter (where not said_up and not rose) as down_down
         from counted) as figures) as figures,
+    (select json_agg(json_build_array(hits, n) order by at) from (
+        select {_STEP} as at, count(*) filter (where hit) as hits, count(*) as n
+        from counted group by 1) as one) as steps,
     (select json_agg(one order by bin) from (
         select bin, count(*) as n, avg(probability_up) as probability, avg(rose::int)::float8 as rising
         from bins group by bin) as one) as reliability,

@@ -118,6 +118,7 @@ class ErrorsAnswer(Stretch):
         close_rmse: In quote currency.
         persistence_rmse: The same of the last close.
         close_bias: Mean of forecast less actual close, in quote currency.
+        mean_amplitude_percent: Mean high - low of the same candles in percent of the close.
         close_skill: 1 - MAE / MAE of persistence; above 0 is better than persistence.
         rolling_n: Forecasts in the rolling MAPE.
         mape_threshold: Rolling MAPE in percent that means drift.
@@ -132,6 +133,7 @@ class ErrorsAnswer(Stretch):
     close_rmse: float | None
     persistence_rmse: float | None
     close_bias: float | None
+    mean_amplitude_percent: float | None
     close_skill: float | None
     close_skill_interval: Interval
     rolling_n: int

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import pandas as pd
 import psycopg
@@ -100,16 +103,29 @@ def database(database_server: LocalPostgres) -> MigratedDatabase:
 
 @pytest.fixture(scope="module")  # while it lives the main thread has a running event loop, which others cannot do with
 def browser() -> Iterator[Browser]:
-    """A real, headless Chromium; without one the test is skipped, and in CI that is a failure."""
+    """A real, headless Chromium: an installed one, else Playwright's own, fetched where it can be.
+
+    Without either the test is skipped, and in CI that is a failure.
+    """
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        message = "no Chromium on this machine: install your system's chromium package"
+    if executable is None and not _fetched_chromium():
+        message = "no Chromium on this machine, and none could be fetched: install your system's chromium package"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield browser
         browser.close()
+
+
+@cache
+def _fetched_chromium() -> bool:
+    """Whether Playwright's own Chromium is there, after an attempt to fetch it."""
+    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=300, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Pictures of a running dashboard for the README: `python -m tests.screenshots http://127.0.0.1:3000/ docs`."""
+"""Pictures of a running dashboard for the README: `python -m tests.screenshots "ADDRESS/?period=30d" docs`."""
 
 from __future__ import annotations
 

@@ -13,18 +13,21 @@ import { ForecastTable } from "./panels/ledger.js";
 import { drawModels } from "./panels/models.js";
 import { drawNow } from "./panels/now.js";
 import { offerTrial } from "./panels/try.js";
-import { onZoom, showSteps, zoom } from "./time_chart.js";
+import { hold, onZoom, showSteps, zoom } from "./time_chart.js";
 import { View } from "./view.js";
 
 const BADGES = { live: "LIVE · exchange", replay: "REPLAY · recorded candles", unknown: "source unknown" };
 const AGAIN_MS = 3000; // while the service is away
 const DURATIONS = { m: 60, h: 3600, d: 86400, w: 604800 };
 
+let shownMarket = null;
 const choices = offerChoices(byId("choices"), () => {
   useZone(zoneOf(choices.zone));
   view.reset();
+  if (marketName() !== shownMarket) forgetAll();
   refresh();
 });
+const marketName = () => `${choices.symbol} ${choices.interval}`;
 useZone(zoneOf(choices.zone));
 const view = new View(choices, () => refreshCharts());
 const panels = Object.fromEntries(["candles", "errors", "direction", "models", "drift", "ledger"].map((id) => [id, new Panel(byId(id))]));
@@ -34,6 +37,7 @@ let mlflow = null;
 let candleChart = null;
 let errorPanel = null;
 let lowConfidence = 0;
+let moments = { from: null, to: null, marks: [] };
 let turn = 0; // answers of an earlier turn are too late
 
 const value = (settled) => (settled.status === "fulfilled" ? settled.value : null);
@@ -76,12 +80,18 @@ async function refreshCharts() {
   const { closer } = view;
   const [chart, errors] = await Promise.allSettled([read(view.ofSight("/chart")), read(view.ofSight("/errors"))]);
   if (mine !== turn || closer !== view.closer) return;
+  if (view.isMoving) {
+    view.isOwing = true; // it is asked for again as soon as all stands still
+    return;
+  }
+  hold();
   panels.candles.show(chart, (told, body) => {
     if (!told.open_time.length) {
       candleChart = forget(candleChart);
       return "No candle is stored for this period yet: the backfill is on its way, or has not been started.";
     }
     candleChart ??= new CandleChart(body);
+    candleChart.mark(moments);
     const times = told.open_time.map(seconds);
     view.shows(times, told.step_s, parseInt(told.interval, 10) * DURATIONS[told.interval.at(-1)]);
     candleChart.show(told, times, lowConfidence);
@@ -97,7 +107,8 @@ async function refreshCharts() {
     errorPanel.showSteps(told, view.times);
     return null;
   });
-  if (value(chart)) showSight(closer);
+  hold();
+  if (value(chart)) showSteps(...view.steps);
 }
 
 function forget(shown) {
@@ -105,9 +116,13 @@ function forget(shown) {
   return null;
 }
 
-function showSight(closer) {
-  if (closer) showSteps(...closer.sight.map((time) => (time - view.times[0]) / view.stepS));
-  else showSteps(-1, view.times.length * 1.015);
+/** Another market: nothing of the last one may stay, not even while the service is away. */
+function forgetAll() {
+  shownMarket = marketName();
+  candleChart = forget(candleChart);
+  errorPanel = forget(errorPanel);
+  for (const panel of Object.values(panels)) panel.wait();
+  for (const tile of byId("now").querySelectorAll("article")) tile.remove();
 }
 
 async function refreshDirection() {
@@ -124,7 +139,7 @@ async function refreshNow() {
   const { market, hours } = view;
   const of = (path, more = {}) => read(address(path, { ...market, ...more }));
   const asked = [of("/status"), of("/price/stats", { hours }), of("/forecasts", { role: "champion", limit: 60 }), of("/monitoring"), read("/model")];
-  const slower = refreshRecords(of, asked[2], asked[3]);
+  const slower = refreshRecords(of, asked[2], asked[3], asked[4]);
   const [status, stats, ledger, monitoring, model] = await Promise.allSettled(asked);
   if (mine !== turn) return false;
   if (value(status)) showStatus(status.value);
@@ -134,18 +149,19 @@ async function refreshNow() {
   byId("now").setAttribute("aria-busy", "false");
   const told = { status: value(status), stats: value(stats), forecast: value(ledger)?.forecasts.at(-1) ?? null, monitoring: value(monitoring), model: value(model) };
   if (!away || !byId("now").querySelector("article")) drawNow(byId("now"), told);
-  candleChart?.mark(momentsOf(told));
+  moments = momentsOf(told);
+  candleChart?.mark(moments);
   await slower;
   return !away;
 }
 
 /** What is kept beside candles: forecasts one by one, versions, runs, quality. */
-async function refreshRecords(of, forecasts, monitoring) {
+async function refreshRecords(of, forecasts, monitoring, model) {
   const mine = turn;
   const together = async (parts) => Object.fromEntries(await Promise.all(Object.entries(parts).map(async ([name, part]) => [name, await part])));
   const [ledger, models, drift] = await Promise.allSettled([
     forecasts,
-    together({ versions: of("/versions"), importance: of("/importance").catch(() => null) }),
+    together({ versions: of("/versions"), importance: of("/importance").catch(() => null), model: model.catch(() => null) }),
     together({ monitoring, jobs: of("/jobs"), quality: of("/quality") }),
   ]);
   if (mine !== turn) return;
@@ -154,23 +170,24 @@ async function refreshRecords(of, forecasts, monitoring) {
   panels.drift.show(drift, drawDrift);
 }
 
-/** What the champion was not trained on, and when champions changed. */
-function momentsOf({ model, monitoring, status }) {
+/** The slice that the champion's figures are of, and when champions changed. */
+function momentsOf({ model, monitoring }) {
   const champion = model?.models.champion;
   const marks = (monitoring?.promotions ?? [])
     .filter((one) => one.decision === "promoted")
     .map((one) => ({ time: seconds(one.as_of ?? one.decided_at), label: `v${one.version}` }));
-  const from = champion ? seconds(champion.validation_start) : null;
-  return { from, to: champion && status?.newest_candle ? seconds(status.newest_candle) + 1e6 : null, marks };
+  const known = champion?.trained_until ?? null;
+  return { from: known && seconds(champion.validation_start), to: known && seconds(known), marks };
 }
 
 let timer = null;
+shownMarket = marketName();
 
 async function refresh() {
   clearTimeout(timer);
   turn += 1;
   const mine = turn;
-  const [isThere] = await Promise.all([refreshNow(), refreshDirection(), view.closer ? null : refreshCharts()]);
+  const [isThere] = await Promise.all([refreshNow(), refreshDirection(), refreshCharts()]);
   if (mine === turn) timer = setTimeout(refresh, isThere ? choices.refresh * 1000 : AGAIN_MS);
 }
 

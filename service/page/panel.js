@@ -8,8 +8,14 @@ export class Panel {
   constructor(section, body = section.querySelector(".panel-body")) {
     this.section = section;
     this.body = body;
+    this.wait();
+  }
+
+  /** Show that something is on its way, and nothing else. */
+  wait() {
     this.filledAt = null;
-    body.replaceChildren(text("p", "blank waiting", "loading …"));
+    this.section.setAttribute("aria-busy", "true");
+    this.body.replaceChildren(text("p", "blank waiting", "loading …"));
   }
 
   /** Show the outcome of a promise that settled: `draw` fills the body, and answers a text if there is nothing to show. */

@@ -5,15 +5,21 @@ import { colours, onScheme } from "./palette.js";
 
 const charts = new Map(); // chart => {say, series, times, values}: its caption, and what its crosshair stands on
 const HANDS_OFF_MS = 1200; // since the last touch, after which a change of range is nobody's doing
+const SETTLING_MS = 200; // in which charts that got other steps find their range
+let heldUntil = 0;
+let pointing = false; // whether the pointer is on a step: then captions wait for it
 let shared = null; // the range that all show
 const watchers = new Set();
 
 /** Call `watcher` with the range of steps in sight after every zoom or move. */
 export const onZoom = (watcher) => watchers.add(watcher);
 
+/** The library cuts days in UTC: where that is no midnight in the zone chosen, the time is said as well. */
 function tick(time, kind) {
   const at = time * 1000;
-  return kind === 0 ? month(at) : kind <= 2 ? date(at) : hhmm(at);
+  const clock = hhmm(at);
+  if (clock !== "00:00") return kind <= 2 ? `${date(at)} ${clock}` : clock;
+  return kind === 0 ? month(at) : date(at);
 }
 
 function look() {
@@ -55,7 +61,8 @@ export function timeChart(place, caption, describe, { wheel = false, ...options 
     place.addEventListener(kind, (event) => (kind !== "pointermove" || event.buttons ? (touched = performance.now()) : null), { passive: true, capture: true });
   }
   chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
-    if (range && performance.now() - touched < HANDS_OFF_MS) follow(chart, range);
+    const moment = performance.now();
+    if (range && moment > heldUntil && moment - touched < HANDS_OFF_MS) follow(chart, range);
   });
   chart.timeScale().subscribeSizeChange(() => shared && chart.timeScale().setVisibleLogicalRange(shared));
   chart.subscribeCrosshairMove(({ logical, sourceEvent }) => {
@@ -68,7 +75,7 @@ export function timeChart(place, caption, describe, { wheel = false, ...options 
 /** Say what the crosshair of a chart stands on: `values` of `series` at `times`, null where there is none. */
 export function link(chart, series, times, values) {
   Object.assign(charts.get(chart), { series, times, values });
-  charts.get(chart).say(null);
+  if (!pointing) charts.get(chart).say(null);
 }
 
 /** Take a chart away. */
@@ -79,6 +86,7 @@ export function unlink(chart) {
 
 /** Stand on step `at` in all charts; null is nowhere, where captions tell of the newest step. */
 function point(source, at) {
+  pointing = at !== null;
   for (const [chart, { say, series, times, values }] of charts) {
     say(at);
     if (chart === source || !series) continue;
@@ -93,6 +101,11 @@ function follow(source, range) {
   shared = range;
   for (const chart of charts.keys()) if (chart !== source) chart.timeScale().setVisibleLogicalRange(range);
   for (const watcher of watchers) watcher(range);
+}
+
+/** Other steps are about to be shown: what ranges do then is nobody's doing. */
+export function hold() {
+  heldUntil = performance.now() + SETTLING_MS;
 }
 
 /** Show the same steps everywhere, from step `from` to step `to`. */

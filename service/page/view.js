@@ -15,6 +15,9 @@ export class View {
     this.#choices = choices;
     this.#changed = changed;
     this.closer = null; // {start, end} of a closer look
+    this.sight = null; // [from, to] of what was zoomed into; null is everything
+    this.isMoving = false; // somebody zooms or moves right now
+    this.isOwing = false; // an answer came meanwhile and was dropped
     this.times = [];
     this.stepS = 0;
     this.candleS = 0;
@@ -48,32 +51,43 @@ export class View {
 
   reset() {
     this.closer = null;
+    this.sight = null;
+    this.isMoving = false;
     clearTimeout(this.#timer);
+  }
+
+  /** Steps in sight, counted from the first. */
+  get steps() {
+    if (!this.sight) return [-1, this.times.length * 1.015];
+    return this.sight.map((time) => (time - this.times[0]) / this.stepS);
   }
 
   /** Somebody zoomed or moved; null is back to the whole period. */
   zoomed(range) {
     clearTimeout(this.#timer);
     if (range === null) {
-      this.closer = null;
+      this.reset();
       this.#changed();
       return;
     }
-    this.#timer = setTimeout(() => this.#look(range), SETTLED_MS);
+    if (!this.times.length) return;
+    this.sight = [range.from, range.to].map((step) => this.times[0] + step * this.stepS);
+    this.isMoving = true;
+    this.#timer = setTimeout(() => this.#look(range.to - range.from), SETTLED_MS);
   }
 
-  #look({ from, to }) {
-    if (!this.times.length) return;
-    const first = this.times[0] + from * this.stepS;
-    const span = (to - from) * this.stepS;
-    const outside = from < -1 || to > this.times.length + 1;
-    if (span >= 0.9 * this.hours * 3600) {
-      if (this.closer) this.zoomed(null);
-      return;
-    }
-    const couldBeFiner = this.stepS > this.candleS && to - from < POINTS / 3;
-    if (!couldBeFiner && !(this.closer && outside)) return;
-    this.closer = { start: first - span / 2, end: first + 1.5 * span, sight: [first, first + span] };
+  /** Ask for the part in sight if it could be shown finer, or is not all there. */
+  #look(steps) {
+    this.isMoving = false;
+    const [from, to] = this.sight;
+    const span = to - from;
+    const isWhole = span >= 0.9 * this.hours * 3600;
+    const couldBeFiner = this.stepS > this.candleS && steps < POINTS / 3;
+    const isOutside = from < this.times[0] - this.stepS || to > this.times.at(-1) + 2 * this.stepS;
+    if (isWhole && this.closer) this.closer = null;
+    else if (!isWhole && (couldBeFiner || (this.closer && isOutside))) this.closer = { start: from - span / 2, end: to + span / 2 };
+    else if (!this.isOwing) return;
+    this.isOwing = false;
     this.#changed();
   }
 }

@@ -94,6 +94,8 @@ class TestOverTwoRecordedDays:
         assert answer.n == len(settled)
         assert answer.close_mae == pytest.approx(losses.mean())
         assert answer.persistence_mape == pytest.approx(100 * settled["baseline_close_ape"].mean())
+        ranges = 100 * settled["actual_amplitude"] / settled["actual_close"]
+        assert answer.mean_amplitude_percent == pytest.approx(ranges.mean())
         assert answer.close_rmse == pytest.approx((losses**2).mean() ** 0.5)
         assert answer.close_skill == pytest.approx(1 - losses.sum() / naive.sum())
         assert answer.steps.cumulative_skill[-1] == pytest.approx(answer.close_skill)

@@ -149,6 +149,7 @@ def test_every_panel_shows_what_is_recorded(open_page: Open, platform: Dashboard
     expect(page.locator("#models")).to_contain_text("close holds against persistence")
     expect(page.locator("#models")).to_contain_text("+0.21 %")
     expect(page.locator("#models")).to_contain_text("Inputs that version 1 leans on")
+    expect(page.locator("#models")).to_contain_text("Card of version 1")
     expect(page.locator("#drift")).to_contain_text("amp drifted")
     expect(page.locator("#drift")).to_contain_text("1 candle stored")
     expect(page.locator("#drift")).to_contain_text("not made in time")
@@ -214,6 +215,27 @@ def test_zooming_asks_for_a_closer_look_and_reset_goes_back(open_page: Open) -> 
     wait_until(lambda: page.wait_for_timeout(50) is None and any("hours=2160" in address for address in asked), 10)
 
 
+def test_what_was_zoomed_into_stays_in_sight_when_news_come(open_page: Open) -> None:
+    page = open_page("?refresh=300")
+    chart, reading = page.locator("#candles .plot"), page.locator("#candles .reading")
+    whole = reading.inner_text()
+    chart.hover(position={"x": 400, "y": 100})
+    expect(reading).not_to_have_text(whole)
+    at_first = reading.inner_text()
+    page.get_by_role("button", name="Zoom in").click()
+    chart.hover(position={"x": 400, "y": 101})
+    expect(reading).not_to_have_text(at_first)
+    zoomed = reading.inner_text()
+
+    with page.expect_response(re.compile("/errors")), page.expect_response(re.compile("/chart")):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_timeout(300)
+    page.mouse.move(5, 5)
+    chart.hover(position={"x": 400, "y": 100})
+
+    expect(reading).to_have_text(zoomed)
+
+
 def test_the_pointer_is_followed_in_all_charts(open_page: Open) -> None:
     page = open_page("?refresh=300")
     before = page.locator("#candles .reading").inner_text()
@@ -260,6 +282,7 @@ def test_a_period_without_candles_says_so(open_page: Open) -> None:
 
     page.goto(page.url.split("?")[0] + "?symbol=NOTHING")
 
+    expect(page.get_by_label("Market")).to_have_value("NOTHING 5m")
     expect(page.locator("#candles .blank")).to_contain_text("No candle is stored")
     expect(page.locator("#ledger .blank")).to_contain_text("No forecast is recorded")
 

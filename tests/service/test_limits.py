@@ -75,7 +75,9 @@ class TestApiKeys:
     def test_without_a_key_nothing_is_forecast(self, service: TestClient, history: pd.DataFrame, path: str) -> None:
         problem(service.post(path, json={"candles": as_rows(history)}), 401, "unauthorized")
 
-    @pytest.mark.parametrize("path", ["/docs", "/docs.json", "/metrics", "/livez", "/readyz", "/static/page.css"])
+    @pytest.mark.parametrize(
+        "path", ["/docs", "/docs.json", "/metrics", "/livez", "/readyz", "/static/styles/tokens.css"]
+    )
     def test_operations_and_the_reference_ask_for_none(self, service: TestClient, path: str) -> None:
         assert service.get(path).status_code == 200
 

@@ -42,7 +42,7 @@ export class CandleChart {
     this.#paint();
   }
 
-  /** @param from, to what the champion was not trained on, in seconds or null; @param marks promotions */
+  /** @param moments {from, to, marks}: the validation period in seconds or null, and promotions */
   mark(moments) {
     this.#moments = moments;
     if (this.#told) this.#paint();

@@ -1,10 +1,11 @@
 // How far off the closes were, and whether that is any better than repeating the last close.
 
 import { element, figure, text } from "../dom.js";
-import { between, count, fixed, price, signed } from "../format.js";
+import { between, count, fixed, percent, price, signed } from "../format.js";
 import { LineChart } from "../line_chart.js";
 import { histogram, scatter } from "../svg_charts.js";
 
+const FEWEST = 30;
 const OWN = { colour: "accent", key: "key-own" };
 const RIVAL = { colour: "rival", key: "key-rival" };
 
@@ -23,7 +24,7 @@ export class ErrorPanel {
     this.rolling = new LineChart(`Rolling MAPE over ${told.rolling_n} forecasts, and what means drift`,
       [...lines, { name: `limit: ${ratio} × last close`, colour: "down", key: "key-limit", dashed: true }],
       { shown: mape, limits: [{ value: told.mape_threshold, name: "limit" }] });
-    this.skill = new LineChart("Cumulative skill since the period began", [{ name: "skill over the last close", ...OWN }], { zero: true, shown: (value) => signed(100 * value, 3, "%") });
+    this.skill = new LineChart("Cumulative skill since the first step", [{ name: "skill over the last close", ...OWN }], { zero: true, shown: (value) => signed(100 * value, 3, "%") });
     const charts = [this.absolute, this.relative, this.rolling, this.skill].map((chart) => chart.figure);
     body.replaceChildren(this.#figures, element("div", { class: "charts" }, ...charts, this.#residuals, this.#scatter), this.#note);
   }
@@ -37,6 +38,7 @@ export class ErrorPanel {
     this.#figures.replaceChildren(
       figure("Skill of the close", signed(100 * skill, 2, "%"), `${verdict}; 95 %: ${between(interval)}`, tone),
       figure("MAE", price(told.close_mae), `last close ${price(told.persistence_mae, told.close_mae)}`),
+      figure("Against the range", percent(told.close_mape / told.mean_amplitude_percent, 0), `MAPE as a share of the mean amplitude, ${fixed(told.mean_amplitude_percent, 3)} %`),
       figure("MAPE", `${fixed(told.close_mape, 4)} %`, `last close ${fixed(told.persistence_mape, 4)} %`),
       figure("RMSE", price(told.close_rmse), `last close ${price(told.persistence_rmse)}`),
       figure("Bias", price(told.close_bias, 1000), "forecast less actual close"),
@@ -70,6 +72,7 @@ export class ErrorPanel {
     this.relative.show(times, [column(steps.close_mape), column(steps.persistence_mape)]);
     this.rolling.show(times, [column(steps.rolling_mape), column(steps.rolling_persistence_mape),
       column(steps.rolling_persistence_mape.map((mape) => told.mape_ratio_threshold * mape))]);
-    this.skill.show(times, [column(steps.cumulative_skill)]);
+    let settled = 0; // a skill of a handful says nothing, and would leave no room for the rest
+    this.skill.show(times, [column(steps.cumulative_skill.map((skill, step) => ((settled += steps.n[step]) < FEWEST && told.n > 2 * FEWEST ? null : skill)))]);
   }
 }

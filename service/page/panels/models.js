@@ -1,16 +1,17 @@
 // Versions with what they are worth, who decided what about them and why, and the trial that is on.
 
 import { element, facts, state, table, text } from "../dom.js";
-import { dayTime, fixed, percent, signed } from "../format.js";
+import { count, dayTime, fixed, fullTime, percent, signed } from "../format.js";
 import { lyingBars } from "../svg_charts.js";
 
-/** @param told {versions, importance, mlflow}: answers of /versions and /importance, address of MLflow */
-export function drawModels({ versions: told, importance, mlflow }, body) {
+/** @param told {versions, importance, model, mlflow}: answers of /versions, /importance and /model, address of MLflow */
+export function drawModels({ versions: told, importance, model, mlflow }, body) {
   if (!told.versions.length) return "No version is registered yet: `candlecast train` makes the first, and its gate decides about it.";
   const open = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.version));
   body.replaceChildren(
     table("Versions beside their baselines", ["version", "live skill of close", "MAPE / last close", "amplitude", "direction", "gate: close", "gate: amplitude", "learning curves"],
       told.versions.map((version) => row(version, mlflow))),
+    ...cardOf(model?.models.champion),
     ...(told.trial ? [trialOf(told.trial)] : []),
     element("h3", { class: "apart" }, "Decisions"),
     element("ul", { class: "list" }, ...told.versions.slice(0, 6).flatMap(({ version, decisions }) => decisions.map((one, at) => decisionOf(version, one, at, open)))),
@@ -31,6 +32,29 @@ function row({ version, aliases, run_id: run, gate, live }, mlflow) {
     ofGate(gate, "close_vs_persistence_skill"),
     ofGate(gate, "amplitude_vs_ewma_skill"),
     curves,
+  ];
+}
+
+function cardOf(champion) {
+  if (!champion) return [];
+  const { metrics } = champion;
+  const beside = (name, digits) => `${fixed(metrics[name], digits)} / ${fixed(metrics[`${name}_baseline`], digits)}`;
+  const { start, end } = champion.spans.report ?? { start: champion.validation_start, end: champion.trained_until };
+  return [
+    element("h3", { class: "apart" }, `Card of version ${champion.version}, the champion`),
+    element("div", { class: "columns" },
+      facts([
+        ["trained", fullTime(champion.created_at)],
+        ["epochs, best loss", `${champion.epochs ?? "–"}, ${fixed(champion.val_loss, 4)}`],
+        ["target candles", count(champion.samples ?? 0)],
+        ["believed until", fullTime(champion.expires_at)],
+      ]),
+      facts([
+        ["reported on", `${dayTime(start)} to ${dayTime(end)}`],
+        ["MAE / last close", beside("close_mae", 2)],
+        ["RMSE / last close", beside("close_rmse", 2)],
+        ["direction right", percent(metrics.direction_accuracy)],
+      ])),
   ];
 }
 
