@@ -267,14 +267,16 @@ def test_the_page_shows_what_the_api_says_and_asks_nobody_else(platform, browser
 
     champions = [platform.registry().aliases("BTCUSDT-5m")[CHAMPION]]
     page.goto(platform.url("SERVICE"))
-    page.locator("#next").get_by_text("up / down").wait_for()
-    shown, model = page.inner_text("#next"), page.inner_text("#model")
+    now = page.locator("#now[aria-busy=false]")
+    now.get_by_text("Probability up").wait_for()
+    shown = now.inner_text()
     latest = requests.get(f"{platform.url('SERVICE')}/forecasts/latest", timeout=10).json()
     champions.append(platform.registry().aliases("BTCUSDT-5m")[CHAMPION])  # the gate may just have moved it
 
     assert any(f"{forecast['close']:,.2f}" in shown for forecast in forecasts_since(platform, latest))
-    assert any(f"Version {champion}" in model for champion in champions)
+    assert any(f"v{champion} lstm" in shown for champion in champions)
     assert "REPLAY" in page.inner_text("#source")
+    assert page.get_attribute("#link-evidently", "href") == platform.url("EVIDENTLY")
     assert complaints == []
 
 
