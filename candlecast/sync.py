@@ -52,6 +52,7 @@ def sync_newest(
     market: Market,
     earliest: datetime,
     guard: timedelta = timedelta(0),
+    again_from: datetime | None = None,
 ) -> Synced:
     """Store what closed since the watermark, and the last REFETCHED candles again.
 
@@ -60,6 +61,7 @@ def sync_newest(
     Args:
         earliest: Where to begin if nothing is stored yet, and the furthest it goes back.
         guard: Time since its close, on the exchange's clock, before a candle is taken for final.
+        again_from: Where to begin at the latest, because something is missing there.
 
     Raises:
         ExchangeUnavailable: Pages stored before that stay; the next sync goes on from there.
@@ -67,7 +69,10 @@ def sync_newest(
     now = exchange.server_time()  # before the candles: one that is closed by now is final in a later answer
     watermark = store.latest_open_time(market.symbol, market.interval)
     # A candle from the future, however it got in, must not keep the present out.
-    start = earliest if watermark is None else max(earliest, min(watermark, now) - REFETCHED * market.step)
+    start = earliest
+    if watermark is not None:
+        refetched = min(watermark, now) - REFETCHED * market.step
+        start = max(earliest, min(refetched, again_from or refetched))
     written = sync_range(exchange, store, market, start, now, now - guard, lambda _: None)
     return Synced(now, start, written)
 

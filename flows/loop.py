@@ -28,6 +28,7 @@ from training.versions import TrainedVersion, pass_gate, train_version
 
 _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
+_HOLES_AGAIN = timedelta(days=1)  # a forecast needs an unbroken history, and the daily backfill may be hours away
 _VERIFIED_EVERY = timedelta(days=1)
 _FAULT_HOLDS = timedelta(hours=1)
 
@@ -61,12 +62,20 @@ class Imported(NamedTuple):
 
 
 def sync(market: OpenMarket) -> TakenIn:
-    """Store what closed since the last run, and the last few candles again; judge them."""
-    earliest = earliest_needed(market.settings, market.exchange.server_time())
-    synced = sync_newest(market.exchange, market.store, market.market, earliest, market.settings.finality_guard)
+    """Store what closed since the last run, the last few candles again, and what the last day lacks; judge them."""
+    now, gaps = market.exchange.server_time(), CandleGaps(market.pool)
+    holes = gaps.listed(market.market, now - _HOLES_AGAIN, now, "open")
+    synced = sync_newest(
+        market.exchange,
+        market.store,
+        market.market,
+        earliest_needed(market.settings, now),
+        market.settings.finality_guard,
+        again_from=holes[0].start if holes else None,
+    )
     # At once, not when the daily backfill finds it: nothing is to be trained on a hole in the newest candles.
     start, end = (on_grid(moment, market.market) for moment in (synced.start, synced.now))
-    CandleGaps(market.pool).record(market.market, start, end, edges=False)
+    gaps.record(market.market, start, end, edges=False)
     marked = market.quality.mark(market.market, synced.start, synced.now)
     skew = None
     if market.settings.source != "replay":

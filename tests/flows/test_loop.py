@@ -88,6 +88,19 @@ def test_ingest_knows_a_hole_in_the_newest_candles_at_once_and_that_it_was_fille
     assert CandleGaps(whole.pool).listed(whole.market, *hole) == [Gap(*hole, "repaired")]
 
 
+def test_ingest_asks_again_for_a_hole_of_the_last_day_however_many_candles_came_after_it(open_on, final):
+    with_hole = final.drop(final.index[700])
+    for now in (690, 701, 800):
+        loop.sync(open_on(with_hole, now=time_at(final, now)))
+
+    whole = open_on(final)
+    synced = loop.sync(whole).synced
+
+    assert synced.written == Written(inserted=100 + 1, corrected=0)
+    assert synced.start == time_at(final, 700)
+    assert loop.sync(whole).synced.start > time_at(final, 880)
+
+
 def test_ingest_leaves_the_newest_candle_for_the_finality_guard(open_on, final):
     within = open_on(final, now=time_at(final, 800) + timedelta(milliseconds=900), finality_guard_s=1)
     after = open_on(final, now=time_at(final, 800) + timedelta(milliseconds=1000), finality_guard_s=1)
