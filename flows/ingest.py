@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 
 from candlecast.candles import Market
-from candlecast.errors import AlreadyRunning
+from candlecast.errors import AlreadyRunning, CandlecastError
 from candlecast.issue import Issued
+from candlecast.settings import Settings
 from flows import loop
 from flows.market import open_market
 from flows.messages import ingest_message
 from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+
+_AT_ONCE = 4
+"""Markets that one run works on side by side, most of the time waiting for exchange and database."""
 
 
 @task(retries=3, retry_delay_seconds=[1, 5, 15], retry_condition_fn=is_transient)
@@ -38,9 +45,32 @@ def issue_forecasts(market: Market) -> Issued:
 
 
 @flow(flow_run_name=run_name)
-def ingest(symbol: str | None = None, interval: str | None = None, horizon: int | None = None) -> State[None] | None:
-    """Take in what the exchange closed, settle, forecast; safe to re-run, and it makes up for missed runs."""
-    settings = settings_for(symbol, interval, horizon)
+def ingest(
+    symbol: str | None = None,
+    interval: str | None = None,
+    horizon: int | None = None,
+    markets: Sequence[str] = (),
+) -> State[None] | None:
+    """Take in what the exchange closed, settle, forecast; safe to re-run, and it makes up for missed runs.
+
+    `markets`, as in BTCUSDT-5m, are taken in side by side; what fails with one keeps none of the others.
+    """
+    if not markets:
+        return _ingest(settings_for(symbol, interval, horizon))
+    named = [Market.named(name) for name in markets]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        runs = [
+            threads.submit(copy_context().run, _ingest, settings_for(one.symbol, one.interval, horizon))
+            for one in named
+        ]
+    failed = {market.model_name: run.exception() for market, run in zip(named, runs, strict=True) if run.exception()}
+    if failed:
+        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise CandlecastError(f"{len(failed)} of {len(named)} markets failed: {told}")
+    return None
+
+
+def _ingest(settings: Settings) -> State[None] | None:
     try:
         with recorded_run("ingest", settings) as (_, report):
             taken_in = sync_candles(settings.market)

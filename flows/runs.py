@@ -32,8 +32,13 @@ def settings_for(symbol: str | None, interval: str | None, horizon: int | None) 
 
 
 def run_name() -> str:
-    """Name of a flow run: its flow and market."""
+    """Name of a flow run: its flow and market, or how many there are."""
     parameters = runtime.flow_run.parameters
+    named: list[str] = parameters.get("markets") or []
+    if len(named) > 1:
+        return f"{runtime.flow_run.flow_name} {named[0]} and {len(named) - 1} more"
+    if named:
+        return f"{runtime.flow_run.flow_name} {named[0]}"
     settings = settings_for(*(parameters.get(name) for name in ("symbol", "interval", "horizon")))
     return f"{runtime.flow_run.flow_name} {settings.market.model_name}"
 
