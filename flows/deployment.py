@@ -23,7 +23,7 @@ WORK_POOL = "candlecast"
 FLOWS = ("backfill", "ingest", "train", "monitor", "housekeeping")
 
 MARKETS_A_RUN = 20
-"""Markets of an interval that one run of ingest takes in: to start a run takes longer than to take in one market."""
+"""Markets that one run of ingest or monitor is for: to start a run takes longer than the run takes for one market."""
 
 _MONITOR_EVERY = timedelta(minutes=15)
 _SHORTEST_PERIOD = timedelta(seconds=5)
@@ -119,8 +119,8 @@ def fit_schedules(
 ) -> None:
     """Start every schedule, in step with the exchange's clock: ingest as soon as a candle is final.
 
-    One run of ingest takes in up to MARKETS_A_RUN markets of an interval. All other flows run for each market by
-    itself, one market after the other over their period.
+    One run of ingest is for up to MARKETS_A_RUN markets of an interval, and one of monitor for as many. All other flows
+    run for each market by itself, one market after the other over their period.
 
     Args:
         markets: What is forecast, of one horizon.
@@ -137,26 +137,27 @@ def fit_schedules(
         every = IntervalSchedule(interval=period, anchor_date=first)
         return DeploymentScheduleUpdate(schedule=every, active=True, slug=slug, parameters=parameters)
 
-    def ingests() -> Iterator[DeploymentScheduleUpdate]:
-        for together in _together(markets):
-            market = together[0]
+    def together(every: timedelta | None = None) -> Iterator[DeploymentScheduleUpdate]:
+        for alike in _together(markets):
+            market = alike[0]
             final = floor_time(exchange_now, market.interval) + market.step + guard
-            first = now + (final - exchange_now) / speed + _AFTER_FINAL
-            named = {"markets": [one.model_name for one in together]}
-            yield schedule(_slug(market), _real(market.step, speed), first, named)
+            first = now + (final - exchange_now) / speed + _AFTER_FINAL if every is None else now + _real(every, speed)
+            named = {"markets": [one.model_name for one in alike]} if len(alike) > 1 else market._asdict()
+            yield schedule(_slug(market), _real(every or market.step, speed), first, named)
 
-    def one_by_one(every: timedelta) -> Iterator[DeploymentScheduleUpdate]:
-        period = _real(every, speed)
+    def one_by_one() -> Iterator[DeploymentScheduleUpdate]:
+        period = _real(_DAY, speed)
         for number, market in enumerate(markets):
             first = now + period * (1 + number / len(markets))
             yield schedule(_slug(market), period, first, market._asdict())
 
+    fitted = {"ingest": list(together()), "monitor": list(together(_MONITOR_EVERY))}
     with prefect_client(api_url) as client:
         for name, deployment in _deployments(client).items():
-            fitted = list(ingests() if name == "ingest" else one_by_one(_MONITOR_EVERY if name == "monitor" else _DAY))
-            client.update_deployment(deployment.id, DeploymentUpdate(schedules=fitted))
+            schedules = fitted.get(name) or list(one_by_one())
+            client.update_deployment(deployment.id, DeploymentUpdate(schedules=schedules))
             for former in deployment.schedules:
-                if former.slug not in {one.slug for one in fitted}:
+                if former.slug not in {one.slug for one in schedules}:
                     client.delete_deployment_schedule(deployment.id, former.id)
             client.resume_deployment(deployment.id)
 

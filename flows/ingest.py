@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from datetime import datetime
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 
 from candlecast.candles import Market
-from candlecast.errors import AlreadyRunning, CandlecastError
+from candlecast.errors import AlreadyRunning
 from candlecast.issue import Issued
 from candlecast.settings import Settings
 from flows import loop
 from flows.market import open_market
 from flows.messages import ingest_message
-from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from flows.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
 
 _AT_ONCE = 4
 """Markets that one run works on side by side, most of the time waiting for exchange and database."""
@@ -53,21 +51,12 @@ def ingest(
 ) -> State[None] | None:
     """Take in what the exchange closed, settle, forecast; safe to re-run, and it makes up for missed runs.
 
-    `markets`, as in BTCUSDT-5m, are taken in side by side; what fails with one keeps none of the others.
+    Args:
+        markets: As in BTCUSDT-5m; they are taken in side by side, and what fails with one keeps none of the others.
     """
-    if not markets:
-        return _ingest(settings_for(symbol, interval, horizon))
-    named = [Market.named(name) for name in markets]
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        runs = [
-            threads.submit(copy_context().run, _ingest, settings_for(one.symbol, one.interval, horizon))
-            for one in named
-        ]
-    failed = {market.model_name: run.exception() for market, run in zip(named, runs, strict=True) if run.exception()}
-    if failed:
-        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
-        raise CandlecastError(f"{len(failed)} of {len(named)} markets failed: {told}")
-    return None
+    if markets:
+        return for_each(_ingest, markets, horizon, at_once=_AT_ONCE)
+    return _ingest(settings_for(symbol, interval, horizon))
 
 
 def _ingest(settings: Settings) -> State[None] | None:

@@ -69,7 +69,7 @@ def test_deployments_stand_still_until_their_schedules_are_fitted_and_run_where_
     }
 
 
-def test_every_market_has_schedules_and_one_run_takes_in_all_markets_of_an_interval(api_url: str):
+def test_every_market_has_schedules_and_one_run_of_ingest_is_for_all_markets_of_an_interval(api_url: str):
     markets = [Market(symbol, interval) for symbol in ("BTCUSDT", "ETHUSDT") for interval in ("5m", "15m")]
     now = datetime(2026, 1, 1, 12, 1, tzinfo=UTC)
 
@@ -87,7 +87,7 @@ def test_every_market_has_schedules_and_one_run_takes_in_all_markets_of_an_inter
     }
     assert {Market(**schedule.parameters) for schedule in train.schedules} == set(markets)
     assert len({schedule.schedule.anchor_date for schedule in train.schedules}) == len(markets)
-    assert [schedule.parameters for schedule in left.schedules] == [{"markets": ["BTCUSDT-5m"]}]
+    assert [schedule.parameters for schedule in left.schedules] == [markets[0]._asdict()]
 
 
 def test_what_fails_with_one_market_keeps_none_of_the_others(
