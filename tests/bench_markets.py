@@ -2,8 +2,8 @@
 
     python -m tests.bench_markets
 
-Every part is real and a process of its own: PostgreSQL, MLflow, Prefect, the worker, the service with forty bundles, and
-the replay exchange at the speed of the market. Both intervals close at the same moment. Takes four minutes.
+Every part is real and a process of its own: PostgreSQL, MLflow, Prefect, the worker, the service with forty bundles,
+and the replay exchange at the speed of the market. Both intervals close at the same moment. Takes four minutes.
 """
 
 from __future__ import annotations
