@@ -40,6 +40,19 @@ class Market(NamedTuple):
         name = f"{self.symbol}-{self.interval}"
         return name if self.horizon == 1 else f"{name}-h{self.horizon}"
 
+    @classmethod
+    def named(cls, name: str, horizon: int = 1) -> Market:
+        """The market that a symbol and an interval name together, as in `BTCUSDT-5m`.
+
+        Raises:
+            ConfigurationError: It is not of that form.
+        """
+        symbol, _, interval = name.rpartition("-")
+        if not re.fullmatch(r"[A-Z0-9]{2,20}", symbol):
+            raise ConfigurationError(f"market {name!r}: write symbol and interval like BTCUSDT-5m")
+        interval_duration(interval)
+        return cls(symbol, interval, horizon)
+
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays; shorter ones divide a day

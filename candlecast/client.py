@@ -11,7 +11,7 @@ import requests
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from candlecast.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, Problem
-from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, epoch_ms
+from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, Market, epoch_ms
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
 from candlecast.exchange_requests import open_session
 from candlecast.series_answers import ForecastSeriesAnswer
@@ -93,13 +93,15 @@ class ForecastClient:
             "POST", "/predict/series", ForecastSeriesAnswer, json=_posted(candles, symbol, interval, model)
         )
 
-    def model(self) -> ModelsAnswer:
-        """What is being served, and what it needs.
+    def model(self, market: Market) -> ModelsAnswer:
+        """What is being served of a market, and what it needs.
 
         Raises:
             ServiceUnavailable: No connection, or a fault on its side.
+            ServiceRejected: It serves nothing of this market.
         """
-        return self._ask("GET", "/model", ModelsAnswer)
+        asked = {"symbol": market.symbol, "interval": market.interval}
+        return self._ask("GET", "/model", ModelsAnswer, params=asked)
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return as soon as a champion is being served.

@@ -24,8 +24,8 @@ _MISSES_SOUGHT_AGAIN = timedelta(days=2)  # a gap that is repaired shows candles
 class ForecastService(Protocol):
     """What issuing needs of the service: `candlecast.client.ForecastClient`."""
 
-    def model(self) -> ModelsAnswer:
-        """What it serves."""
+    def model(self, market: Market) -> ModelsAnswer:
+        """What it serves of a market."""
 
     def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
         """The forecast after the last of `candles`."""
@@ -69,7 +69,7 @@ def issue_forecasts(
     """
     now = exchange.server_time()
     missed = ledger.record_missed("champion", now - _MISSES_SOUGHT_AGAIN, now)
-    served = service.model().models
+    served = service.model(market).models
     due = [role for role in ROLES if role in served]
     if len({served[role].version for role in due}) < len(due):
         due.remove("challenger")  # a version under both aliases would compete with itself

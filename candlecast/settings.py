@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from candlecast.candles import Market, interval_duration
+from candlecast.candles import Market
 from candlecast.errors import ConfigurationError
+from candlecast.setting_rules import (
+    absolute,
+    fixed_length,
+    listed,
+    long_enough,
+    origins,
+    postgresql_address,
+    web_address,
+    well_named,
+)
 
 STACK_FILE = "stack.json"
-SHORTEST_KEY = 16
 
 
 class Settings(BaseSettings):
@@ -31,9 +37,23 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CANDLECAST_", frozen=True, extra="ignore", populate_by_name=True)
 
-    home: Path = Field(Path(".candlecast"), description="The one directory of all local state.")
-    symbol: str = Field("BTCUSDT", description="Market, in the exchange's spelling.")
-    interval: str = Field("5m", description="Candle length: 1m, 5m, 15m, 1h, ...")
+    home: Annotated[Path, AfterValidator(absolute)] = Field(
+        Path(".candlecast"), description="The one directory of all local state."
+    )
+    markets: Annotated[str, AfterValidator(well_named)] = Field(
+        "",
+        description="Every market that is forecast, separated by commas, as in BTCUSDT-5m,ETHUSDT-15m. Default: the "
+        "one of SYMBOL and INTERVAL.",
+    )
+    symbol: str = Field(
+        default_factory=lambda read: _first_market(read).symbol,
+        description="Market that is meant where none is named, in the exchange's spelling. Default: the first of "
+        "MARKETS, else BTCUSDT.",
+    )
+    interval: Annotated[str, AfterValidator(fixed_length)] = Field(
+        default_factory=lambda read: _first_market(read).interval,
+        description="Its candle length: 1m, 5m, 15m, 1h, ... Default: that of the first of MARKETS, else 5m.",
+    )
     horizon: int = Field(1, ge=1, description="How many candles ahead the forecast looks.")
     sequence_length: int = Field(24, ge=2, description="Feature rows in one model input window.")
     lookback_days: float = Field(90, gt=0, description="History that backfill keeps and training uses, in days.")
@@ -86,17 +106,17 @@ class Settings(BaseSettings):
         description="Address of the Dask scheduler that runs the folds of a walk-forward, such as tcp://host:8786. "
         "Default: processes on this machine.",
     )
-    database_url: SecretStr | None = Field(
+    database_url: Annotated[SecretStr | None, AfterValidator(postgresql_address)] = Field(
         None, description="PostgreSQL for candles and forecasts, as the writer. Default: the embedded server."
     )
-    database_owner_url: SecretStr | None = Field(
+    database_owner_url: Annotated[SecretStr | None, AfterValidator(postgresql_address)] = Field(
         None, description="The same database as its owner, for migrations. Default: DATABASE_URL."
     )
-    database_reader_url: SecretStr | None = Field(
+    database_reader_url: Annotated[SecretStr | None, AfterValidator(postgresql_address)] = Field(
         None, description="The same database as a read-only role, for the service. Default: DATABASE_URL."
     )
 
-    api_keys: SecretStr | None = Field(
+    api_keys: Annotated[SecretStr | None, AfterValidator(long_enough)] = Field(
         None,
         description="Keys of 16 or more characters that the service asks for, separated by commas; empty asks nobody.",
     )
@@ -105,7 +125,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Requests a minute that the service takes of one API key, or of one address; 0 is any number.",
     )
-    cors_origins: str = Field(
+    cors_origins: Annotated[str, AfterValidator(origins)] = Field(
         "", description="Origins whose pages may call the service, separated by commas; * is every one."
     )
     access_log: bool = Field(True, description="Whether the service logs a line of JSON for every request.")
@@ -133,7 +153,7 @@ class Settings(BaseSettings):
         288, ge=2, description="Settled forecasts of champion and challenger before a trial may promote the challenger."
     )
     promote_at_once: bool = Field(False, description="Whether what passes the gate becomes champion without a trial.")
-    webhook_url: SecretStr | None = Field(
+    webhook_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(
         None, description="Address that alerts are posted to as JSON; empty tells nobody."
     )
     model_expiry_hours: float = Field(1440, gt=0, description="Hours past its training span when a model abstains.")
@@ -147,68 +167,21 @@ class Settings(BaseSettings):
     )
     reports_kept_days: float = Field(7, gt=0, description="Days that Evidently reports are kept.")
 
-    @field_validator("home")
-    @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
-
-    @field_validator("database_url", "database_owner_url", "database_reader_url")
-    @classmethod
-    def _postgresql_address(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            try:
-                conninfo_to_dict(url.get_secret_value())
-            except ProgrammingError:  # its text quotes the address, password included
-                raise ValueError("not an address of the form postgresql://user:password@host:port/name") from None
-        return url
-
-    @field_validator("api_keys")
-    @classmethod
-    def _long_enough(cls, keys: SecretStr | None) -> SecretStr | None:
-        wrong = [
-            place
-            for place, key in enumerate(_listed(keys.get_secret_value() if keys else ""), 1)
-            if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key
-        ]
-        if wrong:  # the keys themselves are not quoted
-            raise ValueError(f"key {wrong[0]} needs {SHORTEST_KEY} or more printable ASCII characters without spaces")
-        return keys
-
-    @field_validator("webhook_url")
-    @classmethod
-    def _web_address(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None or not url.get_secret_value():
-            return None
-        if not re.fullmatch(r"https?://[^\s/]+\S*", url.get_secret_value()):
-            raise ValueError("not an address of the form https://host/path")  # it is not quoted: it may hold a token
-        return url
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins(cls, origins: str) -> str:
-        for origin in _listed(origins):
-            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
-                raise ValueError(f"{origin!r} is no origin; write it like https://charts.example.org, without a path")
-        return origins
-
-    @field_validator("interval")
-    @classmethod
-    def _fixed_length(cls, interval: str) -> str:
-        try:
-            interval_duration(interval)
-        except ConfigurationError as exc:
-            raise ValueError(str(exc)) from exc
-        return interval
-
     @property
     def market(self) -> Market:
         """What this process works on unless told otherwise."""
         return Market(self.symbol, self.interval, self.horizon)
 
     @property
+    def all_markets(self) -> tuple[Market, ...]:
+        """Every market of the platform, `market` first, whether MARKETS names it or not."""
+        named = (Market.named(name, self.horizon) for name in listed(self.markets))
+        return tuple(dict.fromkeys((self.market, *named)))
+
+    @property
     def api_key_list(self) -> tuple[str, ...]:
         """The keys that the service asks for; empty if it asks for none."""
-        return _listed(self.api_keys.get_secret_value() if self.api_keys else "")
+        return listed(self.api_keys.get_secret_value() if self.api_keys else "")
 
     @property
     def first_api_key(self) -> SecretStr | None:
@@ -219,7 +192,7 @@ class Settings(BaseSettings):
     @property
     def cors_origin_list(self) -> tuple[str, ...]:
         """Origins whose pages may call the service."""
-        return _listed(self.cors_origins)
+        return listed(self.cors_origins)
 
     @property
     def finality_guard(self) -> timedelta:
@@ -265,8 +238,9 @@ class Settings(BaseSettings):
         return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=stack_file)
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _first_market(read: dict[str, Any]) -> Market:
+    named = listed(read.get("markets", ""))  # missing if it was refused
+    return Market.named(named[0]) if named else Market("BTCUSDT", "5m")
 
 
 def home_directory() -> Path:

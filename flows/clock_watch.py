@@ -27,7 +27,7 @@ def start_schedules(market: OpenMarket) -> datetime:
         with ReplayControl(settings.binance_url) as control:
             control.set(speed=settings.replay_speed)
     now = market.exchange.server_time()
-    fit_schedules(settings.prefect_api_url, settings.market, now, clock_speed(settings), settings.finality_guard)
+    fit_schedules(settings.prefect_api_url, settings.all_markets, now, clock_speed(settings), settings.finality_guard)
     return now
 
 

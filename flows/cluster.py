@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from candlecast.candles import Market
 from candlecast.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.clock_watch import start_schedules
@@ -38,7 +39,7 @@ class Cluster(NamedTuple):
 def put_in_place(settings: Settings, cluster: Cluster | None, tell: Callable[[str], None]) -> None:
     """Put the deployments on the work pool and start their schedules; safe to repeat.
 
-    Where no version is champion yet, history is fetched and a first version trained, by the worker.
+    For a market without champion history is fetched and a first version trained, by the worker.
 
     Args:
         cluster: None where the worker runs flows as processes of its own.
@@ -51,10 +52,11 @@ def put_in_place(settings: Settings, cluster: Cluster | None, tell: Callable[[st
     with open_market(settings) as market:
         start_schedules(market)
     tell("the deployments are on the server, their schedules run")
-    if CHAMPION not in open_registry(settings).aliases(settings.market.model_name):
-        tell("no version is champion yet: backfill and train")
-        _run(settings, "backfill", {}, tell)
-        _run(settings, "train", {"force": True}, tell)
+    registry = open_registry(settings)
+    without = [market for market in settings.all_markets if CHAMPION not in registry.aliases(market.model_name)]
+    for name, parameters in (("backfill", {}), ("train", {"force": True})):
+        tell(f"{name}: {len(without)} markets without a champion")
+        _run(settings, name, without, parameters, tell)
 
 
 def deploy_to_cluster(settings: Settings, cluster: Cluster) -> None:
@@ -94,9 +96,13 @@ def base_job_template(job: dict[str, Any], resources: dict[str, str], image: str
     return template
 
 
-def _run(settings: Settings, name: str, parameters: dict[str, Any], tell: Callable[[str], None]) -> None:
-    run = run_now(settings.prefect_api_url, name, parameters)
-    follow(settings.prefect_api_url, run, tell, lambda: time.sleep(_LOOK_S))
+def _run(
+    settings: Settings, name: str, markets: Sequence[Market], parameters: dict[str, Any], tell: Callable[[str], None]
+) -> None:
+    """Run a deployment for every market, as many at once as the work pool takes."""
+    runs = [run_now(settings.prefect_api_url, name, {**market._asdict(), **parameters}) for market in markets]
+    for run in runs:
+        follow(settings.prefect_api_url, run, tell, lambda: time.sleep(_LOOK_S))
 
 
 def _read_yaml(file: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from prefect import flow, task
@@ -10,10 +11,14 @@ from prefect.client.schemas.objects import State
 from candlecast.candles import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.issue import Issued
+from candlecast.settings import Settings
 from flows import loop
 from flows.market import open_market
 from flows.messages import ingest_message
-from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from flows.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
+
+_AT_ONCE = 4
+"""Markets that one run works on side by side, most of the time waiting for exchange and database."""
 
 
 @task(retries=3, retry_delay_seconds=[1, 5, 15], retry_condition_fn=is_transient)
@@ -38,9 +43,23 @@ def issue_forecasts(market: Market) -> Issued:
 
 
 @flow(flow_run_name=run_name)
-def ingest(symbol: str | None = None, interval: str | None = None, horizon: int | None = None) -> State[None] | None:
-    """Take in what the exchange closed, settle, forecast; safe to re-run, and it makes up for missed runs."""
-    settings = settings_for(symbol, interval, horizon)
+def ingest(
+    symbol: str | None = None,
+    interval: str | None = None,
+    horizon: int | None = None,
+    markets: Sequence[str] = (),
+) -> State[None] | None:
+    """Take in what the exchange closed, settle, forecast; safe to re-run, and it makes up for missed runs.
+
+    Args:
+        markets: As in BTCUSDT-5m; they are taken in side by side, and what fails with one keeps none of the others.
+    """
+    if markets:
+        return for_each(_ingest, markets, horizon, at_once=_AT_ONCE)
+    return _ingest(settings_for(symbol, interval, horizon))
+
+
+def _ingest(settings: Settings) -> State[None] | None:
     try:
         with recorded_run("ingest", settings) as (_, report):
             taken_in = sync_candles(settings.market)

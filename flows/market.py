@@ -107,10 +107,10 @@ def open_service(settings: Settings) -> ForecastClient:
     return ForecastClient(settings.service_url, timeout_s=5, api_key=settings.first_api_key)
 
 
-def served_versions(service: ForecastClient) -> dict[str, str]:
+def served_versions(service: ForecastClient, market: Market) -> dict[str, str]:
     """The version that the service answers with under each alias; none if it does not answer."""
     with suppress(ServiceUnavailable):
-        return {alias: model.version for alias, model in service.model().models.items()}
+        return {alias: model.version for alias, model in service.model(market).models.items()}
     return {}
 
 

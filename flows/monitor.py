@@ -10,11 +10,12 @@ from prefect.events import emit_event
 
 from candlecast.candles import Market
 from candlecast.errors import AlreadyRunning, ExchangeUnavailable
+from candlecast.settings import Settings
 from flows.automations import EVENTS
 from flows.deployment import run_now
 from flows.market import open_market, open_registry
 from flows.messages import monitor_message
-from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from flows.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
 from flows.watch import Watched, tell_of_silence, watch
 from monitoring.alerts import Notice
 
@@ -55,9 +56,24 @@ def emit_alerts(market: Market, notices: Sequence[Notice]) -> None:
 
 
 @flow(flow_run_name=run_name)
-def monitor(symbol: str | None = None, interval: str | None = None, horizon: int | None = None) -> State[None] | None:
-    """Look at champion, challenger and market, act on it, and start a training if the check asks for it."""
-    settings = settings_for(symbol, interval, horizon)
+def monitor(
+    symbol: str | None = None,
+    interval: str | None = None,
+    horizon: int | None = None,
+    markets: Sequence[str] = (),
+) -> State[None] | None:
+    """Look at champion, challenger and market, act on it, and start a training if the check asks for it.
+
+    Args:
+        markets: As in BTCUSDT-5m; they are looked at one after the other, as Evidently's pages take much memory, and
+            what fails with one keeps none of the others.
+    """
+    if markets:
+        return for_each(_monitor, markets, horizon, at_once=1)
+    return _monitor(settings_for(symbol, interval, horizon))
+
+
+def _monitor(settings: Settings) -> State[None] | None:
     try:
         with recorded_run("monitor", settings) as (_, report):
             watched = watch_platform(settings.market)

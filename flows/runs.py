@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from prefect import get_run_logger, runtime
@@ -11,8 +13,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from candlecast.candles import Market
 from candlecast.errors import (
     AlreadyRunning,
+    CandlecastError,
     DatabaseUnavailable,
     ExchangeUnavailable,
     RegistryUnavailable,
@@ -31,9 +35,37 @@ def settings_for(symbol: str | None, interval: str | None, horizon: int | None) 
     return load_settings(**{name: value for name, value in named.items() if value is not None})
 
 
+def for_each(
+    job: Callable[[Settings], State[None] | None], markets: Sequence[str], horizon: int | None, *, at_once: int
+) -> None:
+    """Do a job for several markets in one run.
+
+    Args:
+        markets: As in BTCUSDT-5m.
+        at_once: How many are worked on side by side.
+
+    Raises:
+        CandlecastError: It failed with some, after it was done for all the others; names them.
+    """
+    with ThreadPoolExecutor(at_once) as threads:
+        runs = {}
+        for market in map(Market.named, markets):
+            settings = settings_for(market.symbol, market.interval, horizon)
+            runs[market.model_name] = threads.submit(copy_context().run, job, settings)
+    failed = {name: run.exception() for name, run in runs.items() if run.exception() is not None}
+    if failed:
+        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise CandlecastError(f"{len(failed)} of {len(runs)} markets failed: {told}")
+
+
 def run_name() -> str:
-    """Name of a flow run: its flow and market."""
+    """Name of a flow run: its flow and market, or how many there are."""
     parameters = runtime.flow_run.parameters
+    named: list[str] = parameters.get("markets") or []
+    if len(named) > 1:
+        return f"{runtime.flow_run.flow_name} {named[0]} and {len(named) - 1} more"
+    if named:
+        return f"{runtime.flow_run.flow_name} {named[0]}"
     settings = settings_for(*(parameters.get(name) for name in ("symbol", "interval", "horizon")))
     return f"{runtime.flow_run.flow_name} {settings.market.model_name}"
 

@@ -254,4 +254,8 @@ class _Run:
     def _wait_until_followed(self) -> None:
         """Wait until the service serves what the aliases say: real seconds would be simulated hours."""
         wanted = self._registry.aliases(self.market.market.model_name)
-        wait_for(lambda: served_versions(self._service) == wanted, _FOLLOWED_S, f"versions {wanted} served")
+        wait_for(
+            lambda: served_versions(self._service, self.market.market) == wanted,
+            _FOLLOWED_S,
+            f"versions {wanted} served",
+        )

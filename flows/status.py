@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from candlecast.errors import CandlecastError, ExchangeError, StackError
 from candlecast.journal import last_check, newest_job_runs
+from candlecast.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.market import OpenMarket, open_market, open_service
 from flows.supervision import Supervisor
@@ -25,10 +27,15 @@ def read_status(settings: Settings) -> dict[str, Any]:
         "source": settings.source,
         "processes": _processes(settings),
         "served": _served(settings),
+        "others": {},
     }
     try:
         with open_market(settings, timeout_s=2) as market:
             found |= _figures(market)
+            for other in settings.all_markets[1:]:
+                theirs = settings.model_copy(update={"symbol": other.symbol, "interval": other.interval})
+                figures = _figures(replace(market, settings=theirs))
+                found["others"][other.model_name] = figures | {"served": _served(theirs)}
     except (CandlecastError, psycopg.Error) as exc:
         found["error"] = str(exc)
     return found
@@ -44,7 +51,7 @@ def _processes(settings: Settings) -> dict[str, str]:
 def _served(settings: Settings) -> dict[str, Any]:
     try:
         with open_service(settings) as service:
-            models = service.model().models
+            models = service.model(settings.market).models
     except CandlecastError as exc:
         return {"error": str(exc)}
     return {alias: {"version": one.version, "since": one.served_since} for alias, one in models.items()}
@@ -84,7 +91,20 @@ def print_status(found: dict[str, Any]) -> None:
     else:
         lines = [f"{alias}: version {one['version']} since {one['since']:%F %T}" for alias, one in served.items()]
         table.add_row("[bold]served", "\n".join(lines) or "no model yet")
+    for name, figures in found["others"].items():
+        table.add_row(f"[bold]{name}", _in_short(figures))
     console.print(table)
+
+
+def _in_short(figures: dict[str, Any]) -> str:
+    newest, champion = figures["newest_candle"], figures["served"].get(CHAMPION)
+    return ", ".join(
+        (
+            f"newest candle {newest:%F %T}" if newest else "no candle stored",
+            f"champion version {champion['version']}" if champion else "[red]no champion served[/]",
+            figures["check"]["verdict"] if figures["check"] else "not checked yet",
+        )
+    )
 
 
 def _add_figures(table: Table, found: dict[str, Any]) -> None:

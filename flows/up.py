@@ -18,9 +18,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.status import Status
 
-from candlecast.candles import floor_time
+from candlecast.candles import Market, floor_time
 from candlecast.errors import CandlecastError, ExchangeError, StackError
-from candlecast.registry import CHAMPION, experiment_name
+from candlecast.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings
 from flows.clock_watch import ClockWatch, start_schedules
@@ -51,7 +51,8 @@ def up(console: Console) -> None:
         refuse_foreign_addresses(settings)
         replay_start = None
         if settings.source == "replay":
-            replay_start = replay_begin(settings, recorded_market(settings.market))
+            spans = [recorded_market(market) for market in settings.all_markets]
+            replay_start = replay_begin(settings, (max(start for start, _ in spans), min(end for _, end in spans)))
         remember_source(settings)
         _announce_source(console, settings)
         stop_leftovers(home)
@@ -99,32 +100,35 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
         deploy(settings.prefect_api_url, addresses(settings))
         stack.start("worker")
     registry = open_registry(settings)
-    registry.end_lost_runs(experiment_name(settings.market))
+    served = {market: _bring_to_present(console, settings, registry, market) for market in settings.all_markets}
     with open_market(settings) as market:
-        _run(console, settings, "backfill")
-        if CHAMPION not in registry.aliases(settings.market.model_name):
-            _run(console, settings, "train", {"force": True})
-        champion = registry.aliases(settings.market.model_name).get(CHAMPION)
-        if champion is None:
-            console.print("[bold red]no version has earned to be served: nothing is forecast until one does")
-        else:
-            with _step(console, f"service follows: version {champion}"):
-                _wait_until_served(settings, champion)
-            if stack.replay_start is not None:
-                _run_warm_up(console, market, stack.replay_start + WARM_UP)
+        if stack.replay_start is not None and served[settings.market]:
+            _run_warm_up(console, market, stack.replay_start + WARM_UP)
         start_schedules(market)
-    _run(console, settings, "ingest")
+    for one in settings.all_markets:
+        _run(console, settings, "ingest", one._asdict())
     stack.start("evidently")  # last: it needs seconds of a processor to start, and nobody needs it
     run_now(settings.prefect_api_url, "monitor")
 
 
-def _wait_until_served(settings: Settings, champion: str) -> None:
-    with open_service(settings) as service:
+def _bring_to_present(console: Console, settings: Settings, registry: Registry, market: Market) -> bool:
+    """Fetch the history of a market and train its first version, if there is none; whether one is served."""
+    name, parameters = market.model_name, market._asdict()
+    registry.end_lost_runs(experiment_name(market))
+    _run(console, settings, "backfill", parameters)
+    if CHAMPION not in registry.aliases(name):
+        _run(console, settings, "train", parameters | {"force": True})
+    champion = registry.aliases(name).get(CHAMPION)
+    if champion is None:
+        console.print(f"[bold red]no version of {name} has earned to be served: nothing is forecast until one does")
+        return False
+    with _step(console, f"service follows: {name} version {champion}"), open_service(settings) as service:
         wait_for(
-            lambda: served_versions(service).get(CHAMPION) == champion,
+            lambda: served_versions(service, market).get(CHAMPION) == champion,
             _SERVED_S,
-            f"version {champion} at {settings.service_url}",
+            f"{name} version {champion} at {settings.service_url}",
         )
+    return True
 
 
 def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:

@@ -128,7 +128,7 @@ def _served(market: OpenMarket) -> tuple[ModelsAnswer | None, str]:
     """What the service serves, or why that is not known."""
     try:
         with open_service(market.settings) as service:
-            return service.model(), ""
+            return service.model(market.market), ""
     except CandlecastError as exc:
         return None, str(exc)
 

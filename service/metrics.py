@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from candlecast.answers import Cause
-from service.models import ALIASES, ServedModels
+from service.models import ALIASES, ServedModel, ServedModels
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SERIES_BUCKETS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000)
@@ -54,12 +54,12 @@ class ServiceMetrics:
             registry=registry,
         )
         self.forecasts = Counter(
-            "candlecast_forecasts", "Forecasts answered.", ("alias", "version", "abstained"), registry=registry
+            "candlecast_forecasts", "Forecasts answered.", ("model", "alias", "version", "abstained"), registry=registry
         )
         self.abstentions = Counter(
             "candlecast_abstentions",
             "Forecasts that were the baseline's, by cause.",
-            ("alias", "cause"),
+            ("model", "alias", "cause"),
             registry=registry,
         )
         self.series = Histogram(
@@ -78,27 +78,37 @@ class ServiceMetrics:
             "candlecast_last_forecast_timestamp_seconds", "When the last forecast was answered; 0 before the first."
         )
         self.served_version = self._gauge(
-            "candlecast_served_version", "Version served under an alias; 0 if none is.", "alias"
+            "candlecast_served_version", "Version served under an alias; 0 if none is.", "model", "alias"
         )
         self.served_version_lowest = Gauge(
             "candlecast_served_version_lowest",
             "The same of the process that lags behind most.",
-            ("alias",),
+            ("model", "alias"),
             registry=registry,
             multiprocess_mode="livemin",
         )
         self.model_info = self._gauge(
-            "candlecast_model_info", "1 for every version that is served.", "alias", "version", "family", "run_id"
+            "candlecast_model_info",
+            "1 for every version that is served.",
+            "model",
+            "alias",
+            "version",
+            "family",
+            "run_id",
         )
         self.model_trained_until = self._gauge(
-            "candlecast_model_trained_until_timestamp_seconds", "End of the candles a served model knows.", "alias"
+            "candlecast_model_trained_until_timestamp_seconds",
+            "End of the candles a served model knows.",
+            "model",
+            "alias",
         )
         self.model_age = self._gauge(
-            "candlecast_model_age_seconds", "Since the training of a served model ended.", "alias"
+            "candlecast_model_age_seconds", "Since the training of a served model ended.", "model", "alias"
         )
         self.problems = self._gauge(
             "candlecast_model_problem",
             "1 while something keeps the registry's newest state from being served.",
+            "model",
             "about",
         )
         self.memory = Gauge(
@@ -108,39 +118,40 @@ class ServiceMetrics:
             multiprocess_mode="liveall",
         )
         self.cpu = Counter("candlecast_process_cpu_seconds", "Processor time of the process.", registry=registry)
-        self._served: ServedModels = {}
+        self._served: dict[str, ServedModels] = {}
         self._cpu_counted_s = 0.0
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry, multiprocess_mode="livemax")
 
-    def show_served(self, served: ServedModels) -> None:
-        """Say what is served under every alias."""
+    def show_served(self, name: str, served: ServedModels) -> None:
+        """Say what is served of the registered model `name` under every alias."""
         for alias in ALIASES:
             version = served[alias].version if alias in served else "0"
             number = int(version) if version.isdecimal() else -1
-            self.served_version.labels(alias).set(number)
-            self.served_version_lowest.labels(alias).set(number)
-        for known, value in ((self._served, 0), (served, 1)):  # what is served no longer first
+            self.served_version.labels(name, alias).set(number)
+            self.served_version_lowest.labels(name, alias).set(number)
+        for known, value in ((self._served.get(name, {}), 0), (served, 1)):  # what is served no longer first
             for alias, model in known.items():
                 manifest = model.bundle.manifest
-                self.model_info.labels(alias, model.version, manifest.family, manifest.run_id).set(value)
+                self.model_info.labels(name, alias, model.version, manifest.family, manifest.run_id).set(value)
         for alias, model in served.items():
-            self.model_trained_until.labels(alias).set(model.bundle.manifest.trained_until.timestamp())
-        self._served = served
+            self.model_trained_until.labels(name, alias).set(model.bundle.manifest.trained_until.timestamp())
+        self._served = {**self._served, name: served}  # replaced whole: every follower has a thread of its own
         self.refresh()
 
-    def show_problems(self, problems: Mapping[str, str]) -> None:
-        """Say what keeps the registry's newest state from being served."""
+    def show_problems(self, name: str, problems: Mapping[str, str]) -> None:
+        """Say what keeps the registry's newest state of the registered model `name` from being served."""
         for about in (*ALIASES, "registry", "cache"):
-            self.problems.labels(about).set(about in problems)
+            self.problems.labels(name, about).set(about in problems)
 
     def refresh(self) -> None:
         """Bring up to date what changes by itself: ages, memory, processor time."""
         now = time.time()
-        for alias, model in self._served.items():
-            self.model_age.labels(alias).set(now - model.bundle.manifest.created_at.timestamp())
+        for name, served in self._served.items():
+            for alias, model in served.items():
+                self.model_age.labels(name, alias).set(now - model.bundle.manifest.created_at.timestamp())
         self.memory.set(_resident_bytes())
         cpu_s = time.process_time()
         self.cpu.inc(cpu_s - self._cpu_counted_s)
@@ -155,20 +166,22 @@ class ServiceMetrics:
         counted.inc()
         timed.observe(seconds)
 
-    def count_forecasts(self, alias: str, version: str, answered: int, abstained: Iterable[Cause]) -> None:
+    def count_forecasts(self, by: ServedModel, answered: int, abstained: Iterable[Cause]) -> None:
         """Count the forecasts of one answer.
 
         Args:
+            by: The model that made them.
             answered: How many.
             abstained: Cause of every one that was the baseline's.
         """
         causes = list(abstained)
+        name, alias, version = by.bundle.manifest.market.model_name, by.alias, by.version
         if answered > len(causes):
-            self.forecasts.labels(alias, version, "false").inc(answered - len(causes))
+            self.forecasts.labels(name, alias, version, "false").inc(answered - len(causes))
         if causes:
-            self.forecasts.labels(alias, version, "true").inc(len(causes))
+            self.forecasts.labels(name, alias, version, "true").inc(len(causes))
             for cause in set(causes):
-                self.abstentions.labels(alias, cause).inc(causes.count(cause))
+                self.abstentions.labels(name, alias, cause).inc(causes.count(cause))
         self.last_forecast.set_to_current_time()
 
 

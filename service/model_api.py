@@ -9,8 +9,9 @@ from starlette.routing import Route
 
 from service.limits import Gate
 from service.model_card import describe_models
-from service.parameters import require_known
+from service.parameters import MARKET, require_known
 from service.predict import choose_model
+from service.reading import market_of
 from service.request import parse_predict, parse_series
 from service.resources import Resources, resources
 from service.series import answer_series
@@ -65,8 +66,9 @@ async def predict_series(request: Request) -> Response:
 
 async def describe_model(request: Request) -> Response:
     """Versions served under each alias: their figures beside the baselines', spans, and input contract."""
-    require_known(request)
-    described = describe_models(resources(request))
+    require_known(request, *MARKET)
+    here, market = resources(request), market_of(request)
+    described = describe_models(here, here.followers.of(market.symbol, market.interval))
     return Response(described.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -79,7 +81,7 @@ ROUTES = (
 
 def _question(here: Resources, body: bytes, noted: dict[str, object]) -> Question:
     posted = parse_predict(body)
-    model = choose_model(here.follower.served, posted.model)
+    model = choose_model(here.followers.of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
     return question(posted, model)
 
@@ -91,10 +93,10 @@ def _predict_long(here: Resources, body: bytes, noted: dict[str, object]) -> byt
 
 def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> Response:
     posted = parse_series(body)
-    model = choose_model(here.follower.served, posted.model)
+    model = choose_model(here.followers.of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
     answer, count, abstained = answer_series(posted, model, here.expiry)
     noted["forecasts"] = count
-    here.metrics.count_forecasts(model.alias, model.version, count, [one.cause for one in abstained])
+    here.metrics.count_forecasts(model, count, [one.cause for one in abstained])
     here.metrics.series.observe(count)
     return Response(answer, media_type="application/json")

@@ -7,16 +7,15 @@ from datetime import timedelta
 
 from candlecast.answers import InputContract, ModelsAnswer, ReplicaAnswer, ServedModelAnswer, SpanAnswer
 from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS
-from service.models import ServedModel
+from service.models import ModelFollower, ServedModel
 from service.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.resources import Resources
 
 
-def describe_models(here: Resources) -> ModelsAnswer:
-    """What is served, and what keeps the registry's newest state from being served."""
-    follower = here.follower
+def describe_models(here: Resources, follower: ModelFollower) -> ModelsAnswer:
+    """What `follower` serves, and what keeps the registry's newest state from being served."""
     replicas = follower.replicas()
-    not_ready = here.not_ready()
+    not_ready = here.readiness.fault_of(follower)
     return ModelsAnswer(
         name=follower.market.model_name,
         models={alias: _describe(model, here.expiry) for alias, model in follower.served.items()},

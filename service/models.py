@@ -129,6 +129,7 @@ class ModelFollower:
         self._problems: Mapping[str, str] = MappingProxyType({})
         self._loaded: dict[str, _Loaded] = {}
         self._failures: dict[str, _Failure] = {}
+        self._looked = threading.Event()
         self._stop = threading.Event()
         self._jitter = np.random.default_rng()
         self._thread = threading.Thread(target=self._follow, name="model-follower", daemon=True)
@@ -163,12 +164,23 @@ class ModelFollower:
             self._thread.join(_STOP_S)
         self._replicas.withdraw()
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether what is to be served was asked for once, with or without an answer."""
+        return self._looked.is_set()
+
     def is_following(self) -> bool:
         """Whether the thread lives; once it does not, only a restart helps."""
         return self._thread.is_alive()
 
     def refresh(self) -> bool:
         """Look once: load what is new and swap; whether the registry answered."""
+        try:
+            return self._look()
+        finally:
+            self._looked.set()
+
+    def _look(self) -> bool:
         problems: dict[str, str] = {}
         if not self._served:
             self._take(self._note.read(), problems)

@@ -76,9 +76,13 @@ _ANSWERS: dict[str, type[Answer]] = {
 _POSTED = {"/predict": "PredictRequest", "/predict/series": "SeriesRequest"}
 _TIME = {"anyOf": [{"type": "string", "format": "date-time"}, MILLISECONDS]}
 _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
-    "symbol": ("Another market than the one that is forecast here.", {"type": "string", "pattern": SYMBOL}, "BTCUSDT"),
+    "symbol": (
+        "Another market than the first one that is forecast here.",
+        {"type": "string", "pattern": SYMBOL},
+        "BTCUSDT",
+    ),
     "interval": (
-        "Another candle length than the one that is forecast here.",
+        "Another candle length than that of the first market.",
         {"type": "string", "pattern": "^[1-9][0-9]{0,4}[mhdw]$"},
         "5m",
     ),
@@ -109,7 +113,7 @@ _TAKES = {
     "/price/stats": (*MARKET, "hours"),
     **dict.fromkeys(("/series", "/forecasts", "/futures"), _PAGED),
     "/forecasts/latest": MARKET,
-    **dict.fromkeys(("/monitoring", "/status", "/versions", "/jobs", "/quality", "/importance"), MARKET),
+    **dict.fromkeys(("/model", "/monitoring", "/status", "/versions", "/jobs", "/quality", "/importance"), MARKET),
     **dict.fromkeys(("/chart", "/errors", "/direction"), _CHARTED),
 }
 _OF_POSTING = ("400", "401", "404", "408", "413", "415", "429", "503")

@@ -67,8 +67,8 @@ def posted_schemas() -> dict[str, Any]:
             "items": {"$ref": f"{REF}Kline"},
             "maxItems": HISTORY_LIMIT,
         },
-        "symbol": {"type": ["string", "null"], "description": "If given, it must be the one forecast here."},
-        "interval": {"type": ["string", "null"], "description": "If given, it must be the one forecast here."},
+        "symbol": {"type": ["string", "null"], "description": "By default the first of those forecast here."},
+        "interval": {"type": ["string", "null"], "description": "By default that of the first market."},
         "model": {
             "type": "string",
             "default": "champion",

@@ -15,7 +15,6 @@ from candlecast.forecast import Forecasts, persist
 from candlecast.registry import CHAMPION
 from service.abstention import Abstention, Seen, abstentions
 from service.models import ServedModel, ServedModels
-from service.problems import Refused
 from service.request import PostedHistory
 from service.soundness import require_sound
 
@@ -61,24 +60,16 @@ def require_answerable(posted: PostedHistory, model: ServedModel) -> None:
     """Refuse what `model` cannot forecast from.
 
     Raises:
-        Refused: Symbol or interval are not the model's, or a candle is not sound; names row and field.
+        Refused: A candle is not sound; names row and field.
         NotEnoughCandles: There are too few.
     """
-    market = model.bundle.manifest.market
-    for field, posted_value, served_value in (
-        ("symbol", posted.symbol, market.symbol),
-        ("interval", posted.interval, market.interval),
-    ):
-        if posted_value is not None and posted_value != served_value:
-            message = f"{field} {posted_value!r:.60} was posted, {served_value!r} is forecast here"
-            raise Refused("wrong-market", message, field=field, value=posted_value[:60])
     if len(posted.open_ms) < model.bundle.manifest.history:
         raise NotEnoughCandles(
             f"{len(posted.open_ms)} candles: version {model.version} needs at least "
             f"{model.bundle.manifest.history} in a row",
             field="candles",
         )
-    require_sound(posted.open_ms, posted.table, market.interval)
+    require_sound(posted.open_ms, posted.table, model.bundle.manifest.interval)
 
 
 def knows_flow(posted: PostedHistory, model: ServedModel) -> bool:

@@ -219,11 +219,9 @@ def _earlier(request: Request, before: datetime, since: datetime | None = None) 
 
 
 def _served(request: Request) -> dict[str, str]:
-    """Version under each alias; none where another market is asked about than the one forecast here."""
-    here = resources(request)
-    if market_of(request) != here.settings.market:
-        return {}
-    return {alias: model.version for alias, model in here.follower.served.items()}
+    """Version under each alias; none of a market that is not forecast here."""
+    served = resources(request).followers.served(market_of(request))
+    return {alias: model.version for alias, model in served.items()}
 
 
 def _everything() -> dict[str, Any]:

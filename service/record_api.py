@@ -91,8 +91,8 @@ def importance(request: Request) -> Response:
     """
     require_known(request, *MARKET)
     here = resources(request)
-    champion = here.follower.served.get(CHAMPION)
-    if champion is None or market_of(request) != here.settings.market:
+    champion = here.followers.served(market_of(request)).get(CHAMPION)
+    if champion is None:
         return answered(ImportanceAnswer(version=None, n=WINDOWS, inputs=[]))
     everything = {"start": "-infinity", "end": "infinity", "limit": 2 * WINDOWS}
     found = pd.DataFrame(rows(request, queries.CANDLES, everything), columns=["open_time", *CANDLE_COLUMNS])
@@ -107,8 +107,7 @@ ROUTES = reading_routes({"/versions": versions, "/jobs": jobs, "/quality": quali
 
 def _version(request: Request, version: str, decisions: list[dict[str, Any]]) -> Version:
     here, market = resources(request), market_of(request)
-    served = here.follower.served if market == here.settings.market else {}
-    mine = [model for model in served.values() if model.version == version]
+    mine = [model for model in here.followers.served(market).values() if model.version == version]
     by_gate = [decision["numbers"] for decision in decisions if decision["decided_by"] == "gate"]
     live = measure(partial(rows, request), market, "champion", here.settings.rolling_n, version)
     return Version(

@@ -56,7 +56,7 @@ KLINE_NAMES = (
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     """History to forecast from, oldest first: either `candles` or `klines`, closed ones only.
 
-    `symbol` and `interval`, if given, must be what the model forecasts; `model` is an alias (champion,
+    `symbol` and `interval` say which market's model answers, by default the first's; `model` is an alias (champion,
     challenger) or the number of a version that is being served.
     """
 

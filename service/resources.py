@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.requests import Request
@@ -17,44 +17,72 @@ from candlecast.registry import CHAMPION, Registry
 from candlecast.settings import Settings, load_settings
 from service.access_log import AccessLog
 from service.database import ReadOnlyDatabase
+from service.followers import Followers, poll_s
 from service.importance import Importances
 from service.limits import Limits
 from service.metrics import ServiceMetrics
-from service.models import AliasRegistry, ModelFollower, ServedModels
+from service.models import AliasRegistry, ModelFollower, ServedModel, ServedModels
 from service.together import Together
 
 _VERDICT_HOLDS_S = 2.0
 
 
-class Readiness:
-    """Whether requests should be sent here; the golden sample is answered at most once in two seconds."""
+class _Verdict(NamedTuple):
+    """What a golden sample came to: when, on the monotonic clock, of which model, and what was wrong."""
 
-    def __init__(self, follower: ModelFollower) -> None:
-        self._follower = follower
+    at: float
+    model: ServedModel
+    fault: str | None
+
+
+class Readiness:
+    """Whether requests should be sent here; a golden sample is answered at most once in two seconds."""
+
+    def __init__(self, followers: Followers) -> None:
+        self._followers = followers
         self._draining = False
-        self._checked: tuple[float, object, str | None] = (0.0, None, None)
+        self._verdicts: dict[str, _Verdict] = {}
 
     def drain(self) -> None:
         """From now on no new requests are wanted."""
         self._draining = True
 
     def fault(self) -> str | None:
-        """Why requests should not be sent here, in a sentence; None if they should."""
+        """Why requests should not be sent here, in a sentence; None if they should.
+
+        A market without champion, such as one that was named a moment ago, keeps the others from nothing. But no
+        request should come while the champion of a market is still on its way: another replica may have it.
+        """
+        followers = self._followers.all
+        if not any(CHAMPION in follower.served for follower in followers):
+            return self.fault_of(followers[0])
+        late = next((follower for follower in followers if not follower.has_looked), None)
+        if late is not None:
+            return f"{late.market.model_name}: what is to be served is not known yet"
+        faults = (self.fault_of(follower) for follower in followers if CHAMPION in follower.served)
+        return next(filter(None, faults), None)
+
+    def fault_of(self, follower: ModelFollower) -> str | None:
+        """Why requests about one market should not be sent here; None if they should."""
         if self._draining:
             return "this service is about to stop: ask another replica, or again in a moment"
-        champion = self._follower.served.get(CHAMPION)
+        champion = follower.served.get(CHAMPION)
         if champion is None:
-            problems = "; ".join(f"{about}: {why}" for about, why in self._follower.problems.items())
+            problems = "; ".join(f"{about}: {why}" for about, why in follower.problems.items())
             return f"no champion is being served yet: {problems or 'train and promote a model'}"
-        at, model, verdict = self._checked
-        if model is not champion or time.monotonic() - at > _VERDICT_HOLDS_S:
-            try:
-                champion.require_sound()
-                verdict = None
-            except BundleError as exc:
-                verdict = f"version {champion.version} no longer answers as it should, restart the service: {exc}"
-            self._checked = (time.monotonic(), champion, verdict)
-        return verdict
+        name = follower.market.model_name
+        verdict = self._verdicts.get(name)
+        if verdict is None or verdict.model is not champion or time.monotonic() - verdict.at > _VERDICT_HOLDS_S:
+            verdict = self._verdicts[name] = _Verdict(time.monotonic(), champion, _fault_of(champion))
+        return verdict.fault
+
+
+def _fault_of(champion: ServedModel) -> str | None:
+    try:
+        champion.require_sound()
+    except BundleError as exc:
+        return f"version {champion.version} no longer answers as it should, restart the service: {exc}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -62,7 +90,7 @@ class Resources:
     """Everything a handler may need; safe to use from all threads."""
 
     settings: Settings
-    follower: ModelFollower
+    followers: Followers
     database: ReadOnlyDatabase
     metrics: ServiceMetrics
     limits: Limits
@@ -77,7 +105,7 @@ class Resources:
         return _expiry(self.settings)
 
     def not_ready(self) -> str | None:
-        """Why requests should not be sent here; None if a champion is served and answers its golden sample."""
+        """Why requests should not be sent here; None if champions are served and answer their golden samples."""
         return self.readiness.fault()
 
     def is_ready(self) -> bool:
@@ -113,42 +141,52 @@ class Wiring:
         """
         settings = self.read_settings()
         metrics = ServiceMetrics(self.metrics)
-        metrics.show_served({})
         access_log = AccessLog(self.log_stream, requests=settings.access_log)
-        told = _Told(metrics, access_log)
-        follower = ModelFollower(
-            self.registry(settings),
-            settings.market,
-            settings.models_dir,
-            settings.model_poll_s,
-            on_served=told.served,
-            on_problems=told.problems,
-        )
+        followers = self._followers(settings, metrics, access_log)
         database = ReadOnlyDatabase(settings.database_reader_url or settings.database_url)
         database.open()
         access_log.start()
-        follower.start()
+        followers.start()
         try:
             yield Resources(
                 settings,
-                follower,
+                followers,
                 database,
                 metrics,
                 Limits(settings),
                 access_log,
-                Readiness(follower),
+                Readiness(followers),
                 Together(_expiry(settings), metrics),
             )
         finally:
-            follower.stop()
+            followers.stop()
             database.close()
             access_log.stop()
+
+    def _followers(self, settings: Settings, metrics: ServiceMetrics, access_log: AccessLog) -> Followers:
+        registry, markets = self.registry(settings), settings.all_markets
+        followers = []
+        for market in markets:
+            told = _Told(market.model_name, metrics, access_log)
+            metrics.show_served(market.model_name, {})
+            followers.append(
+                ModelFollower(
+                    registry,
+                    market,
+                    settings.models_dir,
+                    poll_s(settings.model_poll_s, len(markets)),
+                    on_served=told.served,
+                    on_problems=told.problems,
+                )
+            )
+        return Followers(followers)
 
 
 class _Told:
     """Passes on what a follower tells: to the metrics, and as one line of log for each change."""
 
-    def __init__(self, metrics: ServiceMetrics, log: AccessLog) -> None:
+    def __init__(self, name: str, metrics: ServiceMetrics, log: AccessLog) -> None:
+        self._name = name
         self._metrics = metrics
         self._log = log
         self._versions: dict[str, str] = {}
@@ -156,19 +194,19 @@ class _Told:
 
     def served(self, served: ServedModels) -> None:
         """Show what is served now."""
-        self._metrics.show_served(served)
+        self._metrics.show_served(self._name, served)
         versions = {alias: model.version for alias, model in served.items()}
-        self._log.note(time.time(), "models_changed", served=versions, before=self._versions)
+        self._log.note(time.time(), "models_changed", model=self._name, served=versions, before=self._versions)
         self._versions = versions
 
     def problems(self, problems: Mapping[str, str]) -> None:
         """Show what keeps the registry's newest state from being served."""
-        self._metrics.show_problems(problems)
+        self._metrics.show_problems(self._name, problems)
         for about, why in problems.items():
             if self._problems.get(about) != why:
-                self._log.note(time.time(), "model_problem", about=about, detail=why)
+                self._log.note(time.time(), "model_problem", model=self._name, about=about, detail=why)
         for about in self._problems.keys() - problems.keys():
-            self._log.note(time.time(), "model_problem_gone", about=about)
+            self._log.note(time.time(), "model_problem_gone", model=self._name, about=about)
         self._problems = dict(problems)
 
 

@@ -89,7 +89,7 @@ class Candlecast:
 
     async def __is_alive__(self) -> bool:
         """Whether new versions are still noticed; if not, only a restart helps."""
-        return _FRAME.resources.follower.is_following()
+        return _FRAME.resources.followers.are_following()
 
 
 Candlecast.add_asgi_middleware(OneLinePaths)  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ def question(posted: PostedHistory, model: ServedModel) -> Question:
     """What can be answered.
 
     Raises:
-        Refused: Symbol or interval are not the model's, or a candle is not sound.
+        Refused: A candle is not sound.
         NotEnoughCandles: There are too few.
     """
     require_answerable(posted, model)
@@ -80,7 +80,7 @@ class Together:
         """The answers to questions of one kind; raises as `ask`, of several without saying which is at fault."""
         model = alike[0].model
         answers, causes = answer_forecasts([one.posted for one in alike], model, self._expiry)
-        self._metrics.count_forecasts(model.alias, model.version, len(answers), causes)
+        self._metrics.count_forecasts(model, len(answers), causes)
         self._metrics.together.observe(len(answers))
         return answers
 

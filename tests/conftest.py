@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from types import MappingProxyType
 
 import pandas as pd
 import psycopg
@@ -47,7 +48,7 @@ def bundled_candles() -> pd.DataFrame:
 
 @pytest.fixture
 def replay_exchange(bundled_candles: pd.DataFrame) -> Iterator[Callable[..., RunningReplay]]:
-    """Start replay exchanges: `replay_exchange(recording=None, symbol=, interval=, now=, speed=)`.
+    """Start replay exchanges: `replay_exchange(recording=None, symbol=, interval=, now=, speed=, more=)`.
 
     Without a recording: the first 2,500 bundled candles. Without `now`: the clock stands at the recording's end.
     """
@@ -59,9 +60,10 @@ def replay_exchange(bundled_candles: pd.DataFrame) -> Iterator[Callable[..., Run
             interval: str = "5m",
             now: datetime | None = None,
             speed: float = 0.0,
+            more: Mapping[tuple[str, str], pd.DataFrame] = MappingProxyType({}),
         ) -> RunningReplay:
             candles = bundled_candles.iloc[:2500] if recording is None else recording
-            series = {(symbol, interval): candles}
+            series = {(symbol, interval): candles, **more}
             first, end = recorded_span(series)
             clock = ReplayClock(first, end, now=now or end, speed=speed)
             url = running.enter_context(_served(series, clock))

@@ -16,11 +16,14 @@ from candlecast.candles import OHLCV_COLUMNS, Market
 from candlecast.errors import BundleError, NotEnoughCandles
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK
 from candlecast.forecast import Forecasts
-from candlecast.golden import GOLDEN
+from candlecast.golden import GOLDEN, check_golden, read_golden
 from candlecast.manifest import MANIFEST, Scaler, is_expired
 from tests.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 
 HISTORY = LOOKBACK + SEQUENCE_LENGTH
+KEPT = sorted(Path(__file__).parent.glob("bundle-of-*"))
+"""Bundles as released versions wrote them, never to be changed. Where FORMAT or the features must change so that one of
+them is refused, say so in the CHANGELOG: operators then train before they upgrade."""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,14 @@ def test_an_untouched_bundle_loads_and_says_what_it_is(bundle):
     assert manifest.market == Market("BTCUSDT", "5m", 1)
     assert manifest.history == HISTORY
     assert manifest.trained_until == manifest.spans["report"].end
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.name)
+def test_what_an_earlier_version_wrote_still_loads_and_answers_as_it_did(kept):
+    loaded = load_bundle(kept)
+
+    check_golden(loaded, read_golden(kept / GOLDEN))
+    assert loaded.manifest.market == Market("BTCUSDT", "5m", 1)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", GOLDEN])

@@ -12,7 +12,7 @@ import requests
 from pydantic import SecretStr
 from requests.adapters import BaseAdapter
 
-from candlecast.candles import FLOW_COLUMNS
+from candlecast.candles import FLOW_COLUMNS, Market
 from candlecast.client import ForecastClient
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
 from tests.bundles import sound_candles
@@ -138,7 +138,7 @@ def test_a_service_without_a_model_says_when_to_come_back() -> None:
 @pytest.mark.parametrize("service", [Unreachable(0, {}), FakeService(500, b"oops"), FakeService(200, b"<html>")])
 def test_everything_else_means_trying_again(service: FakeService) -> None:
     with pytest.raises(ServiceUnavailable):
-        client_of(service).model()
+        client_of(service).model(Market("BTCUSDT", "5m"))
 
 
 def test_waiting_ends_when_the_service_is_ready() -> None:

@@ -37,7 +37,7 @@ class FakeService:
         self.abstains = False
         self.price = 100.0
 
-    def model(self) -> ModelsAnswer:
+    def model(self, market: Market) -> ModelsAnswer:
         return ModelsAnswer(name="BTCUSDT-5m", models={role: self._served(role) for role in self.versions}, problems={})
 
     def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
@@ -276,7 +276,7 @@ def test_an_abstention_is_recorded_with_its_reason(store, ledger):
 
 def test_a_service_that_is_away_is_the_callers_to_know(store, ledger):
     class Away(FakeService):
-        def model(self) -> ModelsAnswer:
+        def model(self, market: Market) -> ModelsAnswer:
             raise ServiceUnavailable("away")
 
     with pytest.raises(ServiceUnavailable, match="away"):
@@ -285,7 +285,7 @@ def test_a_service_that_is_away_is_the_callers_to_know(store, ledger):
 
 def test_what_was_due_and_never_made_is_missed_even_while_the_service_is_away(store, ledger):
     class Away(FakeService):
-        def model(self) -> ModelsAnswer:
+        def model(self, market: Market) -> ModelsAnswer:
             raise ServiceUnavailable("away")
 
     issue(store, ledger, FakeService("champion", "challenger"))

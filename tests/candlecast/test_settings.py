@@ -39,6 +39,22 @@ def test_without_anything_set_the_defaults_hold(tmp_path):
     assert settings.database_url is None
 
 
+def test_the_first_of_many_markets_is_meant_where_none_is_named(monkeypatch):
+    monkeypatch.setenv("CANDLECAST_MARKETS", "ETHUSDT-15m, BTCUSDT-5m,ETHUSDT-15m")
+
+    settings = load_settings(horizon=3)
+
+    assert settings.market == Market("ETHUSDT", "15m", 3)
+    assert settings.all_markets == (Market("ETHUSDT", "15m", 3), Market("BTCUSDT", "5m", 3))
+    assert load_settings(symbol="BTCUSDT", interval="5m").market == Market("BTCUSDT", "5m")
+
+
+def test_without_a_list_there_is_the_one_market_of_symbol_and_interval(monkeypatch):
+    monkeypatch.setenv("CANDLECAST_SYMBOL", "ETHUSDT")
+
+    assert load_settings().all_markets == (Market("ETHUSDT", "5m"),)
+
+
 def test_the_environment_wins_over_the_stack_file_and_that_over_the_default(monkeypatch, tmp_path):
     (tmp_path / STACK_FILE).write_text(
         '{"service_url": "http://stack.test", "epochs": 3, "mlflow_tracking_uri": "http://mlflow.test"}'
@@ -100,6 +116,8 @@ def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch):
         ("CANDLECAST_EPOCHS", "0", "greater than or equal to 1"),
         ("CANDLECAST_INTERVAL", "1mo", "such as 5m or 1h"),
         ("CANDLECAST_INTERVAL", "99999999999d", "such as 5m or 1h"),
+        ("CANDLECAST_MARKETS", "BTCUSDT-5m,ethusdt", "write symbol and interval like BTCUSDT-5m"),
+        ("CANDLECAST_MARKETS", "BTCUSDT-1mo", "such as 5m or 1h"),
         ("CANDLECAST_SOURCE", "kraken", "'auto', 'binance' or 'replay'"),
         ("CANDLECAST_MLFLOW_PORT", "five thousand", "valid integer"),
         ("CANDLECAST_ROLLING_N", "", "valid integer"),

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+import psycopg
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
+from candlecast.candles import Market
+from candlecast.errors import CandlecastError
 from candlecast.settings import Settings
 from flows.cli import app
 from flows.cluster import Cluster, deploy_to_cluster
-from flows.deployment import FLOWS, WORK_POOL, prefect_client
+from flows.deployment import FLOWS, WORK_POOL, fit_schedules, prefect_client
+from flows.ingest import ingest
+from tests.bundles import write_tiny_bundle
+from tests.conftest import MigratedDatabase
 from tests.deployment.manifests import FLOW_RUNS, ROOT
+from tests.service.serving import serving
 
 pytestmark = pytest.mark.integration
 RESOURCES = yaml.safe_load((FLOW_RUNS / "resources.yaml").read_text())
@@ -56,6 +67,64 @@ def test_deployments_stand_still_until_their_schedules_are_fitted_and_run_where_
     assert {str(deployment.pull_steps[0]) for deployment in deployments} == {
         str({"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}})
     }
+
+
+def test_every_market_has_schedules_and_one_run_of_ingest_is_for_all_markets_of_an_interval(api_url: str):
+    markets = [Market(symbol, interval) for symbol in ("BTCUSDT", "ETHUSDT") for interval in ("5m", "15m")]
+    now = datetime(2026, 1, 1, 12, 1, tzinfo=UTC)
+
+    for _ in range(2):  # safe to repeat
+        fit_schedules(api_url, markets, now, 1.0, timedelta(seconds=1))
+    with prefect_client(api_url) as client:
+        ingest, train = (client.read_deployment_by_name(f"{name}/{name}") for name in ("ingest", "train"))
+        fit_schedules(api_url, markets[:1], now, 1.0, timedelta(seconds=1))
+        left = client.read_deployment_by_name("ingest/ingest")
+
+    together = {schedule.slug: (schedule.schedule.interval, schedule.parameters) for schedule in ingest.schedules}
+    assert together == {
+        "btcusdt-5m": (timedelta(minutes=5), {"markets": ["BTCUSDT-5m", "ETHUSDT-5m"]}),
+        "btcusdt-15m": (timedelta(minutes=15), {"markets": ["BTCUSDT-15m", "ETHUSDT-15m"]}),
+    }
+    assert {Market(**schedule.parameters) for schedule in train.schedules} == set(markets)
+    assert len({schedule.schedule.anchor_date for schedule in train.schedules}) == len(markets)
+    assert [schedule.parameters for schedule in left.schedules] == [markets[0]._asdict()]
+
+
+def test_what_fails_with_one_market_keeps_none_of_the_others(
+    api_url: str,
+    database: MigratedDatabase,
+    replay_exchange: Any,
+    bundled_candles: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    named = ["BTCUSDT-5m", "ETHUSDT-5m", "DOGEUSDT-5m"]  # of the last the exchange knows nothing
+    begin = bundled_candles.index[2400].to_pydatetime()
+    exchange = replay_exchange(now=begin + timedelta(seconds=2), more={("ETHUSDT", "5m"): bundled_candles.iloc[:2500]})
+    bundles = [write_tiny_bundle(tmp_path / name, market=Market.named(name)) for name in named]
+    (tmp_path / "home").mkdir()
+    with serving(
+        tmp_path / "home", bundles[0], more=bundles[1:], CANDLECAST_SOURCE="replay", CANDLECAST_MARKETS=",".join(named)
+    ) as served:
+        for name, value in {
+            "CANDLECAST_HOME": str(tmp_path / "home"),
+            "CANDLECAST_SOURCE": "replay",
+            "CANDLECAST_LOOKBACK_DAYS": "1",
+            "CANDLECAST_BINANCE_URL": exchange.url,
+            "CANDLECAST_SERVICE_URL": served.url,
+            "CANDLECAST_DATABASE_URL": database.writer_url.get_secret_value(),
+            "PREFECT_API_URL": api_url,
+        }.items():
+            monkeypatch.setenv(name, value)
+
+        with pytest.raises(CandlecastError, match="1 of 3 markets failed: DOGEUSDT-5m: .*symbol"):
+            ingest(markets=named)
+
+    with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+        forecasts = connection.execute("select symbol, open_time from forecasts order by symbol").fetchall()
+        runs = connection.execute("select symbol, status from job_runs order by symbol").fetchall()
+    assert forecasts == [("BTCUSDT", begin), ("ETHUSDT", begin)]
+    assert runs == [("BTCUSDT", "completed"), ("DOGEUSDT", "failed"), ("ETHUSDT", "completed")]
 
 
 def test_jobs_need_an_image_and_a_namespace():

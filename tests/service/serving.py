@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from candlecast.client import ForecastClient
+from candlecast.manifest import read_manifest
 from flows.local_stack import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -29,17 +30,21 @@ class Served:
 
 
 @contextmanager
-def serving(home: Path, bundle: Path, bento: Path | None = None, **settings: str) -> Iterator[Served]:
+def serving(
+    home: Path, bundle: Path, bento: Path | None = None, more: Iterable[Path] = (), **settings: str
+) -> Iterator[Served]:
     """Serve `bundle` as version 1 with the registry down: it comes from the cache of an earlier life.
 
     Args:
         home: The service's HOME.
+        more: Bundles of other markets, which are to be named in the setting MARKETS.
         bento: Folder of a built bento to serve from; None for this checkout.
         settings: Further variables of its environment.
     """
-    cache = home / "models" / "BTCUSDT-5m"
-    shutil.copytree(bundle, cache / "1")
-    (cache / "served.json").write_text(json.dumps({"champion": "1"}))
+    for one in (bundle, *more):
+        cache = home / "models" / read_manifest(one).market.model_name
+        shutil.copytree(one, cache / "1")
+        (cache / "served.json").write_text(json.dumps({"champion": "1"}))
     port = free_ports(1)[0]
     environment = {
         "CANDLECAST_HOME": str(home),

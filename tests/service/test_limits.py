@@ -391,9 +391,10 @@ class TestObservation:
 
         shown = service.get("/metrics").text
 
-        assert 'candlecast_abstentions_total{alias="champion",cause="expired"} 1.0' in shown
+        assert 'candlecast_abstentions_total{alias="champion",cause="expired",model="BTCUSDT-5m"} 1.0' in shown
         assert re.search(
-            r'candlecast_model_info\{alias="champion",family="tiny",run_id="\w+",version="3"\} 1\.0', shown
+            r'candlecast_model_info\{alias="champion",family="tiny",model="BTCUSDT-5m",run_id="\w+",version="3"\} 1\.0',
+            shown,
         )
         values = {name: float(value) for name, value in re.findall(r"^(candlecast_\w+)(?:\{.*\})? (\S+)$", shown, re.M)}
         assert values["candlecast_process_resident_memory_bytes"] > 10e6

@@ -86,6 +86,6 @@ def test_metrics_count_requests_by_route_and_forecasts_by_version(service: TestC
     counted = metrics.requests.labels("/predict", "POST", "200")._value.get()
     refused = metrics.requests.labels("/predict", "POST", "400")._value.get()
     other = metrics.requests.labels("other", "GET", "404")._value.get()
-    forecasts = metrics.forecasts.labels("champion", "1", "false")._value.get()
+    forecasts = metrics.forecasts.labels("BTCUSDT-5m", "champion", "1", "false")._value.get()
     assert (counted, refused, other, forecasts) == (1, 1, 1, 1)
-    assert metrics.served_version.labels("champion")._value.get() == 1
+    assert metrics.served_version.labels("BTCUSDT-5m", "champion")._value.get() == 1

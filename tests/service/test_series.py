@@ -198,6 +198,8 @@ def test_forecasts_of_a_series_are_counted_with_its_size(service: TestClient, fe
     series(service, candles=as_rows(sound_candles(fewest + 9)))
 
     metrics = service.get("/metrics").text
-    assert 'candlecast_forecasts_total{abstained="false",alias="champion",version="1"} 10.0' in metrics
+    assert (
+        'candlecast_forecasts_total{abstained="false",alias="champion",model="BTCUSDT-5m",version="1"} 10.0' in metrics
+    )
     assert 'candlecast_series_forecasts_bucket{le="10.0"} 1.0' in metrics
     assert 'candlecast_series_forecasts_bucket{le="1.0"} 0.0' in metrics

@@ -39,7 +39,7 @@ def test_pages_health_and_metrics_are_where_they_are_expected(served: Served) ->
     for path in ("/livez", "/readyz", "/docs", "/docs.json", "/static/swagger/swagger-ui-bundle.js"):
         assert requests.get(served.url + path, timeout=5).status_code == 200, path
     metrics = requests.get(f"{served.url}/metrics", timeout=5).text
-    assert 'candlecast_served_version{alias="champion"} 1.0' in metrics
+    assert 'candlecast_served_version{alias="champion",model="BTCUSDT-5m"} 1.0' in metrics
 
 
 def test_an_unknown_address_is_a_problem_document(served: Served) -> None:

@@ -1,0 +1,65 @@
+"""The followers of every market that one process serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from candlecast.candles import Market
+from service.models import ModelFollower, ServedModels
+from service.parameters import MARKET
+from service.problems import Refused
+
+LOOKS_PER_S = 5.0
+"""At most, of all followers of a process together, at the registry."""
+
+
+class Followers:
+    """One `ModelFollower` for each market.
+
+    Args:
+        followers: That of the market which is meant where none is named first.
+    """
+
+    def __init__(self, followers: Sequence[ModelFollower]) -> None:
+        self.all = tuple(followers)
+        self._of = {follower.market[:2]: follower for follower in followers}
+
+    def of(self, symbol: str | None, interval: str | None) -> ModelFollower:
+        """The follower of a market; what is not given is that of the first.
+
+        Raises:
+            Refused: Another market is forecast here, or several others.
+        """
+        first = self.all[0].market
+        wanted = (first.symbol if symbol is None else symbol, first.interval if interval is None else interval)
+        if wanted in self._of:
+            return self._of[wanted]
+        field = "interval" if any(wanted[0] == symbol for symbol, _ in self._of) else "symbol"
+        value = wanted[MARKET.index(field)]
+        known = ", ".join(" ".join(one) for one in self._of)
+        message = f"{field} {value!r:.60} was asked for, {known} is forecast here"
+        raise Refused("wrong-market", message, field=field, value=value[:60])
+
+    def served(self, market: Market) -> ServedModels:
+        """What is served of a market; nothing of one that is not forecast here."""
+        follower = self._of.get(market[:2])
+        return follower.served if follower is not None and follower.market == market else {}
+
+    def start(self) -> None:
+        """Let all of them follow."""
+        for follower in self.all:
+            follower.start()
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        for follower in self.all:
+            follower.stop()
+
+    def are_following(self) -> bool:
+        """Whether new versions of every market are still noticed; if not, only a restart helps."""
+        return all(follower.is_following() for follower in self.all)
+
+
+def poll_s(wanted_s: float, markets: int) -> float:
+    """Pause between two looks of each of so many followers: `wanted_s`, or longer where they are many."""
+    return max(wanted_s, markets / LOOKS_PER_S)

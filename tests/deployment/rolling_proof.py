@@ -1,0 +1,303 @@
+"""Every part restarted under constant load, and the database stopped for a minute; by hand, in about ten minutes:
+
+    python -m tests.deployment.rolling_proof
+
+What the pods would run, each in processes of its own: the bento served from its build folder in two replicas behind
+Caddy (Debian's package `caddy`), MLflow on PostgreSQL, Prefect on PostgreSQL where Debian's server with `pg_trgm` is
+installed, the worker apart, the replay exchange at six times the speed of the market. Four connections always post.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import psycopg
+
+from candlecast.candles import floor_time
+from candlecast.client import ForecastClient
+from candlecast.recordings import bundled_recordings
+from candlecast.replay_control import ReplayControl
+from candlecast.settings import Settings
+from flows import loop
+from flows.clock_watch import start_schedules
+from flows.local_stack import LocalStack, free_ports
+from flows.market import open_market
+from tests.bundles import BTCUSDT_5M, sound_candles
+from tests.deployment.manifests import ROOT
+from tests.platforms import make_champions, platform_settings, running, write_recordings
+from tests.service.load import Answers, keep_posting, predict_request
+
+CONNECTIONS = 4
+SPEED = 6
+CANDLE_S = BTCUSDT_5M.step.total_seconds() / SPEED
+WITHOUT_DATABASE_S = 60
+_DRAIN_S = 3
+
+_CADDYFILE = """\
+{{
+	admin off
+}}
+:{port} {{
+	reverse_proxy {replicas} {{
+		health_uri /readyz
+		health_interval 500ms
+		health_timeout 2s
+		lb_try_duration 5s
+		lb_retry_match method GET POST
+	}}
+}}
+"""
+
+
+def main() -> None:
+    """Print what became of the requests and forecasts during each restart; exit code 1 if one was lost."""
+    caddy = shutil.which("caddy")
+    if caddy is None:
+        sys.exit("this needs Caddy: apt-get install caddy")
+    with tempfile.TemporaryDirectory(prefix="rolling-") as directory, ExitStack() as opened:
+        home = Path(directory)
+        recorded = bundled_recordings()["BTCUSDT", "5m"].iloc[: 3 * 288]
+        begin = recorded.index[400].to_pydatetime()
+        write_recordings(home / "recordings", recorded, [BTCUSDT_5M])
+        prefect_port, *ports = free_ports(3)
+        settings = platform_settings(home / "home", [BTCUSDT_5M], replay_speed=SPEED)
+        os.environ |= opened.enter_context(_prefect_database(home / "prefect-database", prefect_port))
+        stack = opened.enter_context(running(settings, begin, home / "recordings"))
+        make_champions(stack.settings, [BTCUSDT_5M], home / "bundles")
+        bento = _build(home)
+        replicas = [_Replica(bento, home / f"replica{port}", port) for port in ports]
+        for replica in replicas:
+            replica.start()
+            opened.callback(replica.stop)
+        opened.enter_context(_proxy(caddy, home, settings.service_port, ports))
+        lost = _prove(stack, replicas)
+    sys.exit(f"lost: {lost}" if lost else 0)
+
+
+class _Replica:
+    """One pod of the service: a home of its own, the bento's folder, a port."""
+
+    def __init__(self, bento: Path, home: Path, port: int) -> None:
+        self._bento, self._home, self._port = bento, home, port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        self._home.mkdir(exist_ok=True)
+        environment = {
+            **os.environ,
+            "CANDLECAST_HOME": str(self._home),
+            "CANDLECAST_DRAIN_S": str(_DRAIN_S),
+            "BENTOML_HOME": str(self._home / "bentoml"),
+            "PYTHONSAFEPATH": "1",
+        }
+        command = [sys.executable, "-m", "bentoml", "serve", str(self._bento), "--host", "127.0.0.1"]
+        with (self._home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self._port), "--timeout-graceful-shutdown", "10"],
+                cwd=self._bento,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        ForecastClient(f"http://127.0.0.1:{self._port}").wait_ready(120)
+
+    def stop(self) -> None:
+        """Ask it to end, as Kubernetes does, and wait until it has."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(60)
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+class _Load:
+    """Requests to the proxy without a pause, in a thread of their own."""
+
+    def __init__(self, port: int) -> None:
+        self.answers = Answers()
+        self._port = port
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._post()))
+
+    def __enter__(self) -> _Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join()
+
+    @property
+    def failed(self) -> int:
+        """Requests that did not get a forecast."""
+        answers = self.answers
+        return answers.total - answers.statuses[200] + answers.lost + answers.refused
+
+    async def _post(self) -> None:
+        enough, request = asyncio.Event(), predict_request(sound_candles(150))
+        posting = [
+            asyncio.create_task(keep_posting(self._port, request, self.answers, enough)) for _ in range(CONNECTIONS)
+        ]
+        while not self._enough.is_set():
+            await asyncio.sleep(0.1)
+        enough.set()
+        await asyncio.gather(*posting)
+
+
+def _prove(stack: LocalStack, replicas: list[_Replica]) -> list[str]:
+    """Restart part after part under load; what was lost."""
+    settings, supervisor = stack.settings, stack.supervisor
+    lost: list[str] = []
+
+    def restart(name: str) -> None:
+        supervisor.stop(name)
+        supervisor.start(name)
+
+    def without_database() -> None:
+        supervisor.stop("postgres")
+        time.sleep(WITHOUT_DATABASE_S)
+        stack.start_database()
+
+    restarts: dict[str, Callable[[], None]] = {
+        "nothing": lambda: None,
+        "first replica": replicas[0].restart,
+        "second replica": replicas[1].restart,
+        "MLflow": partial(restart, "mlflow"),
+        "Prefect": partial(restart, "prefect"),
+        "worker": partial(restart, "worker"),
+        f"database, away for {WITHOUT_DATABASE_S} s": without_database,
+    }
+    with open_market(settings) as market, _Load(settings.service_port) as load:
+        loop.sync(market)
+        stack.start("worker")
+        start_schedules(market)
+        clock = ReplayControl(settings.binance_url)
+        _wait_for_forecast(settings, after=clock.state().now)
+        for what, do in restarts.items():
+            began, answered, failed = clock.state().now, load.answers.total, load.failed
+            started = time.monotonic()
+            do()
+            took_s = time.monotonic() - started
+            time.sleep(2 * CANDLE_S)  # of which one candle at least opens after the restart
+            forecasts = _forecasts(settings, began, clock.state().now - BTCUSDT_5M.step * 0.8)
+            missing = [f"{open_time:%H:%M}" for open_time, count in forecasts.items() if count != 1]
+            print(
+                f"{what:<28} took {took_s:5.1f} s, {load.answers.total - answered:6,} answers, {load.failed - failed} "
+                f"failed; of {len(forecasts)} forecasts {len(missing)} missing {' '.join(missing)}",
+                flush=True,
+            )
+            lost += [f"{load.failed - failed} requests during {what}"] if load.failed > failed else []
+            lost += [f"forecast of {one} during {what}" for one in missing if "database" not in what]
+    return lost
+
+
+def _forecasts(settings: Settings, start: datetime, end: datetime) -> dict[datetime, int]:
+    """How many forecasts of the champion there are of each candle that opened in [start, end)."""
+    assert settings.database_url is not None
+    query = "select open_time, count(*) from forecasts where open_time >= %s and open_time < %s group by 1"
+    with psycopg.connect(settings.database_url.get_secret_value()) as connection:
+        found: dict[datetime, int] = dict(connection.execute(query, [start, end]).fetchall())
+    first = floor_time(start - timedelta(microseconds=1), BTCUSDT_5M.interval) + BTCUSDT_5M.step
+    due = pd.date_range(first, end, freq=BTCUSDT_5M.step, inclusive="left").to_pydatetime()
+    return {open_time: found.get(open_time, 0) for open_time in due}
+
+
+def _wait_for_forecast(settings: Settings, after: datetime) -> None:
+    deadline = time.monotonic() + 6 * CANDLE_S
+    while not any(_forecasts(settings, after, after + timedelta(hours=1)).values()):
+        if time.monotonic() > deadline:
+            sys.exit("nothing is forecast")
+        time.sleep(1)
+
+
+def _build(home: Path) -> Path:
+    environment = {**os.environ, "BENTOML_HOME": str(home / "bentoml")}
+    command = [sys.executable, "-m", "bentoml", "build", str(ROOT), "--version", "proof", "--output", "tag"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return home / "bentoml" / "bentos" / "candlecast" / "proof"
+
+
+@contextmanager
+def _proxy(caddy: str, home: Path, port: int, ports: list[int]) -> Iterator[None]:
+    file = home / "Caddyfile"
+    file.write_text(_CADDYFILE.format(port=port, replicas=" ".join(f"127.0.0.1:{one}" for one in ports)))
+    with (home / "caddy.log").open("wb") as log:
+        process = subprocess.Popen(
+            [caddy, "run", "--config", str(file), "--adapter", "caddyfile"],
+            env={**os.environ, "HOME": str(home)},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        ForecastClient(f"http://127.0.0.1:{port}").wait_ready(30)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def _prefect_database(directory: Path, port: int) -> Iterator[dict[str, str]]:
+    """What tells Prefect's server of a PostgreSQL with `pg_trgm`; the one of the package that `up` uses has none."""
+    programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+    if programs is None:
+        print("no PostgreSQL of Debian's: Prefect's server keeps its SQLite")
+        yield {}
+        return
+    directory.mkdir()
+    directory.parent.chmod(0o755)
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        shutil.chown(directory, "postgres")
+    subprocess.run(
+        [*as_user, programs / "initdb", "-D", directory / "data", "-U", "prefect", "--auth=trust", "--no-sync"],
+        check=True,
+        capture_output=True,
+    )
+    listen = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={directory}", "-p", str(port)]
+    with (directory.parent / "prefect-database.log").open("wb") as log:
+        server = subprocess.Popen(
+            [*as_user, programs / "postgres", "-D", directory / "data", *listen], stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not _connects(port):
+            if time.monotonic() > deadline:
+                sys.exit("Prefect's PostgreSQL did not start")
+            time.sleep(0.2)
+        address = f"postgresql+asyncpg://prefect@127.0.0.1:{port}/postgres"
+        yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+
+
+def _connects(port: int) -> bool:
+    try:
+        psycopg.connect(f"postgresql://prefect@127.0.0.1:{port}/postgres", connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

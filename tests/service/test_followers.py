@@ -1,0 +1,138 @@
+"""Many markets by one service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
+
+from candlecast.candles import Market
+from candlecast.errors import RegistryUnavailable
+from candlecast.settings import Settings
+from service.app import create_app
+from service.followers import poll_s
+from service.resources import Wiring
+from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.service.conftest import wait_until
+from tests.service.posted import as_rows
+from tests.service.registries import FakeRegistry
+
+ETHUSDT_15M = Market("ETHUSDT", "15m")
+LTCUSDT_5M = Market("LTCUSDT", "5m")
+
+
+class ManyMarkets:
+    """A registry of several models; nobody has trained LTCUSDT yet."""
+
+    def __init__(self, directory: Path) -> None:
+        self.of: dict[str, FakeRegistry] = {LTCUSDT_5M.model_name: FakeRegistry()}
+        for market, version in ((BTCUSDT_5M, "1"), (ETHUSDT_15M, "7")):
+            registry = self.of[market.model_name] = FakeRegistry()
+            bundle = write_tiny_bundle(directory / market.model_name, market=market)
+            registry.versions[version], registry.pointers["champion"] = bundle, version
+
+    def aliases(self, model_name: str) -> dict[str, str]:
+        return self.of[model_name].aliases(model_name)
+
+    def fetch(self, model_name: str, number: str, cache: Path) -> Path:
+        return self.of[model_name].fetch(model_name, number, cache)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> ManyMarkets:
+    return ManyMarkets(tmp_path / "bundles")
+
+
+def running(registry: ManyMarkets, home: Path) -> TestClient:
+    settings = Settings(home=home, markets="BTCUSDT-5m,ETHUSDT-15m,LTCUSDT-5m", model_poll_s=0.01, source="replay")  # type: ignore[call-arg]
+    return TestClient(create_app(Wiring(lambda: settings, lambda _: registry, CollectorRegistry())))
+
+
+def posted(market: Market, **body: str) -> dict[str, object]:
+    return {"candles": as_rows(sound_candles(160, market)), **body}
+
+
+def test_each_market_is_answered_by_its_own_champion(registry: ManyMarkets, tmp_path: Path) -> None:
+    with running(registry, tmp_path) as service:
+        wait_until(lambda: service.get("/readyz").status_code == 200)
+        ethereum = service.post("/predict", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="15m")).json()
+        series = service.post("/predict/series", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="15m")).json()
+        unnamed = service.post("/predict", json=posted(BTCUSDT_5M)).json()
+        metrics = service.get("/metrics").text
+
+    assert (ethereum["symbol"], ethereum["interval"], ethereum["model"]["name"]) == ("ETHUSDT", "15m", "ETHUSDT-15m")
+    assert ethereum["model"]["version"] == series["model"]["version"] == "7"
+    assert unnamed["model"]["name"] == "BTCUSDT-5m"
+    assert 'candlecast_served_version{alias="champion",model="ETHUSDT-15m"} 7.0' in metrics
+    assert 'candlecast_served_version{alias="champion",model="LTCUSDT-5m"} 0.0' in metrics
+
+
+def test_what_is_served_is_told_by_market(registry: ManyMarkets, tmp_path: Path) -> None:
+    with running(registry, tmp_path) as service:
+        wait_until(lambda: service.get("/readyz").status_code == 200)
+        told = service.get("/model", params={"symbol": "ETHUSDT", "interval": "15m"}).json()
+        untrained = service.get("/model", params={"symbol": "LTCUSDT"}).json()
+        first = service.get("/model").json()
+
+    assert (told["name"], told["models"]["champion"]["version"], told["ready"]) == ("ETHUSDT-15m", "7", True)
+    assert (untrained["name"], untrained["models"], untrained["ready"]) == ("LTCUSDT-5m", {}, False)
+    assert first["name"] == "BTCUSDT-5m"
+
+
+def test_a_market_without_champion_keeps_the_others_from_nothing(registry: ManyMarkets, tmp_path: Path) -> None:
+    with running(registry, tmp_path) as service:
+        wait_until(lambda: service.get("/readyz").status_code == 200)
+        refused = service.post("/predict", json=posted(LTCUSDT_5M, symbol="LTCUSDT"))
+
+    assert refused.status_code == 503
+    assert "no champion" in refused.json()["detail"]
+
+
+def test_another_market_is_refused_and_told_which_are_forecast(registry: ManyMarkets, tmp_path: Path) -> None:
+    with running(registry, tmp_path) as service:
+        wait_until(lambda: service.get("/readyz").status_code == 200)
+        symbol = service.post("/predict", json=posted(BTCUSDT_5M, symbol="XRPUSDT"))
+        interval = service.post("/predict", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="1h"))
+
+    assert (symbol.status_code, interval.status_code) == (400, 400)
+    assert (symbol.json()["field"], symbol.json()["value"]) == ("symbol", "XRPUSDT")
+    assert (interval.json()["field"], interval.json()["value"]) == ("interval", "1h")
+    assert "BTCUSDT 5m, ETHUSDT 15m, LTCUSDT 5m" in interval.json()["detail"]
+
+
+def test_it_is_not_ready_while_the_champion_of_a_market_is_still_on_its_way(
+    registry: ManyMarkets, tmp_path: Path
+) -> None:
+    slow = registry.of["ETHUSDT-15m"]
+    slow.answering.clear()
+
+    with running(registry, tmp_path) as service:
+        wait_until(lambda: service.get("/model").json()["ready"])
+        waiting = service.get("/readyz")
+        slow.answering.set()
+        wait_until(lambda: service.get("/readyz").status_code == 200)
+
+    assert (waiting.status_code, waiting.text) == (503, "ETHUSDT-15m: what is to be served is not known yet\n")
+
+
+def test_a_registry_that_is_away_does_not_keep_what_the_cache_has_from_being_served(
+    registry: ManyMarkets, tmp_path: Path
+) -> None:
+    with running(registry, tmp_path) as service:
+        wait_until(lambda: service.get("/readyz").status_code == 200)
+    for one in registry.of.values():
+        one.reachable = False
+    with pytest.raises(RegistryUnavailable):
+        registry.aliases("BTCUSDT-5m")
+
+    with running(registry, tmp_path) as service:
+        wait_until(lambda: service.get("/readyz").status_code == 200)
+        answered = service.post("/predict", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="15m"))
+
+    assert answered.json()["model"]["version"] == "7"
+
+
+def test_many_followers_together_ask_the_registry_no_more_often_than_a_few() -> None:
+    assert [poll_s(2, markets) for markets in (1, 10, 40)] == [2, 2, 8]
