@@ -14,6 +14,7 @@ INTERVAL_TARGETS = ("high", "low", "close", "amplitude")
 INTERVAL_LEVEL = 0.9
 _AMPLITUDE_SPAN = 12
 _LEAST_SPREAD = 0.1
+_LARGEST_EXPONENT = 700.0  # beyond 709 there is no float
 _OPEN, _HIGH, _LOW, _CLOSE, _AMPLITUDE = range(5)
 
 
@@ -142,7 +143,7 @@ def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration)
         # Coherence may have moved a point a little out of its interval, which then reaches to it.
         lower=np.minimum(prices[:, count : count + len(INTERVAL_TARGETS)], points),
         upper=np.maximum(prices[:, count + len(INTERVAL_TARGETS) :], points),
-        probability_up=1 / (1 + np.exp(-corrected)),
+        probability_up=1 / (1 + np.exp(np.minimum(-corrected, _LARGEST_EXPONENT))),
         baseline_close=moment.close,
         baseline_amplitude=moment.amplitude_baseline,
         baseline_up=calibration.base_rate_up,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.listening import close_doors, open_doors
+from service.listening import AtWork, close_doors, open_doors
 from service.resources import Resources
 
 _LAST_ACCEPTED_S = 0.1
@@ -46,19 +46,22 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
     - what comes all the same is answered, and its connection ended with `Connection: close`, so that clients
       with open connections go elsewhere without running into one that is closed under their hands.
 
-    At its end no new connection is let in, and what came over those that were is answered. A second SIGTERM does
-    not wait. To be entered in the main thread, after the server has set its handlers.
+    At its end no new connection is let in, unless other workers go on, who will take it; and what came over those that
+    were is answered. A second SIGTERM does not wait. To be entered in the main thread, after the server has set its
+    handlers.
     """
     loop = asyncio.get_running_loop()
-    closing = Closing(app)
+    ending = Closing(app)
     stop: Any = signal.getsignal(signal.SIGTERM)
 
     def begin() -> None:
         here.drain()
+        workers.leave()
         loop.call_later(here.settings.drain_s, finish)
 
     def finish() -> None:
-        close_doors()
+        if not workers.is_anybody():
+            close_doors()
         loop.call_later(_LAST_ACCEPTED_S, stop_now)
 
     def stop_now() -> None:
@@ -66,18 +69,19 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
             stop(signal.SIGTERM, None)
 
     def on_sigterm(_number: int, _frame: FrameType | None) -> None:
-        if closing.begun:
+        if ending.begun:
             stop_now()
         else:
-            closing.begun = True
+            ending.begun = True
             loop.call_soon_threadsafe(begin)
 
     if not callable(stop):  # nobody here stops on SIGTERM: nothing to put off
         yield app
         return
-    open_doors()
-    signal.signal(signal.SIGTERM, on_sigterm)
-    try:
-        yield closing
-    finally:
-        signal.signal(signal.SIGTERM, stop)
+    with closing(AtWork()) as workers:
+        open_doors()
+        signal.signal(signal.SIGTERM, on_sigterm)
+        try:
+            yield ending
+        finally:
+            signal.signal(signal.SIGTERM, stop)

@@ -9,6 +9,7 @@ clients' next attempt finds the port closed, or the worker that came after this 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import socket
 import struct
@@ -17,6 +18,41 @@ from contextlib import contextmanager, suppress
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h; the socket module does not name them
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction of classic BPF: return 0, take no byte
+
+
+class AtWork:
+    """Tells whether other workers of the same supervisor still take requests from the same socket.
+
+    Each of them holds a shared lock on the supervisor's entry in /proc; it goes with the process, however that ends.
+    Where there is no /proc everybody is alone.
+    """
+
+    def __init__(self) -> None:
+        self._entry: int | None = None
+        with suppress(FileNotFoundError):
+            self._entry = os.open(f"/proc/{os.getppid()}", os.O_RDONLY)
+            fcntl.flock(self._entry, fcntl.LOCK_SH)
+
+    def leave(self) -> None:
+        """Take requests no more."""
+        if self._entry is not None:
+            fcntl.flock(self._entry, fcntl.LOCK_UN)
+
+    def is_anybody(self) -> bool:
+        """Whether somebody still takes requests; to be asked after `leave`."""
+        if self._entry is None:
+            return False
+        try:
+            fcntl.flock(self._entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        self.leave()
+        return False
+
+    def close(self) -> None:
+        """Give the lock's file back."""
+        if self._entry is not None:
+            os.close(self._entry)
 
 
 def close_doors() -> None:

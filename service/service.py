@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.line_breaks import OneLinePaths
+from service.shortcut import Shortcut
 
 if TYPE_CHECKING:
     from service.resources import Resources
@@ -68,13 +68,9 @@ _FRAME = _Frame()
     name="candlecast",
     workers=1,  # one model in memory; replicas are Kubernetes' business
     threads=4,
-    # What BentoML would do for every request is done in the application, faster and without its faults: its metrics
-    # have a label for every path that a client thinks of, and its timeout, which cannot be switched off, answers in
-    # another shape and keeps a timer of each request until then.
-    metrics={"enabled": False},
+    metrics={"enabled": False},  # they would have a label for every path that a client thinks of
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
-    traffic={"timeout": 30},
 )
 @bentoml.asgi_app(_FRAME, path="/")
 class Candlecast:
@@ -92,4 +88,4 @@ class Candlecast:
         return _FRAME.resources.followers.are_following()
 
 
-Candlecast.add_asgi_middleware(OneLinePaths)  # type: ignore[attr-defined]
+Candlecast.add_asgi_middleware(Shortcut, application=_FRAME)  # type: ignore[attr-defined]

@@ -54,11 +54,11 @@ def service() -> None:
     """Print a line for each server: the same candles, 8 connections, one after the other on an else idle machine."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
-        history = _make_models(home)
+        history = make_models(home)
         candles = bundled_recordings()["BTCUSDT", "5m"].iloc[-history:]
-        body = json.dumps({"candles": _rows(candles)}).encode()
+        body = json.dumps({"candles": rows(candles)}).encode()
         split = {
-            "dataframe_split": {"columns": ["open_time", *_FIELDS], "data": [[*r.values()] for r in _rows(candles)]}
+            "dataframe_split": {"columns": ["open_time", *_FIELDS], "data": [[*r.values()] for r in rows(candles)]}
         }
         serve = ["bentoml", "serve", "--host", "127.0.0.1"]
         mlflow = ["mlflow", "models", "serve", "--env-manager", "local", "-h", "127.0.0.1", "-m"]
@@ -94,13 +94,14 @@ def service() -> None:
             print(f"{name:<36}" + "".join(f"{figure:>10}" for figure in figures), flush=True)
 
 
-def _rows(candles: pd.DataFrame) -> list[dict[str, float]]:
+def rows(candles: pd.DataFrame) -> list[dict[str, float]]:
+    """Candles as a client posts them."""
     values = candles[_FIELDS].to_numpy().tolist()
     times = [epoch_ms(time) for time in pd.DatetimeIndex(candles.index).to_pydatetime()]
     return [{"open_time": at, **dict(zip(_FIELDS, row, strict=True))} for at, row in zip(times, values, strict=True)]
 
 
-def _make_models(home: Path) -> int:
+def make_models(home: Path) -> int:
     """The same untrained network for every server; how many candles it needs. In a process of its own: TensorFlow."""
     command = [sys.executable, "-m", "tests.bench_service", "models", str(home)]
     subprocess.run(command, cwd=_ROOT, check=True, capture_output=True)
@@ -138,8 +139,8 @@ def _measure(home: Path, command: list[str], path: str, body: bytes) -> Measured
     url = f"http://127.0.0.1:{port}{path}"
     headers = {"Content-Type": "application/json"}
     began = time.perf_counter()
-    with _running(home, [*command, str(port)]) as head:
-        while not _answers(url, body, headers):
+    with running(home, [*command, str(port)]) as head:
+        while not answers(url, body, headers):
             if not head.is_running() or time.perf_counter() - began > _START_S:
                 raise RuntimeError(f"{command[0]} does not answer:\n{(home / 'server.log').read_text()[-2000:]}")
             time.sleep(0.02)
@@ -174,7 +175,8 @@ async def _load(port: int, request: bytes, seconds: float) -> list[float]:
 
 
 @contextmanager
-def _running(home: Path, command: list[str]) -> Iterator[psutil.Process]:
+def running(home: Path, command: list[str]) -> Iterator[psutil.Process]:
+    """A server with the models of `home`; yields the process at its head."""
     environment = {
         "CANDLECAST_HOME": str(home),
         "CANDLECAST_MODEL_EXPIRY_HOURS": "100000",
@@ -206,7 +208,8 @@ def _running(home: Path, command: list[str]) -> Iterator[psutil.Process]:
         server.wait(10)
 
 
-def _answers(url: str, body: bytes, headers: dict[str, str]) -> bool:
+def answers(url: str, body: bytes, headers: dict[str, str]) -> bool:
+    """Whether a server does what it was asked."""
     try:
         return requests.post(url, data=body, headers=headers, timeout=20).ok
     except requests.RequestException:

@@ -49,6 +49,7 @@ def write_tiny_bundle(
     trained_until: datetime = _TRAINED_UNTIL,
     network: bytes | None = None,
     sequence_length: int = SEQUENCE_LENGTH,
+    ballast_mb: int = 0,
 ) -> Path:
     """Write a bundle whose network is one matrix; `directory` is created and returned.
 
@@ -56,9 +57,10 @@ def write_tiny_bundle(
         version_bias: Added to the network's close, in volatilities, so that versions can be told apart.
         trained_until: End of its newest span, from which expiry counts.
         network: Another one in its place, as an ONNX file has it, for windows of `sequence_length`.
+        ballast_mb: Weights that do nothing but fill memory for as long as the network is held.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "model.onnx").write_bytes(network or _network(version_bias).SerializeToString())
+    (directory / "model.onnx").write_bytes(network or _network(version_bias, ballast_mb).SerializeToString())
     manifest = _manifest(market, version_bias, trained_until, {"model.onnx": digest_of(directory / "model.onnx")})
     manifest = manifest.model_copy(update={"sequence_length": sequence_length})
     golden = golden_sample(Bundle(manifest, open_network(directory / "model.onnx")), sound_candles(manifest.history))
@@ -68,7 +70,7 @@ def write_tiny_bundle(
     return directory
 
 
-def _network(bias: float) -> onnx.ModelProto:
+def _network(bias: float, ballast_mb: int) -> onnx.ModelProto:
     """The last row of the window times a fixed matrix: five targets and a logit."""
     weights = np.random.default_rng(1).normal(0, 0.02, (len(FEATURE_NAMES), 6)).astype("float32")
     offset = np.array([0.0, 0.5, -0.5, bias, 1.0, 0.1], dtype="float32")
@@ -78,6 +80,7 @@ def _network(bias: float) -> onnx.ModelProto:
         numpy_helper.from_array(np.array(-1), "last"),
         numpy_helper.from_array(np.array([5, 1]), "sizes"),
     ]
+    ballast = numpy_helper.from_array(np.zeros(ballast_mb * 250_000, dtype="float32"), "ballast")
     nodes = [
         helper.make_node("Gather", ["window", "last"], ["row"], axis=1),
         helper.make_node("MatMul", ["row", "weights"], ["product"]),
@@ -86,10 +89,11 @@ def _network(bias: float) -> onnx.ModelProto:
     ]
     window = helper.make_tensor_value_info("window", TensorProto.FLOAT, ["n", SEQUENCE_LENGTH, len(FEATURE_NAMES)])
     outputs = [
+        helper.make_tensor_value_info("ballast", TensorProto.FLOAT, [ballast_mb * 250_000]),  # kept because it is one
         helper.make_tensor_value_info("targets", TensorProto.FLOAT, ["n", 5]),
         helper.make_tensor_value_info("direction", TensorProto.FLOAT, ["n", 1]),
     ]
-    graph = helper.make_graph(nodes, "tiny", [window], outputs, constants)
+    graph = helper.make_graph(nodes, "tiny", [window], outputs, [*constants, ballast])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 

@@ -136,6 +136,12 @@ def test_the_probability_is_the_corrected_logit():
     np.testing.assert_allclose(forecasts.probability_up, 1 / (1 + np.exp(-0.5)))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_network_that_is_absurdly_sure_is_believed_without_a_warning():
+    assert (decoded(np.zeros((2, 5)), logit=1e6).probability_up == 1).all()
+    assert (decoded(np.zeros((2, 5)), logit=-1e6).probability_up < 1e-300).all()
+
+
 def test_a_moment_knows_the_last_close_and_a_mean_that_leans_to_the_latest_amplitudes():
     candles = sound_candles(97)
     amplitude = (candles["high"] - candles["low"]).to_numpy()

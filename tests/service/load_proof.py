@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import psutil
 import requests
@@ -35,6 +36,9 @@ from tests.service.load import Answers, keep_posting, predict_request
 CONNECTIONS = 8
 _CANDLES = sound_candles(150)
 _NAME = BTCUSDT_5M.model_name
+_BALLAST_MB = 6
+LEAK_MB = _BALLAST_MB / 3
+"""What every promotion would add to the memory of the worker, if no version were ever let go of."""
 
 
 @dataclass
@@ -47,7 +51,7 @@ class Proof:
         promotions: How often the champion moved and was followed.
         mixed: Answers whose close is not that of the version they name.
         lost_in_kill: Requests without an answer while the worker was killed and replaced.
-        memory_mb: Of the worker, from the first quarter of its promotions to the last.
+        memory_mb: Of the first worker, after every promotion.
     """
 
     answers: Answers = field(default_factory=Answers)
@@ -57,51 +61,60 @@ class Proof:
     lost_in_kill: int = 0
     memory_mb: list[float] = field(default_factory=list)
 
+    @property
+    def growth_mb(self) -> float:
+        """What a promotion adds to the memory: from one half to the other of all but the first third, by medians."""
+        settled = self.memory_mb[len(self.memory_mb) // 3 :]
+        half = len(settled) // 2
+        return (median(settled[-half:]) - median(settled[:half])) / half
+
 
 def prove(directory: Path, promotions: int, pause_s: float = 0.0) -> Proof:
-    """Run everything real: PostgreSQL, MLflow, the service; a rollback is a promotion of the version before."""
-    bundles = {number: write_tiny_bundle(directory / number, version_bias=float(number)) for number in "123"}
+    """Run everything real: PostgreSQL, MLflow, the service. Of three promotions the third is a rollback."""
+    bundles = {
+        number: write_tiny_bundle(directory / number, version_bias=int(number) / 10, ballast_mb=_BALLAST_MB)
+        for number in map(str, range(1, promotions // 3 + 4))
+    }
     expected = {number: float(load_bundle(path).forecast(_CANDLES).targets[0, 3]) for number, path in bundles.items()}
     proof = Proof()
     with ExitStack() as running:
         postgres = Restartable(lambda: LocalPostgres(directory / "postgres", database_port).running())
         mlflow_port, service_port, database_port = free_ports(3)
         mlflow = Restartable(lambda: _mlflow(directory, mlflow_port))
-        for part in (postgres, mlflow):
-            part.start()
-            running.callback(part.stop)
-        reader = _migrated(directory, database_port)
         registry = Registry(f"http://127.0.0.1:{mlflow_port}", retries=5)
+        running.callback(postgres.stop)
+        postgres.start()
+        reader = _migrated(directory, database_port)
+        head = running.enter_context(_service(directory, service_port, registry.tracking_uri, reader))
+        running.callback(mlflow.stop)
+        mlflow.start()
         for path in bundles.values():
             register_bundle(registry, path)
         registry.set_alias(_NAME, CHAMPION, "1")
-        head = running.enter_context(_service(directory, service_port, registry.tracking_uri, reader))
         url = f"http://127.0.0.1:{service_port}"
         _wait(lambda: _ready(url))
+        first_worker = _worker(head)
         load = running.enter_context(_load(service_port, url, proof, expected))
 
         def promote(times: int) -> None:
             for _ in range(times):
-                version = str(1 + (proof.promotions + 1) % 3)
+                proof.promotions += 1
+                version = str(1 + proof.promotions // 3 + proof.promotions % 3)  # 2, 3, back to 2, 3, 4, back to 3
                 registry.set_alias(_NAME, CHAMPION, version)
                 _wait(partial(load.has, version))
-                proof.promotions += 1
+                if first_worker.is_running():
+                    proof.memory_mb.append(first_worker.memory_info().rss / 1e6)
                 time.sleep(pause_s)
 
-        def measure() -> None:
-            proof.memory_mb.append(_worker(head).memory_info().rss / 1e6)
-
         promote(promotions // 4)
-        measure()
         for part in (mlflow, postgres):
             part.stop()
             time.sleep(1)
             part.start()
             promote(promotions // 4)
-        measure()
-        lost_before, killed = proof.answers.lost, _worker(head)
-        killed.kill()
-        _wait(lambda: not killed.is_running() and _ready(url))
+        lost_before = proof.answers.lost
+        first_worker.kill()
+        _wait(lambda: not first_worker.is_running() and _ready(url))
         proof.lost_in_kill = proof.answers.lost - lost_before
         promote(promotions - proof.promotions)
         time.sleep(1)
@@ -268,7 +281,8 @@ def main() -> None:
     print(f"{proof.answers.total:,} forecasts answered: {dict(proof.answers.statuses)}, versions mixed: {proof.mixed}")
     print(f"lost: {proof.answers.lost}, of them {proof.lost_in_kill} while the worker was killed and replaced")
     print(f"reads from the database: {dict(proof.reads)}; champion moved {proof.promotions} times")
-    print(f"memory of the first worker, MB: {[round(megabytes, 1) for megabytes in proof.memory_mb]}")
+    print(f"memory of the first worker, MB: {[round(megabytes) for megabytes in proof.memory_mb]}")
+    print(f"that is {proof.growth_mb:.2f} MB for each promotion; it would be {LEAK_MB:.1f} if none were let go of")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,37 @@ def test_both_follow_a_promotion_and_a_killed_one_takes_only_its_own_requests_al
     assert answers.refused == 0
 
 
+def test_one_that_is_told_to_stop_leaves_the_door_open_for_the_other(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = {"BENTOML_CONFIG_OVERRIDES": _TWO_WORKERS, "BENTOML_CONTAINERIZED": "true"}  # nobody takes its place
+    with serving(tmp_path, tiny_bundles["1"], **settings) as served:
+        wait_until(lambda: versions_served(served) == ["1", "1"], 60)
+        answers = asyncio.run(_stop_one(served))
+        left = len(workers(served))
+        for _ in range(5):
+            assert requests.get(f"{served.url}/model", timeout=0.9).ok  # over a connection of its own
+
+    assert left == 1
+    assert set(answers.statuses) == {200}
+    assert (answers.lost, answers.refused) == (0, 0)
+
+
+async def _stop_one(served: Served) -> Answers:
+    answers, enough = Answers(), asyncio.Event()
+    request = predict_request(_CANDLES)
+    posting = [asyncio.create_task(keep_posting(port_of(served), request, answers, enough)) for _ in range(CONNECTIONS)]
+    while answers.total < 100:
+        await asyncio.sleep(0.01)
+    stopped = workers(served)[0]
+    stopped.terminate()
+    await asyncio.to_thread(wait_until, lambda: stopped not in workers(served), 60)
+    await asyncio.sleep(0.5)
+    enough.set()
+    await asyncio.gather(*posting)
+    return answers
+
+
 async def _promote_and_kill(served: Served, registry: Registry, bundles: dict[str, Path]) -> tuple[Answers, int]:
     """What came of a load during it, and how many connections the killed worker had."""
     expected = {number: float(load_bundle(bundles[number]).forecast(_CANDLES).targets[0, 3]) for number in "12"}
