@@ -49,10 +49,11 @@ def quiet_tensorflow() -> None:
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import tensorflow  # noqa: F401
+        import tensorflow
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+    tensorflow.get_logger().setLevel("ERROR")  # it warns of tracing anew, which every network of a process does
 
 
 def build_network(
