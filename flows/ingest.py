@@ -55,7 +55,8 @@ def ingest(
         markets: As in BTCUSDT-5m; they are taken in side by side, and what fails with one keeps none of the others.
     """
     if markets:
-        return for_each(_ingest, markets, horizon, at_once=_AT_ONCE)
+        for_each(_ingest, markets, horizon, at_once=_AT_ONCE)
+        return None
     return _ingest(settings_for(symbol, interval, horizon))
 
 

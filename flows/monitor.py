@@ -69,7 +69,8 @@ def monitor(
             what fails with one keeps none of the others.
     """
     if markets:
-        return for_each(_monitor, markets, horizon, at_once=1)
+        for_each(_monitor, markets, horizon, at_once=1)
+        return None
     return _monitor(settings_for(symbol, interval, horizon))
 
 
