@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,10 +62,7 @@ def deploy_to_cluster(settings: Settings, cluster: Cluster) -> None:
     resources = _read_yaml(cluster.flow_runs / RESOURCES_FILE)
     job = _read_yaml(cluster.flow_runs / JOB_FILE)
     template = base_job_template(job, resources[DEFAULT], cluster.image, cluster.namespace)
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(template, file)
-        file.flush()
-        deploy(settings.prefect_api_url, {}, ["--type", "kubernetes", "--base-job-template", file.name])
+    deploy(settings.prefect_api_url, {}, template)
     set_job_variables(settings.prefect_api_url, {name: needs for name, needs in resources.items() if name != DEFAULT})
 
 

@@ -42,31 +42,42 @@ def prefect_client(api_url: str) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def deploy(api_url: str, environment: dict[str, str], work_pool: Sequence[str] = ("--type", "process")) -> None:
+def deploy(api_url: str, environment: dict[str, str], jobs: Mapping[str, Any] | None = None) -> None:
     """Put every deployment of `prefect.yaml` on the server, paused, and the automation of alerts; safe to repeat.
 
     Args:
         environment: What Prefect's command is told beside this process's own environment.
-        work_pool: Options of the work pool that the runs go to.
+        jobs: What a run becomes on Kubernetes, as a base job template of Prefect; None where it is a process.
 
     Raises:
         StackError: Prefect's command fails; with what it printed.
     """
-    for arguments in (["work-pool", "create", WORK_POOL, *work_pool, "--overwrite"], ["deploy", "--all"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-            cwd=_ROOT,
-            env={**os.environ, **environment, "PREFECT_API_URL": api_url, "PWD": str(_ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise StackError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    _make_work_pool(api_url, jobs)
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=_ROOT,
+        env={**os.environ, **environment, "PREFECT_API_URL": api_url, "PWD": str(_ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StackError(f"prefect deploy --all failed:\n{done.stdout}{done.stderr}")
     with prefect_client(api_url) as client:
         for deployment in _deployments(client).values():
             client.pause_deployment(deployment.id)
         pass_alerts_on(client)
+
+
+def _make_work_pool(api_url: str, jobs: Mapping[str, Any] | None) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.workers.process import ProcessWorker
+
+    kind = "process" if jobs is None else "kubernetes"
+    template = ProcessWorker.get_default_base_job_template() if jobs is None else dict(jobs)
+    pool = WorkPoolCreate(name=WORK_POOL, type=kind, base_job_template=template)
+    with prefect_client(api_url) as client:
+        client.create_work_pool(pool, overwrite=True)
 
 
 def set_job_variables(api_url: str, variables: Mapping[str, Mapping[str, Any]]) -> None:

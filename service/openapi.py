@@ -189,7 +189,7 @@ def describe(api: Iterable[Route], history: dict[str, Any], *, ask_for_keys: boo
             "description": _DESCRIPTION.format(kinds=kinds),
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "."}],
         "tags": [
             {"name": "model", "description": "Forecasts from posted history; these need no database."},
             {"name": "data", "description": "What is recorded, read from the database."},

@@ -45,6 +45,7 @@ from service.schemas import (
 )
 from service.series_schemas import SeriesAnswer
 
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
 
@@ -215,7 +216,8 @@ def _earlier(request: Request, before: datetime, since: datetime | None = None) 
     if since is not None:
         asked |= {"start": iso(since)}
         del asked["hours"]
-    return f"{request.url.path}?{urlencode(asked)}"
+    prefix = request.headers.get("x-forwarded-prefix", "")  # from a proxy that took it away from the path
+    return f"{prefix if _PREFIX.fullmatch(prefix) else ''}{request.url.path}?{urlencode(asked)}"
 
 
 def _served(request: Request) -> dict[str, str]:

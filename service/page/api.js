@@ -5,11 +5,11 @@ let skew = 0; // milliseconds that the service's clock is ahead of this browser'
 /** Now on the service's clock, in milliseconds. */
 export const now = () => Date.now() + skew;
 
-/** Answer of `path` as JSON; throws an Error with the service's own words if it refuses. */
+/** Answer of `path`, which begins with a slash and is looked up beside this page, as JSON; throws an Error with the service's own words if it refuses. */
 export async function read(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, { signal: AbortSignal.timeout(15000), ...options });
+    response = await fetch(`.${path}`, { signal: AbortSignal.timeout(15000), ...options });
   } catch {
     throw new Error("The service does not answer. This page asks again by itself.");
   }

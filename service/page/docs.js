@@ -1,2 +1,2 @@
 // Swagger UI over this service's own document.
-window.ui = SwaggerUIBundle({ url: "/docs.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null });
+window.ui = SwaggerUIBundle({ url: "docs.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null });

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import kubernetes_validate
@@ -28,6 +27,16 @@ from tests.deployment.variables import known_variables, made_secrets
 
 VERSIONS = ("1.30", "1.32", "1.34", "1.37")
 DEFINED_ELSEWHERE = {"ServiceMonitor", "PrometheusRule"}  # by the Prometheus operator
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _schemas_read_once() -> Iterator[None]:
+    """The validator would parse two megabytes of definitions for every manifest."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            kubernetes_validate.utils, "schema_contents", functools.cache(kubernetes_validate.utils.schema_contents)
+        )
+        yield
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -275,18 +284,20 @@ def test_options_of_mlflow_are_there(manifests: list[Manifest]):
 
 
 @pytest.mark.parametrize(("name", "words"), [("worker", ["worker", "start"]), ("prefect", ["server", "start"])])
-def test_options_of_prefect_are_there(name: str, words: list[str]):
+def test_options_of_prefect_are_there(
+    name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from prefect.cli import app as prefect
+
     command = one(rendered("production"), "Deployment", name)["spec"]["template"]["spec"]["containers"][0]["command"]
-    told = subprocess.run(
-        [sys.executable, "-m", "prefect", *words, "--help"],
-        env={**os.environ, "COLUMNS": "300"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("sys.argv", ["prefect", *words, "--help"])
+    with suppress(SystemExit):
+        prefect()
+    told = capsys.readouterr().out
 
     assert command[1:3] == words
-    assert [word for word in command[3:] if word.partition("=")[0] not in told.stdout] == []
+    assert [word for word in command[3:] if word.partition("=")[0] not in told] == []
 
 
 def test_paths_that_are_written_are_volumes(manifests: list[Manifest]):

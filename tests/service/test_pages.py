@@ -7,6 +7,7 @@ import re
 import sys
 from importlib import resources
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pandas as pd
 import pytest
@@ -30,11 +31,26 @@ def test_a_page_loads_only_files_of_this_service_and_runs_nothing_inline(service
     addresses = re.findall(r'<(?:link|script|img)\b[^>]*(?:src|href)="([^"]+)"', response.text)
     assert "script-src 'self'" in policy
     assert addresses
-    assert all(address.startswith("/") for address in addresses)
+    assert not [address for address in addresses if ":" in address or address.startswith("/")]
     assert not re.search(r"<script(?![^>]*\bsrc=)", response.text)
     for address in addresses:
-        if address.startswith("/static/"):
-            assert service.get(address).status_code == 200, address
+        if address.startswith("static/"):
+            assert service.get(f"/{address}").status_code == 200, address
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_behind_a_proxy_that_takes_a_prefix_away_everything_is_found(service: TestClient, page: str) -> None:
+    prefix = "https://host.example/candlecast"
+    addresses = re.findall(r'(?:src|href)="([^":]+)"', service.get(page).text)
+    asked_for = re.findall(r'url: "([^"]+)"', service.get("/static/docs.js").text)
+    [server] = service.get("/docs.json").json()["servers"]
+
+    found = [urljoin(f"{prefix}{page}", address) for address in [*addresses, *asked_for] if "#" not in address]
+
+    assert all(address.startswith(f"{prefix}/") for address in found)
+    assert {service.get(address.removeprefix(prefix)).status_code for address in found} == {200}
+    assert "fetch(`.${path}`" in service.get("/static/api.js").text
+    assert urljoin(f"{prefix}/docs.json", server["url"]) == f"{prefix}/"
 
 
 def test_every_module_that_the_page_imports_is_there(service: TestClient) -> None:

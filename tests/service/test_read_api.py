@@ -192,6 +192,14 @@ class TestAnswersFromTheDatabase:
 
         assert seen == [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in candles.index[-24:]]
 
+    @pytest.mark.parametrize(("prefix", "begins"), [("/candlecast", "/candlecast/price"), ('/"><b>', "/price")])
+    def test_the_way_to_earlier_candles_has_the_prefix_that_a_proxy_took_away(
+        self, service: TestClient, prefix: str, begins: str
+    ) -> None:
+        page = service.get("/price/history?limit=3", headers={"X-Forwarded-Prefix": prefix}).json()
+
+        assert page["earlier"].startswith(f"{begins}/history?")
+
     def test_stats_are_those_of_the_last_hours(self, service: TestClient, candles: pd.DataFrame) -> None:
         stats = PriceStatsAnswer.model_validate_json(service.get("/price/stats?hours=2").content)
 

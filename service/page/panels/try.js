@@ -59,7 +59,7 @@ async function forecast(pasted, say) {
   const posted = JSON.stringify(toBody(pasted));
   say(text("p", "blank waiting", "asking …"));
   const answer = await read("/predict", { method: "POST", headers: { "content-type": "application/json" }, body: posted });
-  const command = `curl -s -X POST ${location.origin}/predict -H 'content-type: application/json' -d '${posted}'`;
+  const command = `curl -s -X POST ${new URL("predict", document.baseURI)} -H 'content-type: application/json' -d '${posted}'`;
   const shown = element("textarea", { rows: 3, readonly: "", "aria-label": "The same with curl", class: "command" });
   shown.value = command.length > MOST_SHOWN ? `${command.slice(0, MOST_SHOWN)} …` : command;
   const copy = element("button", { type: "button" }, "Copy the whole command");
