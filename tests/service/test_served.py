@@ -42,8 +42,9 @@ def test_pages_health_and_metrics_are_where_they_are_expected(served: Served) ->
     assert 'candlecast_served_version{alias="champion",model="BTCUSDT-5m"} 1.0' in metrics
 
 
-def test_an_unknown_address_is_a_problem_document(served: Served) -> None:
-    response = requests.get(f"{served.url}/nothing", timeout=5)
+@pytest.mark.parametrize("path", ["/nothing", "/line%0Abreak", "/schema.json"])  # the last one is BentoML's own
+def test_an_unknown_address_is_a_problem_document(served: Served, path: str) -> None:
+    response = requests.get(served.url + path, timeout=5)
 
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
 
