@@ -164,11 +164,7 @@ def status(request: Request) -> Response:
             newest_forecast=freshness["newest_forecast"],
             served=_served(request),
             jobs=[JobRun(**run) for run in rows(request, queries.LAST_JOB_RUNS, {"jobs": list(JOBS)})],
-            links={
-                "prefect": settings.prefect_api_url.removesuffix("/").removesuffix("/api"),
-                "mlflow": settings.mlflow_tracking_uri,
-                "evidently": settings.evidently_url,
-            },
+            links=_links(settings),
             speed=settings.replay_speed if source == "replay" else 1.0,
             markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
         )
@@ -216,6 +212,15 @@ def _earlier(request: Request, before: datetime, since: datetime | None = None) 
         asked |= {"start": iso(since)}
         del asked["hours"]
     return f"{request.url.path}?{urlencode(asked)}"
+
+
+def _links(settings: Settings) -> dict[str, str]:
+    links = {
+        "prefect": settings.prefect_api_url.removesuffix("/").removesuffix("/api"),
+        "mlflow": settings.mlflow_tracking_uri,
+        "evidently": settings.evidently_url,
+    }
+    return {name: link for name, link in links.items() if link}  # a simulation has neither Prefect nor Evidently
 
 
 def _served(request: Request) -> dict[str, str]:
