@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,8 @@ from flows.supervision import Supervisor
 from flows.supervisord_config import Program
 
 _POLL_S = 0.2
+_OPTIONAL = {"prefect": "prefect_api_url", "evidently": "evidently_url"}
+"""What one may do without, and the setting with its address."""
 
 
 class LocalStack:
@@ -34,12 +36,18 @@ class LocalStack:
         settings: With `source` resolved to binance or replay.
         replay_start: Where the replay exchange's clock begins if it never ran in this home.
         recordings: Directory of what the replay exchange answers from; None for what ships with the project.
+        without: Programs that are not run; nobody is sent to their addresses.
     """
 
     def __init__(
-        self, settings: Settings, replay_start: datetime | None = None, recordings: Path | None = None
+        self,
+        settings: Settings,
+        replay_start: datetime | None = None,
+        recordings: Path | None = None,
+        without: Collection[str] = (),
     ) -> None:
         self.replay_start = replay_start
+        self._without = without
         self.postgres: LocalPostgres | None = None
         if settings.database_url is None:
             self.postgres = LocalPostgres(
@@ -49,6 +57,7 @@ class LocalStack:
             self.postgres.initialise()
         self.settings = self._addressed(settings)
         programs = local_programs(self.settings, self._mlflow_store(), replay_start, recordings)
+        programs = [program for program in programs if program.name not in without]
         if self.postgres is not None:
             command = self.postgres.command()
             programs.insert(0, Program("postgres", command, {}, stop_signal="INT", stop_wait_s=30))
@@ -124,6 +133,7 @@ class LocalStack:
     def _addressed(self, settings: Settings) -> Settings:
         """The settings with the address of every part of this platform."""
         update: dict[str, object] = {**local_urls(settings)}
+        update |= {field: "" for program, field in _OPTIONAL.items() if program in self._without}
         if settings.source == "replay":
             # The replay exchange serves its archive too: an offline start asks nobody else.
             update["binance_url"] = update["archive_url"] = f"http://{HOST}:{settings.exchange_port}"

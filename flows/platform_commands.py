@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -44,14 +46,23 @@ def simulate(
     end: Time = None,
     scenario: Annotated[str, typer.Option(help="What happens; docs/simulation.md names the scenarios.")] = "calm",
     candles: Annotated[Path | None, typer.Option(help="File of candles to simulate instead of the recording.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Show its page and MLflow afterwards, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Drive the whole loop over recorded candles, through a scenario; exit code 1 if it does not end as it must."""
-    from flows.simulation import simulate_span
+    from flows.interruption import wait_until_interrupted
+    from flows.simulation import simulated
 
-    with progress("simulate") as tell:
-        report = simulate_span(read_settings(), utc(start), utc(end), tell, scenario, candles)
-    say(report.message, as_json, **report.figures)
+    with ExitStack() as platform:
+        with progress("simulate") as tell:
+            report, settings = platform.enter_context(
+                simulated(read_settings(), utc(start), utc(end), tell, scenario, candles)
+            )
+        say(report.message, as_json, **report.figures)
+        if serve:
+            print(f"page: {settings.service_url}/  MLflow: {settings.mlflow_tracking_uri}", file=sys.stderr, flush=True)
+            print("Ctrl-C stops both; the same command shows them again.", file=sys.stderr, flush=True)
+            wait_until_interrupted()
     raise typer.Exit(0 if report.passed else EXIT_ERROR)
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
 
 from candlecast.candles import Market, floor_time
 from candlecast.client import ForecastClient
@@ -20,6 +23,7 @@ from candlecast.replay_control import ReplayControl
 from candlecast.settings import Settings
 from flows import loop
 from flows.home_processes import single_instance, stop_leftovers
+from flows.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local_stack import LocalStack, free_ports, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.messages import train_message
@@ -29,12 +33,13 @@ from flows.scenarios import POISON
 from flows.simulation_facts import read_facts
 from flows.simulation_plan import Plan, plan_simulation
 from flows.simulation_proof import prove_ledger
-from flows.simulation_report import Report, Timing, write_report
+from flows.simulation_report import Report, Timing, is_written, write_report
 from flows.watch import watch
 from monitoring.performance import rolling_performance
 
 Tell = Callable[[str], None]
 
+_NOT_RUN = ("prefect", "worker", "evidently")
 _AFTER_CLOSE = timedelta(seconds=2)
 _DAY = timedelta(days=1)
 # As `prefect.yaml` has them, after midnight or in it.
@@ -86,46 +91,63 @@ def ingest(market: OpenMarket, service: ForecastClient) -> Issued:
     )
 
 
-def simulate_span(
+class Simulated(NamedTuple):
+    """The end of a simulation, and the settings of its platform, which is still up."""
+
+    report: Report
+    settings: Settings
+
+
+@contextmanager
+def simulated(
     settings: Settings,
     start: datetime | None,
     end: datetime | None,
     tell: Tell,
     scenario: str = "calm",
     candles: Path | None = None,
-) -> Report:
-    """Run the loop through a scenario on a platform of its own below HOME; an interrupted one goes on.
+) -> Iterator[Simulated]:
+    """Run the loop through a scenario on a platform of its own below HOME, which is up until the block ends.
 
     Database, registry, exchange and service are real, and what is done at each candle is what the flows do. The clock
-    stands still while a candle is worked on, and while a version is trained.
+    stands still while a candle is worked on, while a version is trained, and afterwards. An interrupted simulation
+    goes on; of one that had ended nothing is simulated again.
 
     Args:
         start, end, scenario, candles: As of `flows.simulation_plan.plan_simulation`.
 
     Raises:
         ConfigurationError: As `plan_simulation`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; everything is stopped.
     """
     plan = plan_simulation(settings, scenario, start, end, candles)
     names = ("service_port", "mlflow_port", "prefect_port", "evidently_port", "database_port", "exchange_port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     home = plan.settings.home
-    with single_instance(home):
+    with single_instance(home), interrupted_by_sigterm():
         stop_leftovers(home)
         raw = plan.write_recording()
-        stack = LocalStack(plan.settings.model_copy(update=ports), plan.begin, plan.recordings)
+        stack = LocalStack(plan.settings.model_copy(update=ports), plan.begin, plan.recordings, _NOT_RUN)
         try:
             with _running(stack, plan, tell) as run:
-                timing = run.go()
-                market = run.market
-                facts = read_facts(market.pool, market.market, plan.begin, plan.end)
-                findings = plan.scenario.judge(facts, plan.turn)
-                findings += prove_ledger(market.pool, market.market, raw, plan.begin, plan.end)
-                performance = rolling_performance(market.pool, market.market, "champion", max(facts.candles, 1))
+                has_ended = is_written(home / "report", plan.end)
+                timing = Timing(0, 0.0, 0.0) if has_ended else run.go()
+                report = _judged(plan, run.market, raw, timing)
+                page = home / "report" / "report.html" if has_ended else write_report(report, home / "report")
+                tell(f"report: {page}")
+                run.wait_until_followed()  # the page is to show who serves
+                yield Simulated(report, stack.settings)
         finally:
+            refuse_interrupts()
             stack.stop()
-    report = Report(plan.name, plan.scenario.about, facts, performance, findings, timing)
-    tell(f"report: {write_report(report, home / 'report')}")
-    return report
+
+
+def _judged(plan: Plan, market: OpenMarket, raw: pd.DataFrame, timing: Timing) -> Report:
+    facts = read_facts(market.pool, market.market, plan.begin, plan.end)
+    findings = plan.scenario.judge(facts, plan.turn)
+    findings += prove_ledger(market.pool, market.market, raw, plan.begin, plan.end)
+    performance = rolling_performance(market.pool, market.market, "champion", max(facts.candles, 1))
+    return Report(plan.name, plan.scenario.about, facts, performance, findings, timing)
 
 
 @contextmanager
@@ -223,7 +245,7 @@ class _Run:
         for notice in watched.notices:
             self._tell(f"{now:%F %T} {notice.news}: {notice.kind}: {notice.message}")
         if watched.rollback or (watched.trial and watched.trial.outcome != "waiting"):
-            self._wait_until_followed()
+            self.wait_until_followed()
         if watched.check and watched.training_due:
             why = "; ".join(watched.check.verdict.reasons)
             self._attempt("train", now, lambda: self._train(now, why))
@@ -240,7 +262,7 @@ class _Run:
             version, decision = loop.train(market, now, lambda _: None)
             report.message = train_message(version, decision, market.left_out(now))
         self._tell(f"{now:%F %T} {report.message}")
-        self._wait_until_followed()
+        self.wait_until_followed()
         self._training_s += time.monotonic() - began
 
     def _poison(self, now: datetime) -> None:
@@ -248,10 +270,10 @@ class _Run:
         poisoned = poison_champion(self.market, self._registry, POISON, now)
         if poisoned is not None:
             self._tell(f"{now:%F %T} version {poisoned} is poisoned, and champion")
-            self._wait_until_followed()
+            self.wait_until_followed()
             self._training_s += time.monotonic() - began
 
-    def _wait_until_followed(self) -> None:
+    def wait_until_followed(self) -> None:
         """Wait until the service serves what the aliases say: real seconds would be simulated hours."""
         wanted = self._registry.aliases(self.market.market.model_name)
         wait_for(

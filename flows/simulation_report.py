@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from candlecast.performance import Performance
 from flows.scenarios import Finding
 from flows.simulation_facts import Facts
 
+_FIGURES = "report.json"
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}td,th{border-bottom:1px solid #ddd;"
@@ -134,10 +136,18 @@ def write_report(report: Report, directory: Path) -> Path:
     """Write `report.md`, `report.json` and `report.html` into `directory`; the page's path."""
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "report.html"
-    (directory / "report.json").write_text(json.dumps(report.figures, indent=1, default=str))
-    (directory / "report.md").write_text(report.message)
     page.write_text(_page(report))
+    (directory / "report.md").write_text(report.message)
+    (directory / _FIGURES).write_text(json.dumps(report.figures, indent=1, default=str))  # last, see `is_written`
     return page
+
+
+def is_written(directory: Path, end: datetime) -> bool:
+    """Whether the whole report of a simulation up to `end` is there."""
+    try:
+        return bool(json.loads((directory / _FIGURES).read_text())["end"] == end.isoformat())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
 
 
 def _figures(report: Report) -> list[tuple[str, ...]]:

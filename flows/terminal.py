@@ -56,4 +56,4 @@ def progress(title: str) -> Iterator[Any]:
 
 def say(message: str, as_json: bool, **figures: Any) -> None:
     """Print what was done: a line for people, or JSON with the figures."""
-    print(json.dumps({"message": message, **figures}, default=str) if as_json else message)
+    print(json.dumps({"message": message, **figures}, default=str) if as_json else message, flush=True)

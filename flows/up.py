@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from types import FrameType
 from typing import Any
 
 import httpx
@@ -26,13 +24,13 @@ from candlecast.settings import STACK_FILE, Settings, home_directory, load_setti
 from flows.clock_watch import ClockWatch, start_schedules
 from flows.deployment import deploy, follow, run_now, tidy_up
 from flows.home_processes import single_instance, stop_leftovers
+from flows.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local_stack import LocalStack, refuse_foreign_addresses, sweep, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.programs import addresses
 from flows.simulation import simulate
 from flows.source import WARM_UP, recorded_market, remember_source, replay_begin, resolve_source
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SERVED_S = 60.0
 _LOOK_S = 2.0
 
@@ -45,7 +43,7 @@ def up(console: Console) -> None:
         StackError: A part did not come up; names its log.
     """
     home = home_directory()
-    with single_instance(home), _interrupted_by_sigterm():
+    with single_instance(home), interrupted_by_sigterm():
         (home / STACK_FILE).unlink(missing_ok=True)  # of a former life: its addresses must not become settings
         settings = resolve_source(load_settings())
         refuse_foreign_addresses(settings)
@@ -65,8 +63,7 @@ def up(console: Console) -> None:
         except KeyboardInterrupt:
             console.print("\nstopping ...")
         finally:
-            for number in _INTERRUPTS:  # impatience must not leave half of it running
-                signal.signal(number, signal.SIG_IGN)
+            refuse_interrupts()
             stack.stop()
             console.print("everything is stopped; `make up` continues where it was")
 
@@ -218,18 +215,3 @@ def _step(console: Console, title: str) -> Iterator[_Step]:
     with console.status(title) as status:
         yield _Step(console, title, status)
     console.print(f"  [green]done[/] {title} ({time.monotonic() - started:.1f} s)", highlight=False)
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Make a SIGTERM or a closed terminal end `up` as Ctrl-C does."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    former = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

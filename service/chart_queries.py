@@ -16,31 +16,27 @@ def _last(value: str) -> str:
 
 
 # The rows of the view settled_forecasts that are no abstentions. The view looks three things up for every forecast,
-# which is right for hundreds; for the ten thousands of a season both sides are read once and brought together by their
-# time. Not by a join: on a young table the planner would pair all with all.
+# which is right for hundreds; for the ten thousands of a season both sides are read once and joined by their time. By
+# a full join, since that is never made by pairing all with all, which is what the planner would do on a young table;
+# `coalesce` keeps it from seeing that an inner join would do.
 def _settled(period: str) -> str:
     doubtful = f"from candle_suspicions where {_MARKET}"
     return f"""
 settled as materialized (
-    select open_time, max(close) as close, max(baseline_close) as baseline_close,
-           max(probability_up) as probability_up, max(baseline_up) as baseline_up,
-           max(reference_close) as reference_close, max(actual_close) as actual_close,
-           max(actual_amplitude) as actual_amplitude
+    select open_time, f.close, baseline_close, probability_up, baseline_up, reference_close,
+           o.close as actual_close, amplitude as actual_amplitude
     from (
-        select open_time, close, baseline_close, probability_up, baseline_up,
-               null::float8 as reference_close, null::float8 as actual_close, null::float8 as actual_amplitude,
-               null::int as doubtful
+        select true as is_made, open_time, close, baseline_close, probability_up, baseline_up
         from forecasts where {_FORECAST} and {period} and clocks_agree and not abstained
-        union all
-        select open_time, null, null, null, null, reference_close, close, amplitude, null
+    ) as f full join (
+        select true as has_come, open_time, reference_close, close, amplitude
         from outcomes where {_MARKET} and horizon = %(horizon)s and {period}
+    ) as o using (open_time)
+    where coalesce(is_made, false) and coalesce(has_come, false) and open_time not in (
+        select open_time {doubtful}
         union all
-        select open_time, null, null, null, null, null, null, null, 1 {doubtful}
-        union all
-        select open_time + %(horizon)s * candle_length(%(interval)s), null, null, null, null, null, null, null, 1
-        {doubtful}
-    ) as sides
-    group by open_time having count(close) = 1 and count(actual_close) = 1 and count(doubtful) = 0
+        select open_time + %(horizon)s * candle_length(%(interval)s) {doubtful}
+    )
 )"""
 
 

@@ -165,11 +165,7 @@ def status(request: Request) -> Response:
             newest_forecast=freshness["newest_forecast"],
             served=_served(request),
             jobs=[JobRun(**run) for run in rows(request, queries.LAST_JOB_RUNS, {"jobs": list(JOBS)})],
-            links={
-                "prefect": settings.prefect_api_url.removesuffix("/").removesuffix("/api"),
-                "mlflow": settings.mlflow_tracking_uri,
-                "evidently": settings.evidently_url,
-            },
+            links=_links(settings),
             speed=settings.replay_speed if source == "replay" else 1.0,
             markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
         )
@@ -218,6 +214,15 @@ def _earlier(request: Request, before: datetime, since: datetime | None = None) 
         del asked["hours"]
     prefix = request.headers.get("x-forwarded-prefix", "")  # from a proxy that took it away from the path
     return f"{prefix if _PREFIX.fullmatch(prefix) else ''}{request.url.path}?{urlencode(asked)}"
+
+
+def _links(settings: Settings) -> dict[str, str]:
+    links = {
+        "prefect": settings.prefect_api_url.removesuffix("/").removesuffix("/api"),
+        "mlflow": settings.mlflow_tracking_uri,
+        "evidently": settings.evidently_url,
+    }
+    return {name: link for name, link in links.items() if link}  # a simulation has neither Prefect nor Evidently
 
 
 def _served(request: Request) -> dict[str, str]:

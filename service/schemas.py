@@ -191,7 +191,7 @@ class StatusAnswer(Answer):
         source: Whether candles come live from the exchange or are recorded ones, replayed.
         newest_candle: Its open_time; in a replay, on the recorded exchange's clock.
         served: Version under each alias.
-        links: Addresses of the other user interfaces.
+        links: Addresses of the other user interfaces, where there are any.
         speed: Seconds on the exchange's clock in a real one; 1 unless candles are replayed.
         markets: Those that `symbol` and `interval` can choose between.
     """

@@ -39,6 +39,7 @@ from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.archives import ArchiveTransport, archive_client, archive_files
+from tests.bench_dashboard import dashboard
 from tests.bench_service import service
 
 ROUNDS = 5
@@ -62,6 +63,7 @@ def main() -> None:
         storing(pool, candles)
         long_history(pool, candles)
     service()
+    dashboard()
 
 
 def inference() -> None:

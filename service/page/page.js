@@ -147,7 +147,7 @@ async function refreshNow() {
   byId("lost-notice").hidden = !away;
   byId("lost-notice").textContent = away ? status.reason.message : "";
   byId("now").setAttribute("aria-busy", "false");
-  const told = { status: value(status), stats: value(stats), forecast: value(ledger)?.forecasts.at(-1) ?? null, monitoring: value(monitoring), model: value(model) };
+  const told = { status: value(status), stats: value(stats), ledger: value(ledger), monitoring: value(monitoring), model: value(model) };
   if (!away || !byId("now").querySelector("article")) drawNow(byId("now"), told);
   moments = momentsOf(told);
   candleChart?.mark(moments);

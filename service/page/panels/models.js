@@ -6,7 +6,7 @@ import { lyingBars } from "../svg_charts.js";
 
 /** @param told {versions, importance, model, mlflow}: answers of /versions, /importance and /model, address of MLflow */
 export function drawModels({ versions: told, importance, model, mlflow }, body) {
-  if (!told.versions.length) return "No version is registered yet: `candlecast train` makes the first, and its gate decides about it.";
+  if (!told.versions.length) return "No version is registered yet: training makes the first, and its gate decides about it.";
   const open = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.version));
   body.replaceChildren(
     table("Versions beside their baselines", ["version", "live skill of close", "MAPE / last close", "amplitude", "direction", "gate: close", "gate: amplitude", "learning curves"],

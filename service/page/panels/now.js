@@ -14,23 +14,28 @@ function exchangeNow(forecast, speed) {
 const tile = (name, ...children) => element("article", { class: "tile" }, element("h3", {}, name), ...children);
 const blank = (name, message) => tile(name, text("p", "sub", message));
 
-/** All tiles. @param told {status, stats, forecast, model, monitoring}, each null if it could not be read */
+const UNREAD = "It cannot be read just now.";
+
+/** All tiles. @param told {status, stats, ledger, model, monitoring}: answers, each null if it could not be read */
 export function drawNow(body, told) {
   clearInterval(countdown);
   const title = body.querySelector("h2");
-  const tiles = [priceTile(told.stats), ...forecastTiles(told.forecast), clockTile(told), modelTile(told.model, told.status), checkTile(told.monitoring)];
+  const tiles = [priceTile(told.stats), ...forecastTiles(told.ledger), clockTile(told), modelTile(told.model, told.status), checkTile(told.monitoring)];
   body.replaceChildren(title, ...tiles);
 }
 
 function priceTile(stats) {
-  if (!stats?.n) return blank("Price", "No candle is stored yet: the backfill is on its way, or has not been started.");
+  if (!stats) return blank("Price", UNREAD);
+  if (!stats.n) return blank("Price", "No candle is stored yet: the backfill is on its way, or has not been started.");
   return tile("Price",
     text("p", "figure", price(stats.close)),
     text("p", `sub ${stats.change < 0 ? "worse" : "better"}`, `${signed(stats.change_percent, 2, "%")} in ${span(stats.hours * 3600)}`),
     facts([["low", price(stats.min)], ["high", price(stats.max)]]));
 }
 
-function forecastTiles(forecast) {
+function forecastTiles(ledger) {
+  if (!ledger) return [blank("Next close", UNREAD)];
+  const forecast = ledger.forecasts.at(-1);
   if (!forecast) return [blank("Next close", "No forecast yet: ingest asks for the first once a model is served.")];
   const move = 1e4 * (forecast.close / forecast.baseline_close - 1);
   const up = forecast.probability_up;
@@ -50,21 +55,25 @@ function forecastTiles(forecast) {
   return [next, range, chance];
 }
 
-function clockTile({ forecast, status }) {
-  if (!forecast || !status) return blank("Closes in", "There is no forecast to wait for.");
+function clockTile({ ledger, status }) {
+  if (!ledger || !status) return blank("Closes in", UNREAD);
+  const forecast = ledger.forecasts.at(-1);
+  if (!forecast) return blank("Closes in", "There is no forecast to wait for.");
   const [opens, closes] = [Date.parse(forecast.open_time), Date.parse(forecast.close_time)];
   const left = text("p", "figure", "");
   const bar = element("progress", { max: 1, value: 0, "aria-label": "part of the candle that has passed" });
+  const length = closes - opens;
+  const rest = () => closes - exchangeNow(forecast, status.speed);
+  const isOverdue = rest() < -length; // as this was read: not while the page waits for its next look
   const show = () => {
-    const rest = (closes - exchangeNow(forecast, status.speed)) / 1000;
-    left.textContent = rest > 0 ? clock(rest) : "due";
-    bar.value = Math.min(1, Math.max(0, 1 - (rest * 1000) / (closes - opens)));
+    left.textContent = rest() > 0 ? clock(rest() / 1000) : isOverdue ? "overdue" : "due";
+    bar.value = Math.min(1, Math.max(0, 1 - rest() / length));
   };
   show();
   countdown = setInterval(show, 500);
   const speed = status.speed === 1 ? "" : ` · at ${fixed(status.speed, 0)} times the market's speed`;
   return tile("Closes in", left, bar,
-    text("p", "sub", `${dayTime(opens)} to ${hhmm(closes)}${speed}`));
+    text("p", "sub", `${dayTime(opens)} to ${hhmm(closes)}${isOverdue ? ": no candle has come since" : speed}`));
 }
 
 function clock(seconds) {
@@ -74,9 +83,10 @@ function clock(seconds) {
 }
 
 function modelTile(model, status) {
-  const champion = model?.models.champion;
+  if (!model) return blank("Serving", UNREAD);
+  const champion = model.models.champion;
   if (!champion) {
-    return blank("Serving", model?.not_ready ?? "No champion yet: train and promote a model; it is then served within seconds.");
+    return blank("Serving", model.not_ready ?? "No champion yet: train and promote a model; it is then served within seconds.");
   }
   const problems = Object.entries(model.problems).map(([where, why]) => text("p", "sub worse", `${where}: ${why.slice(0, 90)}`));
   const behind = status?.newest_candle ? Date.parse(status.newest_candle) - Date.parse(champion.trained_until) : null;
@@ -88,7 +98,8 @@ function modelTile(model, status) {
 }
 
 function checkTile(monitoring) {
-  const last = monitoring?.checks[0];
+  if (!monitoring) return blank("Last check", UNREAD);
+  const last = monitoring.checks[0];
   if (!last) return blank("Last check", "No check has run yet; the monitor flow does the first.");
   const open = monitoring.alerts.filter((alert) => alert.state === "open").length;
   return tile("Last check",

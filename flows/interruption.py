@@ -1,0 +1,40 @@
+"""Ctrl-C, SIGTERM and a closed terminal: one way to end what runs until somebody ends it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_A_DAY_S = 86_400
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Make a SIGTERM or a closed terminal raise KeyboardInterrupt as Ctrl-C does, until the block ends."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def refuse_interrupts() -> None:
+    """Ignore them from now on, inside `interrupted_by_sigterm`: impatience must not leave half of it running."""
+    for number in _INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def wait_until_interrupted() -> None:
+    """Do nothing until Ctrl-C, or inside `interrupted_by_sigterm` until one of its signals."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(_A_DAY_S)
