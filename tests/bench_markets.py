@@ -35,7 +35,7 @@ SYMBOLS, INTERVALS = 20, ("5m", "15m")
 MARKETS = [Market(f"COIN{number:02}USDT", interval) for interval in INTERVALS for number in range(SYMBOLS)]
 
 _BEFORE = timedelta(seconds=20)  # of a close: time for the worker to see what is scheduled
-_LONGEST_S = 300.0
+_LONGEST_S = 180.0
 _CANDLES = 4 * 288
 
 
