@@ -73,7 +73,7 @@ class Together:
         answer: asyncio.Future[bytes] = loop.create_future()
         self._waiting.append((asked, answer))
         if len(self._waiting) == 1:
-            loop.call_soon(self._look, loop, 1)
+            loop.call_soon(self._look, loop, 0)
         return await answer
 
     def answer(self, alike: Sequence[Question]) -> list[bytes]:
@@ -85,7 +85,10 @@ class Together:
         return answers
 
     def _look(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
-        """Begin, unless more have come since the last look: then others may be about to come."""
+        """Begin, unless more have come since the last look: then others may be about to come.
+
+        The first look is before the loop has read what the connections hold by now, so it is never the last.
+        """
         count = len(self._waiting)
         if before < count < MOST_TOGETHER:
             loop.call_soon(self._look, loop, count)

@@ -76,6 +76,9 @@ def service() -> None:
             "BentoML endpoint that only parses": (
                 [*serve, "tests.bench_servers:Parsing", "--port"], "/predict", body
             ),
+            "the same without BentoML's timer": (
+                [*serve, "tests.bench_servers:ParsingWithoutTimer", "--port"], "/predict", body
+            ),
             "mounted route that only parses": ([*serve, "tests.bench_servers:Mounted", "--port"], "/predict", body),
         }  # fmt: skip
         columns = ("per s", "p50", "p99", "start", "memory", "worker", "ours")
