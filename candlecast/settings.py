@@ -75,7 +75,9 @@ class Settings(BaseSettings):
     finality_guard_s: float = Field(
         1, ge=0, le=60, description="Seconds since its close, on the exchange's clock, before a candle is stored."
     )
-    replay_speed: float = Field(10, gt=0, description="Exchange seconds per real second on the replay source.")
+    replay_speed: float = Field(
+        10, ge=0, description="Exchange seconds per real second on the replay source; 0 lets its clock stand still."
+    )
 
     service_port: int = Field(3000, description="Port of the forecast service.")
     mlflow_port: int = Field(5000, description="Port of MLflow.")

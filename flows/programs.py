@@ -46,9 +46,10 @@ def local_urls(settings: Settings) -> dict[str, str]:
 
 
 def stack_values(settings: Settings) -> dict[str, str]:
-    """The settings that say where the parts of this platform are, passwords included, by field name."""
+    """The settings that say what and where the parts of this platform are, passwords included, by field name."""
     values = {
         "source": settings.source,
+        "replay_speed": str(settings.replay_speed),
         "binance_url": settings.binance_url,
         "archive_url": settings.archive_url,
         "service_url": settings.service_url,

@@ -102,6 +102,7 @@ def plan_simulation(
         update={
             "home": settings.home / "simulations" / identity,
             "source": "replay",
+            "replay_speed": 0.0,
             "database_url": None,
             "database_owner_url": None,
             "database_reader_url": None,

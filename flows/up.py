@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.status import Status
 
 from candlecast.candles import Market, floor_time
-from candlecast.errors import CandlecastError, ExchangeError, StackError
+from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError, StackError
 from candlecast.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings
@@ -49,6 +49,8 @@ def up(console: Console) -> None:
         refuse_foreign_addresses(settings)
         replay_start = None
         if settings.source == "replay":
+            if not settings.replay_speed:
+                raise ConfigurationError("CANDLECAST_REPLAY_SPEED=0: nothing happens while the replay's clock stands")
             spans = [recorded_market(market) for market in settings.all_markets]
             replay_start = replay_begin(settings, (max(start for start, _ in spans), min(end for _, end in spans)))
         remember_source(settings)

@@ -192,7 +192,7 @@ class StatusAnswer(Answer):
         newest_candle: Its open_time; in a replay, on the recorded exchange's clock.
         served: Version under each alias.
         links: Addresses of the other user interfaces, where there are any.
-        speed: Seconds on the exchange's clock in a real one; 1 unless candles are replayed.
+        speed: Seconds on the exchange's clock in a real one; 1 unless candles are replayed, 0 if that clock stands.
         markets: Those that `symbol` and `interval` can choose between.
     """
 

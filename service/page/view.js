@@ -58,7 +58,7 @@ export class View {
 
   /** Steps in sight, counted from the first. */
   get steps() {
-    if (!this.sight) return [-1, this.times.length * 1.015];
+    if (!this.sight) return [this.times.length * -0.045, this.times.length * 1.03]; // room for the first and last label
     return this.sight.map((time) => (time - this.times[0]) / this.stepS);
   }
 

@@ -163,6 +163,7 @@ def test_every_panel_of_the_page_shows_what_sql_and_the_api_say_was_simulated(po
         assert number(figure(page, "#now", "Probability up")) == pytest.approx(100 * newest["probability_up"], abs=0.05)
         assert figure(page, "#now", "Serving").startswith(f"v{newest['model_version']} ")
         assert figure(page, "#now", "Last check") == check["verdict"]
+        expect(panel["now"]).to_contain_text("the exchange's clock stands still")
         expect(page.locator("#source")).to_contain_text("REPLAY")
         # candles and forecasts
         page.locator("#candles .plot").press("+")

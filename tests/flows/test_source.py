@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from candlecast.candles import Market
 from candlecast.errors import ConfigurationError
 from candlecast.settings import Settings
 from flows.source import recorded_market, remember_source, replay_begin, resolve_source
+from flows.up import up
 
 NOBODY = "http://127.0.0.1:1"
 SPAN = (datetime(2025, 5, 31, tzinfo=UTC), datetime(2025, 10, 1, tzinfo=UTC))
@@ -47,6 +49,14 @@ def test_a_home_that_no_longer_says_its_source_is_refused(tmp_path):
 
     with pytest.raises(ConfigurationError, match="write binance or replay into it"):
         resolve_source(settings(tmp_path))
+
+
+def test_a_replay_whose_clock_would_stand_still_is_not_begun(tmp_path, monkeypatch):
+    for name, value in {"HOME": str(tmp_path), "SOURCE": "replay", "REPLAY_SPEED": "0"}.items():
+        monkeypatch.setenv(f"CANDLECAST_{name}", value)
+
+    with pytest.raises(ConfigurationError, match="CANDLECAST_REPLAY_SPEED=0: nothing happens"):
+        up(Console())
 
 
 def test_a_market_that_was_not_recorded_is_named(tmp_path):

@@ -71,9 +71,9 @@ function clockTile({ ledger, status }) {
   };
   show();
   countdown = setInterval(show, 500);
-  const speed = status.speed === 1 ? "" : ` · at ${fixed(status.speed, 0)} times the market's speed`;
+  const pace = { 0: " · the exchange's clock stands still", 1: "" }[status.speed] ?? ` · at ${fixed(status.speed, 0)} times the market's speed`;
   return tile("Closes in", left, bar,
-    text("p", "sub", `${dayTime(opens)} to ${hhmm(closes)}${isOverdue ? ": no candle has come since" : speed}`));
+    text("p", "sub", `${dayTime(opens)} to ${hhmm(closes)}${isOverdue ? ": no candle has come since" : pace}`));
 }
 
 function clock(seconds) {
