@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.monitoring_examples import DECISION
+
 _STRETCH = {
     "symbol": "BTCUSDT",
     "interval": "5m",
@@ -12,6 +14,15 @@ _STRETCH = {
     "start": "2025-09-29T12:00:00Z",
     "end": "2025-09-30T12:05:00Z",
     "step_s": 300.0,
+}
+
+RUN = {
+    "job": "ingest",
+    "status": "completed",
+    "message": "1 candle stored",
+    "rows": 1,
+    "started_at": "2025-09-30T12:00:02Z",
+    "finished_at": "2025-09-30T12:00:03Z",
 }
 
 CHART_ANSWERS: dict[str, Any] = {
@@ -103,18 +114,7 @@ RECORD_ANSWERS: dict[str, Any] = {
                     "amplitude_skill": 0.093,
                     "direction_accuracy": 0.523,
                 },
-                "decisions": [
-                    {
-                        "version": "3",
-                        "predecessor": "2",
-                        "alias": "champion",
-                        "decision": "promoted",
-                        "reasons": ["close is not worse than persistence"],
-                        "decided_by": "gate",
-                        "decided_at": "2025-09-30T00:03:15Z",
-                        "as_of": "2025-09-30T00:03:15Z",
-                    }
-                ],
+                "decisions": [DECISION],
             }
         ],
         "trial": None,
@@ -122,16 +122,7 @@ RECORD_ANSWERS: dict[str, Any] = {
     "/jobs": {
         "symbol": "BTCUSDT",
         "interval": "5m",
-        "runs": [
-            {
-                "job": "ingest",
-                "status": "completed",
-                "message": "1 candle stored",
-                "rows": 1,
-                "started_at": "2025-09-30T12:00:02Z",
-                "finished_at": "2025-09-30T12:00:03Z",
-            }
-        ],
+        "runs": [RUN],
     },
     "/importance": {
         "version": "3",

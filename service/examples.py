@@ -8,7 +8,7 @@ from typing import Any
 from candlecast.candles import from_epoch_ms
 from candlecast.golden import GOLDEN
 from candlecast.registry import CHAMPION, cached_bundle
-from service.chart_examples import CHART_ANSWERS, RECORD_ANSWERS
+from service.chart_examples import CHART_ANSWERS, RECORD_ANSWERS, RUN
 from service.monitoring_examples import MONITORING_ANSWERS
 from service.resources import Resources
 
@@ -181,16 +181,7 @@ ANSWERS: dict[str, Any] = {
         "newest_candle": "2025-09-30T11:55:00Z",
         "newest_forecast": "2025-09-30T12:00:00Z",
         "served": {"champion": "3"},
-        "jobs": [
-            {
-                "job": "ingest",
-                "status": "completed",
-                "message": "1 candle stored",
-                "rows": 1,
-                "started_at": "2025-09-30T12:00:02Z",
-                "finished_at": "2025-09-30T12:00:03Z",
-            }
-        ],
+        "jobs": [RUN],
         "links": {
             "prefect": "http://127.0.0.1:4200",
             "mlflow": "http://127.0.0.1:5000",

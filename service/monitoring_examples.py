@@ -50,6 +50,16 @@ _ROLLING = {
 }
 _HOUR = {**_IN_SHORT, "hour": 12, "n": 84, "direction_n": 83}
 
+DECISION = {
+    "version": "3",
+    "predecessor": "2",
+    "alias": "champion",
+    "decision": "promoted",
+    "reasons": ["close is not worse than persistence"],
+    "decided_by": "gate",
+    "decided_at": "2025-09-30T00:03:15Z",
+    "as_of": "2025-09-30T00:03:15Z",
+}
 MONITORING_ANSWERS: dict[str, Any] = {
     "/monitoring": {
         "rolling": _ROLLING,
@@ -97,17 +107,6 @@ MONITORING_ANSWERS: dict[str, Any] = {
                 "reports": ["/reports/BTCUSDT-5m-20250930T120000Z-inputs.html"],
             }
         ],
-        "promotions": [
-            {
-                "version": "3",
-                "predecessor": "2",
-                "alias": "champion",
-                "decision": "promoted",
-                "reasons": ["close is not worse than persistence"],
-                "decided_by": "gate",
-                "decided_at": "2025-09-30T00:03:15Z",
-                "as_of": "2025-09-30T00:03:15Z",
-            }
-        ],
+        "promotions": [DECISION],
     },
 }
