@@ -157,7 +157,9 @@ def _dump(url: str, target: Path) -> None:
 
 def _load(dump: Path, url: str) -> None:
     if url.startswith("sqlite:///"):
-        shutil.copyfile(dump, url.removeprefix("sqlite:///"))
+        target = Path(url.removeprefix("sqlite:///"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(dump, target)
         return
     database = str(conninfo_to_dict(_plain(url))["dbname"])
     _run(
