@@ -97,8 +97,24 @@ def test_a_service_that_stops_has_the_time_to_drain():
     assert drain_s + 10 < int(PARTS["service"]["stop_grace_period"].removesuffix("s"))
 
 
+def test_the_service_reads_the_pages_that_flows_write_and_names_no_console():
+    environment = PARTS["service"]["environment"]
+    reports = Settings(home=environment["CANDLECAST_HOME"]).reports_dir  # type: ignore[call-arg]
+    (mount,) = PARTS["service"]["volumes"]
+
+    assert "home:/var/lib/candlecast" in PARTS["worker"]["volumes"]
+    assert mount["source"] == "home"
+    assert mount["target"] == str(reports)
+    assert reports.parent / mount["volume"]["subpath"] == reports
+    assert mount["read_only"] is True
+    assert f"mkdir -p {reports} && python -m flows.cli migrate" in PARTS["migrate"]["command"]
+    assert PARTS["service"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert environment["CANDLECAST_EVIDENTLY_URL"] == ""
+
+
 def test_everything_that_is_named_is_there():
-    volumes = {mount.split(":")[0] for part in PARTS.values() for mount in part.get("volumes", [])}
+    mounts = [mount for part in PARTS.values() for mount in part.get("volumes", [])]
+    volumes = {mount["source"] if isinstance(mount, dict) else mount.split(":")[0] for mount in mounts}
     networks = {network for part in PARTS.values() for network in part["networks"]}
 
     assert all((ROOT / path).is_file() for path in volumes if path.startswith("./"))
