@@ -58,6 +58,17 @@ def test_the_namespace_is_there_before_secrets_are_put_into_it():
     assert namespace.end() < guide.index("make_secrets.py | kubectl apply")
 
 
+def test_the_autoscaler_aims_at_what_the_measured_capacity_says():
+    scale = (ROOT / "docs" / "scale.md").read_text()
+    monitoring = (K8S / "components" / "monitoring" / "kustomization.yaml").read_text()
+    capacities = set(re.findall(r"([\d,]+) (?:a second\)|requests a second;)|\*c\* = ([\d,]+)", scale))
+    (capacity,) = {int("".join(found).replace(",", "")) for found in capacities}
+    (aimed_at,) = re.findall(r'averageValue: "(\d+)"', monitoring)
+
+    assert f"{aimed_at} for the half core of the manifests" in scale
+    assert 0.9 < int(aimed_at) / (0.7 * capacity / 2) <= 1
+
+
 def test_variables_are_there():
     told = set(re.findall(r"`((?:CANDLECAST|MLFLOW|PREFECT)_[A-Z_]+)[`=]", TEXT))
 
