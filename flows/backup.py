@@ -77,16 +77,24 @@ def back_up(settings: Settings, environment: Mapping[str, str], directory: Path)
     name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
     partial = directory / f"{name}.partial"
     partial.mkdir(parents=True, mode=0o700)
+    try:
+        _write(settings, environment, partial, name)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # who tries again and again must not fill the disk
+        raise
+    return partial.rename(directory / name)
+
+
+def _write(settings: Settings, environment: Mapping[str, str], partial: Path, made_at: str) -> None:
     for store, url in sorted(stores(settings, environment).items()):
         _dump(url, partial / f"{store}.dump")
     artifacts = settings.home / "mlflow" / "artifacts"
     if artifacts.is_dir():
         shutil.copytree(artifacts, partial / _ARTIFACTS, copy_function=_copy_if_there)
     digests = {path.relative_to(partial).as_posix(): _digest(path) for path in _files(partial)}
-    (partial / MANIFEST).write_text(json.dumps({"made_at": name, "sha256": digests}, indent=1))
+    (partial / MANIFEST).write_text(json.dumps({"made_at": made_at, "sha256": digests}, indent=1))
     for path in _files(partial):
         _sync(path)
-    return partial.rename(directory / name)
 
 
 def restore(settings: Settings, environment: Mapping[str, str], backup: Path) -> list[str]:
@@ -157,7 +165,9 @@ def _dump(url: str, target: Path) -> None:
 
 def _load(dump: Path, url: str) -> None:
     if url.startswith("sqlite:///"):
-        shutil.copyfile(dump, url.removeprefix("sqlite:///"))
+        target = Path(url.removeprefix("sqlite:///"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(dump, target)
         return
     database = str(conninfo_to_dict(_plain(url))["dbname"])
     _run(

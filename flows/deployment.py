@@ -153,8 +153,9 @@ def fit_schedules(
             market = alike[0]
             final = floor_time(exchange_now, market.interval) + market.step + guard
             first = now + (final - exchange_now) / speed + _AFTER_FINAL if every is None else now + _real(every, speed)
-            named = {"markets": [one.model_name for one in alike]} if len(alike) > 1 else market._asdict()
-            yield schedule(_slug(market), _real(every or market.step, speed), first, named)
+            names = [f"{one.symbol}-{one.interval}" for one in alike]
+            parameters = {"markets": names, "horizon": market.horizon} if len(alike) > 1 else market._asdict()
+            yield schedule(_slug(market), _real(every or market.step, speed), first, parameters)
 
     def one_by_one() -> Iterator[DeploymentScheduleUpdate]:
         period = _real(_DAY, speed)

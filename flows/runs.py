@@ -45,17 +45,25 @@ def for_each(
         at_once: How many are worked on side by side.
 
     Raises:
-        CandlecastError: It failed with some, after it was done for all the others; names them.
+        CandlecastError: It failed with some, after it was done for all the others; names them, and its cause has the
+            exceptions themselves.
     """
     with ThreadPoolExecutor(at_once) as threads:
         runs = {}
         for market in map(Market.named, markets):
             settings = settings_for(market.symbol, market.interval, horizon)
-            runs[market.model_name] = threads.submit(copy_context().run, job, settings)
-    failed = {name: run.exception() for name, run in runs.items() if run.exception() is not None}
+            runs[settings.market.model_name] = threads.submit(copy_context().run, job, settings)
+    failed = {name: why for name, run in runs.items() if (why := run.exception()) is not None}
     if failed:
-        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
-        raise CandlecastError(f"{len(failed)} of {len(runs)} markets failed: {told}")
+        told = "; ".join(f"{name}: {_told(why)}" for name, why in failed.items())
+        raise CandlecastError(f"{len(failed)} of {len(runs)} markets failed: {told}") from BaseExceptionGroup(
+            "markets", list(failed.values())
+        )
+
+
+def _told(why: BaseException) -> str:
+    """What failed, with its kind where the text was not written for people."""
+    return str(why) if isinstance(why, CandlecastError) else f"{type(why).__name__}: {why}"
 
 
 def run_name() -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import yaml
 
 import candlecast
 from candlecast.settings import Settings
+from flows.backup import MANIFEST
 from tests.deployment.manifests import ROOT, one, rendered
 from tests.deployment.variables import known_variables, made_secrets
 
@@ -17,7 +21,7 @@ TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 PARTS: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONCE = {"migrate", "deploy"}
-WITHOUT_A_CHECK = {*ONCE, "backup", "browser", "proxy"}  # those end, sleep, or bring no program that could ask
+WITHOUT_A_CHECK = {*ONCE, "browser", "proxy"}  # those end, or bring no program that could ask
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -97,8 +101,43 @@ def test_a_service_that_stops_has_the_time_to_drain():
     assert drain_s + 10 < int(PARTS["service"]["stop_grace_period"].removesuffix("s"))
 
 
+def test_the_service_reads_the_pages_that_flows_write_and_names_no_console():
+    environment = PARTS["service"]["environment"]
+    reports = Settings(home=environment["CANDLECAST_HOME"]).reports_dir  # type: ignore[call-arg]
+    (mount,) = PARTS["service"]["volumes"]
+
+    assert "home:/var/lib/candlecast" in PARTS["worker"]["volumes"]
+    assert mount["source"] == "home"
+    assert mount["target"] == str(reports)
+    assert reports.parent / mount["volume"]["subpath"] == reports
+    assert mount["read_only"] is True
+    assert f"mkdir -p {reports} && python -m flows.cli migrate" in PARTS["migrate"]["command"]
+    assert PARTS["service"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert environment["CANDLECAST_EVIDENTLY_URL"] == ""
+
+
+def test_a_failed_backup_is_tried_again_soon_and_one_that_is_missing_is_seen(tmp_path: Path):
+    command = PARTS["backup"]["command"][2].removeprefix("while :; do ").removesuffix("; done")
+    for outcome, pause_s in (("true", "86400"), ("false", "300")):
+        line = command.replace("python -m flows.cli backup /backups", outcome).replace("sleep", "echo")
+        assert subprocess.check_output(["sh", "-c", line], text=True).strip() == pause_s
+
+    check = PARTS["backup"]["healthcheck"]["test"][1].replace("/backups", str(tmp_path))
+
+    def healthy() -> bool:
+        return subprocess.run(["sh", "-c", check], check=False).returncode == 0
+
+    for name in ("2025-01-01T00-00-00Z", "2025-01-02T00-00-00Z.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MANIFEST).touch()
+    assert healthy()
+    os.utime(tmp_path / "2025-01-01T00-00-00Z" / MANIFEST, (0, 0))
+    assert not healthy()
+
+
 def test_everything_that_is_named_is_there():
-    volumes = {mount.split(":")[0] for part in PARTS.values() for mount in part.get("volumes", [])}
+    mounts = [mount for part in PARTS.values() for mount in part.get("volumes", [])]
+    volumes = {mount["source"] if isinstance(mount, dict) else mount.split(":")[0] for mount in mounts}
     networks = {network for part in PARTS.values() for network in part["networks"]}
 
     assert all((ROOT / path).is_file() for path in volumes if path.startswith("./"))

@@ -70,7 +70,7 @@ def test_deployments_stand_still_until_their_schedules_are_fitted_and_run_where_
 
 
 def test_every_market_has_schedules_and_one_run_of_ingest_is_for_all_markets_of_an_interval(api_url: str):
-    markets = [Market(symbol, interval) for symbol in ("BTCUSDT", "ETHUSDT") for interval in ("5m", "15m")]
+    markets = [Market(symbol, interval, 2) for symbol in ("BTCUSDT", "ETHUSDT") for interval in ("5m", "15m")]
     now = datetime(2026, 1, 1, 12, 1, tzinfo=UTC)
 
     for _ in range(2):  # safe to repeat
@@ -82,8 +82,8 @@ def test_every_market_has_schedules_and_one_run_of_ingest_is_for_all_markets_of_
 
     together = {schedule.slug: (schedule.schedule.interval, schedule.parameters) for schedule in ingest.schedules}
     assert together == {
-        "btcusdt-5m": (timedelta(minutes=5), {"markets": ["BTCUSDT-5m", "ETHUSDT-5m"]}),
-        "btcusdt-15m": (timedelta(minutes=15), {"markets": ["BTCUSDT-15m", "ETHUSDT-15m"]}),
+        "btcusdt-5m-h2": (timedelta(minutes=5), {"markets": ["BTCUSDT-5m", "ETHUSDT-5m"], "horizon": 2}),
+        "btcusdt-15m-h2": (timedelta(minutes=15), {"markets": ["BTCUSDT-15m", "ETHUSDT-15m"], "horizon": 2}),
     }
     assert {Market(**schedule.parameters) for schedule in train.schedules} == set(markets)
     assert len({schedule.schedule.anchor_date for schedule in train.schedules}) == len(markets)

@@ -9,7 +9,7 @@ import yaml
 from typer.main import get_command
 
 from flows.cli import app
-from tests.deployment.manifests import ROOT
+from tests.deployment.manifests import K8S, ROOT, one
 from tests.deployment.variables import known_variables, made_secrets
 
 PAGES = [ROOT / "docs" / name for name in ("operations.md", "security.md", "scale.md", "github-actions.yml")]
@@ -31,6 +31,42 @@ def test_commands_are_there():
 
     assert {"backup", "restore", "rollback", "promote", "history", "verify-forecasts"} <= told <= ours.keys()
     assert set(re.findall(r"(?:`|run: )make ([a-z]+)", TEXT)) <= targets
+
+
+def test_a_restore_starts_what_it_stopped():
+    restoring = PAGES[0].read_text().partition("**Restore**")[2].partition("## Disaster")[0]
+    (stopped,) = re.findall(r"scale deployment (.+) --replicas=0", restoring)
+    base = [
+        each
+        for file in (K8S / "base").glob("*.yaml")
+        for each in yaml.safe_load_all(file.read_text())
+        if "spec" in each
+    ]
+    of_its_own = {name for name in stopped.split() if "replicas" not in one(base, "Deployment", name)["spec"]}
+
+    assert set(re.findall(r"scale deployment (\w+) --replicas=[1-9]", restoring)) == of_its_own == {"service"}
+    assert restoring.index('"suspend": true') < restoring.index("cli restore") < restoring.index('"suspend": false')
+    assert re.findall(r"compose run (?!--rm --no-deps )", restoring) == []  # would migrate the empty database first
+
+
+def test_the_namespace_is_there_before_secrets_are_put_into_it():
+    guide = PAGES[0].read_text()
+
+    namespace = re.search(r"kubectl apply -f (k8s/base/namespace\.yaml)", guide)
+    assert namespace
+    assert (ROOT / namespace[1]).is_file()
+    assert namespace.end() < guide.index("make_secrets.py | kubectl apply")
+
+
+def test_the_autoscaler_aims_at_what_the_measured_capacity_says():
+    scale = (ROOT / "docs" / "scale.md").read_text()
+    monitoring = (K8S / "components" / "monitoring" / "kustomization.yaml").read_text()
+    capacities = set(re.findall(r"([\d,]+) (?:a second\)|requests a second;)|\*c\* = ([\d,]+)", scale))
+    (capacity,) = {int("".join(found).replace(",", "")) for found in capacities}
+    (aimed_at,) = re.findall(r'averageValue: "(\d+)"', monitoring)
+
+    assert f"{aimed_at} for the half core of the manifests" in scale
+    assert 0.9 < int(aimed_at) / (0.7 * capacity / 2) <= 1
 
 
 def test_variables_are_there():

@@ -216,6 +216,25 @@ def test_a_service_that_stops_has_the_time_to_drain(manifests: list[Manifest]):
     assert one(manifests, "Deployment", "service")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
+def test_the_service_reads_the_pages_that_flow_runs_write_and_names_no_console(manifests: list[Manifest]):
+    written = one([yaml.safe_load((FLOW_RUNS / "job.yaml").read_text())], "Job", "flow-run")["spec"]["template"]["spec"]
+    read = one(manifests, "Deployment", "service")["spec"]["template"]["spec"]
+    home = one(manifests, "ConfigMap", "candlecast-settings")["data"]["CANDLECAST_HOME"]
+    pages = str(Settings(home=home).reports_dir)  # type: ignore[call-arg]
+
+    (written_at, read_at) = (
+        next(mount for mount in pod["containers"][0]["volumeMounts"] if mount["mountPath"] == pages)
+        for pod in (written, read)
+    )
+
+    assert read_at == {**written_at, "readOnly": True}
+    assert [volume for volume in written["volumes"] if volume["name"] == read_at["name"]] == [
+        volume for volume in read["volumes"] if volume["name"] == read_at["name"]
+    ]
+    assert read["securityContext"]["fsGroup"] == written["securityContext"]["fsGroup"]  # else each mount changes it
+    assert {"name": "CANDLECAST_EVIDENTLY_URL", "value": ""} in read["containers"][0]["env"]
+
+
 def test_the_worker_takes_runs_of_the_pool_that_is_deployed_to(manifests: list[Manifest]):
     worker = one(manifests, "Deployment", "worker")["spec"]["template"]["spec"]["containers"][0]
 

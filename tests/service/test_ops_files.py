@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from service.metrics import ServiceMetrics
 
-OPS = Path(__file__).parents[2] / "ops"
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "k8s" / "components" / "monitoring"
+OF_KUBERNETES = {"CandlecastServiceDown", "CandlecastBackupMissing", "CandlecastPodsFailing"}
 
 
 def told() -> set[str]:
@@ -30,24 +33,47 @@ def asked(expressions: list[str]) -> set[str]:
 
 
 def test_the_dashboard_shows_series_that_exist() -> None:
-    dashboard = json.loads((OPS / "grafana-dashboard.json").read_text())
+    dashboard = json.loads((MONITORING / "candlecast.json").read_text())
 
     panels = dashboard["panels"]
     expressions = [target["expr"] for panel in panels for target in panel["targets"]]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert all(panel["description"] for panel in panels)
     assert asked(expressions)
-    assert asked([*expressions, dashboard["templating"]["list"][1]["definition"]]) <= told()
+    choices = [choice["definition"] for choice in dashboard["templating"]["list"] if choice["type"] == "query"]
+    assert asked([*expressions, *choices]) <= told()
+    assert all('namespace=~"$namespace",job=~"$job"' in expression for expression in expressions)
+
+
+def alerts(group: dict[str, Any]) -> dict[str, Any]:
+    return {rule["alert"]: rule for rule in group["rules"]}
+
+
+def plain() -> dict[str, Any]:
+    """The alerts for a Prometheus without the operator, by name."""
+    [group] = yaml.safe_load((ROOT / "ops" / "prometheus-rules.yml").read_text())["groups"]
+    return alerts(group)
 
 
 def test_the_rules_alert_of_series_that_exist() -> None:
-    [group] = yaml.safe_load((OPS / "prometheus-rules.yml").read_text())["groups"]
+    rules = plain().values()
 
-    rules = group["rules"]
-    recorded = {rule["record"] for rule in rules if "record" in rule}
-    alerts = [rule for rule in rules if "alert" in rule]
+    assert asked([rule["expr"] for rule in rules])
     assert asked([rule["expr"] for rule in rules]) <= told()
-    assert {name for rule in rules for name in re.findall(r"candlecast:[\w:]+", rule["expr"])} <= recorded
     assert all(
-        rule["annotations"].keys() == {"summary", "description"} and rule["labels"]["severity"] for rule in alerts
+        rule["annotations"].keys() == {"summary", "description"} and rule["labels"]["severity"] for rule in rules
     )
+
+
+def test_the_operator_gets_the_same_alerts_of_one_namespace_and_some_about_kubernetes() -> None:
+    [group] = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]["groups"]
+    ours, of_operator = plain(), alerts(group)
+
+    assert of_operator.keys() - ours.keys() == OF_KUBERNETES
+    for name, rule in ours.items():
+        same = of_operator[name]
+        of_a_job = re.sub(r" by \(job\) ", "", rule["expr"]).replace("(job, ", "(")
+        of_a_namespace = re.sub(r'namespace="candlecast"(, )?', "", same["expr"]).replace("{}", "")
+        assert of_a_namespace == of_a_job
+        assert (same["for"], same["labels"]) == (rule["for"], rule["labels"])
+    assert all('namespace="candlecast"' in rule["expr"] for rule in of_operator.values())

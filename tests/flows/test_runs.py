@@ -1,0 +1,31 @@
+"""What flows do alike for several markets."""
+
+from __future__ import annotations
+
+import pytest
+
+from candlecast.errors import CandlecastError, ExchangeUnavailable
+from candlecast.settings import Settings
+from flows.runs import for_each
+
+
+def test_what_failed_with_some_markets_is_told_with_its_kind_and_kept_with_its_traceback() -> None:
+    done = []
+
+    def job(settings: Settings) -> None:
+        done.append(settings.market)
+        if settings.symbol == "ETHUSDT":
+            raise ExchangeUnavailable("does not answer")
+        if settings.symbol == "SOLUSDT":
+            raise KeyError("close")
+
+    with pytest.raises(CandlecastError) as failed:
+        for_each(job, ["BTCUSDT-5m", "ETHUSDT-5m", "SOLUSDT-5m"], 2, at_once=1)
+
+    told = "2 of 3 markets failed: ETHUSDT-5m-h2: does not answer; SOLUSDT-5m-h2: KeyError: 'close'"
+    assert str(failed.value) == told
+    kept = failed.value.__cause__
+    assert isinstance(kept, BaseExceptionGroup)
+    assert [type(each) for each in kept.exceptions] == [ExchangeUnavailable, KeyError]
+    assert all(each.__traceback__ for each in kept.exceptions)
+    assert [(market.symbol, market.horizon) for market in done] == [("BTCUSDT", 2), ("ETHUSDT", 2), ("SOLUSDT", 2)]
