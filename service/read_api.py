@@ -168,6 +168,7 @@ def status(request: Request) -> Response:
             links=_links(settings),
             speed=settings.replay_speed if source == "replay" else 1.0,
             markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
+            forecast_here=[MarketName(symbol=one.symbol, interval=one.interval) for one in settings.all_markets],
         )
     )
 

@@ -178,7 +178,7 @@ class JobRun(Answer):
 
 
 class MarketName(Answer):
-    """A market of which candles are stored."""
+    """Symbol and interval of a market."""
 
     symbol: str
     interval: str
@@ -193,7 +193,8 @@ class StatusAnswer(Answer):
         served: Version under each alias.
         links: Addresses of the other user interfaces, where there are any.
         speed: Seconds on the exchange's clock in a real one; 1 unless candles are replayed, 0 if that clock stands.
-        markets: Those that `symbol` and `interval` can choose between.
+        markets: Those of which candles are stored.
+        forecast_here: Those that the service forecasts; the first is meant where `symbol` and `interval` are left out.
     """
 
     symbol: str
@@ -207,3 +208,4 @@ class StatusAnswer(Answer):
     links: dict[str, str]
     speed: float
     markets: list[MarketName]
+    forecast_here: list[MarketName]
