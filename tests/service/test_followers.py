@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from candlecast.errors import RegistryUnavailable
 from candlecast.settings import Settings
 from service.app import create_app
 from service.followers import poll_s
+from service.metrics import ServiceMetrics
 from service.resources import Wiring
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import wait_until
@@ -132,6 +135,25 @@ def test_a_registry_that_is_away_does_not_keep_what_the_cache_has_from_being_ser
         answered = service.post("/predict", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="15m"))
 
     assert answered.json()["model"]["version"] == "7"
+
+
+def test_followers_that_change_at_once_disturb_one_another_in_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = ServiceMetrics(CollectorRegistry())
+    other = threading.Thread(target=metrics.show_served, args=("ETHUSDT-15m", {}))
+    readings = iter((1.0, 3.0))
+
+    def process_time() -> float:
+        read = next(readings)
+        if read == 1.0:  # the other one comes between the reading and what is made of it
+            other.start()
+            other.join(0.1)
+        return read
+
+    monkeypatch.setattr(time, "process_time", process_time)
+    metrics.show_served("BTCUSDT-5m", {})
+    other.join()
+
+    assert metrics.registry.get_sample_value("candlecast_process_cpu_seconds_total") == 3.0
 
 
 def test_many_followers_together_ask_the_registry_no_more_often_than_a_few() -> None:
