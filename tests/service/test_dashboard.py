@@ -83,7 +83,7 @@ def test_every_panel_shows_what_is_recorded(open_page: Open, platform: Dashboard
     expect(page.locator("#drift")).to_contain_text("not made in time")
     expect(page.locator("#drift")).to_contain_text("1 outages")
     expect(page.get_by_role("link", name="Evidently: inputs")).to_have_attribute(
-        "href", "/reports/BTCUSDT-5m-inputs.html"
+        "href", "./reports/BTCUSDT-5m-inputs.html"
     )
     for name in ("Prefect", "MLflow", "Evidently", "API reference"):
         expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
