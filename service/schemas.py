@@ -191,7 +191,7 @@ class StatusAnswer(Answer):
         source: Whether candles come live from the exchange or are recorded ones, replayed.
         newest_candle: Its open_time; in a replay, on the recorded exchange's clock.
         served: Version under each alias.
-        links: Addresses of the other user interfaces, where there are any.
+        links: Addresses of the other user interfaces, of those that a browser can find.
         speed: Seconds on the exchange's clock in a real one; 1 unless candles are replayed, 0 if that clock stands.
         markets: Those of which candles are stored.
         forecast_here: Those that the service forecasts; the first is meant where `symbol` and `interval` are left out.
