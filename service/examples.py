@@ -189,6 +189,7 @@ ANSWERS: dict[str, Any] = {
         },
         "speed": 1.0,
         "markets": [_MARKET],
+        "forecast_here": [_MARKET],
     },
 }
 ANSWERS |= {"/futures": ANSWERS["/forecasts"], **MONITORING_ANSWERS, **CHART_ANSWERS, **RECORD_ANSWERS}

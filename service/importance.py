@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from threading import Lock
 from typing import NamedTuple
@@ -28,19 +29,26 @@ class Leaning(NamedTuple):
 
 
 class Importances:
-    """Importances by version and day: they change slowly, and take about a second of one core."""
+    """Importances by model, version and day: they change slowly, and take about a second of one core."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, date], list[Leaning]] = {}
+        self._known: dict[tuple[str, str, date], list[Leaning]] = {}
         self._alone = Lock()
 
-    def of(self, version: str, bundle: Bundle, candles: pd.DataFrame) -> list[Leaning]:
-        """Of a version on the day of the newest of `candles`; empty if too few of them hang together."""
-        key = (version, candles.index[-1].date())
+    def of(self, version: str, bundle: Bundle, day: date, read_candles: Callable[[], pd.DataFrame]) -> list[Leaning]:
+        """Of a version of the bundle's model; empty if too few candles hang together.
+
+        Args:
+            version: Its number, which other models have too.
+            bundle: What the version is.
+            day: Of the newest candle; what was measured on another one is forgotten.
+            read_candles: Gives the newest 2 * WINDOWS candles; called if nothing is known of that day.
+        """
+        key = (bundle.manifest.market.model_name, version, day)
         with self._alone:
             if key not in self._known:
-                measured = permutation_importance(bundle, candles)
-                self._known = {known: value for known, value in self._known.items() if known[0] != version}
+                measured = permutation_importance(bundle, read_candles())
+                self._known = {known: value for known, value in self._known.items() if known[:2] != key[:2]}
                 self._known[key] = measured
             return self._known[key]
 

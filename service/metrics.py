@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -120,6 +121,7 @@ class ServiceMetrics:
         self.cpu = Counter("candlecast_process_cpu_seconds", "Processor time of the process.", registry=registry)
         self._served: dict[str, ServedModels] = {}
         self._cpu_counted_s = 0.0
+        self._alone = threading.Lock()  # every follower tells from a thread of its own
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
@@ -127,18 +129,19 @@ class ServiceMetrics:
 
     def show_served(self, name: str, served: ServedModels) -> None:
         """Say what is served of the registered model `name` under every alias."""
-        for alias in ALIASES:
-            version = served[alias].version if alias in served else "0"
-            number = int(version) if version.isdecimal() else -1
-            self.served_version.labels(name, alias).set(number)
-            self.served_version_lowest.labels(name, alias).set(number)
-        for known, value in ((self._served.get(name, {}), 0), (served, 1)):  # what is served no longer first
-            for alias, model in known.items():
-                manifest = model.bundle.manifest
-                self.model_info.labels(name, alias, model.version, manifest.family, manifest.run_id).set(value)
-        for alias, model in served.items():
-            self.model_trained_until.labels(name, alias).set(model.bundle.manifest.trained_until.timestamp())
-        self._served = {**self._served, name: served}  # replaced whole: every follower has a thread of its own
+        with self._alone:
+            for alias in ALIASES:
+                version = served[alias].version if alias in served else "0"
+                number = int(version) if version.isdecimal() else -1
+                self.served_version.labels(name, alias).set(number)
+                self.served_version_lowest.labels(name, alias).set(number)
+            for known, value in ((self._served.get(name, {}), 0), (served, 1)):  # what is served no longer first
+                for alias, model in known.items():
+                    manifest = model.bundle.manifest
+                    self.model_info.labels(name, alias, model.version, manifest.family, manifest.run_id).set(value)
+            for alias, model in served.items():
+                self.model_trained_until.labels(name, alias).set(model.bundle.manifest.trained_until.timestamp())
+            self._served[name] = served
         self.refresh()
 
     def show_problems(self, name: str, problems: Mapping[str, str]) -> None:
@@ -148,14 +151,15 @@ class ServiceMetrics:
 
     def refresh(self) -> None:
         """Bring up to date what changes by itself: ages, memory, processor time."""
-        now = time.time()
-        for name, served in self._served.items():
-            for alias, model in served.items():
-                self.model_age.labels(name, alias).set(now - model.bundle.manifest.created_at.timestamp())
-        self.memory.set(_resident_bytes())
-        cpu_s = time.process_time()
-        self.cpu.inc(cpu_s - self._cpu_counted_s)
-        self._cpu_counted_s = cpu_s
+        with self._alone:
+            now = time.time()
+            for name, served in self._served.items():
+                for alias, model in served.items():
+                    self.model_age.labels(name, alias).set(now - model.bundle.manifest.created_at.timestamp())
+            self.memory.set(_resident_bytes())
+            cpu_s = time.process_time()
+            self.cpu.inc(cpu_s - self._cpu_counted_s)
+            self._cpu_counted_s = cpu_s
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count and time one request."""

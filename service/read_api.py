@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -168,6 +168,7 @@ def status(request: Request) -> Response:
             links=_links(settings),
             speed=settings.replay_speed if source == "replay" else 1.0,
             markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
+            forecast_here=[MarketName(symbol=one.symbol, interval=one.interval) for one in settings.all_markets],
         )
     )
 
@@ -222,7 +223,13 @@ def _links(settings: Settings) -> dict[str, str]:
         "mlflow": settings.mlflow_tracking_uri,
         "evidently": settings.evidently_url,
     }
-    return {name: link for name, link in links.items() if link}  # a simulation has neither Prefect nor Evidently
+    return {name: link for name, link in links.items() if _is_for_browsers(link)}
+
+
+def _is_for_browsers(link: str) -> bool:
+    """Whether its host may be known outside; that of a container or of a Kubernetes Service has no dot."""
+    host = urlsplit(link).hostname or ""  # a simulation has neither Prefect nor Evidently
+    return host == "localhost" or "." in host or ":" in host
 
 
 def _served(request: Request) -> dict[str, str]:

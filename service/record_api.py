@@ -94,15 +94,22 @@ def importance(request: Request) -> Response:
     champion = here.followers.served(market_of(request)).get(CHAMPION)
     if champion is None:
         return answered(ImportanceAnswer(version=None, n=WINDOWS, inputs=[]))
-    everything = {"start": "-infinity", "end": "infinity", "limit": 2 * WINDOWS}
-    found = pd.DataFrame(rows(request, queries.CANDLES, everything), columns=["open_time", *CANDLE_COLUMNS])
-    candles = found.set_index(pd.DatetimeIndex(found["open_time"], tz="UTC"))[list(CANDLE_COLUMNS)].astype("float64")
-    leanings = here.importances.of(champion.version, champion.bundle, candles) if len(candles) else []
+    newest = _newest_candles(request, 1)
+    leanings = []
+    if len(newest):
+        read = partial(_newest_candles, request, 2 * WINDOWS)
+        leanings = here.importances.of(champion.version, champion.bundle, newest.index[0].date(), read)
     inputs = [InputImportance(**leaning._asdict()) for leaning in leanings]
     return answered(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
 
 
 ROUTES = reading_routes({"/versions": versions, "/jobs": jobs, "/quality": quality, "/importance": importance})
+
+
+def _newest_candles(request: Request, limit: int) -> pd.DataFrame:
+    wanted = {"start": "-infinity", "end": "infinity", "limit": limit}
+    found = pd.DataFrame(rows(request, queries.CANDLES, wanted), columns=["open_time", *CANDLE_COLUMNS])
+    return found.set_index(pd.DatetimeIndex(found["open_time"], tz="UTC"))[list(CANDLE_COLUMNS)].astype("float64")
 
 
 def _version(request: Request, version: str, decisions: list[dict[str, Any]]) -> Version:

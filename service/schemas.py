@@ -178,7 +178,7 @@ class JobRun(Answer):
 
 
 class MarketName(Answer):
-    """A market of which candles are stored."""
+    """Symbol and interval of a market."""
 
     symbol: str
     interval: str
@@ -191,9 +191,10 @@ class StatusAnswer(Answer):
         source: Whether candles come live from the exchange or are recorded ones, replayed.
         newest_candle: Its open_time; in a replay, on the recorded exchange's clock.
         served: Version under each alias.
-        links: Addresses of the other user interfaces, where there are any.
+        links: Addresses of the other user interfaces, of those that a browser can find.
         speed: Seconds on the exchange's clock in a real one; 1 unless candles are replayed, 0 if that clock stands.
-        markets: Those that `symbol` and `interval` can choose between.
+        markets: Those of which candles are stored.
+        forecast_here: Those that the service forecasts; the first is meant where `symbol` and `interval` are left out.
     """
 
     symbol: str
@@ -207,3 +208,4 @@ class StatusAnswer(Answer):
     links: dict[str, str]
     speed: float
     markets: list[MarketName]
+    forecast_here: list[MarketName]

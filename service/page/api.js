@@ -22,8 +22,8 @@ export async function read(path, options = {}) {
   return body;
 }
 
+/** Parameters that have a value. */
+export const given = (parameters) => Object.fromEntries(Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined));
+
 /** Address of a route with parameters; those without a value are left out. */
-export function address(path, parameters) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
-  return `${path}?${new URLSearchParams(given)}`;
-}
+export const address = (path, parameters) => `${path}?${new URLSearchParams(given(parameters))}`;

@@ -42,12 +42,9 @@ export function offerChoices(form, changed) {
   fill(form.elements.refresh, refreshes.map((seconds) => [seconds, `${seconds} s`]), choices.refresh);
   fill(form.elements.zone, Object.entries(ZONES), choices.zone);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("change", () => {
-    const [symbol, interval] = form.elements.market.value ? form.elements.market.value.split(" ") : [null, null];
-    const isUsual = form.elements.market.selectedOptions[0]?.dataset.usual === "yes";
+  form.addEventListener("change", ({ target }) => {
+    if (target === form.elements.market) Object.assign(choices, chosenMarket(target));
     Object.assign(choices, {
-      symbol: isUsual ? null : symbol,
-      interval: isUsual ? null : interval,
       period: form.elements.period.value,
       refresh: Number(form.elements.refresh.value),
       zone: form.elements.zone.value,
@@ -58,15 +55,25 @@ export function offerChoices(form, changed) {
   return choices;
 }
 
-/** Offer the markets that are stored; the first one is that which is forecast here. */
-export function offerMarkets(form, markets, usual, chosen) {
-  const name = ({ symbol, interval }) => `${symbol} ${interval}`;
-  const names = [...new Set([name(usual), ...markets.map(name), name(chosen)])];
+/** The market of the select; the usual one, which stands first, is not named. */
+function chosenMarket(select) {
+  const [symbol, interval] = select.selectedIndex > 0 ? select.value.split(" ") : [null, null];
+  return { symbol, interval };
+}
+
+const marketName = ({ symbol, interval }) => `${symbol} ${interval}`;
+
+/** Offer the markets that are forecast here, and those that are only stored. @param status answer of /status */
+export function offerMarkets(form, status) {
+  const names = [...new Set([...status.forecast_here, ...status.markets, status].map(marketName))];
   const select = form.elements.market;
   if ([...select.options].map((option) => option.value).join() === names.join()) return;
-  select.replaceChildren(...names.map((one) => element("option", { value: one, "data-usual": one === name(usual) ? "yes" : "no" }, one.replace(" ", " · "))));
-  select.value = name(chosen);
+  select.replaceChildren(...names.map((one) => element("option", { value: one }, one.replace(" ", " · "))));
+  select.value = marketName(status);
 }
+
+/** Whether the market that a status is about is forecast here, and not only stored. */
+export const isForecastHere = (status) => status.forecast_here.map(marketName).includes(marketName(status));
 
 function fill(select, options, chosen) {
   select.replaceChildren(...options.map(([value, shown]) => element("option", { value }, String(shown))));

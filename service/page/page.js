@@ -1,7 +1,7 @@
 // Asks the service every few seconds and hands what it says to the panels; each says itself what it is missing.
 
 import { address, now, read } from "./api.js";
-import { offerChoices, offerMarkets, zoneOf } from "./choices.js";
+import { isForecastHere, offerChoices, offerMarkets, zoneOf } from "./choices.js";
 import { byId } from "./dom.js";
 import { ago, fullTime, useZone, zoneName } from "./format.js";
 import { Panel } from "./panel.js";
@@ -17,6 +17,7 @@ import { hold, onZoom, showSteps, zoom } from "./time_chart.js";
 import { View } from "./view.js";
 
 const BADGES = { live: "LIVE · exchange", replay: "REPLAY · recorded candles", unknown: "source unknown" };
+const NOT_FORECAST = { models: {}, problems: {}, not_ready: "Not forecast here: only candles of this market are stored." };
 const AGAIN_MS = 3000; // while the service is away
 const DURATIONS = { m: 60, h: 3600, d: 86400, w: 604800 };
 
@@ -46,7 +47,7 @@ const seconds = (moment) => Date.parse(moment) / 1000;
 function showStatus(status) {
   const name = `${status.symbol} ${status.interval}`;
   document.title = `${name} · Candlecast`;
-  offerMarkets(byId("choices"), status.markets, status.markets[0] && choices.symbol === null ? status : usual(status), status);
+  offerMarkets(byId("choices"), status);
   const badge = byId("source");
   badge.dataset.source = status.source;
   badge.textContent = BADGES[status.source];
@@ -55,14 +56,6 @@ function showStatus(status) {
   const since = newest && status.source === "live" ? ` (${ago(newest, now())})` : "";
   byId("freshness").textContent = newest ? `newest candle ${fullTime(newest)} ${zoneName()}${since}` : "no candle stored yet";
   for (const [there, link] of Object.entries(status.links)) showLink(byId(`link-${there}`), link);
-}
-
-/** The market that is forecast here, while another one is shown. */
-function usual(status) {
-  const form = byId("choices");
-  const option = form.elements.market.querySelector("[data-usual=yes]");
-  const [symbol, interval] = option ? option.value.split(" ") : [status.symbol, status.interval];
-  return { symbol, interval };
 }
 
 /** Other user interfaces listen on this machine: seen from another one, their host is this page's. */
@@ -138,8 +131,10 @@ async function refreshNow() {
   const mine = turn;
   const { market, hours } = view;
   const of = (path, more = {}) => read(address(path, { ...market, ...more }));
-  const asked = [of("/status"), of("/price/stats", { hours }), of("/forecasts", { role: "champion", limit: 60 }), of("/monitoring"), read("/model")];
-  const slower = refreshRecords(of, asked[2], asked[3], asked[4]);
+  const asking = of("/status");
+  const served = asking.catch(() => null).then((told) => (told && !isForecastHere(told) ? NOT_FORECAST : of("/model")));
+  const asked = [asking, of("/price/stats", { hours }), of("/forecasts", { role: "champion", limit: 60 }), of("/monitoring"), served];
+  const slower = refreshRecords(of, asked[2], asked[3], served);
   const [status, stats, ledger, monitoring, model] = await Promise.allSettled(asked);
   if (mine !== turn) return false;
   if (value(status)) showStatus(status.value);

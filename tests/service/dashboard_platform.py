@@ -17,17 +17,23 @@ from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from service.app import create_app
 from service.resources import Wiring
-from tests.service.registries import FakeRegistry
+from tests.service.registries import FakeRegistry, RegistryOfMany
 
 
 class DashboardPlatform:
-    """The service over HTTP, with a database and a registry that can go away and come back at the same addresses."""
+    """The service over HTTP, with a database and a registry that can go away and come back at the same addresses.
 
-    def __init__(self, home: Path, versions: dict[str, Path]) -> None:
+    Args:
+        home: Where all of it is kept.
+        versions: Bundles of BTCUSDT-5m; version 1 is champion, until `registry` points elsewhere.
+        others: Registries of the other models, by name.
+    """
+
+    def __init__(self, home: Path, versions: dict[str, Path], others: dict[str, FakeRegistry]) -> None:
         database_port, self._port = free_ports(2)
-        self.registry = FakeRegistry()
+        self.registry = FakeRegistry.serving("1", versions["1"])
         self.registry.versions.update(versions)
-        self.registry.pointers["champion"] = "1"
+        self._registries = RegistryOfMany({"BTCUSDT-5m": self.registry, **others})
         self.url = f"http://127.0.0.1:{self._port}"
         self._postgres = LocalPostgres(home / "postgres", database_port)
         self._home = home
@@ -47,13 +53,14 @@ class DashboardPlatform:
     def start_service(self) -> None:
         settings = Settings(
             home=self._home,
+            markets=",".join(self._registries.of),
             model_poll_s=0.05,
             source="replay",
             rolling_n=60,
             access_log=False,
             database_reader_url=SecretStr(self._postgres.url("candlecast_reader")),
         )
-        app = create_app(Wiring(lambda: settings, lambda _settings: self.registry, CollectorRegistry(), BytesIO()))
+        app = create_app(Wiring(lambda: settings, lambda _settings: self._registries, CollectorRegistry(), BytesIO()))
         config = uvicorn.Config(app, host="127.0.0.1", port=self._port, log_level="error", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)

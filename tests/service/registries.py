@@ -6,6 +6,7 @@ import itertools
 import shutil
 import threading
 from pathlib import Path
+from typing import Self
 
 from candlecast.errors import ModelNotFound, RegistryUnavailable
 from candlecast.registry import cached_bundle
@@ -27,6 +28,13 @@ class FakeRegistry:
         self.answering = threading.Event()
         self.answering.set()
 
+    @classmethod
+    def serving(cls, version: str, bundle: Path) -> Self:
+        """One version, which is champion."""
+        registry = cls()
+        registry.versions[version], registry.pointers["champion"] = bundle, version
+        return registry
+
     def aliases(self, model_name: str) -> dict[str, str]:
         self._answer()
         return dict(self.pointers)
@@ -45,3 +53,16 @@ class FakeRegistry:
         self.answering.wait(10)
         if not self.reachable:
             raise RegistryUnavailable(f"MLflow is away: <Connection object at {next(_ADDRESSES):#x}>")
+
+
+class RegistryOfMany:
+    """Several models, each as if it had a registry of its own."""
+
+    def __init__(self, of: dict[str, FakeRegistry]) -> None:
+        self.of = of
+
+    def aliases(self, model_name: str) -> dict[str, str]:
+        return self.of[model_name].aliases(model_name)
+
+    def fetch(self, model_name: str, number: str, cache: Path) -> Path:
+        return self.of[model_name].fetch(model_name, number, cache)

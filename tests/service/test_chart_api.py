@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ import pytest
 from psycopg.rows import dict_row
 from starlette.testclient import TestClient
 
+from candlecast.bundle import load_bundle
 from candlecast.candles import Market
 from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
-from service.importance import permutation_importance
+from service.importance import Importances, Leaning, permutation_importance
 from service.period import step_within
 from service.record_schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
-from tests.bundles import sound_candles
+from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import Start
 from tests.service.recorded_days import HISTORY, record_days
 
@@ -180,3 +182,26 @@ def test_a_history_too_short_to_settle_anything_has_no_importance(start_service:
 
     assert permutation_importance(champion.bundle, sound_candles(champion.bundle.manifest.history)) == []
     assert champion.bundle.manifest.history < HISTORY
+
+
+def test_importances_are_measured_once_a_day_for_each_market_also_where_versions_have_the_same_number(
+    tmp_path: Path,
+) -> None:
+    known = Importances()
+    read: list[tuple[date, str]] = []
+
+    def asked(day: date, market: Market) -> list[Leaning]:
+        def read_candles() -> pd.DataFrame:
+            read.append((day, market.symbol))
+            return sound_candles(160, market)
+
+        return known.of("1", bundles[market], day, read_candles)
+
+    markets = (BTCUSDT_5M, Market("ETHUSDT", "15m"))
+    bundles = {one: load_bundle(write_tiny_bundle(tmp_path / one.model_name, market=one)) for one in markets}
+    today, tomorrow = date(2025, 9, 30), date(2025, 10, 1)
+    for day in (today, today, tomorrow):
+        answers = [asked(day, market) for market in markets]
+
+    assert read == [(day, market.symbol) for day in (today, tomorrow) for market in markets]
+    assert answers[1] == permutation_importance(bundles[markets[1]], sound_candles(160, markets[1])) != answers[0]

@@ -17,14 +17,20 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 from psycopg.rows import dict_row
 
+from candlecast.candles import Market
 from candlecast.database import migrate, open_database
+from candlecast.store import CandleStore
+from tests.bundles import sound_candles, write_tiny_bundle
 from tests.service.conftest import wait_until
 from tests.service.dashboard_platform import DashboardPlatform
 from tests.service.page_figures import Open, number, opened_pages
 from tests.service.posted import as_rows
 from tests.service.recorded_days import record_days
+from tests.service.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
+
+ETHUSDT_15M = Market("ETHUSDT", "15m")
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +42,14 @@ def days(bundled_candles: pd.DataFrame) -> pd.DataFrame:
 def platform(
     tiny_bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, days: pd.DataFrame
 ) -> Iterator[DashboardPlatform]:
-    running = DashboardPlatform(tmp_path_factory.mktemp("dashboard"), tiny_bundles)
+    home = tmp_path_factory.mktemp("dashboard")
+    ethereum = FakeRegistry.serving("7", write_tiny_bundle(home / "ethereum", market=ETHUSDT_15M))
+    running = DashboardPlatform(home, tiny_bundles, {ETHUSDT_15M.model_name: ethereum})
     running.start_database()
     try:
         with open_database(running.owner_url) as pool:
             migrate(pool)
+            CandleStore(pool).upsert(*ETHUSDT_15M[:2], sound_candles(160, ETHUSDT_15M), "test")
         record_days(running.owner_url, days)
         running.start_service()
         yield running
@@ -59,7 +68,10 @@ def test_every_panel_shows_what_is_recorded(open_page: Open, platform: Dashboard
     page = open_page()
 
     closes = [
-        row["close"] for row in platform_rows(platform, "select close from candles order by open_time desc limit 1")
+        row["close"]
+        for row in platform_rows(
+            platform, "select close from candles where symbol = 'BTCUSDT' order by open_time desc limit 1"
+        )
     ]
     expect(page.locator("#candles .reading")).to_contain_text(f"C {closes[0]:,.2f}")
     expect(page.locator("#models")).to_contain_text("close holds against persistence")
@@ -71,7 +83,7 @@ def test_every_panel_shows_what_is_recorded(open_page: Open, platform: Dashboard
     expect(page.locator("#drift")).to_contain_text("not made in time")
     expect(page.locator("#drift")).to_contain_text("1 outages")
     expect(page.get_by_role("link", name="Evidently: inputs")).to_have_attribute(
-        "href", "/reports/BTCUSDT-5m-inputs.html"
+        "href", "./reports/BTCUSDT-5m-inputs.html"
     )
     for name in ("Prefect", "MLflow", "Evidently", "API reference"):
         expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
@@ -202,6 +214,36 @@ def test_a_period_without_candles_says_so(open_page: Open) -> None:
     expect(page.get_by_label("Market")).to_have_value("NOTHING 5m")
     expect(page.locator("#candles .blank")).to_contain_text("No candle is stored")
     expect(page.locator("#ledger .blank")).to_contain_text("No forecast is recorded")
+    expect(page.locator("#now article").filter(has_text="Serving")).to_contain_text("Not forecast here")
+
+
+def test_another_market_is_forecast_by_its_own_champion(open_page: Open) -> None:
+    page = open_page("?refresh=300")
+
+    page.get_by_label("Market").select_option("ETHUSDT 15m")
+    expect(page.locator("#now article").filter(has_text="Serving")).to_contain_text("v7")
+    expect(page.locator("#models")).to_have_attribute("aria-busy", "false")
+    page.locator("#fill").click()
+    expect(page.locator("#candles-pasted")).to_have_value(re.compile("open_time,open,high"))
+    page.locator("#ask").click()
+
+    expect(page.locator("#try .answer")).to_contain_text("version 7")
+    assert parse_qs(urlparse(page.url).query) == {"symbol": ["ETHUSDT"], "interval": ["15m"], "refresh": ["300"]}
+
+
+def test_a_market_in_the_address_stays_when_something_else_is_chosen(open_page: Open) -> None:
+    page = open_page()
+
+    page.goto(page.url.split("?")[0] + "?symbol=ETHUSDT&interval=15m")
+    page.get_by_label("Refresh").select_option("60")  # perhaps before the page knows the markets
+    expect(page.locator("#freshness")).to_contain_text("newest candle")
+    page.get_by_role("radio", name="6 h").check()
+
+    asked = parse_qs(urlparse(page.url).query)
+    assert asked == {"symbol": ["ETHUSDT"], "interval": ["15m"], "period": ["6h"], "refresh": ["60"]}
+    expect(page.get_by_label("Market")).to_have_value("ETHUSDT 15m")
+    page.get_by_label("Market").select_option("BTCUSDT 5m")
+    assert "symbol" not in parse_qs(urlparse(page.url).query)
 
 
 def test_an_open_page_survives_promotion_and_restarts(browser: Browser, platform: DashboardPlatform) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,40 +16,30 @@ from candlecast.errors import RegistryUnavailable
 from candlecast.settings import Settings
 from service.app import create_app
 from service.followers import poll_s
+from service.metrics import ServiceMetrics
 from service.resources import Wiring
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import wait_until
 from tests.service.posted import as_rows
-from tests.service.registries import FakeRegistry
+from tests.service.registries import FakeRegistry, RegistryOfMany
 
 ETHUSDT_15M = Market("ETHUSDT", "15m")
 LTCUSDT_5M = Market("LTCUSDT", "5m")
-
-
-class ManyMarkets:
-    """A registry of several models; nobody has trained LTCUSDT yet."""
-
-    def __init__(self, directory: Path) -> None:
-        self.of: dict[str, FakeRegistry] = {LTCUSDT_5M.model_name: FakeRegistry()}
-        for market, version in ((BTCUSDT_5M, "1"), (ETHUSDT_15M, "7")):
-            registry = self.of[market.model_name] = FakeRegistry()
-            bundle = write_tiny_bundle(directory / market.model_name, market=market)
-            registry.versions[version], registry.pointers["champion"] = bundle, version
-
-    def aliases(self, model_name: str) -> dict[str, str]:
-        return self.of[model_name].aliases(model_name)
-
-    def fetch(self, model_name: str, number: str, cache: Path) -> Path:
-        return self.of[model_name].fetch(model_name, number, cache)
+MARKETS = "BTCUSDT-5m,ETHUSDT-15m,LTCUSDT-5m"
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> ManyMarkets:
-    return ManyMarkets(tmp_path / "bundles")
+def registry(tmp_path: Path) -> RegistryOfMany:
+    """Nobody has trained LTCUSDT yet."""
+    of = {LTCUSDT_5M.model_name: FakeRegistry()}
+    for market, version in ((BTCUSDT_5M, "1"), (ETHUSDT_15M, "7")):
+        of[market.model_name] = FakeRegistry.serving(version, write_tiny_bundle(tmp_path / version, market=market))
+    return RegistryOfMany(of)
 
 
-def running(registry: ManyMarkets, home: Path) -> TestClient:
-    settings = Settings(home=home, markets="BTCUSDT-5m,ETHUSDT-15m,LTCUSDT-5m", model_poll_s=0.01, source="replay")  # type: ignore[call-arg]
+def running(registry: RegistryOfMany, home: Path, **more: object) -> TestClient:
+    chosen = {"home": home, "markets": MARKETS, "model_poll_s": 0.01, "source": "replay", **more}
+    settings = Settings(**chosen)  # type: ignore[arg-type]
     return TestClient(create_app(Wiring(lambda: settings, lambda _: registry, CollectorRegistry())))
 
 
@@ -54,7 +47,7 @@ def posted(market: Market, **body: str) -> dict[str, object]:
     return {"candles": as_rows(sound_candles(160, market)), **body}
 
 
-def test_each_market_is_answered_by_its_own_champion(registry: ManyMarkets, tmp_path: Path) -> None:
+def test_each_market_is_answered_by_its_own_champion(registry: RegistryOfMany, tmp_path: Path) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
         ethereum = service.post("/predict", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="15m")).json()
@@ -69,7 +62,7 @@ def test_each_market_is_answered_by_its_own_champion(registry: ManyMarkets, tmp_
     assert 'candlecast_served_version{alias="champion",model="LTCUSDT-5m"} 0.0' in metrics
 
 
-def test_what_is_served_is_told_by_market(registry: ManyMarkets, tmp_path: Path) -> None:
+def test_what_is_served_is_told_by_market(registry: RegistryOfMany, tmp_path: Path) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
         told = service.get("/model", params={"symbol": "ETHUSDT", "interval": "15m"}).json()
@@ -81,7 +74,17 @@ def test_what_is_served_is_told_by_market(registry: ManyMarkets, tmp_path: Path)
     assert first["name"] == "BTCUSDT-5m"
 
 
-def test_a_market_without_champion_keeps_the_others_from_nothing(registry: ManyMarkets, tmp_path: Path) -> None:
+@pytest.mark.integration
+def test_status_names_the_markets_that_are_forecast_with_the_usual_one_first(
+    registry: RegistryOfMany, tmp_path: Path, database: Any
+) -> None:
+    with running(registry, tmp_path, database_reader_url=database.reader_url) as service:
+        told = service.get("/status", params={"symbol": "XRPUSDT"}).json()
+
+    assert [f"{one['symbol']}-{one['interval']}" for one in told["forecast_here"]] == MARKETS.split(",")
+
+
+def test_a_market_without_champion_keeps_the_others_from_nothing(registry: RegistryOfMany, tmp_path: Path) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
         refused = service.post("/predict", json=posted(LTCUSDT_5M, symbol="LTCUSDT"))
@@ -90,7 +93,7 @@ def test_a_market_without_champion_keeps_the_others_from_nothing(registry: ManyM
     assert "no champion" in refused.json()["detail"]
 
 
-def test_another_market_is_refused_and_told_which_are_forecast(registry: ManyMarkets, tmp_path: Path) -> None:
+def test_another_market_is_refused_and_told_which_are_forecast(registry: RegistryOfMany, tmp_path: Path) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
         symbol = service.post("/predict", json=posted(BTCUSDT_5M, symbol="XRPUSDT"))
@@ -103,7 +106,7 @@ def test_another_market_is_refused_and_told_which_are_forecast(registry: ManyMar
 
 
 def test_it_is_not_ready_while_the_champion_of_a_market_is_still_on_its_way(
-    registry: ManyMarkets, tmp_path: Path
+    registry: RegistryOfMany, tmp_path: Path
 ) -> None:
     slow = registry.of["ETHUSDT-15m"]
     slow.answering.clear()
@@ -118,7 +121,7 @@ def test_it_is_not_ready_while_the_champion_of_a_market_is_still_on_its_way(
 
 
 def test_a_registry_that_is_away_does_not_keep_what_the_cache_has_from_being_served(
-    registry: ManyMarkets, tmp_path: Path
+    registry: RegistryOfMany, tmp_path: Path
 ) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
@@ -132,6 +135,25 @@ def test_a_registry_that_is_away_does_not_keep_what_the_cache_has_from_being_ser
         answered = service.post("/predict", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="15m"))
 
     assert answered.json()["model"]["version"] == "7"
+
+
+def test_followers_that_change_at_once_disturb_one_another_in_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = ServiceMetrics(CollectorRegistry())
+    other = threading.Thread(target=metrics.show_served, args=("ETHUSDT-15m", {}))
+    readings = iter((1.0, 3.0))
+
+    def process_time() -> float:
+        read = next(readings)
+        if read == 1.0:  # the other one comes between the reading and what is made of it
+            other.start()
+            other.join(0.1)
+        return read
+
+    monkeypatch.setattr(time, "process_time", process_time)
+    metrics.show_served("BTCUSDT-5m", {})
+    other.join()
+
+    assert metrics.registry.get_sample_value("candlecast_process_cpu_seconds_total") == 3.0
 
 
 def test_many_followers_together_ask_the_registry_no_more_often_than_a_few() -> None:

@@ -34,10 +34,11 @@ from service.schemas import (
     StatusAnswer,
 )
 from service.series_schemas import SeriesAnswer
-from tests.bundles import sound_candles
+from tests.bundles import sound_candles, write_tiny_bundle
 from tests.candlecast.records import record_as_if_in_time
 from tests.service.conftest import Start, wait_until
 from tests.service.posted import as_rows
+from tests.service.registries import FakeRegistry
 
 MARKET = Market("READUSDT", "5m")  # of its own, because the database is shared with other tests
 FORECASTS = 12
@@ -129,13 +130,10 @@ def writer(database: Any) -> Iterator[ConnectionPool]:
 
 
 @pytest.fixture
-def service(start_service: Start, database: Any) -> TestClient:
-    """Reads the test's market from the database, while forecasting BTCUSDT."""
-    client = start_service(database_reader_url=database.reader_url, rolling_n=10)
-    resources = client.app.state.resources  # type: ignore[attr-defined]
-    settings = resources.settings.model_copy(update={"symbol": MARKET.symbol})
-    client.app.state.resources = type(resources)(**{**vars(resources), "settings": settings})  # type: ignore[attr-defined]
-    return client
+def service(start_service: Start, registry: FakeRegistry, database: Any, tmp_path: Path) -> TestClient:
+    """Forecasts the test's market, and reads it from the database."""
+    registry.versions["1"] = write_tiny_bundle(tmp_path / "bundle", market=MARKET)
+    return start_service(symbol=MARKET.symbol, database_reader_url=database.reader_url, rolling_n=10)
 
 
 @pytest.fixture
@@ -145,9 +143,8 @@ def ledger_filled(service: TestClient, writer: ConnectionPool, candles: pd.DataF
     answers = []
     for end in range(160, 160 + FORECASTS):
         body = {"candles": as_rows(candles.iloc[end - 160 : end])}
-        answer = ForecastAnswer.model_validate_json(service.post("/predict", json=body).content)
-        answers.append(answer.model_copy(update={"symbol": MARKET.symbol}))
-        ledger.record(forecast_record(answers[-1], "champion", answer.open_time, "replay"))
+        answers.append(ForecastAnswer.model_validate_json(service.post("/predict", json=body).content))
+        ledger.record(forecast_record(answers[-1], "champion", answers[-1].open_time, "replay"))
     CandleStore(writer).upsert(MARKET.symbol, MARKET.interval, candles, "test")
     ledger.settle(datetime(2025, 1, 1, tzinfo=UTC))
     return answers
@@ -446,6 +443,20 @@ class TestAnswersFromTheDatabase:
         assert status.newest_forecast == candles.index[-1] + timedelta(minutes=5)
         assert status.served == {"champion": "1"}
         assert [(run.job, run.status) for run in status.jobs] == [("ingest", "completed")]
+
+    def test_status_links_to_nothing_that_no_browser_finds(self, service: TestClient) -> None:
+        app: Any = service.app
+        addresses = {
+            "mlflow_tracking_uri": "http://mlflow:5000",
+            "prefect_api_url": "http://127.0.0.1:4200/api",
+            "evidently_url": "",
+        }
+        settings = app.state.resources.settings.model_copy(update=addresses)
+        app.state.resources = replace(app.state.resources, settings=settings)
+
+        told = StatusAnswer.model_validate_json(service.get("/status").content)
+
+        assert told.links == {"prefect": "http://127.0.0.1:4200"}
 
     def test_the_service_cannot_write(self, service: TestClient) -> None:
         database = service.app.state.resources.database  # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ function driftOf(checks) {
   if (!measured) return [];
   const { distances, limits, drifted, share } = measured.numbers.drift;
   const rows = Object.entries(distances).map(([name, value]) => ({ name, value, limit: limits?.[name] })).sort((a, b) => b.value - a.value).slice(0, 10);
-  const pages = measured.reports.map((page) => element("a", { href: page }, page.replace(/.*-(\w+)\.html$/, "Evidently: $1")));
+  const pages = measured.reports.map((page) => element("a", { href: `.${page}` }, page.replace(/.*-(\w+)\.html$/, "Evidently: $1")));
   return [
     element("h3", { class: "apart" }, `Inputs: ${drifted.length ? `${drifted.join(", ")} drifted` : "none drifted"} (${percent(share, 0)})`),
     lyingBars(`Distance of inputs from training: ${rows.map(({ name, value }) => `${name} ${fixed(value, 2)}`).join(", ")}.`, rows, (value) => fixed(value, 2)),

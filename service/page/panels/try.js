@@ -1,6 +1,6 @@
 // Post candles of one's own, and see the forecast and how to ask for it from a terminal.
 
-import { read } from "../api.js";
+import { address, given, read } from "../api.js";
 import { toBody } from "../csv.js";
 import { element, facts, text } from "../dom.js";
 import { dayTime, percent, price } from "../format.js";
@@ -29,9 +29,9 @@ export function offerTrial(body, market) {
   };
   const take = async (chosen) => {
     area.value = await chosen.text();
-    await guarded(() => forecast(area.value, say))();
+    await guarded(() => forecast(market(), area.value, say))();
   };
-  ask.addEventListener("click", guarded(() => forecast(area.value, say)));
+  ask.addEventListener("click", guarded(() => forecast(market(), area.value, say)));
   fill.addEventListener("click", guarded(async () => {
     area.value = await newestAsCsv(market());
     say();
@@ -47,16 +47,16 @@ export function offerTrial(body, market) {
 }
 
 async function newestAsCsv(market) {
-  const { models } = await read("/model");
+  const { models } = await read(address("/model", market));
   const needed = models.champion?.input.history ?? 200;
-  const asked = new URLSearchParams({ limit: needed, ...Object.fromEntries(Object.entries(market).filter(([, value]) => value)) });
-  const { candles } = await read(`/price/history?${asked}`);
+  const { candles } = await read(address("/price/history", { ...market, limit: needed }));
   const columns = ["open_time", "open", "high", "low", "close", "volume"];
   return [columns.join(), ...candles.map((candle) => columns.map((name) => candle[name]).join())].join("\n");
 }
 
-async function forecast(pasted, say) {
-  const posted = JSON.stringify(toBody(pasted));
+/** Of the market shown, unless what was pasted names another. */
+async function forecast(market, pasted, say) {
+  const posted = JSON.stringify({ ...given(market), ...toBody(pasted) });
   say(text("p", "blank waiting", "asking …"));
   const answer = await read("/predict", { method: "POST", headers: { "content-type": "application/json" }, body: posted });
   const command = `curl -s -X POST ${new URL("predict", document.baseURI)} -H 'content-type: application/json' -d '${posted}'`;
