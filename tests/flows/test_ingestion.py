@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -78,7 +77,7 @@ def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(databa
         market = OpenMarket(settings, pool, exchange, archive)
         moment = begin
         while moment < end:
-            moment += 2 * STEP
+            moment += 3 * STEP
             replay.control.set(moment + timedelta(seconds=2))
             patiently(lambda: loop.sync(market))
             if moment.hour == 0 and moment.minute == 0:
@@ -143,31 +142,51 @@ def test_two_backfills_and_an_ingest_at_once_store_everything_once(database, rep
         assert pool_rows(pool, "select count(*) from candle_revisions") == [(0,)]
 
 
-# Runs an ingest and a backfill, and kills itself before the n-th statement it sends.
+# For n = 1, 2, ...: a candle closes, and a process that runs an ingest and a backfill kills itself before the n-th
+# statement it sends; until one is through. Prints how many were killed. Forked, for imports take longer than the rest.
 KILLED = """
-    import os, signal, sys
-    from datetime import datetime
+    import os, signal, sys, traceback
+    from datetime import datetime, timedelta
     import psycopg
+    from candlecast.replay_control import ReplayControl
     from candlecast.settings import load_settings
     from flows import loop
     from flows.market import open_market
 
-    left = int(sys.argv[1])
     execute, copy = psycopg.Cursor.execute, psycopg.Cursor.copy
 
-    def counted(statement):
-        def send(cursor, *arguments, **named):
-            global left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return statement(cursor, *arguments, **named)
-        return send
+    def run(left):
+        def counted(statement):
+            def send(cursor, *arguments, **named):
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return statement(cursor, *arguments, **named)
+            return send
 
-    psycopg.Cursor.execute, psycopg.Cursor.copy = counted(execute), counted(copy)
-    with open_market(load_settings()) as market:
-        loop.sync(market)
-        loop.backfill(market, datetime.fromisoformat(sys.argv[2]), None, lambda _: None)
+        psycopg.Cursor.execute, psycopg.Cursor.copy = counted(execute), counted(copy)
+        with open_market(load_settings()) as market:
+            loop.sync(market)
+            loop.backfill(market, datetime.fromisoformat(sys.argv[1]), None, lambda _: None)
+
+    for statement in range(1, 200):
+        with ReplayControl(load_settings().binance_url) as control:
+            control.advance(timedelta(minutes=5))
+        child = os.fork()
+        if child == 0:
+            try:
+                run(statement)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status == 0:
+            break
+        if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+            sys.exit(f"statement {statement}: status {status}")
+    print(statement - 1)
 """
 
 
@@ -187,19 +206,12 @@ def test_a_process_killed_before_any_of_its_statements_loses_and_doubles_nothing
         "CANDLECAST_SOURCE": "replay",
         "CANDLECAST_FINALITY_GUARD_S": "0",
     }
-    command = [sys.executable, "-c", textwrap.dedent(KILLED)]
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), start.isoformat()]
 
-    kills = 0
-    for statement in range(1, 200):
-        replay.control.advance(STEP)
-        ended = subprocess.run([*command, str(statement), start.isoformat()], env=environment, check=False, timeout=60)
-        if ended.returncode == 0:
-            break
-        assert ended.returncode == -signal.SIGKILL
-        kills += 1
+    ended = subprocess.run(command, env=environment, check=True, timeout=240, stdout=subprocess.PIPE, text=True)
 
     now = replay.control.state().now
-    assert kills >= 12
+    assert 12 <= int(ended.stdout) < 199
     settings = market_settings(database.writer_url, replay.url, lookback_days=2)
     assert_stored(settings, recording.loc[: pd.Timestamp(now - STEP)])
     with open_database(settings.database_url) as pool:
