@@ -80,7 +80,6 @@ def _network(bias: float, ballast_mb: int) -> onnx.ModelProto:
         numpy_helper.from_array(np.array(-1), "last"),
         numpy_helper.from_array(np.array([5, 1]), "sizes"),
     ]
-    ballast = numpy_helper.from_array(np.zeros(ballast_mb * 250_000, dtype="float32"), "ballast")
     nodes = [
         helper.make_node("Gather", ["window", "last"], ["row"], axis=1),
         helper.make_node("MatMul", ["row", "weights"], ["product"]),
@@ -89,11 +88,14 @@ def _network(bias: float, ballast_mb: int) -> onnx.ModelProto:
     ]
     window = helper.make_tensor_value_info("window", TensorProto.FLOAT, ["n", SEQUENCE_LENGTH, len(FEATURE_NAMES)])
     outputs = [
-        helper.make_tensor_value_info("ballast", TensorProto.FLOAT, [ballast_mb * 250_000]),  # kept because it is one
         helper.make_tensor_value_info("targets", TensorProto.FLOAT, ["n", 5]),
         helper.make_tensor_value_info("direction", TensorProto.FLOAT, ["n", 1]),
     ]
-    graph = helper.make_graph(nodes, "tiny", [window], outputs, [*constants, ballast])
+    if ballast_mb:
+        weights = np.zeros(ballast_mb * 250_000, dtype="float32")
+        constants.append(numpy_helper.from_array(weights, "ballast"))
+        outputs.append(helper.make_tensor_value_info("ballast", TensorProto.FLOAT, weights.shape))  # else it is dropped
+    graph = helper.make_graph(nodes, "tiny", [window], outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
