@@ -127,5 +127,11 @@ def versions_served(served: Served) -> list[str]:
 
 def workers(served: Served) -> list[psutil.Process]:
     """The processes that answer."""
-    alive = [one for one in psutil.Process(served.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
-    return [one for one in alive if "_bentoml_impl.worker.service" in one.cmdline()]
+    return [one for one in psutil.Process(served.process.pid).children() if _answers(one)]
+
+
+def _answers(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "_bentoml_impl.worker.service" in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it ended while it was looked at
+        return False
