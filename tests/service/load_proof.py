@@ -32,6 +32,7 @@ from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.load import Answers, keep_posting, predict_request
+from tests.service.serving import service_workers
 
 CONNECTIONS = 8
 _CANDLES = sound_candles(150)
@@ -93,7 +94,7 @@ def prove(directory: Path, promotions: int, pause_s: float = 0.0) -> Proof:
         registry.set_alias(_NAME, CHAMPION, "1")
         url = f"http://127.0.0.1:{service_port}"
         _wait(lambda: _ready(url))
-        first_worker = _worker(head)
+        first_worker = service_workers(head.pid)[0]
         load = running.enter_context(_load(service_port, url, proof, expected))
 
         def promote(times: int) -> None:
@@ -246,10 +247,6 @@ def register_bundle(registry: Registry, bundle: Path) -> None:
     run = client.create_run("0")
     client.log_artifacts(run.info.run_id, str(bundle), "bundle")
     registry.register(_NAME, run.info.run_id, {})
-
-
-def _worker(head: psutil.Process) -> psutil.Process:
-    return next(child for child in head.children() if "_bentoml_impl.worker.service" in child.cmdline())
 
 
 def _ready(url: str) -> bool:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from candlecast.client import ForecastClient
 from candlecast.manifest import read_manifest
 from flows.local_stack import free_ports
@@ -27,6 +29,18 @@ class Served:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+
+
+def service_workers(head: int) -> list[psutil.Process]:
+    """The processes that answer, below the one at their head."""
+    return [one for one in psutil.Process(head).children() if _answers(one)]
+
+
+def _answers(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "_bentoml_impl.worker.service" in process.cmdline()
+    except psutil.NoSuchProcess:  # it ended while it was looked at
+        return False
 
 
 @contextmanager

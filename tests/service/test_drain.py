@@ -16,7 +16,7 @@ from candlecast.client import ForecastClient
 from tests.bundles import sound_candles
 from tests.service.conftest import wait_until
 from tests.service.load import Answers, keep_posting, predict_request
-from tests.service.serving import Served, serving
+from tests.service.serving import Served, service_workers, serving
 
 pytestmark = pytest.mark.integration
 CONNECTIONS = 8
@@ -74,13 +74,8 @@ def test_a_killed_worker_is_replaced_and_only_what_it_was_working_on_is_lost(
 
 def the_worker(served: Served) -> psutil.Process:
     """The process that answers."""
-    workers = [
-        child
-        for child in psutil.Process(served.process.pid).children()
-        if "_bentoml_impl.worker.service" in child.cmdline()
-    ]
-    assert len(workers) == 1
-    return workers[0]
+    [worker] = service_workers(served.process.pid)
+    return worker
 
 
 async def _under_load(served: Served, strike: Callable[[], None], still_there: Callable[[], bool]) -> Answers:

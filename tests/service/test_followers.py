@@ -111,13 +111,15 @@ def test_it_is_not_ready_while_the_champion_of_a_market_is_still_on_its_way(
     slow = registry.of["ETHUSDT-15m"]
     slow.answering.clear()
 
+    def is_waited_for(service: TestClient) -> bool:
+        told = service.get("/readyz")
+        return (told.status_code, told.text) == (503, "ETHUSDT-15m: what is to be served is not known yet\n")
+
     with running(registry, tmp_path) as service:
-        wait_until(lambda: service.get("/model").json()["ready"])
-        waiting = service.get("/readyz")
+        wait_until(lambda: is_waited_for(service))  # the other markets' have arrived
+        assert service.get("/model").json()["ready"]
         slow.answering.set()
         wait_until(lambda: service.get("/readyz").status_code == 200)
-
-    assert (waiting.status_code, waiting.text) == (503, "ETHUSDT-15m: what is to be served is not known yet\n")
 
 
 def test_a_registry_that_is_away_does_not_keep_what_the_cache_has_from_being_served(

@@ -17,7 +17,7 @@ from candlecast.answers import PROBLEM_TYPE
 from candlecast.client import ForecastClient
 from tests.bundles import sound_candles
 from tests.service.conftest import wait_until
-from tests.service.serving import Served, serving
+from tests.service.serving import Served, service_workers, serving
 
 pytestmark = pytest.mark.integration
 
@@ -108,9 +108,7 @@ def test_requests_are_logged_as_json_on_the_service_s_output(served: Served) -> 
 
 
 def test_a_killed_worker_comes_back_and_shows_no_more_in_the_metrics(served: Served) -> None:
-    [worker] = [
-        process for process in psutil.Process(served.process.pid).children() if "worker" in str(process.cmdline())
-    ]
+    [worker] = service_workers(served.process.pid)
     worker.kill()
     worker.wait(10)
     ForecastClient(served.url).wait_ready(30)

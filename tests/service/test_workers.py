@@ -17,7 +17,7 @@ from tests.bundles import BTCUSDT_5M, sound_candles
 from tests.service.conftest import wait_until
 from tests.service.load import Answers, keep_posting, predict_request
 from tests.service.load_proof import register_bundle
-from tests.service.serving import Served, serving
+from tests.service.serving import Served, service_workers, serving
 from tests.service.test_drain import port_of
 
 pytestmark = pytest.mark.integration
@@ -57,7 +57,7 @@ def test_one_that_is_told_to_stop_leaves_the_door_open_for_the_other(
     with serving(tmp_path, tiny_bundles["1"], **settings) as served:
         wait_until(lambda: versions_served(served) == ["1", "1"], 60)
         answers = asyncio.run(_stop_one(served))
-        left = len(workers(served))
+        left = len(service_workers(served.process.pid))
         for _ in range(5):
             assert requests.get(f"{served.url}/model", timeout=0.9).ok  # over a connection of its own
 
@@ -72,9 +72,9 @@ async def _stop_one(served: Served) -> Answers:
     posting = [asyncio.create_task(keep_posting(port_of(served), request, answers, enough)) for _ in range(CONNECTIONS)]
     while answers.total < 100:
         await asyncio.sleep(0.01)
-    stopped = workers(served)[0]
+    stopped = service_workers(served.process.pid)[0]
     stopped.terminate()
-    await asyncio.to_thread(wait_until, lambda: stopped not in workers(served), 60)
+    await asyncio.to_thread(wait_until, lambda: stopped not in service_workers(served.process.pid), 60)
     await asyncio.sleep(0.5)
     enough.set()
     await asyncio.gather(*posting)
@@ -106,10 +106,14 @@ async def _promote_and_kill(served: Served, registry: Registry, bundles: dict[st
     versions.clear()
     await asyncio.sleep(0.5)
     assert versions == {"2"}
-    killed = workers(served)[0]
+    killed = service_workers(served.process.pid)[0]
     on_killed = sum(one.status == psutil.CONN_ESTABLISHED for one in killed.net_connections("tcp"))
     killed.kill()
-    await asyncio.to_thread(wait_until, lambda: killed not in workers(served) and len(workers(served)) == 2, 60)
+    await asyncio.to_thread(
+        wait_until,
+        lambda: killed not in service_workers(served.process.pid) and len(service_workers(served.process.pid)) == 2,
+        60,
+    )
     await until(["2", "2"])
     before = answers.total
     await asyncio.sleep(0.5)
@@ -123,15 +127,3 @@ def versions_served(served: Served) -> list[str]:
     """The champion of every worker, as any one of them tells."""
     replicas = requests.get(f"{served.url}/model", timeout=10).json()["replicas"]
     return [replica["served"].get(CHAMPION, "") for replica in replicas]
-
-
-def workers(served: Served) -> list[psutil.Process]:
-    """The processes that answer."""
-    return [one for one in psutil.Process(served.process.pid).children() if _answers(one)]
-
-
-def _answers(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and "_bentoml_impl.worker.service" in process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it ended while it was looked at
-        return False
