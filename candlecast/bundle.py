@@ -17,10 +17,11 @@ No part of it is pickled.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 MODEL = "model.onnx"
 REHEARSAL = "rehearsal.onnx"
 _BATCH = 256  # windows at a time: more fit into no cache, and take longer each
+_AT_ONCE = 2  # batches; ONNX Runtime computes without Python's lock
 
 Windows = NDArray[np.float32]
 
@@ -56,20 +58,29 @@ class Network:
 
     def answer(self, windows: Windows) -> tuple[Floats, Floats]:
         """Raw outputs for windows of shape (n, sequence_length, features): targets (n, 5), direction's logit (n,)."""
-        return self._joined(_batches(windows))
+        return self._joined(len(windows), lambda batch: windows[batch])
 
     def answer_rows(self, rows: NDArray[np.float32], ends: NDArray[np.int64], length: int) -> tuple[Floats, Floats]:
         """Raw outputs for the windows of `length` scaled rows, (m, features), that end in `ends`, shape (n,).
 
-        Only one batch of windows is in memory at a time, so a million of them take no more than a thousand.
+        Only as many batches of windows are in memory as are computed at once, so a million windows take no more than
+        a thousand.
         """
         windows = windows_of(rows, length)
         starts = ends - length + 1
-        return self._joined(windows[starts[at : at + _BATCH]] for at in range(0, len(starts), _BATCH))
+        return self._joined(len(starts), lambda batch: windows[starts[batch]])
 
-    def _joined(self, batches: Iterator[Windows]) -> tuple[Floats, Floats]:
-        names = ["targets", "direction"]
-        parts = [self._session.run(names, {"window": np.ascontiguousarray(batch)}) for batch in batches]
+    def _joined(self, count: int, windows: Callable[[slice], Windows]) -> tuple[Floats, Floats]:
+        def answer(at: int) -> tuple[Any, Any]:
+            batch = np.ascontiguousarray(windows(slice(at, at + _BATCH)))
+            targets, direction = self._session.run(["targets", "direction"], {"window": batch})
+            return targets, direction
+
+        if count <= _BATCH:
+            parts = [answer(0)]
+        else:
+            with ThreadPoolExecutor(_AT_ONCE) as threads:
+                parts = list(threads.map(answer, range(0, count, _BATCH)))
         targets = np.concatenate([targets for targets, _ in parts])
         logit = np.concatenate([direction for _, direction in parts])
         return targets.astype("float64"), logit[:, 0].astype("float64")
@@ -154,11 +165,6 @@ def windows_of(rows: NDArray[np.float32], sequence_length: int) -> Windows:
     if rows.shape[-2] > sequence_length:
         rows = sliding_window_view(rows, sequence_length, axis=-2).swapaxes(-1, -2)
     return rows.reshape(-1, sequence_length, rows.shape[-1])
-
-
-def _batches(windows: Windows) -> Iterator[Windows]:
-    for start in range(0, len(windows), _BATCH):
-        yield np.ascontiguousarray(windows[start : start + _BATCH])
 
 
 def load_bundle(directory: Path) -> Bundle:
