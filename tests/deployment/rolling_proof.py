@@ -3,8 +3,8 @@
     python -m tests.deployment.rolling_proof [PART ...]
 
 What the pods would run, each in processes of its own: the bento served from its build folder in two replicas behind
-Caddy (Debian's package `caddy`), MLflow on PostgreSQL, Prefect on PostgreSQL where Debian's server with `pg_trgm` is
-installed, the worker apart, the replay exchange at six times the speed of the market. Four connections always post.
+Caddy (Debian's package `caddy`), MLflow on PostgreSQL, Prefect on a PostgreSQL of its own (Debian's `postgresql`),
+the worker apart, the replay exchange at six times the speed of the market. Four connections always post.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ def main() -> None:
         write_recordings(home / "recordings", recorded, [BTCUSDT_5M])
         prefect_port, *ports = free_ports(3)
         settings = platform_settings(home / "home", [BTCUSDT_5M], replay_speed=SPEED)
-        os.environ |= opened.enter_context(_prefect_database(home / "prefect-database", prefect_port))
+        prefect_database = _PrefectDatabase(home / "prefect-database", prefect_port)
+        prefect_database.start()
+        opened.callback(prefect_database.stop)
+        os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = prefect_database.address.replace("://", "+asyncpg://")
         stack = opened.enter_context(running(settings, begin, home / "recordings"))
         make_champions(stack.settings, [BTCUSDT_5M], home / "bundles")
         bento = _build(home)
@@ -84,7 +87,7 @@ def main() -> None:
             replica.start()
             opened.callback(replica.stop)
         opened.enter_context(_proxy(caddy, home, settings.service_port, ports))
-        lost = _prove(stack, replicas)
+        lost = _prove(stack, replicas, prefect_database)
     sys.exit(f"lost: {lost}" if lost else 0)
 
 
@@ -163,7 +166,7 @@ class _Load:
         await asyncio.gather(*posting)
 
 
-def _prove(stack: LocalStack, replicas: list[_Replica]) -> list[str]:
+def _prove(stack: LocalStack, replicas: list[_Replica], prefect_database: _PrefectDatabase) -> list[str]:
     """Restart part after part under load; what was lost. While there is no database nothing can be forecast."""
     settings, supervisor = stack.settings, stack.supervisor
     lost: list[str] = []
@@ -172,10 +175,10 @@ def _prove(stack: LocalStack, replicas: list[_Replica]) -> list[str]:
         supervisor.stop(name)
         supervisor.start(name)
 
-    def without_database() -> None:
-        supervisor.stop("postgres")
+    def without(stop: Callable[[], None], start: Callable[[], None]) -> None:
+        stop()
         time.sleep(WITHOUT_DATABASE_S)
-        stack.start_database()
+        start()
 
     restarts: dict[str, Callable[[], None]] = {
         "nothing": lambda: None,
@@ -184,7 +187,8 @@ def _prove(stack: LocalStack, replicas: list[_Replica]) -> list[str]:
         "MLflow": partial(restart, "mlflow"),
         "Prefect": partial(restart, "prefect"),
         "worker": partial(restart, "worker"),
-        "database": without_database,
+        "database": partial(without, partial(supervisor.stop, "postgres"), stack.start_database),
+        "database of Prefect": partial(without, prefect_database.stop, prefect_database.start),
     }
     with open_market(settings) as market, _Load(settings.service_port) as load:
         loop.sync(market)
@@ -207,7 +211,7 @@ def _prove(stack: LocalStack, replicas: list[_Replica]) -> list[str]:
                 flush=True,
             )
             lost += [f"{load.failed - failed} requests during {what}"] if load.failed > failed else []
-            lost += [f"forecast of {one} during {what}" for one in missing if what != "database"]
+            lost += [f"forecast of {one} during {what}" for one in missing if not what.startswith("database")]
     return lost
 
 
@@ -256,48 +260,37 @@ def _proxy(caddy: str, home: Path, port: int, ports: list[int]) -> Iterator[None
         process.wait(30)
 
 
-@contextmanager
-def _prefect_database(directory: Path, port: int) -> Iterator[dict[str, str]]:
-    """What tells Prefect's server of a PostgreSQL with `pg_trgm`; the one of the package that `up` uses has none."""
-    programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-    if programs is None:
-        print("no PostgreSQL of Debian's: Prefect's server keeps its SQLite")
-        yield {}
-        return
-    directory.mkdir()
-    directory.parent.chmod(0o755)
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user:
-        shutil.chown(directory, "postgres")
-    subprocess.run(
-        [*as_user, programs / "initdb", "-D", directory / "data", "-U", "prefect", "--auth=trust", "--no-sync"],
-        check=True,
-        capture_output=True,
-    )
-    listen = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={directory}", "-p", str(port)]
-    with (directory.parent / "prefect-database.log").open("wb") as log:
-        server = subprocess.Popen(
-            [*as_user, programs / "postgres", "-D", directory / "data", *listen], stdout=log, stderr=log
+class _PrefectDatabase:
+    """A PostgreSQL of Debian's for Prefect's server: it needs `pg_trgm`, which the package that `up` uses lacks."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.address = f"postgresql://prefect@127.0.0.1:{port}/postgres"
+        self._log = directory.parent / "prefect-database.log"
+        programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+        if programs is None:
+            sys.exit("this needs Debian's PostgreSQL for Prefect: apt-get install postgresql")
+        data = directory / "data"
+        as_user: list[str | Path] = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        directory.mkdir()
+        directory.parent.chmod(0o755)
+        if as_user:
+            shutil.chown(directory, "postgres")
+        subprocess.run(
+            [*as_user, programs / "initdb", "-D", data, "-U", "prefect", "--auth=trust", "--no-sync"],
+            check=True,
+            capture_output=True,
         )
-    try:
-        deadline = time.monotonic() + 30
-        while not _connects(port):
-            if time.monotonic() > deadline:
-                sys.exit("Prefect's PostgreSQL did not start")
-            time.sleep(0.2)
-        address = f"postgresql+asyncpg://prefect@127.0.0.1:{port}/postgres"
-        yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(30)
+        options = [f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={directory} -p {port}"]
+        self._control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-o", *options]
 
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with self._log.open("ab") as log:
+            subprocess.run([*self._control, "start"], check=True, stdout=log, stderr=log)
 
-def _connects(port: int) -> bool:
-    try:
-        psycopg.connect(f"postgresql://prefect@127.0.0.1:{port}/postgres", connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    def stop(self) -> None:
+        """Stop it in the middle of whatever its clients do."""
+        subprocess.run([*self._control, "-m", "fast", "stop"], check=True, capture_output=True)
 
 
 if __name__ == "__main__":
