@@ -103,6 +103,17 @@ def database(database_server: LocalPostgres) -> MigratedDatabase:
     return urls
 
 
+@pytest.fixture(scope="module")
+def prefect_api() -> Iterator[None]:
+    """A Prefect server of the module's own, which this process and its children ask."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=180):
+            yield
+
+
 @pytest.fixture(scope="module")  # while it lives the main thread has a running event loop, which others cannot do with
 def browser() -> Iterator[Browser]:
     """A real, headless Chromium: an installed one, else Playwright's own, fetched where it can be.

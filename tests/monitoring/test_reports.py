@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.database import open_database
 from candlecast.settings import Settings
 from candlecast.store import CandleStore
-from flows.local_stack import free_ports
+from flows.local_stack import free_ports, wait_for
 from flows.programs import local_programs
 from monitoring.reports import REPORT_EVERY, Reports, current_reports
 from monitoring.workspace import project_id
@@ -119,16 +119,19 @@ def test_evidentlys_own_ui_lists_the_project_and_every_run(settings, pool, now):
     try:
         project = answered(f"{settings.evidently_url}/api/projects", process)[0]
         runs = f"{settings.evidently_url}/api/projects/{project['id']}/snapshots"
-        before = [run["id"] for run in requests.get(runs, timeout=10).json()]
+
+        def shows(count: int) -> bool:
+            return len(requests.get(runs, timeout=10).json()) == count
+
+        wait_for(lambda: shows(1), START_S, "the first run")
         current_reports(settings, pool, None, None, now + REPORT_EVERY)
-        after = [run["id"] for run in requests.get(runs, timeout=10).json()]
+        wait_for(lambda: shows(2), START_S, "the second run")
         page = requests.get(first.links["evidently"], timeout=10)
     finally:
         process.terminate()
         process.wait(20)
 
     assert project["name"] == "BTCUSDT-5m"
-    assert (len(before), len(after)) == (1, 2)
     assert page.ok
 
 

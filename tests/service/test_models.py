@@ -456,7 +456,7 @@ def test_the_thread_follows_while_others_forecast(running: ModelFollower, regist
 def test_stop_ends_the_thread(running: ModelFollower) -> None:
     running.stop()
 
-    assert not running.is_following()
+    wait_until(lambda: not running.is_following())
 
 
 def test_a_longer_horizon_has_bundles_and_a_name_of_its_own(

@@ -94,7 +94,7 @@ def _wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
         try:
             if requests.get(f"{address}/health", timeout=2).ok:
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             pass
         assert server.poll() is None, "MLflow ended"
         assert time.monotonic() < deadline, "MLflow did not answer in time"
