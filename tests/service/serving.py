@@ -20,6 +20,8 @@ from candlecast.manifest import read_manifest
 from flows.local_stack import free_ports
 
 ROOT = Path(__file__).parents[2]
+PATIENT = "options=-c%20statement_timeout%3D60000"
+"""Part of a database's address: a question may take as long as it does on a machine that has other work."""
 
 
 @dataclass(frozen=True)
