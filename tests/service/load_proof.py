@@ -31,6 +31,7 @@ from candlecast.registry import CHAMPION, Registry
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.processes import end_group
 from tests.service.load import Answers, keep_posting, predict_request
 from tests.service.serving import service_workers
 
@@ -231,8 +232,7 @@ def _process(command: list[str], environment: dict[str, str], log_path: Path) ->
     try:
         yield psutil.Process(process.pid)
     finally:
-        process.terminate()
-        process.wait(30)
+        end_group(process)
 
 
 def _migrated(directory: Path, port: int) -> SecretStr:

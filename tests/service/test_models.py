@@ -442,13 +442,15 @@ def test_the_thread_follows_while_others_forecast(running: ModelFollower, regist
             if model is None or not model.bundle.forecast(CANDLES).targets.all():
                 faults.append(model)
 
-    forecasting = threading.Thread(target=keep_forecasting)
+    forecasting = threading.Thread(target=keep_forecasting, daemon=True)
     forecasting.start()
-    for version in ("2", "1", "2"):
-        registry.pointers["champion"] = version
-        wait_until(lambda version=version: served_versions(running) == {"champion": version})  # type: ignore[misc]
-    stop.set()
-    forecasting.join()
+    try:
+        for version in ("2", "1", "2"):
+            registry.pointers["champion"] = version
+            wait_until(lambda version=version: served_versions(running) == {"champion": version})  # type: ignore[misc]
+    finally:
+        stop.set()
+        forecasting.join()
 
     assert faults == []
 
