@@ -22,19 +22,28 @@ def runs(process: psutil.Process, name: str) -> bool:
 
 def mapped_files(head: int) -> set[str]:
     """Files that a process and those below it have in memory, libraries above all."""
-    everybody = [psutil.Process(head), *psutil.Process(head).children(recursive=True)]
     files = set[str]()
-    for process in everybody:
+    for process in _with_all_below(head):
         with suppress(psutil.NoSuchProcess):
             files |= {mapped.path for mapped in process.memory_maps()}
     return files
 
 
 def end_group(head: subprocess.Popen[bytes]) -> None:
-    """Ask the process at the head of a group, and all in the group, to end; kill what does not in time."""
+    """Ask the process at the head of a group, and all in the group, to end; kill it with all below it if it does not.
+
+    BentoML's workers have sessions of their own: a signal to the group does not come to them.
+    """
     os.killpg(head.pid, signal.SIGTERM)
     try:
         head.wait(_ENDS_WITHIN_S)
     except subprocess.TimeoutExpired:
-        os.killpg(head.pid, signal.SIGKILL)
+        for process in _with_all_below(head.pid):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         head.wait()
+
+
+def _with_all_below(head: int) -> list[psutil.Process]:
+    process = psutil.Process(head)
+    return [process, *process.children(recursive=True)]

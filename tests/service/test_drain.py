@@ -40,6 +40,7 @@ def test_a_draining_service_is_not_ready_and_says_so(tiny_bundles: dict[str, Pat
         fault = requests.get(f"{served.url}/readyz", timeout=10).text
         answer = ForecastClient(served.url).predict(sound_candles(150), "BTCUSDT", "5m")
         last = requests.get(f"{served.url}/model", timeout=10)
+        the_worker(served).terminate()  # for the second time, so that it does not wait
 
     assert "about to stop" in fault
     assert answer.model.version == "1"
