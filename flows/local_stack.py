@@ -8,9 +8,10 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
+from random import SystemRandom
 
 import requests
 from pydantic import SecretStr
@@ -25,6 +26,8 @@ from flows.supervision import Supervisor
 from flows.supervisord_config import Program
 
 _POLL_S = 0.2
+_LASTING_PORTS = range(15_000, 32_000)
+"""Of these the kernel gives none to an outgoing connection, so that one that is free is so a few seconds later."""
 _OPTIONAL = {"prefect": "prefect_api_url", "evidently": "evidently_url"}
 """What one may do without, and the setting with its address."""
 
@@ -204,11 +207,8 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None
 
 def free_ports(count: int) -> list[int]:
     """Different TCP ports of this machine that nobody listens on now."""
-    with ExitStack() as open_sockets:
-        probes = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    in_any_order = SystemRandom().sample(_LASTING_PORTS, len(_LASTING_PORTS))
+    return list(islice((port for port in in_any_order if not _is_taken(port)), count))
 
 
 def _is_taken(port: int) -> bool:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
@@ -16,7 +17,7 @@ _CONNECT_S = 2
 _QUERY_MS = 3000
 _AWAY_S = 1.0
 _READ_ONLY = (
-    f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={_QUERY_MS} "
+    "-c timezone=UTC -c default_transaction_read_only=on "
     "-c work_mem=16MB -c jit=off"  # a season of forecasts without a file; compiling takes longer than these questions
 )
 
@@ -27,7 +28,8 @@ class ReadOnlyDatabase:
     Once it was away, questions are refused for a second before one tries again: no thread waits for each of them.
 
     Args:
-        url: Address as a role that may read; None where there is no database.
+        url: Address as a role that may read; None where there is no database. A connection is waited for for 2 s and
+            an answer for 3 s, unless it says otherwise: by `connect_timeout`, by `statement_timeout` in `options`.
     """
 
     def __init__(self, url: SecretStr | None) -> None:
@@ -35,13 +37,16 @@ class ReadOnlyDatabase:
         self._fault = ""
         self._away_until = 0.0
         if url is not None:
+            told = conninfo_to_dict(url.get_secret_value())
+            connect_s = int(told.get("connect_timeout") or _CONNECT_S)
+            options = f"-c statement_timeout={_QUERY_MS} {told.get('options') or ''} {_READ_ONLY}"
             self._pool = ConnectionPool(
                 url.get_secret_value(),
                 min_size=0,
                 max_size=4,
-                timeout=_CONNECT_S,
+                timeout=connect_s,
                 reconnect_timeout=0,  # no attempts on its own: the next request is the next attempt
-                kwargs={"options": _READ_ONLY, "connect_timeout": _CONNECT_S, "autocommit": True},
+                kwargs={"options": options, "connect_timeout": connect_s, "autocommit": True},
                 check=ConnectionPool.check_connection,
                 open=False,
             )

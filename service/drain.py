@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.listening import AtWork, close_doors, open_doors
 from service.resources import Resources
 
-_LAST_ACCEPTED_S = 0.1
+_LAST_ACCEPTED_S = 0.5
+"""For the first request over a connection just made: the server closes those that have none when it stops."""
 
 
 class Closing:

@@ -19,6 +19,8 @@ import pandas as pd
 import psycopg
 import pytest
 import uvicorn
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, sync_playwright
 from pydantic import SecretStr
 
@@ -29,6 +31,10 @@ from candlecast.replay_clock import ReplayClock
 from candlecast.replay_control import ReplayControl
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
+
+# How long an example takes, or its making, says more of the machine than of what is tested.
+hypothesis_settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("tests")
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,17 @@ def database(database_server: LocalPostgres) -> MigratedDatabase:
     with open_database(urls.owner_url) as pool:
         migrate(pool)
     return urls
+
+
+@pytest.fixture(scope="module")
+def prefect_api() -> Iterator[None]:
+    """A Prefect server of the module's own, which this process and its children ask."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=180):
+            yield
 
 
 @pytest.fixture(scope="module")  # while it lives the main thread has a running event loop, which others cannot do with

@@ -191,13 +191,13 @@ def test_a_full_answer_with_repeated_rows_is_not_taken_for_the_last_page():
     assert len(exchange.transport.requests) == 2
 
 
-@pytest.mark.parametrize("ahead", [timedelta(hours=-3), timedelta(seconds=2)])
+@pytest.mark.parametrize("ahead", [timedelta(hours=-3), timedelta(hours=2)])
 def test_clock_skew_is_how_far_the_exchange_is_ahead_of_this_machine(ahead):
     exchange = exchange_answering(body={"serverTime": epoch_ms(datetime.now(UTC) + ahead)})
 
     skew = exchange.clock_skew()
 
-    assert abs(skew - ahead) < timedelta(milliseconds=500)
+    assert abs(skew - ahead) < timedelta(seconds=30)
 
 
 def test_ping_asks_once_because_the_caller_wants_to_know_now():

@@ -39,7 +39,7 @@ def test_there_is_one_finite_row_for_every_candle_after_the_lookback(bundled_can
 
 
 @given(known=st.integers(LOOKBACK + 1, len(CANDLES)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_deleting_the_future_never_changes_a_feature_row(known):
     features = build_features(CANDLES.iloc[:known])
 
@@ -48,7 +48,7 @@ def test_deleting_the_future_never_changes_a_feature_row(known):
 
 
 @given(known=st.integers(LOOKBACK + 1, len(CANDLES) - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_poisoned_future_never_changes_a_feature_row(known):
     poisoned = CANDLES.copy()
     poisoned.iloc[known:] *= np.random.default_rng(known).uniform(5, 1000, (len(CANDLES) - known, 1))

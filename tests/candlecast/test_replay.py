@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from candlecast.recordings import RecordedKlines, load_recording
 from candlecast.replay import create_replay_app
 from candlecast.replay_clock import ReplayClock
 from candlecast.replay_control import ReplayControl
+from flows.local_stack import free_ports
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 END = START + timedelta(days=1)
@@ -161,7 +161,7 @@ def test_a_killed_replay_exchange_comes_back_at_a_later_time(tmp_path):
     shown = []
 
     for ending in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
-        port = unused_port()
+        (port,) = free_ports(1)
         server = subprocess.Popen([sys.executable, "-c", program, str(file), str(port)], cwd=REPOSITORY)
         try:
             with ReplayControl(f"http://127.0.0.1:{port}") as control:
@@ -176,14 +176,8 @@ def test_a_killed_replay_exchange_comes_back_at_a_later_time(tmp_path):
     assert json.loads(file.read_text())["now_ms"] >= epoch_ms(shown[-1])
 
 
-def unused_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def state_once_up(control):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         try:
             return control.state().now

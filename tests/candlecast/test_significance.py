@@ -35,7 +35,7 @@ def hac_fit(difference: np.ndarray, lags: int) -> object:
 @given(
     seed=st.integers(0, 1000), memory=st.floats(-0.8, 0.8), n=st.integers(30, 600), horizon=st.sampled_from([1, 4, 12])
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_test_rests_on_the_hac_variance_of_statsmodels(seed, memory, n, horizon):
     random = np.random.default_rng(seed)
     losses, reference = autoregressive(random, n, memory) + 5, random.normal(5, 1, n)
@@ -55,7 +55,7 @@ def test_the_test_rests_on_the_hac_variance_of_statsmodels(seed, memory, n, hori
 
 
 @given(seed=st.integers(0, 500), better=st.floats(-0.3, 0.3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_bound_is_below_zero_exactly_where_the_one_sided_test_rejects(seed, better):
     random = np.random.default_rng(seed)
     losses, reference = random.normal(5 - better, 1, 200), random.normal(5, 1, 200)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 import yaml
@@ -16,6 +15,7 @@ import yaml
 from candlecast.client import ForecastClient
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.deployment.manifests import one, rendered
+from tests.processes import mapped_files
 from tests.service.serving import ROOT, Served, serving
 
 pytestmark = pytest.mark.integration
@@ -99,10 +99,7 @@ def test_the_bento_serves_forecasts_from_its_own_folder(served: Served):
 
 
 def test_the_served_bento_never_loads_tensorflow(served: Served):
-    processes = [psutil.Process(served.process.pid)]
-    processes += processes[0].children(recursive=True)
-
-    libraries = {mapped.path for process in processes for mapped in process.memory_maps()}
+    libraries = mapped_files(served.process.pid)
 
     assert any("onnxruntime" in library for library in libraries)
     assert not any("tensorflow" in library for library in libraries)

@@ -41,7 +41,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secrets]:
         yield made
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(60)
 
 
 def test_every_secret_opens_its_database_and_migrations_run_as_the_owner(secrets: Secrets):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import psycopg
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
 from candlecast.candles import Market
@@ -32,15 +30,12 @@ RESOURCES = yaml.safe_load((FLOW_RUNS / "resources.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
-def api_url() -> Iterator[str]:
+def api_url(prefect_api: None) -> str:
     """A Prefect server on which everything was deployed."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with prefect_test_harness(server_startup_timeout=90):
-            url = str(PREFECT_API_URL.value())
-            settings = Settings(prefect_api_url=url)  # type: ignore[call-arg]
-            deploy_to_cluster(settings, Cluster(FLOW_RUNS, "registry.example.org/flows:1", "markets"))
-            yield url
+    url = str(PREFECT_API_URL.value())
+    settings = Settings(prefect_api_url=url)  # type: ignore[call-arg]
+    deploy_to_cluster(settings, Cluster(FLOW_RUNS, "registry.example.org/flows:1", "markets"))
+    return url
 
 
 def test_runs_become_jobs_of_our_manifest_with_what_each_flow_needs(api_url: str):

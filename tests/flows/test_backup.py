@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +34,7 @@ from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports, wait_for
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.candlecast.records import forecast_for, record_as_if_in_time
+from tests.processes import end_group
 
 pytestmark = pytest.mark.integration
 MARKET = Market("BTCUSDT", "5m", 1)
@@ -90,8 +90,7 @@ class Side:
             wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health"), 90, "MLflow")
             yield Registry(f"http://127.0.0.1:{port}", timeout_s=30)
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait(20)
+            end_group(server)
 
     def champion_answers(self, registry: Registry) -> Answers:
         """Aliases, and what the champion makes of the candles."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from mlflow import MlflowClient
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.settings.models.server.services import ServerServicesDBVacuumSettings
-from prefect.testing.utilities import prefect_test_harness
 
 from candlecast.database import open_database
 from candlecast.decisions import Decision
@@ -28,14 +26,6 @@ from tests.bundles import BTCUSDT_5M, write_tiny_bundle
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 NAME = BTCUSDT_5M.model_name
-
-
-@pytest.fixture(scope="module")
-def prefect_api() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with prefect_test_harness():
-            yield
 
 
 @pytest.fixture

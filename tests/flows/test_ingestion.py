@@ -241,7 +241,7 @@ def test_a_database_that_restarts_in_the_middle_is_waited_for(own_server, replay
         with open_market(settings, timeout_s=1) as market:
             loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: stored.set())
 
-    working = threading.Thread(target=patiently, args=[take_in])
+    working = threading.Thread(target=patiently, args=[take_in], daemon=True)
     with own_server.running():
         working.start()
         stored.wait(30)

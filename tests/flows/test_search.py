@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from candlecast.candles import Market
 from candlecast.database import open_database
@@ -25,7 +23,7 @@ CANDLES = sound_candles(95 * 24, MARKET, end=UNTIL)
 
 
 @pytest.fixture
-def platform(database: MigratedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def platform(prefect_api: None, database: MigratedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process and the workers it starts read: a home of their own, and a database that holds CANDLES."""
     environment = {
         "CANDLECAST_HOME": str(tmp_path / "home"),
@@ -42,8 +40,6 @@ def platform(database: MigratedDatabase, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts beside such a store
     with open_database(database.writer_url) as pool:
         CandleStore(pool).upsert(*MARKET[:2], CANDLES, "test")
-    with prefect_test_harness():
-        yield
 
 
 @pytest.mark.integration

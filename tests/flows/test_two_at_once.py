@@ -53,7 +53,7 @@ def twice(database: Any, replay_exchange: Any, bundled_candles: pd.DataFrame, tm
                 )
                 for _ in range(2)
             ]
-            said = [process.communicate(timeout=60)[0] for process in started]
+            said = [process.communicate(timeout=180)[0] for process in started]
             return [
                 subprocess.CompletedProcess(command, process.returncode, text)
                 for process, text in zip(started, said, strict=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from candlecast.candles import Market
 from candlecast.database import open_database
@@ -30,14 +28,6 @@ from training.walk_forward import folds_of, measure_folds
 
 MARKET = Market("BTCUSDT", "1h")
 CANDLES = sound_candles(122 * 24, MARKET, end=datetime(2025, 5, 3, tzinfo=UTC))  # from 1 January
-
-
-@pytest.fixture(scope="module")
-def prefect_api() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with prefect_test_harness():
-            yield
 
 
 @pytest.fixture

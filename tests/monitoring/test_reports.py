@@ -18,10 +18,11 @@ from psycopg_pool import ConnectionPool
 from candlecast.database import open_database
 from candlecast.settings import Settings
 from candlecast.store import CandleStore
-from flows.local_stack import free_ports
+from flows.local_stack import free_ports, wait_for
 from flows.programs import local_programs
 from monitoring.reports import REPORT_EVERY, Reports, current_reports
 from monitoring.workspace import project_id
+from tests.processes import end_group
 
 pytestmark = pytest.mark.integration
 
@@ -115,20 +116,22 @@ def test_without_enough_candles_there_is_no_page(settings, pool, bundled_candles
 def test_evidentlys_own_ui_lists_the_project_and_every_run(settings, pool, now):
     first = current_reports(settings, pool, None, None, now)
     program = next(one for one in local_programs(settings, "sqlite://", None, None) if one.name == "evidently")
-    process = subprocess.Popen(program.command, env=program.environment, cwd=settings.home)
+    process = subprocess.Popen(program.command, env=program.environment, cwd=settings.home, start_new_session=True)
     try:
         project = answered(f"{settings.evidently_url}/api/projects", process)[0]
         runs = f"{settings.evidently_url}/api/projects/{project['id']}/snapshots"
-        before = [run["id"] for run in requests.get(runs, timeout=10).json()]
+
+        def shows(count: int) -> bool:
+            return len(requests.get(runs, timeout=10).json()) == count
+
+        wait_for(lambda: shows(1), START_S, "the first run")
         current_reports(settings, pool, None, None, now + REPORT_EVERY)
-        after = [run["id"] for run in requests.get(runs, timeout=10).json()]
+        wait_for(lambda: shows(2), START_S, "the second run")
         page = requests.get(first.links["evidently"], timeout=10)
     finally:
-        process.terminate()
-        process.wait(20)
+        end_group(process)
 
     assert project["name"] == "BTCUSDT-5m"
-    assert (len(before), len(after)) == (1, 2)
     assert page.ok
 
 

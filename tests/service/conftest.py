@@ -71,7 +71,7 @@ def history() -> pd.DataFrame:
     return sound_candles(160)
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
     """Fail unless `condition` becomes true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -18,6 +18,7 @@ from flows.local_stack import free_ports
 from service.app import create_app
 from service.resources import Wiring
 from tests.service.registries import FakeRegistry, RegistryOfMany
+from tests.service.serving import PATIENT
 
 
 class DashboardPlatform:
@@ -58,7 +59,7 @@ class DashboardPlatform:
             source="replay",
             rolling_n=60,
             access_log=False,
-            database_reader_url=SecretStr(self._postgres.url("candlecast_reader")),
+            database_reader_url=SecretStr(f"{self._postgres.url('candlecast_reader')}?{PATIENT}"),
         )
         app = create_app(Wiring(lambda: settings, lambda _settings: self._registries, CollectorRegistry(), BytesIO()))
         config = uvicorn.Config(app, host="127.0.0.1", port=self._port, log_level="error", timeout_graceful_shutdown=1)

@@ -31,6 +31,7 @@ from candlecast.registry import CHAMPION, Registry
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.processes import end_group
 from tests.service.load import Answers, keep_posting, predict_request
 from tests.service.serving import service_workers
 
@@ -51,7 +52,9 @@ class Proof:
         reads: Answers of `GET /forecasts/latest`, which needs the database, by status; 0 is none within 10 s.
         promotions: How often the champion moved and was followed.
         mixed: Answers whose close is not that of the version they name.
-        lost_in_kill: Requests without an answer while the worker was killed and replaced.
+        in_kill: Answers by status while the worker was killed and replaced; its successor refuses, and fast, until it
+            has loaded the bundle.
+        lost_in_kill: Requests without an answer in that time.
         memory_mb: Of the first worker, after every promotion.
     """
 
@@ -59,6 +62,7 @@ class Proof:
     reads: Counter[int] = field(default_factory=Counter)
     promotions: int = 0
     mixed: int = 0
+    in_kill: Counter[int] = field(default_factory=Counter)
     lost_in_kill: int = 0
     memory_mb: list[float] = field(default_factory=list)
 
@@ -113,9 +117,10 @@ def prove(directory: Path, promotions: int, pause_s: float = 0.0) -> Proof:
             time.sleep(1)
             part.start()
             promote(promotions // 4)
-        lost_before = proof.answers.lost
+        before, lost_before = Counter(proof.answers.statuses), proof.answers.lost
         first_worker.kill()
         _wait(lambda: not first_worker.is_running() and _ready(url))
+        proof.in_kill = Counter(proof.answers.statuses) - before
         proof.lost_in_kill = proof.answers.lost - lost_before
         promote(promotions - proof.promotions)
         time.sleep(1)
@@ -227,8 +232,7 @@ def _process(command: list[str], environment: dict[str, str], log_path: Path) ->
     try:
         yield psutil.Process(process.pid)
     finally:
-        process.terminate()
-        process.wait(30)
+        end_group(process)
 
 
 def _migrated(directory: Path, port: int) -> SecretStr:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,8 +17,12 @@ import psutil
 from candlecast.client import ForecastClient
 from candlecast.manifest import read_manifest
 from flows.local_stack import free_ports
+from tests.processes import end_group, runs
 
 ROOT = Path(__file__).parents[2]
+READY_S = 120
+PATIENT = "options=-c%20statement_timeout%3D60000"
+"""Part of a database's address: a question may take as long as it does on a machine that has other work."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,7 @@ class Served:
 
 def service_workers(head: int) -> list[psutil.Process]:
     """The processes that answer, below the one at their head."""
-    return [one for one in psutil.Process(head).children() if _answers(one)]
-
-
-def _answers(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and "_bentoml_impl.worker.service" in process.cmdline()
-    except psutil.NoSuchProcess:  # it ended while it was looked at
-        return False
+    return [one for one in psutil.Process(head).children() if runs(one, "_bentoml_impl.worker.service")]
 
 
 @contextmanager
@@ -79,8 +75,7 @@ def serving(
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        ForecastClient(url).wait_ready(60)
+        ForecastClient(url).wait_ready(READY_S)
         yield Served(url, process, home / "log")
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+        end_group(process)

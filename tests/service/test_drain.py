@@ -33,13 +33,14 @@ def test_sigterm_under_load_loses_no_request(tiny_bundles: dict[str, Path], tmp_
 
 
 def test_a_draining_service_is_not_ready_and_says_so(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
-    with serving(tmp_path, tiny_bundles["1"], CANDLECAST_DRAIN_S="5") as served:
+    with serving(tmp_path, tiny_bundles["1"], CANDLECAST_DRAIN_S="15") as served:
         os.kill(served.process.pid, signal.SIGTERM)
 
-        wait_until(lambda: requests.get(f"{served.url}/readyz", timeout=2).status_code == 503)
-        fault = requests.get(f"{served.url}/readyz", timeout=2).text
+        wait_until(lambda: requests.get(f"{served.url}/readyz", timeout=10).status_code == 503)
+        fault = requests.get(f"{served.url}/readyz", timeout=10).text
         answer = ForecastClient(served.url).predict(sound_candles(150), "BTCUSDT", "5m")
-        last = requests.get(f"{served.url}/model", timeout=2)
+        last = requests.get(f"{served.url}/model", timeout=10)
+        the_worker(served).terminate()  # for the second time, so that it does not wait
 
     assert "about to stop" in fault
     assert answer.model.version == "1"

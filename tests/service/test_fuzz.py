@@ -24,7 +24,7 @@ from tests.bundles import sound_candles
 from tests.service.conftest import Start
 from tests.service.posted import as_klines, as_rows
 
-FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 CANDLES = sound_candles(150)
 ROWS, KLINES = as_rows(CANDLES), as_klines(CANDLES)
 FIELDS = st.sampled_from([*PostedCandle.__struct_fields__, "close_time", "", "\u0000", "open\u0301"])
@@ -187,7 +187,7 @@ def test_unsound_rows_of_several_kinds_are_told_in_their_order(service: TestClie
     assert problem.type == f"{PROBLEM_TYPE}invalid-value"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     changes=st.lists(
         st.tuples(

@@ -442,13 +442,15 @@ def test_the_thread_follows_while_others_forecast(running: ModelFollower, regist
             if model is None or not model.bundle.forecast(CANDLES).targets.all():
                 faults.append(model)
 
-    forecasting = threading.Thread(target=keep_forecasting)
+    forecasting = threading.Thread(target=keep_forecasting, daemon=True)
     forecasting.start()
-    for version in ("2", "1", "2"):
-        registry.pointers["champion"] = version
-        wait_until(lambda version=version: served_versions(running) == {"champion": version})  # type: ignore[misc]
-    stop.set()
-    forecasting.join()
+    try:
+        for version in ("2", "1", "2"):
+            registry.pointers["champion"] = version
+            wait_until(lambda version=version: served_versions(running) == {"champion": version})  # type: ignore[misc]
+    finally:
+        stop.set()
+        forecasting.join()
 
     assert faults == []
 
@@ -456,7 +458,7 @@ def test_the_thread_follows_while_others_forecast(running: ModelFollower, regist
 def test_stop_ends_the_thread(running: ModelFollower) -> None:
     running.stop()
 
-    assert not running.is_following()
+    wait_until(lambda: not running.is_following())
 
 
 def test_a_longer_horizon_has_bundles_and_a_name_of_its_own(

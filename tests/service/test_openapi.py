@@ -32,7 +32,7 @@ from tests.bundles import sound_candles
 from tests.service.conftest import Start
 from tests.service.posted import as_rows
 from tests.service.registries import FakeRegistry
-from tests.service.serving import ROOT, Served, serving
+from tests.service.serving import PATIENT, ROOT, Served, serving
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def validate(document: dict[str, Any], name: str, value: Any) -> None:
 def served_with_record(tiny_bundles: dict[str, Path], tmp_path: Path, database: Any) -> Iterator[Served]:
     """A running service, and candles and forecasts in its database."""
     market, candles = Market("BTCUSDT", "5m"), sound_candles(200)
-    reader = database.reader_url.get_secret_value()
+    reader = f"{database.reader_url.get_secret_value()}?connect_timeout=30&{PATIENT}"
     with serving(tmp_path, tiny_bundles["1"], CANDLECAST_DATABASE_READER_URL=reader) as service:
         with open_database(database.writer_url) as pool:
             ledger = Ledger(pool, market)
@@ -205,11 +205,11 @@ def test_schemathesis_finds_no_fault_with_the_running_service(served_with_record
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{served_with_record.url}/docs.json"),
         *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "7"),
-        *("--request-timeout", "10", "--continue-on-failure", "--no-color"),
+        *("--request-timeout", "60", "--continue-on-failure", "--no-color"),
     ]
 
     run = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, cwd=served_with_record.log.parent
+        command, capture_output=True, text=True, timeout=400, check=False, cwd=served_with_record.log.parent
     )
 
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]

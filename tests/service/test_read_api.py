@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
@@ -23,6 +24,7 @@ from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from monitoring.performance import rolling_performance
+from service.database import ReadOnlyDatabase
 from service.monitoring_answer import monitoring_answer
 from service.monitoring_schemas import MonitoringAnswer
 from service.parameters import LIMIT_MAXIMUM
@@ -36,9 +38,11 @@ from service.schemas import (
 from service.series_schemas import SeriesAnswer
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.candlecast.records import record_as_if_in_time
+from tests.conftest import MigratedDatabase
 from tests.service.conftest import Start, wait_until
 from tests.service.posted import as_rows
 from tests.service.registries import FakeRegistry
+from tests.service.serving import PATIENT
 
 MARKET = Market("READUSDT", "5m")  # of its own, because the database is shared with other tests
 FORECASTS = 12
@@ -472,6 +476,18 @@ class TestAnswersFromTheDatabase:
 
         with pytest.raises(Exception, match="read-only"):
             database.rows("delete from candles", {})
+
+
+@pytest.mark.integration
+def test_the_address_of_the_database_may_allow_more_time_but_no_writing(database: MigratedDatabase) -> None:
+    patient = ReadOnlyDatabase(SecretStr(f"{database.reader_url.get_secret_value()}?connect_timeout=30&{PATIENT}"))
+    patient.open()
+    try:
+        assert patient.rows("show statement_timeout", {}) == [{"statement_timeout": "1min"}]
+        with pytest.raises(psycopg.Error, match="read-only"):
+            patient.rows("delete from candles", {})
+    finally:
+        patient.close()
 
 
 @pytest.mark.integration

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import requests
 from candlecast.registry import Registry
 from candlecast.settings import Settings
 from flows.local_stack import free_ports
+from tests.processes import end_group
 from training.versions import TrainedVersion, train_version
 
 _STARTS_WITHIN_S = 90
@@ -80,12 +80,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _wait_until_healthy(address, server)
         yield address
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        end_group(server)
 
 
 def _wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
@@ -94,7 +89,7 @@ def _wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
         try:
             if requests.get(f"{address}/health", timeout=2).ok:
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             pass
         assert server.poll() is None, "MLflow ended"
         assert time.monotonic() < deadline, "MLflow did not answer in time"

@@ -18,7 +18,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 @given(seed=st.integers(0, 10_000), slope=st.floats(-0.5, 1.5), count=st.integers(1, 80))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shrinkage_is_the_weight_of_least_absolute_error(seed, slope, count):
     raw = normal(seed, count)
     actual = slope * raw + 0.5 * normal(seed + 1, count)

@@ -118,7 +118,7 @@ def test_an_unsound_candle_is_refused():
     sequence=st.integers(2, 30),
     gaps=st.lists(st.integers(200, 1400), max_size=3),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_slices_are_ordered_disjoint_and_purged(horizon, sequence, gaps):
     candles = CANDLES.drop(CANDLES.index[gaps])
     dataset = build_dataset(candles, MARKET._replace(horizon=horizon), sequence)

@@ -43,7 +43,7 @@ DATASET = build_dataset(sound_candles(LOOKBACK + 1400), MARKET, SEQUENCE)
 CUTS = st.integers(LOOKBACK + 60, len(CANDLES) - 1)
 SEEDS = st.integers(0, 1000)
 GAPS = st.lists(st.integers(LOOKBACK + 100, LOOKBACK + 1300), max_size=3)
-FAST = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 _RET = FEATURE_NAMES.index("ret")
 
 

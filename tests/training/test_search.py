@@ -19,6 +19,7 @@ from optuna.trial import TrialState, create_trial
 from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
 from candlecast.registry import Registry
 from candlecast.settings import Settings
+from tests.processes import runs
 from training import search_space
 from training.dataset import build_dataset
 from training.search import Budget, search_settings
@@ -84,14 +85,17 @@ def resumed(candles: pd.DataFrame, mlflow_server: str, tmp_path_factory: pytest.
 
     def tell(line: str) -> None:
         if " begins" in line and not any(" begins" in earlier for earlier in after):
-            for worker in psutil.Process().children():
-                if "spawn_main" in " ".join(worker.cmdline()):
-                    worker.send_signal(signal.SIGKILL)
+            for worker in search_workers():
+                worker.kill()
         after.append(line)
 
     registry = Registry(mlflow_server, timeout_s=30)
     found = search_settings(candles, settings, Budget(trials=2), tell, jobs=1, registry=registry)
     return Resumed(before, after, found, mlflow_server)
+
+
+def search_workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if runs(child, "spawn_main")]
 
 
 def runs_of(resumed: Resumed) -> dict[str, list[Any]]:
@@ -124,7 +128,7 @@ def test_a_worker_that_is_killed_costs_one_trial_and_no_more(resumed):
     assert resumed.after[1] == "trial 2 failed: its process ended with code -9"
     assert resumed.after[2].startswith("trial 3 begins")
     assert resumed.found.trials["fail"] == 2
-    assert [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())] == []
+    assert search_workers() == []
 
 
 @pytest.mark.integration

@@ -58,7 +58,6 @@ def test_folds_are_three_months_one_month_and_a_month_on():
 
 
 @given(start=MOMENTS, days=st.integers(0, 900), lengths=LENGTHS)
-@settings(deadline=None)
 def test_folds_lie_in_the_history_one_step_after_another_and_none_is_left_out(start, days, lengths):
     end = start + timedelta(days=days)
     try:
@@ -105,7 +104,7 @@ def test_folds_begin_at_the_first_whole_day_and_end_with_the_history():
     gaps=st.lists(st.integers(200, len(CANDLES) - 200), max_size=2),
     which=st.integers(0, len(FOLDS) - 1),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_slices_of_a_fold_share_no_candle_and_stay_on_their_side_of_the_border(horizon, sequence, gaps, which):
     fold = FOLDS[which]
     dataset = build_dataset(CANDLES.drop(CANDLES.index[gaps]), MARKET._replace(horizon=horizon), sequence)
