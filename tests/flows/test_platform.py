@@ -242,7 +242,7 @@ def test_new_forecasts_appear_and_are_settled_while_it_runs(platform):
 
 
 def test_monitor_reports_and_starts_a_training_when_the_last_is_a_day_old(platform):
-    eventually(lambda: platform.sql("select 1 from monitoring_checks where action = 'train'"), 120)
+    eventually(lambda: platform.sql("select 1 from monitoring_checks where action = 'train'"), 300)
     eventually(lambda: len(platform.registry().versions("BTCUSDT-5m")) >= 2, 240)
 
     ((reports, numbers),) = platform.sql(
@@ -304,10 +304,10 @@ def test_moving_the_alias_changes_what_is_served_without_a_failed_request(platfo
 
     asking = threading.Thread(target=ask_until_changed, daemon=True)
     asking.start()
-    eventually(lambda: bool(answers), 10)
+    eventually(lambda: bool(answers), 60)
 
     registry.set_alias("BTCUSDT-5m", CHAMPION, other)
-    asking.join(timeout=30)
+    asking.join(timeout=120)
 
     assert not asking.is_alive()
     assert answers == [present] * (len(answers) - 1) + [other]
@@ -321,7 +321,7 @@ def test_a_move_by_hand_is_recorded_as_one(platform):
         lambda: (
             (served, "person") in platform.sql("select version, decided_by from promotions order by id desc limit 1")
         ),
-        120,
+        300,
     )
 
 
