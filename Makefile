@@ -31,8 +31,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 up: install      ## the whole platform on this machine; Ctrl-C stops it
 	@$(BIN)/candlecast up
 
-test: install    ## every test, against real PostgreSQL, MLflow, Prefect, BentoML and Chromium
-	@$(BIN)/python -m pytest
+test: install    ## every test, in two processes, against real PostgreSQL, MLflow, Prefect, BentoML and Chromium
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install   ## lint, types, import contracts
 	@$(BIN)/ruff format --check .
