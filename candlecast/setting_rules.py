@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 from pydantic import SecretStr
 
 from candlecast.candles import Market, interval_duration
@@ -48,9 +48,11 @@ def postgresql_address(url: SecretStr | None) -> SecretStr | None:
     """The address of a database, if any."""
     if url is not None:
         try:
-            conninfo_to_dict(url.get_secret_value())
+            timeout_from_conninfo(conninfo_to_dict(url.get_secret_value()))
         except ProgrammingError:  # its text quotes the address, password included
-            raise ValueError("not an address of the form postgresql://user:password@host:port/name") from None
+            raise ValueError(
+                "not an address of the form postgresql://user:password@host:port/name[?connect_timeout=10]"
+            ) from None
     return url
 
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
@@ -38,7 +38,7 @@ class ReadOnlyDatabase:
         self._away_until = 0.0
         if url is not None:
             told = conninfo_to_dict(url.get_secret_value())
-            connect_s = int(told.get("connect_timeout") or _CONNECT_S)
+            connect_s = timeout_from_conninfo({"connect_timeout": _CONNECT_S, **told})
             options = f"-c statement_timeout={_QUERY_MS} {told.get('options') or ''} {_READ_ONLY}"
             self._pool = ConnectionPool(
                 url.get_secret_value(),

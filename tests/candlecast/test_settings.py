@@ -146,7 +146,15 @@ def test_a_damaged_stack_file_is_named(tmp_path):
         load_settings()
 
 
-@pytest.mark.parametrize("address", ["postgres//u:hunter2@h/db", "postgresql://u:hun%ter2@h/db", "u:hun ter2@h"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgres//u:hunter2@h/db",
+        "postgresql://u:hun%ter2@h/db",
+        "u:hun ter2@h",
+        "postgresql://u:hunter2@h/db?connect_timeout=soon",
+    ],
+)
 def test_a_malformed_database_address_is_refused_without_showing_its_password(monkeypatch, address):
     monkeypatch.setenv("CANDLECAST_DATABASE_URL", address)
 
