@@ -32,7 +32,7 @@ up: install      ## the whole platform on this machine; Ctrl-C stops it
 	@$(BIN)/candlecast up
 
 test: install    ## every test, in two processes, against real PostgreSQL, MLflow, Prefect, BentoML and Chromium
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install   ## lint, types, import contracts
 	@$(BIN)/ruff format --check .
