@@ -10,11 +10,11 @@ import pandas as pd
 import requests
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from candlecast.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, Problem
+from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, Problem
+from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, Market, epoch_ms
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
 from candlecast.exchange_requests import open_session
-from candlecast.series_answers import ForecastSeriesAnswer
 
 _A = TypeVar("_A", bound=BaseModel)
 _LOOK_AGAIN_S = 0.25

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import pandas as pd
 
-from candlecast.answers import ForecastAnswer, ModelsAnswer
+from candlecast.api.answers import ForecastAnswer, ModelsAnswer
 from candlecast.candles import Market, unbroken
 from candlecast.errors import ForecastTooLate
 from candlecast.forecast import INTERVAL_TARGETS

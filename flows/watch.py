@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from candlecast.answers import ModelsAnswer
+from candlecast.api.answers import ModelsAnswer
 from candlecast.decisions import last_promoted
 from candlecast.errors import (
     BundleError,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.answers import Cause
+from candlecast.api.answers import Cause
 from candlecast.bundle import Inputs
 from candlecast.candles import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
 from candlecast.clearing import doubtful_in_histories, doubtful_in_windows

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from candlecast.answers import Answer, Moment
+from candlecast.api.answers import Answer, Moment
 from service.monitoring_schemas import Interval
 
 Times = Annotated[list[Moment], Field(description="Beginnings of the steps, UTC, ascending.")]

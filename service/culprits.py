@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from candlecast.answers import Fault
+from candlecast.api.answers import Fault
 from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS
 from service.problems import FAULTS_SHOWN, Refused, refused
 

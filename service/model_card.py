@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
-from candlecast.answers import InputContract, ModelsAnswer, ReplicaAnswer, ServedModelAnswer, SpanAnswer
+from candlecast.api.answers import InputContract, ModelsAnswer, ReplicaAnswer, ServedModelAnswer, SpanAnswer
 from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS
 from service.models import ModelFollower, ServedModel
 from service.request import HISTORY_LIMIT, SERIES_LIMIT

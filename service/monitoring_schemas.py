@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from candlecast.answers import Answer, Moment
+from candlecast.api.answers import Answer, Moment
 
 Interval = Annotated[
     tuple[float, float] | None,

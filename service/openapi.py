@@ -11,15 +11,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from candlecast import __version__
-from candlecast.answers import (
+from candlecast.api.answers import (
     PROBLEM_TYPE,
     Answer,
     ForecastAnswer,
     ModelsAnswer,
     Problem,
 )
+from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.ledger import ROLES
-from candlecast.series_answers import ForecastSeriesAnswer
 from service.body import PATIENCE_S, SLOWEST
 from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.examples import ANSWERS, history_example

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from candlecast.answers import Answer
+from candlecast.api.answers import Answer
 from candlecast.candles import OHLCV_COLUMNS
 from service.culprits import EARLIEST_MS, LATEST_MS
 from service.request import HISTORY_LIMIT, KLINE_NAMES, SERIES_LIMIT, PostedCandle, PredictRequest, SeriesField

@@ -135,7 +135,7 @@ def forecast_all(posted: PostedHistory, model: ServedModel, expiry: timedelta) -
 
 
 def reference(model: ServedModel) -> dict[str, str]:
-    """Which model answered, as `candlecast.answers.ModelReference`."""
+    """Which model answered, as `candlecast.api.answers.ModelReference`."""
     manifest = model.bundle.manifest
     return {
         "name": manifest.market.model_name,

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from candlecast.answers import PROBLEM_TYPE, Fault, Problem
+from candlecast.api.answers import PROBLEM_TYPE, Fault, Problem
 from candlecast.errors import (
     CandlecastError,
     CandleGapError,

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from candlecast.answers import Answer
+from candlecast.api.answers import Answer
 from candlecast.candles import Market
 from service.limits import Gate
 from service.parameters import read_market

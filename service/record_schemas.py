@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from candlecast.answers import Answer, Moment, Price
+from candlecast.api.answers import Answer, Moment, Price
 from service.monitoring_schemas import Interval, Promotion
 from service.schemas import JobRun, Volume
 

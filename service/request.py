@@ -73,7 +73,7 @@ SeriesField = Literal[
     "amplitude_lower", "amplitude_upper",
     "probability_up", "baseline_close", "baseline_amplitude",
 ]  # fmt: skip
-"""A column of `candlecast.series_answers.ForecastColumns`."""
+"""A column of `candlecast.api.series_answers.ForecastColumns`."""
 
 
 class SeriesRequest(PredictRequest):

@@ -1,6 +1,6 @@
 """Answers of the read API. Times are aware UTC, prices in quote currency, rates between 0 and 1.
 
-As in `candlecast.answers`, the texts are also those of the OpenAPI document.
+As in `candlecast.api.answers`, the texts are also those of the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from candlecast.answers import Answer, Moment, Price, Probability, Spread
+from candlecast.api.answers import Answer, Moment, Price, Probability, Spread
 
 Badge = Literal["live", "replay", "unknown"]
 Volume = Annotated[float, Field(description="In base currency.")]

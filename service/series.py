@@ -24,7 +24,7 @@ def answer_series(posted: PostedHistory, model: ServedModel, expiry: timedelta) 
     """Forecast after every candle that has enough others before it.
 
     Returns:
-        `candlecast.series_answers.ForecastSeriesAnswer` as JSON, how many forecasts it holds, and which of them
+        `candlecast.api.series_answers.ForecastSeriesAnswer` as JSON, how many forecasts it holds, and which of them
         are the baseline's.
 
     Raises:
@@ -70,7 +70,7 @@ def _columns(forecasts: Forecasts) -> dict[str, NDArray[np.float64]]:
 
 
 def _stretches(abstained: list[Abstention], open_time: list[str]) -> list[dict[str, Any]]:
-    """Neighbours with the same reason become one, as `candlecast.series_answers.AbstainedStretch`."""
+    """Neighbours with the same reason become one, as `candlecast.api.series_answers.AbstainedStretch`."""
     stretches = []
     # Within a run of neighbours number - position stays the same.
     for (_, cause, reason), run in groupby(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from candlecast.answers import Answer, Direction, Moment, Price, Spread
+from candlecast.api.answers import Answer, Direction, Moment, Price, Spread
 from service.schemas import Earlier, Volume
 
 Move = Literal["up", "flat", "down"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import msgspec
 
-from candlecast.answers import Cause
+from candlecast.api.answers import Cause
 from candlecast.bundle import target_open_time
 from candlecast.candles import from_epoch_ms
 from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
@@ -26,7 +26,7 @@ def answer_forecasts(
         expiry: How long after its training data a model is believed; later it abstains.
 
     Returns:
-        Each a `candlecast.answers.ForecastAnswer` as JSON, and the cause of every abstention. To build the model
+        Each a `candlecast.api.answers.ForecastAnswer` as JSON, and the cause of every abstention. To build the model
         of the answer would take longer than the forecast.
 
     Raises:

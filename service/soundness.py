@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.answers import Fault
+from candlecast.api.answers import Fault
 from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, floor_time, from_epoch_ms, interval_duration
 from service.problems import FAULTS_SHOWN, refused
 

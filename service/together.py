@@ -61,7 +61,7 @@ class Together:
         self._waiting: list[tuple[Question, asyncio.Future[bytes]]] = []
 
     async def ask(self, asked: Question) -> bytes:
-        """A `candlecast.answers.ForecastAnswer` as JSON.
+        """A `candlecast.api.answers.ForecastAnswer` as JSON.
 
         Raises:
             InvalidCandles: Nothing can be computed from the history; names the row.

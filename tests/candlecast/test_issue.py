@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast import answers
-from candlecast.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
+from candlecast.api import answers
+from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
 from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, Market
 from candlecast.errors import ServiceUnavailable
 from candlecast.issue import Issued, issue_forecasts

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from candlecast.answers import ModelsAnswer
+from candlecast.api.answers import ModelsAnswer
 from candlecast.decisions import Decision, history
 from candlecast.errors import ExchangeUnavailable
 from candlecast.promotion import begin_trial, make_champion

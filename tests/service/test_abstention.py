@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from candlecast.answers import ForecastAnswer
+from candlecast.api.answers import ForecastAnswer
 from candlecast.bundle import load_bundle
 from candlecast.candles import CANDLE_COLUMNS, open_times_ms
 from candlecast.features import FEATURE_NAMES

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from candlecast.answers import PROBLEM_TYPE, Problem
+from candlecast.api.answers import PROBLEM_TYPE, Problem
 from candlecast.candles import CANDLE_COLUMNS, open_times_ms
 from candlecast.candles import require_sound as require_sound_frame
 from candlecast.errors import InvalidCandles

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from candlecast.answers import PROBLEM_TYPE
+from candlecast.api.answers import PROBLEM_TYPE
 from service.body import SLOWEST, BodyBudget
 from service.limits import ApiKeys, Line, RateLimit
 from service.problems import Refused

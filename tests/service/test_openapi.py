@@ -18,7 +18,7 @@ import schemathesis
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from candlecast.answers import ForecastAnswer
+from candlecast.api.answers import ForecastAnswer
 from candlecast.candles import Market
 from candlecast.database import open_database
 from candlecast.issue import forecast_record

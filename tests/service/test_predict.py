@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from candlecast.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer
+from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer
 from candlecast.candles import OHLCV_COLUMNS
 from candlecast.features import FEATURE_HASH
 from service.model_api import BODY_LIMIT

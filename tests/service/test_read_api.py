@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from candlecast.answers import PROBLEM_TYPE, Answer, ForecastAnswer
+from candlecast.api.answers import PROBLEM_TYPE, Answer, ForecastAnswer
 from candlecast.candles import Market
 from candlecast.database import migrate, open_database
 from candlecast.issue import forecast_record

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from candlecast.answers import PROBLEM_TYPE, ForecastAnswer
+from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer
+from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.candles import OHLCV_COLUMNS
-from candlecast.series_answers import ForecastSeriesAnswer
 from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.request import HISTORY_LIMIT, SERIES_LIMIT
 from tests.bundles import sound_candles

@@ -13,7 +13,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser
 
-from candlecast.answers import PROBLEM_TYPE
+from candlecast.api.answers import PROBLEM_TYPE
 from candlecast.client import ForecastClient
 from tests.bundles import sound_candles
 from tests.processes import mapped_files

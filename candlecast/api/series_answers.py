@@ -1,10 +1,10 @@
-"""What the forecast service answers to a long history: as `candlecast.answers`, in columns."""
+"""What the forecast service answers to a long history: as `candlecast.api.answers`, in columns."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from candlecast.answers import Answer, Cause, ModelReference, Moment, Probability
+from candlecast.api.answers import Answer, Cause, ModelReference, Moment, Probability
 
 
 class ForecastColumns(Answer):
