@@ -12,8 +12,8 @@ import requests
 
 from candlecast.archive_files import ArchiveFile, candles_in
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable
-from candlecast.exchange_answers import BANNED_OR_LIMITED
-from candlecast.exchange_requests import TRANSIENT, open_session, patient, retry_after_s
+from candlecast.exchange.answers import BANNED_OR_LIMITED
+from candlecast.exchange.requests import TRANSIENT, open_session, patient, retry_after_s
 
 _REMEDY = "Run the backfill again later, or set CANDLECAST_ARCHIVE_URL to a mirror"
 

@@ -14,7 +14,7 @@ from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, P
 from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, Market, epoch_ms
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
-from candlecast.exchange_requests import open_session
+from candlecast.exchange.requests import open_session
 
 _A = TypeVar("_A", bound=BaseModel)
 _LOOK_AGAIN_S = 0.25

@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from candlecast.exchange_answers import KLINES_LIMIT
+from candlecast.exchange.answers import KLINES_LIMIT
 from candlecast.recordings import RecordedKlines
 from candlecast.replay_faults import Built, FaultInjector, Hit
 

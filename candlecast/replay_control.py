@@ -11,8 +11,8 @@ import requests
 
 from candlecast.candles import epoch_ms, from_epoch_ms
 from candlecast.errors import ExchangeUnavailable
-from candlecast.exchange_answers import read_answer
-from candlecast.exchange_requests import open_session
+from candlecast.exchange.answers import read_answer
+from candlecast.exchange.requests import open_session
 from candlecast.faults import Faults
 
 Answer = TypeVar("Answer")

@@ -18,7 +18,7 @@ _PAGE = 1000
 
 
 class Exchange(Protocol):
-    """What a sync needs of an exchange: `candlecast.exchange.ExchangeClient`."""
+    """What a sync needs of an exchange: `candlecast.exchange.client.ExchangeClient`."""
 
     def server_time(self) -> datetime:
         """The exchange's clock."""

@@ -15,8 +15,8 @@ from candlecast.candles import Market
 from candlecast.client import ForecastClient
 from candlecast.database import open_database
 from candlecast.errors import ServiceUnavailable
-from candlecast.exchange import ExchangeClient
-from candlecast.exchange_limits import DatabaseLimitBook
+from candlecast.exchange.client import ExchangeClient
+from candlecast.exchange.limits import DatabaseLimitBook
 from candlecast.features import LOOKBACK
 from candlecast.issue import Source
 from candlecast.ledger import Ledger

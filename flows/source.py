@@ -11,8 +11,8 @@ import requests
 
 from candlecast.candles import Market, floor_time
 from candlecast.errors import ConfigurationError
-from candlecast.exchange_answers import BARRED
-from candlecast.exchange_requests import open_session
+from candlecast.exchange.answers import BARRED
+from candlecast.exchange.requests import open_session
 from candlecast.features import LOOKBACK
 from candlecast.recordings import bundled_recordings, recorded_span
 from candlecast.settings import Settings

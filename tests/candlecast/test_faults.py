@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from candlecast.candles import candles_from_klines, epoch_ms
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
-from candlecast.exchange import ExchangeClient
+from candlecast.exchange.client import ExchangeClient
 from candlecast.faults import Faults, load_faults
 
 START = datetime(2025, 6, 1, tzinfo=UTC)

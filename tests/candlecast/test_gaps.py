@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles import Market
 from candlecast.errors import ExchangeUnavailable
-from candlecast.exchange import ExchangeClient
+from candlecast.exchange.client import ExchangeClient
 from candlecast.gaps import (
     LATE,
     Answered,

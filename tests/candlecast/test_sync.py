@@ -9,7 +9,7 @@ import pytest
 
 from candlecast.candles import Market
 from candlecast.errors import ExchangeUnavailable
-from candlecast.exchange import ExchangeClient
+from candlecast.exchange.client import ExchangeClient
 from candlecast.store import CandleStore, Written
 from candlecast.sync import REFETCHED, closed_before, sync_newest, sync_range
 from tests.bundles import sound_candles

@@ -22,7 +22,7 @@ from candlecast.archive import ArchiveClient
 from candlecast.candles import CANDLE_COLUMNS
 from candlecast.database import migrate, open_database
 from candlecast.errors import DatabaseUnavailable, ExchangeError
-from candlecast.exchange import ExchangeClient
+from candlecast.exchange.client import ExchangeClient
 from candlecast.faults import Faults
 from candlecast.gaps import CandleGaps
 from candlecast.settings import Settings

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import requests
 
 from candlecast.errors import ExchangeError, ExchangeRejected, ExchangeUnavailable
-from candlecast.exchange_answers import BANNED_OR_LIMITED, BARRED, read_answer
-from candlecast.exchange_limits import LimitBook
-from candlecast.exchange_requests import TRANSIENT, open_session
+from candlecast.exchange.answers import BANNED_OR_LIMITED, BARRED, read_answer
+from candlecast.exchange.limits import LimitBook
+from candlecast.exchange.requests import TRANSIENT, open_session
 
 _UNAVAILABLE_S = 60.0  # how long an address that failed is passed over while others serve
 _BARRED_S = 3600.0

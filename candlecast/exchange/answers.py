@@ -10,7 +10,7 @@ import requests
 
 from candlecast.candles import candles_from_klines, open_times_ms, require_storable
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable, InvalidCandles
-from candlecast.exchange_requests import retry_after_s
+from candlecast.exchange.requests import retry_after_s
 
 KLINES_LIMIT = 1000  # rows Binance gives at most for one /api/v3/klines request
 

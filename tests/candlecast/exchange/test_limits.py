@@ -11,8 +11,8 @@ import requests
 
 from candlecast.database import open_database
 from candlecast.errors import ExchangeUnavailable
-from candlecast.exchange import ExchangeClient
-from candlecast.exchange_limits import LONGEST_BAN_S, DatabaseLimitBook, MemoryLimitBook, Reservation
+from candlecast.exchange.client import ExchangeClient
+from candlecast.exchange.limits import LONGEST_BAN_S, DatabaseLimitBook, MemoryLimitBook, Reservation
 from candlecast.faults import Faults
 
 URL = "https://exchange.test"

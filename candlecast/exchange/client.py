@@ -12,10 +12,10 @@ import requests
 
 from candlecast.candles import empty_candles, from_epoch_ms, interval_duration, open_times_ms
 from candlecast.errors import ExchangeRejected
-from candlecast.exchange_addresses import ExchangeAddresses
-from candlecast.exchange_answers import KLINES_LIMIT, read_klines
-from candlecast.exchange_limits import LimitBook, MemoryLimitBook
-from candlecast.exchange_requests import patient
+from candlecast.exchange.addresses import ExchangeAddresses
+from candlecast.exchange.answers import KLINES_LIMIT, read_klines
+from candlecast.exchange.limits import LimitBook, MemoryLimitBook
+from candlecast.exchange.requests import patient
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ import requests
 from requests.adapters import BaseAdapter
 
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable
-from candlecast.exchange import ExchangeClient
-from candlecast.exchange_limits import MemoryLimitBook
+from candlecast.exchange.client import ExchangeClient
+from candlecast.exchange.limits import MemoryLimitBook
 
 Answered = tuple[int, Mapping[str, str], Any] | Exception
 GOOD: Answered = (200, {}, {"serverTime": 1_748_736_000_000})

@@ -14,8 +14,8 @@ from requests.adapters import BaseAdapter
 
 from candlecast.candles import CANDLE_COLUMNS, epoch_ms
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
-from candlecast.exchange import ExchangeClient
-from candlecast.exchange_limits import MemoryLimitBook
+from candlecast.exchange.client import ExchangeClient
+from candlecast.exchange.limits import MemoryLimitBook
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 END = START + timedelta(hours=1)
