@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.archive_fill import ArchiveSource
+from candlecast.archive.fill import ArchiveSource
 from candlecast.decisions import Decision
 from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps, on_grid

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
-from candlecast.archive import ArchiveClient
+from candlecast.archive.client import ArchiveClient
 from candlecast.candles import Market
 from candlecast.client import ForecastClient
 from candlecast.database import open_database

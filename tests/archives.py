@@ -12,9 +12,9 @@ import pandas as pd
 import requests
 from requests.adapters import BaseAdapter
 
-from candlecast.archive import ArchiveClient
-from candlecast.archive_files import ArchiveFile
-from candlecast.archive_zip import archive_zip, checksum_line
+from candlecast.archive.client import ArchiveClient
+from candlecast.archive.files import ArchiveFile
+from candlecast.archive.zips import archive_zip, checksum_line
 from candlecast.candles import Market
 
 ARCHIVE_URL = "http://archive.test"

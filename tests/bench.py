@@ -29,7 +29,7 @@ import pyarrow as pa
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
-from candlecast.archive_fill import fill_from_archive
+from candlecast.archive.fill import fill_from_archive
 from candlecast.bundle import open_network
 from candlecast.candles import CANDLE_COLUMNS, Market
 from candlecast.database import migrate, open_database

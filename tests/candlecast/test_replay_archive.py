@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import requests
 
-from candlecast.archive_zip import archive_name, archive_path, archive_zip, checksum_line
+from candlecast.archive.zips import archive_name, archive_path, archive_zip, checksum_line
 from candlecast.candles import CANDLE_COLUMNS
 from candlecast.faults import Faults
 

@@ -18,7 +18,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
-from candlecast.archive import ArchiveClient
+from candlecast.archive.client import ArchiveClient
 from candlecast.candles import CANDLE_COLUMNS
 from candlecast.database import migrate, open_database
 from candlecast.errors import DatabaseUnavailable, ExchangeError

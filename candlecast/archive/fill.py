@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from candlecast.archive import ArchiveClient
-from candlecast.archive_files import ArchiveFile, plan_days, plan_files
+from candlecast.archive.client import ArchiveClient
+from candlecast.archive.files import ArchiveFile, plan_days, plan_files
 from candlecast.candles import Market, floor_time
 from candlecast.errors import CandlecastError, ExchangeError, InvalidCandles
 from candlecast.gaps import Answered, Range

@@ -10,7 +10,7 @@ from typing import Self
 import pandas as pd
 import requests
 
-from candlecast.archive_files import ArchiveFile, candles_in
+from candlecast.archive.files import ArchiveFile, candles_in
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.answers import BANNED_OR_LIMITED
 from candlecast.exchange.requests import TRANSIENT, open_session, patient, retry_after_s

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import requests
 
-from candlecast.archive import ArchiveClient
-from candlecast.archive_files import ArchiveFile, candles_in, plan_files
-from candlecast.archive_fill import ArchiveSource, fill_from_archive
+from candlecast.archive.client import ArchiveClient
+from candlecast.archive.files import ArchiveFile, candles_in, plan_files
+from candlecast.archive.fill import ArchiveSource, fill_from_archive
 from candlecast.candles import Market
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.faults import Faults

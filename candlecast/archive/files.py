@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from candlecast.archive_zip import archive_path
+from candlecast.archive.zips import archive_path
 from candlecast.candles import (
     CANDLE_COLUMNS,
     OHLCV_COLUMNS,
