@@ -13,7 +13,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from candlecast.candles import PRICE_COLUMNS
+from candlecast.candles.schema import PRICE_COLUMNS
 from candlecast.features import Floats
 from candlecast.recordings import decimals
 

@@ -28,7 +28,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from candlecast.candles import Market, ohlcv_values, open_times_ms
+from candlecast.candles.schema import Market, ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, ForeignBundleError, NotEnoughCandles
 from candlecast.features import (
     FEATURE_HASH,
@@ -122,7 +122,7 @@ class Bundle:
         """One forecast after every candle that has `manifest.history` - 1 others before it.
 
         Args:
-            candles: Sound (`candlecast.candles.require_sound`), at least OHLCV.
+            candles: Sound (`candlecast.candles.schema.require_sound`), at least OHLCV.
 
         Returns:
             n = len(candles) - history + 1; row i was made after candle history - 1 + i.

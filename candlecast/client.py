@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, Problem
 from candlecast.api.series_answers import ForecastSeriesAnswer
-from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, Market, epoch_ms
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, Market, epoch_ms
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
 from candlecast.exchange.requests import open_session
 

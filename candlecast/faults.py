@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from candlecast.candles import epoch_ms
+from candlecast.candles.schema import epoch_ms
 from candlecast.errors import ConfigurationError
 
 Probability = Annotated[float, Field(ge=0, le=1)]

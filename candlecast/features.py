@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.candles import ohlcv_values, open_times_ms
+from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.seasons import SEASON_NAMES, season_columns
 
@@ -76,7 +76,7 @@ def build_features(candles: pd.DataFrame) -> Features:
 
     Args:
         candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, without gaps
-            (`candlecast.candles.require_sound`). Order flow is used if every candle has it.
+            (`candlecast.candles.schema.require_sound`). Order flow is used if every candle has it.
 
     Returns:
         One row for every candle after the first LOOKBACK. Row t uses candles t - LOOKBACK to t only.

@@ -10,7 +10,7 @@ from psycopg import errors
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import ForecastTooLate
 
 Role = Literal["champion", "challenger"]

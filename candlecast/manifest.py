@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import BundleError
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.forecast import Calibration

@@ -12,10 +12,10 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle import Bundle
-from candlecast.candles import Market, unbroken
+from candlecast.candles.schema import Market, unbroken
+from candlecast.candles.store import CandleStore
 from candlecast.errors import BundleError, ModelNotFound
 from candlecast.forecast import INTERVAL_TARGETS, TARGETS, persist
-from candlecast.store import CandleStore
 from candlecast.versions import BundleSource, load_version
 
 TOLERANCE = 1e-6

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.ledger import Role
 from candlecast.significance import CONFIDENCE, FEWEST_ROWS, ratio_error
 

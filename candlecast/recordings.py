@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.candles import CANDLE_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, interval_duration
+from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, interval_duration
 from candlecast.errors import ConfigurationError, InvalidCandles
 from candlecast.faults import BarFault, Faults
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.machine_load import MachineLoad
 from candlecast.run_log import BUNDLE_PATH, RunLog, delete_runs

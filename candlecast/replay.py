@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from candlecast.candles import epoch_ms, from_epoch_ms
+from candlecast.candles.schema import epoch_ms, from_epoch_ms
 from candlecast.errors import ExchangeRejected
 from candlecast.faults import Faults
 from candlecast.recordings import bundled_recordings, load_recording

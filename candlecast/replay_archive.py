@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from candlecast.archive.zips import archive_zip, checksum_line
-from candlecast.candles import epoch_ms, open_times_ms
+from candlecast.candles.schema import epoch_ms, open_times_ms
 from candlecast.faults import Faults
 from candlecast.replay_faults import FaultInjector
 

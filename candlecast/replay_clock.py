@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from candlecast.candles import epoch_ms, from_epoch_ms
+from candlecast.candles.schema import epoch_ms, from_epoch_ms
 from candlecast.errors import ConfigurationError, ExchangeRejected
 
 _LEASE_S = 1.0  # real seconds of running that one write of the file covers

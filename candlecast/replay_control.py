@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import requests
 
-from candlecast.candles import epoch_ms, from_epoch_ms
+from candlecast.candles.schema import epoch_ms, from_epoch_ms
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.answers import read_answer
 from candlecast.exchange.requests import open_session

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from candlecast.candles import epoch_ms
+from candlecast.candles.schema import epoch_ms
 from candlecast.faults import Faults, RequestFault
 from candlecast.replay_clock import ReplayClock
 

@@ -9,7 +9,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 from pydantic import SecretStr
 
-from candlecast.candles import Market, interval_duration
+from candlecast.candles.schema import Market, interval_duration
 from candlecast.errors import ConfigurationError
 
 SHORTEST_KEY = 16

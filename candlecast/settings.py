@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
 from candlecast.setting_rules import (
     absolute,

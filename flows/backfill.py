@@ -7,7 +7,7 @@ from datetime import datetime
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from flows import loop
 from flows.market import open_market

@@ -37,7 +37,7 @@ def backfill(
 @app.command()
 def verify(start: Time = None, end: Time = None, as_json: Json = False) -> None:
     """Look for gaps, doubtful candles and broken rules in [start, end); exit code 1 if anything is wrong."""
-    from candlecast.verification import verification_message
+    from candlecast.candles.verification import verification_message
     from flows import loop
 
     with recorded("verify") as (market, report):
@@ -74,7 +74,7 @@ def ingest(as_json: Json = False) -> None:
 @candles.command("export")
 def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Json = False) -> None:
     """Write the stored candles opening in [start, end) to FILE (parquet or csv, by its ending)."""
-    from candlecast.candle_files import write_candles
+    from candlecast.candles.files import write_candles
     from flows.market import open_market
 
     with open_market(read_settings()) as market:
@@ -86,7 +86,7 @@ def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Js
 @candles.command("import")
 def import_candles(file: Path, as_json: Json = False) -> None:
     """Store the candles of FILE (parquet or csv, by its ending) as those of SYMBOL and INTERVAL."""
-    from candlecast.candle_files import read_history
+    from candlecast.candles.files import read_history
     from flows import loop
     from flows.messages import import_message
 

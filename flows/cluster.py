@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.clock_watch import start_schedules

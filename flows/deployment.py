@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from candlecast.candles import Market, floor_time
+from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import StackError
 from flows.automations import pass_alerts_on
 

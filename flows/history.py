@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.decisions import Recorded, live_at
 from flows.market import OpenMarket
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from flows.market import open_market, open_registry
 from flows.messages import housekeeping_message

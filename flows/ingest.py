@@ -8,7 +8,7 @@ from datetime import datetime
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.issue import Issued
 from candlecast.settings import Settings

@@ -11,18 +11,18 @@ from typing import NamedTuple
 import pandas as pd
 
 from candlecast.archive.fill import ArchiveSource
+from candlecast.candles.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps, on_grid
+from candlecast.candles.quality import Marked
+from candlecast.candles.store import Written
+from candlecast.candles.sync import Synced, closed_before, sync_newest, sync_range
+from candlecast.candles.verification import Verification, verify_candles
 from candlecast.decisions import Decision
 from candlecast.errors import ExchangeError, InvalidCandles
-from candlecast.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps, on_grid
 from candlecast.issue import Issued, issue_forecasts
 from candlecast.journal import last_attempt, last_check, recorded_job
 from candlecast.parity import CheckedForecast, parity_message, verify_forecasts
-from candlecast.quality import Marked
 from candlecast.registry import Registry
 from candlecast.settings import Settings
-from candlecast.store import Written
-from candlecast.sync import Synced, closed_before, sync_newest, sync_range
-from candlecast.verification import Verification, verify_candles
 from flows.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
 from training.versions import TrainedVersion, pass_gate, train_version
 
@@ -176,7 +176,7 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
     """Store candles from a file, account for gaps they fill, judge them, and settle what that makes possible.
 
     Args:
-        candles: As `candlecast.candle_files.require_importable` wants them.
+        candles: As `candlecast.candles.files.require_importable` wants them.
 
     Raises:
         InvalidCandles: A candle had not closed by the exchange's clock; nothing is stored.

@@ -11,7 +11,9 @@ import pandas as pd
 from psycopg_pool import ConnectionPool
 
 from candlecast.archive.client import ArchiveClient
-from candlecast.candles import Market
+from candlecast.candles.quality import CandleQuality, Doubtful
+from candlecast.candles.schema import Market
+from candlecast.candles.store import CandleStore
 from candlecast.client import ForecastClient
 from candlecast.database import open_database
 from candlecast.errors import ServiceUnavailable
@@ -20,10 +22,8 @@ from candlecast.exchange.limits import DatabaseLimitBook
 from candlecast.features import LOOKBACK
 from candlecast.issue import Source
 from candlecast.ledger import Ledger
-from candlecast.quality import CandleQuality, Doubtful
 from candlecast.registry import Registry
 from candlecast.settings import Settings
-from candlecast.store import CandleStore
 
 TRAINING_RETRIES = 5
 """Repeats of a failed MLflow request while minutes of fitting are at stake."""

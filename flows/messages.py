@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from candlecast.gaps import describe_gaps
+from candlecast.candles.gaps import describe_gaps
+from candlecast.candles.quality import Doubtful, Marked, describe
 from candlecast.issue import Issued
-from candlecast.quality import Doubtful, Marked, describe
 from candlecast.settings import Settings
 
 if TYPE_CHECKING:

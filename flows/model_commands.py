@@ -61,7 +61,7 @@ def _train_on_stored_candles(as_json: bool) -> None:
 
 
 def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
-    from candlecast.candle_files import read_history
+    from candlecast.candles.files import read_history
     from training.offline import train_offline
 
     settings = read_settings()
@@ -97,7 +97,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Forecast each candle of a file from those before it, and measure beside the baselines."""
-    from candlecast.candle_files import read_history, write_candles
+    from candlecast.candles.files import read_history, write_candles
     from flows.chosen_version import chosen_version
     from flows.evaluation_message import evaluation_figures, evaluation_message
     from training.offline import judge_offline
@@ -129,7 +129,7 @@ def walk_forward(
     as_json: Json = False,
 ) -> None:
     """Fit and measure a model family anew along a file; the flow of this name does it for stored candles."""
-    from candlecast.candle_files import read_history
+    from candlecast.candles.files import read_history
     from training.fold_report import fold_line, fold_table, walk_forward_message
     from training.splits import FoldLengths
     from training.walk_forward import folds_of, measure_folds, pooled
@@ -157,8 +157,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Look for better settings of the network; continues where it was stopped."""
-    from candlecast.candle_files import read_history
-    from candlecast.candles import floor_time
+    from candlecast.candles.files import read_history
+    from candlecast.candles.schema import floor_time
     from flows import loop
     from flows.market import open_market
     from training.search import Budget, search_settings
@@ -220,7 +220,7 @@ def history(
 def predict(file: Path, model: str = "champion") -> None:
     """Forecast the candle after the last one in FILE: parquet or csv with open_time, OHLCV, ...; or json, which is
     what `POST /predict` takes, or a list of klines as Binance returns them."""
-    from candlecast.candle_files import read_candles, read_posted
+    from candlecast.candles.files import read_candles, read_posted
     from flows.market import open_service
 
     settings = read_settings()

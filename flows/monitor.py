@@ -8,7 +8,7 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning, ExchangeUnavailable
 from candlecast.settings import Settings
 from flows.automations import EVENTS

@@ -6,7 +6,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from candlecast.candles import unbroken
+from candlecast.candles.schema import unbroken
 from candlecast.decisions import history
 from candlecast.promotion import move_champion
 from candlecast.registry import CHAMPION, Registry, experiment_name

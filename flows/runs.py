@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import (
     AlreadyRunning,
     CandlecastError,

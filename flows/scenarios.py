@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from candlecast.alterations import add_momentum, scale_volatility
-from candlecast.candles import floor_time
+from candlecast.candles.schema import floor_time
 from candlecast.errors import ConfigurationError
 from candlecast.faults import Faults
 from flows.simulation_facts import Facts

@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from pydantic import AwareDatetime
 
-from candlecast.candles import floor_time
+from candlecast.candles.schema import floor_time
 from candlecast.errors import AlreadyRunning
 from flows import loop
 from flows.runs import recorded_run, run_name, settings_for, skipped

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.candles import Market, floor_time
+from candlecast.candles.schema import Market, floor_time
 from candlecast.client import ForecastClient
 from candlecast.errors import CandlecastError
 from candlecast.faults import Faults

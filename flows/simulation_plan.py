@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.candle_files import read_candles
-from candlecast.candles import CANDLE_COLUMNS, require_storable
+from candlecast.candles.files import read_candles
+from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
 from candlecast.errors import ConfigurationError
 from candlecast.features import LOOKBACK
 from candlecast.recordings import load_recording, recorded_span

@@ -9,8 +9,8 @@ import pandas as pd
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import CANDLE_COLUMNS, PRICE_COLUMNS, Market
-from candlecast.store import CandleStore
+from candlecast.candles.schema import CANDLE_COLUMNS, PRICE_COLUMNS, Market
+from candlecast.candles.store import CandleStore
 from flows.scenarios import Finding
 from monitoring.performance import rolling_performance
 

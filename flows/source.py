@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 import requests
 
-from candlecast.candles import Market, floor_time
+from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import ConfigurationError
 from candlecast.exchange.answers import BARRED
 from candlecast.exchange.requests import open_session

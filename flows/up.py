@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.status import Status
 
-from candlecast.candles import Market, floor_time
+from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError, StackError
 from candlecast.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay_control import ReplayControl

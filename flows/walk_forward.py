@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect_dask.task_runners import DaskTaskRunner
 from pydantic import AwareDatetime
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.registry import experiment_name
 from candlecast.settings import Settings, load_settings

@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from psycopg_pool import ConnectionPool
 
+from candlecast.candles.gaps import CandleGaps
+from candlecast.candles.quality import CandleQuality
+from candlecast.candles.store import CandleStore
 from candlecast.errors import CandlecastError
 from candlecast.features import LOOKBACK
-from candlecast.gaps import CandleGaps
 from candlecast.journal import last_attempt, record_check
 from candlecast.manifest import Manifest, read_manifest
 from candlecast.performance import Performance
-from candlecast.quality import CandleQuality
 from candlecast.registry import Registry
 from candlecast.settings import Settings
-from candlecast.store import CandleStore
 from monitoring.drift import Drift, input_drift
 from monitoring.performance import rolling_performance
 from monitoring.reports import Reports, current_reports

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market, unbroken
+from candlecast.candles.quality import CandleQuality
+from candlecast.candles.schema import Market, unbroken
 from candlecast.errors import NotEnoughCandles
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
 from candlecast.manifest import Manifest
-from candlecast.quality import CandleQuality
 from candlecast.seasons import SEASON_NAMES
 
 VOLATILITY = "volatility"

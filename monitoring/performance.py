@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.ledger import Role
 from candlecast.performance import Performance, measure, measure_by_hour
 

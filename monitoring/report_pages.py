@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from candlecast.candles import CANDLE_COLUMNS
-from candlecast.quality import Doubtful
+from candlecast.candles.quality import Doubtful
+from candlecast.candles.schema import CANDLE_COLUMNS
 from monitoring.drift import DRIFTED_SHARE, Inputs
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse
 from monitoring.standing import first_since, newest
 

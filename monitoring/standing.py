@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.features import Floats
 from monitoring.sequential import Paired, absolute_errors, brier_scores
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from candlecast.gaps import Gap, describe_gaps
+from candlecast.candles.gaps import Gap, describe_gaps
+from candlecast.candles.quality import Doubtful, describe
 from candlecast.performance import Performance
-from candlecast.quality import Doubtful, describe
 from candlecast.settings import Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.sequential import FALSE_ALARM_RUN

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from candlecast.api.answers import Cause
 from candlecast.bundle import Inputs
-from candlecast.candles import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
-from candlecast.clearing import doubtful_in_histories, doubtful_in_windows
+from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in_windows
+from candlecast.candles.schema import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
 from candlecast.features import FEATURE_NAMES
 from candlecast.manifest import Manifest
 from candlecast.seasons import SEASON_NAMES

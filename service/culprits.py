@@ -9,7 +9,7 @@ from typing import Any, get_args
 import msgspec
 
 from candlecast.api.answers import Fault
-from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS
+from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from service.problems import FAULTS_SHOWN, Refused, refused
 
 EARLIEST_MS = 946_684_800_000  # 2000-01-01: a smaller number is in seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from candlecast.candles import from_epoch_ms
+from candlecast.candles.schema import from_epoch_ms
 from candlecast.golden import GOLDEN
 from candlecast.registry import CHAMPION, cached_bundle
 from service.chart_examples import CHART_ANSWERS, RECORD_ANSWERS, RUN

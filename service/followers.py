@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from service.models import ModelFollower, ServedModels
 from service.parameters import MARKET
 from service.problems import Refused

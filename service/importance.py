@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from candlecast.bundle import Bundle, Inputs
-from candlecast.candles import ohlcv_values, open_times_ms, unbroken
+from candlecast.candles.schema import ohlcv_values, open_times_ms, unbroken
 from candlecast.features import FEATURE_NAMES, Floats, order_flow
 from candlecast.forecast import TARGETS
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from candlecast.bundle import Bundle
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
 from candlecast.golden import GOLDEN, Golden, check_golden, read_golden
 from candlecast.registry import CHALLENGER, CHAMPION, cached_bundle

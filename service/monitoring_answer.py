@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.ledger import ROLES, Role
 from candlecast.performance import Performance, Read, measure, measure_by_hour
 from candlecast.registry import CHAMPION

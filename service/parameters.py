@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from candlecast.candles import Market, interval_duration
+from candlecast.candles.schema import Market, interval_duration
 from candlecast.errors import ConfigurationError
 from service.culprits import parse_time
 from service.problems import Refused

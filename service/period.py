@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from service import queries
 from service.parameters import HOURS_DEFAULT, read_hours, read_points, read_window, refuse_both
 from service.reading import market_of, rows

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.candles import CANDLE_COLUMNS
+from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
 from candlecast.forecast import Forecasts, persist
 from candlecast.registry import CHAMPION

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from candlecast.api.answers import Answer
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from service.limits import Gate
 from service.parameters import read_market
 from service.resources import resources

@@ -9,7 +9,7 @@ import pandas as pd
 from starlette.requests import Request
 from starlette.responses import Response
 
-from candlecast.candles import CANDLE_COLUMNS
+from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.journal import JOBS
 from candlecast.performance import measure
 from candlecast.registry import CHAMPION

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.candles import CANDLE_COLUMNS, OHLCV_COLUMNS
+from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS
 from service.culprits import EARLIEST_MS, LATEST_MS, OUT_OF_TIME, explain, time_fault
 from service.problems import FAULTS_SHOWN, Refused, refused
 

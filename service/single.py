@@ -9,7 +9,7 @@ import msgspec
 
 from candlecast.api.answers import Cause
 from candlecast.bundle import target_open_time
-from candlecast.candles import from_epoch_ms
+from candlecast.candles.schema import from_epoch_ms
 from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
 from service.models import ServedModel
 from service.predict import forecast_newest, reference

@@ -1,4 +1,4 @@
-"""Whether posted candles may be forecast from: the rules of `candlecast.candles.require_sound`, on arrays.
+"""Whether posted candles may be forecast from: the rules of `candlecast.candles.schema.require_sound`, on arrays.
 
 A sound history passes in a dozen numpy calls; only an unsound one is looked at rule by rule, so that all its
 culprits, their values and the remedy can be named. The tests hold the rules against `require_sound`.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.api.answers import Fault
-from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, floor_time, from_epoch_ms, interval_duration
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, floor_time, from_epoch_ms, interval_duration
 from service.problems import FAULTS_SHOWN, refused
 
 _MONDAY_MS = 345_600_000  # 1970-01-05: weekly candles open on Mondays, shorter ones divide a day

@@ -31,11 +31,11 @@ from pydantic import SecretStr
 
 from candlecast.archive.fill import fill_from_archive
 from candlecast.bundle import open_network
-from candlecast.candles import CANDLE_COLUMNS, Market
+from candlecast.candles.schema import CANDLE_COLUMNS, Market
+from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.recordings import bundled_recordings
-from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.archives import ArchiveTransport, archive_client, archive_files

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from candlecast.bundle import load_bundle
-from candlecast.candle_files import read_history
+from candlecast.candles.files import read_history
 from candlecast.settings import Settings
 from monitoring.drift import REFERENCE_ROWS, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
 from monitoring.sequential import FALSE_ALARM_RUN, evidence_of_worse

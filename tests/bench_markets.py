@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import psycopg
 
-from candlecast.candles import Market, floor_time
+from candlecast.candles.schema import Market, floor_time
 from candlecast.recordings import bundled_recordings
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import Settings

@@ -23,7 +23,7 @@ import psutil
 import requests
 import uvloop
 
-from candlecast.candles import epoch_ms
+from candlecast.candles.schema import epoch_ms
 from candlecast.features import FEATURE_NAMES
 from candlecast.recordings import bundled_recordings
 from flows.local_stack import free_ports

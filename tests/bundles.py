@@ -13,7 +13,7 @@ import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
 from candlecast.bundle import Bundle, digest_of, open_network
-from candlecast.candles import CANDLE_COLUMNS, Market
+from candlecast.candles.schema import CANDLE_COLUMNS, Market
 from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.forecast import INTERVAL_TARGETS, Calibration
 from candlecast.golden import GOLDEN, golden_sample

@@ -13,9 +13,9 @@ import pandas as pd
 import psycopg
 from pydantic import SecretStr
 
-from candlecast.candles import CANDLE_COLUMNS
+from candlecast.candles.schema import CANDLE_COLUMNS
+from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
-from candlecast.store import CandleStore
 from tests.bundles import BTCUSDT_5M
 
 END = datetime(2025, 9, 30, tzinfo=UTC)

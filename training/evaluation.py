@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from candlecast.bundle import Bundle, Windows, windows_of
-from candlecast.candles import epoch_ms
+from candlecast.candles.schema import epoch_ms
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.forecast import Forecasts, Moment, decode
 from candlecast.manifest import Scaler, Span

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.run_log import RunLog
 from training.plots import ACTUAL, BASELINE, MODEL
 from training.walk_forward import FoldReport, pooled

@@ -11,7 +11,7 @@ from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.forecast import INTERVAL_LEVEL
 from candlecast.manifest import Span
 from candlecast.significance import Figure

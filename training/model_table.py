@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from candlecast.bundle import Bundle
-from candlecast.candles import candles_digest
+from candlecast.candles.schema import candles_digest
 from candlecast.forecast import Forecasts
 from candlecast.manifest import Span
 from candlecast.settings import Settings

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.candles import candles_digest
+from candlecast.candles.schema import candles_digest
 from candlecast.forecast import Forecasts
 from candlecast.registry import Registry, experiment_name
 from candlecast.run_log import RunLog

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from candlecast import __version__
-from candlecast.candles import candles_digest
+from candlecast.candles.schema import candles_digest
 from candlecast.errors import AlreadyRunning
 from candlecast.features import FEATURE_HASH
 from candlecast.settings import Settings

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.candles import epoch_ms
+from candlecast.candles.schema import epoch_ms
 from candlecast.errors import ConfigurationError, NotEnoughCandles
 from training.dataset import Dataset, Indexes
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import NotEnoughCandles
 from candlecast.settings import Settings
 from training.dataset import build_dataset

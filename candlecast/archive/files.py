@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from candlecast.archive.zips import archive_path
-from candlecast.candles import (
+from candlecast.candles.gaps import Range
+from candlecast.candles.schema import (
     CANDLE_COLUMNS,
     OHLCV_COLUMNS,
     Market,
@@ -27,7 +28,6 @@ from candlecast.candles import (
     require_consistent,
 )
 from candlecast.errors import InvalidCandles
-from candlecast.gaps import Range
 
 _DAY = timedelta(days=1)
 _CSV_COLUMNS = ("open_time", *OHLCV_COLUMNS, "close_time", *CANDLE_COLUMNS[len(OHLCV_COLUMNS) :], "ignore")

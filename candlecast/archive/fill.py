@@ -13,10 +13,10 @@ import numpy as np
 
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile, plan_days, plan_files
-from candlecast.candles import Market, floor_time
+from candlecast.candles.gaps import Answered, Range
+from candlecast.candles.schema import Market, floor_time
+from candlecast.candles.store import CandleStore, Written
 from candlecast.errors import CandlecastError, ExchangeError, InvalidCandles
-from candlecast.gaps import Answered, Range
-from candlecast.store import CandleStore, Written
 
 WORKERS = 4
 """Files downloaded, read and stored at once; the memory of a backfill is that of so many files."""
@@ -132,7 +132,7 @@ def _missing(store: CandleStore, market: Market, wanted: Sequence[Range]) -> lis
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """The archive as a `candlecast.gaps.GapSource`; put it before the REST API, which takes what it leaves.
+    """The archive as a `candlecast.candles.gaps.GapSource`; put it before the REST API, which takes what it leaves.
 
     Attributes:
         now: The exchange's clock.

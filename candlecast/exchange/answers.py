@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 import requests
 
-from candlecast.candles import candles_from_klines, open_times_ms, require_storable
+from candlecast.candles.schema import candles_from_klines, open_times_ms, require_storable
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.exchange.requests import retry_after_s
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import pandas as pd
 import requests
 
-from candlecast.candles import empty_candles, from_epoch_ms, interval_duration, open_times_ms
+from candlecast.candles.schema import empty_candles, from_epoch_ms, interval_duration, open_times_ms
 from candlecast.errors import ExchangeRejected
 from candlecast.exchange.addresses import ExchangeAddresses
 from candlecast.exchange.answers import KLINES_LIMIT, read_klines

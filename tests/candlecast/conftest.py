@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
+from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
-from candlecast.store import CandleStore
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from candlecast.alterations import add_momentum, scale_volatility
-from candlecast.candles import require_storable
-from candlecast.suspicion import find_suspicious
+from candlecast.candles.schema import require_storable
+from candlecast.candles.suspicion import find_suspicious
 
 
 @pytest.fixture(scope="module")

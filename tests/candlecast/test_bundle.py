@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from candlecast.bundle import Bundle, digest_of, load_bundle, target_open_time
-from candlecast.candles import OHLCV_COLUMNS, Market
+from candlecast.candles.schema import OHLCV_COLUMNS, Market
 from candlecast.errors import BundleError, NotEnoughCandles
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK
 from candlecast.forecast import Forecasts

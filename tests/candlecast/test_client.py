@@ -12,7 +12,7 @@ import requests
 from pydantic import SecretStr
 from requests.adapters import BaseAdapter
 
-from candlecast.candles import FLOW_COLUMNS, Market
+from candlecast.candles.schema import FLOW_COLUMNS, Market
 from candlecast.client import ForecastClient
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
 from tests.bundles import sound_candles

@@ -10,7 +10,7 @@ import pytest
 import requests
 from pydantic import ValidationError
 
-from candlecast.candles import candles_from_klines, epoch_ms
+from candlecast.candles.schema import candles_from_klines, epoch_ms
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.faults import Faults, load_faults

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, open_times_ms
+from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
 from candlecast.seasons import SEASON_NAMES, season_columns

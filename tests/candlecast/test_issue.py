@@ -10,12 +10,12 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.api import answers
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
-from candlecast.candles import FLOW_COLUMNS, OHLCV_COLUMNS, Market
+from candlecast.candles.quality import CandleQuality
+from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS, Market
+from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
 from candlecast.issue import Issued, issue_forecasts
 from candlecast.ledger import ForecastRecord, Ledger
-from candlecast.quality import CandleQuality
-from candlecast.store import CandleStore
 from tests.bundles import sound_candles
 
 pytestmark = pytest.mark.integration

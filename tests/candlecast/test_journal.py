@@ -9,7 +9,7 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.journal import (
     failed_last,

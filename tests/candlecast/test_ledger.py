@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger import ForecastRecord, Ledger
 from tests.bundles import sound_candles

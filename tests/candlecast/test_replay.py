@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import requests
 
-from candlecast.candles import CANDLE_COLUMNS, candles_from_klines, epoch_ms, require_sound
+from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, epoch_ms, require_sound
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.recordings import RecordedKlines, load_recording
 from candlecast.replay import create_replay_app

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from candlecast.archive.zips import archive_name, archive_path, archive_zip, checksum_line
-from candlecast.candles import CANDLE_COLUMNS
+from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.faults import Faults
 
 JUNE = date(2025, 6, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
 from candlecast.settings import STACK_FILE, Settings, load_settings
 

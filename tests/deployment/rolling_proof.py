@@ -27,7 +27,7 @@ from pathlib import Path
 import pandas as pd
 import psycopg
 
-from candlecast.candles import floor_time
+from candlecast.candles.schema import floor_time
 from candlecast.client import ForecastClient
 from candlecast.recordings import bundled_recordings
 from candlecast.replay_control import ReplayControl

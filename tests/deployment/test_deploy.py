@@ -13,7 +13,7 @@ import yaml
 from prefect.settings import PREFECT_API_URL
 from typer.testing import CliRunner
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import CandlecastError
 from candlecast.settings import Settings
 from flows.cli import app

@@ -22,13 +22,13 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from candlecast.bundle import load_bundle
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
+from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.forecast import Forecasts
 from candlecast.registry import CHAMPION, Registry
 from candlecast.settings import Settings
-from candlecast.store import CandleStore
 from flows.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports, wait_for

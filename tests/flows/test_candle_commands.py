@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from candlecast.candle_files import read_candles, write_candles
+from candlecast.candles.files import read_candles, write_candles
 from candlecast.errors import InvalidCandles
 from flows.cli import app
 from tests.damage import half_done, stubs

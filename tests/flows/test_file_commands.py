@@ -18,8 +18,8 @@ import pytest
 from typer.testing import CliRunner
 
 from candlecast.bundle import load_bundle
-from candlecast.candle_files import write_candles
-from candlecast.candles import OHLCV_COLUMNS
+from candlecast.candles.files import write_candles
+from candlecast.candles.schema import OHLCV_COLUMNS
 from flows.cli import app
 
 UNTIL = "2025-06-13"

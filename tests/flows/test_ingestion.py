@@ -19,14 +19,14 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
 from candlecast.archive.client import ArchiveClient
-from candlecast.candles import CANDLE_COLUMNS
+from candlecast.candles.gaps import CandleGaps
+from candlecast.candles.schema import CANDLE_COLUMNS
+from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import DatabaseUnavailable, ExchangeError
 from candlecast.exchange.client import ExchangeClient
 from candlecast.faults import Faults
-from candlecast.gaps import CandleGaps
 from candlecast.settings import Settings
-from candlecast.store import CandleStore
 from flows import loop
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports

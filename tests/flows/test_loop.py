@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from candlecast.candles.gaps import CandleGaps, Gap
+from candlecast.candles.quality import Marked
+from candlecast.candles.store import Written
 from candlecast.errors import AlreadyRunning, InvalidCandles
-from candlecast.gaps import CandleGaps, Gap
 from candlecast.issue import Issued
 from candlecast.journal import record_check, recorded_job
-from candlecast.quality import Marked
 from candlecast.settings import Settings
-from candlecast.store import Written
 from flows import loop
 from flows.market import OpenMarket, open_market
 from flows.messages import backfill_message, import_message, ingest_message

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.decisions import Recorded
 from candlecast.errors import ConfigurationError
 from candlecast.settings import Settings

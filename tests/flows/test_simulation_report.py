@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.decisions import Recorded
 from flows.scenarios import Finding
 from flows.simulation_facts import Alerted, Checked, Facts, Missed, TrainingRun

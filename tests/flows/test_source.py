@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
 from candlecast.settings import Settings
 from flows.source import recorded_market, remember_source, replay_begin, resolve_source

@@ -14,11 +14,11 @@ from distributed import Client, LocalCluster
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
+from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.registry import experiment_name
 from candlecast.settings import Settings, load_settings
-from candlecast.store import CandleStore
 from flows.walk_forward import dask_runner, walk_forward
 from tests.bundles import sound_candles
 from tests.conftest import MigratedDatabase

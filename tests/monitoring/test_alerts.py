@@ -11,7 +11,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.decisions import Decision, record_decision
 from monitoring.alerts import CALM, TOLD_FOR, Alerts, Condition, Notice

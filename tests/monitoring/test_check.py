@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
+from candlecast.candles.quality import CandleQuality
+from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.journal import last_check, recorded_job
 from candlecast.ledger import Ledger
-from candlecast.quality import CandleQuality
 from candlecast.settings import Settings
-from candlecast.store import CandleStore
 from monitoring.check import check
 from monitoring.reports import Reports
 from tests.bundles import write_tiny_bundle

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.performance import Performance
 from monitoring.performance import performance_by_hour, rolling_performance

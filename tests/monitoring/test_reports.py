@@ -15,9 +15,9 @@ import pytest
 import requests
 from psycopg_pool import ConnectionPool
 
+from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.settings import Settings
-from candlecast.store import CandleStore
 from flows.local_stack import free_ports, wait_for
 from flows.programs import local_programs
 from monitoring.reports import REPORT_EVERY, Reports, current_reports

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import measure_skill

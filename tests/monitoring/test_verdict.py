@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from candlecast.gaps import Gap
+from candlecast.candles.gaps import Gap
+from candlecast.candles.quality import Doubtful
 from candlecast.performance import Performance
-from candlecast.quality import Doubtful
 from candlecast.settings import Settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence

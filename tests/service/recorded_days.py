@@ -10,10 +10,10 @@ import pandas as pd
 import psycopg
 from pydantic import SecretStr
 
-from candlecast.candles import CANDLE_COLUMNS
+from candlecast.candles.schema import CANDLE_COLUMNS
+from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger import ForecastRecord, Ledger
-from candlecast.store import CandleStore
 from tests.bundles import BTCUSDT_5M
 from tests.candlecast.records import STEP, forecast_for, record_as_if_in_time
 

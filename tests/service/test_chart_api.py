@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from starlette.testclient import TestClient
 
 from candlecast.bundle import load_bundle
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.importance import Importances, Leaning, permutation_importance
 from service.period import step_within

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import RegistryUnavailable
 from candlecast.settings import Settings
 from service.app import create_app

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, Problem
-from candlecast.candles import CANDLE_COLUMNS, open_times_ms
-from candlecast.candles import require_sound as require_sound_frame
+from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
+from candlecast.candles.schema import require_sound as require_sound_frame
 from candlecast.errors import InvalidCandles
 from service.problems import KINDS, Refused
 from service.request import PostedCandle

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.manifest import MANIFEST
 from candlecast.registry import cached_bundle
 from service.models import ModelFollower, longer

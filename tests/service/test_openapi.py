@@ -19,11 +19,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
+from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.issue import forecast_record
 from candlecast.ledger import Ledger
-from candlecast.store import CandleStore
 from service.examples import ANSWERS
 from service.openapi import _ANSWERS, _PARAMETERS, _TAKES
 from service.problems import KINDS

@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer
-from candlecast.candles import OHLCV_COLUMNS
+from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features import FEATURE_HASH
 from service.model_api import BODY_LIMIT
 from service.request import HISTORY_LIMIT

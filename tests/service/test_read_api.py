@@ -16,11 +16,11 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, Answer, ForecastAnswer
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
+from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.issue import forecast_record
 from candlecast.ledger import Ledger
-from candlecast.store import CandleStore
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from monitoring.performance import rolling_performance

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer
 from candlecast.api.series_answers import ForecastSeriesAnswer
-from candlecast.candles import OHLCV_COLUMNS
+from candlecast.candles.schema import OHLCV_COLUMNS
 from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.request import HISTORY_LIMIT, SERIES_LIMIT
 from tests.bundles import sound_candles

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from candlecast.candles import OHLCV_COLUMNS
+from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.forecast import Forecasts
 from candlecast.manifest import Scaler
 from candlecast.settings import Settings

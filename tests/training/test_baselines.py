@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.features import LOOKBACK
 from candlecast.forecast import Forecasts
 from candlecast.settings import Settings

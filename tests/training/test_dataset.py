@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.candles import Market, from_epoch_ms, open_times_ms
+from candlecast.candles.schema import Market, from_epoch_ms, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features import LOOKBACK, build_features
 from tests.bundles import sound_candles

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
 from candlecast.settings import Settings
 from tests.bundles import sound_candles

@@ -18,7 +18,7 @@ import statsmodels.api as sm
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle import Bundle, digest_of, open_network
-from candlecast.candles import Market
+from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.decisions import Decision, Recorded, has_failed, history
 from candlecast.errors import BundleError

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 import training
-from candlecast.candles import candles_digest
+from candlecast.candles.schema import candles_digest
 from candlecast.features import FEATURE_NAMES
 from candlecast.forecast import TARGETS
 from candlecast.settings import Settings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from candlecast.candles import OHLCV_COLUMNS, Market
+from candlecast.candles.schema import OHLCV_COLUMNS, Market
 from candlecast.features import FEATURE_NAMES, LOOKBACK
 from candlecast.settings import Settings
 from tests.bundles import sound_candles

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from candlecast.bundle import load_bundle, load_rehearsal
-from candlecast.candles import OHLCV_COLUMNS, candles_digest
+from candlecast.candles.schema import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.features import FEATURE_NAMES
 from candlecast.forecast import TARGETS

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.candles import Market, epoch_ms
+from candlecast.candles.schema import Market, epoch_ms
 from candlecast.errors import ConfigurationError, NotEnoughCandles
 from candlecast.settings import Settings
 from tests.bundles import sound_candles

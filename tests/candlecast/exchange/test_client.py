@@ -12,7 +12,7 @@ import pytest
 import requests
 from requests.adapters import BaseAdapter
 
-from candlecast.candles import CANDLE_COLUMNS, epoch_ms
+from candlecast.candles.schema import CANDLE_COLUMNS, epoch_ms
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import MemoryLimitBook

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.candles import OHLCV_COLUMNS, empty_candles
-from candlecast.suspicion import REASONS, SETTLED_AFTER, find_suspicious
+from candlecast.candles.schema import OHLCV_COLUMNS, empty_candles
+from candlecast.candles.suspicion import REASONS, SETTLED_AFTER, find_suspicious
 from tests.damage import half_done, stubs
 
 DAMAGED = 900

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market, floor_time
+from candlecast.candles.gaps import CandleGaps, Gap, describe_gaps, on_grid
+from candlecast.candles.quality import CandleQuality, Doubtful, describe, repair_command
+from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import NotEnoughCandles
-from candlecast.gaps import CandleGaps, Gap, describe_gaps, on_grid
-from candlecast.quality import CandleQuality, Doubtful, describe, repair_command
 
 # The table's constraints hold for every row they were there for; a restored dump or a disabled trigger is not bound.
 _BROKEN = """

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.candle_files import read_candles, read_posted, require_importable, write_candles
-from candlecast.candles import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, require_sound
+from candlecast.candles.files import read_candles, read_posted, require_importable, write_candles
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, require_sound
 from candlecast.errors import InvalidCandles
 from tests.bundles import sound_candles
 

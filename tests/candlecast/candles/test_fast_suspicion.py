@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.candles import OHLCV_COLUMNS, open_times_ms
-from candlecast.clearing import doubtful_in_windows, is_plainly_sound
-from candlecast.suspicion import find_suspicious
+from candlecast.candles.fast_suspicion import doubtful_in_windows, is_plainly_sound
+from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms
+from candlecast.candles.suspicion import find_suspicious
 from tests.bundles import sound_candles
 from tests.damage import stubs
 

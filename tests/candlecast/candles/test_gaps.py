@@ -11,10 +11,7 @@ import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles import Market
-from candlecast.errors import ExchangeUnavailable
-from candlecast.exchange.client import ExchangeClient
-from candlecast.gaps import (
+from candlecast.candles.gaps import (
     LATE,
     Answered,
     CandleGaps,
@@ -26,7 +23,10 @@ from candlecast.gaps import (
     describe_gaps,
     fill_gaps,
 )
-from candlecast.store import CandleStore, Written
+from candlecast.candles.schema import Market
+from candlecast.candles.store import CandleStore, Written
+from candlecast.errors import ExchangeUnavailable
+from candlecast.exchange.client import ExchangeClient
 from tests.bundles import sound_candles
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlecast.candles import (
+from candlecast.candles.schema import (
     CANDLE_COLUMNS,
     Market,
     candles_from_klines,

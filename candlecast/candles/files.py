@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from candlecast.candles import (
+from candlecast.candles.schema import (
     CANDLE_COLUMNS,
     FLOW_COLUMNS,
     OHLCV_COLUMNS,

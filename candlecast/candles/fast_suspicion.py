@@ -1,4 +1,4 @@
-"""Clearing candles of suspicion in a fiftieth of the time of `candlecast.suspicion`, for who asks at every request.
+"""Clearing candles of suspicion in a fiftieth of the time of `candlecast.candles.suspicion`, for who asks at every request.
 
 What is usual at each candle is not worked out. It is an upper quartile of 50 values or more, so it has 36 of all
 values below it at the least and 13 at or above it; and only candles that these bounds do not clear are compared
@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from candlecast import suspicion as rules
-from candlecast.candles import OHLCV_COLUMNS
-from candlecast.suspicion import CONTEXT, FEWEST, Flags, Floats, find_suspicious
+from candlecast.candles import suspicion as rules
+from candlecast.candles.schema import OHLCV_COLUMNS
+from candlecast.candles.suspicion import CONTEXT, FEWEST, Flags, Floats, find_suspicious
 
 _RANK = (FEWEST - 1) * 3 // 4
 _HIGHER = FEWEST - 1 - _RANK
