@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from candlecast.candles.schema import PRICE_COLUMNS
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from candlecast.recordings import decimals
 
 Alteration = Callable[[Floats], Floats]

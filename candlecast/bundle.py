@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from candlecast.candles.schema import Market, ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, ForeignBundleError, NotEnoughCandles
-from candlecast.features import (
+from candlecast.features.features import (
     FEATURE_HASH,
     Floats,
     feature_matrix,

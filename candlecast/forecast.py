@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from candlecast.features import LOOKBACK, Floats, weighted_mean
+from candlecast.features.features import LOOKBACK, Floats, weighted_mean
 
 TARGETS = ("open", "high", "low", "close", "amplitude")
 INTERVAL_TARGETS = ("high", "low", "close", "amplitude")
@@ -48,7 +48,7 @@ class Moment(NamedTuple):
 
     Attributes:
         close: Last close, quote currency.
-        volatility: As `candlecast.features.Features` gives it.
+        volatility: As `candlecast.features.features.Features` gives it.
         amplitude_baseline: EWMA of the amplitude, quote currency.
     """
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from candlecast.bundle import Bundle, onnx_errors
 from candlecast.candles.schema import epoch_ms, ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, CandlecastError
-from candlecast.features import Floats, order_flow
+from candlecast.features.features import Floats, order_flow
 from candlecast.forecast import Forecasts
 
 GOLDEN = "golden.json"

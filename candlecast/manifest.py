@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from candlecast.candles.schema import Market
 from candlecast.errors import BundleError
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.forecast import Calibration
 
 FORMAT = 2

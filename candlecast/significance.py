@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.errors import NotEnoughCandles
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 
 CONFIDENCE = 0.95
 _RESAMPLES = 1000

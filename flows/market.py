@@ -19,7 +19,7 @@ from candlecast.database import open_database
 from candlecast.errors import ServiceUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import DatabaseLimitBook
-from candlecast.features import LOOKBACK
+from candlecast.features.features import LOOKBACK
 from candlecast.issue import Source
 from candlecast.ledger import Ledger
 from candlecast.registry import Registry

@@ -13,7 +13,7 @@ from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import ConfigurationError
 from candlecast.exchange.answers import BARRED
 from candlecast.exchange.requests import open_session
-from candlecast.features import LOOKBACK
+from candlecast.features.features import LOOKBACK
 from candlecast.recordings import bundled_recordings, recorded_span
 from candlecast.settings import Settings
 

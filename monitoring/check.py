@@ -11,7 +11,7 @@ from candlecast.candles.gaps import CandleGaps
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.errors import CandlecastError
-from candlecast.features import LOOKBACK
+from candlecast.features.features import LOOKBACK
 from candlecast.journal import last_attempt, record_check
 from candlecast.manifest import Manifest, read_manifest
 from candlecast.performance import Performance

@@ -13,9 +13,9 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.schema import Market, unbroken
 from candlecast.errors import NotEnoughCandles
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
+from candlecast.features.seasons import SEASON_NAMES
 from candlecast.manifest import Manifest
-from candlecast.seasons import SEASON_NAMES
 
 VOLATILITY = "volatility"
 """Log of the mean log range, by which prices are scaled before the model sees them: watched, though no input."""

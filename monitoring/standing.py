@@ -9,7 +9,7 @@ import numpy as np
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import Market
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from monitoring.sequential import Paired, absolute_errors, brier_scores
 
 _FORECAST = ("close", "amplitude", "probability_up", "baseline_close", "baseline_amplitude", "baseline_up")

@@ -18,9 +18,9 @@ from candlecast.api.answers import Cause
 from candlecast.bundle import Inputs
 from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in_windows
 from candlecast.candles.schema import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.seasons import SEASON_NAMES
 from candlecast.manifest import Manifest
-from candlecast.seasons import SEASON_NAMES
 from service.models import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0

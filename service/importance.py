@@ -12,7 +12,7 @@ import pandas as pd
 
 from candlecast.bundle import Bundle, Inputs
 from candlecast.candles.schema import ohlcv_values, open_times_ms, unbroken
-from candlecast.features import FEATURE_NAMES, Floats, order_flow
+from candlecast.features.features import FEATURE_NAMES, Floats, order_flow
 from candlecast.forecast import TARGETS
 
 WINDOWS = 600

@@ -50,7 +50,7 @@ def fastapi_app() -> Any:
     from fastapi import FastAPI
 
     from candlecast.bundle import read_manifest
-    from candlecast.features import build_features
+    from candlecast.features.features import build_features
 
     manifest = read_manifest(Path(os.environ[BUNDLE]))
     model = keras.saving.load_model(os.environ[KERAS])

@@ -24,7 +24,7 @@ import requests
 import uvloop
 
 from candlecast.candles.schema import epoch_ms
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.recordings import bundled_recordings
 from flows.local_stack import free_ports
 from tests.bench_servers import BUNDLE, KERAS

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from candlecast.bundle import Bundle, digest_of, open_network
 from candlecast.candles.schema import CANDLE_COLUMNS, Market
-from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
+from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.forecast import INTERVAL_TARGETS, Calibration
 from candlecast.golden import GOLDEN, golden_sample
 from candlecast.manifest import FORMAT, MANIFEST, Manifest, Scaler, Span

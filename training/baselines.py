@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from candlecast.features import FEATURE_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES, Floats
 from candlecast.forecast import TARGETS
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from training.dataset import Dataset, Indexes, rising
 
 if TYPE_CHECKING:

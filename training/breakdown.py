@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
 
 _CLOSE, _AMPLITUDE = TARGETS.index("close"), TARGETS.index("amplitude")
@@ -23,7 +23,7 @@ class ReportRows(NamedTuple):
         forecasts: n of them.
         actual: Open, high, low, close and amplitude in quote currency, shape (n, 5).
         target_ms: Open time of the target candle in milliseconds since 1970, shape (n,).
-        volatility: As `candlecast.features.Features` gives it at the moment of the forecast, shape (n,).
+        volatility: As `candlecast.features.features.Features` gives it at the moment of the forecast, shape (n,).
     """
 
     forecasts: Forecasts

@@ -11,7 +11,7 @@ import pandas as pd
 
 from candlecast.bundle import MODEL, REHEARSAL, Bundle, Network, open_network
 from candlecast.candles.schema import unbroken
-from candlecast.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
+from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.manifest import FORMAT, Manifest, Rehearsal
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes

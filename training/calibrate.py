@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Calibration, shrink, spread
 
 _MOST_GROUPS = 8

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from candlecast.candles.schema import OHLCV_COLUMNS, Market, from_epoch_ms, open_times_ms, require_sound, unbroken
 from candlecast.errors import NotEnoughCandles
-from candlecast.features import LOOKBACK, Floats, build_features
+from candlecast.features.features import LOOKBACK, Floats, build_features
 from candlecast.forecast import Moment, moments, scale_targets
 from candlecast.manifest import Span
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from candlecast.bundle import Bundle, Windows, windows_of
 from candlecast.candles.schema import epoch_ms
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.forecast import Forecasts, Moment, decode
 from candlecast.manifest import Scaler, Span
 from candlecast.significance import Comparison, Figure, bootstrap, compare

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from candlecast.bundle import windows_of
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from candlecast.forecast import TARGETS
 from candlecast.manifest import Scaler
 from candlecast.settings import Settings

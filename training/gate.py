@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from candlecast.significance import compare
 from training.metrics import Losses
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.errors import NotEnoughCandles
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.significance import RowFigure
 

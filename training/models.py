@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from candlecast.errors import ConfigurationError
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from candlecast.forecast import Calibration, Forecasts, Moment, decode
 from candlecast.settings import Settings
 from training.calibrate import fit_calibration

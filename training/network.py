@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from candlecast.features import FEATURE_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES, Floats
 from candlecast.forecast import TARGETS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from candlecast.bundle import Bundle
 from candlecast.errors import NotEnoughCandles
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.manifest import Span, read_manifest
 from candlecast.settings import Settings

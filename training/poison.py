@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from candlecast.bundle import MODEL, Bundle, open_network
-from candlecast.features import build_features
+from candlecast.features.features import build_features
 from candlecast.forecast import TARGETS
 from candlecast.manifest import MANIFEST, read_manifest
 from training.export import seal_files

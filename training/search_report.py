@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from candlecast.errors import SearchFailed
-from candlecast.features import Floats
+from candlecast.features.features import Floats
 from candlecast.run_log import RunLog
 from training.plots import BASELINE, CHOSEN, MODEL, QUIET, labelled, panels_of
 from training.search_space import SPACE, Drawn, Range, environment_lines

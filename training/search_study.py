@@ -14,7 +14,7 @@ import pandas as pd
 from candlecast import __version__
 from candlecast.candles.schema import candles_digest
 from candlecast.errors import AlreadyRunning
-from candlecast.features import FEATURE_HASH
+from candlecast.features.features import FEATURE_HASH
 from candlecast.settings import Settings
 from training.search_space import Space
 

@@ -14,7 +14,7 @@ import pytest
 from candlecast.bundle import Bundle, digest_of, load_bundle, target_open_time
 from candlecast.candles.schema import OHLCV_COLUMNS, Market
 from candlecast.errors import BundleError, NotEnoughCandles
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK
 from candlecast.forecast import Forecasts
 from candlecast.golden import GOLDEN, check_golden, read_golden
 from candlecast.manifest import MANIFEST, Scaler, is_expired

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from candlecast.features import build_features
+from candlecast.features.features import build_features
 from candlecast.forecast import (
     INTERVAL_TARGETS,
     TARGETS,

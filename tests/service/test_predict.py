@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.features import FEATURE_HASH
+from candlecast.features.features import FEATURE_HASH
 from service.model_api import BODY_LIMIT
 from service.request import HISTORY_LIMIT
 from tests.bundles import sound_candles

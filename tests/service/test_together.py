@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 
 from candlecast.bundle import load_bundle
 from candlecast.errors import InvalidCandles
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.golden import GOLDEN, read_golden
 from service.metrics import ServiceMetrics
 from service.models import ServedModel

@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 from candlecast.candles.schema import Market
-from candlecast.features import LOOKBACK
+from candlecast.features.features import LOOKBACK
 from candlecast.forecast import Forecasts
 from candlecast.settings import Settings
 from tests.bundles import sound_candles

@@ -10,7 +10,7 @@ import pytest
 
 from candlecast.bundle import Bundle, load_bundle, windows_of
 from candlecast.errors import NotEnoughCandles
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.forecast import Forecasts
 from candlecast.significance import compare
 from tests.bundles import BTCUSDT_5M, SEQUENCE_LENGTH, sound_candles, write_tiny_bundle

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.forecast import TARGETS
 from candlecast.settings import Settings
 from training.batches import fit_batches, stop_batches

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from candlecast.bundle import Bundle, load_bundle
 from candlecast.candles.schema import Market
-from candlecast.features import FEATURE_NAMES, LOOKBACK, build_features
+from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.settings import Settings
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.training.canaries import (

@@ -22,7 +22,7 @@ from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.decisions import Decision, Recorded, has_failed, history
 from candlecast.errors import BundleError
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.golden import GOLDEN, golden_sample
 from candlecast.journal import record_check
 from candlecast.manifest import MANIFEST, read_manifest

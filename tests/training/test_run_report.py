@@ -12,7 +12,7 @@ import requests
 
 import training
 from candlecast.candles.schema import candles_digest
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.forecast import TARGETS
 from candlecast.settings import Settings
 from tests.training.conftest import Trained

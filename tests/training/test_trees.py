@@ -10,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from candlecast.candles.schema import OHLCV_COLUMNS, Market
-from candlecast.features import FEATURE_NAMES, LOOKBACK
+from candlecast.features.features import FEATURE_NAMES, LOOKBACK
 from candlecast.settings import Settings
 from tests.bundles import sound_candles
 from tests.training.canaries import the_report_slice_only_reports

@@ -12,7 +12,7 @@ import requests
 from candlecast.bundle import load_bundle, load_rehearsal
 from candlecast.candles.schema import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
-from candlecast.features import FEATURE_NAMES
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.forecast import TARGETS
 from candlecast.registry import Registry
 from tests.training.conftest import Trained

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
-from candlecast.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
-from candlecast.seasons import SEASON_NAMES, season_columns
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
+from candlecast.features.seasons import SEASON_NAMES, season_columns
 from tests.bundles import sound_candles
 
 CANDLES = sound_candles(400)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlecast.seasons import SEASON_NAMES, season_columns
+from candlecast.features.seasons import SEASON_NAMES, season_columns
 
 NEW_YORK = ZoneInfo("America/New_York")
 MOMENTS = st.datetimes(datetime(2007, 1, 1), datetime(2037, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001

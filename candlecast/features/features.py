@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
-from candlecast.seasons import SEASON_NAMES, season_columns
+from candlecast.features.seasons import SEASON_NAMES, season_columns
 
 LOOKBACK = 96
 """Candles before t that row t depends on; not one more, so a short history gives what a long one gives."""
