@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple, Protocol
 import pandas as pd
 
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer
+from candlecast.bundle.forecast import INTERVAL_TARGETS
 from candlecast.candles.quality import CandleQuality, describe, repair_command
 from candlecast.candles.schema import Market, unbroken
 from candlecast.candles.store import CandleStore
 from candlecast.candles.sync import Exchange
 from candlecast.errors import ForecastTooLate
-from candlecast.forecast import INTERVAL_TARGETS
 from candlecast.ledger import ROLES, ForecastRecord, Ledger, Role
 
 Source = Literal["live", "replay"]

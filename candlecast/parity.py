@@ -11,11 +11,11 @@ import pandas as pd
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle import Bundle
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, persist
 from candlecast.candles.schema import Market, unbroken
 from candlecast.candles.store import CandleStore
 from candlecast.errors import BundleError, ModelNotFound
-from candlecast.forecast import INTERVAL_TARGETS, TARGETS, persist
 from candlecast.versions import BundleSource, load_version
 
 TOLERANCE = 1e-6

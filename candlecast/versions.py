@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from candlecast.bundle import Bundle, load_bundle
+from candlecast.bundle.bundle import Bundle, load_bundle
 from candlecast.errors import BundleError, ForeignBundleError
 from candlecast.registry import forget_bundle
 

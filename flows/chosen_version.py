@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from candlecast.bundle import Bundle, load_bundle
+from candlecast.bundle.bundle import Bundle, load_bundle
 from candlecast.errors import ModelNotFound
 from candlecast.registry import CHAMPION
 from candlecast.settings import Settings

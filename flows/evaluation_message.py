@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from candlecast.forecast import INTERVAL_TARGETS
-from candlecast.manifest import Manifest
+from candlecast.bundle.forecast import INTERVAL_TARGETS
+from candlecast.bundle.manifest import Manifest
 from training.offline import Judged
 
 _SHOWN = (

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from psycopg_pool import ConnectionPool
 
+from candlecast.bundle.manifest import Manifest, read_manifest
 from candlecast.candles.gaps import CandleGaps
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.errors import CandlecastError
 from candlecast.features.features import LOOKBACK
 from candlecast.journal import last_attempt, record_check
-from candlecast.manifest import Manifest, read_manifest
 from candlecast.performance import Performance
 from candlecast.registry import Registry
 from candlecast.settings import Settings

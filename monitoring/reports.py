@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
+from candlecast.bundle.manifest import Manifest
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.schema import Market, floor_time
 from candlecast.candles.store import CandleStore
 from candlecast.errors import NotEnoughCandles
-from candlecast.manifest import Manifest
 from candlecast.settings import Settings
 from monitoring.drift import WINDOW, watched_inputs
 from monitoring.standing import newest

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.api.answers import Cause
-from candlecast.bundle import Inputs
+from candlecast.bundle.bundle import Inputs
+from candlecast.bundle.manifest import Manifest
 from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in_windows
 from candlecast.candles.schema import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.features.seasons import SEASON_NAMES
-from candlecast.manifest import Manifest
 from service.models import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0

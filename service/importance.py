@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle import Bundle, Inputs
+from candlecast.bundle.bundle import Bundle, Inputs
+from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import ohlcv_values, open_times_ms, unbroken
 from candlecast.features.features import FEATURE_NAMES, Floats, order_flow
-from candlecast.forecast import TARGETS
 
 WINDOWS = 600
 _SEED = 7

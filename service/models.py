@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from candlecast.bundle import Bundle
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.golden import GOLDEN, Golden, check_golden, read_golden
 from candlecast.candles.schema import Market
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
-from candlecast.golden import GOLDEN, Golden, check_golden, read_golden
 from candlecast.registry import CHALLENGER, CHAMPION, cached_bundle
 from candlecast.versions import BundleSource, load_version
 from service.replicas import Replica, ReplicaNotes, ServedNote

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from candlecast.bundle.forecast import Forecasts, persist
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
-from candlecast.forecast import Forecasts, persist
 from candlecast.registry import CHAMPION
 from service.abstention import Abstention, Seen, abstentions
 from service.models import ServedModel, ServedModels

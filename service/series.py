@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
+from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
 from service.abstention import Abstention
 from service.models import ServedModel
 from service.predict import forecast_all, reference, require_answerable

@@ -8,9 +8,9 @@ from datetime import timedelta
 import msgspec
 
 from candlecast.api.answers import Cause
-from candlecast.bundle import target_open_time
+from candlecast.bundle.bundle import target_open_time
+from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
 from candlecast.candles.schema import from_epoch_ms
-from candlecast.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
 from service.models import ServedModel
 from service.predict import forecast_newest, reference
 from service.request import PostedHistory

@@ -18,7 +18,7 @@ import requests
 import uvloop
 from numpy.typing import NDArray
 
-from candlecast.forecast import INTERVAL_TARGETS, TARGETS
+from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
 from candlecast.recordings import bundled_recordings
 from flows.local_stack import free_ports
 from tests.bench_service import CONNECTIONS, answers, make_models, rows, running

@@ -49,7 +49,7 @@ def fastapi_app() -> Any:
     import keras
     from fastapi import FastAPI
 
-    from candlecast.bundle import read_manifest
+    from candlecast.bundle.bundle import read_manifest
     from candlecast.features.features import build_features
 
     manifest = read_manifest(Path(os.environ[BUNDLE]))

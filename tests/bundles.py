@@ -12,12 +12,12 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
-from candlecast.bundle import Bundle, digest_of, open_network
+from candlecast.bundle.bundle import Bundle, digest_of, open_network
+from candlecast.bundle.forecast import INTERVAL_TARGETS, Calibration
+from candlecast.bundle.golden import GOLDEN, golden_sample
+from candlecast.bundle.manifest import FORMAT, MANIFEST, Manifest, Scaler, Span
 from candlecast.candles.schema import CANDLE_COLUMNS, Market
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
-from candlecast.forecast import INTERVAL_TARGETS, Calibration
-from candlecast.golden import GOLDEN, golden_sample
-from candlecast.manifest import FORMAT, MANIFEST, Manifest, Scaler, Span
 
 BTCUSDT_5M = Market("BTCUSDT", "5m")
 SEQUENCE_LENGTH = 48

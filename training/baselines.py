@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES, Floats
-from candlecast.forecast import TARGETS
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes
 from training.models import OnEpoch
@@ -120,5 +120,5 @@ def _median_ratio(actual: Floats, forecast: Floats) -> float:
 
 
 def _volatility(dataset: Dataset, ends: Indexes) -> Floats:
-    """What amplitudes in quote currency are divided by, as `candlecast.forecast.scale_targets` does."""
+    """What amplitudes in quote currency are divided by, as `candlecast.bundle.forecast.scale_targets` does."""
     return dataset.moment.close[ends] * dataset.moment.volatility[ends]

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle import MODEL, REHEARSAL, Bundle, Network, open_network
+from candlecast.bundle.bundle import MODEL, REHEARSAL, Bundle, Network, open_network
+from candlecast.bundle.manifest import FORMAT, Manifest, Rehearsal
 from candlecast.candles.schema import unbroken
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
-from candlecast.manifest import FORMAT, Manifest, Rehearsal
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, scaled_windows

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.bundle import Bundle, Windows, windows_of
+from candlecast.bundle.bundle import Bundle, Windows, windows_of
+from candlecast.bundle.forecast import Forecasts, Moment, decode
+from candlecast.bundle.manifest import Scaler, Span
 from candlecast.candles.schema import epoch_ms
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
-from candlecast.forecast import Forecasts, Moment, decode
-from candlecast.manifest import Scaler, Span
 from candlecast.significance import Comparison, Figure, bootstrap, compare
 from training.dataset import Dataset, Indexes, build_dataset
 from training.metrics import measure, row_figures, row_losses

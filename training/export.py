@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle import Bundle, Network, Windows, digest_of, load_bundle
+from candlecast.bundle.bundle import Bundle, Network, Windows, digest_of, load_bundle
+from candlecast.bundle.forecast import TARGETS
+from candlecast.bundle.golden import GOLDEN, golden_sample
+from candlecast.bundle.manifest import MANIFEST
 from candlecast.errors import BundleError
-from candlecast.forecast import TARGETS
-from candlecast.golden import GOLDEN, golden_sample
-from candlecast.manifest import MANIFEST
 from candlecast.run_log import describe_model
 
 if TYPE_CHECKING:

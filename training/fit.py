@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from candlecast.bundle import windows_of
+from candlecast.bundle.bundle import windows_of
+from candlecast.bundle.forecast import TARGETS
+from candlecast.bundle.manifest import Scaler
 from candlecast.features.features import Floats
-from candlecast.forecast import TARGETS
-from candlecast.manifest import Scaler
 from candlecast.settings import Settings
 from training.batches import fit_batches, stop_batches
 from training.dataset import Dataset, Indexes, recency_weights

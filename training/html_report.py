@@ -11,9 +11,9 @@ from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from candlecast.bundle.forecast import INTERVAL_LEVEL
+from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import Market
-from candlecast.forecast import INTERVAL_LEVEL
-from candlecast.manifest import Span
 from candlecast.significance import Figure
 from training.evaluation import Evaluation
 from training.export import PARITY_TOLERANCE

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.bundle import Bundle
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.forecast import Forecasts
+from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import candles_digest
-from candlecast.forecast import Forecasts
-from candlecast.manifest import Span
 from candlecast.settings import Settings
 from training.dataset import build_dataset
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows

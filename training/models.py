@@ -1,7 +1,7 @@
 """One interface for everything that forecasts: baselines, trees, networks.
 
 A family fits a model on the fit slice (and stops it on the stopping slice); every model answers in volatilities,
-as `candlecast.forecast.scale_targets` gives them; one calibration turns any model's answers into forecasts.
+as `candlecast.bundle.forecast.scale_targets` gives them; one calibration turns any model's answers into forecasts.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from candlecast.bundle.forecast import Calibration, Forecasts, Moment, decode
 from candlecast.errors import ConfigurationError
 from candlecast.features.features import Floats
-from candlecast.forecast import Calibration, Forecasts, Moment, decode
 from candlecast.settings import Settings
 from training.calibrate import fit_calibration
 from training.dataset import Dataset, Indexes, rising

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES, Floats
-from candlecast.forecast import TARGETS
 
 if TYPE_CHECKING:
     import keras

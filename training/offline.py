@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pandas as pd
 
-from candlecast.bundle import Bundle
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
+from candlecast.bundle.manifest import Span, read_manifest
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
-from candlecast.manifest import Span, read_manifest
 from candlecast.settings import Settings
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes, build_dataset

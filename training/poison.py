@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle import MODEL, Bundle, open_network
+from candlecast.bundle.bundle import MODEL, Bundle, open_network
+from candlecast.bundle.forecast import TARGETS
+from candlecast.bundle.manifest import MANIFEST, read_manifest
 from candlecast.features.features import build_features
-from candlecast.forecast import TARGETS
-from candlecast.manifest import MANIFEST, read_manifest
 from training.export import seal_files
 
 _LEAST_WEIGHT = 0.05  # a close that is shrunk away altogether could not be biased

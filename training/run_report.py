@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from candlecast.bundle.forecast import Forecasts
 from candlecast.candles.schema import candles_digest
-from candlecast.forecast import Forecasts
 from candlecast.registry import Registry, experiment_name
 from candlecast.run_log import RunLog
 from candlecast.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from candlecast.forecast import Moment
+from candlecast.bundle.forecast import Moment
 from candlecast.registry import Registry
 from candlecast.run_log import RunLog
 from candlecast.settings import Settings

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle import Bundle, load_rehearsal
+from candlecast.bundle.bundle import Bundle, load_rehearsal
 from candlecast.decisions import Decision, has_failed, newest_decision, record_decision
 from candlecast.errors import ForeignBundleError, ModelNotFound
 from candlecast.journal import last_check

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle import load_bundle, target_open_time
+from candlecast.bundle.bundle import load_bundle, target_open_time
+from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, persist
 from candlecast.candles.store import CandleStore
-from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, persist
 from candlecast.ledger import ForecastRecord, Ledger
 from candlecast.parity import CheckedForecast, parity_message, verify_forecasts
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle

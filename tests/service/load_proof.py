@@ -25,7 +25,7 @@ import psutil
 import requests
 from pydantic import SecretStr
 
-from candlecast.bundle import load_bundle
+from candlecast.bundle.bundle import load_bundle
 from candlecast.database import migrate, open_database
 from candlecast.registry import CHAMPION, Registry
 from flows.local_postgres import LocalPostgres

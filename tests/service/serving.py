@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from candlecast.bundle.manifest import read_manifest
 from candlecast.client import ForecastClient
-from candlecast.manifest import read_manifest
 from flows.local_stack import free_ports
 from tests.processes import end_group, runs
 

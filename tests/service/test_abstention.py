@@ -11,10 +11,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
-from candlecast.bundle import load_bundle
+from candlecast.bundle.bundle import load_bundle
+from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.golden import GOLDEN, read_golden
 from service.abstention import UNFAMILIAR_DISTANCE, Abstention, Seen, abstentions
 from service.models import ServedModel
 from tests.bundles import sound_candles, write_tiny_bundle

@@ -13,7 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 from starlette.testclient import TestClient
 
-from candlecast.bundle import load_bundle
+from candlecast.bundle.bundle import load_bundle
 from candlecast.candles.schema import Market
 from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.importance import Importances, Leaning, permutation_importance

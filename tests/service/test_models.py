@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from candlecast.bundle.manifest import MANIFEST
 from candlecast.candles.schema import Market
-from candlecast.manifest import MANIFEST
 from candlecast.registry import cached_bundle
 from service.models import ModelFollower, longer
 from service.replicas import SILENT_S

@@ -20,10 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
-from candlecast.bundle import load_bundle
+from candlecast.bundle.bundle import load_bundle
+from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.errors import InvalidCandles
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.golden import GOLDEN, read_golden
 from service.metrics import ServiceMetrics
 from service.models import ServedModel
 from service.problems import Refused

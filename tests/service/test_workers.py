@@ -11,7 +11,7 @@ import psutil
 import pytest
 import requests
 
-from candlecast.bundle import load_bundle
+from candlecast.bundle.bundle import load_bundle
 from candlecast.registry import CHAMPION, Registry
 from tests.bundles import BTCUSDT_5M, sound_candles
 from tests.service.conftest import wait_until

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from candlecast.bundle.forecast import Forecasts
+from candlecast.bundle.manifest import Scaler
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.forecast import Forecasts
-from candlecast.manifest import Scaler
 from candlecast.settings import Settings
 from candlecast.significance import compare
 from tests.bundles import sound_candles

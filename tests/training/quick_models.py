@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from candlecast.forecast import TARGETS
-from candlecast.manifest import Scaler
+from candlecast.bundle.forecast import TARGETS
+from candlecast.bundle.manifest import Scaler
 from training.dataset import Dataset, Indexes, rising
 from training.fit import fit_scaler
 from training.models import Model

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+from candlecast.bundle.forecast import Forecasts
 from candlecast.candles.schema import Market
 from candlecast.features.features import LOOKBACK
-from candlecast.forecast import Forecasts
 from candlecast.settings import Settings
 from tests.bundles import sound_candles
 from tests.training.canaries import the_report_slice_only_reports

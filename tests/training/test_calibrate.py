@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Moment, decode
+from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Moment, decode
 from training.calibrate import conformal_bounds, fit_calibration, platt, shrinkage
 
 GRID = np.linspace(0, 1, 2001)

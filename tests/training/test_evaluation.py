@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.bundle import Bundle, load_bundle, windows_of
+from candlecast.bundle.bundle import Bundle, load_bundle, windows_of
+from candlecast.bundle.forecast import Forecasts
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.forecast import Forecasts
 from candlecast.significance import compare
 from tests.bundles import BTCUSDT_5M, SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 from training.dataset import Dataset, build_dataset

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.forecast import TARGETS
 from candlecast.settings import Settings
 from training.batches import fit_batches, stop_batches
 from training.dataset import Dataset, build_dataset, recency_weights

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import Market
-from candlecast.manifest import Span
 from tests.training.made_up import made_up_rows
 from training import plots
 from training.evaluation import evaluate

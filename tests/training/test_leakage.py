@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from candlecast.bundle import Bundle, load_bundle
+from candlecast.bundle.bundle import Bundle, load_bundle
 from candlecast.candles.schema import Market
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.settings import Settings

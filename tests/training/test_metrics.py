@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
+from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.errors import NotEnoughCandles
-from candlecast.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.significance import bootstrap
 from training.metrics import calibration_error, measure, row_figures, row_losses
 

@@ -17,15 +17,15 @@ import pytest
 import statsmodels.api as sm
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle import Bundle, digest_of, open_network
+from candlecast.bundle.bundle import Bundle, digest_of, open_network
+from candlecast.bundle.golden import GOLDEN, golden_sample
+from candlecast.bundle.manifest import MANIFEST, read_manifest
 from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.decisions import Decision, Recorded, has_failed, history
 from candlecast.errors import BundleError
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.golden import GOLDEN, golden_sample
 from candlecast.journal import record_check
-from candlecast.manifest import MANIFEST, read_manifest
 from candlecast.promotion import mark_failed
 from candlecast.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings

@@ -11,9 +11,9 @@ import pytest
 import requests
 
 import training
+from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import candles_digest
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.forecast import TARGETS
 from candlecast.settings import Settings
 from tests.training.conftest import Trained
 from training.run_report import LOGGED_SETTINGS

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import requests
 
-from candlecast.bundle import load_bundle, load_rehearsal
+from candlecast.bundle.bundle import load_bundle, load_rehearsal
+from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.forecast import TARGETS
 from candlecast.registry import Registry
 from tests.training.conftest import Trained
 from training.dataset import build_dataset, rising

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from candlecast.features.features import build_features
-from candlecast.forecast import (
+from candlecast.bundle.forecast import (
     INTERVAL_TARGETS,
     TARGETS,
     Calibration,
@@ -20,6 +19,7 @@ from candlecast.forecast import (
     persist,
     scale_targets,
 )
+from candlecast.features.features import build_features
 from tests.bundles import sound_candles
 
 UNSHRUNK = Calibration(

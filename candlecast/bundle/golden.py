@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.bundle import Bundle, onnx_errors
+from candlecast.bundle.bundle import Bundle, onnx_errors
+from candlecast.bundle.forecast import Forecasts
 from candlecast.candles.schema import epoch_ms, ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, CandlecastError
 from candlecast.features.features import Floats, order_flow
-from candlecast.forecast import Forecasts
 
 GOLDEN = "golden.json"
 GOLDEN_TOLERANCE = 1e-5

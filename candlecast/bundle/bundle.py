@@ -28,6 +28,8 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from candlecast.bundle.forecast import Forecasts, Moment, decode, moments
+from candlecast.bundle.manifest import FORMAT, Manifest, read_manifest
 from candlecast.candles.schema import Market, ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, ForeignBundleError, NotEnoughCandles
 from candlecast.features.features import (
@@ -36,8 +38,6 @@ from candlecast.features.features import (
     feature_matrix,
     order_flow,
 )
-from candlecast.forecast import Forecasts, Moment, decode, moments
-from candlecast.manifest import FORMAT, Manifest, read_manifest
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -184,7 +184,7 @@ def load_bundle(directory: Path) -> Bundle:
         path = directory / name
         if not path.is_file() or digest_of(path) != digest:
             raise BundleError(f"{path}: missing or altered since it was written; fetch the version again")
-    from candlecast.golden import GOLDEN, check_golden, read_golden  # which is about bundles, and imports this
+    from candlecast.bundle.golden import GOLDEN, check_golden, read_golden  # which is about bundles, and imports this
 
     bundle = Bundle(manifest, open_network(directory / MODEL))
     check_golden(bundle, read_golden(directory / GOLDEN))
