@@ -16,7 +16,7 @@ from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, persist
 from candlecast.candles.schema import Market, unbroken
 from candlecast.candles.store import CandleStore
 from candlecast.errors import BundleError, ModelNotFound
-from candlecast.versions import BundleSource, load_version
+from candlecast.registry.versions import BundleSource, load_version
 
 TOLERANCE = 1e-6
 """Largest difference, relative to the recorded value, that counts as equal."""

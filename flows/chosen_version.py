@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from candlecast.bundle.bundle import Bundle, load_bundle
 from candlecast.errors import ModelNotFound
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
+from candlecast.registry.versions import load_version
 from candlecast.settings import Settings
-from candlecast.versions import load_version
 from flows.market import open_registry
 from training.offline import newest_offline, offline_bundle
 

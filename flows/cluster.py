@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from candlecast.candles.schema import Market
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.clock_watch import start_schedules
 from flows.deployment import deploy, follow, run_now, set_job_variables

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from candlecast.candles.schema import Market
-from candlecast.decisions import Recorded, live_at
+from candlecast.registry.decisions import Recorded, live_at
 from flows.market import OpenMarket
 
 

@@ -16,12 +16,12 @@ from candlecast.candles.quality import Marked
 from candlecast.candles.store import Written
 from candlecast.candles.sync import Synced, closed_before, sync_newest, sync_range
 from candlecast.candles.verification import Verification, verify_candles
-from candlecast.decisions import Decision
 from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.issue import Issued, issue_forecasts
 from candlecast.journal import last_attempt, last_check, recorded_job
 from candlecast.parity import CheckedForecast, parity_message, verify_forecasts
-from candlecast.registry import Registry
+from candlecast.registry.decisions import Decision
+from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 from flows.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
 from training.versions import TrainedVersion, pass_gate, train_version

@@ -22,7 +22,7 @@ from candlecast.exchange.limits import DatabaseLimitBook
 from candlecast.features.features import LOOKBACK
 from candlecast.issue import Source
 from candlecast.ledger import Ledger
-from candlecast.registry import Registry
+from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 
 TRAINING_RETRIES = 5

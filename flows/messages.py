@@ -12,7 +12,7 @@ from candlecast.issue import Issued
 from candlecast.settings import Settings
 
 if TYPE_CHECKING:
-    from candlecast.decisions import Decision
+    from candlecast.registry.decisions import Decision
     from flows.loop import Backfilled, Imported, TakenIn
     from flows.retention import Housekept
     from flows.watch import Watched

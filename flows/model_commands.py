@@ -200,7 +200,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Tell which version was live at any moment, and why; the moments are those of the exchange's clock."""
-    from candlecast.decisions import history as decisions_until
+    from candlecast.registry.decisions import history as decisions_until
     from flows.history import as_figures, history_message, live_message, live_then
     from flows.market import open_market
 
@@ -255,7 +255,7 @@ def _move_champion(
     version: str | None, reason: str, decided_by: Literal["person", "rollback"], *, force: bool = False
 ) -> None:
     from candlecast.errors import ExchangeError
-    from candlecast.promotion import move_champion
+    from candlecast.registry.promotion import move_champion
     from flows.market import open_market, open_registry
 
     settings, now = read_settings(), None

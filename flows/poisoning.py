@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from candlecast.candles.schema import unbroken
-from candlecast.decisions import history
-from candlecast.promotion import move_champion
-from candlecast.registry import CHAMPION, Registry, experiment_name
+from candlecast.registry.decisions import history
+from candlecast.registry.promotion import move_champion
+from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from flows.market import OpenMarket
 from training.poison import biased_bundle
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from candlecast.decisions import last_promoted, predecessors
 from candlecast.journal import prune
-from candlecast.promotion import moving_aliases, note_moved_aliases
-from candlecast.registry import CHAMPION, Registry, Version, experiment_name
+from candlecast.registry.decisions import last_promoted, predecessors
+from candlecast.registry.promotion import moving_aliases, note_moved_aliases
+from candlecast.registry.registry import CHAMPION, Registry, Version, experiment_name
 from flows.market import OpenMarket
 from monitoring.alerts import Alerts
 

@@ -18,7 +18,7 @@ from candlecast.errors import CandlecastError
 from candlecast.faults import Faults
 from candlecast.issue import Issued, issue_forecasts
 from candlecast.journal import recorded_job
-from candlecast.registry import CHAMPION, Registry
+from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import Settings
 from flows import loop

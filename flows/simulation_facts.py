@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import Market
-from candlecast.decisions import Recorded, history
+from candlecast.registry.decisions import Recorded, history
 
 _MOST_DECISIONS = 100_000
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from candlecast.errors import CandlecastError, ExchangeError, StackError
 from candlecast.journal import last_check, newest_job_runs
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.market import OpenMarket, open_market, open_service
 from flows.supervision import Supervisor

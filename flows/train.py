@@ -8,8 +8,8 @@ from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 
 from candlecast.candles.schema import Market
-from candlecast.decisions import Decision
 from candlecast.errors import AlreadyRunning
+from candlecast.registry.decisions import Decision
 from flows import loop
 from flows.market import open_market
 from flows.messages import train_message

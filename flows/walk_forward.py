@@ -15,7 +15,7 @@ from pydantic import AwareDatetime
 
 from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
-from candlecast.registry import experiment_name
+from candlecast.registry.registry import experiment_name
 from candlecast.settings import Settings, load_settings
 from flows import loop
 from flows.market import open_market

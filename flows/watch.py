@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from candlecast.api.answers import ModelsAnswer
-from candlecast.decisions import last_promoted
 from candlecast.errors import (
     BundleError,
     CandlecastError,
@@ -17,9 +16,10 @@ from candlecast.errors import (
 )
 from candlecast.journal import failed_last, last_check
 from candlecast.parity import CheckedForecast, parity_message
-from candlecast.promotion import moving_aliases, note_moved_aliases
-from candlecast.registry import CHAMPION, Registry
-from candlecast.versions import load_version
+from candlecast.registry.decisions import last_promoted
+from candlecast.registry.promotion import moving_aliases, note_moved_aliases
+from candlecast.registry.registry import CHAMPION, Registry
+from candlecast.registry.versions import load_version
 from flows.loop import verify_forecasts_daily
 from flows.market import OpenMarket, open_service
 from monitoring.alerts import Alerts, Condition, Kind, Notice

@@ -15,7 +15,7 @@ from candlecast.errors import CandlecastError
 from candlecast.features.features import LOOKBACK
 from candlecast.journal import last_attempt, record_check
 from candlecast.performance import Performance
-from candlecast.registry import Registry
+from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 from monitoring.drift import Drift, input_drift
 from monitoring.performance import rolling_performance

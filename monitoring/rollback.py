@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from psycopg_pool import ConnectionPool
 
-from candlecast.decisions import Decision, has_failed, newest_decision, predecessors
 from candlecast.errors import BundleError, ModelNotFound
-from candlecast.promotion import make_champion, mark_failed
-from candlecast.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.decisions import Decision, has_failed, newest_decision, predecessors
+from candlecast.registry.promotion import make_champion, mark_failed
+from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.versions import load_version
 from candlecast.settings import Settings
-from candlecast.versions import load_version
 from monitoring.sequential import evidence_of_worse
 from monitoring.standing import Standing, first_since, newest
 
@@ -50,7 +50,7 @@ def roll_back_if_failed(
     Without one the challenger, which has passed the gate, takes over. Without that either the alias stays where it is:
     a marked champion is replaced by the next version that passes the gate, or as soon as there is a sound one.
 
-    To be called while `candlecast.promotion.moving_aliases`.
+    To be called while `candlecast.registry.promotion.moving_aliases`.
 
     Args:
         aliases: As the registry has them, with every move recorded (`note_moved_aliases`).

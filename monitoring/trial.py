@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 
 from psycopg_pool import ConnectionPool
 
-from candlecast.decisions import Decision, has_failed, newest_decision
-from candlecast.promotion import end_trial, make_champion
-from candlecast.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.decisions import Decision, has_failed, newest_decision
+from candlecast.registry.promotion import end_trial, make_champion
+from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
 from monitoring.sequential import Paired, evidence_of_worse
 from monitoring.standing import Pairs, pairs_since
@@ -43,7 +43,7 @@ def rule_trial(
 ) -> Ruling | None:
     """Look at the trial that is on and carry out what it has come to; None if there is no trial.
 
-    To be called while `candlecast.promotion.moving_aliases`.
+    To be called while `candlecast.registry.promotion.moving_aliases`.
 
     Args:
         aliases: As the registry has them, with every move recorded (`note_moved_aliases`).

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from candlecast.ledger import ROLES
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
 from candlecast.significance import CONFIDENCE, FEWEST_ROWS, ratio_error
 from service import chart_queries
 from service.chart_schemas import (

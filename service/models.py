@@ -19,8 +19,8 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GOLDEN, Golden, check_golden, read_golden
 from candlecast.candles.schema import Market
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
-from candlecast.registry import CHALLENGER, CHAMPION, cached_bundle
-from candlecast.versions import BundleSource, load_version
+from candlecast.registry.registry import CHALLENGER, CHAMPION, cached_bundle
+from candlecast.registry.versions import BundleSource, load_version
 from service.replicas import Replica, ReplicaNotes, ServedNote
 
 ALIASES = (CHAMPION, CHALLENGER)
@@ -36,7 +36,7 @@ _OBJECT_ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
 
 
 class AliasRegistry(BundleSource, Protocol):
-    """What is needed of `candlecast.registry.Registry`."""
+    """What is needed of `candlecast.registry.registry.Registry`."""
 
     def aliases(self, model_name: str) -> dict[str, str]:
         """Version number under each alias."""
@@ -96,7 +96,7 @@ class ModelFollower:
     - The version that an alias pointed to before stays in memory, so that the way back takes no download.
 
     Args:
-        registry: `candlecast.registry.Registry`, or its like.
+        registry: `candlecast.registry.registry.Registry`, or its like.
         market: What is served; versions of another market are refused.
         cache: Directory of downloaded bundles, of the note of what was served last, and of the replicas' notes.
         poll_s: Pause between two looks; the real one is a quarter more or less, so that replicas do not ask together.

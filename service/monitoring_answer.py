@@ -9,7 +9,7 @@ from typing import Any
 from candlecast.candles.schema import Market
 from candlecast.ledger import ROLES, Role
 from candlecast.performance import Performance, Read, measure, measure_by_hour
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries
 from service.monitoring_schemas import (

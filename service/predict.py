@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from candlecast.bundle.forecast import Forecasts, persist
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
 from service.abstention import Abstention, Seen, abstentions
 from service.models import ServedModel, ServedModels
 from service.request import PostedHistory

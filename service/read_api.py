@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response
 
 from candlecast.journal import JOBS
 from candlecast.ledger import ROLES
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries
 from service.monitoring_answer import monitoring_answer

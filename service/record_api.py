@@ -12,7 +12,7 @@ from starlette.responses import Response
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.journal import JOBS
 from candlecast.performance import measure
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
 from service import queries, record_queries
 from service.importance import WINDOWS
 from service.monitoring_schemas import Promotion

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.requests import Request
 
 from candlecast.errors import BundleError
-from candlecast.registry import CHAMPION, Registry
+from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.settings import Settings, load_settings
 from service.access_log import AccessLog
 from service.database import ReadOnlyDatabase

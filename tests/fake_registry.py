@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from candlecast.errors import ModelNotFound, RegistryUnavailable
-from candlecast.registry import Version, cached_bundle
+from candlecast.registry.registry import Version, cached_bundle
 
 
 class Died(Exception):

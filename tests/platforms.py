@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from candlecast.candles.schema import Market, interval_duration
-from candlecast.registry import CHAMPION, Registry, experiment_name
+from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.settings import Settings
 from flows.deployment import deploy
 from flows.local_stack import LocalStack, free_ports

@@ -15,7 +15,7 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.golden import GOLDEN, golden_sample
 from candlecast.bundle.manifest import MANIFEST
 from candlecast.errors import BundleError
-from candlecast.run_log import describe_model
+from candlecast.registry.run_log import describe_model
 
 if TYPE_CHECKING:
     import keras

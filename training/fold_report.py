@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candlecast.candles.schema import Market
-from candlecast.run_log import RunLog
+from candlecast.registry.run_log import RunLog
 from training.plots import ACTUAL, BASELINE, MODEL
 from training.walk_forward import FoldReport, pooled
 

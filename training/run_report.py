@@ -11,8 +11,8 @@ import pandas as pd
 
 from candlecast.bundle.forecast import Forecasts
 from candlecast.candles.schema import candles_digest
-from candlecast.registry import Registry, experiment_name
-from candlecast.run_log import RunLog
+from candlecast.registry.registry import Registry, experiment_name
+from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
 from training import plots
 from training.breakdown import ReportRows

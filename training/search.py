@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from candlecast.errors import ConfigurationError, RegistryUnavailable, SearchFailed
-from candlecast.registry import Registry, experiment_name
-from candlecast.run_log import RunLog
+from candlecast.registry.registry import Registry, experiment_name
+from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
 from training.dataset import build_dataset
 from training.run_report import log_candles

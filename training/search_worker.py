@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from candlecast.bundle.forecast import Moment
-from candlecast.registry import Registry
-from candlecast.run_log import RunLog
+from candlecast.registry.registry import Registry
+from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
 from training.dataset import Dataset
 from training.models import OnEpoch, family

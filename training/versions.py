@@ -12,13 +12,13 @@ import pandas as pd
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle, load_rehearsal
-from candlecast.decisions import Decision, has_failed, newest_decision, record_decision
 from candlecast.errors import ForeignBundleError, ModelNotFound
 from candlecast.journal import last_check
-from candlecast.promotion import begin_trial, make_champion, moving_aliases, note_moved_aliases
-from candlecast.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.decisions import Decision, has_failed, newest_decision, record_decision
+from candlecast.registry.promotion import begin_trial, make_champion, moving_aliases, note_moved_aliases
+from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.versions import load_version
 from candlecast.settings import Settings
-from candlecast.versions import load_version
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes, build_dataset
 from training.evaluation import forecast_rows, same_rows

@@ -27,7 +27,7 @@ from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
-from candlecast.registry import CHAMPION, Registry
+from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.settings import Settings
 from flows.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
 from flows.local_postgres import LocalPostgres

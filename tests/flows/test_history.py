@@ -13,8 +13,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from candlecast.database import open_database
-from candlecast.decisions import Decision, record_decision
-from candlecast.registry import CHALLENGER
+from candlecast.registry.decisions import Decision, record_decision
+from candlecast.registry.registry import CHALLENGER
 from flows.cli import app
 from tests.candlecast.records import forecast_for, record_as_if_in_time
 

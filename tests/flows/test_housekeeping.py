@@ -13,9 +13,9 @@ from prefect.client.orchestration import get_client
 from prefect.settings.models.server.services import ServerServicesDBVacuumSettings
 
 from candlecast.database import open_database
-from candlecast.decisions import Decision
-from candlecast.promotion import begin_trial, make_champion
-from candlecast.registry import CHALLENGER, CHAMPION, Registry, experiment_name
+from candlecast.registry.decisions import Decision
+from candlecast.registry.promotion import begin_trial, make_champion
+from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
 from candlecast.settings import Settings, load_settings
 from flows.automations import ALERTS, pass_alerts_on
 from flows.housekeeping import housekeeping

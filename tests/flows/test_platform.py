@@ -25,7 +25,7 @@ import pytest
 import requests
 
 from candlecast.client import ForecastClient
-from candlecast.registry import CHAMPION, Registry
+from candlecast.registry.registry import CHAMPION, Registry
 from flows.home_processes import STACK_VARIABLE
 from flows.local_stack import free_ports
 from tests.bundles import BTCUSDT_5M

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from candlecast.candles.schema import Market
-from candlecast.decisions import Recorded
 from candlecast.errors import ConfigurationError
+from candlecast.registry.decisions import Recorded
 from candlecast.settings import Settings
 from flows.scenarios import SCENARIOS, Finding
 from flows.simulation_facts import Alerted, Checked, Facts, Missed, TrainingRun

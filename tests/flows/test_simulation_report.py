@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from candlecast.candles.schema import Market
-from candlecast.decisions import Recorded
+from candlecast.registry.decisions import Recorded
 from flows.scenarios import Finding
 from flows.simulation_facts import Alerted, Checked, Facts, Missed, TrainingRun
 from flows.simulation_report import Report, Timing, write_report

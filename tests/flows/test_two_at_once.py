@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from candlecast.database import open_database
-from candlecast.decisions import Decision, record_decision
+from candlecast.registry.decisions import Decision, record_decision
 from tests.bundles import write_tiny_bundle
 from tests.service.serving import serving
 

@@ -17,7 +17,7 @@ from prefect.client.orchestration import get_client
 from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
-from candlecast.registry import experiment_name
+from candlecast.registry.registry import experiment_name
 from candlecast.settings import Settings, load_settings
 from flows.walk_forward import dask_runner, walk_forward
 from tests.bundles import sound_candles

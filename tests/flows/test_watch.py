@@ -13,10 +13,10 @@ import pytest
 from pydantic import SecretStr
 
 from candlecast.api.answers import ModelsAnswer
-from candlecast.decisions import Decision, history
 from candlecast.errors import ExchangeUnavailable
-from candlecast.promotion import begin_trial, make_champion
-from candlecast.registry import CHALLENGER, CHAMPION
+from candlecast.registry.decisions import Decision, history
+from candlecast.registry.promotion import begin_trial, make_champion
+from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from flows.market import open_market
 from flows.watch import Watched, tell_of_silence, watch

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from candlecast.candles.schema import Market
 from candlecast.database import open_database
-from candlecast.decisions import Decision, record_decision
+from candlecast.registry.decisions import Decision, record_decision
 from monitoring.alerts import CALM, TOLD_FOR, Alerts, Condition, Notice
 from monitoring.webhook import tell_webhook
 from tests.receivers import Receiver, receiving

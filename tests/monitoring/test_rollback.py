@@ -11,9 +11,9 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.database import open_database
-from candlecast.decisions import Decision, has_failed, history
-from candlecast.promotion import FAILED, make_champion, move_champion, note_moved_aliases
-from candlecast.registry import CHALLENGER, CHAMPION
+from candlecast.registry.decisions import Decision, has_failed, history
+from candlecast.registry.promotion import FAILED, make_champion, move_champion, note_moved_aliases
+from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from monitoring.rollback import RolledBack, roll_back_if_failed
 from tests.bundles import write_tiny_bundle

@@ -10,9 +10,9 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.database import open_database
-from candlecast.decisions import Decision, history, open_trials
-from candlecast.promotion import begin_trial, make_champion, mark_failed, note_moved_aliases
-from candlecast.registry import CHALLENGER, CHAMPION
+from candlecast.registry.decisions import Decision, history, open_trials
+from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, note_moved_aliases
+from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from monitoring.trial import Ruling, rule_trial
 from tests.fake_registry import FakeRegistry

@@ -27,7 +27,7 @@ from pydantic import SecretStr
 
 from candlecast.bundle.bundle import load_bundle
 from candlecast.database import migrate, open_database
-from candlecast.registry import CHAMPION, Registry
+from candlecast.registry.registry import CHAMPION, Registry
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle

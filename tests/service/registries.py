@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from candlecast.errors import ModelNotFound, RegistryUnavailable
-from candlecast.registry import cached_bundle
+from candlecast.registry.registry import cached_bundle
 
 _ADDRESSES = itertools.count(0x7F0000000000)
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from candlecast.bundle.bundle import load_bundle
-from candlecast.registry import CHAMPION, Registry
+from candlecast.registry.registry import CHAMPION, Registry
 from tests.bundles import BTCUSDT_5M, sound_candles
 from tests.service.conftest import wait_until
 from tests.service.load import Answers, keep_posting, predict_request

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import requests
 
-from candlecast.registry import Registry
+from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 from flows.local_stack import free_ports
 from tests.processes import end_group

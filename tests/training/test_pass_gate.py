@@ -22,12 +22,12 @@ from candlecast.bundle.golden import GOLDEN, golden_sample
 from candlecast.bundle.manifest import MANIFEST, read_manifest
 from candlecast.candles.schema import Market
 from candlecast.database import open_database
-from candlecast.decisions import Decision, Recorded, has_failed, history
 from candlecast.errors import BundleError
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.journal import record_check
-from candlecast.promotion import mark_failed
-from candlecast.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.decisions import Decision, Recorded, has_failed, history
+from candlecast.registry.promotion import mark_failed
+from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
 from tests.bundles import write_tiny_bundle
 from training.dataset import build_dataset

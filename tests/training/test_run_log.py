@@ -14,9 +14,9 @@ import pytest
 import requests
 
 from candlecast.errors import RegistryUnavailable
-from candlecast.machine_load import MachineLoad
-from candlecast.registry import Registry
-from candlecast.run_log import BUNDLE_PATH, describe_model
+from candlecast.registry.machine_load import MachineLoad
+from candlecast.registry.registry import Registry
+from candlecast.registry.run_log import BUNDLE_PATH, describe_model
 from tests.bundles import SEQUENCE_LENGTH, write_tiny_bundle
 
 pytestmark = pytest.mark.integration

@@ -17,7 +17,7 @@ import requests
 from optuna.trial import TrialState, create_trial
 
 from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
-from candlecast.registry import Registry
+from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 from tests.processes import runs
 from training import search_space
@@ -32,7 +32,7 @@ from training.splits import split_by_time
 KILLED_SEARCH = """
 import sys
 import pandas as pd
-from candlecast.registry import Registry
+from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 from training.search import Budget, search_settings
 

@@ -14,7 +14,7 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.registry import Registry
+from candlecast.registry.registry import Registry
 from tests.training.conftest import Trained
 from training.dataset import build_dataset, rising
 from training.evaluation import forecast_rows

@@ -9,7 +9,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
-from candlecast.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION
 
 Outcome = Literal["promoted", "trial", "rejected", "undecided", "failed"]
 """Became champion; became challenger; not good enough; its trial ended without proof; not to be champion again."""

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.decisions import Decision, Recorded, has_failed, history, open_trials
 from candlecast.errors import ModelNotFound, VersionFailed
-from candlecast.promotion import (
+from candlecast.registry.decisions import Decision, Recorded, has_failed, history, open_trials
+from candlecast.registry.promotion import (
     FAILED,
     begin_trial,
     end_trial,
@@ -19,7 +19,7 @@ from candlecast.promotion import (
     move_champion,
     note_moved_aliases,
 )
-from candlecast.registry import CHALLENGER, CHAMPION
+from candlecast.registry.registry import CHALLENGER, CHAMPION
 from tests.fake_registry import Died, FakeRegistry
 
 pytestmark = pytest.mark.integration

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from candlecast.machine_load import MachineLoad
+from candlecast.registry.machine_load import MachineLoad
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

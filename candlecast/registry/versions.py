@@ -7,11 +7,11 @@ from typing import Protocol
 
 from candlecast.bundle.bundle import Bundle, load_bundle
 from candlecast.errors import BundleError, ForeignBundleError
-from candlecast.registry import forget_bundle
+from candlecast.registry.registry import forget_bundle
 
 
 class BundleSource(Protocol):
-    """What is needed of `candlecast.registry.Registry`."""
+    """What is needed of `candlecast.registry.registry.Registry`."""
 
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
         """Directory of a version's bundle."""

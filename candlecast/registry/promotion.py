@@ -14,7 +14,8 @@ from typing import Literal, cast
 from psycopg_pool import ConnectionPool
 
 from candlecast.database import only_one
-from candlecast.decisions import (
+from candlecast.errors import ModelNotFound, VersionFailed
+from candlecast.registry.decisions import (
     DecidedBy,
     Decision,
     has_failed,
@@ -25,8 +26,7 @@ from candlecast.decisions import (
     promotion_lock,
     record_decision,
 )
-from candlecast.errors import ModelNotFound, VersionFailed
-from candlecast.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 
 _WAIT_S = 60.0
 _BY_HAND = "moved by hand in the registry"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.decisions import (
+from candlecast.registry.decisions import (
     Decision,
     has_failed,
     history,
@@ -21,7 +21,7 @@ from candlecast.decisions import (
     predecessors,
     record_decision,
 )
-from candlecast.registry import CHALLENGER
+from candlecast.registry.registry import CHALLENGER
 
 pytestmark = pytest.mark.integration
 

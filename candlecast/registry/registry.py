@@ -1,4 +1,4 @@
-"""Registered model versions in MLflow: aliases, bundles, runs. This module and `candlecast.run_log` alone import it."""
+"""Registered model versions in MLflow: aliases, bundles, runs. This module and `candlecast.registry.run_log` alone import it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from candlecast.candles.schema import Market
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
-from candlecast.machine_load import MachineLoad
-from candlecast.run_log import BUNDLE_PATH, RunLog, delete_runs
+from candlecast.registry.machine_load import MachineLoad
+from candlecast.registry.run_log import BUNDLE_PATH, RunLog, delete_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
