@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 
 from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
-from candlecast.issue import Issued
+from candlecast.ledger.issue import Issued
 from candlecast.settings import Settings
 from flows import loop
 from flows.market import open_market

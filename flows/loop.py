@@ -17,9 +17,9 @@ from candlecast.candles.store import Written
 from candlecast.candles.sync import Synced, closed_before, sync_newest, sync_range
 from candlecast.candles.verification import Verification, verify_candles
 from candlecast.errors import ExchangeError, InvalidCandles
-from candlecast.issue import Issued, issue_forecasts
 from candlecast.journal import last_attempt, last_check, recorded_job
-from candlecast.parity import CheckedForecast, parity_message, verify_forecasts
+from candlecast.ledger.issue import Issued, issue_forecasts
+from candlecast.ledger.parity import CheckedForecast, parity_message, verify_forecasts
 from candlecast.registry.decisions import Decision
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings

@@ -20,8 +20,8 @@ from candlecast.errors import ServiceUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import DatabaseLimitBook
 from candlecast.features.features import LOOKBACK
-from candlecast.issue import Source
-from candlecast.ledger import Ledger
+from candlecast.ledger.forecasts import Ledger
+from candlecast.ledger.issue import Source
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from candlecast.candles.gaps import describe_gaps
 from candlecast.candles.quality import Doubtful, Marked, describe
-from candlecast.issue import Issued
+from candlecast.ledger.issue import Issued
 from candlecast.settings import Settings
 
 if TYPE_CHECKING:

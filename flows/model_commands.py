@@ -237,8 +237,8 @@ def verify_forecasts(
     last: Annotated[int, typer.Option(min=1, help="How many of the newest forecasts.")] = 288, as_json: Json = False
 ) -> None:
     """Make recorded forecasts again from the stored candles; exit code 1 if one comes out differently."""
-    from candlecast.parity import parity_message
-    from candlecast.parity import verify_forecasts as make_again
+    from candlecast.ledger.parity import parity_message
+    from candlecast.ledger.parity import verify_forecasts as make_again
     from flows.market import open_registry
 
     with recorded("verify-forecasts") as (market, report):

@@ -16,8 +16,8 @@ from candlecast.candles.schema import Market, floor_time
 from candlecast.client import ForecastClient
 from candlecast.errors import CandlecastError
 from candlecast.faults import Faults
-from candlecast.issue import Issued, issue_forecasts
 from candlecast.journal import recorded_job
+from candlecast.ledger.issue import Issued, issue_forecasts
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay_control import ReplayControl
 from candlecast.settings import Settings

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from candlecast.performance import Performance
+from candlecast.ledger.performance import Performance
 from flows.scenarios import Finding
 from flows.simulation_facts import Facts
 

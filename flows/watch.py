@@ -15,7 +15,7 @@ from candlecast.errors import (
     RegistryUnavailable,
 )
 from candlecast.journal import failed_last, last_check
-from candlecast.parity import CheckedForecast, parity_message
+from candlecast.ledger.parity import CheckedForecast, parity_message
 from candlecast.registry.decisions import last_promoted
 from candlecast.registry.promotion import moving_aliases, note_moved_aliases
 from candlecast.registry.registry import CHAMPION, Registry

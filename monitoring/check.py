@@ -14,7 +14,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.errors import CandlecastError
 from candlecast.features.features import LOOKBACK
 from candlecast.journal import last_attempt, record_check
-from candlecast.performance import Performance
+from candlecast.ledger.performance import Performance
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 from monitoring.drift import Drift, input_drift

@@ -9,8 +9,8 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import Market
-from candlecast.ledger import Role
-from candlecast.performance import Performance, measure, measure_by_hour
+from candlecast.ledger.forecasts import Role
+from candlecast.ledger.performance import Performance, measure, measure_by_hour
 
 
 def rolling_performance(

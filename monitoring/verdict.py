@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from candlecast.candles.gaps import Gap, describe_gaps
 from candlecast.candles.quality import Doubtful, describe
-from candlecast.performance import Performance
+from candlecast.ledger.performance import Performance
 from candlecast.settings import Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.sequential import FALSE_ALARM_RUN

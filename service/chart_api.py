@@ -11,7 +11,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from candlecast.ledger import ROLES
+from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.significance import CONFIDENCE, FEWEST_ROWS, ratio_error
 from service import chart_queries

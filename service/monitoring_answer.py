@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from candlecast.candles.schema import Market
-from candlecast.ledger import ROLES, Role
-from candlecast.performance import Performance, Read, measure, measure_by_hour
+from candlecast.ledger.forecasts import ROLES, Role
+from candlecast.ledger.performance import Performance, Read, measure, measure_by_hour
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries

@@ -19,7 +19,7 @@ from candlecast.api.answers import (
     Problem,
 )
 from candlecast.api.series_answers import ForecastSeriesAnswer
-from candlecast.ledger import ROLES
+from candlecast.ledger.forecasts import ROLES
 from service.body import PATIENCE_S, SLOWEST
 from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.examples import ANSWERS, history_example

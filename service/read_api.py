@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from candlecast.journal import JOBS
-from candlecast.ledger import ROLES
+from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.journal import JOBS
-from candlecast.performance import measure
+from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
 from service import queries, record_queries
 from service.importance import WINDOWS

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from pydantic import SecretStr
 
-from candlecast.ledger import ForecastRecord
+from candlecast.ledger.forecasts import ForecastRecord
 
 STEP = timedelta(minutes=5)
 

@@ -14,8 +14,8 @@ from candlecast.candles.gaps import CandleGaps, Gap
 from candlecast.candles.quality import Marked
 from candlecast.candles.store import Written
 from candlecast.errors import AlreadyRunning, InvalidCandles
-from candlecast.issue import Issued
 from candlecast.journal import record_check, recorded_job
+from candlecast.ledger.issue import Issued
 from candlecast.settings import Settings
 from flows import loop
 from flows.market import OpenMarket, open_market

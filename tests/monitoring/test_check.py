@@ -15,7 +15,7 @@ from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.journal import last_check, recorded_job
-from candlecast.ledger import Ledger
+from candlecast.ledger.forecasts import Ledger
 from candlecast.settings import Settings
 from monitoring.check import check
 from monitoring.reports import Reports

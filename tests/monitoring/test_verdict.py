@@ -9,7 +9,7 @@ import pytest
 
 from candlecast.candles.gaps import Gap
 from candlecast.candles.quality import Doubtful
-from candlecast.performance import Performance
+from candlecast.ledger.performance import Performance
 from candlecast.settings import Settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
-from candlecast.ledger import ForecastRecord, Ledger
+from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from tests.bundles import BTCUSDT_5M
 from tests.candlecast.records import STEP, forecast_for, record_as_if_in_time
 

@@ -22,8 +22,8 @@ from candlecast.api.answers import ForecastAnswer
 from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
-from candlecast.issue import forecast_record
-from candlecast.ledger import Ledger
+from candlecast.ledger.forecasts import Ledger
+from candlecast.ledger.issue import forecast_record
 from service.examples import ANSWERS
 from service.openapi import _ANSWERS, _PARAMETERS, _TAKES
 from service.problems import KINDS

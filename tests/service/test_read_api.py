@@ -19,8 +19,8 @@ from candlecast.api.answers import PROBLEM_TYPE, Answer, ForecastAnswer
 from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
-from candlecast.issue import forecast_record
-from candlecast.ledger import Ledger
+from candlecast.ledger.forecasts import Ledger
+from candlecast.ledger.issue import forecast_record
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from monitoring.performance import rolling_performance

@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles.quality import CandleQuality, Doubtful, Marked, describe, repair_command, without
 from candlecast.candles.schema import Market, unbroken
 from candlecast.candles.store import CandleStore
-from candlecast.ledger import Ledger
+from candlecast.ledger.forecasts import Ledger
 from tests.candlecast.records import forecast_for
 from tests.damage import half_done, stubs
 

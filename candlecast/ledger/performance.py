@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from candlecast.candles.schema import Market
-from candlecast.ledger import Role
+from candlecast.ledger.forecasts import Role
 from candlecast.significance import CONFIDENCE, FEWEST_ROWS, ratio_error
 
 Read = Callable[[str, dict[str, Any]], list[dict[str, Any]]]

@@ -14,7 +14,7 @@ from candlecast.candles.schema import Market, unbroken
 from candlecast.candles.store import CandleStore
 from candlecast.candles.sync import Exchange
 from candlecast.errors import ForecastTooLate
-from candlecast.ledger import ROLES, ForecastRecord, Ledger, Role
+from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role
 
 Source = Literal["live", "replay"]
 

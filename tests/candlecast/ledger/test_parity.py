@@ -14,8 +14,8 @@ from psycopg_pool import ConnectionPool
 from candlecast.bundle.bundle import load_bundle, target_open_time
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, persist
 from candlecast.candles.store import CandleStore
-from candlecast.ledger import ForecastRecord, Ledger
-from candlecast.parity import CheckedForecast, parity_message, verify_forecasts
+from candlecast.ledger.forecasts import ForecastRecord, Ledger
+from candlecast.ledger.parity import CheckedForecast, parity_message, verify_forecasts
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.registries import FakeRegistry
 

@@ -14,8 +14,8 @@ from candlecast.candles.quality import CandleQuality
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS, Market
 from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
-from candlecast.issue import Issued, issue_forecasts
-from candlecast.ledger import ForecastRecord, Ledger
+from candlecast.ledger.forecasts import ForecastRecord, Ledger
+from candlecast.ledger.issue import Issued, issue_forecasts
 from tests.bundles import sound_candles
 
 pytestmark = pytest.mark.integration

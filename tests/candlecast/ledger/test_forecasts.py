@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import Market
 from candlecast.errors import ForecastTooLate
-from candlecast.ledger import ForecastRecord, Ledger
+from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from tests.bundles import sound_candles
 from tests.candlecast.records import STEP, forecast_for
 
