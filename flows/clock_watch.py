@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from rich.console import Console
 
-from candlecast.replay_control import ReplayControl
+from candlecast.replay.control import ReplayControl
 from candlecast.settings import Settings
 from flows.deployment import fit_schedules
 from flows.market import OpenMarket

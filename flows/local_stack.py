@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
-from candlecast.replay_control import ReplayControl
+from candlecast.replay.control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, variable_name
 from flows.local_postgres import LocalPostgres
 from flows.programs import DATABASE_ROLES, HOST, local_programs, local_urls, stack_values

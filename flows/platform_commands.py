@@ -82,13 +82,15 @@ def exchange(
     start: Time = None,
     state: Annotated[Path | None, typer.Option(help="File that keeps the clock over restarts.")] = None,
     recordings: Annotated[Path | None, typer.Option(help="Directory of SYMBOL-INTERVAL.parquet files.")] = None,
-    faults: Annotated[Path | None, typer.Option(help="JSON file of what goes wrong; see candlecast/faults.py.")] = None,
+    faults: Annotated[
+        Path | None, typer.Option(help="JSON file of what goes wrong; see candlecast/replay/faults.py.")
+    ] = None,
 ) -> None:
     """Serve recorded candles as Binance would, with a clock of its own."""
-    from candlecast.faults import load_faults
-    from candlecast.recordings import bundled_recordings, recorded_span, recordings_in
-    from candlecast.replay import serve_replay
-    from candlecast.replay_clock import ReplayClock
+    from candlecast.replay.clock import ReplayClock
+    from candlecast.replay.faults import load_faults
+    from candlecast.replay.recordings import bundled_recordings, recorded_span, recordings_in
+    from candlecast.replay.server import serve_replay
 
     settings = read_settings()
     series = recordings_in(recordings) if recordings else bundled_recordings()

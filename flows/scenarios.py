@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from candlecast.alterations import add_momentum, scale_volatility
 from candlecast.candles.schema import floor_time
 from candlecast.errors import ConfigurationError
-from candlecast.faults import Faults
+from candlecast.replay.alterations import add_momentum, scale_volatility
+from candlecast.replay.faults import Faults
 from flows.simulation_facts import Facts
 
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)

@@ -15,11 +15,11 @@ import pandas as pd
 from candlecast.candles.schema import Market, floor_time
 from candlecast.client import ForecastClient
 from candlecast.errors import CandlecastError
-from candlecast.faults import Faults
 from candlecast.journal import recorded_job
 from candlecast.ledger.issue import Issued, issue_forecasts
 from candlecast.registry.registry import CHAMPION, Registry
-from candlecast.replay_control import ReplayControl
+from candlecast.replay.control import ReplayControl
+from candlecast.replay.faults import Faults
 from candlecast.settings import Settings
 from flows import loop
 from flows.home_processes import single_instance, stop_leftovers

@@ -13,7 +13,7 @@ from candlecast.candles.files import read_candles
 from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
 from candlecast.errors import ConfigurationError
 from candlecast.features.features import LOOKBACK
-from candlecast.recordings import load_recording, recorded_span
+from candlecast.replay.recordings import load_recording, recorded_span
 from candlecast.settings import Settings
 from flows.scenarios import SCENARIOS, Scenario, Stretch
 from flows.source import recorded_candles, replay_begin

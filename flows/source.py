@@ -14,7 +14,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.exchange.answers import BARRED
 from candlecast.exchange.requests import open_session
 from candlecast.features.features import LOOKBACK
-from candlecast.recordings import bundled_recordings, recorded_span
+from candlecast.replay.recordings import bundled_recordings, recorded_span
 from candlecast.settings import Settings
 
 _FILE = "source"
@@ -68,7 +68,7 @@ def recorded_candles(market: Market, of: str = ".") -> pd.DataFrame:
     """The candles of a market that ship with the project.
 
     Args:
-        of: As of `candlecast.recordings.bundled_recordings`.
+        of: As of `candlecast.replay.recordings.bundled_recordings`.
 
     Raises:
         ConfigurationError: There are none; names those there are and the way out.

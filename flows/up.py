@@ -19,7 +19,7 @@ from rich.status import Status
 from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError, StackError
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
-from candlecast.replay_control import ReplayControl
+from candlecast.replay.control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings
 from flows.clock_watch import ClockWatch, start_schedules
 from flows.deployment import deploy, follow, run_now, tidy_up

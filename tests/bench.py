@@ -35,7 +35,7 @@ from candlecast.candles.schema import CANDLE_COLUMNS, Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
-from candlecast.recordings import bundled_recordings
+from candlecast.replay.recordings import bundled_recordings
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.archives import ArchiveTransport, archive_client, archive_files

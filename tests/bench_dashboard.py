@@ -20,7 +20,7 @@ import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 from pydantic import SecretStr
 
-from candlecast.recordings import bundled_recordings
+from candlecast.replay.recordings import bundled_recordings
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from tests.bundles import write_tiny_bundle

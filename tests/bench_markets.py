@@ -20,8 +20,8 @@ import psutil
 import psycopg
 
 from candlecast.candles.schema import Market, floor_time
-from candlecast.recordings import bundled_recordings
-from candlecast.replay_control import ReplayControl
+from candlecast.replay.control import ReplayControl
+from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
 from flows import loop
 from flows.clock_watch import start_schedules

@@ -19,7 +19,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
-from candlecast.recordings import bundled_recordings
+from candlecast.replay.recordings import bundled_recordings
 from flows.local_stack import free_ports
 from tests.bench_service import CONNECTIONS, answers, make_models, rows, running
 

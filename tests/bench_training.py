@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from candlecast.recordings import bundled_recordings
+from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
 from training.dataset import Dataset, build_dataset, rising
 from training.evaluation import scaled_windows

@@ -25,10 +25,10 @@ from playwright.sync_api import Browser, sync_playwright
 from pydantic import SecretStr
 
 from candlecast.database import migrate, open_database
-from candlecast.recordings import bundled_recordings, recorded_span
-from candlecast.replay import create_replay_app
-from candlecast.replay_clock import ReplayClock
-from candlecast.replay_control import ReplayControl
+from candlecast.replay.clock import ReplayClock
+from candlecast.replay.control import ReplayControl
+from candlecast.replay.recordings import bundled_recordings, recorded_span
+from candlecast.replay.server import create_replay_app
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 

@@ -29,8 +29,8 @@ import psycopg
 
 from candlecast.candles.schema import floor_time
 from candlecast.client import ForecastClient
-from candlecast.recordings import bundled_recordings
-from candlecast.replay_control import ReplayControl
+from candlecast.replay.control import ReplayControl
+from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
 from flows import loop
 from flows.clock_watch import start_schedules

@@ -25,7 +25,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import DatabaseUnavailable, ExchangeError
 from candlecast.exchange.client import ExchangeClient
-from candlecast.faults import Faults
+from candlecast.replay.faults import Faults
 from candlecast.settings import Settings
 from flows import loop
 from flows.local_postgres import LocalPostgres
@@ -148,7 +148,7 @@ KILLED = """
     import os, signal, sys, traceback
     from datetime import datetime, timedelta
     import psycopg
-    from candlecast.replay_control import ReplayControl
+    from candlecast.replay.control import ReplayControl
     from candlecast.settings import load_settings
     from flows import loop
     from flows.market import open_market

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy.stats import wasserstein_distance
 
-from candlecast.alterations import scale_volatility
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FLOW_NAMES, LOOKBACK
+from candlecast.replay.alterations import scale_volatility
 from monitoring.drift import VOLATILITY, WATCHED, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
 from tests.bundles import sound_candles
 

@@ -18,7 +18,7 @@ from candlecast.archive.fill import ArchiveSource, fill_from_archive
 from candlecast.candles.schema import Market
 from candlecast.candles.store import Written
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
-from candlecast.faults import Faults
+from candlecast.replay.faults import Faults
 from tests.archives import ARCHIVE_URL, ArchiveTransport, archive_client, archive_files
 from tests.bundles import sound_candles
 

@@ -13,7 +13,7 @@ from candlecast.database import open_database
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import LONGEST_BAN_S, DatabaseLimitBook, MemoryLimitBook, Reservation
-from candlecast.faults import Faults
+from candlecast.replay.faults import Faults
 
 URL = "https://exchange.test"
 

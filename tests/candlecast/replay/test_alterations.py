@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.alterations import add_momentum, scale_volatility
 from candlecast.candles.schema import require_storable
 from candlecast.candles.suspicion import find_suspicious
+from candlecast.replay.alterations import add_momentum, scale_volatility
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, interval_duration
 from candlecast.errors import ConfigurationError, InvalidCandles
-from candlecast.faults import BarFault, Faults
+from candlecast.replay.faults import BarFault, Faults
 
 _KLINE = '[%d,"%.8f","%.8f","%.8f","%.8f","%.8f",%d,"%.8f",%s,"%.8f","%.8f","0"]'
 _DECIMALS = 8  # Binance writes every price and quantity with eight

@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from candlecast.candles.schema import epoch_ms
-from candlecast.faults import Faults, RequestFault
-from candlecast.replay_clock import ReplayClock
+from candlecast.replay.clock import ReplayClock
+from candlecast.replay.faults import Faults, RequestFault
 
 _API_FAULTS: tuple[RequestFault, ...] = (
     "forbidden",

@@ -17,13 +17,13 @@ from starlette.routing import Route
 
 from candlecast.candles.schema import epoch_ms, from_epoch_ms
 from candlecast.errors import ExchangeRejected
-from candlecast.faults import Faults
-from candlecast.recordings import bundled_recordings, load_recording
-from candlecast.replay_api import RecordedExchange
-from candlecast.replay_archive import ReplayArchive
-from candlecast.replay_clock import ReplayClock
-from candlecast.replay_control import ReplayControl, ReplayState
-from candlecast.replay_faults import FaultInjector
+from candlecast.replay.api import RecordedExchange
+from candlecast.replay.archive import ReplayArchive
+from candlecast.replay.clock import ReplayClock
+from candlecast.replay.control import ReplayControl, ReplayState
+from candlecast.replay.faults import Faults
+from candlecast.replay.injector import FaultInjector
+from candlecast.replay.recordings import bundled_recordings, load_recording
 
 __all__ = [
     "ReplayClock",

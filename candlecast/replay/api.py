@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from candlecast.exchange.answers import KLINES_LIMIT
-from candlecast.recordings import RecordedKlines
-from candlecast.replay_faults import Built, FaultInjector, Hit
+from candlecast.replay.injector import Built, FaultInjector, Hit
+from candlecast.replay.recordings import RecordedKlines
 
 _DEFAULT_LIMIT = 500
 _WEIGHT_LIMIT = 6000  # request weight per minute and address that Binance grants

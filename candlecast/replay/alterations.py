@@ -15,7 +15,7 @@ import pandas as pd
 
 from candlecast.candles.schema import PRICE_COLUMNS
 from candlecast.features.features import Floats
-from candlecast.recordings import decimals
+from candlecast.replay.recordings import decimals
 
 Alteration = Callable[[Floats], Floats]
 """From log distances of open, high, low and close from the close before, shape (n, 4), to others; low stays lowest."""

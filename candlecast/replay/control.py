@@ -13,7 +13,7 @@ from candlecast.candles.schema import epoch_ms, from_epoch_ms
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.answers import read_answer
 from candlecast.exchange.requests import open_session
-from candlecast.faults import Faults
+from candlecast.replay.faults import Faults
 
 Answer = TypeVar("Answer")
 

@@ -18,16 +18,16 @@ import requests
 
 from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, epoch_ms, require_sound
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
-from candlecast.recordings import RecordedKlines, load_recording
-from candlecast.replay import create_replay_app
-from candlecast.replay_clock import ReplayClock
-from candlecast.replay_control import ReplayControl
+from candlecast.replay.clock import ReplayClock
+from candlecast.replay.control import ReplayControl
+from candlecast.replay.recordings import RecordedKlines, load_recording
+from candlecast.replay.server import create_replay_app
 from flows.local_stack import free_ports
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 END = START + timedelta(days=1)
 STEP = timedelta(minutes=5)
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 class FakeSeconds:
@@ -153,7 +153,7 @@ def test_a_replay_exchange_that_shuts_down_saves_its_exact_moment(tmp_path, bund
 def test_a_killed_replay_exchange_comes_back_at_a_later_time(tmp_path):
     file = tmp_path / "clock.json"
     program = (
-        "import sys; from pathlib import Path; from candlecast.recordings import *; from candlecast.replay import *\n"
+        "import sys; from pathlib import Path; from candlecast.replay.recordings import *; from candlecast.replay.server import *\n"
         "series = {name: c.iloc[:500] for name, c in bundled_recordings().items()}\n"
         "clock = ReplayClock(*recorded_span(series), speed=100, path=Path(sys.argv[1]))\n"
         "serve_replay(series, clock, '127.0.0.1', int(sys.argv[2]))\n"

@@ -14,7 +14,7 @@ import requests
 
 from candlecast.archive.zips import archive_name, archive_path, archive_zip, checksum_line
 from candlecast.candles.schema import CANDLE_COLUMNS
-from candlecast.faults import Faults
+from candlecast.replay.faults import Faults
 
 JUNE = date(2025, 6, 1)
 STEP = timedelta(minutes=5)

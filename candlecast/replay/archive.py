@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from candlecast.archive.zips import archive_zip, checksum_line
 from candlecast.candles.schema import epoch_ms, open_times_ms
-from candlecast.faults import Faults
-from candlecast.replay_faults import FaultInjector
+from candlecast.replay.faults import Faults
+from candlecast.replay.injector import FaultInjector
 
 _ZIPS_KEPT = 16
 _NOT_FOUND = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code></Error>'

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from candlecast.candles.schema import candles_from_klines, epoch_ms
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
-from candlecast.faults import Faults, load_faults
+from candlecast.replay.faults import Faults, load_faults
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 STEP = timedelta(minutes=5)
