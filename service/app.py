@@ -13,11 +13,11 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import chart_api, metrics, model_api, page, probes, read_api, record_api
-from service.limits import KEY_HEADER
+from service.http.limits import KEY_HEADER
+from service.http.problems import HANDLED, refuse
 from service.metrics import ServiceMetrics
 from service.observation import REQUEST_ID, Observation
 from service.openapi import documentation_routes
-from service.problems import HANDLED, refuse
 from service.resources import Wiring
 
 _REFRESH_S = 5.0

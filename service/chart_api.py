@@ -26,9 +26,9 @@ from service.chart_schemas import (
     Residuals,
     Scatter,
 )
-from service.parameters import MARKET, read_choice, require_known
-from service.period import Period, read_period
-from service.reading import answered, market_of, reading_routes, rows
+from service.http.parameters import MARKET, read_choice, require_known
+from service.http.period import Period, read_period
+from service.http.reading import answered, market_of, reading_routes, rows
 from service.resources import resources
 
 _BUCKETS = 41

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.listening import AtWork, close_doors, open_doors
+from service.http.listening import AtWork, close_doors, open_doors
 from service.resources import Resources
 
 _LAST_ACCEPTED_S = 0.5

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from candlecast.candles.schema import Market
+from service.http.parameters import MARKET
+from service.http.problems import Refused
 from service.models import ModelFollower, ServedModels
-from service.parameters import MARKET
-from service.problems import Refused
 
 LOOKS_PER_S = 5.0
 """At most, of all followers of a process together, at the registry."""

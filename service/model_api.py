@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.limits import Gate
+from service.http.limits import Gate
+from service.http.parameters import MARKET, require_known
+from service.http.reading import market_of
 from service.model_card import describe_models
-from service.parameters import MARKET, require_known
 from service.predict import choose_model
-from service.reading import market_of
 from service.request import parse_predict, parse_series
 from service.resources import Resources, resources
 from service.series import answer_series

@@ -9,9 +9,9 @@ from secrets import token_hex
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access_log import AccessLog
+from service.http.access_log import AccessLog
+from service.http.problems import problem_response
 from service.metrics import ServiceMetrics
-from service.problems import problem_response
 
 REQUEST_ID = "X-Request-ID"
 _HEADER = REQUEST_ID.lower().encode()

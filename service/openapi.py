@@ -20,15 +20,11 @@ from candlecast.api.answers import (
 )
 from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.ledger.forecasts import ROLES
-from service.body import PATIENCE_S, SLOWEST
 from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.examples import ANSWERS, history_example
-from service.limits import KEY_HEADER
-from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
-from service.monitoring_schemas import MonitoringAnswer
-from service.observation import REQUEST_ID
-from service.openapi_schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
-from service.parameters import (
+from service.http.body import PATIENCE_S, SLOWEST
+from service.http.limits import KEY_HEADER
+from service.http.parameters import (
     HOURS_DEFAULT,
     HOURS_MAXIMUM,
     LIMIT_DEFAULT,
@@ -38,7 +34,11 @@ from service.parameters import (
     POINTS_MAXIMUM,
     SYMBOL,
 )
-from service.problems import KINDS, MEDIA_TYPE
+from service.http.problems import KINDS, MEDIA_TYPE
+from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
+from service.monitoring_schemas import MonitoringAnswer
+from service.observation import REQUEST_ID
+from service.openapi_schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
 from service.record_schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from service.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.resources import resources

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from candlecast.errors import ConfigurationError
-from service.limits import Gate
+from service.http.limits import Gate
 
 _POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'"
 _PAGE_POLICY = f"{_POLICY}; img-src 'self'; style-src 'self'"

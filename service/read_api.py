@@ -16,8 +16,7 @@ from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service import queries
-from service.monitoring_answer import monitoring_answer
-from service.parameters import (
+from service.http.parameters import (
     HOURS_DEFAULT,
     LIMIT_MAXIMUM,
     MARKET,
@@ -27,9 +26,10 @@ from service.parameters import (
     refuse_both,
     require_known,
 )
+from service.http.problems import Refused
+from service.http.reading import answered, answered_rows, iso, market_of, reading_routes, rows
+from service.monitoring_answer import monitoring_answer
 from service.points import series_point
-from service.problems import Refused
-from service.reading import answered, answered_rows, iso, market_of, reading_routes, rows
 from service.resources import resources
 from service.schemas import (
     Badge,

@@ -14,10 +14,10 @@ from candlecast.journal import JOBS
 from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
 from service import queries, record_queries
+from service.http.parameters import MARKET, require_known
+from service.http.reading import answered, market_of, reading_routes, rows
 from service.importance import WINDOWS
 from service.monitoring_schemas import Promotion
-from service.parameters import MARKET, require_known
-from service.reading import answered, market_of, reading_routes, rows
 from service.record_schemas import (
     DoubtfulCandle,
     Gap,

@@ -1,7 +1,7 @@
 """The bodies of `POST /predict` and `POST /predict/series`: their schemas, and the way from JSON to arrays.
 
 msgspec checks types while it parses and takes a fifth of pydantic's time; only when it refuses a body is the
-body walked again, row by row, to name the culprits (`service.culprits`). No pandas: to build a frame of the
+body walked again, row by row, to name the culprits (`service.http.body_errors`). No pandas: to build a frame of the
 candles of one forecast takes longer than the forecast.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS
-from service.culprits import EARLIEST_MS, LATEST_MS, OUT_OF_TIME, explain, time_fault
-from service.problems import FAULTS_SHOWN, Refused, refused
+from service.http.body_errors import EARLIEST_MS, LATEST_MS, OUT_OF_TIME, explain, time_fault
+from service.http.problems import FAULTS_SHOWN, Refused, refused
 
 HISTORY_LIMIT = 10_000
 SERIES_LIMIT = 50_000

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.shortcut import Shortcut
+from service.http.bentoml_bypass import Shortcut
 
 if TYPE_CHECKING:
     from service.resources import Resources

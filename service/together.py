@@ -12,10 +12,10 @@ from datetime import timedelta
 from itertools import groupby
 from typing import NamedTuple
 
+from service.http.problems import Refused
 from service.metrics import ServiceMetrics
 from service.models import ServedModel
 from service.predict import knows_flow, require_answerable
-from service.problems import Refused
 from service.request import PostedHistory
 from service.single import answer_forecasts
 

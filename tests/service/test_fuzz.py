@@ -17,7 +17,7 @@ from candlecast.api.answers import PROBLEM_TYPE, Problem
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.candles.schema import require_sound as require_sound_frame
 from candlecast.errors import InvalidCandles
-from service.problems import KINDS, Refused
+from service.http.problems import KINDS, Refused
 from service.request import PostedCandle
 from service.soundness import require_sound
 from tests.bundles import sound_candles

@@ -25,8 +25,8 @@ from candlecast.database import open_database
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
 from service.examples import ANSWERS
+from service.http.problems import KINDS
 from service.openapi import _ANSWERS, _PARAMETERS, _TAKES
-from service.problems import KINDS
 from service.request import PostedCandle, PredictRequest, SeriesRequest
 from tests.bundles import sound_candles
 from tests.service.conftest import Start

@@ -24,10 +24,10 @@ from candlecast.ledger.issue import forecast_record
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from monitoring.performance import rolling_performance
-from service.database import ReadOnlyDatabase
+from service.http.database import ReadOnlyDatabase
+from service.http.parameters import LIMIT_MAXIMUM
 from service.monitoring_answer import monitoring_answer
 from service.monitoring_schemas import MonitoringAnswer
-from service.parameters import LIMIT_MAXIMUM
 from service.schemas import (
     CandlesAnswer,
     ForecastRow,

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import Receive, Scope
 
-from service.problems import Refused
+from service.http.problems import Refused
 
 PATIENCE_S = 5.0
 SLOWEST = 256 * 1024

@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from candlecast.api.answers import Answer
 from candlecast.candles.schema import Market
-from service.limits import Gate
-from service.parameters import read_market
+from service.http.limits import Gate
+from service.http.parameters import read_market
 from service.resources import resources
 
 Handler = Callable[[Request], Response]

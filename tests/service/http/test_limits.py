@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE
-from service.body import SLOWEST, BodyBudget
-from service.limits import ApiKeys, Line, RateLimit
-from service.problems import Refused
+from service.http.body import SLOWEST, BodyBudget
+from service.http.limits import ApiKeys, Line, RateLimit
+from service.http.problems import Refused
 from tests.service.conftest import Start, wait_until
 from tests.service.posted import as_rows
 from tests.service.registries import FakeRegistry

@@ -10,7 +10,7 @@ import msgspec
 
 from candlecast.api.answers import Fault
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
-from service.problems import FAULTS_SHOWN, Refused, refused
+from service.http.problems import FAULTS_SHOWN, Refused, refused
 
 EARLIEST_MS = 946_684_800_000  # 2000-01-01: a smaller number is in seconds
 LATEST_MS = 4_102_444_800_000  # 2100-01-01: a larger one is in microseconds

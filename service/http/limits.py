@@ -18,8 +18,8 @@ from anyio import CapacityLimiter, to_thread
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from candlecast.settings import Settings
-from service.body import BodyBudget
-from service.problems import Refused
+from service.http.body import BodyBudget
+from service.http.problems import Refused
 
 KEY_HEADER = "X-API-Key"
 _CHALLENGE = 'Basic realm="candlecast", Bearer realm="candlecast"'  # Chromium reads the first one only

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from candlecast.candles.schema import Market, interval_duration
 from candlecast.errors import ConfigurationError
-from service.culprits import parse_time
-from service.problems import Refused
+from service.http.body_errors import parse_time
+from service.http.problems import Refused
 
 LIMIT_DEFAULT = 288
 LIMIT_MAXIMUM = 5000

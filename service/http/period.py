@@ -9,8 +9,8 @@ from starlette.requests import Request
 
 from candlecast.candles.schema import Market
 from service import queries
-from service.parameters import HOURS_DEFAULT, read_hours, read_points, read_window, refuse_both
-from service.reading import market_of, rows
+from service.http.parameters import HOURS_DEFAULT, read_hours, read_points, read_window, refuse_both
+from service.http.reading import market_of, rows
 
 _MINUTES = (1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1440, 2880, 4320, 7200, 10080)
 _WEEK = timedelta(weeks=1)
