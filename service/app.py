@@ -12,13 +12,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import chart_api, metrics, model_api, page, probes, read_api, record_api
+from service import chart_api, model_api, page, probes, read_api, record_api
 from service.http.limits import KEY_HEADER
 from service.http.problems import HANDLED, refuse
-from service.metrics import ServiceMetrics
-from service.observation import REQUEST_ID, Observation
 from service.openapi import documentation_routes
 from service.resources import Wiring
+from service.telemetry import metrics
+from service.telemetry.metrics import ServiceMetrics
+from service.telemetry.observation import REQUEST_ID, Observation
 
 _REFRESH_S = 5.0
 

@@ -37,7 +37,6 @@ from service.http.parameters import (
 from service.http.problems import KINDS, MEDIA_TYPE
 from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.monitoring_schemas import MonitoringAnswer
-from service.observation import REQUEST_ID
 from service.openapi_schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
 from service.record_schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from service.request import HISTORY_LIMIT, SERIES_LIMIT
@@ -51,6 +50,7 @@ from service.schemas import (
     StatusAnswer,
 )
 from service.series_schemas import SeriesAnswer
+from service.telemetry.observation import REQUEST_ID
 
 _ANSWERS: dict[str, type[Answer]] = {
     "/predict": ForecastAnswer,

@@ -20,8 +20,8 @@ from service.http.access_log import AccessLog
 from service.http.database import ReadOnlyDatabase
 from service.http.limits import Limits
 from service.importance import Importances
-from service.metrics import ServiceMetrics
 from service.models import AliasRegistry, ModelFollower, ServedModel, ServedModels
+from service.telemetry.metrics import ServiceMetrics
 from service.together import Together
 
 _VERDICT_HOLDS_S = 2.0

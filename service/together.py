@@ -13,11 +13,11 @@ from itertools import groupby
 from typing import NamedTuple
 
 from service.http.problems import Refused
-from service.metrics import ServiceMetrics
 from service.models import ServedModel
 from service.predict import knows_flow, require_answerable
 from service.request import PostedHistory
 from service.single import answer_forecasts
+from service.telemetry.metrics import ServiceMetrics
 
 MOST_TOGETHER = 32
 """Forecasts in one computation: more would keep other requests waiting for several milliseconds."""

@@ -20,7 +20,7 @@ import candlecast
 from candlecast.settings import Settings
 from flows.deployment import WORK_POOL
 from service.app import create_app
-from service.metrics import ServiceMetrics
+from service.telemetry.metrics import ServiceMetrics
 from tests.deployment.manifests import FLOW_RUNS, K8S, OVERLAYS, ROOT, Manifest, flow_run_job, one, pods, rendered
 from tests.deployment.policy import containers
 from tests.deployment.variables import known_variables, made_secrets

@@ -16,8 +16,8 @@ from candlecast.errors import RegistryUnavailable
 from candlecast.settings import Settings
 from service.app import create_app
 from service.followers import poll_s
-from service.metrics import ServiceMetrics
 from service.resources import Wiring
+from service.telemetry.metrics import ServiceMetrics
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import wait_until
 from tests.service.posted import as_rows

@@ -25,9 +25,9 @@ from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.errors import InvalidCandles
 from candlecast.features.features import FEATURE_NAMES
 from service.http.problems import Refused
-from service.metrics import ServiceMetrics
 from service.models import ServedModel
 from service.request import parse_predict
+from service.telemetry.metrics import ServiceMetrics
 from service.together import MOST_TOGETHER, MOST_WAITING, Question, Together, question
 from tests.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 from tests.damage import stubs

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.access_log import AccessLog
 from service.http.problems import problem_response
-from service.metrics import ServiceMetrics
+from service.telemetry.metrics import ServiceMetrics
 
 REQUEST_ID = "X-Request-ID"
 _HEADER = REQUEST_ID.lower().encode()
