@@ -21,7 +21,7 @@ from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in
 from candlecast.candles.schema import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.features.seasons import SEASON_NAMES
-from service.models import ServedModel
+from service.models.models import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0
 """Deviations from which inputs count as unlike those of training."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from candlecast.api.answers import InputContract, ModelsAnswer, ReplicaAnswer, ServedModelAnswer, SpanAnswer
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
-from service.models import ModelFollower, ServedModel
+from service.models.models import ModelFollower, ServedModel
 from service.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.resources import Resources
 

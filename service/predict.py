@@ -14,7 +14,7 @@ from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
 from candlecast.registry.registry import CHAMPION
 from service.abstention import Abstention, Seen, abstentions
-from service.models import ServedModel, ServedModels
+from service.models.models import ServedModel, ServedModels
 from service.request import PostedHistory
 from service.soundness import require_sound
 

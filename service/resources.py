@@ -15,12 +15,12 @@ from starlette.requests import Request
 from candlecast.errors import BundleError
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.settings import Settings, load_settings
-from service.followers import Followers, poll_s
 from service.http.access_log import AccessLog
 from service.http.database import ReadOnlyDatabase
 from service.http.limits import Limits
 from service.importance import Importances
-from service.models import AliasRegistry, ModelFollower, ServedModel, ServedModels
+from service.models.model_reload import Followers, poll_s
+from service.models.models import AliasRegistry, ModelFollower, ServedModel, ServedModels
 from service.telemetry.metrics import ServiceMetrics
 from service.together import Together
 

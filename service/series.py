@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
 from service.abstention import Abstention
-from service.models import ServedModel
+from service.models.models import ServedModel
 from service.predict import forecast_all, reference, require_answerable
 from service.request import PostedHistory
 

@@ -11,7 +11,7 @@ from candlecast.api.answers import Cause
 from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
 from candlecast.candles.schema import from_epoch_ms
-from service.models import ServedModel
+from service.models.models import ServedModel
 from service.predict import forecast_newest, reference
 from service.request import PostedHistory
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from service.http.problems import Refused
-from service.models import ServedModel
+from service.models.models import ServedModel
 from service.predict import knows_flow, require_answerable
 from service.request import PostedHistory
 from service.single import answer_forecasts

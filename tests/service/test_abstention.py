@@ -16,7 +16,7 @@ from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.features import FEATURE_NAMES
 from service.abstention import UNFAMILIAR_DISTANCE, Abstention, Seen, abstentions
-from service.models import ServedModel
+from service.models.models import ServedModel
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.damage import stubs
 from tests.service.conftest import Start

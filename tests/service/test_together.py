@@ -25,7 +25,7 @@ from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.errors import InvalidCandles
 from candlecast.features.features import FEATURE_NAMES
 from service.http.problems import Refused
-from service.models import ServedModel
+from service.models.models import ServedModel
 from service.request import parse_predict
 from service.telemetry.metrics import ServiceMetrics
 from service.together import MOST_TOGETHER, MOST_WAITING, Question, Together, question

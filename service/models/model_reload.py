@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from candlecast.candles.schema import Market
 from service.http.parameters import MARKET
 from service.http.problems import Refused
-from service.models import ModelFollower, ServedModels
+from service.models.models import ModelFollower, ServedModels
 
 LOOKS_PER_S = 5.0
 """At most, of all followers of a process together, at the registry."""

@@ -15,7 +15,7 @@ from candlecast.candles.schema import Market
 from candlecast.errors import RegistryUnavailable
 from candlecast.settings import Settings
 from service.app import create_app
-from service.followers import poll_s
+from service.models.model_reload import poll_s
 from service.resources import Wiring
 from service.telemetry.metrics import ServiceMetrics
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle

@@ -21,7 +21,7 @@ from candlecast.candles.schema import Market
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
 from candlecast.registry.registry import CHALLENGER, CHAMPION, cached_bundle
 from candlecast.registry.versions import BundleSource, load_version
-from service.replicas import Replica, ReplicaNotes, ServedNote
+from service.models.replicas import Replica, ReplicaNotes, ServedNote
 
 ALIASES = (CHAMPION, CHALLENGER)
 LONGEST_PAUSE_S = 10.0
