@@ -21,8 +21,8 @@ from service.http.limits import Limits
 from service.importance import Importances
 from service.models.model_reload import Followers, poll_s
 from service.models.models import AliasRegistry, ModelFollower, ServedModel, ServedModels
+from service.predict.batching import Together
 from service.telemetry.metrics import ServiceMetrics
-from service.together import Together
 
 _VERDICT_HOLDS_S = 2.0
 

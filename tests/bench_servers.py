@@ -113,7 +113,7 @@ def mounted_service() -> Any:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from service.request import PredictRequest
+    from service.predict.request import PredictRequest
 
     decoder = msgspec.json.Decoder(PredictRequest)
 

@@ -27,7 +27,7 @@ from candlecast.ledger.issue import forecast_record
 from service.examples import ANSWERS
 from service.http.problems import KINDS
 from service.openapi import _ANSWERS, _PARAMETERS, _TAKES
-from service.request import PostedCandle, PredictRequest, SeriesRequest
+from service.predict.request import PostedCandle, PredictRequest, SeriesRequest
 from tests.bundles import sound_candles
 from tests.service.conftest import Start
 from tests.service.posted import as_rows

@@ -8,7 +8,7 @@ from datetime import timedelta
 from candlecast.api.answers import InputContract, ModelsAnswer, ReplicaAnswer, ServedModelAnswer, SpanAnswer
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from service.models.models import ModelFollower, ServedModel
-from service.request import HISTORY_LIMIT, SERIES_LIMIT
+from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.resources import Resources
 
 

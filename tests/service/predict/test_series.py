@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer
 from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.candles.schema import OHLCV_COLUMNS
-from service.model_api import BODY_LIMIT, SERIES_BODY_LIMIT
-from service.request import HISTORY_LIMIT, SERIES_LIMIT
+from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
+from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 from tests.bundles import sound_candles
 from tests.service.conftest import Start
 from tests.service.posted import as_klines, as_rows

@@ -15,8 +15,8 @@ from candlecast.bundle.bundle import load_bundle
 from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.features import FEATURE_NAMES
-from service.abstention import UNFAMILIAR_DISTANCE, Abstention, Seen, abstentions
 from service.models.models import ServedModel
+from service.predict.abstention import UNFAMILIAR_DISTANCE, Abstention, Seen, abstentions
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.damage import stubs
 from tests.service.conftest import Start

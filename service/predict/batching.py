@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from service.http.problems import Refused
 from service.models.models import ServedModel
-from service.predict import knows_flow, require_answerable
-from service.request import PostedHistory
-from service.single import answer_forecasts
+from service.predict.predict import knows_flow, require_answerable
+from service.predict.request import PostedHistory
+from service.predict.single import answer_forecasts
 from service.telemetry.metrics import ServiceMetrics
 
 MOST_TOGETHER = 32

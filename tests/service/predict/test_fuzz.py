@@ -18,8 +18,8 @@ from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.candles.schema import require_sound as require_sound_frame
 from candlecast.errors import InvalidCandles
 from service.http.problems import KINDS, Refused
-from service.request import PostedCandle
-from service.soundness import require_sound
+from service.predict.request import PostedCandle
+from service.predict.soundness import require_sound
 from tests.bundles import sound_candles
 from tests.service.conftest import Start
 from tests.service.posted import as_klines, as_rows

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
-from service.abstention import Abstention
 from service.models.models import ServedModel
-from service.predict import forecast_all, reference, require_answerable
-from service.request import PostedHistory
+from service.predict.abstention import Abstention
+from service.predict.predict import forecast_all, reference, require_answerable
+from service.predict.request import PostedHistory
 
 
 def answer_series(posted: PostedHistory, model: ServedModel, expiry: timedelta) -> tuple[bytes, int, list[Abstention]]:

@@ -26,9 +26,9 @@ from candlecast.errors import InvalidCandles
 from candlecast.features.features import FEATURE_NAMES
 from service.http.problems import Refused
 from service.models.models import ServedModel
-from service.request import parse_predict
+from service.predict.batching import MOST_TOGETHER, MOST_WAITING, Question, Together, question
+from service.predict.request import parse_predict
 from service.telemetry.metrics import ServiceMetrics
-from service.together import MOST_TOGETHER, MOST_WAITING, Question, Together, question
 from tests.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 from tests.damage import stubs
 from tests.service.conftest import Start

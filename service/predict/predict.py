@@ -13,10 +13,10 @@ from candlecast.bundle.forecast import Forecasts, persist
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
 from candlecast.registry.registry import CHAMPION
-from service.abstention import Abstention, Seen, abstentions
 from service.models.models import ServedModel, ServedModels
-from service.request import PostedHistory
-from service.soundness import require_sound
+from service.predict.abstention import Abstention, Seen, abstentions
+from service.predict.request import PostedHistory
+from service.predict.soundness import require_sound
 
 NO_MODEL_RETRY_S = 5
 _FLOW = [CANDLE_COLUMNS.index("taker_buy_base"), CANDLE_COLUMNS.index("trades")]

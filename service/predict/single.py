@@ -12,8 +12,8 @@ from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
 from candlecast.candles.schema import from_epoch_ms
 from service.models.models import ServedModel
-from service.predict import forecast_newest, reference
-from service.request import PostedHistory
+from service.predict.predict import forecast_newest, reference
+from service.predict.request import PostedHistory
 
 
 def answer_forecasts(

@@ -10,12 +10,12 @@ from starlette.routing import Route
 from service.http.limits import Gate
 from service.http.parameters import MARKET, require_known
 from service.http.reading import market_of
-from service.model_card import describe_models
-from service.predict import choose_model
-from service.request import parse_predict, parse_series
+from service.predict.batching import Question, question
+from service.predict.model_card import describe_models
+from service.predict.predict import choose_model
+from service.predict.request import parse_predict, parse_series
+from service.predict.series import answer_series
 from service.resources import Resources, resources
-from service.series import answer_series
-from service.together import Question, question
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request to /predict; HISTORY_LIMIT candles, prettily printed, fit in."""

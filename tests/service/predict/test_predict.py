@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_HASH
-from service.model_api import BODY_LIMIT
-from service.request import HISTORY_LIMIT
+from service.predict.api import BODY_LIMIT
+from service.predict.request import HISTORY_LIMIT
 from tests.bundles import sound_candles
 from tests.service.conftest import Start, wait_until
 from tests.service.posted import as_klines, as_rows
