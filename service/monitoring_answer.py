@@ -11,7 +11,7 @@ from candlecast.ledger.forecasts import ROLES, Role
 from candlecast.ledger.performance import Performance, Read, measure, measure_by_hour
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
-from service import queries
+from service.history import queries
 from service.monitoring_schemas import (
     Alert,
     Check,

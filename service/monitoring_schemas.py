@@ -1,4 +1,4 @@
-"""What `GET /monitoring` answers, as `service.schemas`."""
+"""What `GET /monitoring` answers, as `service.history.schemas`."""
 
 from __future__ import annotations
 

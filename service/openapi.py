@@ -22,6 +22,15 @@ from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.ledger.forecasts import ROLES
 from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.examples import ANSWERS, history_example
+from service.history.schemas import (
+    CandleRow,
+    CandlesAnswer,
+    ForecastRow,
+    ForecastsAnswer,
+    PriceStatsAnswer,
+    StatusAnswer,
+)
+from service.history.series_schemas import SeriesAnswer
 from service.http.body import PATIENCE_S, SLOWEST
 from service.http.limits import KEY_HEADER
 from service.http.parameters import (
@@ -41,15 +50,6 @@ from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.record_schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from service.resources import resources
-from service.schemas import (
-    CandleRow,
-    CandlesAnswer,
-    ForecastRow,
-    ForecastsAnswer,
-    PriceStatsAnswer,
-    StatusAnswer,
-)
-from service.series_schemas import SeriesAnswer
 from service.telemetry.observation import REQUEST_ID
 
 _ANSWERS: dict[str, type[Answer]] = {

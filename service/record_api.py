@@ -13,7 +13,9 @@ from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.journal import JOBS
 from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
-from service import queries, record_queries
+from service import record_queries
+from service.history import queries
+from service.history.schemas import JobRun
 from service.http.parameters import MARKET, require_known
 from service.http.reading import answered, market_of, reading_routes, rows
 from service.importance import WINDOWS
@@ -31,7 +33,6 @@ from service.record_schemas import (
     VersionsAnswer,
 )
 from service.resources import resources
-from service.schemas import JobRun
 
 _VERSIONS_SHOWN = 10
 _DECISIONS_READ = 200

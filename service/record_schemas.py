@@ -1,12 +1,12 @@
-"""Answers of `/versions`, `/jobs` and `/quality`, as `service.schemas`."""
+"""Answers of `/versions`, `/jobs` and `/quality`, as `service.history.schemas`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from candlecast.api.answers import Answer, Moment, Price
+from service.history.schemas import JobRun, Volume
 from service.monitoring_schemas import Interval, Promotion
-from service.schemas import JobRun, Volume
 
 
 class LiveFigures(Answer):

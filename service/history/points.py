@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from service.series_schemas import Move, PredictedCandle
+from service.history.series_schemas import Move, PredictedCandle
 
 _REAL = ("open", "high", "low", "close", "volume")
 _PREDICTED = [(name, f"forecast_{name}") for name in PredictedCandle.model_fields]
@@ -13,7 +13,7 @@ _AS_STORED = ("doubtful", "abstained", "model_version", "issued_at")
 
 
 def series_point(row: dict[str, Any], step: timedelta) -> dict[str, Any]:
-    """A row of `service.queries.SERIES` as a `SeriesPoint`; candles are `step` long."""
+    """A row of `service.history.queries.SERIES` as a `SeriesPoint`; candles are `step` long."""
     real = predicted = direction = errors = None
     close, forecast = row["close"], row["forecast_close"]
     if close is not None:

@@ -15,7 +15,19 @@ from candlecast.journal import JOBS
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
-from service import queries
+from service.history import queries
+from service.history.points import series_point
+from service.history.schemas import (
+    Badge,
+    CandleRow,
+    CandlesAnswer,
+    ForecastRow,
+    JobRun,
+    MarketName,
+    Outcome,
+    PriceStatsAnswer,
+    StatusAnswer,
+)
 from service.http.parameters import (
     HOURS_DEFAULT,
     LIMIT_MAXIMUM,
@@ -29,19 +41,7 @@ from service.http.parameters import (
 from service.http.problems import Refused
 from service.http.reading import answered, answered_rows, iso, market_of, reading_routes, rows
 from service.monitoring_answer import monitoring_answer
-from service.points import series_point
 from service.resources import resources
-from service.schemas import (
-    Badge,
-    CandleRow,
-    CandlesAnswer,
-    ForecastRow,
-    JobRun,
-    MarketName,
-    Outcome,
-    PriceStatsAnswer,
-    StatusAnswer,
-)
 
 _FORECAST = [name for name in ForecastRow.model_fields if name != "actual"]
 _OUTCOME = [
@@ -243,7 +243,7 @@ def _everything() -> dict[str, Any]:
 
 
 def _forecast_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `service.queries.FORECASTS` as a `ForecastRow`."""
+    """A row of `service.history.queries.FORECASTS` as a `ForecastRow`."""
     settled = row["settled_at"] is not None
     outcome = {name: row[stored] for name, stored in _OUTCOME} if settled else None
     return {name: row[name] for name in _FORECAST} | {"actual": outcome}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from candlecast.api.answers import Answer, Direction, Moment, Price, Spread
-from service.schemas import Earlier, Volume
+from service.history.schemas import Earlier, Volume
 
 Move = Literal["up", "flat", "down"]
 Difference = Annotated[float, Field(description="In quote currency.")]

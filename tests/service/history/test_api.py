@@ -24,18 +24,18 @@ from candlecast.ledger.issue import forecast_record
 from flows.local_postgres import LocalPostgres
 from flows.local_stack import free_ports
 from monitoring.performance import rolling_performance
-from service.http.database import ReadOnlyDatabase
-from service.http.parameters import LIMIT_MAXIMUM
-from service.monitoring_answer import monitoring_answer
-from service.monitoring_schemas import MonitoringAnswer
-from service.schemas import (
+from service.history.schemas import (
     CandlesAnswer,
     ForecastRow,
     ForecastsAnswer,
     PriceStatsAnswer,
     StatusAnswer,
 )
-from service.series_schemas import SeriesAnswer
+from service.history.series_schemas import SeriesAnswer
+from service.http.database import ReadOnlyDatabase
+from service.http.parameters import LIMIT_MAXIMUM
+from service.monitoring_answer import monitoring_answer
+from service.monitoring_schemas import MonitoringAnswer
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.candlecast.records import record_as_if_in_time
 from tests.conftest import MigratedDatabase
