@@ -12,13 +12,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import chart_api, page, probes, record_api
+from service import chart_api, page, probes
 from service.history import api as read_api
 from service.http.limits import KEY_HEADER
 from service.http.problems import HANDLED, refuse
 from service.openapi import documentation_routes
 from service.predict import api as model_api
 from service.resources import Wiring
+from service.status import api as record_api
 from service.telemetry import metrics
 from service.telemetry.metrics import ServiceMetrics
 from service.telemetry.observation import REQUEST_ID, Observation

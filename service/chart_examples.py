@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.monitoring_examples import DECISION
+from service.status.monitoring_examples import DECISION
 
 _STRETCH = {
     "symbol": "BTCUSDT",

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from candlecast.api.answers import Answer, Moment
-from service.monitoring_schemas import Interval
+from service.status.monitoring_schemas import Interval
 
 Times = Annotated[list[Moment], Field(description="Beginnings of the steps, UTC, ascending.")]
 Counts = Annotated[list[int], Field(description="How many.")]

@@ -44,12 +44,12 @@ from service.http.parameters import (
     SYMBOL,
 )
 from service.http.problems import KINDS, MEDIA_TYPE
-from service.monitoring_schemas import MonitoringAnswer
 from service.openapi_schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
 from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
-from service.record_schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from service.resources import resources
+from service.status.monitoring_schemas import MonitoringAnswer
+from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from service.telemetry.observation import REQUEST_ID
 
 _ANSWERS: dict[str, type[Answer]] = {

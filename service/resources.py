@@ -18,10 +18,10 @@ from candlecast.settings import Settings, load_settings
 from service.http.access_log import AccessLog
 from service.http.database import ReadOnlyDatabase
 from service.http.limits import Limits
-from service.importance import Importances
 from service.models.model_reload import Followers, poll_s
 from service.models.models import AliasRegistry, ModelFollower, ServedModel, ServedModels
 from service.predict.batching import Together
+from service.status.importance import Importances
 from service.telemetry.metrics import ServiceMetrics
 
 _VERDICT_HOLDS_S = 2.0

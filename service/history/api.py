@@ -40,8 +40,8 @@ from service.http.parameters import (
 )
 from service.http.problems import Refused
 from service.http.reading import answered, answered_rows, iso, market_of, reading_routes, rows
-from service.monitoring_answer import monitoring_answer
 from service.resources import resources
+from service.status.monitoring_answer import monitoring_answer
 
 _FORECAST = [name for name in ForecastRow.model_fields if name != "actual"]
 _OUTCOME = [

@@ -17,8 +17,8 @@ from candlecast.bundle.bundle import load_bundle
 from candlecast.candles.schema import Market
 from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.http.period import step_within
-from service.importance import Importances, Leaning, permutation_importance
-from service.record_schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
+from service.status.importance import Importances, Leaning, permutation_importance
+from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import Start
 from tests.service.recorded_days import HISTORY, record_days

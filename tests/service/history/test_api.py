@@ -34,8 +34,8 @@ from service.history.schemas import (
 from service.history.series_schemas import SeriesAnswer
 from service.http.database import ReadOnlyDatabase
 from service.http.parameters import LIMIT_MAXIMUM
-from service.monitoring_answer import monitoring_answer
-from service.monitoring_schemas import MonitoringAnswer
+from service.status.monitoring_answer import monitoring_answer
+from service.status.monitoring_schemas import MonitoringAnswer
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.candlecast.records import record_as_if_in_time
 from tests.conftest import MigratedDatabase

@@ -12,7 +12,7 @@ from candlecast.ledger.performance import Performance, Read, measure, measure_by
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service.history import queries
-from service.monitoring_schemas import (
+from service.status.monitoring_schemas import (
     Alert,
     Check,
     HourOfDay,

@@ -13,14 +13,15 @@ from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.journal import JOBS
 from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
-from service import record_queries
 from service.history import queries
 from service.history.schemas import JobRun
 from service.http.parameters import MARKET, require_known
 from service.http.reading import answered, market_of, reading_routes, rows
-from service.importance import WINDOWS
-from service.monitoring_schemas import Promotion
-from service.record_schemas import (
+from service.resources import resources
+from service.status import queries as record_queries
+from service.status.importance import WINDOWS
+from service.status.monitoring_schemas import Promotion
+from service.status.schemas import (
     DoubtfulCandle,
     Gap,
     ImportanceAnswer,
@@ -32,7 +33,6 @@ from service.record_schemas import (
     Version,
     VersionsAnswer,
 )
-from service.resources import resources
 
 _VERSIONS_SHOWN = 10
 _DECISIONS_READ = 200

@@ -6,7 +6,7 @@ from typing import Any
 
 from candlecast.api.answers import Answer, Moment, Price
 from service.history.schemas import JobRun, Volume
-from service.monitoring_schemas import Interval, Promotion
+from service.status.monitoring_schemas import Interval, Promotion
 
 
 class LiveFigures(Answer):

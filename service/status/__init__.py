@@ -1,0 +1,6 @@
+"""Monitoring, versions, jobs, quality of candles, importance of inputs.
+
+To change a route, see api.py; its SQL, see queries.py; its answer, see schemas.py.
+To change /monitoring, see monitoring_answer.py and monitoring_schemas.py.
+May import history, http, telemetry and candlecast.
+"""
