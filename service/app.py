@@ -12,7 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import chart_api, page, probes
+from service import page, probes
+from service.charts import api as chart_api
 from service.history import api as read_api
 from service.http.limits import KEY_HEADER
 from service.http.problems import HANDLED, refuse

@@ -8,7 +8,7 @@ from typing import Any
 from candlecast.bundle.golden import GOLDEN
 from candlecast.candles.schema import from_epoch_ms
 from candlecast.registry.registry import CHAMPION, cached_bundle
-from service.chart_examples import CHART_ANSWERS, RECORD_ANSWERS, RUN
+from service.charts.examples import CHART_ANSWERS, RECORD_ANSWERS, RUN
 from service.resources import Resources
 from service.status.monitoring_examples import MONITORING_ANSWERS
 

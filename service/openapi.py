@@ -20,7 +20,7 @@ from candlecast.api.answers import (
 )
 from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.ledger.forecasts import ROLES
-from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
+from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.examples import ANSWERS, history_example
 from service.history.schemas import (
     CandleRow,

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.significance import CONFIDENCE, FEWEST_ROWS, ratio_error
-from service import chart_queries
-from service.chart_schemas import (
+from service.charts import queries as chart_queries
+from service.charts.schemas import (
     ChartAnswer,
     ConfidenceFifth,
     Confusion,

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from candlecast.bundle.bundle import load_bundle
 from candlecast.candles.schema import Market
-from service.chart_schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
+from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.http.period import step_within
 from service.status.importance import Importances, Leaning, permutation_importance
 from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
