@@ -17,7 +17,7 @@ from service.charts import api as chart_api
 from service.history import api as read_api
 from service.http.limits import KEY_HEADER
 from service.http.problems import HANDLED, refuse
-from service.openapi import documentation_routes
+from service.openapi.document import documentation_routes
 from service.predict import api as model_api
 from service.resources import Wiring
 from service.status import api as record_api

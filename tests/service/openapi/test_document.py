@@ -24,9 +24,9 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
-from service.examples import ANSWERS
 from service.http.problems import KINDS
-from service.openapi import _ANSWERS, _PARAMETERS, _TAKES
+from service.openapi.document import _ANSWERS, _PARAMETERS, _TAKES
+from service.openapi.examples import ANSWERS
 from service.predict.request import PostedCandle, PredictRequest, SeriesRequest
 from tests.bundles import sound_candles
 from tests.service.conftest import Start

@@ -21,7 +21,6 @@ from candlecast.api.answers import (
 from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.ledger.forecasts import ROLES
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
-from service.examples import ANSWERS, history_example
 from service.history.schemas import (
     CandleRow,
     CandlesAnswer,
@@ -44,7 +43,8 @@ from service.http.parameters import (
     SYMBOL,
 )
 from service.http.problems import KINDS, MEDIA_TYPE
-from service.openapi_schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
+from service.openapi.examples import ANSWERS, history_example
+from service.openapi.schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
 from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.resources import resources
