@@ -45,7 +45,7 @@ bench: install   ## side-by-side figures, as ratios within one run
 
 report: install  ## docs/models.md anew: make report CANDLES=FILE (parquet or csv), UNTIL=2025-07-01
 	@test -n "$(CANDLES)" || { echo "name a file of candles: make report CANDLES=candles.parquet (candlecast candles export writes one)"; exit 2; }
-	@$(BIN)/python -m flows.model_report --candles $(CANDLES) --until $(or $(UNTIL),2025-07-01) --out docs/models.md
+	@$(BIN)/python -m flows.commands.model_report --candles $(CANDLES) --until $(or $(UNTIL),2025-07-01) --out docs/models.md
 
 format: install  ## rewrite the code in the one format
 	@$(BIN)/ruff format .

@@ -8,8 +8,11 @@ import sys
 import typer
 
 # Everything else is imported where it is used: `candlecast --help` answers at once.
-from flows import candle_commands, model_commands, operation_commands, platform_commands
-from flows.terminal import EXIT_ERROR
+from flows.commands import candles as candle_commands
+from flows.commands import models as model_commands
+from flows.commands import operations as operation_commands
+from flows.commands import platform as platform_commands
+from flows.commands.terminal import EXIT_ERROR
 
 app = typer.Typer(
     help="Continuous, honest forecasting of market candles.",

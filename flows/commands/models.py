@@ -11,7 +11,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.terminal import EXIT_ERROR, LATEST, TIME_FORMATS, Json, Time, progress, read_settings, recorded, say, utc
+from flows.commands.terminal import (
+    EXIT_ERROR,
+    LATEST,
+    TIME_FORMATS,
+    Json,
+    Time,
+    progress,
+    read_settings,
+    recorded,
+    say,
+    utc,
+)
 
 app = typer.Typer()
 
@@ -98,8 +109,8 @@ def evaluate(
 ) -> None:
     """Forecast each candle of a file from those before it, and measure beside the baselines."""
     from candlecast.candles.files import read_history, write_candles
-    from flows.chosen_version import chosen_version
-    from flows.evaluation_message import evaluation_figures, evaluation_message
+    from flows.commands.chosen_version import chosen_version
+    from flows.commands.evaluation_message import evaluation_figures, evaluation_message
     from training.offline import judge_offline
 
     settings = read_settings()
@@ -201,7 +212,7 @@ def history(
 ) -> None:
     """Tell which version was live at any moment, and why; the moments are those of the exchange's clock."""
     from candlecast.registry.decisions import history as decisions_until
-    from flows.history import as_figures, history_message, live_message, live_then
+    from flows.commands.history import as_figures, history_message, live_message, live_then
     from flows.market import open_market
 
     with open_market(read_settings()) as market:

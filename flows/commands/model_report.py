@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import TIME_FORMATS, progress, read_settings
+from flows.commands.terminal import TIME_FORMATS, progress, read_settings
 
 
 def report(

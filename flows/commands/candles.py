@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import EARLIEST, EXIT_ERROR, LATEST, Json, Time, progress, read_settings, recorded, say, utc
+from flows.commands.terminal import (
+    EARLIEST,
+    EXIT_ERROR,
+    LATEST,
+    Json,
+    Time,
+    progress,
+    read_settings,
+    recorded,
+    say,
+    utc,
+)
 
 app = typer.Typer()
 candles = typer.Typer(help="Stored candles to and from files.", no_args_is_help=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import EXIT_ERROR, Json, Time, progress, read_settings, recorded, say, utc
+from flows.commands.terminal import EXIT_ERROR, Json, Time, progress, read_settings, recorded, say, utc
 
 app = typer.Typer()
 
@@ -69,7 +69,7 @@ def simulate(
 @app.command()
 def status(as_json: Json = False) -> None:
     """Tell in one screen what runs, how fresh the data are, what is served, and how good it is."""
-    from flows.status import print_status, read_status
+    from flows.commands.status import print_status, read_status
 
     found = read_status(read_settings())
     print(json.dumps(found, default=str, indent=2)) if as_json else print_status(found)

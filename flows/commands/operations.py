@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import Json, progress, read_settings, say
+from flows.commands.terminal import Json, progress, read_settings, say
 
 app = typer.Typer()
 
