@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.settings import Settings
-from flows.local_postgres import LocalPostgres, postgres_program
+from flows.local.postgres import LocalPostgres, postgres_program
 
 MANIFEST = "backup.json"
 MLFLOW_STORE = "MLFLOW_BACKEND_STORE_URI"

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from candlecast.candles.schema import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
-from flows.clock_watch import start_schedules
 from flows.deployment import deploy, follow, run_now, set_job_variables
+from flows.local.clock_watch import start_schedules
 from flows.market import open_market, open_registry
 
 JOB_FILE, RESOURCES_FILE = "job.yaml", "resources.yaml"

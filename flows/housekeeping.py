@@ -25,7 +25,7 @@ def delete_the_old(market: Market) -> Housekept:
 def housekeeping(
     symbol: str | None = None, interval: str | None = None, horizon: int | None = None
 ) -> State[None] | None:
-    """Delete what is older than the settings keep. Prefect's runs are dropped by its server (flows/programs.py)."""
+    """Delete what is older than the settings keep. Prefect's runs are dropped by its server (flows/local/programs.py)."""
     settings = settings_for(symbol, interval, horizon)
     try:
         with recorded_run("housekeeping", settings) as (_, report):

@@ -22,9 +22,9 @@ from candlecast.replay.control import ReplayControl
 from candlecast.replay.faults import Faults
 from candlecast.settings import Settings
 from flows import loop
-from flows.home_processes import single_instance, stop_leftovers
-from flows.interruption import interrupted_by_sigterm, refuse_interrupts
-from flows.local_stack import LocalStack, free_ports, wait_for
+from flows.local.home_processes import single_instance, stop_leftovers
+from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
+from flows.local.stack import LocalStack, free_ports, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.messages import train_message
 from flows.poisoning import poison_champion

@@ -36,8 +36,8 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.replay.recordings import bundled_recordings
-from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_ports
+from flows.local.postgres import LocalPostgres
+from flows.local.stack import free_ports
 from tests.archives import ArchiveTransport, archive_client, archive_files
 from tests.bench_dashboard import dashboard
 from tests.bench_service import service

@@ -21,8 +21,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from pydantic import SecretStr
 
 from candlecast.replay.recordings import bundled_recordings
-from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_ports
+from flows.local.postgres import LocalPostgres
+from flows.local.stack import free_ports
 from tests.bundles import write_tiny_bundle
 from tests.service.serving import serving
 from tests.two_years import CANDLES, fill_two_years

@@ -24,9 +24,9 @@ from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
 from flows import loop
-from flows.clock_watch import start_schedules
 from flows.deployment import prefect_client, run_now
-from flows.local_stack import LocalStack
+from flows.local.clock_watch import start_schedules
+from flows.local.stack import LocalStack
 from flows.market import open_market
 from flows.runs import settings_for
 from tests.platforms import make_champions, platform_settings, running, write_recordings

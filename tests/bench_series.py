@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
 from candlecast.replay.recordings import bundled_recordings
-from flows.local_stack import free_ports
+from flows.local.stack import free_ports
 from tests.bench_service import CONNECTIONS, answers, make_models, rows, running
 
 _FORECASTS = 26_000

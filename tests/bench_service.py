@@ -26,7 +26,7 @@ import uvloop
 from candlecast.candles.schema import epoch_ms
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.replay.recordings import bundled_recordings
-from flows.local_stack import free_ports
+from flows.local.stack import free_ports
 from tests.bench_servers import BUNDLE, KERAS
 from tests.bundles import BTCUSDT_5M, write_tiny_bundle
 

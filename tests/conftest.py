@@ -29,8 +29,8 @@ from candlecast.replay.clock import ReplayClock
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings, recorded_span
 from candlecast.replay.server import create_replay_app
-from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_ports
+from flows.local.postgres import LocalPostgres
+from flows.local.stack import free_ports
 
 # How long an example takes, or its making, says more of the machine than of what is tested.
 hypothesis_settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

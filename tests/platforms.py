@@ -1,4 +1,4 @@
-"""A whole platform of `flows.local_stack` in this process's hands, without training: what measurements stand on."""
+"""A whole platform of `flows.local.stack` in this process's hands, without training: what measurements stand on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from candlecast.candles.schema import Market, interval_duration
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.settings import Settings
 from flows.deployment import deploy
-from flows.local_stack import LocalStack, free_ports
-from flows.programs import addresses
+from flows.local.programs import addresses
+from flows.local.stack import LocalStack, free_ports
 from tests.bundles import write_tiny_bundle
 
 _PARTS = ("service", "mlflow", "prefect", "database", "exchange", "evidently")

@@ -20,7 +20,7 @@ def up() -> None:
     """Start the whole platform on this machine; Ctrl-C stops it, the next start continues."""
     from rich.console import Console
 
-    from flows.up import up as bring_up
+    from flows.local.up import up as bring_up
 
     bring_up(Console())
 
@@ -50,7 +50,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Drive the whole loop over recorded candles, through a scenario; exit code 1 if it does not end as it must."""
-    from flows.interruption import wait_until_interrupted
+    from flows.local.interruption import wait_until_interrupted
     from flows.simulation import simulated
 
     with ExitStack() as platform:

@@ -33,8 +33,8 @@ from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
 from flows import loop
-from flows.clock_watch import start_schedules
-from flows.local_stack import LocalStack, free_ports
+from flows.local.clock_watch import start_schedules
+from flows.local.stack import LocalStack, free_ports
 from flows.market import open_market
 from tests.bundles import BTCUSDT_5M, sound_candles
 from tests.deployment.manifests import ROOT

@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from candlecast.database import migrate, open_database
-from flows.local_postgres import LocalPostgres, postgres_program
-from flows.local_stack import free_ports
+from flows.local.postgres import LocalPostgres, postgres_program
+from flows.local.stack import free_ports
 from tests.deployment.manifests import K8S
 from tests.deployment.variables import made_secrets
 

@@ -30,8 +30,8 @@ from candlecast.errors import ConfigurationError, StackError
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.settings import Settings
 from flows.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
-from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_ports, wait_for
+from flows.local.postgres import LocalPostgres
+from flows.local.stack import free_ports, wait_for
 from tests.bundles import sound_candles, write_tiny_bundle
 from tests.candlecast.records import forecast_for, record_as_if_in_time
 from tests.processes import end_group

@@ -19,8 +19,8 @@ from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experim
 from candlecast.settings import Settings, load_settings
 from flows.automations import ALERTS, pass_alerts_on
 from flows.housekeeping import housekeeping
-from flows.local_stack import free_ports
-from flows.programs import local_programs
+from flows.local.programs import local_programs
+from flows.local.stack import free_ports
 from tests.bundles import BTCUSDT_5M, write_tiny_bundle
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

@@ -28,8 +28,8 @@ from candlecast.exchange.client import ExchangeClient
 from candlecast.replay.faults import Faults
 from candlecast.settings import Settings
 from flows import loop
-from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_ports
+from flows.local.postgres import LocalPostgres
+from flows.local.stack import free_ports
 from flows.market import OpenMarket, open_market
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

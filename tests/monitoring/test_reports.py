@@ -18,8 +18,8 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.settings import Settings
-from flows.local_stack import free_ports, wait_for
-from flows.programs import local_programs
+from flows.local.programs import local_programs
+from flows.local.stack import free_ports, wait_for
 from monitoring.reports import REPORT_EVERY, Reports, current_reports
 from monitoring.workspace import project_id
 from tests.processes import end_group

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from candlecast.settings import Settings
-from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_ports
+from flows.local.postgres import LocalPostgres
+from flows.local.stack import free_ports
 from service.app import create_app
 from service.resources import Wiring
 from tests.service.registries import FakeRegistry, RegistryOfMany

@@ -28,8 +28,8 @@ from pydantic import SecretStr
 from candlecast.bundle.bundle import load_bundle
 from candlecast.database import migrate, open_database
 from candlecast.registry.registry import CHAMPION, Registry
-from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_ports
+from flows.local.postgres import LocalPostgres
+from flows.local.stack import free_ports
 from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.processes import end_group
 from tests.service.load import Answers, keep_posting, predict_request

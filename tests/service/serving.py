@@ -16,7 +16,7 @@ import psutil
 
 from candlecast.bundle.manifest import read_manifest
 from candlecast.client import ForecastClient
-from flows.local_stack import free_ports
+from flows.local.stack import free_ports
 from tests.processes import end_group, runs
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from candlecast.replay.clock import ReplayClock
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import RecordedKlines, load_recording
 from candlecast.replay.server import create_replay_app
-from flows.local_stack import free_ports
+from flows.local.stack import free_ports
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 END = START + timedelta(days=1)

@@ -21,8 +21,8 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
-from flows.local_postgres import LocalPostgres
-from flows.local_stack import free_ports
+from flows.local.postgres import LocalPostgres
+from flows.local.stack import free_ports
 from monitoring.performance import rolling_performance
 from service.history.schemas import (
     CandlesAnswer,

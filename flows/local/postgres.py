@@ -2,7 +2,7 @@
 
 Only the wheel's binaries are used: its own launcher makes a system user when it is run by root, leaves the
 server up after a kill and cannot start beside a stale pid file. Nothing here needs root; root is shed by
-`flows/unprivileged.py`.
+`flows/local/unprivileged.py`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import psycopg
 from psycopg import sql
 
 from candlecast.errors import StackError
-from flows import unprivileged
-from flows.leftover_postgres import stop_leftover_server
+from flows.local import unprivileged
+from flows.local.leftover_postgres import stop_leftover_server
 
 SUPERUSER = "postgres"
 LOGIN_ROLES = ("candlecast_owner", "candlecast_writer", "candlecast_reader", "mlflow")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from candlecast.errors import StackError
-from flows import supervised_program
+from flows.local import supervised_program
 
 CONFIGURATION_FILE = "run/supervisord.conf"
 SUPERVISORD_LOG = "logs/supervisord.log"

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from candlecast.errors import StackError
-from flows.local_postgres import LOGIN_ROLES, LocalPostgres
-from flows.local_stack import free_ports
+from flows.local.postgres import LOGIN_ROLES, LocalPostgres
+from flows.local.stack import free_ports
 
 pytestmark = pytest.mark.integration
 

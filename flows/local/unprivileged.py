@@ -1,6 +1,6 @@
 """Run a command as somebody other than root, in place of this process; PostgreSQL refuses to be root.
 
-    python -I -S flows/unprivileged.py --directory DIR -- COMMAND...
+    python -I -S flows/local/unprivileged.py --directory DIR -- COMMAND...
 
 Called by path, so that it works from every working directory; it imports the standard library only.
 An ordinary user's command is executed as it is. For root, the first way that reaches both the command

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from candlecast.settings import Settings, variable_name
 from flows.deployment import WORK_POOL
-from flows.supervisord_config import Program
+from flows.local.supervisord_config import Program
 
 HOST = "127.0.0.1"
 DATABASE_ROLES = {
@@ -20,7 +20,7 @@ DATABASE_ROLES = {
 }
 """The role behind each address of the database."""
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 
 # No part of the platform phones home, and TensorFlow keeps its notices to itself.
 _QUIET = {
@@ -101,7 +101,7 @@ def local_programs(
     }
     reader = settings.database_reader_url or settings.database_url
     service = environment | (dict.fromkeys(_DATABASE_VARIABLES, reader.get_secret_value()) if reader else {})
-    # At speed 0 it waits for `up`, also when it was started anew in the middle (flows/clock_watch.py).
+    # At speed 0 it waits for `up`, also when it was started anew in the middle (flows/local/clock_watch.py).
     replay = f"exchange --port {settings.exchange_port} --speed 0 --state"
     replay_from = [f"--start={replay_start:%Y-%m-%dT%H:%M:%S}"] if replay_start else []
     replay_from += [f"--recordings={recordings}"] if recordings else []

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from candlecast.errors import StackError
-from flows.home_processes import wait_for_end
+from flows.local.home_processes import wait_for_end
 
 _FAST_STOP_S = 30.0
 _LINGER_S = 1.0

@@ -26,8 +26,8 @@ import requests
 
 from candlecast.client import ForecastClient
 from candlecast.registry.registry import CHAMPION, Registry
-from flows.home_processes import STACK_VARIABLE
-from flows.local_stack import free_ports
+from flows.local.home_processes import STACK_VARIABLE
+from flows.local.stack import free_ports
 from tests.bundles import BTCUSDT_5M
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]

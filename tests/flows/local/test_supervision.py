@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from candlecast.errors import AlreadyRunning, StackError
-from flows.home_processes import single_instance, stop_leftovers
-from flows.supervision import Supervisor
-from flows.supervisord_config import Program, read_control
+from flows.local.home_processes import single_instance, stop_leftovers
+from flows.local.supervision import Supervisor
+from flows.local.supervisord_config import Program, read_control
 
 pytestmark = pytest.mark.integration
 
@@ -188,7 +188,7 @@ def test_second_instance_is_refused_and_told_who_holds_the_home(tmp_path):
     hold = """
         import sys
         from pathlib import Path
-        from flows.home_processes import single_instance
+        from flows.local.home_processes import single_instance
         with single_instance(Path(sys.argv[1])):
             print("held", flush=True)
             sys.stdin.read()

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from candlecast.errors import AlreadyRunning, StackError
-from flows.home_processes import SUPERVISORD_MODULE, stack_marker, stop_leftovers
-from flows.supervisord_config import (
+from flows.local.home_processes import SUPERVISORD_MODULE, stack_marker, stop_leftovers
+from flows.local.supervisord_config import (
     CONFIGURATION_FILE,
     SUPERVISORD_LOG,
     Control,

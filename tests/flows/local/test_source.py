@@ -11,8 +11,8 @@ from rich.console import Console
 from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
 from candlecast.settings import Settings
-from flows.source import recorded_market, remember_source, replay_begin, resolve_source
-from flows.up import up
+from flows.local.source import recorded_market, remember_source, replay_begin, resolve_source
+from flows.local.up import up
 
 NOBODY = "http://127.0.0.1:1"
 SPAN = (datetime(2025, 5, 31, tzinfo=UTC), datetime(2025, 10, 1, tzinfo=UTC))

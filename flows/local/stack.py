@@ -20,10 +20,10 @@ from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.replay.control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, variable_name
-from flows.local_postgres import LocalPostgres
-from flows.programs import DATABASE_ROLES, HOST, local_programs, local_urls, stack_values
-from flows.supervision import Supervisor
-from flows.supervisord_config import Program
+from flows.local.postgres import LocalPostgres
+from flows.local.programs import DATABASE_ROLES, HOST, local_programs, local_urls, stack_values
+from flows.local.supervision import Supervisor
+from flows.local.supervisord_config import Program
 
 _POLL_S = 0.2
 _LASTING_PORTS = range(15_000, 32_000)

@@ -1,6 +1,6 @@
 """Become one program of `run/programs.json`: what supervisord executes, in the home directory.
 
-    python -I -S flows/supervised_program.py NAME
+    python -I -S flows/local/supervised_program.py NAME
 
 The file keeps passwords out of command lines, and arguments and environments out of supervisord's
 configuration, whose quoting cannot express every value. Imports the standard library only.

@@ -1,0 +1,6 @@
+"""The platform on one machine: its processes and its PostgreSQL.
+
+To change what `up` does, see up.py; a process of it, see programs.py and stack.py.
+To change supervision, see supervision.py; the embedded PostgreSQL, see postgres.py.
+May import deploy, jobs.
+"""
