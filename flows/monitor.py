@@ -11,8 +11,8 @@ from prefect.events import emit_event
 from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning, ExchangeUnavailable
 from candlecast.settings import Settings
-from flows.automations import EVENTS
-from flows.deployment import run_now
+from flows.deploy.automations import EVENTS
+from flows.deploy.deployment import run_now
 from flows.market import open_market, open_registry
 from flows.messages import monitor_message
 from flows.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped

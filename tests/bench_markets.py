@@ -24,7 +24,7 @@ from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
 from flows import loop
-from flows.deployment import prefect_client, run_now
+from flows.deploy.deployment import prefect_client, run_now
 from flows.local.clock_watch import start_schedules
 from flows.local.stack import LocalStack
 from flows.market import open_market

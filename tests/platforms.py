@@ -13,7 +13,7 @@ import pandas as pd
 from candlecast.candles.schema import Market, interval_duration
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.settings import Settings
-from flows.deployment import deploy
+from flows.deploy.deployment import deploy
 from flows.local.programs import addresses
 from flows.local.stack import LocalStack, free_ports
 from tests.bundles import write_tiny_bundle

@@ -34,7 +34,7 @@ def deploy(
     namespace: Annotated[str, typer.Option(help="Kubernetes namespace of those Jobs.")] = "",
 ) -> None:
     """Put the flows on Prefect's server, start their schedules and, where there is no model, make the first."""
-    from flows.cluster import Cluster, put_in_place
+    from flows.deploy.cluster import Cluster, put_in_place
 
     if flow_runs is not None and not (image and namespace):
         raise typer.BadParameter("--flow-runs needs --image and --namespace")

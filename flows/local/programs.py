@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from candlecast.settings import Settings, variable_name
-from flows.deployment import WORK_POOL
+from flows.deploy.deployment import WORK_POOL
 from flows.local.supervisord_config import Program
 
 HOST = "127.0.0.1"

@@ -21,7 +21,7 @@ from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings
-from flows.deployment import deploy, follow, run_now, tidy_up
+from flows.deploy.deployment import deploy, follow, run_now, tidy_up
 from flows.local.clock_watch import ClockWatch, start_schedules
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts

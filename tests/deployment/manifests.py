@@ -59,7 +59,7 @@ async def flow_run_job(flow: str, overlay: str = "local") -> Manifest:
     from prefect.client.schemas.objects import FlowRun
     from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
-    from flows.cluster import base_job_template
+    from flows.deploy.cluster import base_job_template
 
     image = one(rendered(overlay), "Job", "deploy")["spec"]["template"]["spec"]["containers"][0]["image"]
     resources = yaml.safe_load((FLOW_RUNS / "resources.yaml").read_text())

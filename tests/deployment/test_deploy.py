@@ -17,8 +17,8 @@ from candlecast.candles.schema import Market
 from candlecast.errors import CandlecastError
 from candlecast.settings import Settings
 from flows.cli import app
-from flows.cluster import Cluster, deploy_to_cluster
-from flows.deployment import FLOWS, WORK_POOL, fit_schedules, prefect_client
+from flows.deploy.cluster import Cluster, deploy_to_cluster
+from flows.deploy.deployment import FLOWS, WORK_POOL, fit_schedules, prefect_client
 from flows.ingest import ingest
 from tests.bundles import write_tiny_bundle
 from tests.conftest import MigratedDatabase

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 import candlecast
 from candlecast.settings import Settings
-from flows.deployment import WORK_POOL
+from flows.deploy.deployment import WORK_POOL
 from service.app import create_app
 from service.telemetry.metrics import ServiceMetrics
 from tests.deployment.manifests import FLOW_RUNS, K8S, OVERLAYS, ROOT, Manifest, flow_run_job, one, pods, rendered

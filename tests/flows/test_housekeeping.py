@@ -17,7 +17,7 @@ from candlecast.registry.decisions import Decision
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
 from candlecast.settings import Settings, load_settings
-from flows.automations import ALERTS, pass_alerts_on
+from flows.deploy.automations import ALERTS, pass_alerts_on
 from flows.housekeeping import housekeeping
 from flows.local.programs import local_programs
 from flows.local.stack import free_ports

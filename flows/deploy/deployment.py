@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import StackError
-from flows.automations import pass_alerts_on
+from flows.deploy.automations import pass_alerts_on
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -29,7 +29,7 @@ _MONITOR_EVERY = timedelta(minutes=15)
 _SHORTEST_PERIOD = timedelta(seconds=5)
 _DAY = timedelta(days=1)
 _AFTER_FINAL = timedelta(seconds=1)
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from candlecast.candles.schema import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
-from flows.deployment import deploy, follow, run_now, set_job_variables
+from flows.deploy.deployment import deploy, follow, run_now, set_job_variables
 from flows.local.clock_watch import start_schedules
 from flows.market import open_market, open_registry
 
