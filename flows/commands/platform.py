@@ -51,7 +51,7 @@ def simulate(
 ) -> None:
     """Drive the whole loop over recorded candles, through a scenario; exit code 1 if it does not end as it must."""
     from flows.local.interruption import wait_until_interrupted
-    from flows.simulation import simulated
+    from flows.simulation.simulation import simulated
 
     with ExitStack() as platform:
         with progress("simulate") as tell:

@@ -29,7 +29,7 @@ from flows.local.programs import addresses
 from flows.local.source import WARM_UP, recorded_market, remember_source, replay_begin, resolve_source
 from flows.local.stack import LocalStack, refuse_foreign_addresses, sweep, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
-from flows.simulation import simulate
+from flows.simulation.simulation import simulate
 
 _SERVED_S = 60.0
 _LOOK_S = 2.0

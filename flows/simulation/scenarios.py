@@ -12,7 +12,7 @@ from candlecast.candles.schema import floor_time
 from candlecast.errors import ConfigurationError
 from candlecast.replay.alterations import add_momentum, scale_volatility
 from candlecast.replay.faults import Faults
-from flows.simulation_facts import Facts
+from flows.simulation.facts import Facts
 
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 _CRASH = datetime(2024, 8, 5, tzinfo=UTC)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from candlecast.candles.schema import Market
 from candlecast.registry.decisions import Recorded
-from flows.scenarios import Finding
-from flows.simulation_facts import Alerted, Checked, Facts, Missed, TrainingRun
-from flows.simulation_report import Report, Timing, write_report
+from flows.simulation.facts import Alerted, Checked, Facts, Missed, TrainingRun
+from flows.simulation.report import Report, Timing, write_report
+from flows.simulation.scenarios import Finding
 
 BEGIN = datetime(2025, 8, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

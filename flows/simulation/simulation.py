@@ -27,13 +27,13 @@ from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.stack import LocalStack, free_ports, wait_for
 from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.messages import train_message
-from flows.poisoning import poison_champion
 from flows.retention import keep_house
-from flows.scenarios import POISON
-from flows.simulation_facts import read_facts
-from flows.simulation_plan import Plan, plan_simulation
-from flows.simulation_proof import prove_ledger
-from flows.simulation_report import Report, Timing, is_written, write_report
+from flows.simulation.facts import read_facts
+from flows.simulation.plan import Plan, plan_simulation
+from flows.simulation.poisoning import poison_champion
+from flows.simulation.proof import prove_ledger
+from flows.simulation.report import Report, Timing, is_written, write_report
+from flows.simulation.scenarios import POISON
 from flows.watch import watch
 from monitoring.performance import rolling_performance
 
@@ -114,7 +114,7 @@ def simulated(
     goes on; of one that had ended nothing is simulated again.
 
     Args:
-        start, end, scenario, candles: As of `flows.simulation_plan.plan_simulation`.
+        start, end, scenario, candles: As of `flows.simulation.plan.plan_simulation`.
 
     Raises:
         ConfigurationError: As `plan_simulation`.

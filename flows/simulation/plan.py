@@ -16,7 +16,7 @@ from candlecast.features.features import LOOKBACK
 from candlecast.replay.recordings import load_recording, recorded_span
 from candlecast.settings import Settings
 from flows.local.source import recorded_candles, replay_begin
-from flows.scenarios import SCENARIOS, Scenario, Stretch
+from flows.simulation.scenarios import SCENARIOS, Scenario, Stretch
 
 _BEFORE_RECORDED_TURN = timedelta(days=3)
 

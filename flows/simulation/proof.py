@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import CANDLE_COLUMNS, PRICE_COLUMNS, Market
 from candlecast.candles.store import CandleStore
-from flows.scenarios import Finding
+from flows.simulation.scenarios import Finding
 from monitoring.performance import rolling_performance
 
 _TOLERANCE = 1e-9

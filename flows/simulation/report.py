@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from candlecast.ledger.performance import Performance
-from flows.scenarios import Finding
-from flows.simulation_facts import Facts
+from flows.simulation.facts import Facts
+from flows.simulation.scenarios import Finding
 
 _FIGURES = "report.json"
 _STYLE = (

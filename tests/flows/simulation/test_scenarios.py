@@ -11,9 +11,9 @@ from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
 from candlecast.registry.decisions import Recorded
 from candlecast.settings import Settings
-from flows.scenarios import SCENARIOS, Finding
-from flows.simulation_facts import Alerted, Checked, Facts, Missed, TrainingRun
-from flows.simulation_plan import plan_simulation
+from flows.simulation.facts import Alerted, Checked, Facts, Missed, TrainingRun
+from flows.simulation.plan import plan_simulation
+from flows.simulation.scenarios import SCENARIOS, Finding
 
 BEGIN = datetime(2025, 8, 1, tzinfo=UTC)
 TURN = BEGIN + timedelta(days=2)
