@@ -9,10 +9,10 @@ from prefect.client.schemas.objects import State
 
 from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
-from flows import loop
-from flows.market import open_market
-from flows.messages import backfill_message
-from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from flows.jobs import loop
+from flows.jobs.market import open_market
+from flows.jobs.messages import backfill_message
+from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient)

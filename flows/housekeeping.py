@@ -7,10 +7,10 @@ from prefect.client.schemas.objects import State
 
 from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
-from flows.market import open_market, open_registry
-from flows.messages import housekeeping_message
-from flows.retention import Housekept, keep_house
-from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from flows.jobs.market import open_market, open_registry
+from flows.jobs.messages import housekeeping_message
+from flows.jobs.retention import Housekept, keep_house
+from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
 
 
 @task(retries=2, retry_delay_seconds=[30, 300], retry_condition_fn=is_transient)

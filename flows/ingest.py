@@ -12,10 +12,10 @@ from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.ledger.issue import Issued
 from candlecast.settings import Settings
-from flows import loop
-from flows.market import open_market
-from flows.messages import ingest_message
-from flows.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
+from flows.jobs import loop
+from flows.jobs.market import open_market
+from flows.jobs.messages import ingest_message
+from flows.jobs.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
 
 _AT_ONCE = 4
 """Markets that one run works on side by side, most of the time waiting for exchange and database."""

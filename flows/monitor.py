@@ -13,10 +13,10 @@ from candlecast.errors import AlreadyRunning, ExchangeUnavailable
 from candlecast.settings import Settings
 from flows.deploy.automations import EVENTS
 from flows.deploy.deployment import run_now
-from flows.market import open_market, open_registry
-from flows.messages import monitor_message
-from flows.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
-from flows.watch import Watched, tell_of_silence, watch
+from flows.jobs.market import open_market, open_registry
+from flows.jobs.messages import monitor_message
+from flows.jobs.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
+from flows.jobs.watch import Watched, tell_of_silence, watch
 from monitoring.alerts import Notice
 
 _REGISTRY_RETRIES = 3

@@ -9,8 +9,8 @@ from pydantic import AwareDatetime
 
 from candlecast.candles.schema import floor_time
 from candlecast.errors import AlreadyRunning
-from flows import loop
-from flows.runs import recorded_run, run_name, settings_for, skipped
+from flows.jobs import loop
+from flows.jobs.runs import recorded_run, run_name, settings_for, skipped
 from training.search import Budget, search_settings
 
 

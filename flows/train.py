@@ -10,10 +10,10 @@ from prefect.client.schemas.objects import State
 from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.registry.decisions import Decision
-from flows import loop
-from flows.market import open_market
-from flows.messages import train_message
-from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from flows.jobs import loop
+from flows.jobs.market import open_market
+from flows.jobs.messages import train_message
+from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
 from training.versions import TrainedVersion, pass_gate, train_version
 
 

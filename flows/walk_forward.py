@@ -17,9 +17,9 @@ from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.registry.registry import experiment_name
 from candlecast.settings import Settings, load_settings
-from flows import loop
-from flows.market import open_market
-from flows.runs import is_transient, recorded_run, run_name, settings_for, skipped
+from flows.jobs import loop
+from flows.jobs.market import open_market
+from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
 from training.fold_report import fold_table, log_walk_forward, walk_forward_message
 from training.models import family as family_named
 from training.run_report import LOGGED_SETTINGS, log_candles

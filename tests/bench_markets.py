@@ -23,12 +23,12 @@ from candlecast.candles.schema import Market, floor_time
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
-from flows import loop
 from flows.deploy.deployment import prefect_client, run_now
+from flows.jobs import loop
+from flows.jobs.market import open_market
+from flows.jobs.runs import settings_for
 from flows.local.clock_watch import start_schedules
 from flows.local.stack import LocalStack
-from flows.market import open_market
-from flows.runs import settings_for
 from tests.platforms import make_champions, platform_settings, running, write_recordings
 
 SYMBOLS, INTERVALS = 20, ("5m", "15m")

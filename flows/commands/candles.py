@@ -33,8 +33,8 @@ def backfill(
     as_json: Json = False,
 ) -> None:
     """Store every candle opening in [start, end), by default of LOOKBACK_DAYS; safe to re-run."""
-    from flows import loop
-    from flows.messages import backfill_message
+    from flows.jobs import loop
+    from flows.jobs.messages import backfill_message
 
     with recorded("backfill") as (market, report), progress("backfill") as tell:
         filled = loop.backfill(
@@ -49,7 +49,7 @@ def backfill(
 def verify(start: Time = None, end: Time = None, as_json: Json = False) -> None:
     """Look for gaps, doubtful candles and broken rules in [start, end); exit code 1 if anything is wrong."""
     from candlecast.candles.verification import verification_message
-    from flows import loop
+    from flows.jobs import loop
 
     with recorded("verify") as (market, report):
         found = loop.verify(market, utc(start), utc(end))
@@ -62,8 +62,8 @@ def verify(start: Time = None, end: Time = None, as_json: Json = False) -> None:
 @app.command()
 def ingest(as_json: Json = False) -> None:
     """Store newly closed candles, settle outcomes, record the next forecast."""
-    from flows import loop
-    from flows.messages import ingest_message
+    from flows.jobs import loop
+    from flows.jobs.messages import ingest_message
 
     with recorded("ingest") as (market, report):
         taken_in = loop.sync(market)
@@ -86,7 +86,7 @@ def ingest(as_json: Json = False) -> None:
 def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Json = False) -> None:
     """Write the stored candles opening in [start, end) to FILE (parquet or csv, by its ending)."""
     from candlecast.candles.files import write_candles
-    from flows.market import open_market
+    from flows.jobs.market import open_market
 
     with open_market(read_settings()) as market:
         stored = market.store.read(*market.market[:2], utc(start) or EARLIEST, utc(end) or LATEST)
@@ -98,8 +98,8 @@ def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Js
 def import_candles(file: Path, as_json: Json = False) -> None:
     """Store the candles of FILE (parquet or csv, by its ending) as those of SYMBOL and INTERVAL."""
     from candlecast.candles.files import read_history
-    from flows import loop
-    from flows.messages import import_message
+    from flows.jobs import loop
+    from flows.jobs.messages import import_message
 
     with recorded("import") as (market, report):
         sound = read_history(file, market.market.interval)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from candlecast.candles.schema import Market
 from candlecast.registry.decisions import Recorded, live_at
-from flows.market import OpenMarket
+from flows.jobs.market import OpenMarket
 
 
 class LiveThen(NamedTuple):

@@ -55,8 +55,8 @@ def train(
 
 
 def _train_on_stored_candles(as_json: bool) -> None:
-    from flows import loop
-    from flows.messages import train_message
+    from flows.jobs import loop
+    from flows.jobs.messages import train_message
 
     with recorded("train", timed=True) as (market, report), progress("train") as tell:
         version, decision = loop.train(market, report.as_of, tell)
@@ -170,8 +170,8 @@ def search(
     """Look for better settings of the network; continues where it was stopped."""
     from candlecast.candles.files import read_history
     from candlecast.candles.schema import floor_time
-    from flows import loop
-    from flows.market import open_market
+    from flows.jobs import loop
+    from flows.jobs.market import open_market
     from training.search import Budget, search_settings
 
     settings, budget, registry = read_settings(), Budget(trials, minutes), None
@@ -213,7 +213,7 @@ def history(
     """Tell which version was live at any moment, and why; the moments are those of the exchange's clock."""
     from candlecast.registry.decisions import history as decisions_until
     from flows.commands.history import as_figures, history_message, live_message, live_then
-    from flows.market import open_market
+    from flows.jobs.market import open_market
 
     with open_market(read_settings()) as market:
         if at is not None:
@@ -232,7 +232,7 @@ def predict(file: Path, model: str = "champion") -> None:
     """Forecast the candle after the last one in FILE: parquet or csv with open_time, OHLCV, ...; or json, which is
     what `POST /predict` takes, or a list of klines as Binance returns them."""
     from candlecast.candles.files import read_candles, read_posted
-    from flows.market import open_service
+    from flows.jobs.market import open_service
 
     settings = read_settings()
     with open_service(settings) as service:
@@ -250,7 +250,7 @@ def verify_forecasts(
     """Make recorded forecasts again from the stored candles; exit code 1 if one comes out differently."""
     from candlecast.ledger.parity import parity_message
     from candlecast.ledger.parity import verify_forecasts as make_again
-    from flows.market import open_registry
+    from flows.jobs.market import open_registry
 
     with recorded("verify-forecasts") as (market, report):
         settings = market.settings
@@ -267,7 +267,7 @@ def _move_champion(
 ) -> None:
     from candlecast.errors import ExchangeError
     from candlecast.registry.promotion import move_champion
-    from flows.market import open_market, open_registry
+    from flows.jobs.market import open_market, open_registry
 
     settings, now = read_settings(), None
     with open_market(settings) as market:

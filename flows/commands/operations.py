@@ -49,7 +49,7 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Write databases and the registry's files below DIRECTORY; everything may run meanwhile."""
-    from flows.backup import back_up, drop_old
+    from flows.jobs.backup import back_up, drop_old
 
     made = back_up(read_settings(), os.environ, directory)
     dropped = drop_old(directory, keep)
@@ -59,7 +59,7 @@ def backup(
 @app.command()
 def restore(backup: Path, as_json: Json = False) -> None:
     """Bring BACKUP back into empty databases; nothing else may use them meanwhile."""
-    from flows.backup import restore as bring_back
+    from flows.jobs.backup import restore as bring_back
 
     restored = bring_back(read_settings(), os.environ, backup)
     say(f"restored {', '.join(restored)}", as_json, restored=restored)

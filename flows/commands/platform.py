@@ -28,9 +28,9 @@ def up() -> None:
 @app.command()
 def monitor(as_json: Json = False) -> None:
     """Look at champion, challenger and market: roll back, rule on the trial, alert; says if a training is due."""
-    from flows.market import open_registry
-    from flows.messages import monitor_message
-    from flows.watch import watch
+    from flows.jobs.market import open_registry
+    from flows.jobs.messages import monitor_message
+    from flows.jobs.watch import watch
 
     with recorded("monitor") as (market, report):
         watched = watch(market, open_registry(market.settings), market.exchange.server_time())

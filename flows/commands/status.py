@@ -15,8 +15,8 @@ from candlecast.errors import CandlecastError, ExchangeError, StackError
 from candlecast.journal import last_check, newest_job_runs
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
+from flows.jobs.market import OpenMarket, open_market, open_service
 from flows.local.supervision import Supervisor
-from flows.market import OpenMarket, open_market, open_service
 
 
 def read_status(settings: Settings) -> dict[str, Any]:

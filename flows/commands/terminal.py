@@ -34,7 +34,7 @@ def utc(moment: datetime | None) -> datetime | None:
 def recorded(job: str, *, timed: bool = False) -> Iterator[tuple[Any, Any]]:
     """Open the market and run a job alone, recorded in `job_runs`."""
     from candlecast.journal import recorded_job
-    from flows.market import open_market
+    from flows.jobs.market import open_market
 
     settings = read_settings()
     with (

@@ -11,8 +11,8 @@ from candlecast.candles.schema import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.deploy.deployment import deploy, follow, run_now, set_job_variables
+from flows.jobs.market import open_market, open_registry
 from flows.local.clock_watch import start_schedules
-from flows.market import open_market, open_registry
 
 JOB_FILE, RESOURCES_FILE = "job.yaml", "resources.yaml"
 DEFAULT = "default"

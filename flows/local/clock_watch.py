@@ -10,7 +10,7 @@ from rich.console import Console
 from candlecast.replay.control import ReplayControl
 from candlecast.settings import Settings
 from flows.deploy.deployment import fit_schedules
-from flows.market import OpenMarket
+from flows.jobs.market import OpenMarket
 
 _MOST_OFF_S = 2.0
 

@@ -22,13 +22,13 @@ from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings
 from flows.deploy.deployment import deploy, follow, run_now, tidy_up
+from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.local.clock_watch import ClockWatch, start_schedules
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.programs import addresses
 from flows.local.source import WARM_UP, recorded_market, remember_source, replay_begin, resolve_source
 from flows.local.stack import LocalStack, refuse_foreign_addresses, sweep, wait_for
-from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.simulation.simulation import simulate
 
 _SERVED_S = 60.0

@@ -10,7 +10,7 @@ from candlecast.candles.schema import unbroken
 from candlecast.registry.decisions import history
 from candlecast.registry.promotion import move_champion
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
-from flows.market import OpenMarket
+from flows.jobs.market import OpenMarket
 from training.poison import biased_bundle
 
 _TAG = "poisoned"

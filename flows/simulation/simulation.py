@@ -21,20 +21,20 @@ from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.faults import Faults
 from candlecast.settings import Settings
-from flows import loop
+from flows.jobs import loop
+from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
+from flows.jobs.messages import train_message
+from flows.jobs.retention import keep_house
+from flows.jobs.watch import watch
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.stack import LocalStack, free_ports, wait_for
-from flows.market import OpenMarket, open_market, open_registry, open_service, served_versions
-from flows.messages import train_message
-from flows.retention import keep_house
 from flows.simulation.facts import read_facts
 from flows.simulation.plan import Plan, plan_simulation
 from flows.simulation.poisoning import poison_champion
 from flows.simulation.proof import prove_ledger
 from flows.simulation.report import Report, Timing, is_written, write_report
 from flows.simulation.scenarios import POISON
-from flows.watch import watch
 from monitoring.performance import rolling_performance
 
 Tell = Callable[[str], None]

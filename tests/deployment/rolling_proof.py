@@ -32,10 +32,10 @@ from candlecast.client import ForecastClient
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
-from flows import loop
+from flows.jobs import loop
+from flows.jobs.market import open_market
 from flows.local.clock_watch import start_schedules
 from flows.local.stack import LocalStack, free_ports
-from flows.market import open_market
 from tests.bundles import BTCUSDT_5M, sound_candles
 from tests.deployment.manifests import ROOT
 from tests.platforms import make_champions, platform_settings, running, write_recordings

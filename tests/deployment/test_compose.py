@@ -13,7 +13,7 @@ import yaml
 
 import candlecast
 from candlecast.settings import Settings
-from flows.backup import MANIFEST
+from flows.jobs.backup import MANIFEST
 from tests.deployment.manifests import ROOT, one, rendered
 from tests.deployment.variables import known_variables, made_secrets
 

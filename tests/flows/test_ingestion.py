@@ -27,10 +27,10 @@ from candlecast.errors import DatabaseUnavailable, ExchangeError
 from candlecast.exchange.client import ExchangeClient
 from candlecast.replay.faults import Faults
 from candlecast.settings import Settings
-from flows import loop
+from flows.jobs import loop
+from flows.jobs.market import OpenMarket, open_market
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
-from flows.market import OpenMarket, open_market
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -150,8 +150,8 @@ KILLED = """
     import psycopg
     from candlecast.replay.control import ReplayControl
     from candlecast.settings import load_settings
-    from flows import loop
-    from flows.market import open_market
+    from flows.jobs import loop
+    from flows.jobs.market import open_market
 
     execute, copy = psycopg.Cursor.execute, psycopg.Cursor.copy
 

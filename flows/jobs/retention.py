@@ -12,7 +12,7 @@ from candlecast.journal import prune
 from candlecast.registry.decisions import last_promoted, predecessors
 from candlecast.registry.promotion import moving_aliases, note_moved_aliases
 from candlecast.registry.registry import CHAMPION, Registry, Version, experiment_name
-from flows.market import OpenMarket
+from flows.jobs.market import OpenMarket
 from monitoring.alerts import Alerts
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from candlecast.errors import CandlecastError, ExchangeUnavailable
 from candlecast.settings import Settings
-from flows.runs import for_each
+from flows.jobs.runs import for_each
 
 
 def test_what_failed_with_some_markets_is_told_with_its_kind_and_kept_with_its_traceback() -> None:

@@ -17,9 +17,9 @@ from candlecast.errors import AlreadyRunning, InvalidCandles
 from candlecast.journal import record_check, recorded_job
 from candlecast.ledger.issue import Issued
 from candlecast.settings import Settings
-from flows import loop
-from flows.market import OpenMarket, open_market
-from flows.messages import backfill_message, import_message, ingest_message
+from flows.jobs import loop
+from flows.jobs.market import OpenMarket, open_market
+from flows.jobs.messages import backfill_message, import_message, ingest_message
 from tests.damage import stubs
 
 pytestmark = pytest.mark.integration

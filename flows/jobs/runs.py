@@ -24,7 +24,7 @@ from candlecast.errors import (
 )
 from candlecast.journal import JobReport, recorded_job
 from candlecast.settings import Settings, load_settings
-from flows.market import OpenMarket, open_market
+from flows.jobs.market import OpenMarket, open_market
 
 TRANSIENT = (ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)
 

@@ -18,8 +18,8 @@ from candlecast.registry.decisions import Decision, history
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
-from flows.market import open_market
-from flows.watch import Watched, tell_of_silence, watch
+from flows.jobs.market import open_market
+from flows.jobs.watch import Watched, tell_of_silence, watch
 from monitoring.alerts import CALM
 from tests.bundles import write_tiny_bundle
 from tests.fake_registry import Died, FakeRegistry

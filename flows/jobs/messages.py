@@ -13,9 +13,9 @@ from candlecast.settings import Settings
 
 if TYPE_CHECKING:
     from candlecast.registry.decisions import Decision
-    from flows.loop import Backfilled, Imported, TakenIn
-    from flows.retention import Housekept
-    from flows.watch import Watched
+    from flows.jobs.loop import Backfilled, Imported, TakenIn
+    from flows.jobs.retention import Housekept
+    from flows.jobs.watch import Watched
     from monitoring.check import Check
     from training.versions import TrainedVersion
 

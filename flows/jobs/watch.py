@@ -20,8 +20,8 @@ from candlecast.registry.decisions import last_promoted
 from candlecast.registry.promotion import moving_aliases, note_moved_aliases
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.registry.versions import load_version
-from flows.loop import verify_forecasts_daily
-from flows.market import OpenMarket, open_service
+from flows.jobs.loop import verify_forecasts_daily
+from flows.jobs.market import OpenMarket, open_service
 from monitoring.alerts import Alerts, Condition, Kind, Notice
 from monitoring.check import Check, check
 from monitoring.rollback import RolledBack, roll_back_if_failed

@@ -29,7 +29,7 @@ from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.settings import Settings
-from flows.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
+from flows.jobs.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports, wait_for
 from tests.bundles import sound_candles, write_tiny_bundle

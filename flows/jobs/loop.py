@@ -23,7 +23,7 @@ from candlecast.ledger.parity import CheckedForecast, parity_message, verify_for
 from candlecast.registry.decisions import Decision
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
-from flows.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
+from flows.jobs.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
 from training.versions import TrainedVersion, pass_gate, train_version
 
 _LOG = logging.getLogger(__name__)
