@@ -68,7 +68,7 @@ def main() -> None:
 
 def inference() -> None:
     """One window through the exported network, beside Keras' `predict`."""
-    from training.network import build_network, export_onnx, quiet_tensorflow
+    from training.families.network import build_network, export_onnx, quiet_tensorflow
 
     quiet_tensorflow()
     window = np.random.default_rng(0).normal(size=(1, 24, len(FEATURE_NAMES))).astype("float32")

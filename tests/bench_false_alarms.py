@@ -24,7 +24,7 @@ from monitoring.drift import REFERENCE_ROWS, WINDOW, Drift, Inputs, drift_limits
 from monitoring.sequential import FALSE_ALARM_RUN, evidence_of_worse
 from monitoring.skill import MARGINS
 from monitoring.standing import Standing
-from training.network import quiet_tensorflow
+from training.families.network import quiet_tensorflow
 from training.offline import train_offline
 
 CHECK_EVERY = timedelta(minutes=15)

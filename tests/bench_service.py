@@ -118,7 +118,7 @@ def _write_models(home: Path) -> None:
     import mlflow
     import mlflow.keras
 
-    from training.network import build_network, export_onnx, quiet_tensorflow
+    from training.families.network import build_network, export_onnx, quiet_tensorflow
 
     quiet_tensorflow()
     built = build_network(_SEQUENCE_LENGTH, np.zeros(5))

@@ -19,8 +19,8 @@ from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
 from training.dataset import Dataset, build_dataset, rising
 from training.evaluation import scaled_windows
-from training.fit import FittedNetwork, fit_network, fit_scaler
-from training.network import quiet_tensorflow
+from training.families.network import quiet_tensorflow
+from training.families.network_fit import FittedNetwork, fit_network, fit_scaler
 from training.splits import Split, split_by_time
 
 EPOCHS = 6

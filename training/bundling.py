@@ -17,9 +17,9 @@ from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, scaled_windows
 from training.export import library_versions, require_parity, seal_bundle
-from training.fit import FittedNetwork, fit_network, refit_network
-from training.models import OnEpoch, calibrated
-from training.network import export_onnx
+from training.families.interface import OnEpoch, calibrated
+from training.families.network import export_onnx
+from training.families.network_fit import FittedNetwork, fit_network, refit_network
 from training.run_report import Trained
 from training.splits import Split
 

@@ -15,7 +15,7 @@ from candlecast.candles.schema import candles_digest
 from candlecast.settings import Settings
 from training.dataset import build_dataset
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows
-from training.models import fit_forecaster
+from training.families.interface import fit_forecaster
 from training.splits import split_by_time
 
 _BASELINES = ("persistence", "ewma", "har", "repeat_direction", "trees")

@@ -14,8 +14,8 @@ from candlecast.errors import NotEnoughCandles
 from candlecast.settings import Settings
 from training.dataset import build_dataset
 from training.evaluation import evaluate
+from training.families.interface import fit_forecaster
 from training.metrics import measure
-from training.models import fit_forecaster
 from training.run_report import OHLCV_ONLY, flat
 from training.splits import Fold, FoldLengths, split_fold, walk_forward
 

@@ -85,7 +85,7 @@ def test_one_setting_sends_the_folds_to_another_scheduler(prefect_api, platform,
 
         assert state.is_completed(), state.message
         with Client(cluster.scheduler_address) as client:
-            (fitted_there,) = client.run(lambda: "training.baselines" in sys.modules).values()
+            (fitted_there,) = client.run(lambda: "training.families.baselines" in sys.modules).values()
     assert fitted_there
 
 

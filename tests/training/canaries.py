@@ -16,8 +16,8 @@ from candlecast.settings import Settings
 from candlecast.significance import compare
 from tests.bundles import sound_candles
 from training.dataset import Dataset, Indexes
+from training.families.interface import Family, Forecaster, calibrated
 from training.metrics import measure, row_losses
-from training.models import Family, Forecaster, calibrated
 from training.splits import Split, split_by_time
 
 RowsOf = Callable[[pd.DataFrame], np.ndarray]

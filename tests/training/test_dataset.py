@@ -15,7 +15,7 @@ from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.features import LOOKBACK, build_features
 from tests.bundles import sound_candles
 from training.dataset import Dataset, build_dataset, recency_weights, rising
-from training.fit import fit_scaler
+from training.families.network_fit import fit_scaler
 from training.splits import split_by_time
 
 MARKET = Market("BTCUSDT", "5m")

@@ -32,8 +32,8 @@ from tests.training.quick_models import (
     fit_peeking,
 )
 from training.dataset import Dataset, build_dataset
-from training.fit import fit_scaler
-from training.models import Forecaster, calibrated, family, fit_forecaster
+from training.families.interface import Forecaster, calibrated, family, fit_forecaster
+from training.families.network_fit import fit_scaler
 from training.splits import Split, split_by_time
 
 MARKET = Market("BTCUSDT", "5m")

@@ -19,9 +19,9 @@ from tests.training.conftest import Trained
 from training.dataset import build_dataset, rising
 from training.evaluation import forecast_rows
 from training.export import require_parity
-from training.fit import fit_scaler
+from training.families.network import build_network
+from training.families.network_fit import fit_scaler
 from training.metrics import measure
-from training.network import build_network
 from training.splits import split_by_time
 
 pytestmark = pytest.mark.integration

@@ -12,10 +12,10 @@ import pytest
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.settings import Settings
-from training.batches import fit_batches, stop_batches
 from training.dataset import Dataset, build_dataset, recency_weights
-from training.fit import PARTS, FittedNetwork, fit_gru, fit_lstm, fit_scaler, refit_network
-from training.network import RANGES, build_network
+from training.families.batches import fit_batches, stop_batches
+from training.families.network import RANGES, build_network
+from training.families.network_fit import PARTS, FittedNetwork, fit_gru, fit_lstm, fit_scaler, refit_network
 from training.splits import Split, split_by_time
 
 OPTIONS: dict[str, Any] = {"units": 8, "epochs": 3, "batch_size": 256, "sequence_length": 12}

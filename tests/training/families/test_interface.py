@@ -10,8 +10,8 @@ from candlecast.errors import ConfigurationError
 from candlecast.settings import Settings
 from tests.bundles import sound_candles
 from training.dataset import build_dataset
+from training.families.interface import FAMILIES, family, fit_forecaster
 from training.metrics import measure
-from training.models import FAMILIES, family, fit_forecaster
 from training.splits import split_by_time
 
 DATASET = build_dataset(sound_candles(900), Market("BTCUSDT", "5m"), 4)

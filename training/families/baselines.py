@@ -16,7 +16,7 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES, Floats
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes
-from training.models import OnEpoch
+from training.families.interface import OnEpoch
 from training.splits import Split
 
 _HAR_WIDTHS = (1, 12, 96)
@@ -45,7 +45,7 @@ def _last_direction(dataset: Dataset, ends: Indexes) -> Floats:
 
 
 class RuleModel(NamedTuple):
-    """A `training.models.Model` whose open and close are the last close.
+    """A `training.families.interface.Model` whose open and close are the last close.
 
     Attributes:
         amplitude: Forecast amplitude, in volatilities.
@@ -58,7 +58,7 @@ class RuleModel(NamedTuple):
     direction: Rule = _no_opinion
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """As `training.models.Model` says; no rule looks at order flow."""
+        """As `training.families.interface.Model` says; no rule looks at order flow."""
         amplitude, unmoved = self.amplitude(dataset, ends), np.zeros(len(ends))
         high = self.reach * amplitude
         return np.column_stack([unmoved, high, -high, unmoved, amplitude]), self.direction(dataset, ends)

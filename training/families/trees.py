@@ -12,7 +12,7 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes, recency_weights, rising
-from training.models import OnEpoch
+from training.families.interface import OnEpoch
 from training.splits import Split
 
 Inputs = NDArray[np.float32]
@@ -43,7 +43,7 @@ class Boosted(NamedTuple):
 
 
 class FittedTrees(NamedTuple):
-    """One ensemble for each target but the open, and one for the direction; a `training.models.Model`.
+    """One ensemble for each target but the open, and one for the direction; a `training.families.interface.Model`.
 
     The open stays at the last close: it opens there but for a cent, and no round of boosting improved on that.
 
@@ -60,7 +60,7 @@ class FittedTrees(NamedTuple):
     borders: Inputs
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """As `training.models.Model` says."""
+        """As `training.families.interface.Model` says."""
         values = _inputs(dataset, ends, self.lags, hidden=np.full(len(ends), not with_flow))
         inputs = _binned(values, self.borders)
         raw = np.zeros((len(ends), len(TARGETS)))

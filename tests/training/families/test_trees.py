@@ -15,9 +15,9 @@ from candlecast.settings import Settings
 from tests.bundles import sound_candles
 from tests.training.canaries import the_report_slice_only_reports
 from training.dataset import Dataset, build_dataset
-from training.models import fit_forecaster
+from training.families.interface import fit_forecaster
+from training.families.trees import FittedTrees, fit_trees
 from training.splits import Split, split_by_time
-from training.trees import FittedTrees, fit_trees
 
 MARKET = Market("BTCUSDT", "5m")
 CANDLES = sound_candles(4000)

@@ -12,11 +12,11 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.manifest import Scaler
 from candlecast.features.features import Floats
 from candlecast.settings import Settings
-from training.batches import fit_batches, stop_batches
 from training.dataset import Dataset, Indexes, recency_weights
 from training.evaluation import scaled_rows
-from training.models import OnEpoch
-from training.network import DIRECTION_LOSS_WEIGHT, RANGES, build_network, compile_network, quiet_tensorflow
+from training.families.batches import fit_batches, stop_batches
+from training.families.interface import OnEpoch
+from training.families.network import DIRECTION_LOSS_WEIGHT, RANGES, build_network, compile_network, quiet_tensorflow
 from training.splits import Split
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _LONG_HISTORY = 50_000
 
 
 class FittedNetwork(NamedTuple):
-    """A trained network, a `training.models.Model`.
+    """A trained network, a `training.families.interface.Model`.
 
     Attributes:
         model: Keras model from windows (n, sequence_length, features) to {"targets": (n, 5), "direction": (n, 1)}.
@@ -47,7 +47,7 @@ class FittedNetwork(NamedTuple):
     epochs: dict[str, int]
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """As `training.models.Model` says, by Keras; a few thousand windows are in memory at a time."""
+        """As `training.families.interface.Model` says, by Keras; a few thousand windows are in memory at a time."""
         rows = scaled_rows(self.scaler, dataset, with_flow=with_flow)
         windows, starts = windows_of(rows, dataset.sequence_length), ends - dataset.sequence_length + 1
         parts = [

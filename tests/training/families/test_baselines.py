@@ -14,8 +14,8 @@ from candlecast.settings import Settings
 from tests.bundles import sound_candles
 from tests.training.canaries import the_report_slice_only_reports
 from training.dataset import Dataset, build_dataset, rising
+from training.families.interface import Forecaster, fit_forecaster
 from training.metrics import measure
-from training.models import Forecaster, fit_forecaster
 from training.splits import split_by_time
 
 MARKET = Market("BTCUSDT", "5m")

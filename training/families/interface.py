@@ -39,13 +39,13 @@ class Model(Protocol):
 Family = Callable[[Dataset, Split, Settings, OnEpoch], Model]
 
 _FAMILIES = {
-    "persistence": "training.baselines:fit_persistence",
-    "ewma": "training.baselines:fit_ewma",
-    "har": "training.baselines:fit_har",
-    "repeat_direction": "training.baselines:fit_repeat_direction",
-    "trees": "training.trees:fit_trees",
-    "lstm": "training.fit:fit_lstm",
-    "gru": "training.fit:fit_gru",
+    "persistence": "training.families.baselines:fit_persistence",
+    "ewma": "training.families.baselines:fit_ewma",
+    "har": "training.families.baselines:fit_har",
+    "repeat_direction": "training.families.baselines:fit_repeat_direction",
+    "trees": "training.families.trees:fit_trees",
+    "lstm": "training.families.network_fit:fit_lstm",
+    "gru": "training.families.network_fit:fit_gru",
 }
 FAMILIES = tuple(_FAMILIES)
 
