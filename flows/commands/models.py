@@ -141,9 +141,9 @@ def walk_forward(
 ) -> None:
     """Fit and measure a model family anew along a file; the flow of this name does it for stored candles."""
     from candlecast.candles.files import read_history
-    from training.fold_report import fold_line, fold_table, walk_forward_message
     from training.splits import FoldLengths
-    from training.walk_forward import folds_of, measure_folds, pooled
+    from training.walk_forward.report import fold_line, fold_table, walk_forward_message
+    from training.walk_forward.walk_forward import folds_of, measure_folds, pooled
 
     settings = read_settings()
     history = read_history(candles, settings.interval)

@@ -18,10 +18,10 @@ from tests.bundles import sound_candles
 from tests.training.canaries import slices_share_no_candle
 from training.dataset import build_dataset
 from training.families.interface import fit_forecaster
-from training.fold_report import fold_line, fold_markdown, fold_table, skill_by_fold, walk_forward_message
 from training.metrics import measure
 from training.splits import Fold, FoldLengths, Split, split_fold, walk_forward
-from training.walk_forward import FoldReport, folds_of, measure_fold, measure_folds, pooled
+from training.walk_forward.report import fold_line, fold_markdown, fold_table, skill_by_fold, walk_forward_message
+from training.walk_forward.walk_forward import FoldReport, folds_of, measure_fold, measure_folds, pooled
 
 
 def utc(*date: int) -> datetime:
