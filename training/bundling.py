@@ -20,7 +20,7 @@ from training.export import library_versions, require_parity, seal_bundle
 from training.families.interface import OnEpoch, calibrated
 from training.families.network import export_onnx
 from training.families.network_fit import FittedNetwork, fit_network, refit_network
-from training.run_report import Trained
+from training.reports.run_report import Trained
 from training.splits import Split
 
 _PARITY_WINDOWS = 10_000

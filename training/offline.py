@@ -20,7 +20,7 @@ from candlecast.settings import Settings
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes, build_dataset
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows
-from training.run_report import report_on
+from training.reports.run_report import report_on
 from training.splits import split_by_time
 
 REPORT = "report.html"

@@ -25,7 +25,7 @@ from candlecast.registry.registry import Registry, experiment_name
 from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
 from training.dataset import build_dataset
-from training.run_report import log_candles
+from training.reports.run_report import log_candles
 from training.search_report import Found, found_in, log_search
 from training.search_space import Space, distributions, longest_window, rounded, space_around
 from training.search_study import FIXED_SETTINGS, TRIED, only_search, open_study, study_directory

@@ -11,7 +11,7 @@ import numpy as np
 from candlecast.errors import SearchFailed
 from candlecast.features.features import Floats
 from candlecast.registry.run_log import RunLog
-from training.plots import BASELINE, CHOSEN, MODEL, QUIET, labelled, panels_of
+from training.reports.plots import BASELINE, CHOSEN, MODEL, QUIET, labelled, panels_of
 from training.search_space import SPACE, Drawn, Range, environment_lines
 from training.search_study import TRIED
 

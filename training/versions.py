@@ -24,7 +24,7 @@ from training.dataset import Dataset, Indexes, build_dataset
 from training.evaluation import forecast_rows, same_rows
 from training.gate import Judgement, decide
 from training.metrics import Losses, row_losses
-from training.run_report import log_report, training_run
+from training.reports.run_report import log_report, training_run
 from training.splits import split_by_time
 
 Tell = Callable[[str], None]

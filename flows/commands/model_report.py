@@ -22,8 +22,8 @@ def report(
     from candlecast.bundle.bundle import load_bundle
     from candlecast.bundle.manifest import Span
     from candlecast.candles.files import read_history
-    from training.model_table import model_table
     from training.offline import offline_bundle, train_offline
+    from training.reports.model_table import model_table
 
     settings, border = read_settings(), until.replace(tzinfo=UTC)
     history = read_history(candles, settings.interval)

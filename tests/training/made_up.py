@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
-from training.breakdown import ReportRows
+from training.reports.breakdown import ReportRows
 
 FIRST_MS = 1_751_328_000_000  # 2025-07-01 00:00 UTC
 STEP_MS = 300_000

@@ -9,7 +9,7 @@ import numpy as np
 
 from candlecast.candles.schema import Market
 from candlecast.registry.run_log import RunLog
-from training.plots import ACTUAL, BASELINE, MODEL
+from training.reports.plots import ACTUAL, BASELINE, MODEL
 from training.walk_forward.walk_forward import FoldReport, pooled
 
 if TYPE_CHECKING:

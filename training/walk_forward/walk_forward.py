@@ -16,7 +16,7 @@ from training.dataset import build_dataset
 from training.evaluation import evaluate
 from training.families.interface import fit_forecaster
 from training.metrics import measure
-from training.run_report import OHLCV_ONLY, flat
+from training.reports.run_report import OHLCV_ONLY, flat
 from training.splits import Fold, FoldLengths, split_fold, walk_forward
 
 _POOLED_SKILLS = {
@@ -32,7 +32,7 @@ class FoldReport(NamedTuple):
     """What a model was worth on the validation span of the fold it was fitted for.
 
     Attributes:
-        figures: Those of `training.run_report.flat`, beginning `OHLCV_ONLY` those without order flow; `fit_rows`
+        figures: Those of `training.reports.run_report.flat`, beginning `OHLCV_ONLY` those without order flow; `fit_rows`
             windows were fitted on.
     """
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.made_up import made_up_rows
-from training import plots
+from training.reports import plots
 
 HISTORY = {
     "loss": [0.9, 0.7, 0.6],

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
-from training.breakdown import Groups, ReportRows, coverage_by_volatility, losses_of, reliability_of, skill_by_hour
+from training.reports.breakdown import (
+    Groups,
+    ReportRows,
+    coverage_by_volatility,
+    losses_of,
+    reliability_of,
+    skill_by_hour,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

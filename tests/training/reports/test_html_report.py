@@ -12,11 +12,11 @@ from playwright.sync_api import Browser
 from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import Market
 from tests.training.made_up import made_up_rows
-from training import plots
 from training.evaluation import evaluate
 from training.gate import decide
-from training.html_report import Page, Plot, render_report
 from training.metrics import row_losses
+from training.reports import plots
+from training.reports.html_report import Page, Plot, render_report
 
 START = datetime(2025, 7, 1, tzinfo=UTC)
 ROWS = {"fit": 6200, "stop": 700, "calibrate": 1100, "report": 2000}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.training.made_up import made_up_rows
-from training.breakdown import coverage_by_volatility, losses_of, reliability_of, skill_by_hour
+from training.reports.breakdown import coverage_by_volatility, losses_of, reliability_of, skill_by_hour
 
 
 def test_the_skill_of_an_hour_is_that_of_its_own_candles():

@@ -16,7 +16,7 @@ from candlecast.candles.schema import candles_digest
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.settings import Settings
 from tests.training.conftest import Trained
-from training.run_report import LOGGED_SETTINGS
+from training.reports.run_report import LOGGED_SETTINGS
 
 PLOTS = (
     "amplitude",

@@ -14,14 +14,14 @@ from candlecast.candles.schema import candles_digest
 from candlecast.registry.registry import Registry, experiment_name
 from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
-from training import plots
-from training.breakdown import ReportRows
 from training.dataset import Dataset
 from training.evaluation import Evaluation, evaluate
 from training.export import library_versions
 from training.gate import decide
-from training.html_report import Page, Plot, render_report
 from training.metrics import row_losses
+from training.reports import plots
+from training.reports.breakdown import ReportRows
+from training.reports.html_report import Page, Plot, render_report
 from training.splits import Split
 
 LOGGED_SETTINGS = (
