@@ -11,7 +11,7 @@ from candlecast.candles.schema import floor_time
 from candlecast.errors import AlreadyRunning
 from flows.jobs import loop
 from flows.jobs.runs import recorded_run, run_name, settings_for, skipped
-from training.search import Budget, search_settings
+from training.search.search import Budget, search_settings
 
 
 @flow(flow_run_name=run_name)

@@ -172,7 +172,7 @@ def search(
     from candlecast.candles.schema import floor_time
     from flows.jobs import loop
     from flows.jobs.market import open_market
-    from training.search import Budget, search_settings
+    from training.search.search import Budget, search_settings
 
     settings, budget, registry = read_settings(), Budget(trials, minutes), None
     if candles is not None:

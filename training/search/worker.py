@@ -16,7 +16,7 @@ from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
 from training.dataset import Dataset
 from training.families.interface import OnEpoch, family
-from training.search_space import Drawn, applied
+from training.search.space import Drawn, applied
 from training.splits import Split
 
 

@@ -16,7 +16,7 @@ from candlecast.candles.schema import candles_digest
 from candlecast.errors import AlreadyRunning
 from candlecast.features.features import FEATURE_HASH
 from candlecast.settings import Settings
-from training.search_space import Space
+from training.search.space import Space
 
 if TYPE_CHECKING:
     from optuna import Study

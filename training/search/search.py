@@ -26,10 +26,10 @@ from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
 from training.dataset import build_dataset
 from training.reports.run_report import log_candles
-from training.search_report import Found, found_in, log_search
-from training.search_space import Space, distributions, longest_window, rounded, space_around
-from training.search_study import FIXED_SETTINGS, TRIED, only_search, open_study, study_directory
-from training.search_worker import Ended, Epoch, Job, Task, seen_by_search, work
+from training.search.report import Found, found_in, log_search
+from training.search.space import Space, distributions, longest_window, rounded, space_around
+from training.search.study import FIXED_SETTINGS, TRIED, only_search, open_study, study_directory
+from training.search.worker import Ended, Epoch, Job, Task, seen_by_search, work
 from training.splits import split_by_time
 
 if TYPE_CHECKING:

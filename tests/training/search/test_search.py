@@ -20,13 +20,13 @@ from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 from tests.processes import runs
-from training import search_space
 from training.dataset import build_dataset
-from training.search import Budget, search_settings
-from training.search_report import Found
-from training.search_space import SPACE, Choice, Range, distributions, rounded, space_around
-from training.search_study import TRIED, only_search, open_study, study_directory
-from training.search_worker import seen_by_search
+from training.search import space as search_space
+from training.search.report import Found
+from training.search.search import Budget, search_settings
+from training.search.space import SPACE, Choice, Range, distributions, rounded, space_around
+from training.search.study import TRIED, only_search, open_study, study_directory
+from training.search.worker import seen_by_search
 from training.splits import split_by_time
 
 KILLED_SEARCH = """
@@ -34,7 +34,7 @@ import sys
 import pandas as pd
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
-from training.search import Budget, search_settings
+from training.search.search import Budget, search_settings
 
 if __name__ == "__main__":
     settings = Settings.model_validate_json(sys.argv[2])
@@ -75,7 +75,7 @@ def resumed(candles: pd.DataFrame, mlflow_server: str, tmp_path_factory: pytest.
     (home / "killed.py").write_text(KILLED_SEARCH)
     command = [sys.executable, home / "killed.py", home / "candles.parquet", settings.model_dump_json()]
     before: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as search:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as search:
         assert search.stdout is not None
         for line in search.stdout:
             before.append(line.strip())

@@ -12,8 +12,8 @@ from candlecast.errors import SearchFailed
 from candlecast.features.features import Floats
 from candlecast.registry.run_log import RunLog
 from training.reports.plots import BASELINE, CHOSEN, MODEL, QUIET, labelled, panels_of
-from training.search_space import SPACE, Drawn, Range, environment_lines
-from training.search_study import TRIED
+from training.search.space import SPACE, Drawn, Range, environment_lines
+from training.search.study import TRIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
