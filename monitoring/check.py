@@ -13,7 +13,7 @@ from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.errors import CandlecastError
 from candlecast.features.features import LOOKBACK
-from candlecast.journal import last_attempt, record_check
+from candlecast.job_runs import last_attempt, record_check
 from candlecast.ledger.performance import Performance
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings

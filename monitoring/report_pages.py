@@ -18,7 +18,7 @@ from monitoring.drift import DRIFTED_SHARE, Inputs
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
-    from monitoring.standing import Standing
+    from monitoring.live_losses import Standing
 
 
 def inputs_page(inputs: Inputs, now: datetime) -> Snapshot:

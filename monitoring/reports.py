@@ -19,7 +19,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.errors import NotEnoughCandles
 from candlecast.settings import Settings
 from monitoring.drift import WINDOW, watched_inputs
-from monitoring.standing import newest
+from monitoring.live_losses import newest
 from monitoring.verdict import FEWEST
 from monitoring.workspace import add_run, keep_runs, project_id
 

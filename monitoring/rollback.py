@@ -14,8 +14,8 @@ from candlecast.registry.promotion import make_champion, mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.registry.versions import load_version
 from candlecast.settings import Settings
+from monitoring.live_losses import Standing, first_since, newest
 from monitoring.sequential import evidence_of_worse
-from monitoring.standing import Standing, first_since, newest
 
 MARGIN = 0.05
 """How much worse than allowed a loss must be, relatively."""

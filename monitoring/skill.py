@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import Market
+from monitoring.live_losses import first_since, newest
 from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse
-from monitoring.standing import first_since, newest
 
 MARGINS = {"close": 0.005, "amplitude": 0.0, "direction": 0.005}
 """How much worse than its baseline each loss may be, relatively: what the gate allowed when it let the version pass."""

@@ -11,8 +11,8 @@ from candlecast.registry.decisions import Decision, has_failed, newest_decision
 from candlecast.registry.promotion import end_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
+from monitoring.live_losses import Pairs, pairs_since
 from monitoring.sequential import Paired, evidence_of_worse
-from monitoring.standing import Pairs, pairs_since
 
 PROOF = 20.0
 """Evidence that proves: wrong in one trial of twenty at the most, however often one looks."""

@@ -21,9 +21,9 @@ from candlecast.bundle.bundle import load_bundle
 from candlecast.candles.files import read_history
 from candlecast.settings import Settings
 from monitoring.drift import REFERENCE_ROWS, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
+from monitoring.live_losses import Standing
 from monitoring.sequential import FALSE_ALARM_RUN, evidence_of_worse
 from monitoring.skill import MARGINS
-from monitoring.standing import Standing
 from training.families.network import quiet_tensorflow
 from training.offline import train_offline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from candlecast.features.features import Floats
-from candlecast.significance import compare
+from candlecast.statistics import compare
 from training.metrics import Losses
 
 MARGIN = 0.005
@@ -29,7 +29,7 @@ class Judgement(NamedTuple):
 def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Judgement:
     """Weigh a challenger by its losses on the report slice, and against the champion's on the very same rows.
 
-    Every test is the paired one of `candlecast.significance.compare`, one-sided at 5 %: a loss must be shown to be
+    Every test is the paired one of `candlecast.statistics.compare`, one-sided at 5 %: a loss must be shown to be
     less than (1 + margin) times its reference. Amplitude has no margin against its EWMA: it must be shown to be better.
     Against the champion the three count together, as in the trial that follows, each in terms of the champion's mean:
     after a break in the market one of them may well have to give way.

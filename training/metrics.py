@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import Floats
-from candlecast.significance import RowFigure
+from candlecast.statistics import RowFigure
 
 _CLOSE = TARGETS.index("close")
 _AMPLITUDE = TARGETS.index("amplitude")

@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle, load_rehearsal
 from candlecast.errors import ForeignBundleError, ModelNotFound
-from candlecast.journal import last_check
+from candlecast.job_runs import last_check
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, record_decision
 from candlecast.registry.promotion import begin_trial, make_champion, moving_aliases, note_moved_aliases
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry

@@ -11,7 +11,7 @@ import numpy as np
 
 from candlecast.candles.schema import Market
 from candlecast.ledger.forecasts import Role
-from candlecast.significance import CONFIDENCE, FEWEST_ROWS, ratio_error
+from candlecast.statistics import CONFIDENCE, FEWEST_ROWS, ratio_error
 
 Read = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
 """Answers a query, given its arguments by name, with rows by column name."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from candlecast.errors import CandlecastError, ExchangeError, StackError
-from candlecast.journal import last_check, newest_job_runs
+from candlecast.job_runs import last_check, newest_job_runs
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.jobs.market import OpenMarket, open_market, open_service

@@ -33,7 +33,7 @@ def utc(moment: datetime | None) -> datetime | None:
 @contextmanager
 def recorded(job: str, *, timed: bool = False) -> Iterator[tuple[Any, Any]]:
     """Open the market and run a job alone, recorded in `job_runs`."""
-    from candlecast.journal import recorded_job
+    from candlecast.job_runs import recorded_job
     from flows.jobs.market import open_market
 
     settings = read_settings()

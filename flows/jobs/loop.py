@@ -17,7 +17,7 @@ from candlecast.candles.store import Written
 from candlecast.candles.sync import Synced, closed_before, sync_newest, sync_range
 from candlecast.candles.verification import Verification, verify_candles
 from candlecast.errors import ExchangeError, InvalidCandles
-from candlecast.journal import last_attempt, last_check, recorded_job
+from candlecast.job_runs import last_attempt, last_check, recorded_job
 from candlecast.ledger.issue import Issued, issue_forecasts
 from candlecast.ledger.parity import CheckedForecast, parity_message, verify_forecasts
 from candlecast.registry.decisions import Decision

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from candlecast.journal import prune
+from candlecast.job_runs import prune
 from candlecast.registry.decisions import last_promoted, predecessors
 from candlecast.registry.promotion import moving_aliases, note_moved_aliases
 from candlecast.registry.registry import CHAMPION, Registry, Version, experiment_name

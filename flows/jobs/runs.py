@@ -22,7 +22,7 @@ from candlecast.errors import (
     RegistryUnavailable,
     ServiceUnavailable,
 )
-from candlecast.journal import JobReport, recorded_job
+from candlecast.job_runs import JobReport, recorded_job
 from candlecast.settings import Settings, load_settings
 from flows.jobs.market import OpenMarket, open_market
 

@@ -14,7 +14,7 @@ from candlecast.errors import (
     ModelNotFound,
     RegistryUnavailable,
 )
-from candlecast.journal import failed_last, last_check
+from candlecast.job_runs import failed_last, last_check
 from candlecast.ledger.parity import CheckedForecast, parity_message
 from candlecast.registry.decisions import last_promoted
 from candlecast.registry.promotion import moving_aliases, note_moved_aliases

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
-from candlecast.significance import CONFIDENCE, FEWEST_ROWS, ratio_error
+from candlecast.statistics import CONFIDENCE, FEWEST_ROWS, ratio_error
 from service.charts import queries as chart_queries
 from service.charts.schemas import (
     ChartAnswer,

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from candlecast.journal import JOBS
+from candlecast.job_runs import JOBS
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from candlecast.candles.schema import CANDLE_COLUMNS
-from candlecast.journal import JOBS
+from candlecast.job_runs import JOBS
 from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
 from service.history import queries

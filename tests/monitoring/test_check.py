@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
-from candlecast.journal import last_check, recorded_job
+from candlecast.job_runs import last_check, recorded_job
 from candlecast.ledger.forecasts import Ledger
 from candlecast.settings import Settings
 from monitoring.check import check

@@ -13,7 +13,7 @@ from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.manifest import Scaler
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.settings import Settings
-from candlecast.significance import compare
+from candlecast.statistics import compare
 from tests.bundles import sound_candles
 from training.dataset import Dataset, Indexes
 from training.families.interface import Family, Forecaster, calibrated

@@ -8,7 +8,7 @@ from sklearn import metrics as sklearn
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.errors import NotEnoughCandles
-from candlecast.significance import bootstrap
+from candlecast.statistics import bootstrap
 from training.metrics import calibration_error, measure, row_figures, row_losses
 
 N = 400

@@ -24,7 +24,7 @@ from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.errors import BundleError
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.journal import record_check
+from candlecast.job_runs import record_check
 from candlecast.registry.decisions import Decision, Recorded, has_failed, history
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry

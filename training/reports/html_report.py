@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from candlecast.bundle.forecast import INTERVAL_LEVEL
 from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import Market
-from candlecast.significance import Figure
+from candlecast.statistics import Figure
 from training.evaluation import Evaluation
 from training.export import PARITY_TOLERANCE
 from training.gate import MARGIN, Judgement

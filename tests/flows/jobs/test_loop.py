@@ -14,7 +14,7 @@ from candlecast.candles.gaps import CandleGaps, Gap
 from candlecast.candles.quality import Marked
 from candlecast.candles.store import Written
 from candlecast.errors import AlreadyRunning, InvalidCandles
-from candlecast.journal import record_check, recorded_job
+from candlecast.job_runs import record_check, recorded_job
 from candlecast.ledger.issue import Issued
 from candlecast.settings import Settings
 from flows.jobs import loop

@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
-from candlecast.journal import (
+from candlecast.job_runs import (
     failed_last,
     last_attempt,
     last_check,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from candlecast.errors import NotEnoughCandles
-from candlecast.significance import Comparison, RowFigure, bootstrap, compare, long_run_variance, ratio_error
+from candlecast.statistics import Comparison, RowFigure, bootstrap, compare, long_run_variance, ratio_error
 
 
 def autoregressive(random: np.random.Generator, n: int, memory: float) -> np.ndarray:
