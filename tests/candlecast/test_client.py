@@ -15,7 +15,7 @@ from requests.adapters import BaseAdapter
 from candlecast.candles.schema import FLOW_COLUMNS, Market
 from candlecast.client import ForecastClient
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 ANSWER = {
     "symbol": "BTCUSDT",

@@ -15,7 +15,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, only_one, open_database
 from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
 from flows.local.stack import free_ports
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration
 

@@ -13,10 +13,10 @@ import requests
 import yaml
 
 from candlecast.client import ForecastClient
-from tests.bundles import sound_candles, write_tiny_bundle
-from tests.deployment.manifests import one, rendered
-from tests.processes import mapped_files
-from tests.service.serving import ROOT, Served, serving
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.manifests import one, rendered
+from tests.support.processes import mapped_files
+from tests.support.serving import ROOT, Served, serving
 
 pytestmark = pytest.mark.integration
 DEAD_PROXY = "http://127.0.0.1:9"

@@ -14,8 +14,8 @@ import yaml
 import candlecast
 from candlecast.settings import Settings
 from flows.jobs.backup import MANIFEST
-from tests.deployment.manifests import ROOT, one, rendered
-from tests.deployment.variables import known_variables, made_secrets
+from tests.support.manifests import ROOT, one, rendered
+from tests.support.variables import known_variables, made_secrets
 
 TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)

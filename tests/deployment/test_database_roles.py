@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from candlecast.database import migrate, open_database
 from flows.local.postgres import LocalPostgres, postgres_program
 from flows.local.stack import free_ports
-from tests.deployment.manifests import K8S
-from tests.deployment.variables import made_secrets
+from tests.support.manifests import K8S
+from tests.support.variables import made_secrets
 
 pytestmark = pytest.mark.integration
 Secrets = dict[str, dict[str, str]]

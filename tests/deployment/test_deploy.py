@@ -20,10 +20,10 @@ from flows.cli import app
 from flows.deploy.cluster import Cluster, deploy_to_cluster
 from flows.deploy.deployment import FLOWS, WORK_POOL, fit_schedules, prefect_client
 from flows.ingest import ingest
-from tests.bundles import write_tiny_bundle
 from tests.conftest import MigratedDatabase
-from tests.deployment.manifests import FLOW_RUNS, ROOT
-from tests.service.serving import serving
+from tests.support.bundles import write_tiny_bundle
+from tests.support.manifests import FLOW_RUNS, ROOT
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.integration
 RESOURCES = yaml.safe_load((FLOW_RUNS / "resources.yaml").read_text())

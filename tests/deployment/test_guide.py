@@ -9,8 +9,8 @@ import yaml
 from typer.main import get_command
 
 from flows.cli import app
-from tests.deployment.manifests import K8S, ROOT, one
-from tests.deployment.variables import known_variables, made_secrets
+from tests.support.manifests import K8S, ROOT, one
+from tests.support.variables import known_variables, made_secrets
 
 PAGES = [ROOT / "docs" / name for name in ("operations.md", "security.md", "scale.md", "github-actions.yml")]
 TEXT = "\n".join(page.read_text() for page in PAGES)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deployment.manifests import pods, rendered
+from tests.support.manifests import pods, rendered
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "images"

@@ -21,9 +21,9 @@ from candlecast.settings import Settings
 from flows.deploy.deployment import WORK_POOL
 from service.app import create_app
 from service.telemetry.metrics import ServiceMetrics
-from tests.deployment.manifests import FLOW_RUNS, K8S, OVERLAYS, ROOT, Manifest, flow_run_job, one, pods, rendered
-from tests.deployment.policy import containers
-from tests.deployment.variables import known_variables, made_secrets
+from tests.support.manifests import FLOW_RUNS, K8S, OVERLAYS, ROOT, Manifest, flow_run_job, one, pods, rendered
+from tests.support.policy import containers
+from tests.support.variables import known_variables, made_secrets
 
 VERSIONS = ("1.30", "1.32", "1.34", "1.37")
 DEFINED_ELSEWHERE = {"ServiceMonitor", "PrometheusRule"}  # by the Prometheus operator

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.deployment import policy
-from tests.deployment.manifests import OVERLAYS, Manifest, flow_run_job, one, rendered
+from tests.support.manifests import OVERLAYS, Manifest, flow_run_job, one, rendered
 
 Plant = Callable[[list[Manifest]], Any]
 

@@ -21,7 +21,7 @@ from flows.deploy.automations import ALERTS, pass_alerts_on
 from flows.housekeeping import housekeeping
 from flows.local.programs import local_programs
 from flows.local.stack import free_ports
-from tests.bundles import BTCUSDT_5M, write_tiny_bundle
+from tests.support.bundles import BTCUSDT_5M, write_tiny_bundle
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

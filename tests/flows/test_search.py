@@ -14,8 +14,8 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.errors import ConfigurationError
 from flows.search import search
-from tests.bundles import sound_candles
 from tests.conftest import MigratedDatabase
+from tests.support.bundles import sound_candles
 
 MARKET = Market("BTCUSDT", "1h")
 UNTIL = datetime(2025, 5, 3, tzinfo=UTC)

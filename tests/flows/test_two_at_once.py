@@ -16,8 +16,8 @@ import pytest
 
 from candlecast.database import open_database
 from candlecast.registry.decisions import Decision, record_decision
-from tests.bundles import write_tiny_bundle
-from tests.service.serving import serving
+from tests.support.bundles import write_tiny_bundle
+from tests.support.serving import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

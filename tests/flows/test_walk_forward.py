@@ -20,8 +20,8 @@ from candlecast.database import open_database
 from candlecast.registry.registry import experiment_name
 from candlecast.settings import Settings, load_settings
 from flows.walk_forward import dask_runner, walk_forward
-from tests.bundles import sound_candles
 from tests.conftest import MigratedDatabase
+from tests.support.bundles import sound_candles
 from training.splits import FoldLengths
 from training.walk_forward.report import fold_table
 from training.walk_forward.walk_forward import folds_of, measure_folds

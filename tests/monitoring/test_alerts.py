@@ -16,7 +16,7 @@ from candlecast.database import open_database
 from candlecast.registry.decisions import Decision, record_decision
 from monitoring.alerts import CALM, TOLD_FOR, Alerts, Condition, Notice
 from monitoring.webhook import tell_webhook
-from tests.receivers import Receiver, receiving
+from tests.support.receivers import Receiver, receiving
 
 pytestmark = pytest.mark.integration
 

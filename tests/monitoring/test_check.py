@@ -19,11 +19,11 @@ from candlecast.ledger.forecasts import Ledger
 from candlecast.settings import Settings
 from monitoring.check import check
 from monitoring.reports import Reports
-from tests.bundles import write_tiny_bundle
-from tests.candlecast.records import forecast_for, record_as_if_in_time
-from tests.damage import stubs
-from tests.fake_registry import FakeRegistry
 from tests.monitoring.test_verdict import HOUR
+from tests.support.bundles import write_tiny_bundle
+from tests.support.damage import stubs
+from tests.support.fake_registry import FakeRegistry
+from tests.support.records import forecast_for, record_as_if_in_time
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FLOW_NAMES, LOOKBACK
 from candlecast.replay.alterations import scale_volatility
 from monitoring.drift import VOLATILITY, WATCHED, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 TRAINED_DAYS = 40
 

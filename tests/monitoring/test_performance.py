@@ -17,7 +17,7 @@ from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.ledger.performance import Performance
 from monitoring.performance import performance_by_hour, rolling_performance
-from tests.candlecast.records import STEP, forecast_for, record_as_if_in_time
+from tests.support.records import STEP, forecast_for, record_as_if_in_time
 
 pytestmark = pytest.mark.integration
 

@@ -22,7 +22,7 @@ from flows.local.programs import local_programs
 from flows.local.stack import free_ports, wait_for
 from monitoring.reports import REPORT_EVERY, Reports, current_reports
 from monitoring.workspace import project_id
-from tests.processes import end_group
+from tests.support.processes import end_group
 
 pytestmark = pytest.mark.integration
 

@@ -16,9 +16,9 @@ from candlecast.registry.promotion import FAILED, make_champion, move_champion, 
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from monitoring.rollback import RolledBack, roll_back_if_failed
-from tests.bundles import write_tiny_bundle
-from tests.fake_registry import Died, FakeRegistry
-from tests.monitoring.made_up_market import MadeUpMarket, after, time_of
+from tests.support.bundles import write_tiny_bundle
+from tests.support.fake_registry import Died, FakeRegistry
+from tests.support.made_up_market import MadeUpMarket, after, time_of
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import measure_skill
-from tests.monitoring.made_up_market import MadeUpMarket
+from tests.support.made_up_market import MadeUpMarket
 
 pytestmark = pytest.mark.integration
 

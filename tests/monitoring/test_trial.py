@@ -15,8 +15,8 @@ from candlecast.registry.promotion import begin_trial, make_champion, mark_faile
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from monitoring.trial import Ruling, rule_trial
-from tests.fake_registry import FakeRegistry
-from tests.monitoring.made_up_market import MadeUpMarket, after, time_of
+from tests.support.fake_registry import FakeRegistry
+from tests.support.made_up_market import MadeUpMarket, after, time_of
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 from candlecast.settings import Settings
 from service.app import create_app
 from service.resources import Wiring
-from tests.bundles import sound_candles, write_tiny_bundle
-from tests.service.registries import FakeRegistry
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.registries import FakeRegistry
 
 Start = Callable[..., TestClient]
 

@@ -20,13 +20,13 @@ from psycopg.rows import dict_row
 from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
-from tests.bundles import sound_candles, write_tiny_bundle
 from tests.service.conftest import wait_until
-from tests.service.dashboard_platform import DashboardPlatform
-from tests.service.page_figures import Open, number, opened_pages
-from tests.service.posted import as_rows
-from tests.service.recorded_days import record_days
-from tests.service.registries import FakeRegistry
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.dashboard_platform import DashboardPlatform
+from tests.support.page_figures import Open, number, opened_pages
+from tests.support.posted import as_rows
+from tests.support.recorded_days import record_days
+from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
 

@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from candlecast.client import ForecastClient
-from tests.bundles import sound_candles
 from tests.service.conftest import wait_until
-from tests.service.load import Answers, keep_posting, predict_request
-from tests.service.serving import Served, service_workers, serving
+from tests.support.bundles import sound_candles
+from tests.support.load import Answers, keep_posting, predict_request
+from tests.support.serving import Served, service_workers, serving
 
 pytestmark = pytest.mark.integration
 CONNECTIONS = 8

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.load_proof import CONNECTIONS, LEAK_MB, prove
+from tests.bench.load_proof import CONNECTIONS, LEAK_MB, prove
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from tests.service.conftest import Start
-from tests.service.posted import as_rows
+from tests.support.posted import as_rows
 
 
 @pytest.fixture

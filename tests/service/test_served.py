@@ -15,10 +15,10 @@ from playwright.sync_api import Browser
 
 from candlecast.api.answers import PROBLEM_TYPE
 from candlecast.client import ForecastClient
-from tests.bundles import sound_candles
-from tests.processes import mapped_files
 from tests.service.conftest import wait_until
-from tests.service.serving import READY_S, Served, service_workers, serving
+from tests.support.bundles import sound_candles
+from tests.support.processes import mapped_files
+from tests.support.serving import READY_S, Served, service_workers, serving
 
 pytestmark = pytest.mark.integration
 

@@ -13,12 +13,12 @@ import requests
 
 from candlecast.bundle.bundle import load_bundle
 from candlecast.registry.registry import CHAMPION, Registry
-from tests.bundles import BTCUSDT_5M, sound_candles
+from tests.bench.load_proof import register_bundle
 from tests.service.conftest import wait_until
-from tests.service.load import Answers, keep_posting, predict_request
-from tests.service.load_proof import register_bundle
-from tests.service.serving import Served, service_workers, serving
 from tests.service.test_drain import port_of
+from tests.support.bundles import BTCUSDT_5M, sound_candles
+from tests.support.load import Answers, keep_posting, predict_request
+from tests.support.serving import Served, service_workers, serving
 
 pytestmark = pytest.mark.integration
 CONNECTIONS = 8

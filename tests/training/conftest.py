@@ -16,7 +16,7 @@ import requests
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 from flows.local.stack import free_ports
-from tests.processes import end_group
+from tests.support.processes import end_group
 from training.versions import TrainedVersion, train_version
 
 _STARTS_WITHIN_S = 90

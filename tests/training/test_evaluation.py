@@ -13,7 +13,7 @@ from candlecast.bundle.forecast import Forecasts
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.statistics import compare
-from tests.bundles import BTCUSDT_5M, SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
+from tests.support.bundles import BTCUSDT_5M, SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 from training.dataset import Dataset, build_dataset
 from training.evaluation import Evaluation, evaluate, forecast_rows, scaled_rows, scaled_windows
 from training.metrics import measure, row_losses

@@ -12,8 +12,8 @@ from candlecast.bundle.bundle import Bundle, load_bundle
 from candlecast.candles.schema import Market
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.settings import Settings
-from tests.bundles import sound_candles, write_tiny_bundle
-from tests.training.canaries import (
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.canaries import (
     deleting_the_future_changes_nothing,
     forecaster_of,
     numbers_of,
@@ -24,7 +24,7 @@ from tests.training.canaries import (
     the_report_slice_only_reports,
     the_scaler_knows_the_fit_slice_alone,
 )
-from tests.training.quick_models import (
+from tests.support.quick_models import (
     CLOSE,
     fit_by_heart,
     fit_by_heart_on_everything,

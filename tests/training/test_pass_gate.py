@@ -29,7 +29,7 @@ from candlecast.registry.decisions import Decision, Recorded, has_failed, histor
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
-from tests.bundles import write_tiny_bundle
+from tests.support.bundles import write_tiny_bundle
 from training.dataset import build_dataset
 from training.versions import pass_gate
 

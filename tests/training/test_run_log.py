@@ -17,7 +17,7 @@ from candlecast.errors import RegistryUnavailable
 from candlecast.registry.machine_load import MachineLoad
 from candlecast.registry.registry import Registry
 from candlecast.registry.run_log import BUNDLE_PATH, describe_model
-from tests.bundles import SEQUENCE_LENGTH, write_tiny_bundle
+from tests.support.bundles import SEQUENCE_LENGTH, write_tiny_bundle
 
 pytestmark = pytest.mark.integration
 

@@ -19,8 +19,8 @@ from candlecast.candles.schema import Market
 from candlecast.candles.store import Written
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.replay.faults import Faults
-from tests.archives import ARCHIVE_URL, ArchiveTransport, archive_client, archive_files
-from tests.bundles import sound_candles
+from tests.support.archives import ARCHIVE_URL, ArchiveTransport, archive_client, archive_files
+from tests.support.bundles import sound_candles
 
 HOURLY = Market("BTCUSDT", "1h")
 STEP = timedelta(hours=1)

@@ -18,7 +18,7 @@ from candlecast.bundle.manifest import MANIFEST, Scaler, is_expired
 from candlecast.candles.schema import OHLCV_COLUMNS, Market
 from candlecast.errors import BundleError, NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK
-from tests.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
+from tests.support.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 
 HISTORY = LOOKBACK + SEQUENCE_LENGTH
 KEPT = sorted(Path(__file__).parent.glob("bundle-of-*"))

@@ -20,7 +20,7 @@ from candlecast.bundle.forecast import (
     scale_targets,
 )
 from candlecast.features.features import build_features
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 UNSHRUNK = Calibration(
     open_weight=1.0,

@@ -9,8 +9,8 @@ import pytest
 from candlecast.candles.fast_suspicion import doubtful_in_windows, is_plainly_sound
 from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms
 from candlecast.candles.suspicion import find_suspicious
-from tests.bundles import sound_candles
-from tests.damage import stubs
+from tests.support.bundles import sound_candles
+from tests.support.damage import stubs
 
 HISTORY = 120
 Change = tuple[int, dict[str, float]]

@@ -11,7 +11,7 @@ import pytest
 from candlecast.candles.files import read_candles, read_posted, require_importable, write_candles
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, require_sound
 from candlecast.errors import InvalidCandles
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 CANDLES = sound_candles(6)
 

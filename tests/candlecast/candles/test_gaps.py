@@ -27,7 +27,7 @@ from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore, Written
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration
 

@@ -14,8 +14,8 @@ from candlecast.candles.quality import CandleQuality, Doubtful, Marked, describe
 from candlecast.candles.schema import Market, unbroken
 from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import Ledger
-from tests.candlecast.records import forecast_for
-from tests.damage import half_done, stubs
+from tests.support.damage import half_done, stubs
+from tests.support.records import forecast_for
 
 pytestmark = pytest.mark.integration
 

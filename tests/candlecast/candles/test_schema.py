@@ -21,7 +21,7 @@ from candlecast.candles.schema import (
     unbroken,
 )
 from candlecast.errors import CandleGapError, ConfigurationError, InvalidCandles
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 STEP = timedelta(minutes=5)
 INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")

@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, empty_candles, floor_time
 from candlecast.candles.store import Written
 from candlecast.errors import ConfigurationError
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ import pytest
 
 from candlecast.candles.schema import OHLCV_COLUMNS, empty_candles
 from candlecast.candles.suspicion import REASONS, SETTLED_AFTER, find_suspicious
-from tests.damage import half_done, stubs
+from tests.support.damage import half_done, stubs
 
 DAMAGED = 900
 

@@ -12,7 +12,7 @@ from candlecast.candles.store import CandleStore, Written
 from candlecast.candles.sync import REFETCHED, closed_before, sync_newest, sync_range
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.candles.verification import Verification, verification_message, verify_candles
 from candlecast.errors import NotEnoughCandles
-from tests.damage import stubs
+from tests.support.damage import stubs
 
 pytestmark = pytest.mark.integration
 

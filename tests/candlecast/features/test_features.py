@@ -12,7 +12,7 @@ from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
 from candlecast.features.seasons import SEASON_NAMES, season_columns
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 CANDLES = sound_candles(400)
 FEATURES = build_features(CANDLES)

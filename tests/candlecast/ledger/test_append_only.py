@@ -18,9 +18,9 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
-from tests.bundles import sound_candles
-from tests.candlecast.records import STEP, forecast_for
 from tests.candlecast.test_database import emptied, in_threads
+from tests.support.bundles import sound_candles
+from tests.support.records import STEP, forecast_for
 
 pytestmark = pytest.mark.integration
 

@@ -13,8 +13,8 @@ from psycopg_pool import ConnectionPool
 from candlecast.candles.schema import Market
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
-from tests.bundles import sound_candles
-from tests.candlecast.records import STEP, forecast_for
+from tests.support.bundles import sound_candles
+from tests.support.records import STEP, forecast_for
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.ledger.issue import Issued, issue_forecasts
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration
 

@@ -16,8 +16,8 @@ from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, per
 from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.ledger.parity import CheckedForecast, parity_message, verify_forecasts
-from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
-from tests.service.registries import FakeRegistry
+from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from candlecast.registry.promotion import (
     note_moved_aliases,
 )
 from candlecast.registry.registry import CHALLENGER, CHAMPION
-from tests.fake_registry import Died, FakeRegistry
+from tests.support.fake_registry import Died, FakeRegistry
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from candlecast.candles.files import read_candles, write_candles
 from candlecast.errors import InvalidCandles
 from flows.cli import app
-from tests.damage import half_done, stubs
+from tests.support.damage import half_done, stubs
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from candlecast.database import open_database
 from candlecast.registry.decisions import Decision, record_decision
 from candlecast.registry.registry import CHALLENGER
 from flows.cli import app
-from tests.candlecast.records import forecast_for, record_as_if_in_time
+from tests.support.records import forecast_for, record_as_if_in_time
 
 pytestmark = pytest.mark.integration
 

@@ -32,9 +32,9 @@ from candlecast.settings import Settings
 from flows.jobs.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports, wait_for
-from tests.bundles import sound_candles, write_tiny_bundle
-from tests.candlecast.records import forecast_for, record_as_if_in_time
-from tests.processes import end_group
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.processes import end_group
+from tests.support.records import forecast_for, record_as_if_in_time
 
 pytestmark = pytest.mark.integration
 MARKET = Market("BTCUSDT", "5m", 1)

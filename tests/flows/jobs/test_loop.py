@@ -20,7 +20,7 @@ from candlecast.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.messages import backfill_message, import_message, ingest_message
-from tests.damage import stubs
+from tests.support.damage import stubs
 
 pytestmark = pytest.mark.integration
 

@@ -21,10 +21,10 @@ from candlecast.settings import Settings
 from flows.jobs.market import open_market
 from flows.jobs.watch import Watched, tell_of_silence, watch
 from monitoring.alerts import CALM
-from tests.bundles import write_tiny_bundle
-from tests.fake_registry import Died, FakeRegistry
-from tests.monitoring.made_up_market import MadeUpMarket, after, time_of
-from tests.receivers import Receiver, receiving
+from tests.support.bundles import write_tiny_bundle
+from tests.support.fake_registry import Died, FakeRegistry
+from tests.support.made_up_market import MadeUpMarket, after, time_of
+from tests.support.receivers import Receiver, receiving
 
 pytestmark = pytest.mark.integration
 

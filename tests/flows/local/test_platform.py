@@ -28,7 +28,7 @@ from candlecast.client import ForecastClient
 from candlecast.registry.registry import CHAMPION, Registry
 from flows.local.home_processes import STACK_VARIABLE
 from flows.local.stack import free_ports
-from tests.bundles import BTCUSDT_5M
+from tests.support.bundles import BTCUSDT_5M
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

@@ -16,7 +16,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from flows.simulation.proof import prove_ledger
-from tests.candlecast.records import STEP, forecast_for, record_as_if_in_time
+from tests.support.records import STEP, forecast_for, record_as_if_in_time
 
 pytestmark = pytest.mark.integration
 

@@ -27,7 +27,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.settings import STACK_FILE, Settings
 from flows.local.home_processes import stop_leftovers
 from flows.simulation.simulation import simulated
-from tests.service.page_figures import SETTLED, figure, number, opened_pages
+from tests.support.page_figures import SETTLED, figure, number, opened_pages
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 

@@ -19,9 +19,9 @@ from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.http.period import step_within
 from service.status.importance import Importances, Leaning, permutation_importance
 from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
-from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import Start
-from tests.service.recorded_days import HISTORY, record_days
+from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.recorded_days import HISTORY, record_days
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 

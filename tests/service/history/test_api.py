@@ -36,13 +36,13 @@ from service.http.database import ReadOnlyDatabase
 from service.http.parameters import LIMIT_MAXIMUM
 from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import MonitoringAnswer
-from tests.bundles import sound_candles, write_tiny_bundle
-from tests.candlecast.records import record_as_if_in_time
 from tests.conftest import MigratedDatabase
 from tests.service.conftest import Start, wait_until
-from tests.service.posted import as_rows
-from tests.service.registries import FakeRegistry
-from tests.service.serving import PATIENT
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.posted import as_rows
+from tests.support.records import record_as_if_in_time
+from tests.support.registries import FakeRegistry
+from tests.support.serving import PATIENT
 
 MARKET = Market("READUSDT", "5m")  # of its own, because the database is shared with other tests
 FORECASTS = 12

@@ -20,8 +20,8 @@ from service.http.body import SLOWEST, BodyBudget
 from service.http.limits import ApiKeys, Line, RateLimit
 from service.http.problems import Refused
 from tests.service.conftest import Start, wait_until
-from tests.service.posted import as_rows
-from tests.service.registries import FakeRegistry
+from tests.support.posted import as_rows
+from tests.support.registries import FakeRegistry
 
 KEY, OTHER_KEY = "correct-horse-battery-staple", "another-key-of-some-length"
 KEYS = SecretStr(f"{KEY}, {OTHER_KEY}")

@@ -18,10 +18,10 @@ from service.app import create_app
 from service.models.model_reload import poll_s
 from service.resources import Wiring
 from service.telemetry.metrics import ServiceMetrics
-from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import wait_until
-from tests.service.posted import as_rows
-from tests.service.registries import FakeRegistry, RegistryOfMany
+from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.posted import as_rows
+from tests.support.registries import FakeRegistry, RegistryOfMany
 
 ETHUSDT_15M = Market("ETHUSDT", "15m")
 LTCUSDT_5M = Market("LTCUSDT", "5m")

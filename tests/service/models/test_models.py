@@ -19,9 +19,9 @@ from candlecast.candles.schema import Market
 from candlecast.registry.registry import cached_bundle
 from service.models.models import ModelFollower, longer
 from service.models.replicas import SILENT_S
-from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.service.conftest import wait_until
-from tests.service.registries import FakeRegistry
+from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.registries import FakeRegistry
 
 CANDLES = sound_candles(144)
 

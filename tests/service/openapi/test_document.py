@@ -28,11 +28,11 @@ from service.http.problems import KINDS
 from service.openapi.document import _ANSWERS, _PARAMETERS, _TAKES
 from service.openapi.examples import ANSWERS
 from service.predict.request import PostedCandle, PredictRequest, SeriesRequest
-from tests.bundles import sound_candles
 from tests.service.conftest import Start
-from tests.service.posted import as_rows
-from tests.service.registries import FakeRegistry
-from tests.service.serving import PATIENT, ROOT, Served, serving
+from tests.support.bundles import sound_candles
+from tests.support.posted import as_rows
+from tests.support.registries import FakeRegistry
+from tests.support.serving import PATIENT, ROOT, Served, serving
 
 
 @pytest.fixture

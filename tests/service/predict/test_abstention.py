@@ -17,11 +17,11 @@ from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.features import FEATURE_NAMES
 from service.models.models import ServedModel
 from service.predict.abstention import UNFAMILIAR_DISTANCE, Abstention, Seen, abstentions
-from tests.bundles import sound_candles, write_tiny_bundle
-from tests.damage import stubs
 from tests.service.conftest import Start
-from tests.service.posted import as_rows
-from tests.service.registries import FakeRegistry
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.damage import stubs
+from tests.support.posted import as_rows
+from tests.support.registries import FakeRegistry
 
 NEVER = timedelta(days=10_000)
 Judge = Callable[..., list[Abstention]]

@@ -29,10 +29,10 @@ from service.models.models import ServedModel
 from service.predict.batching import MOST_TOGETHER, MOST_WAITING, Question, Together, question
 from service.predict.request import parse_predict
 from service.telemetry.metrics import ServiceMetrics
-from tests.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
-from tests.damage import stubs
 from tests.service.conftest import Start
-from tests.service.posted import as_rows
+from tests.support.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
+from tests.support.damage import stubs
+from tests.support.posted import as_rows
 
 NEVER = timedelta(days=10_000)
 _UNITS = 16

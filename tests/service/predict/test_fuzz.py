@@ -20,9 +20,9 @@ from candlecast.errors import InvalidCandles
 from service.http.problems import KINDS, Refused
 from service.predict.request import PostedCandle
 from service.predict.soundness import require_sound
-from tests.bundles import sound_candles
 from tests.service.conftest import Start
-from tests.service.posted import as_klines, as_rows
+from tests.support.bundles import sound_candles
+from tests.support.posted import as_klines, as_rows
 
 FEW = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 CANDLES = sound_candles(150)

@@ -16,10 +16,10 @@ from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_HASH
 from service.predict.api import BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT
-from tests.bundles import sound_candles
 from tests.service.conftest import Start, wait_until
-from tests.service.posted import as_klines, as_rows
-from tests.service.registries import FakeRegistry
+from tests.support.bundles import sound_candles
+from tests.support.posted import as_klines, as_rows
+from tests.support.registries import FakeRegistry
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.candles.schema import OHLCV_COLUMNS
 from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
-from tests.bundles import sound_candles
 from tests.service.conftest import Start
-from tests.service.posted import as_klines, as_rows
-from tests.service.registries import FakeRegistry
+from tests.support.bundles import sound_candles
+from tests.support.posted import as_klines, as_rows
+from tests.support.registries import FakeRegistry
 
 
 @pytest.fixture

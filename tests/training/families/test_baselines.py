@@ -11,8 +11,8 @@ from candlecast.bundle.forecast import Forecasts
 from candlecast.candles.schema import Market
 from candlecast.features.features import LOOKBACK
 from candlecast.settings import Settings
-from tests.bundles import sound_candles
-from tests.training.canaries import the_report_slice_only_reports
+from tests.support.bundles import sound_candles
+from tests.support.canaries import the_report_slice_only_reports
 from training.dataset import Dataset, build_dataset, rising
 from training.families.interface import Forecaster, fit_forecaster
 from training.metrics import measure

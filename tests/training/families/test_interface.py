@@ -8,7 +8,7 @@ import pytest
 from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
 from candlecast.settings import Settings
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 from training.dataset import build_dataset
 from training.families.interface import FAMILIES, family, fit_forecaster
 from training.metrics import measure

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 from candlecast.candles.schema import OHLCV_COLUMNS, Market
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK
 from candlecast.settings import Settings
-from tests.bundles import sound_candles
-from tests.training.canaries import the_report_slice_only_reports
+from tests.support.bundles import sound_candles
+from tests.support.canaries import the_report_slice_only_reports
 from training.dataset import Dataset, build_dataset
 from training.families.interface import fit_forecaster
 from training.families.trees import FittedTrees, fit_trees

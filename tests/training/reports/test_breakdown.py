@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.training.made_up import made_up_rows
+from tests.support.made_up import made_up_rows
 from training.reports.breakdown import coverage_by_volatility, losses_of, reliability_of, skill_by_hour
 
 

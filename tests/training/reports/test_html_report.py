@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import Market
-from tests.training.made_up import made_up_rows
+from tests.support.made_up import made_up_rows
 from training.evaluation import evaluate
 from training.gate import decide
 from training.metrics import row_losses

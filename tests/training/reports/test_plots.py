@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from tests.training.made_up import made_up_rows
+from tests.support.made_up import made_up_rows
 from training.reports import plots
 
 HISTORY = {

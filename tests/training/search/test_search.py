@@ -19,7 +19,7 @@ from optuna.trial import TrialState, create_trial
 from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
-from tests.processes import runs
+from tests.support.processes import runs
 from training.dataset import build_dataset
 from training.search import space as search_space
 from training.search.report import Found

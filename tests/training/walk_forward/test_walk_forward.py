@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from candlecast.candles.schema import Market, epoch_ms
 from candlecast.errors import ConfigurationError, NotEnoughCandles
 from candlecast.settings import Settings
-from tests.bundles import sound_candles
-from tests.training.canaries import slices_share_no_candle
+from tests.support.bundles import sound_candles
+from tests.support.canaries import slices_share_no_candle
 from training.dataset import build_dataset
 from training.families.interface import fit_forecaster
 from training.metrics import measure

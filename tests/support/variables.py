@@ -8,7 +8,7 @@ import re
 from types import ModuleType
 
 from candlecast.settings import Settings, variable_name
-from tests.deployment.manifests import K8S
+from tests.support.manifests import K8S
 
 
 @functools.cache

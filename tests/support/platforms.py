@@ -16,7 +16,7 @@ from candlecast.settings import Settings
 from flows.deploy.deployment import deploy
 from flows.local.programs import addresses
 from flows.local.stack import LocalStack, free_ports
-from tests.bundles import write_tiny_bundle
+from tests.support.bundles import write_tiny_bundle
 
 _PARTS = ("service", "mlflow", "prefect", "database", "exchange", "evidently")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from tests.service.posted import as_rows
+from tests.support.posted import as_rows
 
 
 @dataclass

@@ -17,7 +17,7 @@ import psutil
 from candlecast.bundle.manifest import read_manifest
 from candlecast.client import ForecastClient
 from flows.local.stack import free_ports
-from tests.processes import end_group, runs
+from tests.support.processes import end_group, runs
 
 ROOT = Path(__file__).parents[2]
 READY_S = 120

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
-from tests.bundles import BTCUSDT_5M
+from tests.support.bundles import BTCUSDT_5M
 
 END = datetime(2025, 9, 30, tzinfo=UTC)
 CANDLES = 210_000

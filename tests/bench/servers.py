@@ -1,4 +1,4 @@
-"""What the service is compared with in `tests.bench_service`; each is served alone, in a process of its own."""
+"""What the service is compared with in `tests.bench.service`; each is served alone, in a process of its own."""
 
 from __future__ import annotations
 

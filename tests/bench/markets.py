@@ -1,6 +1,6 @@
 """Twenty symbols by two intervals on one machine: how long after its close each has its forecast.
 
-    python -m tests.bench_markets
+    python -m tests.bench.markets
 
 Every part is real and a process of its own: PostgreSQL, MLflow, Prefect, the worker, the service with forty bundles,
 and the replay exchange at the speed of the market. Both intervals close at the same moment. Takes four minutes.
@@ -29,7 +29,7 @@ from flows.jobs.market import open_market
 from flows.jobs.runs import settings_for
 from flows.local.clock_watch import start_schedules
 from flows.local.stack import LocalStack
-from tests.platforms import make_champions, platform_settings, running, write_recordings
+from tests.support.platforms import make_champions, platform_settings, running, write_recordings
 
 SYMBOLS, INTERVALS = 20, ("5m", "15m")
 MARKETS = [Market(f"COIN{number:02}USDT", interval) for interval in INTERVALS for number in range(SYMBOLS)]
@@ -61,7 +61,7 @@ def main() -> None:
 def _network(home: Path) -> bytes:
     """The network that is trained by default, untrained; made in a process of its own, which imports TensorFlow."""
     (home / "network").mkdir()
-    command = [sys.executable, "-m", "tests.bench_service", "models", str(home / "network")]
+    command = [sys.executable, "-m", "tests.bench.service", "models", str(home / "network")]
     subprocess.run(command, check=True, capture_output=True)
     return (home / "network" / "model.onnx").read_bytes()
 

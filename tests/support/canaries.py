@@ -14,7 +14,7 @@ from candlecast.bundle.manifest import Scaler
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.settings import Settings
 from candlecast.statistics import compare
-from tests.bundles import sound_candles
+from tests.support.bundles import sound_candles
 from training.dataset import Dataset, Indexes
 from training.families.interface import Family, Forecaster, calibrated
 from training.metrics import measure, row_losses

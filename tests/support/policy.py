@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from tests.deployment.manifests import Manifest, pods
+from tests.support.manifests import Manifest, pods
 
 MAY_USE_KUBERNETES = {"Deployment worker"}
 REACHED_FROM_OUTSIDE = {"service"}

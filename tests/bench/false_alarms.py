@@ -1,4 +1,4 @@
-"""How often drift is cried in recorded months: `python -m tests.bench_false_alarms FILE 2025-01 2025-02 ...`.
+"""How often drift is cried in recorded months: `python -m tests.bench.false_alarms FILE 2025-01 2025-02 ...`.
 
 By the functions that `monitor` uses. First the drift of the inputs at every check, a quarter of an hour apart, from the
 90 days before the training of that day (04:10). Then, which takes a training a month, the sequential tests on every

@@ -17,8 +17,8 @@ from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from service.app import create_app
 from service.resources import Wiring
-from tests.service.registries import FakeRegistry, RegistryOfMany
-from tests.service.serving import PATIENT
+from tests.support.registries import FakeRegistry, RegistryOfMany
+from tests.support.serving import PATIENT
 
 
 class DashboardPlatform:

@@ -1,4 +1,4 @@
-"""Pictures of a running dashboard for the README: `python -m tests.screenshots "ADDRESS/?period=30d" docs`."""
+"""Pictures of a running dashboard for the README: `python -m tests.support.screenshots "ADDRESS/?period=30d" docs`."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
-from tests.bundles import BTCUSDT_5M
-from tests.candlecast.records import STEP, forecast_for, record_as_if_in_time
+from tests.support.bundles import BTCUSDT_5M
+from tests.support.records import STEP, forecast_for, record_as_if_in_time
 
 HISTORY = 200
 """Candles before the first forecast."""

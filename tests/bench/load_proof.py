@@ -1,6 +1,6 @@
 """Promotions, rollbacks, restarts and a kill under constant load; by hand, for as long as you like:
 
-python -m tests.service.load_proof --minutes 5
+python -m tests.bench.load_proof --minutes 5
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from candlecast.database import migrate, open_database
 from candlecast.registry.registry import CHAMPION, Registry
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
-from tests.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
-from tests.processes import end_group
-from tests.service.load import Answers, keep_posting, predict_request
-from tests.service.serving import service_workers
+from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.load import Answers, keep_posting, predict_request
+from tests.support.processes import end_group
+from tests.support.serving import service_workers
 
 CONNECTIONS = 8
 _CANDLES = sound_candles(150)

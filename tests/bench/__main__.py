@@ -38,9 +38,9 @@ from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
-from tests.archives import ArchiveTransport, archive_client, archive_files
-from tests.bench_dashboard import dashboard
-from tests.bench_service import service
+from tests.bench.dashboard import dashboard
+from tests.bench.service import service
+from tests.support.archives import ArchiveTransport, archive_client, archive_files
 
 ROUNDS = 5
 
@@ -105,7 +105,7 @@ def training() -> None:
     runs = {way: [] for way in ("ours", "usual")}
     for _ in range(2):
         for way, figures in runs.items():
-            command = [sys.executable, "-m", "tests.bench_training", way]
+            command = [sys.executable, "-m", "tests.bench.training", way]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             figures.append(json.loads(done.stdout.splitlines()[-1]))
     ours, usual = ({name: median(run[name] for run in figures) for name in figures[0]} for figures in runs.values())

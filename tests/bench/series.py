@@ -1,6 +1,6 @@
 """26,000 forecasts in one request and in as many single ones: how long, and how far apart; needs an idle machine:
 
-python -m tests.bench_series
+python -m tests.bench.series
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.stack import free_ports
-from tests.bench_service import CONNECTIONS, answers, make_models, rows, running
+from tests.bench.service import CONNECTIONS, answers, make_models, rows, running
 
 _FORECASTS = 26_000
 

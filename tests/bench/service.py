@@ -1,6 +1,6 @@
 """The forecast service under load beside what most projects do; part of `make bench`, and alone:
 
-python -m tests.bench_service
+python -m tests.bench.service
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from candlecast.candles.schema import epoch_ms
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.stack import free_ports
-from tests.bench_servers import BUNDLE, KERAS
-from tests.bundles import BTCUSDT_5M, write_tiny_bundle
+from tests.bench.servers import BUNDLE, KERAS
+from tests.support.bundles import BTCUSDT_5M, write_tiny_bundle
 
 CONNECTIONS = 8
 _SECONDS = 5.0
@@ -36,7 +36,7 @@ _START_S = 120.0
 _SETTLE_S = 6.0  # a server that answers may still be importing: ours its MLflow client, in the thread that follows it
 _SEQUENCE_LENGTH = 24
 _FIELDS = ["open", "high", "low", "close", "volume", "trades", "taker_buy_base"]
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 class Measured(NamedTuple):
@@ -66,7 +66,7 @@ def service() -> None:
         window = {"inputs": np.random.default_rng(0).normal(size=(1, _SEQUENCE_LENGTH, len(FEATURE_NAMES))).tolist()}
         servers = {
             "this service": ([*serve, "service.service:Candlecast", "--port"], "/predict", body),
-            "FastAPI, Keras predict": (["uvicorn", "tests.bench_servers:app", "--port"], "/predict", body),
+            "FastAPI, Keras predict": (["uvicorn", "tests.bench.servers:app", "--port"], "/predict", body),
             "mlflow models serve, Keras flavour": (
                 [*mlflow, str(home / "flavour"), "--port"], "/invocations", json.dumps(window).encode()
             ),
@@ -74,12 +74,12 @@ def service() -> None:
                 [*mlflow, str(home / "pyfunc"), "--port"], "/invocations", json.dumps(split).encode()
             ),
             "BentoML endpoint that only parses": (
-                [*serve, "tests.bench_servers:Parsing", "--port"], "/predict", body
+                [*serve, "tests.bench.servers:Parsing", "--port"], "/predict", body
             ),
             "the same without BentoML's timer": (
-                [*serve, "tests.bench_servers:ParsingWithoutTimer", "--port"], "/predict", body
+                [*serve, "tests.bench.servers:ParsingWithoutTimer", "--port"], "/predict", body
             ),
-            "mounted route that only parses": ([*serve, "tests.bench_servers:Mounted", "--port"], "/predict", body),
+            "mounted route that only parses": ([*serve, "tests.bench.servers:Mounted", "--port"], "/predict", body),
         }  # fmt: skip
         columns = ("per s", "p50", "p99", "start", "memory", "worker", "ours")
         print(f"{f'{CONNECTIONS} connections, {len(body):,} bytes':<36}" + "".join(f"{name:>10}" for name in columns))
@@ -106,7 +106,7 @@ def rows(candles: pd.DataFrame) -> list[dict[str, float]]:
 
 def make_models(home: Path) -> int:
     """The same untrained network for every server; how many candles it needs. In a process of its own: TensorFlow."""
-    command = [sys.executable, "-m", "tests.bench_service", "models", str(home)]
+    command = [sys.executable, "-m", "tests.bench.service", "models", str(home)]
     subprocess.run(command, cwd=_ROOT, check=True, capture_output=True)
     cache = home / "models" / BTCUSDT_5M.model_name
     (cache / "served.json").write_text('{"champion": "1"}')

@@ -1,6 +1,6 @@
 """The dashboard and its routes over two years of candles; part of `make bench`, and alone:
 
-python -m tests.bench_dashboard
+python -m tests.bench.dashboard
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pydantic import SecretStr
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
-from tests.bundles import write_tiny_bundle
-from tests.service.serving import serving
-from tests.two_years import CANDLES, fill_two_years
+from tests.support.bundles import write_tiny_bundle
+from tests.support.serving import serving
+from tests.support.two_years import CANDLES, fill_two_years
 
 _ASKED = 10
 _PERIODS = {"1 h": 1, "6 h": 6, "24 h": 24, "7 d": 168, "30 d": 720, "90 d": 2160}

@@ -1,6 +1,6 @@
 """Every part restarted under constant load, and the database stopped for a minute; by hand, in about ten minutes:
 
-    python -m tests.deployment.rolling_proof [PART ...]
+    python -m tests.bench.rolling_proof [PART ...]
 
 What the pods would run, each in processes of its own: the bento served from its build folder in two replicas behind
 Caddy (Debian's package `caddy`), MLflow on PostgreSQL, Prefect on a PostgreSQL of its own (Debian's `postgresql`),
@@ -36,10 +36,10 @@ from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.local.clock_watch import start_schedules
 from flows.local.stack import LocalStack, free_ports
-from tests.bundles import BTCUSDT_5M, sound_candles
-from tests.deployment.manifests import ROOT
-from tests.platforms import make_champions, platform_settings, running, write_recordings
-from tests.service.load import Answers, keep_posting, predict_request
+from tests.support.bundles import BTCUSDT_5M, sound_candles
+from tests.support.load import Answers, keep_posting, predict_request
+from tests.support.manifests import ROOT
+from tests.support.platforms import make_champions, platform_settings, running, write_recordings
 
 CONNECTIONS = 4
 SPEED = 6

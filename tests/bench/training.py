@@ -1,4 +1,4 @@
-"""One way of training, in a process of its own, for `make bench`: `python -m tests.bench_training ours|usual`.
+"""One way of training, in a process of its own, for `make bench`: `python -m tests.bench.training ours|usual`.
 
 Both fit an LSTM of as many units on the same 90 recorded days and are measured on the same stopping slice. The usual
 way is the straightforward Keras program: all windows materialised, batches of 64, everything else as Keras has it.
