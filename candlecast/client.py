@@ -12,9 +12,10 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, Problem
 from candlecast.api.series_answers import ForecastSeriesAnswer
-from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, Market, epoch_ms
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
 from candlecast.exchange.requests import open_session
+from candlecast.market import Market, epoch_ms
 
 _A = TypeVar("_A", bound=BaseModel)
 _LOOK_AGAIN_S = 0.25

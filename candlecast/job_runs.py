@@ -12,9 +12,9 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.database import is_held, only_one
 from candlecast.errors import AlreadyRunning
+from candlecast.market import Market
 
 JOBS = ("backfill", "ingest", "train", "monitor")
 

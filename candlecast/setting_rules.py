@@ -9,8 +9,8 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 from pydantic import SecretStr
 
-from candlecast.candles.schema import Market, interval_duration
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market, interval_duration
 
 SHORTEST_KEY = 16
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market
 from candlecast.setting_rules import (
     absolute,
     fixed_length,

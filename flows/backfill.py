@@ -7,8 +7,8 @@ from datetime import datetime
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 
-from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
+from candlecast.market import Market
 from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.jobs.messages import backfill_message

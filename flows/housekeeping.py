@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 
-from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
+from candlecast.market import Market
 from flows.jobs.market import open_market, open_registry
 from flows.jobs.messages import housekeeping_message
 from flows.jobs.retention import Housekept, keep_house
@@ -25,7 +25,7 @@ def delete_the_old(market: Market) -> Housekept:
 def housekeeping(
     symbol: str | None = None, interval: str | None = None, horizon: int | None = None
 ) -> State[None] | None:
-    """Delete what is older than the settings keep. Prefect's runs are dropped by its server (flows/local/programs.py)."""
+    """Delete what is older than the settings keep. Prefect's server deletes its own runs (flows/local/programs.py)."""
     settings = settings_for(symbol, interval, horizon)
     try:
         with recorded_run("housekeeping", settings) as (_, report):

@@ -8,9 +8,9 @@ from datetime import datetime
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 
-from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.ledger.issue import Issued
+from candlecast.market import Market
 from candlecast.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import open_market

@@ -8,8 +8,8 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 
-from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning, ExchangeUnavailable
+from candlecast.market import Market
 from candlecast.settings import Settings
 from flows.deploy.automations import EVENTS
 from flows.deploy.deployment import run_now

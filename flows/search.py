@@ -7,8 +7,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from pydantic import AwareDatetime
 
-from candlecast.candles.schema import floor_time
 from candlecast.errors import AlreadyRunning
+from candlecast.market import floor_time
 from flows.jobs import loop
 from flows.jobs.runs import recorded_run, run_name, settings_for, skipped
 from training.search.search import Budget, search_settings

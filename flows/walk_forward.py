@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State
 from prefect_dask.task_runners import DaskTaskRunner
 from pydantic import AwareDatetime
 
-from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
+from candlecast.market import Market
 from candlecast.registry.registry import experiment_name
 from candlecast.settings import Settings, load_settings
 from flows.jobs import loop

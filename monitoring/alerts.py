@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 
 Kind = Literal["data fault", "missed forecasts", "drift", "training failed", "service down", "promotion", "rollback"]
 News = Literal["opened", "recovered", "happened"]

@@ -12,10 +12,11 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.manifest import Manifest
 from candlecast.candles.quality import CandleQuality
-from candlecast.candles.schema import Market, unbroken
+from candlecast.candles.schema import unbroken
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
 from candlecast.features.seasons import SEASON_NAMES
+from candlecast.market import Market
 
 VOLATILITY = "volatility"
 """Log of the mean log range, by which prices are scaled before the model sees them: watched, though no input."""

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.features.features import Floats
+from candlecast.market import Market
 from monitoring.sequential import Paired, absolute_errors, brier_scores
 
 _FORECAST = ("close", "amplitude", "probability_up", "baseline_close", "baseline_amplitude", "baseline_up")

@@ -8,9 +8,9 @@ from typing import Any
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.ledger.forecasts import Role
 from candlecast.ledger.performance import Performance, measure, measure_by_hour
+from candlecast.market import Market
 
 
 def rolling_performance(

@@ -14,9 +14,9 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.manifest import Manifest
 from candlecast.candles.quality import CandleQuality
-from candlecast.candles.schema import Market, floor_time
 from candlecast.candles.store import CandleStore
 from candlecast.errors import NotEnoughCandles
+from candlecast.market import Market, floor_time
 from candlecast.settings import Settings
 from monitoring.drift import WINDOW, watched_inputs
 from monitoring.live_losses import newest

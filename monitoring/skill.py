@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from monitoring.live_losses import first_since, newest
 from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import requests
 from pydantic import SecretStr
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from monitoring.alerts import Alerts, Notice
 
 _TIMEOUT_S = 5.0

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import Moment, moments, scale_targets
 from candlecast.bundle.manifest import Span
-from candlecast.candles.schema import OHLCV_COLUMNS, Market, from_epoch_ms, open_times_ms, require_sound, unbroken
+from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms, require_sound, unbroken
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import LOOKBACK, Floats, build_features
+from candlecast.market import Market, from_epoch_ms
 
 Indexes = NDArray[np.int64]
 

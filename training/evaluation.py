@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from candlecast.bundle.bundle import Bundle, Windows, windows_of
 from candlecast.bundle.forecast import Forecasts, Moment, decode
 from candlecast.bundle.manifest import Scaler, Span
-from candlecast.candles.schema import epoch_ms
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.market import epoch_ms
 from candlecast.statistics import Comparison, Figure, bootstrap, compare
 from training.dataset import Dataset, Indexes, build_dataset
 from training.metrics import measure, row_figures, row_losses

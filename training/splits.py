@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.candles.schema import epoch_ms
 from candlecast.errors import ConfigurationError, NotEnoughCandles
+from candlecast.market import epoch_ms
 from training.dataset import Dataset, Indexes
 
 

@@ -18,16 +18,9 @@ from pyarrow import csv
 
 from candlecast.archive.zips import archive_path
 from candlecast.candles.gaps import Range
-from candlecast.candles.schema import (
-    CANDLE_COLUMNS,
-    OHLCV_COLUMNS,
-    Market,
-    empty_candles,
-    floor_time,
-    interval_duration,
-    require_consistent,
-)
+from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, empty_candles, require_consistent
 from candlecast.errors import InvalidCandles
+from candlecast.market import Market, floor_time, interval_duration
 
 _DAY = timedelta(days=1)
 _CSV_COLUMNS = ("open_time", *OHLCV_COLUMNS, "close_time", *CANDLE_COLUMNS[len(OHLCV_COLUMNS) :], "ignore")

@@ -14,9 +14,9 @@ import numpy as np
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile, plan_days, plan_files
 from candlecast.candles.gaps import Answered, Range
-from candlecast.candles.schema import Market, floor_time
 from candlecast.candles.store import CandleStore, Written
 from candlecast.errors import CandlecastError, ExchangeError, InvalidCandles
+from candlecast.market import Market, floor_time
 
 WORKERS = 4
 """Files downloaded, read and stored at once; the memory of a backfill is that of so many files."""

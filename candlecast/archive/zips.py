@@ -10,7 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 
-from candlecast.candles.schema import CANDLE_COLUMNS, epoch_ms, interval_duration, open_times_ms
+from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
+from candlecast.market import epoch_ms, interval_duration
 
 MICROSECONDS_FROM = datetime(2025, 1, 1, tzinfo=UTC)
 """Candles that open from here on carry microseconds in the spot archive, earlier ones milliseconds."""

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import Forecasts, Moment, decode, moments
 from candlecast.bundle.manifest import FORMAT, Manifest, read_manifest
-from candlecast.candles.schema import Market, ohlcv_values, open_times_ms
+from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, ForeignBundleError, NotEnoughCandles
 from candlecast.features.features import (
     FEATURE_HASH,
@@ -38,6 +38,7 @@ from candlecast.features.features import (
     feature_matrix,
     order_flow,
 )
+from candlecast.market import Market
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

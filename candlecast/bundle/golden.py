@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from candlecast.bundle.bundle import Bundle, onnx_errors
 from candlecast.bundle.forecast import Forecasts
-from candlecast.candles.schema import epoch_ms, ohlcv_values, open_times_ms
+from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, CandlecastError
 from candlecast.features.features import Floats, order_flow
+from candlecast.market import epoch_ms
 
 GOLDEN = "golden.json"
 GOLDEN_TOLERANCE = 1e-5

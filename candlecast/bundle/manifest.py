@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from candlecast.bundle.forecast import Calibration
-from candlecast.candles.schema import Market
 from candlecast.errors import BundleError
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.market import Market
 
 FORMAT = 2
 MANIFEST = "bundle.json"

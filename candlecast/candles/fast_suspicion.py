@@ -1,4 +1,4 @@
-"""Clearing candles of suspicion in a fiftieth of the time of `candlecast.candles.suspicion`, for who asks at every request.
+"""Fast check that candles are not suspicious: a fiftieth of the time of `candlecast.candles.suspicion`.
 
 What is usual at each candle is not worked out. It is an upper quartile of 50 values or more, so it has 36 of all
 values below it at the least and 13 at or above it; and only candles that these bounds do not clear are compared

@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from candlecast.candles.schema import (
-    CANDLE_COLUMNS,
-    FLOW_COLUMNS,
-    OHLCV_COLUMNS,
-    interval_duration,
-    open_times_ms,
-    require_storable,
-)
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, open_times_ms, require_storable
 from candlecast.errors import InvalidCandles
+from candlecast.market import interval_duration
 
 
 def read_candles(path: Path) -> pd.DataFrame:

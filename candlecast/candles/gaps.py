@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple, Protocol
 
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market, floor_time
 from candlecast.candles.store import CandleStore, Written
 from candlecast.candles.sync import Exchange, closed_before, sync_range
 from candlecast.database import lock_for_transaction
+from candlecast.market import Market, floor_time
 
 State = Literal["open", "repaired", "outage"]
 Range = tuple[datetime, datetime]

@@ -12,10 +12,11 @@ import pandas as pd
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import OHLCV_COLUMNS, Market
+from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.candles.suspicion import CONTEXT, SETTLED_AFTER, find_suspicious
 from candlecast.database import lock_for_transaction
+from candlecast.market import Market
 
 BESIDE = 100
 """Candles on each side of faults that a repair asks for too: a bar that lacks its last seconds goes unnoticed."""
@@ -50,7 +51,7 @@ select (select count(*) from written where inserted), (select count(*) from lift
 
 
 class Doubtful(NamedTuple):
-    """A marked candle: its open_time, aware UTC, and what it is doubted for (`candlecast.candles.suspicion.REASONS`)."""
+    """A marked candle: its open_time, aware UTC, and its reasons (`candlecast.candles.suspicion.REASONS`)."""
 
     open_time: datetime
     reasons: tuple[str, ...]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, timedelta
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.errors import CandleGapError, ConfigurationError, InvalidCandles
+from candlecast.errors import CandleGapError, InvalidCandles
+from candlecast.market import GRID_ORIGIN, epoch_ms, floor_time, interval_duration
 
 PRICE_COLUMNS = ("open", "high", "low", "close")
 OHLCV_COLUMNS = (*PRICE_COLUMNS, "volume")
@@ -22,69 +21,7 @@ FLOW_COLUMNS = ("quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 CANDLE_COLUMNS = (*OHLCV_COLUMNS, *FLOW_COLUMNS)
 
 
-class Market(NamedTuple):
-    """What is forecast: a symbol's candles of one interval, `horizon` of them ahead."""
-
-    symbol: str
-    interval: str
-    horizon: int = 1
-
-    @property
-    def step(self) -> timedelta:
-        """Length of one candle."""
-        return interval_duration(self.interval)
-
-    @property
-    def model_name(self) -> str:
-        """Name of the registered model: `BTCUSDT-5m`, or `BTCUSDT-1m-h15` further than one candle ahead."""
-        name = f"{self.symbol}-{self.interval}"
-        return name if self.horizon == 1 else f"{name}-h{self.horizon}"
-
-    @classmethod
-    def named(cls, name: str, horizon: int = 1) -> Market:
-        """The market that a symbol and an interval name together, as in `BTCUSDT-5m`.
-
-        Raises:
-            ConfigurationError: It is not of that form.
-        """
-        symbol, _, interval = name.rpartition("-")
-        if not re.fullmatch(r"[A-Z0-9]{2,20}", symbol):
-            raise ConfigurationError(f"market {name!r}: write symbol and interval like BTCUSDT-5m")
-        interval_duration(interval)
-        return cls(symbol, interval, horizon)
-
-
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays; shorter ones divide a day
 _KLINE_FIELDS = ("open_time", *OHLCV_COLUMNS, "close_time", *FLOW_COLUMNS)
-
-
-@lru_cache(maxsize=64)
-def interval_duration(interval: str) -> timedelta:
-    """Length of one candle of `interval`, e.g. 5 minutes for "5m".
-
-    Raises:
-        ConfigurationError: Not an interval of fixed length (months vary and are not supported).
-    """
-    match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", interval)
-    if not match:
-        raise ConfigurationError(f"interval {interval!r}: use a number and one of m, h, d, w, such as 5m or 1h")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def floor_time(moment: datetime, interval: str) -> datetime:
-    """The open_time of the candle of `interval` that `moment` lies in."""
-    return moment - (moment - _MONDAY) % interval_duration(interval)
-
-
-def epoch_ms(moment: datetime) -> int:
-    """Milliseconds since 1970 of an aware time."""
-    return round(moment.timestamp() * 1000)
-
-
-def from_epoch_ms(milliseconds: int) -> datetime:
-    """Aware UTC time of milliseconds since 1970."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
 
 
 def open_times_ms(candles: pd.DataFrame) -> NDArray[np.int64]:
@@ -230,7 +167,7 @@ def _require_grid(candles: pd.DataFrame, interval: str, *, gaps_allowed: bool) -
     step_ms = interval_duration(interval) // timedelta(milliseconds=1)
     index = pd.DatetimeIndex(candles.index)
     opened_ms = open_times_ms(candles)
-    off_grid = (opened_ms - epoch_ms(_MONDAY)) % step_ms != 0
+    off_grid = (opened_ms - epoch_ms(GRID_ORIGIN)) % step_ms != 0
     off_grid |= index.as_unit("ms") != index  # fractions of a millisecond
     if off_grid.any():
         row = int(np.argmax(off_grid))

@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from psycopg import Cursor, errors
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import (
-    CANDLE_COLUMNS,
-    FLOW_COLUMNS,
-    OHLCV_COLUMNS,
-    empty_candles,
-    floor_time,
-    interval_duration,
-)
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, empty_candles
+from candlecast.market import floor_time, interval_duration
 
 _COLUMNS = ", ".join(CANDLE_COLUMNS)
 _STORED = f"symbol, interval, open_time, {_COLUMNS}, source"

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.candles.schema import PRICE_COLUMNS, interval_duration, ohlcv_values, open_times_ms
+from candlecast.candles.schema import PRICE_COLUMNS, ohlcv_values, open_times_ms
+from candlecast.market import interval_duration
 
 REASONS = ("stub", "break", "flat", "frozen", "jump")
 """What a candle can be doubted for; the names that `candle_suspicions` holds."""

@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from candlecast.candles.schema import Market, floor_time
 from candlecast.candles.store import CandleStore, Written
+from candlecast.market import Market, floor_time
 
 REFETCHED = 5
 """Candles before the watermark that every sync asks for again, in case the exchange corrected them."""

@@ -11,8 +11,8 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.gaps import CandleGaps, Gap, describe_gaps, on_grid
 from candlecast.candles.quality import CandleQuality, Doubtful, describe, repair_command
-from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import NotEnoughCandles
+from candlecast.market import Market, floor_time
 
 # The table's constraints hold for every row they were there for; a restored dump or a disabled trigger is not bound.
 _BROKEN = """

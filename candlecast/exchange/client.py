@@ -10,12 +10,13 @@ from typing import Any, Self
 import pandas as pd
 import requests
 
-from candlecast.candles.schema import empty_candles, from_epoch_ms, interval_duration, open_times_ms
+from candlecast.candles.schema import empty_candles, open_times_ms
 from candlecast.errors import ExchangeRejected
 from candlecast.exchange.addresses import ExchangeAddresses
 from candlecast.exchange.answers import KLINES_LIMIT, read_klines
 from candlecast.exchange.limits import LimitBook, MemoryLimitBook
 from candlecast.exchange.requests import patient
+from candlecast.market import from_epoch_ms, interval_duration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.candles.schema import epoch_ms
+from candlecast.market import epoch_ms
 
 Floats = NDArray[np.float64]
 

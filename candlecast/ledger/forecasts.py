@@ -10,8 +10,8 @@ from psycopg import errors
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.errors import ForecastTooLate
+from candlecast.market import Market
 
 Role = Literal["champion", "challenger"]
 ROLES: tuple[Role, ...] = ("champion", "challenger")

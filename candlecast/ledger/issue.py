@@ -10,11 +10,12 @@ import pandas as pd
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer
 from candlecast.bundle.forecast import INTERVAL_TARGETS
 from candlecast.candles.quality import CandleQuality, describe, repair_command
-from candlecast.candles.schema import Market, unbroken
+from candlecast.candles.schema import unbroken
 from candlecast.candles.store import CandleStore
 from candlecast.candles.sync import Exchange
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role
+from candlecast.market import Market
 
 Source = Literal["live", "replay"]
 

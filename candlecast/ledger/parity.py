@@ -13,9 +13,10 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, persist
-from candlecast.candles.schema import Market, unbroken
+from candlecast.candles.schema import unbroken
 from candlecast.candles.store import CandleStore
 from candlecast.errors import BundleError, ModelNotFound
+from candlecast.market import Market
 from candlecast.registry.versions import BundleSource, load_version
 
 TOLERANCE = 1e-6

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from candlecast.candles.schema import Market
 from candlecast.ledger.forecasts import Role
+from candlecast.market import Market
 from candlecast.statistics import CONFIDENCE, FEWEST_ROWS, ratio_error
 
 Read = Callable[[str, dict[str, Any]], list[dict[str, Any]]]

@@ -1,4 +1,4 @@
-"""Registered model versions in MLflow: aliases, bundles, runs. This module and `candlecast.registry.run_log` alone import it."""
+"""Registered model versions in MLflow: aliases, bundles, runs. Only this room imports MLflow."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from candlecast.candles.schema import Market
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
+from candlecast.market import Market
 from candlecast.registry.machine_load import MachineLoad
 from candlecast.registry.run_log import BUNDLE_PATH, RunLog, delete_runs
 

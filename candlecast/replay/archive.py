@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from candlecast.archive.zips import archive_zip, checksum_line
-from candlecast.candles.schema import epoch_ms, open_times_ms
+from candlecast.candles.schema import open_times_ms
+from candlecast.market import epoch_ms
 from candlecast.replay.faults import Faults
 from candlecast.replay.injector import FaultInjector
 

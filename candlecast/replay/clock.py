@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from candlecast.candles.schema import epoch_ms, from_epoch_ms
 from candlecast.errors import ConfigurationError, ExchangeRejected
+from candlecast.market import epoch_ms, from_epoch_ms
 
 _LEASE_S = 1.0  # real seconds of running that one write of the file covers
 

@@ -9,10 +9,10 @@ from typing import Any, Self, TypeVar
 
 import requests
 
-from candlecast.candles.schema import epoch_ms, from_epoch_ms
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.answers import read_answer
 from candlecast.exchange.requests import open_session
+from candlecast.market import epoch_ms, from_epoch_ms
 from candlecast.replay.faults import Faults
 
 Answer = TypeVar("Answer")

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from candlecast.candles.schema import epoch_ms
 from candlecast.errors import ConfigurationError
+from candlecast.market import epoch_ms
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=604_800)]

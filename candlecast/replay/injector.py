@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from candlecast.candles.schema import epoch_ms
+from candlecast.market import epoch_ms
 from candlecast.replay.clock import ReplayClock
 from candlecast.replay.faults import Faults, RequestFault
 

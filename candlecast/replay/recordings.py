@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, interval_duration
+from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS
 from candlecast.errors import ConfigurationError, InvalidCandles
+from candlecast.market import interval_duration
 from candlecast.replay.faults import BarFault, Faults
 
 _KLINE = '[%d,"%.8f","%.8f","%.8f","%.8f","%.8f",%d,"%.8f",%s,"%.8f","%.8f","0"]'

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from candlecast.candles.schema import epoch_ms, from_epoch_ms
 from candlecast.errors import ExchangeRejected
+from candlecast.market import epoch_ms, from_epoch_ms
 from candlecast.replay.api import RecordedExchange
 from candlecast.replay.archive import ReplayArchive
 from candlecast.replay.clock import ReplayClock

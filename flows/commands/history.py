@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from candlecast.registry.decisions import Recorded, live_at
 from flows.jobs.market import OpenMarket
 

@@ -169,7 +169,7 @@ def search(
 ) -> None:
     """Look for better settings of the network; continues where it was stopped."""
     from candlecast.candles.files import read_history
-    from candlecast.candles.schema import floor_time
+    from candlecast.market import floor_time
     from flows.jobs import loop
     from flows.jobs.market import open_market
     from training.search.search import Budget, search_settings

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.deploy.deployment import deploy, follow, run_now, set_job_variables

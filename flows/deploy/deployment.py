@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import StackError
+from candlecast.market import Market, floor_time
 from flows.deploy.automations import pass_alerts_on
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.archive.client import ArchiveClient
 from candlecast.candles.quality import CandleQuality, Doubtful
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.client import ForecastClient
 from candlecast.database import open_database
@@ -22,6 +21,7 @@ from candlecast.exchange.limits import DatabaseLimitBook
 from candlecast.features.features import LOOKBACK
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import Source
+from candlecast.market import Market
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 

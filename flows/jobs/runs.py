@@ -13,7 +13,6 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from candlecast.candles.schema import Market
 from candlecast.errors import (
     AlreadyRunning,
     CandlecastError,
@@ -23,6 +22,7 @@ from candlecast.errors import (
     ServiceUnavailable,
 )
 from candlecast.job_runs import JobReport, recorded_job
+from candlecast.market import Market
 from candlecast.settings import Settings, load_settings
 from flows.jobs.market import OpenMarket, open_market
 

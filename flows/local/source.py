@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 import pandas as pd
 import requests
 
-from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import ConfigurationError
 from candlecast.exchange.answers import BARRED
 from candlecast.exchange.requests import open_session
 from candlecast.features.features import LOOKBACK
+from candlecast.market import Market, floor_time
 from candlecast.replay.recordings import bundled_recordings, recorded_span
 from candlecast.settings import Settings
 

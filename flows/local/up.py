@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.status import Status
 
-from candlecast.candles.schema import Market, floor_time
 from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError, StackError
+from candlecast.market import Market, floor_time
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from candlecast.registry.decisions import Recorded, history
 
 _MOST_DECISIONS = 100_000

@@ -9,8 +9,9 @@ import pandas as pd
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import CANDLE_COLUMNS, PRICE_COLUMNS, Market
+from candlecast.candles.schema import CANDLE_COLUMNS, PRICE_COLUMNS
 from candlecast.candles.store import CandleStore
+from candlecast.market import Market
 from flows.simulation.scenarios import Finding
 from monitoring.performance import rolling_performance
 

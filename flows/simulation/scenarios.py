@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from candlecast.candles.schema import floor_time
 from candlecast.errors import ConfigurationError
+from candlecast.market import floor_time
 from candlecast.replay.alterations import add_momentum, scale_volatility
 from candlecast.replay.faults import Faults
 from flows.simulation.facts import Facts

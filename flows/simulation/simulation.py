@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.candles.schema import Market, floor_time
 from candlecast.client import ForecastClient
 from candlecast.errors import CandlecastError
 from candlecast.job_runs import recorded_job
 from candlecast.ledger.issue import Issued, issue_forecasts
+from candlecast.market import Market, floor_time
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.faults import Faults

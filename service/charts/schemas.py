@@ -1,4 +1,4 @@
-"""Answers of the charts' routes, as `service.history.schemas`; what belongs to steps stands in columns of equal length."""
+"""Answers of the chart routes; what belongs to steps stands in columns of equal length."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from candlecast.candles.schema import Market, interval_duration
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market, interval_duration
 from service.http.body_errors import parse_time
 from service.http.problems import Refused
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from candlecast.api.answers import Answer
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from service.http.limits import Gate
 from service.http.parameters import read_market
 from service.resources import resources

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from service.http.parameters import MARKET
 from service.http.problems import Refused
 from service.models.models import ModelFollower, ServedModels

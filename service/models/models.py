@@ -17,8 +17,8 @@ import numpy as np
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GOLDEN, Golden, check_golden, read_golden
-from candlecast.candles.schema import Market
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
+from candlecast.market import Market
 from candlecast.registry.registry import CHALLENGER, CHAMPION, cached_bundle
 from candlecast.registry.versions import BundleSource, load_version
 from service.models.replicas import Replica, ReplicaNotes, ServedNote

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from candlecast.bundle.golden import GOLDEN
-from candlecast.candles.schema import from_epoch_ms
+from candlecast.market import from_epoch_ms
 from candlecast.registry.registry import CHAMPION, cached_bundle
 from service.charts.examples import CHART_ANSWERS, RECORD_ANSWERS, RUN
 from service.resources import Resources

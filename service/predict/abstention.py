@@ -18,9 +18,10 @@ from candlecast.api.answers import Cause
 from candlecast.bundle.bundle import Inputs
 from candlecast.bundle.manifest import Manifest
 from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in_windows
-from candlecast.candles.schema import OHLCV_COLUMNS, epoch_ms, from_epoch_ms
+from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.features.seasons import SEASON_NAMES
+from candlecast.market import epoch_ms, from_epoch_ms
 from service.models.models import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0

@@ -10,7 +10,7 @@ import msgspec
 from candlecast.api.answers import Cause
 from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
-from candlecast.candles.schema import from_epoch_ms
+from candlecast.market import from_epoch_ms
 from service.models.models import ServedModel
 from service.predict.predict import forecast_newest, reference
 from service.predict.request import PostedHistory

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.api.answers import Fault
-from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, floor_time, from_epoch_ms, interval_duration
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
+from candlecast.market import floor_time, from_epoch_ms, interval_duration
 from service.http.problems import FAULTS_SHOWN, refused
 
 _MONDAY_MS = 345_600_000  # 1970-01-05: weekly candles open on Mondays, shorter ones divide a day

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from candlecast.candles.schema import Market
 from candlecast.ledger.forecasts import ROLES, Role
 from candlecast.ledger.performance import Performance, Read, measure, measure_by_hour
+from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service.history import queries

@@ -31,10 +31,11 @@ from pydantic import SecretStr
 
 from candlecast.archive.fill import fill_from_archive
 from candlecast.bundle.bundle import open_network
-from candlecast.candles.schema import CANDLE_COLUMNS, Market
+from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
+from candlecast.market import Market
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import psycopg
 
-from candlecast.candles.schema import Market, floor_time
+from candlecast.market import Market, floor_time
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings

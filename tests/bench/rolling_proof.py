@@ -27,8 +27,8 @@ from pathlib import Path
 import pandas as pd
 import psycopg
 
-from candlecast.candles.schema import floor_time
 from candlecast.client import ForecastClient
+from candlecast.market import floor_time
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings

@@ -23,8 +23,8 @@ import psutil
 import requests
 import uvloop
 
-from candlecast.candles.schema import epoch_ms
 from candlecast.features.features import FEATURE_NAMES
+from candlecast.market import epoch_ms
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.stack import free_ports
 from tests.bench.servers import BUNDLE, KERAS

@@ -12,9 +12,10 @@ import requests
 from pydantic import SecretStr
 from requests.adapters import BaseAdapter
 
-from candlecast.candles.schema import FLOW_COLUMNS, Market
+from candlecast.candles.schema import FLOW_COLUMNS
 from candlecast.client import ForecastClient
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
+from candlecast.market import Market
 from tests.support.bundles import sound_candles
 
 ANSWER = {

@@ -10,10 +10,10 @@ import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, only_one, open_database
 from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
+from candlecast.market import Market
 from flows.local.stack import free_ports
 from tests.support.bundles import sound_candles
 

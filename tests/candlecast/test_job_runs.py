@@ -9,7 +9,6 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.errors import AlreadyRunning
 from candlecast.job_runs import (
     failed_last,
@@ -19,6 +18,7 @@ from candlecast.job_runs import (
     record_check,
     recorded_job,
 )
+from candlecast.market import Market
 
 pytestmark = pytest.mark.integration
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market
 from candlecast.settings import STACK_FILE, Settings, load_settings
 
 README = Path(__file__).parents[2] / "README.md"

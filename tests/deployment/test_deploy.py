@@ -13,8 +13,8 @@ import yaml
 from prefect.settings import PREFECT_API_URL
 from typer.testing import CliRunner
 
-from candlecast.candles.schema import Market
 from candlecast.errors import CandlecastError
+from candlecast.market import Market
 from candlecast.settings import Settings
 from flows.cli import app
 from flows.deploy.cluster import Cluster, deploy_to_cluster

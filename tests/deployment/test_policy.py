@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.deployment import policy
+from tests.support import policy
 from tests.support.manifests import OVERLAYS, Manifest, flow_run_job, one, rendered
 
 Plant = Callable[[list[Manifest]], Any]

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from prefect.client.orchestration import get_client
 
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market
 from flows.search import search
 from tests.conftest import MigratedDatabase
 from tests.support.bundles import sound_candles

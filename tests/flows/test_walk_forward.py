@@ -14,9 +14,9 @@ from distributed import Client, LocalCluster
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
+from candlecast.market import Market
 from candlecast.registry.registry import experiment_name
 from candlecast.settings import Settings, load_settings
 from flows.walk_forward import dask_runner, walk_forward

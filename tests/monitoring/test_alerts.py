@@ -11,8 +11,8 @@ import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
-from candlecast.candles.schema import Market
 from candlecast.database import open_database
+from candlecast.market import Market
 from candlecast.registry.decisions import Decision, record_decision
 from monitoring.alerts import CALM, TOLD_FOR, Alerts, Condition, Notice
 from monitoring.webhook import tell_webhook

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.ledger.performance import Performance
+from candlecast.market import Market
 from monitoring.performance import performance_by_hour, rolling_performance
 from tests.support.records import STEP, forecast_for, record_as_if_in_time
 

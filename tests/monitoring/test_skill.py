@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.database import open_database
+from candlecast.market import Market
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import measure_skill
 from tests.support.made_up_market import MadeUpMarket

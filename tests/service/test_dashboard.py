@@ -17,9 +17,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 from psycopg.rows import dict_row
 
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
+from candlecast.market import Market
 from tests.service.conftest import wait_until
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.dashboard_platform import DashboardPlatform

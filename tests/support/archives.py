@@ -15,7 +15,7 @@ from requests.adapters import BaseAdapter
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile
 from candlecast.archive.zips import archive_zip, checksum_line
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 
 ARCHIVE_URL = "http://archive.test"
 

@@ -16,8 +16,9 @@ from candlecast.bundle.bundle import Bundle, digest_of, open_network
 from candlecast.bundle.forecast import INTERVAL_TARGETS, Calibration
 from candlecast.bundle.golden import GOLDEN, golden_sample
 from candlecast.bundle.manifest import FORMAT, MANIFEST, Manifest, Scaler, Span
-from candlecast.candles.schema import CANDLE_COLUMNS, Market
+from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
+from candlecast.market import Market
 
 BTCUSDT_5M = Market("BTCUSDT", "5m")
 SEQUENCE_LENGTH = 48

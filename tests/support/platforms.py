@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from candlecast.candles.schema import Market, interval_duration
+from candlecast.market import Market, interval_duration
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.settings import Settings
 from flows.deploy.deployment import deploy

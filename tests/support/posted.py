@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, epoch_ms
+from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS
+from candlecast.market import epoch_ms
 
 
 def as_rows(candles: pd.DataFrame, columns: tuple[str, ...] = CANDLE_COLUMNS) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.candles.schema import Market, from_epoch_ms, open_times_ms
+from candlecast.candles.schema import open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.features import LOOKBACK, build_features
+from candlecast.market import Market, from_epoch_ms
 from tests.support.bundles import sound_candles
 from training.dataset import Dataset, build_dataset, recency_weights, rising
 from training.families.network_fit import fit_scaler

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from candlecast.bundle.bundle import Bundle, load_bundle
-from candlecast.candles.schema import Market
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
+from candlecast.market import Market
 from candlecast.settings import Settings
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.canaries import (

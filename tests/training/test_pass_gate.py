@@ -20,11 +20,11 @@ from psycopg_pool import ConnectionPool
 from candlecast.bundle.bundle import Bundle, digest_of, open_network
 from candlecast.bundle.golden import GOLDEN, golden_sample
 from candlecast.bundle.manifest import MANIFEST, read_manifest
-from candlecast.candles.schema import Market
 from candlecast.database import open_database
 from candlecast.errors import BundleError
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.job_runs import record_check
+from candlecast.market import Market
 from candlecast.registry.decisions import Decision, Recorded, has_failed, history
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL
 from candlecast.bundle.manifest import Span
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from candlecast.statistics import Figure
 from training.evaluation import Evaluation
 from training.export import PARITY_TOLERANCE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from candlecast.registry.run_log import RunLog
 from training.reports.plots import ACTUAL, BASELINE, MODEL
 from training.walk_forward.walk_forward import FoldReport, pooled

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.candles.schema import Market
 from candlecast.errors import NotEnoughCandles
+from candlecast.market import Market
 from candlecast.settings import Settings
 from training.dataset import build_dataset
 from training.evaluation import evaluate
@@ -32,7 +32,7 @@ class FoldReport(NamedTuple):
     """What a model was worth on the validation span of the fold it was fitted for.
 
     Attributes:
-        figures: Those of `training.reports.run_report.flat`, beginning `OHLCV_ONLY` those without order flow; `fit_rows`
+        figures: Names of `training.reports.run_report.flat`; those without order flow begin with `OHLCV_ONLY`; `fit_rows`
             windows were fitted on.
     """
 

@@ -15,9 +15,9 @@ import requests
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile, candles_in, plan_files
 from candlecast.archive.fill import ArchiveSource, fill_from_archive
-from candlecast.candles.schema import Market
 from candlecast.candles.store import Written
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
+from candlecast.market import Market
 from candlecast.replay.faults import Faults
 from tests.support.archives import ARCHIVE_URL, ArchiveTransport, archive_client, archive_files
 from tests.support.bundles import sound_candles

@@ -15,9 +15,10 @@ from candlecast.bundle.bundle import Bundle, digest_of, load_bundle, target_open
 from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.golden import GOLDEN, check_golden, read_golden
 from candlecast.bundle.manifest import MANIFEST, Scaler, is_expired
-from candlecast.candles.schema import OHLCV_COLUMNS, Market
+from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.errors import BundleError, NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK
+from candlecast.market import Market
 from tests.support.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 
 HISTORY = LOOKBACK + SEQUENCE_LENGTH

@@ -23,10 +23,10 @@ from candlecast.candles.gaps import (
     describe_gaps,
     fill_gaps,
 )
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore, Written
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
+from candlecast.market import Market
 from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration

@@ -11,9 +11,10 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.quality import CandleQuality, Doubtful, Marked, describe, repair_command, without
-from candlecast.candles.schema import Market, unbroken
+from candlecast.candles.schema import unbroken
 from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import Ledger
+from candlecast.market import Market
 from tests.support.damage import half_done, stubs
 from tests.support.records import forecast_for
 

@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlecast.candles.schema import (
-    CANDLE_COLUMNS,
-    Market,
-    candles_from_klines,
-    empty_candles,
-    floor_time,
-    interval_duration,
-    require_sound,
-    unbroken,
-)
+from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, empty_candles, require_sound, unbroken
 from candlecast.errors import CandleGapError, ConfigurationError, InvalidCandles
+from candlecast.market import Market, floor_time, interval_duration
 from tests.support.bundles import sound_candles
 
 STEP = timedelta(minutes=5)

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, empty_candles, floor_time
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, empty_candles
 from candlecast.candles.store import Written
 from candlecast.errors import ConfigurationError
+from candlecast.market import floor_time
 from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import pandas as pd
 import pytest
 
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore, Written
 from candlecast.candles.sync import REFETCHED, closed_before, sync_newest, sync_range
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
+from candlecast.market import Market
 from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration

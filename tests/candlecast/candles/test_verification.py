@@ -12,10 +12,10 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.gaps import CandleGaps, Gap
 from candlecast.candles.quality import CandleQuality
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.candles.verification import Verification, verification_message, verify_candles
 from candlecast.errors import NotEnoughCandles
+from candlecast.market import Market
 from tests.support.damage import stubs
 
 pytestmark = pytest.mark.integration

@@ -12,10 +12,11 @@ import pytest
 import requests
 from requests.adapters import BaseAdapter
 
-from candlecast.candles.schema import CANDLE_COLUMNS, epoch_ms
+from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import MemoryLimitBook
+from candlecast.market import epoch_ms
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 END = START + timedelta(hours=1)

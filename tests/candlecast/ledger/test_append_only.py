@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
+from candlecast.market import Market
 from tests.candlecast.test_database import emptied, in_threads
 from tests.support.bundles import sound_candles
 from tests.support.records import STEP, forecast_for

@@ -11,11 +11,12 @@ from psycopg_pool import ConnectionPool
 from candlecast.api import answers
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
 from candlecast.candles.quality import CandleQuality
-from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS, Market
+from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.ledger.issue import Issued, issue_forecasts
+from candlecast.market import Market
 from tests.support.bundles import sound_candles
 
 pytestmark = pytest.mark.integration

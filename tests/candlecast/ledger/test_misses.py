@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import Ledger
+from candlecast.market import Market
 from tests.support.bundles import sound_candles
 from tests.support.records import STEP, forecast_for
 

@@ -10,9 +10,10 @@ import pytest
 import requests
 from pydantic import ValidationError
 
-from candlecast.candles.schema import candles_from_klines, epoch_ms
+from candlecast.candles.schema import candles_from_klines
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
+from candlecast.market import epoch_ms
 from candlecast.replay.faults import Faults, load_faults
 
 START = datetime(2025, 6, 1, tzinfo=UTC)

@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 import requests
 
-from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, epoch_ms, require_sound
+from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, require_sound
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
+from candlecast.market import epoch_ms
 from candlecast.replay.clock import ReplayClock
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import RecordedKlines, load_recording
@@ -153,7 +154,8 @@ def test_a_replay_exchange_that_shuts_down_saves_its_exact_moment(tmp_path, bund
 def test_a_killed_replay_exchange_comes_back_at_a_later_time(tmp_path):
     file = tmp_path / "clock.json"
     program = (
-        "import sys; from pathlib import Path; from candlecast.replay.recordings import *; from candlecast.replay.server import *\n"
+        "import sys; from pathlib import Path; from candlecast.replay.recordings import *\n"
+        "from candlecast.replay.server import *\n"
         "series = {name: c.iloc[:500] for name, c in bundled_recordings().items()}\n"
         "clock = ReplayClock(*recorded_span(series), speed=100, path=Path(sys.argv[1]))\n"
         "serve_replay(series, clock, '127.0.0.1', int(sys.argv[2]))\n"

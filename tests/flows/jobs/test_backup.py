@@ -23,10 +23,10 @@ from pydantic import SecretStr
 
 from candlecast.bundle.bundle import load_bundle
 from candlecast.bundle.forecast import Forecasts
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
+from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.settings import Settings
 from flows.jobs.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market
 from candlecast.settings import Settings
 from flows.local.source import recorded_market, remember_source, replay_begin, resolve_source
 from flows.local.up import up

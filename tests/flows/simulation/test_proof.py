@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
+from candlecast.market import Market
 from flows.simulation.proof import prove_ledger
 from tests.support.records import STEP, forecast_for, record_as_if_in_time
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from candlecast.registry.decisions import Recorded
 from flows.simulation.facts import Alerted, Checked, Facts, Missed, TrainingRun
 from flows.simulation.report import Report, Timing, write_report

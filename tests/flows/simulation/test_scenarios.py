@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market
 from candlecast.registry.decisions import Recorded
 from candlecast.settings import Settings
 from flows.simulation.facts import Alerted, Checked, Facts, Missed, TrainingRun

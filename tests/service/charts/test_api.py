@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from starlette.testclient import TestClient
 
 from candlecast.bundle.bundle import load_bundle
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.http.period import step_within
 from service.status.importance import Importances, Leaning, permutation_importance

@@ -16,11 +16,11 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, Answer, ForecastAnswer
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
+from candlecast.market import Market
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from monitoring.performance import rolling_performance

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
-from candlecast.candles.schema import Market
 from candlecast.errors import RegistryUnavailable
+from candlecast.market import Market
 from candlecast.settings import Settings
 from service.app import create_app
 from service.models.model_reload import poll_s

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from candlecast.bundle.manifest import MANIFEST
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from candlecast.registry.registry import cached_bundle
 from service.models.models import ModelFollower, longer
 from service.models.replicas import SILENT_S

@@ -19,11 +19,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
-from candlecast.candles.schema import Market
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
+from candlecast.market import Market
 from service.http.problems import KINDS
 from service.openapi.document import _ANSWERS, _PARAMETERS, _TAKES
 from service.openapi.examples import ANSWERS

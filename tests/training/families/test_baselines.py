@@ -8,8 +8,8 @@ import pytest
 import statsmodels.api as sm
 
 from candlecast.bundle.forecast import Forecasts
-from candlecast.candles.schema import Market
 from candlecast.features.features import LOOKBACK
+from candlecast.market import Market
 from candlecast.settings import Settings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from candlecast.candles.schema import Market
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market
 from candlecast.settings import Settings
 from tests.support.bundles import sound_candles
 from training.dataset import build_dataset

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from candlecast.candles.schema import OHLCV_COLUMNS, Market
+from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK
+from candlecast.market import Market
 from candlecast.settings import Settings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from candlecast.bundle.manifest import Span
-from candlecast.candles.schema import Market
+from candlecast.market import Market
 from tests.support.made_up import made_up_rows
 from training.evaluation import evaluate
 from training.gate import decide

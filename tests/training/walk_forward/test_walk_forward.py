@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.candles.schema import Market, epoch_ms
 from candlecast.errors import ConfigurationError, NotEnoughCandles
+from candlecast.market import Market, epoch_ms
 from candlecast.settings import Settings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import slices_share_no_candle

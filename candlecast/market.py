@@ -1,0 +1,73 @@
+"""A market, and the grid that its candles lie on: intervals, open times, milliseconds."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+
+from candlecast.errors import ConfigurationError
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+GRID_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays; shorter ones divide a day
+
+
+class Market(NamedTuple):
+    """What is forecast: a symbol's candles of one interval, `horizon` of them ahead."""
+
+    symbol: str
+    interval: str
+    horizon: int = 1
+
+    @property
+    def step(self) -> timedelta:
+        """Length of one candle."""
+        return interval_duration(self.interval)
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model: `BTCUSDT-5m`, or `BTCUSDT-1m-h15` further than one candle ahead."""
+        name = f"{self.symbol}-{self.interval}"
+        return name if self.horizon == 1 else f"{name}-h{self.horizon}"
+
+    @classmethod
+    def named(cls, name: str, horizon: int = 1) -> Market:
+        """The market that a symbol and an interval name together, as in `BTCUSDT-5m`.
+
+        Raises:
+            ConfigurationError: It is not of that form.
+        """
+        symbol, _, interval = name.rpartition("-")
+        if not re.fullmatch(r"[A-Z0-9]{2,20}", symbol):
+            raise ConfigurationError(f"market {name!r}: write symbol and interval like BTCUSDT-5m")
+        interval_duration(interval)
+        return cls(symbol, interval, horizon)
+
+
+@lru_cache(maxsize=64)
+def interval_duration(interval: str) -> timedelta:
+    """Length of one candle of `interval`, e.g. 5 minutes for "5m".
+
+    Raises:
+        ConfigurationError: Not an interval of fixed length (months vary and are not supported).
+    """
+    match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", interval)
+    if not match:
+        raise ConfigurationError(f"interval {interval!r}: use a number and one of m, h, d, w, such as 5m or 1h")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def floor_time(moment: datetime, interval: str) -> datetime:
+    """The open_time of the candle of `interval` that `moment` lies in."""
+    return moment - (moment - GRID_ORIGIN) % interval_duration(interval)
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since 1970 of an aware time."""
+    return round(moment.timestamp() * 1000)
+
+
+def from_epoch_ms(milliseconds: int) -> datetime:
+    """Aware UTC time of milliseconds since 1970."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
