@@ -32,8 +32,8 @@ class FoldReport(NamedTuple):
     """What a model was worth on the validation span of the fold it was fitted for.
 
     Attributes:
-        figures: Names of `training.reports.run_report.flat`; those without order flow begin with `OHLCV_ONLY`; `fit_rows`
-            windows were fitted on.
+        figures: Named as by `training.reports.run_report.flat`; those without order flow begin with `OHLCV_ONLY`.
+            `fit_rows` counts the windows that were fitted on.
     """
 
     fold: Fold
