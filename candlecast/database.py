@@ -97,7 +97,7 @@ def lock_for_transaction(connection: psycopg.Connection, what: str) -> None:
 
 
 @contextmanager
-def only_one(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None]:
+def exclusive_lock(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None]:
     """Hold the lock of `job` for the whole cluster; it is let go when the holder's process dies.
 
     Args:
@@ -126,7 +126,7 @@ def only_one(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None
                 connection.autocommit = False  # the pool's next borrower expects transactions
 
 
-def is_held(pool: ConnectionPool, job: str) -> bool:
+def is_locked(pool: ConnectionPool, job: str) -> bool:
     """Whether somebody holds the lock of `job` now; asking takes it from nobody."""
     query = (
         "select exists (select from pg_locks where locktype = 'advisory' and granted and (classid, objid) = (%s, %s) "

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
-from candlecast.database import is_held, only_one
+from candlecast.database import exclusive_lock, is_locked
 from candlecast.errors import AlreadyRunning
 from candlecast.market import Market
 
@@ -56,7 +56,7 @@ def recorded_job(
     symbol, interval, _ = market
     with ExitStack() as lock:
         try:
-            lock.enter_context(only_one(pool, _lock_of(job, market)))
+            lock.enter_context(exclusive_lock(pool, _lock_of(job, market)))
         except AlreadyRunning as exc:
             _execute(
                 pool,
@@ -107,7 +107,7 @@ def last_attempt(pool: ConnectionPool, job: str, market: Market, *, ended: bool 
     return row["newest"] if row else None
 
 
-def failed_last(pool: ConnectionPool, job: str, market: Market) -> str | None:
+def last_failure(pool: ConnectionPool, job: str, market: Market) -> str | None:
     """Why the newest run of a job failed, its process's death included; None if it did not."""
     row = _one(
         pool,
@@ -120,7 +120,7 @@ def failed_last(pool: ConnectionPool, job: str, market: Market) -> str | None:
     if row["status"] == "failed":
         return str(row["message"])
     # Whoever runs holds the lock from before the row says so until after it does not any more.
-    if is_held(pool, _lock_of(job, market)):
+    if is_locked(pool, _lock_of(job, market)):
         return None
     return f"the process that began at {row['started_at']:%F %T} died"
 

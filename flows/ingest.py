@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State
 
 from candlecast.errors import AlreadyRunning
-from candlecast.ledger.issue import Issued
+from candlecast.ledger.issue import IssueResult
 from candlecast.market import Market
 from candlecast.settings import Settings
 from flows.jobs import loop
@@ -36,7 +36,7 @@ def settle_outcomes(market: Market, since: datetime) -> int:
 
 
 @task(retries=3, retry_delay_seconds=[1, 3, 5], retry_condition_fn=is_transient)
-def issue_forecasts(market: Market) -> Issued:
+def issue_forecasts(market: Market) -> IssueResult:
     """Ask the service for the next candle and write its answer down."""
     with open_market(settings_for(*market)) as opened:
         return loop.issue(opened)

@@ -35,7 +35,7 @@ _WORKER_BYTES = 2_000_000_000
 def read_history(market: Market, start: datetime | None, end: datetime | None) -> pd.DataFrame:
     """The stored candles opening in [start, end), without doubtful ones."""
     with open_market(settings_for(*market)) as opened:
-        return opened.quality.sound_history(market, start or _EARLIEST, end or _LATEST)
+        return opened.quality.clean_history(market, start or _EARLIEST, end or _LATEST)
 
 
 @task(task_run_name="{family} validated from {fold.border:%Y-%m-%d}", cache_policy=NO_CACHE)

@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.manifest import Manifest
 from candlecast.candles.quality import CandleQuality
-from candlecast.candles.schema import unbroken
+from candlecast.candles.schema import split_at_gaps
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
 from candlecast.features.seasons import SEASON_NAMES
@@ -121,7 +121,7 @@ def input_rows(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     Returns:
         One row for each candle with LOOKBACK unbroken ones before it, indexed as they are.
     """
-    pieces = [piece for piece in unbroken(candles, interval) if len(piece) > LOOKBACK]
+    pieces = [piece for piece in split_at_gaps(candles, interval) if len(piece) > LOOKBACK]
     if not pieces:
         raise NotEnoughCandles(
             f"{len(candles)} candles, and nowhere {LOOKBACK + 1} of them in a row: nothing to compare"
@@ -162,7 +162,7 @@ def drift_limits(rows: pd.DataFrame, thinned: pd.DataFrame, window: timedelta) -
 
 
 def _read_inputs(pool: ConnectionPool, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
-    candles = CandleQuality(pool).sound_history(market, start - LOOKBACK * market.step, end)
+    candles = CandleQuality(pool).clean_history(market, start - LOOKBACK * market.step, end)
     return input_rows(candles, market.interval)
 
 

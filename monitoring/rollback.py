@@ -50,10 +50,10 @@ def roll_back_if_failed(
     Without one the challenger, which has passed the gate, takes over. Without that either the alias stays where it is:
     a marked champion is replaced by the next version that passes the gate, or as soon as there is a sound one.
 
-    To be called while `candlecast.registry.promotion.moving_aliases`.
+    To be called while `candlecast.registry.promotion.alias_lock`.
 
     Args:
-        aliases: As the registry has them, with every move recorded (`note_moved_aliases`).
+        aliases: As the registry has them, with every move recorded (`record_alias_moves`).
         now: The exchange's clock.
         unfit: Why the champion fails its health checks, if it does.
 

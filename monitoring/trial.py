@@ -43,10 +43,10 @@ def rule_trial(
 ) -> Ruling | None:
     """Look at the trial that is on and carry out what it has come to; None if there is no trial.
 
-    To be called while `candlecast.registry.promotion.moving_aliases`.
+    To be called while `candlecast.registry.promotion.alias_lock`.
 
     Args:
-        aliases: As the registry has them, with every move recorded (`note_moved_aliases`).
+        aliases: As the registry has them, with every move recorded (`record_alias_moves`).
         now: The exchange's clock.
     """
     name, champion, challenger = settings.market.model_name, aliases.get(CHAMPION), aliases.get(CHALLENGER)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from candlecast.candles.gaps import Gap, describe_gaps
-from candlecast.candles.quality import Doubtful, describe
+from candlecast.candles.gaps import CandleGap, describe_gaps
+from candlecast.candles.quality import DoubtfulCandle, describe_doubtful
 from candlecast.ledger.performance import Performance
 from candlecast.settings import Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
@@ -38,8 +38,8 @@ def judge(
     newest_candle: datetime | None,
     performance: Performance | None,
     last_training: datetime | None,
-    doubtful: Sequence[Doubtful] = (),
-    gaps: Sequence[Gap] = (),
+    doubtful: Sequence[DoubtfulCandle] = (),
+    gaps: Sequence[CandleGap] = (),
     *,
     skill: Skill | None = None,
     drift: Drift | None = None,
@@ -104,15 +104,15 @@ def _data_fault(
     settings: Settings,
     now: datetime,
     newest_candle: datetime | None,
-    doubtful: Sequence[Doubtful],
-    gaps: Sequence[Gap],
+    doubtful: Sequence[DoubtfulCandle],
+    gaps: Sequence[CandleGap],
 ) -> str | None:
     if newest_candle is None:
         return f"no candle is stored and the exchange's clock says {now:%F %T}"
     if now - newest_candle > (_STALE_CANDLES + 1) * settings.market.step:
         return f"the newest candle opened {newest_candle:%F %T} and the exchange's clock says {now:%F %T}"
     if doubtful:
-        return f"the newest candles hold {describe(doubtful)}"
+        return f"the newest candles hold {describe_doubtful(doubtful)}"
     if gaps:
         return f"the newest candles have gaps: {describe_gaps(gaps, settings.market.step)}"
     return None

@@ -79,7 +79,7 @@ class Readiness:
 
 def _fault_of(champion: ServedModel) -> str | None:
     try:
-        champion.require_sound()
+        champion.require_valid()
     except BundleError as exc:
         return f"version {champion.version} no longer answers as it should, restart the service: {exc}"
     return None

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle.bundle import MODEL, REHEARSAL, Bundle, Network, open_network
-from candlecast.bundle.manifest import FORMAT, Manifest, Rehearsal
-from candlecast.candles.schema import unbroken
+from candlecast.bundle.bundle import EVALUATION_MODEL, MODEL, Bundle, OnnxNetwork, open_network
+from candlecast.bundle.manifest import FORMAT, EvaluationModel, Manifest
+from candlecast.candles.schema import split_at_gaps
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes
@@ -68,10 +68,10 @@ def draft_bundle(
         BundleError: The exported network does not answer like the fitted one.
     """
     rehearsed = fit_network(settings.model_family, dataset, split, settings, on_epoch)
-    rehearsal = Rehearsal(
+    rehearsal = EvaluationModel(
         scaler=rehearsed.scaler, calibration=calibrated(rehearsed, dataset, split.calibrate, split.fit)
     )
-    rehearsal_network = _exported(rehearsed, directory / REHEARSAL, dataset, split.calibrate)
+    rehearsal_network = _exported(rehearsed, directory / EVALUATION_MODEL, dataset, split.calibrate)
 
     served = refit_network(
         settings.model_family,
@@ -118,7 +118,7 @@ def draft_bundle(
     return Draft(bundle, served, trained)
 
 
-def _exported(fitted: FittedNetwork, path: Path, dataset: Dataset, ends: Indexes) -> Network:
+def _exported(fitted: FittedNetwork, path: Path, dataset: Dataset, ends: Indexes) -> OnnxNetwork:
     """The network in ONNX Runtime, after it has answered like Keras on the newest of the windows `ends`."""
     export_onnx(fitted.model, path)
     network = open_network(path)
@@ -132,7 +132,7 @@ def seal_draft(directory: Path, draft: Draft, metrics: dict[str, float]) -> Bund
     To them are added `epochs`, how many the rehearsal took, and `val_loss`, its least loss on the stopping slice.
     """
     history = draft.bundle.manifest.history
-    stretches = unbroken(draft.trained.candles, draft.bundle.manifest.interval)
+    stretches = split_at_gaps(draft.trained.candles, draft.bundle.manifest.interval)
     sample = [part for part in stretches if len(part) >= history][-1]
     losses = draft.trained.history["val_loss"]
     fitting = {"epochs": float(len(losses)), "val_loss": min(losses)}

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.bundle.forecast import Moment, moments, scale_targets
+from candlecast.bundle.forecast import ForecastOrigin, forecast_origins, scale_targets
 from candlecast.bundle.manifest import Span
-from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms, require_sound, unbroken
+from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms, require_valid, split_at_gaps
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import LOOKBACK, Floats, build_features
 from candlecast.market import Market, from_epoch_ms
@@ -35,7 +35,7 @@ class Dataset(NamedTuple):
     """
 
     matrix: Floats
-    moment: Moment
+    moment: ForecastOrigin
     amplitude: Floats
     targets: Floats
     actual: Floats
@@ -62,7 +62,9 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
     """
     shortest = LOOKBACK + sequence_length + market.horizon
     parts = [
-        _stretch(part, market, sequence_length) for part in unbroken(candles, market.interval) if len(part) >= shortest
+        _stretch(part, market, sequence_length)
+        for part in split_at_gaps(candles, market.interval)
+        if len(part) >= shortest
     ]
     if not parts:
         raise NotEnoughCandles(
@@ -72,7 +74,9 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
     offsets = np.cumsum([0, *(len(part.matrix) for part in parts[:-1])])
     return Dataset(
         matrix=np.concatenate([part.matrix for part in parts]),
-        moment=Moment(*(np.concatenate(columns) for columns in zip(*(part.moment for part in parts), strict=True))),
+        moment=ForecastOrigin(
+            *(np.concatenate(columns) for columns in zip(*(part.moment for part in parts), strict=True))
+        ),
         amplitude=np.concatenate([part.amplitude for part in parts]),
         targets=np.concatenate([part.targets for part in parts]),
         actual=np.concatenate([part.actual for part in parts]),
@@ -84,10 +88,10 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
 
 
 def _stretch(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
-    require_sound(candles, market.interval)
+    require_valid(candles, market.interval)
     features = build_features(candles)
     ohlcv = candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
-    moment = moments(ohlcv, features.volatility)
+    moment = forecast_origins(ohlcv, features.volatility)
     rows, horizon = len(features.matrix), market.horizon
     later = np.full((rows, 4), np.nan)
     later[:-horizon] = ohlcv[LOOKBACK + horizon :, :4]

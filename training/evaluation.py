@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from candlecast.bundle.bundle import Bundle, Windows, windows_of
-from candlecast.bundle.forecast import Forecasts, Moment, decode
+from candlecast.bundle.forecast import ForecastOrigin, Forecasts, decode
 from candlecast.bundle.manifest import Scaler, Span
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
 from candlecast.market import epoch_ms
@@ -87,7 +87,7 @@ def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes, *, with_flow
 def forecast_rows(bundle: Bundle, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:
     """What `bundle` forecasts after the windows that end in `ends`, however many."""
     rows = scaled_rows(bundle.manifest.scaler, dataset, with_flow=with_flow)
-    moment = Moment(*(values[ends] for values in dataset.moment))
+    moment = ForecastOrigin(*(values[ends] for values in dataset.moment))
     answer = bundle.network.answer_rows(rows, ends, dataset.sequence_length)
     return decode(*answer, moment, bundle.manifest.calibration)
 

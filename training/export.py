@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle.bundle import Bundle, Network, Windows, digest_of, load_bundle
+from candlecast.bundle.bundle import Bundle, OnnxNetwork, Windows, digest_of, load_bundle
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.golden import GOLDEN, golden_sample
 from candlecast.bundle.manifest import MANIFEST
@@ -30,7 +30,7 @@ def library_versions() -> dict[str, str]:
     return {name: str(import_module(name).__version__) for name in _LIBRARIES}
 
 
-def require_parity(model: keras.Model, network: Network, windows: Windows) -> float:
+def require_parity(model: keras.Model, network: OnnxNetwork, windows: Windows) -> float:
     """Largest difference between the outputs of Keras and ONNX Runtime on `windows`.
 
     Raises:

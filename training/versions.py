@@ -11,11 +11,11 @@ from typing import NamedTuple
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle.bundle import Bundle, load_rehearsal
+from candlecast.bundle.bundle import Bundle, load_evaluation_model
 from candlecast.errors import ForeignBundleError, ModelNotFound
 from candlecast.job_runs import last_check
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, record_decision
-from candlecast.registry.promotion import begin_trial, make_champion, moving_aliases, note_moved_aliases
+from candlecast.registry.promotion import alias_lock, begin_trial, make_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.registry.versions import load_version
 from candlecast.settings import Settings
@@ -101,8 +101,8 @@ def pass_gate(
         RegistryUnavailable: MLflow does not answer.
     """
     name = settings.market.model_name
-    with moving_aliases(pool, name):
-        aliases = note_moved_aliases(registry, pool, name, now)
+    with alias_lock(pool, name):
+        aliases = record_alias_moves(registry, pool, name, now)
         known = newest_decision(pool, name, number)
         if known is not None:  # a former try died after it had moved the alias
             return Decision(number, known.decision, known.decided_by, known.reasons, known.alias, known.predecessor)
@@ -164,7 +164,7 @@ def _weigh(
 
 def _rehearsal(number: str, settings: Settings, registry: Registry) -> Bundle:
     _, directory = load_version(registry, settings.market.model_name, number, settings.models_dir)
-    return load_rehearsal(directory)
+    return load_evaluation_model(directory)
 
 
 def _losses(bundle: Bundle, dataset: Dataset, ends: Indexes) -> Losses:

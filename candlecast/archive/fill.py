@@ -13,8 +13,8 @@ import numpy as np
 
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile, plan_days, plan_files
-from candlecast.candles.gaps import Answered, Range
-from candlecast.candles.store import CandleStore, Written
+from candlecast.candles.gaps import Range, SourceAnswer
+from candlecast.candles.store import CandleStore, UpsertResult
 from candlecast.errors import CandlecastError, ExchangeError, InvalidCandles
 from candlecast.market import Market, floor_time
 
@@ -32,10 +32,10 @@ class StoredFile(NamedTuple):
     """A file that was asked for, and what storing it changed; `written` is None if the archive does not have it."""
 
     file: ArchiveFile
-    written: Written | None
+    written: UpsertResult | None
 
 
-class ArchiveFilled(NamedTuple):
+class ArchiveFillResult(NamedTuple):
     """What a fill from the archive did.
 
     Attributes:
@@ -44,7 +44,7 @@ class ArchiveFilled(NamedTuple):
         remaining: Ranges that are still missing, for REST: not yet published, or not in the archive.
     """
 
-    written: Written
+    written: UpsertResult
     files: int
     remaining: list[Range]
 
@@ -58,7 +58,7 @@ def fill_from_archive(
     on_file: Callable[[StoredFile], None] = lambda _: None,
     workers: int = WORKERS,
     on_failure: Callable[[ArchiveFile, CandlecastError], None] | None = None,
-) -> ArchiveFilled:
+) -> ArchiveFillResult:
     """Store what the archive has of `ranges`, one transaction a file; safe to run again, and at once.
 
     Only files that hold a candle the store lacks are asked for, so the next run resumes one that was interrupted.
@@ -81,7 +81,7 @@ def fill_from_archive(
     latest = floor_time(now, market.interval)
     wanted = [(start, min(end, latest)) for start, end in ranges if start < latest]
     missing = _missing(store, market, wanted)
-    written, files = Written(0, 0), 0
+    written, files = UpsertResult(0, 0), 0
     store_file = partial(_store_file, archive, store, wanted)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="archive")
     running: dict[Future[StoredFile], ArchiveFile] = {}
@@ -112,7 +112,7 @@ def fill_from_archive(
         pool.shutdown(cancel_futures=True)
     if fatal is not None:
         raise fatal
-    return ArchiveFilled(written, files, _missing(store, market, wanted))
+    return ArchiveFillResult(written, files, _missing(store, market, wanted))
 
 
 def _store_file(archive: ArchiveClient, store: CandleStore, wanted: Sequence[Range], file: ArchiveFile) -> StoredFile:
@@ -147,16 +147,16 @@ class ArchiveSource:
     on_file: Callable[[StoredFile], None]
     on_failure: Callable[[CandlecastError], None]
 
-    def fill(self, ranges: Sequence[Range]) -> Answered:
+    def fill(self, ranges: Sequence[Range]) -> SourceAnswer:
         """Store what whole past months and days have of the candles opening in `ranges`.
 
         It cannot say yet what is missing in files that failed, and in days that ended less than PUBLISHED_AFTER ago.
         """
-        stored: list[Written] = []
+        stored: list[UpsertResult] = []
         unsaid: list[Range] = [(floor_time(self.now - PUBLISHED_AFTER, "1d"), _FOREVER)]
 
         def note(file: StoredFile) -> None:
-            stored.append(file.written or Written(0, 0))
+            stored.append(file.written or UpsertResult(0, 0))
             self.on_file(file)
 
         def note_failure(file: ArchiveFile, failure: CandlecastError) -> None:
@@ -164,7 +164,7 @@ class ArchiveSource:
             self.on_failure(failure)
 
         fill_from_archive(self.archive, self.store, self.market, ranges, self.now, note, on_failure=note_failure)
-        return Answered(sum(stored, Written(0, 0)), unsaid)
+        return SourceAnswer(sum(stored, UpsertResult(0, 0)), unsaid)
 
     def reaches_past(self, moment: datetime) -> bool:
         """Whether the file of that day has a candle opening at `moment` or later."""

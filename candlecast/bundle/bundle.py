@@ -28,7 +28,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from candlecast.bundle.forecast import Forecasts, Moment, decode, moments
+from candlecast.bundle.forecast import ForecastOrigin, Forecasts, decode, forecast_origins
 from candlecast.bundle.manifest import FORMAT, Manifest, read_manifest
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, ForeignBundleError, NotEnoughCandles
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 MODEL = "model.onnx"
-REHEARSAL = "rehearsal.onnx"
+EVALUATION_MODEL = "rehearsal.onnx"
 _BATCH = 256  # windows at a time: more fit into no cache, and take longer each
 _AT_ONCE = 2  # batches; ONNX Runtime computes without Python's lock
 
 Windows = NDArray[np.float32]
 
 
-class Network:
+class OnnxNetwork:
     """A bundle's `model.onnx` in ONNX Runtime; safe to share between threads."""
 
     def __init__(self, session: InferenceSession) -> None:
@@ -87,7 +87,7 @@ class Network:
         return targets.astype("float64"), logit[:, 0].astype("float64")
 
 
-class Inputs(NamedTuple):
+class ModelInputs(NamedTuple):
     """What a version sees of candles; row i belongs to candle LOOKBACK + i.
 
     Attributes:
@@ -96,13 +96,13 @@ class Inputs(NamedTuple):
     """
 
     rows: NDArray[np.float32]
-    moment: Moment
+    moment: ForecastOrigin
 
 
 class Bundle:
     """A loaded model version; answers from arrays alone and is safe to share between threads."""
 
-    def __init__(self, manifest: Manifest, network: Network) -> None:
+    def __init__(self, manifest: Manifest, network: OnnxNetwork) -> None:
         self.manifest = manifest
         self.network = network
 
@@ -123,14 +123,14 @@ class Bundle:
         """One forecast after every candle that has `manifest.history` - 1 others before it.
 
         Args:
-            candles: Sound (`candlecast.candles.schema.require_sound`), at least OHLCV.
+            candles: Sound (`candlecast.candles.schema.require_valid`), at least OHLCV.
 
         Returns:
             n = len(candles) - history + 1; row i was made after candle history - 1 + i.
         """
         return self.answer(self.inputs_of(open_times_ms(candles), ohlcv_values(candles), order_flow(candles)))
 
-    def inputs_of(self, open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats, Floats] | None) -> Inputs:
+    def inputs_of(self, open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats, Floats] | None) -> ModelInputs:
         """What the version sees of sound candles: of one history, or of several, which are the leading axes.
 
         Args:
@@ -148,11 +148,11 @@ class Bundle:
                 f"({self.manifest.sequence_length} feature rows of {self.manifest.lookback} candles before each)"
             )
         features = feature_matrix(open_ms, ohlcv, flow)
-        return Inputs(self.manifest.scaler.apply(features.matrix), moments(ohlcv, features.volatility))
+        return ModelInputs(self.manifest.scaler.apply(features.matrix), forecast_origins(ohlcv, features.volatility))
 
-    def answer(self, inputs: Inputs) -> Forecasts:
+    def answer(self, inputs: ModelInputs) -> Forecasts:
         """One forecast after every row that has sequence_length - 1 others before it; of one history after another."""
-        recent = Moment(*(values[..., self.manifest.sequence_length - 1 :].ravel() for values in inputs.moment))
+        recent = ForecastOrigin(*(values[..., self.manifest.sequence_length - 1 :].ravel() for values in inputs.moment))
         raw, logit = self.network.answer(windows_of(inputs.rows, self.manifest.sequence_length))
         return decode(raw, logit, recent, self.manifest.calibration)
 
@@ -192,7 +192,7 @@ def load_bundle(directory: Path) -> Bundle:
     return bundle
 
 
-def load_rehearsal(directory: Path) -> Bundle:
+def load_evaluation_model(directory: Path) -> Bundle:
     """The network that a version's figures were measured with; the served one of a version that had no rehearsal.
 
     Raises:
@@ -203,7 +203,7 @@ def load_rehearsal(directory: Path) -> Bundle:
     if rehearsal is None:
         return bundle
     parts = {"scaler": rehearsal.scaler, "calibration": rehearsal.calibration}
-    return Bundle(bundle.manifest.model_copy(update=parts), open_network(directory / REHEARSAL))
+    return Bundle(bundle.manifest.model_copy(update=parts), open_network(directory / EVALUATION_MODEL))
 
 
 def digest_of(path: Path) -> str:
@@ -211,7 +211,7 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def open_network(path: Path) -> Network:
+def open_network(path: Path) -> OnnxNetwork:
     """A bundle's `model.onnx` in ONNX Runtime, on one core.
 
     Raises:
@@ -225,7 +225,7 @@ def open_network(path: Path) -> Network:
     options.enable_cpu_mem_arena = False  # as fast without, and nothing is left behind by a version that is replaced
     options.log_severity_level = 3
     try:
-        return Network(onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
+        return OnnxNetwork(onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
     except onnx_errors() as exc:
         raise BundleError(f"{path}: {exc}") from exc
 

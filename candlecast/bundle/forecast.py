@@ -43,7 +43,7 @@ class Calibration(BaseModel):
     base_rate_up: float
 
 
-class Moment(NamedTuple):
+class ForecastOrigin(NamedTuple):
     """What is known when a forecast is made; shape (..., n) each, one entry per last candle used.
 
     Attributes:
@@ -79,7 +79,7 @@ class Forecasts(NamedTuple):
     baseline_up: float
 
 
-def moments(ohlcv: Floats, volatility: Floats) -> Moment:
+def forecast_origins(ohlcv: Floats, volatility: Floats) -> ForecastOrigin:
     """The moments of all candles that have a feature row.
 
     Args:
@@ -87,10 +87,10 @@ def moments(ohlcv: Floats, volatility: Floats) -> Moment:
         volatility: Its result's, shape (..., n - LOOKBACK).
     """
     amplitude = ohlcv[..., _HIGH] - ohlcv[..., _LOW]
-    return Moment(ohlcv[..., LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
+    return ForecastOrigin(ohlcv[..., LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
 
 
-def scale_targets(candles: Floats, moment: Moment) -> Floats:
+def scale_targets(candles: Floats, moment: ForecastOrigin) -> Floats:
     """Target candles in the network's unit, volatilities away from the last close; `decode` goes back.
 
     Args:
@@ -119,7 +119,7 @@ def spread(raw: Floats) -> Floats:
     return np.maximum(raw[:, _AMPLITUDE], _LEAST_SPREAD)
 
 
-def decode(raw: Floats, logit: Floats, moment: Moment, calibration: Calibration) -> Forecasts:
+def decode(raw: Floats, logit: Floats, moment: ForecastOrigin, calibration: Calibration) -> Forecasts:
     """Turn raw outputs into forecasts.
 
     Args:
@@ -177,7 +177,7 @@ def persist(forecasts: Forecasts) -> Forecasts:
 _AMPLITUDES = [_AMPLITUDE, len(TARGETS) + _AMPLITUDE - 1, len(TARGETS) + len(INTERVAL_TARGETS) + _AMPLITUDE - 1]
 
 
-def _to_prices(scaled: Floats, moment: Moment) -> Floats:
+def _to_prices(scaled: Floats, moment: ForecastOrigin) -> Floats:
     """From volatilities away from the last close to quote currency: TARGETS and twice INTERVAL_TARGETS, (n, 13)."""
     distance = scaled * moment.volatility[:, None]
     prices: Floats = moment.close[:, None] * np.exp(distance)

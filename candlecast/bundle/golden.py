@@ -21,7 +21,7 @@ GOLDEN = "golden.json"
 GOLDEN_TOLERANCE = 1e-5
 
 
-class Golden(NamedTuple):
+class GoldenSample(NamedTuple):
     """Candles as `Bundle.inputs_of` takes them, and the numbers that must be answered to them."""
 
     open_ms: NDArray[np.int64]
@@ -41,7 +41,7 @@ def golden_sample(bundle: Bundle, candles: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def read_golden(path: Path) -> Golden:
+def read_golden(path: Path) -> GoldenSample:
     """Read a `golden.json`.
 
     Raises:
@@ -52,12 +52,12 @@ def read_golden(path: Path) -> Golden:
         index = pd.DatetimeIndex(pd.to_datetime(golden["open_time_ms"], unit="ms", utc=True))
         candles = pd.DataFrame(golden["candles"], index=index)
         expected = np.array(golden["expected"], dtype="float64")
-        return Golden(open_times_ms(candles), ohlcv_values(candles), order_flow(candles), expected)
+        return GoldenSample(open_times_ms(candles), ohlcv_values(candles), order_flow(candles), expected)
     except (OSError, ValueError, LookupError, TypeError) as exc:
         raise BundleError(f"{path}: {exc}") from exc
 
 
-def check_golden(bundle: Bundle, golden: Golden) -> None:
+def check_golden(bundle: Bundle, golden: GoldenSample) -> None:
     """Answer the golden sample and compare.
 
     Raises:

@@ -53,7 +53,7 @@ class Span(BaseModel):
     rows: int
 
 
-class Rehearsal(BaseModel):
+class EvaluationModel(BaseModel):
     """What belongs to `rehearsal.onnx`: fitted without the report slice, so that it could be measured there."""
 
     model_config = ConfigDict(frozen=True)
@@ -80,7 +80,7 @@ class Manifest(BaseModel):
     feature_hash: str
     scaler: Scaler
     calibration: Calibration
-    rehearsal: Rehearsal | None = None
+    rehearsal: EvaluationModel | None = None
     spans: dict[str, Span]
     metrics: dict[str, float]
     libraries: dict[str, str]

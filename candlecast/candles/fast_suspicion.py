@@ -41,10 +41,10 @@ def doubtful_in_windows(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str
         Position of the candle by the number of the window, both from 0.
     """
     if len(ohlcv) == length:
-        unclear = [] if is_plainly_sound(ohlcv) else [0]
+        unclear = [] if passes_fast_check(ohlcv) else [0]
     else:
         maybe = np.flatnonzero(~_plainly_sound_windows(ohlcv, length))
-        unclear = [int(first) for first in maybe if not is_plainly_sound(ohlcv[first : first + length])]
+        unclear = [int(first) for first in maybe if not passes_fast_check(ohlcv[first : first + length])]
     found: dict[int, int] = {}
     for first in unclear[:_MOST_JUDGED]:
         doubtful = _doubtful(open_ms[first : first + length], ohlcv[first : first + length], interval)
@@ -75,7 +75,7 @@ def doubtful_in_histories(open_ms: NDArray[np.int64], ohlcv: Floats, interval: s
     return {number: positions[0] for number, positions in found.items() if positions}
 
 
-def is_plainly_sound(ohlcv: Floats) -> bool:
+def passes_fast_check(ohlcv: Floats) -> bool:
     """Whether `find_suspicious` would find nothing.
 
     Args:

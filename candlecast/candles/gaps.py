@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.store import CandleStore, Written
+from candlecast.candles.store import CandleStore, UpsertResult
 from candlecast.candles.sync import Exchange, closed_before, sync_range
 from candlecast.database import lock_for_transaction
 from candlecast.market import Market, floor_time
@@ -92,7 +92,7 @@ where symbol = %(symbol)s and interval = %(interval)s and state = 'open'
 """
 
 
-class Gap(NamedTuple):
+class CandleGap(NamedTuple):
     """A half-open range of missing open times, aware UTC, and what became of it."""
 
     start: datetime
@@ -100,7 +100,7 @@ class Gap(NamedTuple):
     state: State
 
 
-class Answered(NamedTuple):
+class SourceAnswer(NamedTuple):
     """What a source gave.
 
     Attributes:
@@ -108,25 +108,25 @@ class Answered(NamedTuple):
         unsaid: Ranges of which it may have candles later that it did not give now.
     """
 
-    written: Written
+    written: UpsertResult
     unsaid: Sequence[Range] = ()
 
 
 class GapSource(Protocol):
     """Somewhere that missing candles may be had from."""
 
-    def fill(self, ranges: Sequence[Range]) -> Answered:
+    def fill(self, ranges: Sequence[Range]) -> SourceAnswer:
         """Store what it has of the candles opening in these half-open ranges."""
 
     def reaches_past(self, moment: datetime) -> bool:
         """Whether it has a closed candle opening at `moment` or later: what it lacks before is not just late."""
 
 
-class Filled(NamedTuple):
+class FillResult(NamedTuple):
     """What filling wrote, and the gaps that are left, open ones and outages."""
 
-    written: Written
-    left: list[Gap]
+    written: UpsertResult
+    left: list[CandleGap]
 
 
 class CandleGaps:
@@ -164,11 +164,13 @@ class CandleGaps:
             lock_for_transaction(connection, f"candle gaps {market.symbol} {market.interval}")
             connection.execute(_CONCLUDE, _named(market, start, end))
 
-    def listed(self, market: Market, start: datetime, end: datetime, *states: State) -> list[Gap]:
+    def listed(self, market: Market, start: datetime, end: datetime, *states: State) -> list[CandleGap]:
         """The rows that touch [start, end), cut to it, ascending; only those of `states` if any are given."""
         with self._pool.connection() as connection:
             rows = connection.execute(_KNOWN, _named(market, start, end)).fetchall()
-        return [Gap(max(row[0], start), min(row[1], end), row[2]) for row in rows if not states or row[2] in states]
+        return [
+            CandleGap(max(row[0], start), min(row[1], end), row[2]) for row in rows if not states or row[2] in states
+        ]
 
 
 @dataclass(frozen=True)
@@ -186,12 +188,12 @@ class RestSource:
     settled_until: datetime
     on_page: Callable[[datetime], None] = lambda _: None
 
-    def fill(self, ranges: Sequence[Range]) -> Answered:
+    def fill(self, ranges: Sequence[Range]) -> SourceAnswer:
         """Ask for each range, 1,000 candles a request; raises what the exchange client raises."""
-        written = Written(0, 0)
+        written = UpsertResult(0, 0)
         for start, end in ranges:
             written += sync_range(self.exchange, self.store, self.market, start, end, self.settled_until, self.on_page)
-        return Answered(written)
+        return SourceAnswer(written)
 
     def reaches_past(self, moment: datetime) -> bool:
         """Ask once for the 1,000 candles from `moment` on."""
@@ -211,7 +213,7 @@ def fill_gaps(
     settled_until: datetime,
     *,
     outages_too: bool = False,
-) -> Filled:
+) -> FillResult:
     """Ask the sources, in order, for whatever the grid of [start, end) misses, and keep account in `candle_gaps`.
 
     Where nothing is missing this costs two queries and no request. What no source has stays open while it may
@@ -228,9 +230,9 @@ def fill_gaps(
     gaps, store = CandleGaps(pool), CandleStore(pool)
     start = on_grid(start, market)
     end = min(on_grid(end, market), floor_time(settled_until, market.interval))
-    written = Written(0, 0)
+    written = UpsertResult(0, 0)
     if start >= end:
-        return Filled(written, [])
+        return FillResult(written, [])
     gaps.record(market, start, end, edges=False)
     outages = [] if outages_too else gaps.listed(market, start, end, "outage")
     wanted = _without(store.missing_ranges(*market[:2], start, end), outages)
@@ -252,10 +254,10 @@ def fill_gaps(
             continue
         if any(source.reaches_past(part[1]) for source in sources):
             gaps.conclude(market, *part)
-    return Filled(written, gaps.listed(market, start, end, "open", "outage"))
+    return FillResult(written, gaps.listed(market, start, end, "open", "outage"))
 
 
-def describe_gaps(gaps: Sequence[Gap], step: timedelta) -> str:
+def describe_gaps(gaps: Sequence[CandleGap], step: timedelta) -> str:
     """A phrase for people: how many candles of `step` are missing, where, and what became of them."""
     if not gaps:
         return "no gap"
@@ -271,7 +273,7 @@ def on_grid(moment: datetime, market: Market) -> datetime:
     return floor if floor == moment else floor + market.step
 
 
-def _without(ranges: list[Range], outages: list[Gap]) -> list[Range]:
+def _without(ranges: list[Range], outages: list[CandleGap]) -> list[Range]:
     """What is left of ascending ranges when the outages, which lie inside them, are cut out."""
     wanted = []
     for range_start, range_end in ranges:

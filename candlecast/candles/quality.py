@@ -50,14 +50,14 @@ select (select count(*) from written where inserted), (select count(*) from lift
 """
 
 
-class Doubtful(NamedTuple):
+class DoubtfulCandle(NamedTuple):
     """A marked candle: its open_time, aware UTC, and its reasons (`candlecast.candles.suspicion.REASONS`)."""
 
     open_time: datetime
     reasons: tuple[str, ...]
 
 
-class Marked(NamedTuple):
+class MarkResult(NamedTuple):
     """What a look at a range found: doubtful candles in it now, marks that are new, marks that were lifted."""
 
     doubtful: int = 0
@@ -75,23 +75,23 @@ class CandleQuality:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    def mark(self, market: Market, start: datetime, end: datetime) -> Marked:
+    def mark(self, market: Market, start: datetime, end: datetime) -> MarkResult:
         """Judge the stored candles opening in [start, end) and bring their marks up to date; idempotent.
 
         A candle that was corrected, and is fine now, loses its mark. The SETTLED_AFTER candles before `start` are
         judged again, because what follows a candle shows what it is. Safe beside other runs.
         """
         start -= SETTLED_AFTER * market.step
-        counts = Marked()
+        counts = MarkResult()
         while start < end:
             piece_end = min(start + _PIECE * market.step, end)
             with self._pool.connection() as connection:
                 piece = _mark_piece(connection, market, start, piece_end)
-            counts = Marked(*(a + b for a, b in zip(counts, piece, strict=True)))
+            counts = MarkResult(*(a + b for a, b in zip(counts, piece, strict=True)))
             start = piece_end
         return counts
 
-    def doubtful(self, market: Market, start: datetime, end: datetime) -> list[Doubtful]:
+    def doubtful(self, market: Market, start: datetime, end: datetime) -> list[DoubtfulCandle]:
         """The marked candles opening in [start, end), ascending."""
         query = (
             "select open_time, reasons from candle_suspicions where symbol = %s and interval = %s "
@@ -99,24 +99,24 @@ class CandleQuality:
         )
         with self._pool.connection() as connection:
             rows = connection.execute(query, [*market[:2], start, end])
-            return [Doubtful(open_time, tuple(reasons)) for open_time, reasons in rows]
+            return [DoubtfulCandle(open_time, tuple(reasons)) for open_time, reasons in rows]
 
-    def sound_history(self, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
+    def clean_history(self, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
         """The candles opening in [start, end) without the marked ones, as `CandleStore.read` gives them.
 
         A candle left out is a gap like any other: no window of training or serving crosses it.
         """
         candles = CandleStore(self._pool).read(market.symbol, market.interval, start, end)
-        return without(candles, self.doubtful(market, start, end))
+        return without_doubtful(candles, self.doubtful(market, start, end))
 
 
-def without(candles: pd.DataFrame, doubtful: Sequence[Doubtful]) -> pd.DataFrame:
+def without_doubtful(candles: pd.DataFrame, doubtful: Sequence[DoubtfulCandle]) -> pd.DataFrame:
     """The candles that are not among the doubtful ones."""
     times = pd.DatetimeIndex([one.open_time for one in doubtful], tz="UTC")
     return candles[~candles.index.isin(times)]
 
 
-def describe(doubtful: Sequence[Doubtful]) -> str:
+def describe_doubtful(doubtful: Sequence[DoubtfulCandle]) -> str:
     """A phrase for people: how many, from when to when, and for which reasons."""
     if not doubtful:
         return "no doubtful candle"
@@ -134,7 +134,7 @@ def repair_command(market: Market, start: datetime, end: datetime) -> str:
     return f"candlecast backfill --repair --start {start:%Y-%m-%dT%H:%M} --end {end:%Y-%m-%dT%H:%M}"
 
 
-def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> Marked:
+def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> MarkResult:
     symbol, interval, _ = market
     lock_for_transaction(connection, f"candle quality {symbol} {interval}")  # what is read below is what is marked
     before, after = start - CONTEXT * market.step, end + SETTLED_AFTER * market.step
@@ -150,10 +150,12 @@ def _mark_piece(connection: Connection, market: Market, start: datetime, end: da
         "reasons": [",".join(one.reasons) for one in found],
     }
     new, lifted = connection.execute(_MARK, arguments).fetchone() or (0, 0)
-    return Marked(len(found), new, lifted)
+    return MarkResult(len(found), new, lifted)
 
 
-def _found(rows: list[tuple[datetime, float]], interval: str, start: datetime, end: datetime) -> Iterator[Doubtful]:
+def _found(
+    rows: list[tuple[datetime, float]], interval: str, start: datetime, end: datetime
+) -> Iterator[DoubtfulCandle]:
     if not rows:
         return
     values = np.array([row[1:] for row in rows], dtype="float64")
@@ -163,4 +165,4 @@ def _found(rows: list[tuple[datetime, float]], interval: str, start: datetime, e
     for position in np.flatnonzero(flags.any(axis=1)):
         open_time = rows[position][0]
         if start <= open_time < end:
-            yield Doubtful(open_time, tuple(suspicious.columns[flags[position]]))
+            yield DoubtfulCandle(open_time, tuple(suspicious.columns[flags[position]]))

@@ -94,7 +94,7 @@ def ohlcv_values(candles: pd.DataFrame) -> NDArray[np.float64]:
     return candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
 
 
-def require_sound(candles: pd.DataFrame, interval: str) -> None:
+def require_valid(candles: pd.DataFrame, interval: str) -> None:
     """Refuse a series that no feature may be computed from.
 
     Args:
@@ -200,7 +200,7 @@ def _require_grid(candles: pd.DataFrame, interval: str, *, gaps_allowed: bool) -
         )
 
 
-def unbroken(candles: pd.DataFrame, interval: str) -> list[pd.DataFrame]:
+def split_at_gaps(candles: pd.DataFrame, interval: str) -> list[pd.DataFrame]:
     """The stretches of ascending `candles` that have no gap inside, in order."""
     breaks = np.flatnonzero(np.diff(open_times_ms(candles)) != interval_duration(interval) // timedelta(milliseconds=1))
     borders = [0, *(int(position) + 1 for position in breaks), len(candles)]

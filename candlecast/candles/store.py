@@ -108,14 +108,14 @@ _COPY_BLOCK = 8192  # rows encoded at a time, which bounds the memory of a write
 _POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01
 
 
-class Written(NamedTuple):
+class UpsertResult(NamedTuple):
     """What a write changed; candles that were already there as sent count in neither."""
 
     inserted: int
     corrected: int
 
-    def __add__(self, other: Written) -> Written:  # type: ignore[override]
-        return Written(self.inserted + other.inserted, self.corrected + other.corrected)
+    def __add__(self, other: UpsertResult) -> UpsertResult:  # type: ignore[override]
+        return UpsertResult(self.inserted + other.inserted, self.corrected + other.corrected)
 
 
 class CandleStore:
@@ -128,7 +128,7 @@ class CandleStore:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    def upsert(self, symbol: str, interval: str, candles: pd.DataFrame, source: str) -> Written:
+    def upsert(self, symbol: str, interval: str, candles: pd.DataFrame, source: str) -> UpsertResult:
         """Insert new candles and correct changed ones in one transaction; old values go to `candle_revisions`.
 
         What arrives last wins: a later call over an earlier one, and within `candles` a later row over an earlier
@@ -146,14 +146,14 @@ class CandleStore:
             psycopg.errors.IntegrityError: A candle contradicts itself or lies off the grid. Nothing is stored.
         """
         if candles.empty:
-            return Written(0, 0)
+            return UpsertResult(0, 0)
         rows = _last_arrived(candles)
         first, last = rows.index[0].to_pydatetime(), rows.index[-1].to_pydatetime()
         arguments = {"symbol": symbol, "interval": interval, "first": first, "last": last}
         with self._pool.connection() as connection, connection.cursor() as cursor:
             if len(rows) <= _FEW:
                 counts = cursor.execute(_UPSERT_FEW.encode(), arguments | _arrays(rows) | {"source": source}).fetchone()
-                return Written(*counts) if counts else Written(0, 0)
+                return UpsertResult(*counts) if counts else UpsertResult(0, 0)
             if _range_is_empty(cursor, symbol, interval, first, last):
                 try:
                     with connection.transaction():
@@ -161,11 +161,11 @@ class CandleStore:
                 except errors.UniqueViolation:  # another writer committed in between: its rows are compared below
                     pass
                 else:
-                    return Written(len(rows), 0)
+                    return UpsertResult(len(rows), 0)
             cursor.execute(_STAGE)
             _copy(cursor, "staged_candles", symbol, interval, rows, source)
             counts = cursor.execute(_UPSERT, arguments).fetchone()
-        return Written(*counts) if counts else Written(0, 0)
+        return UpsertResult(*counts) if counts else UpsertResult(0, 0)
 
     def read(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         """Candles opening in [start, end): `CANDLE_COLUMNS` as float64 (NaN where unknown), ascending."""

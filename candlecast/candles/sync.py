@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from candlecast.candles.store import CandleStore, Written
+from candlecast.candles.store import CandleStore, UpsertResult
 from candlecast.market import Market, floor_time
 
 REFETCHED = 5
@@ -27,7 +27,7 @@ class Exchange(Protocol):
         """Candles opening in [start, end); the last one may still be open."""
 
 
-class Synced(NamedTuple):
+class SyncResult(NamedTuple):
     """What a sync did.
 
     Attributes:
@@ -38,7 +38,7 @@ class Synced(NamedTuple):
 
     now: datetime
     start: datetime
-    written: Written
+    written: UpsertResult
 
 
 def closed_before(candles: pd.DataFrame, moment: datetime, step: timedelta) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def sync_newest(
     earliest: datetime,
     guard: timedelta = timedelta(0),
     again_from: datetime | None = None,
-) -> Synced:
+) -> SyncResult:
     """Store what closed since the watermark, and the last REFETCHED candles again.
 
     However long ago the last sync was, this one makes up for it.
@@ -74,7 +74,7 @@ def sync_newest(
         refetched = min(watermark, now) - REFETCHED * market.step
         start = max(earliest, min(refetched, again_from or refetched))
     written = sync_range(exchange, store, market, start, now, now - guard, lambda _: None)
-    return Synced(now, start, written)
+    return SyncResult(now, start, written)
 
 
 def sync_range(
@@ -85,7 +85,7 @@ def sync_range(
     end: datetime,
     now: datetime,
     on_page: Callable[[datetime], None],
-) -> Written:
+) -> UpsertResult:
     """Store the candles opening in [start, end) that had closed by `now`, page by page.
 
     Args:
@@ -94,7 +94,7 @@ def sync_range(
     """
     symbol, interval, _ = market
     end = min(end, floor_time(now, interval))
-    written = Written(0, 0)
+    written = UpsertResult(0, 0)
     page_start = floor_time(start, interval)
     while page_start < end:
         page_end = min(page_start + _PAGE * market.step, end)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.gaps import CandleGaps, Gap, describe_gaps, on_grid
-from candlecast.candles.quality import CandleQuality, Doubtful, describe, repair_command
+from candlecast.candles.gaps import CandleGap, CandleGaps, describe_gaps, on_grid
+from candlecast.candles.quality import CandleQuality, DoubtfulCandle, describe_doubtful, repair_command
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
 
@@ -44,8 +44,8 @@ class Verification(NamedTuple):
     start: datetime
     end: datetime
     candles: int
-    gaps: list[Gap]
-    doubtful: list[Doubtful]
+    gaps: list[CandleGap]
+    doubtful: list[DoubtfulCandle]
     broken: dict[str, int]
 
     @property
@@ -130,7 +130,7 @@ def verification_message(found: Verification, market: Market) -> str:
         f"{found.candles:,} candles of {market.symbol} {market.interval}, "
         f"{found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M}",
         describe_gaps(found.gaps, market.step),
-        describe(found.doubtful),
+        describe_doubtful(found.doubtful),
         *(f"{count:,} candles break a rule: {rule}" for rule, count in found.broken.items()),
     ]
     if not found.is_sound:

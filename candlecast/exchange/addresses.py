@@ -12,7 +12,7 @@ import requests
 
 from candlecast.errors import ExchangeError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.answers import BANNED_OR_LIMITED, BARRED, read_answer
-from candlecast.exchange.limits import LimitBook
+from candlecast.exchange.limits import LimitStore
 from candlecast.exchange.requests import TRANSIENT, open_session
 
 _UNAVAILABLE_S = 60.0  # how long an address that failed is passed over while others serve
@@ -56,7 +56,7 @@ class ExchangeAddresses:
         base_urls: str,
         timeout_s: float,
         session: requests.Session | None,
-        limits: LimitBook,
+        limits: LimitStore,
         weight_budget: int | None,
         sleep: Callable[[float], None],
         monotonic: Callable[[], float],

@@ -14,7 +14,7 @@ from candlecast.candles.schema import empty_candles, open_times_ms
 from candlecast.errors import ExchangeRejected
 from candlecast.exchange.addresses import ExchangeAddresses
 from candlecast.exchange.answers import KLINES_LIMIT, read_klines
-from candlecast.exchange.limits import LimitBook, MemoryLimitBook
+from candlecast.exchange.limits import LimitStore, MemoryLimitStore
 from candlecast.exchange.requests import patient
 from candlecast.market import from_epoch_ms, interval_duration
 
@@ -55,11 +55,11 @@ class ExchangeClient:
         timeout_s: float = 10,
         session: requests.Session | None = None,
         sleep: Callable[[float], None] = time.sleep,
-        limits: LimitBook | None = None,
+        limits: LimitStore | None = None,
         weight_budget: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        book = limits or MemoryLimitBook()
+        book = limits or MemoryLimitStore()
         self._addresses = ExchangeAddresses(base_urls, timeout_s, session, book, weight_budget, sleep, monotonic)
         self._retrying = patient(sleep)
 

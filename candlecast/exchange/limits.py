@@ -33,7 +33,7 @@ class Reservation(NamedTuple):
         return not self.banned_s and not self.wait_s
 
 
-class LimitBook(Protocol):
+class LimitStore(Protocol):
     """Where all callers of an exchange write down what they used and what they were told, by address."""
 
     def reserve(self, base_url: str, weight: int, budget: int) -> Reservation:
@@ -53,7 +53,7 @@ class _Page:
     banned_until: float = 0.0
 
 
-class MemoryLimitBook:
+class MemoryLimitStore:
     """A book for the threads of one process, by this machine's clock; forgotten when the process ends.
 
     Args:
@@ -66,7 +66,7 @@ class MemoryLimitBook:
         self._pages: dict[str, _Page] = {}
 
     def reserve(self, base_url: str, weight: int, budget: int) -> Reservation:
-        """See `LimitBook.reserve`."""
+        """See `LimitStore.reserve`."""
         with self._lock:
             now, page = self._turned(base_url)
             banned_s = max(0.0, page.banned_until - now)
@@ -76,13 +76,13 @@ class MemoryLimitBook:
             return Reservation(banned_s, wait_s, page.used_weight)
 
     def report(self, base_url: str, used_weight: int) -> None:
-        """See `LimitBook.report`."""
+        """See `LimitStore.report`."""
         with self._lock:
             _, page = self._turned(base_url)
             page.used_weight = max(page.used_weight, used_weight)
 
     def ban(self, base_url: str, seconds: float) -> None:
-        """See `LimitBook.ban`."""
+        """See `LimitStore.ban`."""
         with self._lock:
             now, page = self._turned(base_url)
             page.banned_until = max(page.banned_until, now + min(seconds, LONGEST_BAN_S))
@@ -131,7 +131,7 @@ on conflict (base_url) do update set banned_until = greatest(held.banned_until, 
 """
 
 
-class DatabaseLimitBook:
+class DatabaseLimitStore:
     """A book for all processes and machines on one database, by the database's clock; restarts do not lose it.
 
     Costs one short transaction a request. Database errors pass through for `open_database` to name.
@@ -144,7 +144,7 @@ class DatabaseLimitBook:
         self._pool = pool
 
     def reserve(self, base_url: str, weight: int, budget: int) -> Reservation:
-        """See `LimitBook.reserve`."""
+        """See `LimitStore.reserve`."""
         values = {"base_url": base_url, "weight": weight, "budget": budget}
         with self._pool.connection() as connection:
             granted = connection.execute(_RESERVE, values).fetchone()
@@ -155,11 +155,11 @@ class DatabaseLimitBook:
         return Reservation(banned_s, 0.0 if banned_s else max(wait_s, 0.001), used_weight)
 
     def report(self, base_url: str, used_weight: int) -> None:
-        """See `LimitBook.report`."""
+        """See `LimitStore.report`."""
         with self._pool.connection() as connection:
             connection.execute(_REPORT, {"base_url": base_url, "used_weight": used_weight})
 
     def ban(self, base_url: str, seconds: float) -> None:
-        """See `LimitBook.ban`."""
+        """See `LimitStore.ban`."""
         with self._pool.connection() as connection:
             connection.execute(_BAN, {"base_url": base_url, "seconds": min(seconds, LONGEST_BAN_S)})

@@ -76,7 +76,7 @@ def build_features(candles: pd.DataFrame) -> Features:
 
     Args:
         candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, without gaps
-            (`candlecast.candles.schema.require_sound`). Order flow is used if every candle has it.
+            (`candlecast.candles.schema.require_valid`). Order flow is used if every candle has it.
 
     Returns:
         One row for every candle after the first LOOKBACK. Row t uses candles t - LOOKBACK to t only.

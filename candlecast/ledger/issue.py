@@ -9,8 +9,8 @@ import pandas as pd
 
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer
 from candlecast.bundle.forecast import INTERVAL_TARGETS
-from candlecast.candles.quality import CandleQuality, describe, repair_command
-from candlecast.candles.schema import unbroken
+from candlecast.candles.quality import CandleQuality, describe_doubtful, repair_command
+from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.store import CandleStore
 from candlecast.candles.sync import Exchange
 from candlecast.errors import ForecastTooLate
@@ -32,7 +32,7 @@ class ForecastService(Protocol):
         """The forecast after the last of `candles`."""
 
 
-class Issued(NamedTuple):
+class IssueResult(NamedTuple):
     """What was recorded now.
 
     Attributes:
@@ -53,7 +53,7 @@ def issue_forecasts(
     service: ForecastService,
     market: Market,
     source: Source,
-) -> Issued:
+) -> IssueResult:
     """Ask every served role for the candle after the newest stored one, and record what it says.
 
     Nothing is recorded once the target candle has closed on the exchange's clock: a forecast that comes too
@@ -93,7 +93,7 @@ def issue_forecasts(
                 issued.append(forecast)
         except ForecastTooLate as exc:
             withheld = f"no {role} forecast: {exc}"
-    return Issued(issued, withheld, missed)
+    return IssueResult(issued, withheld, missed)
 
 
 def _obstacle(candles: pd.DataFrame, needed: int, quality: CandleQuality, market: Market) -> str | None:
@@ -102,10 +102,10 @@ def _obstacle(candles: pd.DataFrame, needed: int, quality: CandleQuality, market
     doubtful = quality.doubtful(market, candles.index[0].to_pydatetime(), newest + market.step)
     if doubtful:
         return (
-            f"its {len(candles)} candles hold {describe(doubtful)}; "
+            f"its {len(candles)} candles hold {describe_doubtful(doubtful)}; "
             f"`{repair_command(market, doubtful[0].open_time, newest)}` asks for them again"
         )
-    stretch = unbroken(candles, market.interval)[-1]
+    stretch = split_at_gaps(candles, market.interval)[-1]
     if len(stretch) < needed:
         return (
             f"only {len(stretch)} of the {needed} candles it needs are stored in a row, "

@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, persist
-from candlecast.candles.schema import unbroken
+from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.store import CandleStore
 from candlecast.errors import BundleError, ModelNotFound
 from candlecast.market import Market
@@ -42,7 +42,7 @@ where symbol = %s and interval = %s and open_time between %s and %s
 """
 
 
-class CheckedForecast(NamedTuple):
+class ParityCheck(NamedTuple):
     """One recorded forecast and what came of making it again; `detail` says which field differs, or why not checked.
 
     `corrected`: a candle that it was made of was corrected after it was recorded, so it could not come out the same.
@@ -57,7 +57,7 @@ class CheckedForecast(NamedTuple):
 
 def verify_forecasts(
     pool: ConnectionPool, registry: BundleSource, market: Market, cache: Path, last: int
-) -> list[CheckedForecast]:
+) -> list[ParityCheck]:
     """Make the newest `last` recorded forecasts again, newest first.
 
     Args:
@@ -80,7 +80,7 @@ def verify_forecasts(
     return [_check(row, bundles[row["model_version"]], candles, revisions, market) for row in recorded]
 
 
-def parity_message(checked: list[CheckedForecast]) -> str:
+def parity_message(checked: list[ParityCheck]) -> str:
     """How many came out the same, and a line for each that did not."""
     counts = {outcome: sum(one.outcome == outcome for one in checked) for outcome in Outcome.__args__}  # type: ignore[attr-defined]
     summary = (
@@ -109,9 +109,9 @@ def _check(
     candles: pd.DataFrame,
     revisions: list[tuple[datetime, datetime]],
     market: Market,
-) -> CheckedForecast:
-    def found(outcome: Outcome, detail: str = "") -> CheckedForecast:
-        return CheckedForecast(row["open_time"], row["role"], row["model_version"], outcome, detail)
+) -> ParityCheck:
+    def found(outcome: Outcome, detail: str = "") -> ParityCheck:
+        return ParityCheck(row["open_time"], row["role"], row["model_version"], outcome, detail)
 
     if isinstance(bundle, str):
         return found("not checkable", bundle)
@@ -120,7 +120,7 @@ def _check(
     if any(first <= opened <= last and replaced > row["recorded_at"] for opened, replaced in revisions):
         return found("corrected")
     history = candles.loc[first:last]
-    if len(history) < bundle.manifest.history or len(unbroken(history, market.interval)) > 1:
+    if len(history) < bundle.manifest.history or len(split_at_gaps(history, market.interval)) > 1:
         return found("not checkable", f"only {len(history)} of its {bundle.manifest.history} candles are stored")
     known = history.loc[:, history.notna().all()]  # what the client leaves out
     forecasts = bundle.forecast(known)

@@ -43,7 +43,7 @@ class Decision(NamedTuple):
         return self.outcome == "promoted"
 
 
-class Recorded(NamedTuple):
+class DecisionRecord(NamedTuple):
     """A row of `promotions`; `at` is the exchange's clock if it was known, else the database's."""
 
     id: int
@@ -80,7 +80,9 @@ def record_decision(pool: ConnectionPool, model_name: str, decision: Decision) -
         )
 
 
-def history(pool: ConnectionPool, model_name: str, until: datetime | None = None, limit: int = 100) -> list[Recorded]:
+def decision_history(
+    pool: ConnectionPool, model_name: str, until: datetime | None = None, limit: int = 100
+) -> list[DecisionRecord]:
     """The newest decisions about a model's versions, newest first.
 
     Args:
@@ -92,7 +94,9 @@ def history(pool: ConnectionPool, model_name: str, until: datetime | None = None
     return _read(pool, f"{query} limit %(limit)s", model_name=model_name, until=until, limit=limit)
 
 
-def live_at(pool: ConnectionPool, model_name: str, moment: datetime | None = None) -> Recorded | None:
+def champion_decision_at(
+    pool: ConnectionPool, model_name: str, moment: datetime | None = None
+) -> DecisionRecord | None:
     """The decision that made the champion of `moment`, by default the newest; None if there was no champion."""
     return _newest_promotion(pool, model_name, moment=moment)
 
@@ -105,7 +109,7 @@ def last_promoted(pool: ConnectionPool, model_name: str, other_than: str | None 
 
 def newest_decision(
     pool: ConnectionPool, model_name: str, version: str, among: tuple[Outcome, ...] | None = None
-) -> Recorded | None:
+) -> DecisionRecord | None:
     """The newest decision about one version; None if there is none.
 
     Args:
@@ -128,7 +132,7 @@ def has_failed(pool: ConnectionPool, model_name: str, version: str) -> bool:
     return newest is not None and newest.decision == "failed"
 
 
-def open_trials(pool: ConnectionPool, model_name: str) -> list[Recorded]:
+def open_trials(pool: ConnectionPool, model_name: str) -> list[DecisionRecord]:
     """Trials of which no end is recorded, newest first."""
     return _read(
         pool,
@@ -161,7 +165,7 @@ def predecessors(pool: ConnectionPool, model_name: str, version: str) -> list[st
 
 def _newest_promotion(
     pool: ConnectionPool, model_name: str, moment: datetime | None = None, other_than: str | None = None
-) -> Recorded | None:
+) -> DecisionRecord | None:
     """The newest decision until `moment` that made a version champion, `other_than` left out."""
     found = _read(
         pool,
@@ -175,6 +179,6 @@ def _newest_promotion(
     return found[0] if found else None
 
 
-def _read(pool: ConnectionPool, query: str, **arguments: Any) -> list[Recorded]:
-    with pool.connection() as connection, connection.cursor(row_factory=class_row(Recorded)) as cursor:
+def _read(pool: ConnectionPool, query: str, **arguments: Any) -> list[DecisionRecord]:
+    with pool.connection() as connection, connection.cursor(row_factory=class_row(DecisionRecord)) as cursor:
         return cursor.execute(query.encode(), arguments).fetchall()

@@ -1,7 +1,7 @@
 """Moving the aliases of a model, with the reason kept; and noting what others moved.
 
 The alias moves first and the record follows, both under one lock. A version is tagged before its alias moves, so that
-who dies between the two leaves a move that `note_moved_aliases` can still tell from one by hand.
+who dies between the two leaves a move that `record_alias_moves` can still tell from one by hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from psycopg_pool import ConnectionPool
 
-from candlecast.database import only_one
+from candlecast.database import exclusive_lock
 from candlecast.errors import ModelNotFound, VersionFailed
 from candlecast.registry.decisions import (
     DecidedBy,
@@ -39,13 +39,13 @@ FAILED = "failed"
 
 
 @contextmanager
-def moving_aliases(pool: ConnectionPool, model_name: str) -> Iterator[None]:
+def alias_lock(pool: ConnectionPool, model_name: str) -> Iterator[None]:
     """Keep everybody else from moving a model's aliases meanwhile.
 
     Raises:
         AlreadyRunning: Somebody else does, and does not end.
     """
-    with only_one(pool, promotion_lock(model_name), wait_s=_WAIT_S):
+    with exclusive_lock(pool, promotion_lock(model_name), wait_s=_WAIT_S):
         yield
 
 
@@ -74,8 +74,8 @@ def move_champion(
         ModelNotFound: There is no such version, or nothing to go back to.
         VersionFailed: The version is marked as failed.
     """
-    with moving_aliases(pool, model_name):
-        present = note_moved_aliases(registry, pool, model_name, as_of).get(CHAMPION)
+    with alias_lock(pool, model_name):
+        present = record_alias_moves(registry, pool, model_name, as_of).get(CHAMPION)
         before = predecessors(pool, model_name, present) if present else []
         wanted = version or next(iter(before), None)
         if wanted is None:
@@ -91,7 +91,7 @@ def move_champion(
 
 
 def make_champion(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
-    """Carry out a decision that a version is champion from now on; to be called while `moving_aliases`.
+    """Carry out a decision that a version is champion from now on; to be called while `alias_lock`.
 
     Raises:
         ModelNotFound: There is no such version; nothing is moved.
@@ -99,13 +99,13 @@ def make_champion(registry: Registry, pool: ConnectionPool, model_name: str, dec
     with _recorded(registry, pool, model_name, decision):
         registry.set_alias(model_name, CHAMPION, decision.version)
         if registry.aliases(model_name).get(CHALLENGER) == decision.version:
-            registry.drop_alias(model_name, CHALLENGER)
+            registry.delete_alias(model_name, CHALLENGER)
 
 
 def begin_trial(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
     """Carry out a decision that a version is challenger from now on; the trial of another one ends undecided.
 
-    To be called while `moving_aliases`.
+    To be called while `alias_lock`.
     """
     with _recorded(registry, pool, model_name, decision):
         registry.set_alias(model_name, CHALLENGER, decision.version)
@@ -118,24 +118,24 @@ def begin_trial(registry: Registry, pool: ConnectionPool, model_name: str, decis
 
 
 def end_trial(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
-    """Carry out a decision that a version is challenger no longer; to be called while `moving_aliases`."""
-    registry.drop_alias(model_name, CHALLENGER)
+    """Carry out a decision that a version is challenger no longer; to be called while `alias_lock`."""
+    registry.delete_alias(model_name, CHALLENGER)
     record_decision(pool, model_name, decision)
 
 
 def mark_failed(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
-    """Keep a version from becoming champion again, unless a person insists; to be called while `moving_aliases`."""
+    """Keep a version from becoming champion again, unless a person insists; to be called while `alias_lock`."""
     record_decision(pool, model_name, decision)
     registry.tag(model_name, decision.version, {FAILED: "; ".join(decision.reasons)})
 
 
-def note_moved_aliases(
+def record_alias_moves(
     registry: Registry, pool: ConnectionPool, model_name: str, as_of: datetime | None = None
 ) -> dict[str, str]:
     """Record what the aliases say and no record does; the version under each alias.
 
     Somebody moved an alias in the registry, or whoever moved it died before the record was written: the tag of the
-    version tells which. A version under both aliases stops being challenger. To be called while `moving_aliases`.
+    version tells which. A version under both aliases stops being challenger. To be called while `alias_lock`.
 
     Args:
         as_of: The exchange's clock.
@@ -146,7 +146,7 @@ def note_moved_aliases(
         note = Decision(champion, "promoted", "person", [_BY_HAND], predecessor=known, as_of=as_of)
         _record_afterwards(registry, pool, model_name, note)
     if champion is not None and aliases.get(CHALLENGER) == champion:
-        registry.drop_alias(model_name, CHALLENGER)
+        registry.delete_alias(model_name, CHALLENGER)
         del aliases[CHALLENGER]
     challenger, trials = aliases.get(CHALLENGER), open_trials(pool, model_name)
     for trial in trials:

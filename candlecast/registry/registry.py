@@ -28,7 +28,7 @@ def experiment_name(market: Market) -> str:
     return f"candlecast/{market.model_name}"
 
 
-class Version(NamedTuple):
+class RegisteredVersion(NamedTuple):
     """One version of a registered model."""
 
     number: str
@@ -68,7 +68,7 @@ class Registry:
         except ModelNotFound:
             return {}
 
-    def version(self, model_name: str, number: str) -> Version:
+    def version(self, model_name: str, number: str) -> RegisteredVersion:
         """One version.
 
         Raises:
@@ -77,14 +77,14 @@ class Registry:
         """
         with self._answering() as client:
             found = client.get_model_version(model_name, number)
-            return Version(str(found.version), found.run_id or "", dict(found.tags))
+            return RegisteredVersion(str(found.version), found.run_id or "", dict(found.tags))
 
-    def versions(self, model_name: str) -> list[Version]:
+    def versions(self, model_name: str) -> list[RegisteredVersion]:
         """All versions, newest first."""
         with self._answering() as client:
             found = client.search_model_versions(f"name = '{model_name}'")
             newest_first = sorted(found, key=lambda version: int(version.version), reverse=True)
-            return [Version(str(one.version), one.run_id or "", dict(one.tags)) for one in newest_first]
+            return [RegisteredVersion(str(one.version), one.run_id or "", dict(one.tags)) for one in newest_first]
 
     def register(self, model_name: str, run_id: str, tags: dict[str, str]) -> str:
         """Make the bundle among a run's artifacts a version of `model_name`; the version's number.
@@ -114,7 +114,7 @@ class Registry:
         with self._answering() as client:
             client.set_registered_model_alias(model_name, alias, number)
 
-    def drop_alias(self, model_name: str, alias: str) -> None:
+    def delete_alias(self, model_name: str, alias: str) -> None:
         """Take `alias` away; nothing happens if nobody has it."""
         with self._answering() as client:
             client.delete_registered_model_alias(model_name, alias)
@@ -279,7 +279,7 @@ def cached_bundle(cache: Path, model_name: str, number: str) -> Path:
     return cache / model_name / number
 
 
-def forget_bundle(cache: Path, model_name: str, number: str) -> None:
+def delete_cached_bundle(cache: Path, model_name: str, number: str) -> None:
     """Delete a cached bundle, so that a damaged one is fetched again."""
     shutil.rmtree(cached_bundle(cache, model_name, number), ignore_errors=True)
 

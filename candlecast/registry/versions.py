@@ -7,7 +7,7 @@ from typing import Protocol
 
 from candlecast.bundle.bundle import Bundle, load_bundle
 from candlecast.errors import BundleError, ForeignBundleError
-from candlecast.registry.registry import forget_bundle
+from candlecast.registry.registry import delete_cached_bundle
 
 
 class BundleSource(Protocol):
@@ -33,6 +33,6 @@ def load_version(registry: BundleSource, model_name: str, number: str, cache: Pa
     except ForeignBundleError:
         raise
     except BundleError:
-        forget_bundle(cache, model_name, number)
+        delete_cached_bundle(cache, model_name, number)
         directory = registry.fetch(model_name, number, cache)
         return load_bundle(directory), directory

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from candlecast.exchange.answers import KLINES_LIMIT
-from candlecast.replay.injector import Built, FaultInjector, Hit
+from candlecast.replay.injector import ApiAnswer, FaultHit, FaultInjector
 from candlecast.replay.recordings import RecordedKlines
 
 _DEFAULT_LIMIT = 500
@@ -23,7 +23,7 @@ _QUOTE_ASSETS = ("USDT", "USDC", "FDUSD", "BTC", "ETH", "BNB", "EUR", "TRY")
 _INTEGER = "^[0-9]{1,20}$"
 _SYMBOL = "^[A-Z0-9-_.]{1,20}$"
 
-Body = tuple[bytes, list[Hit]]
+Body = tuple[bytes, list[FaultHit]]
 
 
 class _Refusal(Exception):
@@ -59,12 +59,12 @@ class RecordedExchange:
         """
 
         async def respond(request: Request) -> Response:
-            def build(number: int) -> Built:
+            def build(number: int) -> ApiAnswer:
                 try:
                     (body, hits), status = answer(request.query_params, number), 200
                 except _Refusal as refusal:
                     body, hits, status = refusal.answer, [], 400
-                return Built(Response(body, status, media_type="application/json"), hits)
+                return ApiAnswer(Response(body, status, media_type="application/json"), hits)
 
             response = await self._injector.answer_api(build)
             response.headers["X-MBX-USED-WEIGHT-1M"] = str(self._spend(weight))
@@ -101,7 +101,7 @@ class RecordedExchange:
         limit = min(limit or _DEFAULT_LIMIT, KLINES_LIMIT)  # Binance clamps a larger limit without saying so
         answered = series.rows(self._injector.now_ms(), start_ms, end_ms, limit, self._injector.faults)
         rows, hits = self._injector.arranged(answered.rows, number, limit)
-        return b"[" + b",".join(rows) + b"]", hits + [Hit(*hit) for hit in answered.hit]
+        return b"[" + b",".join(rows) + b"]", hits + [FaultHit(*hit) for hit in answered.hit]
 
     def exchange_info(self, params: QueryParams, _: int) -> Body:
         """`/api/v3/exchangeInfo`."""

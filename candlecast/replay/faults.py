@@ -112,7 +112,7 @@ class Faults(BaseModel):
         """Whether `fault` is the lot of the bar that opens at `open_ms`, milliseconds since 1970."""
         return self._drawn(fault, open_ms) or open_ms in self._listed.get(fault, ())
 
-    def ails(self, open_ms: int, close_ms: int, now_ms: int) -> BarFault | None:
+    def fault_of_bar(self, open_ms: int, close_ms: int, now_ms: int) -> BarFault | None:
         """What is wrong at `now_ms` with a bar of the REST API, or None; all but `revised_bar` hide it."""
         if self.hits_bar("gap", open_ms):
             return "gap"

@@ -30,18 +30,18 @@ _API_FAULTS: tuple[RequestFault, ...] = (
 _ARCHIVE_FAULTS: tuple[RequestFault, ...] = ("server_error", "timeout", "cut_off")
 
 
-class Hit(NamedTuple):
+class FaultHit(NamedTuple):
     """A fault inside an otherwise good answer, and the open_time in milliseconds if it hit a bar."""
 
     fault: str
     open_ms: int | None = None
 
 
-class Built(NamedTuple):
+class ApiAnswer(NamedTuple):
     """An answer and the faults inside it."""
 
     response: Response
-    hits: list[Hit]
+    hits: list[FaultHit]
 
 
 class FaultInjector:
@@ -81,7 +81,7 @@ class FaultInjector:
         """Note that a fault fired."""
         self._fired[fault] += 1
 
-    async def answer_api(self, build: Callable[[int], Built]) -> Response:
+    async def answer_api(self, build: Callable[[int], ApiAnswer]) -> Response:
         """The answer to the next API request, or what a fault makes of it.
 
         Args:
@@ -110,14 +110,14 @@ class FaultInjector:
         self.count(fault)
         return self._refusal(fault) if fault == "server_error" else await self._spoilt(fault, response)
 
-    def arranged(self, rows: list[bytes], number: int, limit: int) -> tuple[list[bytes], list[Hit]]:
+    def arranged(self, rows: list[bytes], number: int, limit: int) -> tuple[list[bytes], list[FaultHit]]:
         """Klines repeated and put out of order, if that is the lot of the request of this number."""
         hits = []
         if len(rows) > 1 and self._faults.hits_request("duplicate_rows", number):
-            hits.append(Hit("duplicate_rows"))
+            hits.append(FaultHit("duplicate_rows"))
             rows = [row for place, row in enumerate(rows) for _ in range(2 if place % 3 == 0 else 1)][:limit]
         if len(rows) > 1 and self._faults.hits_request("wrong_order", number):
-            hits.append(Hit("wrong_order"))
+            hits.append(FaultHit("wrong_order"))
             rows = rows[::-1]
         return rows, hits
 
@@ -168,7 +168,7 @@ class FaultInjector:
             return _CutOff(body, media_type=response.media_type)
         return Response(body[: len(body) // 2], media_type=response.media_type)  # invalid JSON
 
-    def _note(self, hits: Iterable[Hit]) -> None:
+    def _note(self, hits: Iterable[FaultHit]) -> None:
         for fault, open_ms in hits:
             if open_ms is None:
                 self.count(fault)

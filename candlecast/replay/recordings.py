@@ -80,7 +80,7 @@ def recorded_span(recordings: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[d
     return max(starts), min(ends)
 
 
-class AnsweredRows(NamedTuple):
+class KlineRows(NamedTuple):
     """Rows of one answer, ascending, and the bars of its window that a fault hit, by open_time in milliseconds."""
 
     rows: list[bytes]
@@ -112,7 +112,7 @@ class RecordedKlines:
         """
         return b"[" + b",".join(self.rows(now_ms, start_ms, end_ms, limit, Faults()).rows) + b"]"
 
-    def rows(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int, faults: Faults) -> AnsweredRows:
+    def rows(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int, faults: Faults) -> KlineRows:
         """The rows of that answer from an exchange that has `faults`, each as JSON."""
         last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
         stop = bisect_right(self._opened_ms, last_ms)
@@ -121,7 +121,7 @@ class RecordedKlines:
         if not faults.on_bars:
             chosen = range(first, stop)
             chosen = chosen[:limit] if oldest_first else chosen[-limit:]
-            return AnsweredRows(self._final_but_last(chosen, now_ms), [])
+            return KlineRows(self._final_but_last(chosen, now_ms), [])
         rows: list[bytes] = []
         hit: list[tuple[BarFault, int]] = []
         for position in range(first, stop) if oldest_first else range(stop - 1, first - 1, -1):
@@ -129,14 +129,14 @@ class RecordedKlines:
                 break
             opened_ms = self._opened_ms[position]
             close_ms = opened_ms + self._step_ms
-            fault = faults.ails(opened_ms, close_ms, now_ms)
+            fault = faults.fault_of_bar(opened_ms, close_ms, now_ms)
             if fault is not None:
                 hit.append((fault, opened_ms))
             if fault == "revised_bar":
                 rows.append(self._unfinished(position, opened_ms + self._step_ms * 9 // 10))
             elif fault is None:
                 rows.append(self._final[position] if close_ms <= now_ms else self._unfinished(position, now_ms))
-        return AnsweredRows(rows if oldest_first else rows[::-1], hit)
+        return KlineRows(rows if oldest_first else rows[::-1], hit)
 
     def _final_but_last(self, chosen: range, now_ms: int) -> list[bytes]:
         rows = self._final[chosen.start : chosen.stop]

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from candlecast.market import Market
-from candlecast.registry.decisions import Recorded, live_at
+from candlecast.registry.decisions import DecisionRecord, champion_decision_at
 from flows.jobs.market import OpenMarket
 
 
@@ -20,14 +20,16 @@ class LiveThen(NamedTuple):
     """
 
     moment: datetime
-    decision: Recorded | None
+    decision: DecisionRecord | None
     forecast: dict[str, Any] | None
 
 
 def live_then(market: OpenMarket, moment: datetime) -> LiveThen:
     """The champion of `moment`, on the exchange's clock."""
     return LiveThen(
-        moment, live_at(market.pool, market.market.model_name, moment), market.ledger.newest_forecast(until=moment)
+        moment,
+        champion_decision_at(market.pool, market.market.model_name, moment),
+        market.ledger.newest_forecast(until=moment),
     )
 
 
@@ -61,7 +63,7 @@ def as_figures(live: LiveThen) -> dict[str, Any]:
     }
 
 
-def history_message(decisions: Sequence[Recorded]) -> str:
+def history_message(decisions: Sequence[DecisionRecord]) -> str:
     """Decisions with their reasons, in the order in which they are given."""
     if not decisions:
         return "nothing was decided yet"

@@ -211,7 +211,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Tell which version was live at any moment, and why; the moments are those of the exchange's clock."""
-    from candlecast.registry.decisions import history as decisions_until
+    from candlecast.registry.decisions import decision_history as decisions_until
     from flows.commands.history import as_figures, history_message, live_message, live_then
     from flows.jobs.market import open_market
 

@@ -11,15 +11,15 @@ from typing import NamedTuple
 import pandas as pd
 
 from candlecast.archive.fill import ArchiveSource
-from candlecast.candles.gaps import CandleGaps, Gap, GapSource, RestSource, fill_gaps, on_grid
-from candlecast.candles.quality import Marked
-from candlecast.candles.store import Written
-from candlecast.candles.sync import Synced, closed_before, sync_newest, sync_range
+from candlecast.candles.gaps import CandleGap, CandleGaps, GapSource, RestSource, fill_gaps, on_grid
+from candlecast.candles.quality import MarkResult
+from candlecast.candles.store import UpsertResult
+from candlecast.candles.sync import SyncResult, closed_before, sync_newest, sync_range
 from candlecast.candles.verification import Verification, verify_candles
 from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.job_runs import last_attempt, last_check, recorded_job
-from candlecast.ledger.issue import Issued, issue_forecasts
-from candlecast.ledger.parity import CheckedForecast, parity_message, verify_forecasts
+from candlecast.ledger.issue import IssueResult, issue_forecasts
+from candlecast.ledger.parity import ParityCheck, parity_message, verify_forecasts
 from candlecast.registry.decisions import Decision
 from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
@@ -41,24 +41,24 @@ class TakenIn(NamedTuple):
             replay source, where it is meant to be another. Harmless, because nothing here goes by this machine's clock.
     """
 
-    synced: Synced
-    marked: Marked
+    synced: SyncResult
+    marked: MarkResult
     skew: timedelta | None
 
 
 class Backfilled(NamedTuple):
     """What a backfill wrote, the gaps that are left, and which candles of its range are doubtful."""
 
-    written: Written
-    missing: list[Gap]
-    marked: Marked
+    written: UpsertResult
+    missing: list[CandleGap]
+    marked: MarkResult
 
 
 class Imported(NamedTuple):
     """What the candles of a file changed, and which of them are doubtful."""
 
-    written: Written
-    marked: Marked
+    written: UpsertResult
+    marked: MarkResult
 
 
 def sync(market: OpenMarket) -> TakenIn:
@@ -89,7 +89,7 @@ def settle(market: OpenMarket, since: datetime) -> int:
     return market.ledger.settle(since - _SETTLED_AGAIN)
 
 
-def issue(market: OpenMarket) -> Issued:
+def issue(market: OpenMarket) -> IssueResult:
     """Record the served models' forecasts of the next candle."""
     with open_service(market.settings) as service:
         return issue_forecasts(
@@ -122,7 +122,7 @@ def backfill(
     now = market.exchange.server_time()
     settled_until = now - market.settings.finality_guard
     first, last = start or earliest_needed(market.settings, now), end or now
-    written = Written(0, 0)
+    written = UpsertResult(0, 0)
     if repair:
         written += sync_range(market.exchange, market.store, market.market, first, last, settled_until, on_page)
     filled = fill_gaps(
@@ -198,7 +198,7 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
     return Imported(written, marked)
 
 
-def verify_forecasts_daily(market: OpenMarket) -> list[CheckedForecast]:
+def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
     """Make the last day's recorded forecasts again, unless that was done within a day; what came of them.
 
     Recorded in `job_runs` as `verify-forecasts`, on the exchange's clock.

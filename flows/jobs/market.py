@@ -11,13 +11,13 @@ import pandas as pd
 from psycopg_pool import ConnectionPool
 
 from candlecast.archive.client import ArchiveClient
-from candlecast.candles.quality import CandleQuality, Doubtful
+from candlecast.candles.quality import CandleQuality, DoubtfulCandle
 from candlecast.candles.store import CandleStore
 from candlecast.client import ForecastClient
 from candlecast.database import open_database
 from candlecast.errors import ServiceUnavailable
 from candlecast.exchange.client import ExchangeClient
-from candlecast.exchange.limits import DatabaseLimitBook
+from candlecast.exchange.limits import DatabaseLimitStore
 from candlecast.features.features import LOOKBACK
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import Source
@@ -60,9 +60,9 @@ class OpenMarket:
 
     def history(self, now: datetime) -> pd.DataFrame:
         """The stored candles that a training at `now`, on the exchange's clock, uses: no doubtful ones."""
-        return self.quality.sound_history(self.market, earliest_needed(self.settings, now), now)
+        return self.quality.clean_history(self.market, earliest_needed(self.settings, now), now)
 
-    def left_out(self, now: datetime) -> list[Doubtful]:
+    def left_out(self, now: datetime) -> list[DoubtfulCandle]:
         """The doubtful candles that `history` leaves out."""
         return self.quality.doubtful(self.market, earliest_needed(self.settings, now), now)
 
@@ -92,7 +92,7 @@ def _open_exchange(settings: Settings, pool: ConnectionPool) -> ExchangeClient:
     return ExchangeClient(
         settings.binance_url,
         settings.exchange_timeout_s,
-        limits=DatabaseLimitBook(pool),
+        limits=DatabaseLimitStore(pool),
         weight_budget=settings.exchange_weight_budget,
     )
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from candlecast.candles.gaps import describe_gaps
-from candlecast.candles.quality import Doubtful, Marked, describe
-from candlecast.ledger.issue import Issued
+from candlecast.candles.quality import DoubtfulCandle, MarkResult, describe_doubtful
+from candlecast.ledger.issue import IssueResult
 from candlecast.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SKEW_TOLD = timedelta(seconds=1)
 
 
-def ingest_message(taken_in: TakenIn, settled: int, issued: Issued) -> str:
+def ingest_message(taken_in: TakenIn, settled: int, issued: IssueResult) -> str:
     """One line about a run of ingest."""
     forecasts = ", ".join(
         f"{one.role} v{one.model_version} says {one.close:.2f} for {one.open_time:%Y-%m-%d %H:%M} "
@@ -57,7 +57,7 @@ def _skew(skew: timedelta | None) -> str | None:
     return f"the exchange's clock is {skew.total_seconds():+.1f} s from this machine's"
 
 
-def _doubtful(marked: Marked) -> str:
+def _doubtful(marked: MarkResult) -> str:
     """What a look at the candles found, to be put behind what was written; nothing if nothing was or is doubtful."""
     parts = [f"{marked.doubtful:,} doubtful"] if marked.doubtful else []
     parts += [f"{marked.lifted:,} no longer doubtful"] if marked.lifted else []
@@ -67,13 +67,13 @@ def _doubtful(marked: Marked) -> str:
 _OUTCOMES = {"promoted": "is now champion", "trial": "is now challenger, on trial", "rejected": "is not tried"}
 
 
-def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequence[Doubtful]) -> str:
+def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequence[DoubtfulCandle]) -> str:
     """What a training came to, as a short list.
 
     Args:
         left_out: Doubtful candles that the history was without.
     """
-    notes = [f"left out of the history: {describe(left_out)}"] if left_out else []
+    notes = [f"left out of the history: {describe_doubtful(left_out)}"] if left_out else []
     reasons = "".join(f"\n- {reason}" for reason in [*decision.reasons, *notes])
     return f"version {trained.number} {_OUTCOMES[decision.outcome]}:{reasons}"
 

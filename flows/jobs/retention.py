@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from candlecast.job_runs import prune
 from candlecast.registry.decisions import last_promoted, predecessors
-from candlecast.registry.promotion import moving_aliases, note_moved_aliases
-from candlecast.registry.registry import CHAMPION, Registry, Version, experiment_name
+from candlecast.registry.promotion import alias_lock, record_alias_moves
+from candlecast.registry.registry import CHAMPION, RegisteredVersion, Registry, experiment_name
 from flows.jobs.market import OpenMarket
 from monitoring.alerts import Alerts
 
@@ -40,8 +40,8 @@ def keep_house(market: OpenMarket, registry: Registry) -> Housekept:
     prune(pool, keep)
     now = market.exchange.server_time()
     Alerts(pool, market.market, now).forget(now - keep)
-    with moving_aliases(pool, name):  # nobody makes a version champion while it is deleted
-        note_moved_aliases(registry, pool, name, now)
+    with alias_lock(pool, name):  # nobody makes a version champion while it is deleted
+        record_alias_moves(registry, pool, name, now)
         dropped = _superfluous(market, registry)
         for version in dropped:
             registry.delete_version(name, version.number)
@@ -54,7 +54,7 @@ def keep_house(market: OpenMarket, registry: Registry) -> Housekept:
     return Housekept(len(dropped), bundles, runs)
 
 
-def _superfluous(market: OpenMarket, registry: Registry) -> list[Version]:
+def _superfluous(market: OpenMarket, registry: Registry) -> list[RegisteredVersion]:
     """The versions that may go."""
     name, pool = market.market.model_name, market.pool
     aliases = registry.aliases(name)

@@ -14,10 +14,10 @@ from candlecast.errors import (
     ModelNotFound,
     RegistryUnavailable,
 )
-from candlecast.job_runs import failed_last, last_check
-from candlecast.ledger.parity import CheckedForecast, parity_message
+from candlecast.job_runs import last_check, last_failure
+from candlecast.ledger.parity import ParityCheck, parity_message
 from candlecast.registry.decisions import last_promoted
-from candlecast.registry.promotion import moving_aliases, note_moved_aliases
+from candlecast.registry.promotion import alias_lock, record_alias_moves
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.registry.versions import load_version
 from flows.jobs.loop import verify_forecasts_daily
@@ -107,12 +107,12 @@ def _decide(
     registry: Registry,
     now: datetime,
     served: ModelsAnswer | None,
-    verified: Sequence[CheckedForecast],
+    verified: Sequence[ParityCheck],
 ) -> tuple[RolledBack | None, Ruling | None, str | None]:
     """Roll back, rule on the trial; what came of both, and who is champion after it."""
     settings, pool, name = market.settings, market.pool, market.market.model_name
-    with moving_aliases(pool, name):
-        aliases = note_moved_aliases(registry, pool, name, now)
+    with alias_lock(pool, name):
+        aliases = record_alias_moves(registry, pool, name, now)
         champion = aliases.get(CHAMPION)
         unfit = champion and (_unloadable(market, registry, champion, served) or _irreproducible(champion, verified))
         rollback = roll_back_if_failed(settings, pool, registry, aliases, now, unfit)
@@ -156,7 +156,7 @@ def _unloadable(market: OpenMarket, registry: Registry, champion: str, served: M
     return None
 
 
-def _irreproducible(champion: str, verified: Sequence[CheckedForecast]) -> str | None:
+def _irreproducible(champion: str, verified: Sequence[ParityCheck]) -> str | None:
     """Why the champion's recorded forecasts are not its own, if most of them do not come out again."""
     outcomes = [one.outcome for one in verified if one.version == champion and one.outcome in {"equal", "different"}]
     different = outcomes.count("different")
@@ -165,7 +165,7 @@ def _irreproducible(champion: str, verified: Sequence[CheckedForecast]) -> str |
     return f"{different} of its last {len(outcomes)} recorded forecasts do not come out again"
 
 
-def _verified(market: OpenMarket, notes: list[str]) -> list[CheckedForecast]:
+def _verified(market: OpenMarket, notes: list[str]) -> list[ParityCheck]:
     """The daily verification of forecasts, if it is due; its troubles are no reason not to go on."""
     try:
         verified = verify_forecasts_daily(market)
@@ -194,7 +194,7 @@ def _misses(market: OpenMarket, now: datetime) -> list[Condition]:
 
 
 def _failed_training(market: OpenMarket) -> list[Condition]:
-    why = failed_last(market.pool, "train", market.market)
+    why = last_failure(market.pool, "train", market.market)
     return [] if why is None else [Condition("training failed", "train", why)]
 
 

@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.market import Market
-from candlecast.registry.decisions import Recorded, history
+from candlecast.registry.decisions import DecisionRecord, decision_history
 
 _MOST_DECISIONS = 100_000
 
@@ -69,7 +69,7 @@ class Facts(NamedTuple):
     misses: list[Missed]
     checks: list[Checked]
     trainings: list[TrainingRun]
-    decisions: list[Recorded]
+    decisions: list[DecisionRecord]
     alerts: list[Alerted]
 
     @property
@@ -82,7 +82,7 @@ class Facts(NamedTuple):
         """How often each verdict was given."""
         return dict(Counter(check.verdict for check in self.checks))
 
-    def decided(self, outcome: str, by: str | None = None) -> list[Recorded]:
+    def decided(self, outcome: str, by: str | None = None) -> list[DecisionRecord]:
         """Decisions with this outcome, by anybody or by one of `decisions.DecidedBy`."""
         return [one for one in self.decisions if one.decision == outcome and by in (None, one.decided_by)]
 
@@ -129,6 +129,6 @@ def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datet
         misses=[Missed(**row) for row in misses],
         checks=[Checked(**row) for row in checks],
         trainings=[TrainingRun(**row) for row in trainings],
-        decisions=history(pool, market.model_name, limit=_MOST_DECISIONS)[::-1],
+        decisions=decision_history(pool, market.model_name, limit=_MOST_DECISIONS)[::-1],
         alerts=[Alerted(**row) for row in alerts],
     )

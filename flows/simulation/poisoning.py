@@ -6,8 +6,8 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from candlecast.candles.schema import unbroken
-from candlecast.registry.decisions import history
+from candlecast.candles.schema import split_at_gaps
+from candlecast.registry.decisions import decision_history
 from candlecast.registry.promotion import move_champion
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from flows.jobs.market import OpenMarket
@@ -26,7 +26,7 @@ def poison_champion(market: OpenMarket, registry: Registry, bias: float, now: da
         now: The exchange's clock.
     """
     name = market.market.model_name
-    by_hand = [one for one in history(market.pool, name, limit=_ALL) if one.decided_by == "person"]
+    by_hand = [one for one in decision_history(market.pool, name, limit=_ALL) if one.decided_by == "person"]
     if by_hand or CHAMPION not in registry.aliases(name):
         return None
     made = [version.number for version in registry.versions(name) if _TAG in version.tags]  # by one who was killed
@@ -37,7 +37,7 @@ def poison_champion(market: OpenMarket, registry: Registry, bias: float, now: da
 def _register(market: OpenMarket, registry: Registry, bias: float, now: datetime) -> str:
     settings, name = market.settings, market.market.model_name
     champion = registry.fetch(name, registry.aliases(name)[CHAMPION], settings.models_dir)
-    recent = unbroken(market.history(now), settings.interval)[-1]
+    recent = split_at_gaps(market.history(now), settings.interval)[-1]
     settings.scratch_dir.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="poisoned-", dir=settings.scratch_dir) as scratch,

@@ -15,7 +15,7 @@ import pandas as pd
 from candlecast.client import ForecastClient
 from candlecast.errors import CandlecastError
 from candlecast.job_runs import recorded_job
-from candlecast.ledger.issue import Issued, issue_forecasts
+from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.market import Market, floor_time
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay.control import ReplayControl
@@ -63,13 +63,13 @@ def simulate(
     Args:
         on_candle: Told each close that was worked off.
     """
-    for moment in moments(control, market.market, end):
+    for moment in forecast_origins(control, market.market, end):
         control.set(moment)
         ingest(market, service)
         on_candle(floor_time(moment, market.market.interval))
 
 
-def moments(control: ReplayControl, market: Market, end: datetime) -> Iterator[datetime]:
+def forecast_origins(control: ReplayControl, market: Market, end: datetime) -> Iterator[datetime]:
     """Two seconds after each close from where the clock stands up to the close `end`; the clock stands still by now.
 
     Whoever was killed begins with the candle that he was at: all that is done after a close may be done again.
@@ -83,7 +83,7 @@ def moments(control: ReplayControl, market: Market, end: datetime) -> Iterator[d
         yield close + _AFTER_CLOSE
 
 
-def ingest(market: OpenMarket, service: ForecastClient) -> Issued:
+def ingest(market: OpenMarket, service: ForecastClient) -> IssueResult:
     """What the flow `ingest` does."""
     loop.settle(market, loop.sync(market).synced.start)
     return issue_forecasts(
@@ -200,7 +200,7 @@ class _Run:
         self._training_s = 0.0  # the first training belongs to no candle
         gc.freeze()  # the libraries are there to stay: not to be looked through again and again
         began, candles = time.monotonic(), 0
-        for moment in moments(self._control, self.market.market, self._plan.end):
+        for moment in forecast_origins(self._control, self.market.market, self._plan.end):
             close = floor_time(moment, self.market.market.interval)
             self._candle(close, moment)
             candles += 1

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from candlecast.bundle.bundle import Bundle
-from candlecast.bundle.golden import GOLDEN, Golden, check_golden, read_golden
+from candlecast.bundle.golden import GOLDEN, GoldenSample, check_golden, read_golden
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
 from candlecast.market import Market
 from candlecast.registry.registry import CHALLENGER, CHAMPION, cached_bundle
@@ -50,10 +50,10 @@ class ServedModel:
     alias: str
     version: str
     bundle: Bundle
-    golden: Golden
+    golden: GoldenSample
     served_since: datetime
 
-    def require_sound(self) -> None:
+    def require_valid(self) -> None:
         """Ask it for its golden sample.
 
         Raises:
@@ -70,7 +70,7 @@ class _Loaded(NamedTuple):
     """A version in memory, and what it must answer."""
 
     bundle: Bundle
-    golden: Golden
+    golden: GoldenSample
 
 
 class _Failure(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.api.answers import Cause
-from candlecast.bundle.bundle import Inputs
+from candlecast.bundle.bundle import ModelInputs
 from candlecast.bundle.manifest import Manifest
 from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in_windows
 from candlecast.candles.schema import OHLCV_COLUMNS
@@ -58,7 +58,7 @@ class Abstention(NamedTuple):
     reason: str
 
 
-def abstentions(model: ServedModel, seen: Seen, inputs: Inputs, expiry: timedelta) -> list[Abstention]:
+def abstentions(model: ServedModel, seen: Seen, inputs: ModelInputs, expiry: timedelta) -> list[Abstention]:
     """The forecasts that `model` does not stand behind, ascending; one cause each, the first that holds.
 
     A forecast is judged by the `manifest.history` candles that it is made of, and by nothing else.
@@ -104,7 +104,7 @@ def _doubtful(manifest: Manifest, seen: Seen) -> dict[int, Abstention]:
     return found
 
 
-def _unfamiliar(manifest: Manifest, inputs: Inputs) -> dict[int, Abstention]:
+def _unfamiliar(manifest: Manifest, inputs: ModelInputs) -> dict[int, Abstention]:
     squares = np.square(inputs.rows[..., _MARKET], dtype="float64")
     length = manifest.sequence_length
     if squares.shape[-2] == length:

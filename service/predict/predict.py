@@ -16,7 +16,7 @@ from candlecast.registry.registry import CHAMPION
 from service.models.models import ServedModel, ServedModels
 from service.predict.abstention import Abstention, Seen, abstentions
 from service.predict.request import PostedHistory
-from service.predict.soundness import require_sound
+from service.predict.soundness import require_valid
 
 NO_MODEL_RETRY_S = 5
 _FLOW = [CANDLE_COLUMNS.index("taker_buy_base"), CANDLE_COLUMNS.index("trades")]
@@ -69,7 +69,7 @@ def require_answerable(posted: PostedHistory, model: ServedModel) -> None:
             f"{model.bundle.manifest.history} in a row",
             field="candles",
         )
-    require_sound(posted.open_ms, posted.table, model.bundle.manifest.interval)
+    require_valid(posted.open_ms, posted.table, model.bundle.manifest.interval)
 
 
 def knows_flow(posted: PostedHistory, model: ServedModel) -> bool:

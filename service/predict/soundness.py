@@ -1,7 +1,7 @@
-"""Whether posted candles may be forecast from: the rules of `candlecast.candles.schema.require_sound`, on arrays.
+"""Whether posted candles may be forecast from: the rules of `candlecast.candles.schema.require_valid`, on arrays.
 
 A sound history passes in a dozen numpy calls; only an unsound one is looked at rule by rule, so that all its
-culprits, their values and the remedy can be named. The tests hold the rules against `require_sound`.
+culprits, their values and the remedy can be named. The tests hold the rules against `require_valid`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PRICES = (_OPEN, _HIGH, _LOW, _CLOSE)
 _Rows = NDArray[np.bool_]
 
 
-def require_sound(open_ms: NDArray[np.int64], table: NDArray[np.float64], interval: str) -> None:
+def require_valid(open_ms: NDArray[np.int64], table: NDArray[np.float64], interval: str) -> None:
     """Refuse a history that no feature may be computed from.
 
     Args:

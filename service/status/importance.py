@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle.bundle import Bundle, Inputs
+from candlecast.bundle.bundle import Bundle, ModelInputs
 from candlecast.bundle.forecast import TARGETS
-from candlecast.candles.schema import ohlcv_values, open_times_ms, unbroken
+from candlecast.candles.schema import ohlcv_values, open_times_ms, split_at_gaps
 from candlecast.features.features import FEATURE_NAMES, Floats, order_flow
 
 WINDOWS = 600
@@ -65,7 +65,7 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[Leanin
         The most important for the amplitude first; empty if the stretch is too short to settle ten forecasts.
     """
     manifest = bundle.manifest
-    stretch = unbroken(candles, manifest.interval)[-1]
+    stretch = split_at_gaps(candles, manifest.interval)[-1]
     count = len(stretch) - manifest.history + 1 - manifest.horizon
     if count < 10:
         return []
@@ -78,12 +78,12 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[Leanin
     for column, name in enumerate(FEATURE_NAMES):
         rows = inputs.rows.copy()
         rows[:, column] = rows[order, column]
-        amplitude, brier = _losses(bundle, Inputs(rows, inputs.moment), ohlcv) / in_order - 1
+        amplitude, brier = _losses(bundle, ModelInputs(rows, inputs.moment), ohlcv) / in_order - 1
         found.append(Leaning(name, float(amplitude), float(brier)))
     return sorted(found, key=lambda leaning: -leaning.amplitude_loss)
 
 
-def _losses(bundle: Bundle, inputs: Inputs, ohlcv: Floats) -> Floats:
+def _losses(bundle: Bundle, inputs: ModelInputs, ohlcv: Floats) -> Floats:
     """MAE of the amplitude and Brier score of all forecasts whose candle is there."""
     manifest = bundle.manifest
     forecasts = bundle.answer(inputs)

@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
 from candlecast.candles.store import CandleStore
-from candlecast.database import migrate, only_one, open_database
+from candlecast.database import exclusive_lock, migrate, open_database
 from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
 from candlecast.market import Market
 from flows.local.stack import free_ports
@@ -99,22 +99,25 @@ def test_a_migration_that_fails_leaves_nothing_behind(database):
 
 def test_a_second_holder_of_a_lock_is_refused_and_let_in_afterwards(database):
     with open_database(database.writer_url) as mine, open_database(database.writer_url) as other:
-        with only_one(mine, "train"):
-            with pytest.raises(AlreadyRunning, match="train: another run holds its lock"), only_one(other, "train"):
+        with exclusive_lock(mine, "train"):
+            with (
+                pytest.raises(AlreadyRunning, match="train: another run holds its lock"),
+                exclusive_lock(other, "train"),
+            ):
                 pytest.fail("two hold the lock")
-            with only_one(other, "ingest"):
+            with exclusive_lock(other, "ingest"):
                 assert len(lock_holders(mine)) == 2
 
-        with only_one(other, "train"):
+        with exclusive_lock(other, "train"):
             assert len(lock_holders(mine)) == 1
 
 
 def test_a_lock_is_let_go_when_the_job_fails(database):
     with open_database(database.writer_url) as mine, open_database(database.writer_url) as other:
-        with pytest.raises(ZeroDivisionError), only_one(mine, "train"):
+        with pytest.raises(ZeroDivisionError), exclusive_lock(mine, "train"):
             _ = 1 / 0
 
-        with only_one(other, "train"):
+        with exclusive_lock(other, "train"):
             assert len(lock_holders(mine)) == 1
 
 
@@ -122,10 +125,10 @@ def test_a_lock_goes_with_the_connection_of_its_holder(database):
     with open_database(database.writer_url) as mine, open_database(database.owner_url) as other:
         killer = psycopg.connect(database.writer_url.get_secret_value(), autocommit=True)
         with open_database(database.writer_url) as dying:
-            with only_one(dying, "train"):
+            with exclusive_lock(dying, "train"):
                 (holder,) = lock_holders(mine)
                 killer.execute("select pg_terminate_backend(%s)", [holder])
-                with only_one(other, "train", wait_s=5):
+                with exclusive_lock(other, "train", wait_s=5):
                     assert lock_holders(mine) != [holder]
         killer.close()
 
@@ -134,9 +137,9 @@ def test_a_pool_that_was_refused_a_lock_still_works_in_transactions(database):
     with (
         open_database(database.writer_url) as mine,
         open_database(database.writer_url, max_size=1) as other,
-        only_one(mine, "train"),
+        exclusive_lock(mine, "train"),
     ):
-        with pytest.raises(AlreadyRunning), only_one(other, "train"):
+        with pytest.raises(AlreadyRunning), exclusive_lock(other, "train"):
             pytest.fail("two hold the lock")
 
         written = CandleStore(other).upsert(*MARKET[:2], sound_candles(3), "rest")

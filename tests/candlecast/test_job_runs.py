@@ -11,9 +11,9 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.errors import AlreadyRunning
 from candlecast.job_runs import (
-    failed_last,
     last_attempt,
     last_check,
+    last_failure,
     newest_job_runs,
     record_check,
     recorded_job,
@@ -132,17 +132,17 @@ def test_the_newest_run_of_each_job_is_shown_and_skipped_ones_are_not(pool):
 
 
 def test_the_newest_run_tells_why_it_failed_and_a_skipped_one_says_nothing(pool):
-    told = [failed_last(pool, "train", MARKET)]
+    told = [last_failure(pool, "train", MARKET)]
     with pytest.raises(ValueError, match="no candles"), recorded_job(pool, "train", MARKET):
         raise ValueError("no candles")
     with recorded_job(pool, "train", Market("ETHUSDT", "5m")):
-        told.append(failed_last(pool, "train", MARKET))
+        told.append(last_failure(pool, "train", MARKET))
     with recorded_job(pool, "train", MARKET) as report:
         report.skipped = True
-    told.append(failed_last(pool, "train", MARKET))
+    told.append(last_failure(pool, "train", MARKET))
     with recorded_job(pool, "train", MARKET):
-        told.append(failed_last(pool, "train", MARKET))
-    told.append(failed_last(pool, "train", MARKET))
+        told.append(last_failure(pool, "train", MARKET))
+    told.append(last_failure(pool, "train", MARKET))
 
     assert told == [None, "ValueError: no candles", "ValueError: no candles", None, None]
 
@@ -153,7 +153,7 @@ def test_a_process_that_died_is_told_before_the_next_run_begins(pool):
             "insert into job_runs (job, symbol, interval, status) values ('train', 'BTCUSDT', '5m', 'running')"
         )
 
-    assert str(failed_last(pool, "train", MARKET)).endswith("died")
+    assert str(last_failure(pool, "train", MARKET)).endswith("died")
 
 
 def test_the_newest_check_comes_back_with_all_it_rests_on(pool):

@@ -11,8 +11,8 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.database import open_database
-from candlecast.registry.decisions import Decision, has_failed, history
-from candlecast.registry.promotion import FAILED, make_champion, move_champion, note_moved_aliases
+from candlecast.registry.decisions import Decision, decision_history, has_failed
+from candlecast.registry.promotion import FAILED, make_champion, move_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from monitoring.rollback import RolledBack, roll_back_if_failed
@@ -52,11 +52,11 @@ class Live:
         make_champion(self.registry, self.pool, NAME, decision)
 
     def look(self, candle: int, unfit: str | None = None) -> RolledBack | None:
-        aliases = note_moved_aliases(self.registry, self.pool, NAME, after(candle))
+        aliases = record_alias_moves(self.registry, self.pool, NAME, after(candle))
         return roll_back_if_failed(self.settings, self.pool, self.registry, aliases, after(candle), unfit)
 
     def decisions(self) -> list[tuple[str, str, str]]:
-        return [(one.version, one.decision, one.decided_by) for one in reversed(history(self.pool, NAME))]
+        return [(one.version, one.decision, one.decided_by) for one in reversed(decision_history(self.pool, NAME))]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_champion_biased_by_half_a_percent_is_rolled_back_within_50_candles(li
     assert live.registry.pointers == {CHAMPION: "1"}
     assert live.decisions()[2:] == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
     assert has_failed(live.pool, NAME, "2")
-    assert live.registry.tags["2"][FAILED] == "; ".join(history(live.pool, NAME)[1].reasons)
+    assert live.registry.tags["2"][FAILED] == "; ".join(decision_history(live.pool, NAME)[1].reasons)
     assert live.look(MOVED + 49) is None
 
 

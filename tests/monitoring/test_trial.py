@@ -10,8 +10,8 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.database import open_database
-from candlecast.registry.decisions import Decision, history, open_trials
-from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, note_moved_aliases
+from candlecast.registry.decisions import Decision, decision_history, open_trials
+from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from monitoring.trial import Ruling, rule_trial
@@ -43,11 +43,11 @@ class Trial:
         )
 
     def look(self, candle: int) -> Ruling | None:
-        aliases = note_moved_aliases(self.registry, self.pool, NAME, after(candle))
+        aliases = record_alias_moves(self.registry, self.pool, NAME, after(candle))
         return rule_trial(self.settings, self.pool, self.registry, aliases, after(candle))
 
     def newest(self) -> tuple[str, str, str]:
-        newest = history(self.pool, NAME)[0]
+        newest = decision_history(self.pool, NAME)[0]
         return newest.version, newest.decision, newest.decided_by
 
 
@@ -68,7 +68,7 @@ def test_a_challenger_that_proves_better_is_promoted_after_m_forecasts_and_not_b
     assert ruling is not None
     assert (before.outcome, ruling.outcome) == ("waiting", "promoted")
     assert trial.registry.pointers == {CHAMPION: "2"}
-    newest = history(trial.pool, NAME)[0]
+    newest = decision_history(trial.pool, NAME)[0]
     assert trial.newest() == ("2", "promoted", "trial")
     assert (newest.predecessor, newest.as_of, newest.reasons) == ("1", after(2 * M), ruling.reasons)
     assert newest.numbers["better"] >= 20

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from candlecast.candles.gaps import Gap
-from candlecast.candles.quality import Doubtful
+from candlecast.candles.gaps import CandleGap
+from candlecast.candles.quality import DoubtfulCandle
 from candlecast.ledger.performance import Performance
 from candlecast.settings import Settings
 from monitoring.drift import VOLATILITY, Drift
@@ -56,7 +56,7 @@ def test_a_stale_feed_is_a_data_fault_and_beats_drift_and_age(newest):
 
 def test_doubtful_newest_candles_are_a_data_fault_and_beat_drift_and_age():
     conclusion = verdict(
-        doubtful=[Doubtful(NEWEST, ("frozen",))], performance=performance(mape=9.0), last_training=NOW - 99 * HOUR
+        doubtful=[DoubtfulCandle(NEWEST, ("frozen",))], performance=performance(mape=9.0), last_training=NOW - 99 * HOUR
     )
 
     assert conclusion[:2] == ("data fault", "none")
@@ -232,4 +232,4 @@ def test_a_data_fault_trains_nothing_whatever_else_is_wrong():
 
     assert verdict(**everything).action == "train"
     assert verdict(**everything, newest_candle=NOW - HOUR)[:2] == ("data fault", "none")
-    assert verdict(**everything, gaps=[Gap(NEWEST - HOUR, NEWEST, "open")])[:2] == ("data fault", "none")
+    assert verdict(**everything, gaps=[CandleGap(NEWEST - HOUR, NEWEST, "open")])[:2] == ("data fault", "none")

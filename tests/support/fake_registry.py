@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from candlecast.errors import ModelNotFound, RegistryUnavailable
-from candlecast.registry.registry import Version, cached_bundle
+from candlecast.registry.registry import RegisteredVersion, cached_bundle
 
 
 class Died(Exception):
@@ -38,10 +38,10 @@ class FakeRegistry:
             raise RegistryUnavailable("MLflow is away")
         return dict(self.pointers)
 
-    def version(self, model_name: str, number: str) -> Version:
+    def version(self, model_name: str, number: str) -> RegisteredVersion:
         if number not in self.numbers:
             raise ModelNotFound(f"there is no version {number}")
-        return Version(number, "run", dict(self.tags.get(number, {})))
+        return RegisteredVersion(number, "run", dict(self.tags.get(number, {})))
 
     def tag(self, model_name: str, number: str, tags: dict[str, str]) -> None:
         self.version(model_name, number)
@@ -53,9 +53,9 @@ class FakeRegistry:
         self.pointers[alias] = number
         self._passed("set_alias")
 
-    def drop_alias(self, model_name: str, alias: str) -> None:
+    def delete_alias(self, model_name: str, alias: str) -> None:
         self.pointers.pop(alias, None)
-        self._passed("drop_alias")
+        self._passed("delete_alias")
 
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
         self.version(model_name, number)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Moment, decode
+from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, ForecastOrigin, decode
 from training.calibrate import conformal_bounds, fit_calibration, platt, shrinkage
 
 GRID = np.linspace(0, 1, 2001)
@@ -145,7 +145,7 @@ def test_intervals_hold_in_calm_and_in_wild_markets_alike():
     calibration = fit_calibration(
         raw[fit], normal(15, count // 2), targets[fit], np.ones(count // 2), volatility[fit], 0.5
     )
-    moment = Moment(np.full(count // 2, 100.0), volatility[fresh], np.ones(count // 2))
+    moment = ForecastOrigin(np.full(count // 2, 100.0), volatility[fresh], np.ones(count // 2))
     forecasts = decode(raw[fresh], np.zeros(count // 2), moment, calibration)
     came = 100 * np.exp(targets[fresh, TARGETS.index("close")] * volatility[fresh])
     column = INTERVAL_TARGETS.index("close")

@@ -25,7 +25,7 @@ from candlecast.errors import BundleError
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.job_runs import record_check
 from candlecast.market import Market
-from candlecast.registry.decisions import Decision, Recorded, has_failed, history
+from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
@@ -57,8 +57,8 @@ class Gate:
     def decide(self, number: str) -> Decision:
         return pass_gate(self.candles, number, self.settings, self.registry, self.pool, NOW)
 
-    def promotions(self) -> list[Recorded]:
-        return history(self.pool, NAME)[::-1]
+    def promotions(self) -> list[DecisionRecord]:
+        return decision_history(self.pool, NAME)[::-1]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def gate(mlflow_server: str, database: Any, bundled_candles: pd.DataFrame, tmp_p
     with open_database(database.writer_url) as pool:
         yield Gate(registry, pool, settings, bundled_candles.iloc[-27 * 288 :])
     for alias in (CHAMPION, CHALLENGER):
-        registry.drop_alias(NAME, alias)
+        registry.delete_alias(NAME, alias)
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_a_decision_that_was_taken_is_not_taken_again(gate, register):
     number = register()
     gate.decide(number)
     mark_failed(gate.registry, gate.pool, NAME, Decision(number, "failed", "monitor", ["bad"]))
-    gate.registry.drop_alias(NAME, CHAMPION)
+    gate.registry.delete_alias(NAME, CHAMPION)
 
     again = gate.decide(number)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 
-from candlecast.bundle.bundle import load_bundle, load_rehearsal
+from candlecast.bundle.bundle import load_bundle, load_evaluation_model
 from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
@@ -123,7 +123,7 @@ def test_the_spans_of_the_bundle_are_those_of_the_split_and_of_all_it_was_made_f
 def test_the_figures_are_those_of_the_rehearsal_on_the_report_slice(trained):
     dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
     report = split_by_time(dataset).report
-    rehearsal, served = load_rehearsal(fetched(trained)), load_bundle(fetched(trained))
+    rehearsal, served = load_evaluation_model(fetched(trained)), load_bundle(fetched(trained))
 
     figures = measure(forecast_rows(rehearsal, dataset, report), dataset.actual[report], dataset.amplitude[report])
     of_served = measure(forecast_rows(served, dataset, report), dataset.actual[report], dataset.amplitude[report])
@@ -137,7 +137,7 @@ def test_a_rehearsal_knows_nothing_of_the_report_slice(trained):
     dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
     split = split_by_time(dataset)
 
-    rehearsal, served = load_rehearsal(fetched(trained)).manifest, load_bundle(fetched(trained)).manifest
+    rehearsal, served = load_evaluation_model(fetched(trained)).manifest, load_bundle(fetched(trained)).manifest
 
     assert rehearsal.scaler == fit_scaler(dataset, split.fit)
     assert served.scaler == fit_scaler(dataset, dataset.ends)

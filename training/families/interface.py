@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from candlecast.bundle.forecast import Calibration, Forecasts, Moment, decode
+from candlecast.bundle.forecast import Calibration, ForecastOrigin, Forecasts, decode
 from candlecast.errors import ConfigurationError
 from candlecast.features.features import Floats
 from candlecast.settings import Settings
@@ -58,7 +58,7 @@ class Forecaster(NamedTuple):
 
     def forecast(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:
         """Forecasts of the candles after the rows `ends`."""
-        moment = Moment(*(values[ends] for values in dataset.moment))
+        moment = ForecastOrigin(*(values[ends] for values in dataset.moment))
         return decode(*self.model.answer(dataset, ends, with_flow=with_flow), moment, self.calibration)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from candlecast.bundle.forecast import Moment
+from candlecast.bundle.forecast import ForecastOrigin
 from candlecast.registry.registry import Registry
 from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
@@ -66,7 +66,7 @@ def seen_by_search(dataset: Dataset, split: Split) -> tuple[Dataset, Split]:
         name: values[:rows] for name, values in dataset._asdict().items() if isinstance(values, np.ndarray)
     }
     cut["ends"] = dataset.ends[dataset.ends < rows]
-    moment = Moment(*(values[:rows] for values in dataset.moment))
+    moment = ForecastOrigin(*(values[:rows] for values in dataset.moment))
     nothing = split.report[:0]
     return dataset._replace(moment=moment, **cut), split._replace(calibrate=nothing, report=nothing)
 

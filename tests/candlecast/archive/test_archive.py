@@ -15,7 +15,7 @@ import requests
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile, candles_in, plan_files
 from candlecast.archive.fill import ArchiveSource, fill_from_archive
-from candlecast.candles.store import Written
+from candlecast.candles.store import UpsertResult
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.market import Market
 from candlecast.replay.faults import Faults
@@ -271,7 +271,7 @@ def test_a_history_is_stored_exactly_from_the_fewest_files(store):
     filled = fill_from_archive(archive_client(transport), store, HOURLY, WHOLE, NOW)
 
     assert sorted(transport.zips) == ALL_FILES
-    assert filled == (Written(len(HISTORY), 0), 7, [])
+    assert filled == (UpsertResult(len(HISTORY), 0), 7, [])
     assert_equal_history(store)
 
 
@@ -282,7 +282,7 @@ def test_a_second_run_asks_for_nothing(store):
 
     again = fill_from_archive(archive_client(transport), store, HOURLY, WHOLE, NOW)
 
-    assert again == (Written(0, 0), 0, [])
+    assert again == (UpsertResult(0, 0), 0, [])
     assert transport.asked == []
 
 
@@ -292,7 +292,7 @@ def test_only_what_was_asked_for_is_stored(store):
 
     filled = fill_from_archive(archive_client(ArchiveTransport(CONTENT)), store, HOURLY, wanted, NOW)
 
-    assert filled.written == Written(43 + 2, 0)
+    assert filled.written == UpsertResult(43 + 2, 0)
     pd.testing.assert_frame_equal(
         stored(store), pd.concat([HISTORY.loc[a : b - STEP] for a, b in wanted]), check_freq=False
     )
@@ -326,7 +326,7 @@ def test_candles_that_the_archive_corrects_are_corrected(store):
 
     filled = fill_from_archive(archive_client(ArchiveTransport(CONTENT)), store, HOURLY, WHOLE, NOW)
 
-    assert filled.written == Written(len(HISTORY) - 3, 3)
+    assert filled.written == UpsertResult(len(HISTORY) - 3, 3)
     assert_equal_history(store)
 
 
@@ -394,7 +394,7 @@ def test_two_fills_at_once_store_everything_once(pool, store):
     for thread in threads:
         thread.join(60)
 
-    assert sum((filled.written for filled in outcomes), Written(0, 0)) == Written(len(HISTORY), 0)
+    assert sum((filled.written for filled in outcomes), UpsertResult(0, 0)) == UpsertResult(len(HISTORY), 0)
     assert [filled.remaining for filled in outcomes] == [[], []]
     assert_equal_history(store)
     with pool.connection() as connection:
@@ -453,12 +453,12 @@ def test_a_source_says_what_failed_and_leaves_the_rest_to_the_next_source(store,
 
     failing = source.fill([wanted])
 
-    assert failing.written == Written(0, 0)
+    assert failing.written == UpsertResult(0, 0)
     assert all(any(first <= day < last for first, last in failing.unsaid) for day in wanted[:1])
     assert {type(failure) for failure in failures} == {ExchangeUnavailable}
     assert store.missing_ranges("BTCUSDT", "5m", *wanted) == [wanted]
     replay.control.set_faults(Faults())
-    assert source.fill([wanted]).written == Written(len(replay.recording), 0)
+    assert source.fill([wanted]).written == UpsertResult(len(replay.recording), 0)
 
 
 def test_a_source_knows_whether_its_files_go_on(replay_archive):

@@ -12,10 +12,10 @@ from candlecast.bundle.forecast import (
     INTERVAL_TARGETS,
     TARGETS,
     Calibration,
+    ForecastOrigin,
     Forecasts,
-    Moment,
     decode,
-    moments,
+    forecast_origins,
     persist,
     scale_targets,
 )
@@ -31,7 +31,7 @@ UNSHRUNK = Calibration(
     residual_bounds={key: [(-1.0, 2.0)] for key in INTERVAL_TARGETS},
     base_rate_up=0.48,
 )
-MOMENT = Moment(np.array([100_000.0, 50.0]), np.array([0.001, 0.02]), np.array([80.0, 0.7]))
+MOMENT = ForecastOrigin(np.array([100_000.0, 50.0]), np.array([0.001, 0.02]), np.array([80.0, 0.7]))
 RAW = arrays.arrays("float64", (2, 5), elements=st.floats(-100, 100))
 LOGITS = arrays.arrays("float64", 2, elements=st.floats(-50, 50))
 
@@ -68,8 +68,8 @@ def test_candles_are_coherent_whatever_the_network_says(raw, logit, weight):
 def test_scaled_targets_decode_to_the_candles_they_came_from():
     candles = sound_candles(200)
     ohlcv = candles.to_numpy()[:, :5]
-    moment = moments(ohlcv, build_features(candles).volatility)
-    known = Moment(*(values[:-1] for values in moment))
+    moment = forecast_origins(ohlcv, build_features(candles).volatility)
+    known = ForecastOrigin(*(values[:-1] for values in moment))
     later = ohlcv[-len(known.close) :, :4]
 
     forecasts = decode(scale_targets(later, known), np.zeros(len(later)), known, UNSHRUNK)
@@ -80,7 +80,7 @@ def test_scaled_targets_decode_to_the_candles_they_came_from():
 
 def test_a_scaled_target_is_a_number_of_volatilities():
     moved = 100_000 * np.exp(np.array([[0.0, 0.002, -0.001, 0.001]]))
-    now = Moment(*(values[:1] for values in MOMENT))
+    now = ForecastOrigin(*(values[:1] for values in MOMENT))
 
     scaled = scale_targets(moved, now)
 
@@ -112,7 +112,7 @@ def test_intervals_lie_so_many_expected_amplitudes_around_the_forecast():
 def test_bounds_lie_between_those_of_the_nearest_volatilities():
     bounds = {name: [(-1.0, 1.0), (-2.0, 3.0)] for name in INTERVAL_TARGETS}
     volatility = np.array([1e-4, 1e-3, np.sqrt(1e-3 * 4e-3), 4e-3, 1.0])
-    moment = Moment(np.full(5, 100.0), volatility, np.ones(5))
+    moment = ForecastOrigin(np.full(5, 100.0), volatility, np.ones(5))
     raw = np.zeros((5, 5))
     raw[:, TARGETS.index("amplitude")] = 1.0
     calibration = UNSHRUNK.model_copy(update={"volatility_knots": [1e-3, 4e-3], "residual_bounds": bounds})
@@ -146,7 +146,7 @@ def test_a_moment_knows_the_last_close_and_a_mean_that_leans_to_the_latest_ampli
     candles = sound_candles(97)
     amplitude = (candles["high"] - candles["low"]).to_numpy()
 
-    moment = moments(candles.to_numpy()[:, :5], build_features(candles).volatility)
+    moment = forecast_origins(candles.to_numpy()[:, :5], build_features(candles).volatility)
 
     assert moment.close.tolist() == [candles["close"].iloc[-1]]
     by_pandas = (candles["high"] - candles["low"]).iloc[1:].ewm(span=12).mean().iloc[-1]

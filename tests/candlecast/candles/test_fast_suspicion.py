@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.candles.fast_suspicion import doubtful_in_windows, is_plainly_sound
+from candlecast.candles.fast_suspicion import doubtful_in_windows, passes_fast_check
 from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms
 from candlecast.candles.suspicion import find_suspicious
 from tests.support.bundles import sound_candles
@@ -53,14 +53,14 @@ def damaged(candles: pd.DataFrame, kind: str, at: int) -> pd.DataFrame:
 def test_recorded_candles_are_cleared_at_once_or_after_the_full_rules(recorded: pd.DataFrame, count: int) -> None:
     for start in range(0, len(recorded) - count, 211):
         window = recorded.iloc[start : start + count]
-        if is_plainly_sound(window.to_numpy()):
+        if passes_fast_check(window.to_numpy()):
             assert not doubted(window)
 
 
 def test_recorded_histories_hardly_ever_need_the_full_rules(recorded: pd.DataFrame) -> None:
     windows = [recorded.iloc[start : start + HISTORY].to_numpy() for start in range(0, 2800, 7)]
 
-    cleared = sum(is_plainly_sound(window) for window in windows)
+    cleared = sum(passes_fast_check(window) for window in windows)
 
     assert cleared > 0.98 * len(windows)
 
@@ -74,7 +74,7 @@ def test_what_the_full_rules_doubt_is_never_cleared(recorded: pd.DataFrame, kind
             candles = damaged(window, kind, at)
             if doubted(candles):
                 seen += 1
-                assert not is_plainly_sound(candles.to_numpy()), (start, at)
+                assert not passes_fast_check(candles.to_numpy()), (start, at)
 
     assert seen > 50
 
@@ -87,7 +87,7 @@ def test_made_up_markets_are_not_cleared_where_the_full_rules_doubt_them() -> No
         for at in random.integers(1, len(candles), 3):
             candles.iloc[at, 4] *= 10.0 ** random.integers(-4, 2)
             candles.iloc[at, 1] *= 1 + 10.0 ** random.uniform(-5, -1)
-        disagreed += is_plainly_sound(candles.to_numpy()) and doubted(candles)
+        disagreed += passes_fast_check(candles.to_numpy()) and doubted(candles)
 
     assert disagreed == 0
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from candlecast.candles.files import read_candles, read_posted, require_importable, write_candles
-from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, require_sound
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, require_valid
 from candlecast.errors import InvalidCandles
 from tests.support.bundles import sound_candles
 
@@ -31,7 +31,7 @@ def test_candles_come_back_as_they_were_written(tmp_path, name):
     candles = read_candles(path)
 
     pd.testing.assert_frame_equal(candles, CANDLES, check_freq=False)
-    require_sound(candles, "5m")
+    require_valid(candles, "5m")
 
 
 @pytest.mark.parametrize("name", ["candles.parquet", "candles.csv"])

@@ -13,17 +13,17 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.gaps import (
     LATE,
-    Answered,
+    CandleGap,
     CandleGaps,
-    Filled,
-    Gap,
+    FillResult,
     GapSource,
     Range,
     RestSource,
+    SourceAnswer,
     describe_gaps,
     fill_gaps,
 )
-from candlecast.candles.store import CandleStore, Written
+from candlecast.candles.store import CandleStore, UpsertResult
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.market import Market
@@ -55,8 +55,8 @@ class Table:
         self.unsaid = unsaid
         self.asked: list[tuple[int, int]] = []
 
-    def fill(self, ranges: Sequence[Range]) -> Answered:
-        written = Written(0, 0)
+    def fill(self, ranges: Sequence[Range]) -> SourceAnswer:
+        written = UpsertResult(0, 0)
         for start, end in ranges:
             if self.left is not None:
                 if self.left == 0:
@@ -65,7 +65,7 @@ class Table:
             self.asked.append(((start - START) // STEP, (end - START) // STEP))
             had = self.candles[(self.candles.index >= start) & (self.candles.index < end)]
             written += self.store.upsert("BTCUSDT", "5m", had, "rest")
-        return Answered(written, self.unsaid)
+        return SourceAnswer(written, self.unsaid)
 
     def reaches_past(self, moment: datetime) -> bool:
         return bool((self.candles.index >= moment).any())
@@ -83,7 +83,7 @@ def without(*positions: int) -> pd.DataFrame:
     return CANDLES.drop(CANDLES.index[list(positions)])
 
 
-def fill(pool: ConnectionPool, *sources: GapSource, now: datetime = LATER, **options: Any) -> Filled:
+def fill(pool: ConnectionPool, *sources: GapSource, now: datetime = LATER, **options: Any) -> FillResult:
     return fill_gaps(pool, sources, MARKET, START, END, now, **options)
 
 
@@ -104,7 +104,7 @@ def test_a_gap_is_filled_and_accounted_for_as_repaired(pool, store):
 
     filled = fill(pool, source)
 
-    assert filled == Filled(Written(3, 0), [])
+    assert filled == FillResult(UpsertResult(3, 0), [])
     assert source.asked == [(20, 22), (40, 41)]
     assert rows(pool) == [(20, 22, "repaired"), (40, 41, "repaired")]
 
@@ -115,14 +115,14 @@ def test_a_real_client_fills_a_gap_too(replay_exchange, pool, store):
     with ExchangeClient(replay.url) as exchange:
         filled = fill(pool, RestSource(exchange, store, MARKET, END))
 
-    assert filled == Filled(Written(10, 0), [])
+    assert filled == FillResult(UpsertResult(10, 0), [])
     pd.testing.assert_frame_equal(store.read("BTCUSDT", "5m", START, END), CANDLES, check_freq=False)
 
 
 def test_the_first_history_is_no_gap(pool, store):
     filled = fill(pool, Table(store, CANDLES))
 
-    assert filled == Filled(Written(60, 0), [])
+    assert filled == FillResult(UpsertResult(60, 0), [])
     assert rows(pool) == []
 
 
@@ -132,7 +132,7 @@ def test_whole_history_is_asked_for_nothing(pool, store):
 
     filled = fill(pool, source)
 
-    assert (filled, source.asked, rows(pool)) == (Filled(Written(0, 0), []), [], [])
+    assert (filled, source.asked, rows(pool)) == (FillResult(UpsertResult(0, 0), []), [], [])
 
 
 def test_what_a_source_with_later_candles_does_not_have_is_an_outage(pool, store):
@@ -141,7 +141,7 @@ def test_what_a_source_with_later_candles_does_not_have_is_an_outage(pool, store
 
     filled = fill(pool, Table(store, outage))
 
-    assert filled.left == [Gap(at(20), at(25), "outage")]
+    assert filled.left == [CandleGap(at(20), at(25), "outage")]
     assert rows(pool) == [(20, 25, "outage")]
 
 
@@ -151,7 +151,7 @@ def test_the_outage_of_a_real_exchange_is_told(replay_exchange, pool, store):
     with ExchangeClient(replay.url) as exchange:
         filled = fill(pool, RestSource(exchange, store, MARKET, END))
 
-    assert filled == Filled(Written(55, 0), [Gap(at(20), at(25), "outage")])
+    assert filled == FillResult(UpsertResult(55, 0), [CandleGap(at(20), at(25), "outage")])
 
 
 def test_a_gap_at_the_end_of_what_a_source_has_stays_open(pool, store):
@@ -159,7 +159,7 @@ def test_a_gap_at_the_end_of_what_a_source_has_stays_open(pool, store):
 
     filled = fill(pool, Table(store, begun))
 
-    assert filled.left == [Gap(at(50), at(60), "open")]
+    assert filled.left == [CandleGap(at(50), at(60), "open")]
 
 
 @pytest.mark.parametrize(("age", "state"), [(LATE - timedelta(seconds=1), "open"), (LATE, "outage")])
@@ -168,7 +168,7 @@ def test_a_candle_that_may_just_be_late_stays_open(pool, store, age, state):
 
     filled = fill(pool, Table(store, missing), now=at(41) + age)
 
-    assert filled.left[0] == Gap(at(40), at(41), state)
+    assert filled.left[0] == CandleGap(at(40), at(41), state)
 
 
 def test_a_late_candle_becomes_a_repair(pool, store):
@@ -176,7 +176,7 @@ def test_a_late_candle_becomes_a_repair(pool, store):
 
     filled = fill(pool, Table(store, CANDLES), now=at(46))
 
-    assert filled == Filled(Written(2, 0), [])
+    assert filled == FillResult(UpsertResult(2, 0), [])
     assert rows(pool) == [(40, 41, "repaired")]
 
 
@@ -198,8 +198,11 @@ def test_known_outages_are_not_asked_for_again_unless_told_to(pool, store):
     asked_usually = list(source.asked)
     told_to = fill(pool, source, outages_too=True)
 
-    assert (asked_usually, usual.left) == ([], [Gap(at(20), at(25), "outage"), Gap(at(30), at(31), "outage")])
-    assert told_to == Filled(Written(6, 0), [])
+    assert (asked_usually, usual.left) == (
+        [],
+        [CandleGap(at(20), at(25), "outage"), CandleGap(at(30), at(31), "outage")],
+    )
+    assert told_to == FillResult(UpsertResult(6, 0), [])
     assert rows(pool) == [(20, 25, "repaired"), (30, 31, "repaired")]
 
 
@@ -222,7 +225,7 @@ def test_the_second_source_is_asked_only_for_what_the_first_lacks(pool, store):
 
     filled = fill(pool, first, second)
 
-    assert filled == Filled(Written(10, 0), [])
+    assert filled == FillResult(UpsertResult(10, 0), [])
     assert (first.asked, second.asked) == ([(10, 20)], [(12, 14)])
 
 
@@ -291,11 +294,11 @@ def test_only_candles_that_open_in_the_range_are_asked_for(pool, store):
 
     filled = fill_gaps(pool, [source], MARKET, at(10) + off, at(12) + off, LATER)
 
-    assert (source.asked, filled.written) == ([(11, 13)], Written(2, 0))
+    assert (source.asked, filled.written) == ([(11, 13)], UpsertResult(2, 0))
 
 
 def test_a_range_that_has_not_come_yet_is_empty(pool, store):
-    assert fill_gaps(pool, [], MARKET, LATER, LATER + STEP, END) == Filled(Written(0, 0), [])
+    assert fill_gaps(pool, [], MARKET, LATER, LATER + STEP, END) == FillResult(UpsertResult(0, 0), [])
 
 
 def test_markets_have_gaps_of_their_own(pool, store):
@@ -306,11 +309,11 @@ def test_markets_have_gaps_of_their_own(pool, store):
     CandleGaps(pool).record(ether, START, END)
 
     assert rows(pool) == []
-    assert CandleGaps(pool).listed(ether, START, END) == [Gap(at(10), at(12), "open")]
+    assert CandleGaps(pool).listed(ether, START, END) == [CandleGap(at(10), at(12), "open")]
 
 
 def test_many_gaps_are_counted_and_the_first_ones_named():
-    gaps = [Gap(at(p), at(p + 2), "open") for p in range(0, 48, 4)]
+    gaps = [CandleGap(at(p), at(p + 2), "open") for p in range(0, 48, 4)]
 
     said = describe_gaps(gaps, STEP)
 

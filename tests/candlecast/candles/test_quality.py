@@ -10,8 +10,15 @@ import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.quality import CandleQuality, Doubtful, Marked, describe, repair_command, without
-from candlecast.candles.schema import unbroken
+from candlecast.candles.quality import (
+    CandleQuality,
+    DoubtfulCandle,
+    MarkResult,
+    describe_doubtful,
+    repair_command,
+    without_doubtful,
+)
+from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import Ledger
 from candlecast.market import Market
@@ -56,7 +63,7 @@ def test_stubs_are_marked_with_their_reasons(store, quality, damaged):
     marked = quality.mark(MARKET, *span(damaged))
 
     found = quality.doubtful(MARKET, *span(damaged))
-    assert marked == Marked(doubtful=12, new=12, lifted=0)
+    assert marked == MarkResult(doubtful=12, new=12, lifted=0)
     assert [one.open_time for one in found] == list(damaged.index[RUN])
     assert all("stub" in one.reasons for one in found)
 
@@ -68,7 +75,7 @@ def test_looking_again_writes_nothing(pool, store, quality, damaged):
 
     again = quality.mark(MARKET, *span(damaged))
 
-    assert again == Marked(doubtful=12, new=0, lifted=0)
+    assert again == MarkResult(doubtful=12, new=0, lifted=0)
     assert marks(pool) == before
 
 
@@ -89,7 +96,7 @@ def test_looking_at_the_newest_candles_only_knows_what_was_usual_before(store, q
 
     marked = quality.mark(MARKET, *span(newest.iloc[700:]))
 
-    assert marked == Marked(doubtful=12, new=12, lifted=0)
+    assert marked == MarkResult(doubtful=12, new=12, lifted=0)
 
 
 def test_marks_outside_the_range_stay(store, quality, damaged):
@@ -98,7 +105,7 @@ def test_marks_outside_the_range_stay(store, quality, damaged):
 
     marked = quality.mark(MARKET, *span(damaged.iloc[800:]))
 
-    assert marked == Marked(0, 0, 0)
+    assert marked == MarkResult(0, 0, 0)
     assert len(quality.doubtful(MARKET, *span(damaged))) == 12
 
 
@@ -111,7 +118,7 @@ def test_a_candle_that_its_successor_shows_to_be_unfinished_is_marked_afterwards
     afterwards = quality.mark(MARKET, *span(damaged.iloc[801:802]))
 
     assert (at_once.doubtful, afterwards.new) == (0, 1)
-    assert quality.doubtful(MARKET, *span(damaged)) == [Doubtful(damaged.index[800].to_pydatetime(), ("break",))]
+    assert quality.doubtful(MARKET, *span(damaged)) == [DoubtfulCandle(damaged.index[800].to_pydatetime(), ("break",))]
 
 
 def test_another_market_has_marks_of_its_own(store, quality, sound, damaged):
@@ -122,7 +129,7 @@ def test_another_market_has_marks_of_its_own(store, quality, sound, damaged):
 
     marked = quality.mark(ether, *span(sound))
 
-    assert marked == Marked(0, 0, 0)
+    assert marked == MarkResult(0, 0, 0)
     assert quality.doubtful(ether, *span(sound)) == []
     assert len(quality.doubtful(MARKET, *span(damaged))) == 12
 
@@ -141,25 +148,25 @@ def test_a_sound_history_has_gaps_where_the_doubtful_candles_are(store, quality,
     store.upsert("BTCUSDT", "5m", damaged, "rest")
     quality.mark(MARKET, *span(damaged))
 
-    history = quality.sound_history(MARKET, *span(damaged))
+    history = quality.clean_history(MARKET, *span(damaged))
 
     expected = damaged.drop(damaged.index[RUN])
     pd.testing.assert_frame_equal(history, expected, check_freq=False)
-    assert [len(part) for part in unbroken(history, "5m")] == [700, 188]
+    assert [len(part) for part in split_at_gaps(history, "5m")] == [700, 188]
 
 
 def test_a_history_without_marks_is_the_stored_one(store, quality, sound):
     store.upsert("BTCUSDT", "5m", sound, "rest")
     quality.mark(MARKET, *span(sound))
 
-    history = quality.sound_history(MARKET, *span(sound))
+    history = quality.clean_history(MARKET, *span(sound))
 
     pd.testing.assert_frame_equal(history, CandleStore.read(store, "BTCUSDT", "5m", *span(sound)))
 
 
 def test_nothing_stored_is_nothing_doubtful(quality, sound):
-    assert quality.mark(MARKET, *span(sound)) == Marked(0, 0, 0)
-    assert quality.sound_history(MARKET, *span(sound)).empty
+    assert quality.mark(MARKET, *span(sound)) == MarkResult(0, 0, 0)
+    assert quality.clean_history(MARKET, *span(sound)).empty
 
 
 @pytest.mark.parametrize("damaged_one", [1, 0], ids=["the target", "the candle it was made from"])
@@ -186,11 +193,11 @@ def test_a_forecast_that_a_doubtful_candle_falsifies_is_left_out_until_it_is_rep
 
 def test_doubtful_candles_are_described_with_their_number_span_and_reasons():
     first = datetime.fromisoformat("2025-09-27T00:00+00:00")
-    two = [Doubtful(first, ("stub", "break")), Doubtful(first + STEP, ("stub",))]
+    two = [DoubtfulCandle(first, ("stub", "break")), DoubtfulCandle(first + STEP, ("stub",))]
 
-    assert describe(two) == "2 doubtful candles from 2025-09-27 00:00 to 2025-09-27 00:05 (1 break, 2 stub)"
-    assert describe(two[:1]) == "1 doubtful candle at 2025-09-27 00:00 (1 break, 1 stub)"
-    assert describe([]) == "no doubtful candle"
+    assert describe_doubtful(two) == "2 doubtful candles from 2025-09-27 00:00 to 2025-09-27 00:05 (1 break, 2 stub)"
+    assert describe_doubtful(two[:1]) == "1 doubtful candle at 2025-09-27 00:00 (1 break, 1 stub)"
+    assert describe_doubtful([]) == "no doubtful candle"
 
 
 def test_the_command_that_repairs_reaches_beyond_what_was_found():
@@ -202,7 +209,7 @@ def test_the_command_that_repairs_reaches_beyond_what_was_found():
 
 
 def test_candles_without_the_doubtful_ones_keep_everything_else(sound):
-    two = [Doubtful(sound.index[position].to_pydatetime(), ("stub",)) for position in (3, 8)]
+    two = [DoubtfulCandle(sound.index[position].to_pydatetime(), ("stub",)) for position in (3, 8)]
 
-    pd.testing.assert_frame_equal(without(sound, two), sound.drop(sound.index[[3, 8]]), check_freq=False)
-    pd.testing.assert_frame_equal(without(sound, []), sound)
+    pd.testing.assert_frame_equal(without_doubtful(sound, two), sound.drop(sound.index[[3, 8]]), check_freq=False)
+    pd.testing.assert_frame_equal(without_doubtful(sound, []), sound)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, empty_candles, require_sound, unbroken
+from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, empty_candles, require_valid, split_at_gaps
 from candlecast.errors import CandleGapError, ConfigurationError, InvalidCandles
 from candlecast.market import Market, floor_time, interval_duration
 from tests.support.bundles import sound_candles
@@ -36,18 +36,18 @@ def with_open_time(row: int, moment: datetime) -> pd.DataFrame:
 
 def refusal(candles: pd.DataFrame, interval: str = "5m") -> InvalidCandles:
     with pytest.raises(InvalidCandles) as caught:
-        require_sound(candles, interval)
+        require_valid(candles, interval)
     return caught.value
 
 
 def test_real_candles_are_sound(bundled_candles):
-    require_sound(bundled_candles, "5m")
+    require_valid(bundled_candles, "5m")
 
     assert len(bundled_candles) == 35_424
 
 
 def test_no_candles_at_all_are_sound():
-    require_sound(empty_candles(), "5m")
+    require_valid(empty_candles(), "5m")
 
     assert tuple(empty_candles().columns) == CANDLE_COLUMNS
 
@@ -71,7 +71,7 @@ def test_a_value_that_is_no_price_is_named_with_row_and_field(field, value, said
 
 
 def test_zero_volume_is_a_quiet_market_and_no_fault():
-    require_sound(with_value(4, "volume", 0.0), "5m")
+    require_valid(with_value(4, "volume", 0.0), "5m")
 
 
 def test_a_high_below_the_low_is_named():
@@ -144,7 +144,7 @@ def test_a_time_off_the_grid_is_named_with_the_candle_around_it(offset):
 def test_the_interval_decides_what_is_on_the_grid():
     hourly = sound_candles(12).iloc[[0]]
 
-    require_sound(hourly, "1m")
+    require_valid(hourly, "1m")
 
     assert refusal(hourly.set_index(hourly.index + STEP), "1h").field == "open_time"
 
@@ -187,12 +187,12 @@ def test_unbroken_cuts_at_every_gap_and_loses_nothing():
     candles = sound_candles(12)
     gapped = candles.drop(candles.index[[3, 7, 8]])
 
-    stretches = unbroken(gapped, "5m")
+    stretches = split_at_gaps(gapped, "5m")
 
     assert [len(stretch) for stretch in stretches] == [3, 3, 3]
     pd.testing.assert_frame_equal(pd.concat(stretches), gapped)
     for stretch in stretches:
-        require_sound(stretch, "5m")
+        require_valid(stretch, "5m")
 
 
 def test_klines_become_candles_in_the_order_given():

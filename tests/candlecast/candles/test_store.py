@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, empty_candles
-from candlecast.candles.store import Written
+from candlecast.candles.store import UpsertResult
 from candlecast.errors import ConfigurationError
 from candlecast.market import floor_time
 from tests.support.bundles import sound_candles
@@ -42,7 +42,7 @@ def test_candles_come_back_exactly_as_they_were_stored(store, bundled_candles):
 
     written = store.upsert(*MARKET, sample, "archive")
 
-    assert written == Written(500, 0)
+    assert written == UpsertResult(500, 0)
     stored = store.read(*MARKET, sample.index[0].to_pydatetime(), sample.index[-1].to_pydatetime() + STEP)
     pd.testing.assert_frame_equal(stored, sample, check_exact=True, check_freq=False)
 
@@ -53,7 +53,7 @@ def test_storing_the_same_candles_again_writes_nothing(pool, store):
 
     again = store.upsert(*MARKET, CANDLES, "archive")
 
-    assert again == Written(0, 0)
+    assert again == UpsertResult(0, 0)
     assert rows(pool, "select open_time, ingested_at, source, xmin::text from candles order by open_time") == before
     assert rows(pool, "select * from candle_revisions") == []
 
@@ -68,7 +68,7 @@ def test_a_changed_candle_is_corrected_and_its_old_row_kept(pool, store):
     written = store.upsert(*MARKET, corrected, "archive")
 
     (kept,), (second,) = rows(pool, "select * from candle_revisions"), rows(pool, timed)
-    assert written == Written(0, 1)
+    assert written == UpsertResult(0, 1)
     assert [kept[name] for name in CANDLE_COLUMNS] == CANDLES.iloc[7].tolist()
     assert (kept["open_time"], kept["source"]) == (CANDLES.index[7], "rest")
     assert kept["ingested_at"] == first["ingested_at"] < second["ingested_at"]
@@ -106,7 +106,7 @@ def test_unknown_order_flow_does_not_erase_what_is_known(pool, store):
 
     written = store.upsert(*MARKET, plain, "rest")
 
-    assert written == Written(0, 1)
+    assert written == UpsertResult(0, 1)
     expected = CANDLES.assign(volume=plain["volume"])
     pd.testing.assert_frame_equal(store.read(*MARKET, START, END), expected, check_freq=False)
 
@@ -118,7 +118,7 @@ def test_order_flow_that_becomes_known_is_a_correction(store):
 
     written = store.upsert(*MARKET, CANDLES, "archive")
 
-    assert written == Written(0, 20)
+    assert written == UpsertResult(0, 20)
     pd.testing.assert_frame_equal(store.read(*MARKET, START, END), CANDLES, check_freq=False)
 
 
@@ -155,7 +155,7 @@ def test_the_newest_candles_come_in_ascending_order(store):
 
 
 def test_an_empty_store_has_no_watermark_and_gives_empty_candles(store):
-    assert store.upsert(*MARKET, empty_candles(), "rest") == Written(0, 0)
+    assert store.upsert(*MARKET, empty_candles(), "rest") == UpsertResult(0, 0)
     assert store.latest_open_time(*MARKET) is None
     pd.testing.assert_frame_equal(store.newest(*MARKET, 3), empty_candles())
     pd.testing.assert_frame_equal(store.read(*MARKET, START, END), empty_candles())
@@ -205,7 +205,7 @@ def test_the_database_refuses_a_candle_that_contradicts_itself(store, changes, c
     with pytest.raises(psycopg.errors.CheckViolation, match=constraint):
         store.upsert(*MARKET, candle.assign(**changes), "rest")
 
-    assert store.upsert(*MARKET, candle, "rest") == Written(1, 0)
+    assert store.upsert(*MARKET, candle, "rest") == UpsertResult(1, 0)
 
 
 @pytest.mark.parametrize("name", OHLCV_COLUMNS)
@@ -241,7 +241,7 @@ def test_the_grid_of_the_database_is_the_grid_of_the_code(store):
 
         written = store.upsert("BTCUSDT", interval, opening_at(*opened.timetuple()[:5]), "rest")
 
-        assert written == Written(1, 0)
+        assert written == UpsertResult(1, 0)
 
 
 def test_one_bad_candle_keeps_the_whole_page_out(store):
@@ -264,7 +264,7 @@ def test_a_batch_of_a_hundred_thousand_comes_back_exactly_with_unknown_order_flo
 
     written = store.upsert(*MARKET, many, "archive")
 
-    assert written == Written(count, 0)
+    assert written == UpsertResult(count, 0)
     stored = store.read(*MARKET, START, START + count * STEP)
     pd.testing.assert_frame_equal(stored, many, check_exact=True, check_freq=False)
 
@@ -285,7 +285,7 @@ def test_of_duplicates_in_one_batch_the_last_one_counts(pool, store):
 
     written = store.upsert(*MARKET, pd.concat([CANDLES, first, second]), "rest")
 
-    assert written == Written(20, 0)
+    assert written == UpsertResult(20, 0)
     expected = CANDLES.copy()
     expected.iloc[3, expected.columns.get_loc("volume")] = 8.0
     pd.testing.assert_frame_equal(store.read(*MARKET, START, END), expected, check_freq=False)
@@ -317,7 +317,7 @@ def test_a_bulk_write_gives_way_to_a_writer_who_was_faster(pool, store):
         wait_until(lambda: rows(pool, WAITING)[0]["n"] >= 1)
     writer.join(60)  # ours was in the middle of its COPY when theirs committed
 
-    assert outcomes == [Written(16, 4)]
+    assert outcomes == [UpsertResult(16, 4)]
     pd.testing.assert_frame_equal(store.read(*MARKET, START, END), CANDLES, check_freq=False)
     assert [row["volume"] for row in rows(pool, "select volume from candle_revisions")] == [1.0] * 4
 
@@ -342,7 +342,7 @@ def test_many_writers_of_the_same_candles_in_any_order_store_them_once(pool, sto
     for writer in writers:
         writer.join(60)
 
-    assert sum(outcomes, Written(0, 0)) == Written(20, 0)
+    assert sum(outcomes, UpsertResult(0, 0)) == UpsertResult(20, 0)
     pd.testing.assert_frame_equal(store.read(*MARKET, START, END), CANDLES, check_freq=False)
 
 

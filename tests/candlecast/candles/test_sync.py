@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 import pytest
 
-from candlecast.candles.store import CandleStore, Written
+from candlecast.candles.store import CandleStore, UpsertResult
 from candlecast.candles.sync import REFETCHED, closed_before, sync_newest, sync_range
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
@@ -59,7 +59,7 @@ def test_the_candle_that_is_still_open_is_never_stored(replay_exchange, store):
         synced = sync_newest(exchange, store, MARKET, START)
 
     assert newest.index[-1] == CANDLES.index[10]
-    assert synced.written == Written(10, 0)
+    assert synced.written == UpsertResult(10, 0)
     assert_stored(store, CANDLES.iloc[:10])
 
 
@@ -71,7 +71,7 @@ def test_a_candle_is_stored_the_moment_it_has_closed(replay_exchange, store):
 
         after = sync_newest(exchange, store, MARKET, START)
 
-    assert (before.written, after.written) == (Written(9, 0), Written(1, 0))
+    assert (before.written, after.written) == (UpsertResult(9, 0), UpsertResult(1, 0))
     assert_stored(store, CANDLES.iloc[:10])
 
 
@@ -97,7 +97,7 @@ def test_a_second_sync_writes_nothing_new(replay_exchange, store):
 
         second = sync_newest(exchange, store, MARKET, START)
 
-    assert (first.written, second.written) == (Written(30, 0), Written(0, 0))
+    assert (first.written, second.written) == (UpsertResult(30, 0), UpsertResult(0, 0))
     assert second.start == CANDLES.index[29] - REFETCHED * STEP
 
 
@@ -111,7 +111,7 @@ def test_a_long_pause_is_made_up_page_by_page(replay_exchange, store, bundled_ca
 
         synced = sync_newest(exchange, store, MARKET, begin)
 
-    assert synced.written == Written(2290, 0)
+    assert synced.written == UpsertResult(2290, 0)
     assert_stored(store, recording)
 
 
@@ -149,7 +149,7 @@ def test_a_closed_candle_is_left_to_settle_for_the_guard(replay_exchange, store)
 
         after = sync_newest(exchange, store, MARKET, START, guard)
 
-    assert (before.written, after.written) == (Written(9, 0), Written(1, 0))
+    assert (before.written, after.written) == (UpsertResult(9, 0), UpsertResult(1, 0))
     assert after.now == START + 10 * STEP + guard
     assert_stored(store, CANDLES.iloc[:10])
 
@@ -166,6 +166,6 @@ def test_a_recent_candle_that_the_exchange_revised_is_corrected_and_the_old_one_
 
     with pool.connection() as connection:
         kept = connection.execute("select open_time, volume from candle_revisions").fetchall()
-    assert synced.written == Written(0, 1)
+    assert synced.written == UpsertResult(0, 1)
     assert kept == [(CANDLES.index[29 - age], CANDLES["volume"].iloc[29 - age])]
     assert_stored(store, revised.iloc[:30])

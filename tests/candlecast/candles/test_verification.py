@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.gaps import CandleGaps, Gap
+from candlecast.candles.gaps import CandleGap, CandleGaps
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.candles.verification import Verification, verification_message, verify_candles
@@ -55,7 +55,7 @@ def test_gaps_and_doubtful_candles_are_found_counted_and_recorded(pool, store, s
     found = verify(pool)
 
     message = verification_message(found, MARKET)
-    gap = Gap(time_at(sound, 100), time_at(sound, 103), "open")
+    gap = CandleGap(time_at(sound, 100), time_at(sound, 103), "open")
     assert (found.is_sound, found.candles, found.gaps, len(found.doubtful)) == (False, 797, [gap], 20)
     assert "3 missing in 1 gap: 2025-05-31 08:20 to 2025-05-31 08:35 (open)" in message
     assert "20 doubtful candles from 2025-06-02 10:20 to 2025-06-02 11:55" in message
@@ -87,7 +87,7 @@ def test_what_is_asked_for_and_not_stored_is_missing(pool, store, sound):
 
     found = verify(pool, end=time_at(sound, 900), now=time_at(sound, 805) + timedelta(minutes=2))
 
-    assert found.gaps == [Gap(time_at(sound, 800), time_at(sound, 805), "open")]
+    assert found.gaps == [CandleGap(time_at(sound, 800), time_at(sound, 805), "open")]
 
 
 def test_bounds_off_the_grid_and_in_the_future_make_no_gaps(pool, store, sound):

@@ -12,26 +12,26 @@ from requests.adapters import BaseAdapter
 
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
-from candlecast.exchange.limits import MemoryLimitBook
+from candlecast.exchange.limits import MemoryLimitStore
 
-Answered = tuple[int, Mapping[str, str], Any] | Exception
-GOOD: Answered = (200, {}, {"serverTime": 1_748_736_000_000})
-BARRED: Answered = (451, {}, {"code": 0, "msg": "restricted location"})
-BANNED: Answered = (418, {"Retry-After": "600"}, {})
-UNREACHABLE: Answered = requests.ConnectionError("refused")
+SourceAnswer = tuple[int, Mapping[str, str], Any] | Exception
+GOOD: SourceAnswer = (200, {}, {"serverTime": 1_748_736_000_000})
+BARRED: SourceAnswer = (451, {}, {"code": 0, "msg": "restricted location"})
+BANNED: SourceAnswer = (418, {"Retry-After": "600"}, {})
+UNREACHABLE: SourceAnswer = requests.ConnectionError("refused")
 
 
 class ManyAddresses(BaseAdapter):
     """Each host answers as it is told; the order in which hosts are asked is remembered."""
 
-    def __init__(self, **hosts: Answered) -> None:
+    def __init__(self, **hosts: SourceAnswer) -> None:
         super().__init__()
         self.hosts = hosts
         self.asked: list[str] = []
         self.now = 0.0
         session = requests.Session()
         session.mount("https://", self)
-        self.book = MemoryLimitBook(self.seconds)
+        self.book = MemoryLimitStore(self.seconds)
         addresses = ",".join(f" https://{host}/" for host in hosts)
         self.client = ExchangeClient(addresses, 7, session, self.sleep, self.book, None, self.seconds)
 

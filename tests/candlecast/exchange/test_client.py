@@ -15,7 +15,7 @@ from requests.adapters import BaseAdapter
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
-from candlecast.exchange.limits import MemoryLimitBook
+from candlecast.exchange.limits import MemoryLimitStore
 from candlecast.market import epoch_ms
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ class CannedExchange(ExchangeClient):
         self.waits: list[float] = []
         session = requests.Session()
         session.mount("https://", self.transport)
-        book = MemoryLimitBook(clock=self.seconds)
+        book = MemoryLimitStore(clock=self.seconds)
         super().__init__("https://exchange.test", 7, session, self.waits.append, book, None, self.seconds)
 
     def seconds(self) -> float:

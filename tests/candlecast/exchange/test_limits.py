@@ -12,7 +12,7 @@ import requests
 from candlecast.database import open_database
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
-from candlecast.exchange.limits import LONGEST_BAN_S, DatabaseLimitBook, MemoryLimitBook, Reservation
+from candlecast.exchange.limits import LONGEST_BAN_S, DatabaseLimitStore, MemoryLimitStore, Reservation
 from candlecast.replay.faults import Faults
 
 URL = "https://exchange.test"
@@ -34,8 +34,8 @@ class FakeSeconds:
 @pytest.fixture
 def book_of(pool):
     """A fresh book on the same pages as the one before: `book_of("memory")` or `book_of("database")`."""
-    memory = MemoryLimitBook()
-    return {"memory": lambda: memory, "database": lambda: DatabaseLimitBook(pool)}
+    memory = MemoryLimitStore()
+    return {"memory": lambda: memory, "database": lambda: DatabaseLimitStore(pool)}
 
 
 @pytest.mark.parametrize("kind", ["memory", "database"])
@@ -92,7 +92,7 @@ def test_no_ban_lasts_longer_than_binance_ever_bans(book_of, kind):
 
 
 def test_a_new_minute_of_the_database_begins_with_nothing_used(pool):
-    book = DatabaseLimitBook(pool)
+    book = DatabaseLimitStore(pool)
     away_from_the_next_minute()
     book.reserve(URL, 100, 100)
     with pool.connection() as connection:
@@ -117,7 +117,7 @@ def test_no_minute_holds_more_than_the_budget_however_long_a_client_asks(replay_
     assert list(spent.values()) == [20, 20, 20, 10]
 
 
-class CountlessBook(MemoryLimitBook):
+class CountlessBook(MemoryLimitStore):
     """A book that hears nothing of the server's count, which goes by real minutes."""
 
     def report(self, base_url, used_weight):
@@ -127,7 +127,7 @@ class CountlessBook(MemoryLimitBook):
 def test_a_request_that_finds_no_room_for_minutes_is_handed_back(replay_exchange):
     seconds = FakeSeconds()
     replay = replay_exchange()
-    book = MemoryLimitBook(seconds)
+    book = MemoryLimitStore(seconds)
 
     def others_are_faster(wait_s: float) -> None:
         seconds.sleep(wait_s)
@@ -155,7 +155,7 @@ def test_two_clients_on_one_database_never_pass_the_budget_together(replay_excha
 
     def ask_until_the_budget_is_used_up() -> None:
         with open_database(database.writer_url) as own_pool:
-            book = DatabaseLimitBook(own_pool)
+            book = DatabaseLimitStore(own_pool)
             with ExchangeClient(replay.url, sleep=stop, limits=book, weight_budget=100) as exchange:
                 try:
                     while True:
@@ -178,11 +178,11 @@ def test_two_clients_on_one_database_never_pass_the_budget_together(replay_excha
 def test_a_ban_is_obeyed_by_a_client_that_is_started_afterwards(replay_exchange, pool):
     replay = replay_exchange()
     replay.control.set_faults(Faults(ban=1, retry_after_s=600))
-    with ExchangeClient(replay.url, limits=DatabaseLimitBook(pool)) as banned:
+    with ExchangeClient(replay.url, limits=DatabaseLimitStore(pool)) as banned:
         with pytest.raises(ExchangeUnavailable, match="HTTP 418"):
             banned.server_time()
 
-    with ExchangeClient(replay.url, limits=DatabaseLimitBook(pool)) as restarted:
+    with ExchangeClient(replay.url, limits=DatabaseLimitStore(pool)) as restarted:
         with pytest.raises(ExchangeUnavailable, match="not asked, it banned this client") as caught:
             restarted.server_time()
 

@@ -15,7 +15,7 @@ from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
-from candlecast.ledger.issue import Issued, issue_forecasts
+from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
 
@@ -125,7 +125,9 @@ def issue(
     return issued(store, ledger, service, after).forecasts
 
 
-def issued(store: CandleStore, ledger: Ledger, service: FakeService, after: timedelta = timedelta(seconds=2)) -> Issued:
+def issued(
+    store: CandleStore, ledger: Ledger, service: FakeService, after: timedelta = timedelta(seconds=2)
+) -> IssueResult:
     quality = CandleQuality(store._pool)
     return issue_forecasts(StoppedClock(TARGET + after), store, quality, ledger, service, MARKET, "replay")
 

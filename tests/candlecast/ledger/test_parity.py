@@ -15,14 +15,14 @@ from candlecast.bundle.bundle import load_bundle, target_open_time
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, persist
 from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
-from candlecast.ledger.parity import CheckedForecast, parity_message, verify_forecasts
+from candlecast.ledger.parity import ParityCheck, parity_message, verify_forecasts
 from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
 
 CANDLES = sound_candles(160)
-Verify = Callable[..., list[CheckedForecast]]
+Verify = Callable[..., list[ParityCheck]]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def verify(pool: ConnectionPool, tiny: Path, tmp_path: Path) -> Verify:
     registry = FakeRegistry()
     registry.versions["1"] = tiny
 
-    def verified(last: int = 100) -> list[CheckedForecast]:
+    def verified(last: int = 100) -> list[ParityCheck]:
         return verify_forecasts(pool, registry, BTCUSDT_5M, tmp_path / "models", last)
 
     return verified
@@ -86,7 +86,7 @@ def record_of(tiny: Path, candles: pd.DataFrame, *, abstained: bool = False) -> 
     )
 
 
-def outcomes(checked: list[CheckedForecast]) -> list[str]:
+def outcomes(checked: list[ParityCheck]) -> list[str]:
     return [one.outcome for one in checked]
 
 

@@ -11,10 +11,10 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import (
     Decision,
+    champion_decision_at,
+    decision_history,
     has_failed,
-    history,
     last_promoted,
-    live_at,
     newest_decision,
     open_trials,
     predecessor_of,
@@ -105,28 +105,28 @@ def test_the_champion_of_any_moment_is_told_with_its_reasons(pool):
     decide(pool, "3", "trial", as_of=NOON + timedelta(hours=4), alias=CHALLENGER)
 
     moments = [NOON - timedelta(seconds=1), NOON, NOON + timedelta(hours=3, seconds=-1), NOON + timedelta(hours=9)]
-    live = [live_at(pool, NAME, moment) for moment in moments]
+    live = [champion_decision_at(pool, NAME, moment) for moment in moments]
 
     assert [one.version if one else None for one in live] == [None, "1", "1", "2"]
     assert live[3] is not None
     assert (live[3].decided_by, live[3].reasons, live[3].predecessor) == ("trial", ["it was better"], "1")
     assert live[3].at == NOON + timedelta(hours=3)
-    assert live_at(pool, NAME) == live[3]
+    assert champion_decision_at(pool, NAME) == live[3]
 
 
 def test_the_history_is_newest_first_and_can_end_at_a_moment(pool):
     for hour, version in enumerate("123"):
         decide(pool, version, as_of=NOON + timedelta(hours=hour))
 
-    assert [one.version for one in history(pool, NAME)] == ["3", "2", "1"]
-    assert [one.version for one in history(pool, NAME, until=NOON + timedelta(hours=1))] == ["2", "1"]
-    assert [one.version for one in history(pool, NAME, limit=1)] == ["3"]
+    assert [one.version for one in decision_history(pool, NAME)] == ["3", "2", "1"]
+    assert [one.version for one in decision_history(pool, NAME, until=NOON + timedelta(hours=1))] == ["2", "1"]
+    assert [one.version for one in decision_history(pool, NAME, limit=1)] == ["3"]
 
 
 def test_without_the_exchanges_clock_the_databases_counts(pool):
     decide(pool, "1")
 
-    (one,) = history(pool, NAME)
+    (one,) = decision_history(pool, NAME)
 
     assert one.as_of is None
     assert abs(datetime.now(UTC) - one.at) < timedelta(minutes=1)

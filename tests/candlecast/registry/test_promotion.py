@@ -9,7 +9,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.errors import ModelNotFound, VersionFailed
-from candlecast.registry.decisions import Decision, Recorded, has_failed, history, open_trials
+from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed, open_trials
 from candlecast.registry.promotion import (
     FAILED,
     begin_trial,
@@ -17,7 +17,7 @@ from candlecast.registry.promotion import (
     make_champion,
     mark_failed,
     move_champion,
-    note_moved_aliases,
+    record_alias_moves,
 )
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from tests.support.fake_registry import Died, FakeRegistry
@@ -34,11 +34,11 @@ def registry() -> FakeRegistry:
 
 
 def decisions(pool: ConnectionPool) -> list[tuple[str, str, str]]:
-    return [(one.version, one.decision, one.decided_by) for one in reversed(history(pool, NAME))]
+    return [(one.version, one.decision, one.decided_by) for one in reversed(decision_history(pool, NAME))]
 
 
-def newest(pool: ConnectionPool) -> Recorded:
-    return history(pool, NAME)[0]
+def newest(pool: ConnectionPool) -> DecisionRecord:
+    return decision_history(pool, NAME)[0]
 
 
 def decision(version: str, outcome: Any, decided_by: Any = "gate", alias: str = CHAMPION) -> Decision:
@@ -134,7 +134,7 @@ def test_an_alias_that_somebody_moved_is_recorded_as_by_a_person_once(pool, regi
     registry.pointers = {CHAMPION: "2"}
 
     for _ in range(3):
-        note_moved_aliases(registry, pool, NAME, NOON)
+        record_alias_moves(registry, pool, NAME, NOON)
 
     assert decisions(pool) == [("1", "promoted", "gate"), ("2", "promoted", "person")]
     assert (newest(pool).predecessor, newest(pool).as_of) == ("1", NOON)
@@ -155,7 +155,7 @@ def test_moving_it_back_is_recorded_as_well(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     for version in ("2", "2", "1", "1"):
         registry.pointers = {CHAMPION: version}
-        note_moved_aliases(registry, pool, NAME)
+        record_alias_moves(registry, pool, NAME)
 
     assert decisions(pool)[1:] == [("2", "promoted", "person"), ("1", "promoted", "person")]
 
@@ -164,7 +164,7 @@ def test_a_failed_version_that_somebody_moved_the_alias_to_is_not_failed_any_mor
     mark_failed(registry, pool, NAME, decision("2", "failed", "monitor"))
     registry.pointers = {CHAMPION: "2"}
 
-    note_moved_aliases(registry, pool, NAME)
+    record_alias_moves(registry, pool, NAME)
 
     assert not has_failed(pool, NAME, "2")
 
@@ -173,7 +173,7 @@ def test_a_challenger_that_somebody_named_is_on_trial(pool, registry):
     registry.pointers = {CHAMPION: "1", CHALLENGER: "2"}
 
     for _ in range(2):
-        aliases = note_moved_aliases(registry, pool, NAME, NOON)
+        aliases = record_alias_moves(registry, pool, NAME, NOON)
 
     assert aliases == registry.pointers
     assert decisions(pool) == [("1", "promoted", "person"), ("2", "trial", "person")]
@@ -186,7 +186,7 @@ def test_a_challenger_that_somebody_took_the_alias_from_is_undecided(pool, regis
     registry.pointers = {CHAMPION: "1"}
 
     for _ in range(2):
-        note_moved_aliases(registry, pool, NAME)
+        record_alias_moves(registry, pool, NAME)
 
     assert decisions(pool)[2:] == [("2", "undecided", "person")]
 
@@ -196,7 +196,7 @@ def test_a_challenger_that_somebody_replaced_makes_way_for_the_other(pool, regis
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.pointers[CHALLENGER] = "3"
 
-    note_moved_aliases(registry, pool, NAME)
+    record_alias_moves(registry, pool, NAME)
 
     assert decisions(pool)[2:] == [("2", "undecided", "person"), ("3", "trial", "person")]
 
@@ -204,7 +204,7 @@ def test_a_challenger_that_somebody_replaced_makes_way_for_the_other(pool, regis
 def test_a_version_under_both_aliases_does_not_compete_with_itself(pool, registry):
     registry.pointers = {CHAMPION: "1", CHALLENGER: "1"}
 
-    aliases = note_moved_aliases(registry, pool, NAME)
+    aliases = record_alias_moves(registry, pool, NAME)
 
     assert aliases == registry.pointers == {CHAMPION: "1"}
     assert decisions(pool) == [("1", "promoted", "person")]
@@ -219,13 +219,13 @@ def test_who_dies_while_promoting_is_not_taken_for_a_person(pool, registry, who,
         make_champion(registry, pool, NAME, decision("2", "promoted", who))
 
     for _ in range(2):
-        note_moved_aliases(registry, pool, NAME)
+        record_alias_moves(registry, pool, NAME)
 
     after = [("2", "promoted", who)] if last == "set_alias" else []
     assert decisions(pool) == [("1", "promoted", "gate"), *after]
 
 
-@pytest.mark.parametrize("last", ["set_alias", "drop_alias"])
+@pytest.mark.parametrize("last", ["set_alias", "delete_alias"])
 def test_who_dies_while_a_challenger_becomes_champion_leaves_one_alias_after_the_next_look(pool, registry, last):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
@@ -234,7 +234,7 @@ def test_who_dies_while_a_challenger_becomes_champion_leaves_one_alias_after_the
         make_champion(registry, pool, NAME, decision("2", "promoted", "trial"))
 
     for _ in range(2):
-        note_moved_aliases(registry, pool, NAME)
+        record_alias_moves(registry, pool, NAME)
 
     assert registry.pointers == {CHAMPION: "2"}
     assert decisions(pool)[2:] == [("2", "promoted", "trial")]
@@ -248,7 +248,7 @@ def test_a_trial_whose_beginning_was_not_recorded_is_the_gates_all_the_same(pool
         begin_trial(registry, pool, NAME, trial_of("3"))
 
     for _ in range(2):
-        note_moved_aliases(registry, pool, NAME)
+        record_alias_moves(registry, pool, NAME)
 
     assert decisions(pool)[2:] == [("2", "undecided", "person"), ("3", "trial", "gate")]
 
@@ -256,12 +256,12 @@ def test_a_trial_whose_beginning_was_not_recorded_is_the_gates_all_the_same(pool
 def test_a_trial_whose_end_was_not_recorded_is_closed(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
-    registry.dies_after = "drop_alias"
+    registry.dies_after = "delete_alias"
     with pytest.raises(Died):
         end_trial(registry, pool, NAME, decision("2", "rejected", "trial", CHALLENGER))
 
     for _ in range(2):
-        note_moved_aliases(registry, pool, NAME)
+        record_alias_moves(registry, pool, NAME)
 
     assert decisions(pool)[2:] == [("2", "undecided", "person")]
 
@@ -271,10 +271,10 @@ def test_who_dies_after_the_record_is_recorded_once(pool, registry):
     make_champion(registry, pool, NAME, decision("2", "promoted", "trial"))
     registry.tags["2"]["pending"] = "trial promoted"  # as it was a moment before the end
 
-    note_moved_aliases(registry, pool, NAME)
+    record_alias_moves(registry, pool, NAME)
     registry.pointers = {CHAMPION: "1"}
-    note_moved_aliases(registry, pool, NAME)
+    record_alias_moves(registry, pool, NAME)
     registry.pointers = {CHAMPION: "2"}
-    note_moved_aliases(registry, pool, NAME)
+    record_alias_moves(registry, pool, NAME)
 
     assert decisions(pool)[2:] == [("1", "promoted", "person"), ("2", "promoted", "person")]

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import requests
 
-from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, require_sound
+from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, require_valid
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.market import epoch_ms
 from candlecast.replay.clock import ReplayClock
@@ -225,7 +225,7 @@ def test_an_open_bar_is_possible_at_every_moment_and_never_the_final_one(bundled
         elapsed_ms = [0, 1, 150_000, 299_999][number % 4]
         bar = candles_from_klines(json.loads(series.answer(epoch_ms(opened) + elapsed_ms, None, None, 1)))
 
-        require_sound(bar, "5m")
+        require_valid(bar, "5m")
         assert bar.index[0] == opened
         assert (bar.iloc[0] != recording.iloc[number]).any()
         assert recording["low"].iloc[number] <= bar["low"].iloc[0]
@@ -388,7 +388,7 @@ def test_an_order_that_makes_no_sense_leaves_the_clock_alone(replay_exchange, or
 
 
 def test_the_bundled_candles_are_four_months_without_a_gap(bundled_candles):
-    require_sound(bundled_candles, "5m")
+    require_valid(bundled_candles, "5m")
 
     assert len(bundled_candles) == 123 * 288
     assert bundled_candles.index[0] == datetime(2025, 5, 31, tzinfo=UTC)

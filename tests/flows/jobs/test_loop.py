@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from candlecast.candles.gaps import CandleGaps, Gap
-from candlecast.candles.quality import Marked
-from candlecast.candles.store import Written
+from candlecast.candles.gaps import CandleGap, CandleGaps
+from candlecast.candles.quality import MarkResult
+from candlecast.candles.store import UpsertResult
 from candlecast.errors import AlreadyRunning, InvalidCandles
 from candlecast.job_runs import record_check, recorded_job
-from candlecast.ledger.issue import Issued
+from candlecast.ledger.issue import IssueResult
 from candlecast.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
@@ -59,9 +59,11 @@ def test_ingest_marks_the_doubtful_ones_among_the_newest_candles(open_on, final)
 
     taken_in = loop.sync(market)
 
-    assert taken_in.synced.written == Written(900, 0)
-    assert taken_in.marked == Marked(doubtful=3, new=3, lifted=0)
-    assert "900 new candles, 0 corrected, 3 doubtful, 0 outcomes settled" in ingest_message(taken_in, 0, Issued([]))
+    assert taken_in.synced.written == UpsertResult(900, 0)
+    assert taken_in.marked == MarkResult(doubtful=3, new=3, lifted=0)
+    assert "900 new candles, 0 corrected, 3 doubtful, 0 outcomes settled" in ingest_message(
+        taken_in, 0, IssueResult([])
+    )
 
 
 def test_ingest_lifts_the_mark_of_a_candle_that_the_exchange_corrected(open_on, final):
@@ -69,9 +71,9 @@ def test_ingest_lifts_the_mark_of_a_candle_that_the_exchange_corrected(open_on, 
 
     taken_in = loop.sync(open_on(final))
 
-    assert taken_in.synced.written == Written(0, 3)
-    assert taken_in.marked == Marked(doubtful=0, new=0, lifted=3)
-    assert "3 corrected, 3 no longer doubtful" in ingest_message(taken_in, 0, Issued([]))
+    assert taken_in.synced.written == UpsertResult(0, 3)
+    assert taken_in.marked == MarkResult(doubtful=0, new=0, lifted=3)
+    assert "3 corrected, 3 no longer doubtful" in ingest_message(taken_in, 0, IssueResult([]))
 
 
 def test_ingest_knows_a_hole_in_the_newest_candles_at_once_and_that_it_was_filled(open_on, final):
@@ -84,8 +86,8 @@ def test_ingest_knows_a_hole_in_the_newest_candles_at_once_and_that_it_was_fille
     loop.sync(whole)
 
     hole = (time_at(final, 895), time_at(final, 896))
-    assert found == [Gap(*hole, "open")]
-    assert CandleGaps(whole.pool).listed(whole.market, *hole) == [Gap(*hole, "repaired")]
+    assert found == [CandleGap(*hole, "open")]
+    assert CandleGaps(whole.pool).listed(whole.market, *hole) == [CandleGap(*hole, "repaired")]
 
 
 def test_ingest_asks_again_for_a_hole_of_the_last_day_however_many_candles_came_after_it(open_on, final):
@@ -96,7 +98,7 @@ def test_ingest_asks_again_for_a_hole_of_the_last_day_however_many_candles_came_
     whole = open_on(final)
     synced = loop.sync(whole).synced
 
-    assert synced.written == Written(inserted=100 + 1, corrected=0)
+    assert synced.written == UpsertResult(inserted=100 + 1, corrected=0)
     assert synced.start == time_at(final, 700)
     assert loop.sync(whole).synced.start > time_at(final, 880)
 
@@ -121,7 +123,7 @@ def test_a_backfill_leaves_the_newest_candle_for_the_finality_guard_too(open_on,
 def test_what_ingest_says_when_candles_keep_a_forecast_back(open_on, final):
     taken_in = loop.sync(open_on(final))
 
-    message = ingest_message(taken_in, 0, Issued([], "no champion forecast: 1 doubtful candle"))
+    message = ingest_message(taken_in, 0, IssueResult([], "no champion forecast: 1 doubtful candle"))
 
     assert message.endswith("0 outcomes settled; no champion forecast: 1 doubtful candle")
 
@@ -129,7 +131,7 @@ def test_what_ingest_says_when_candles_keep_a_forecast_back(open_on, final):
 def test_a_live_exchange_whose_clock_is_elsewhere_is_told(open_on, final):
     taken_in = loop.sync(open_on(final, source="binance"))
 
-    message = ingest_message(taken_in, 0, Issued([], None))
+    message = ingest_message(taken_in, 0, IssueResult([], None))
 
     assert taken_in.synced.written.inserted == len(final)
     assert "s from this machine's" in message
@@ -152,8 +154,8 @@ def test_a_backfill_tells_gaps_outages_and_doubtful_candles(open_on, final):
 
     filled = loop.backfill(market, time_at(final, 0), time_at(final, 900), nothing)
 
-    assert filled.missing == [Gap(time_at(final, 300), time_at(final, 302), "outage")]
-    assert filled.marked == Marked(doubtful=1, new=1, lifted=0)
+    assert filled.missing == [CandleGap(time_at(final, 300), time_at(final, 302), "outage")]
+    assert filled.marked == MarkResult(doubtful=1, new=1, lifted=0)
     assert backfill_message(filled, STEP) == (
         "897 candles stored, 0 corrected, 1 doubtful; 2 missing in 1 gap: 2025-06-01 01:00 to 2025-06-01 01:10 (outage)"
     )
@@ -166,8 +168,8 @@ def test_a_repair_asks_for_known_outages_again(open_on, final):
     usual = loop.backfill(market, time_at(final, 0), None, nothing)
     repaired = loop.backfill(market, time_at(final, 0), None, nothing, repair=True)
 
-    assert (usual.written, len(usual.missing)) == (Written(0, 0), 1)
-    assert (repaired.written, repaired.missing) == (Written(2, 0), [])
+    assert (usual.written, len(usual.missing)) == (UpsertResult(0, 0), 1)
+    assert (repaired.written, repaired.missing) == (UpsertResult(2, 0), [])
 
 
 def test_an_import_repairs_the_gaps_that_it_fills(open_on, final):
@@ -178,8 +180,8 @@ def test_an_import_repairs_the_gaps_that_it_fills(open_on, final):
 
     gaps = CandleGaps(market.pool).listed(market.market, time_at(final, 0), time_at(final, 900))
     assert gaps == [
-        Gap(time_at(final, 300), time_at(final, 302), "open"),
-        Gap(time_at(final, 302), time_at(final, 310), "repaired"),
+        CandleGap(time_at(final, 300), time_at(final, 302), "open"),
+        CandleGap(time_at(final, 302), time_at(final, 310), "repaired"),
     ]
 
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from candlecast.api.answers import ModelsAnswer
 from candlecast.errors import ExchangeUnavailable
-from candlecast.registry.decisions import Decision, history
+from candlecast.registry.decisions import Decision, decision_history
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
@@ -68,7 +68,9 @@ class Platform:
         return watch(self.opened, self.registry, moment, with_report=False)
 
     def decisions(self) -> list[tuple[str, str, str]]:
-        return [(one.version, one.decision, one.decided_by) for one in reversed(history(self.opened.pool, NAME))][2:]
+        return [
+            (one.version, one.decision, one.decided_by) for one in reversed(decision_history(self.opened.pool, NAME))
+        ][2:]
 
     def checks(self) -> list[tuple[Any, ...]]:
         with self.opened.pool.connection() as connection:

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from candlecast.market import Market
-from candlecast.registry.decisions import Recorded
+from candlecast.registry.decisions import DecisionRecord
 from flows.simulation.facts import Alerted, Checked, Facts, Missed, TrainingRun
 from flows.simulation.report import Report, Timing, write_report
 from flows.simulation.scenarios import Finding
@@ -26,7 +26,9 @@ def report(*, holds: bool = True) -> Report:
         checks=[Checked(BEGIN, "healthy", "none", [])] * 191 + [Checked(BEGIN + HOUR, "drift", "train", ["<far> off"])],
         trainings=[TrainingRun(BEGIN + HOUR, "completed", "version 2 is now challenger, on trial:\n- more")],
         decisions=[
-            Recorded(1, "2", "promoted", "trial", ["score | -1 %"], "champion", "1", {}, BEGIN + HOUR, BEGIN + HOUR)
+            DecisionRecord(
+                1, "2", "promoted", "trial", ["score | -1 %"], "champion", "1", {}, BEGIN + HOUR, BEGIN + HOUR
+            )
         ],
         alerts=[Alerted("drift", "champion", BEGIN + HOUR, BEGIN + 2 * HOUR, "<far> off")],
     )

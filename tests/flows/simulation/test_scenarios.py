@@ -9,7 +9,7 @@ import pytest
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.registry.decisions import Recorded
+from candlecast.registry.decisions import DecisionRecord
 from candlecast.settings import Settings
 from flows.simulation.facts import Alerted, Checked, Facts, Missed, TrainingRun
 from flows.simulation.plan import plan_simulation
@@ -27,8 +27,8 @@ def facts(days: float = 6.0, **happened: Any) -> Facts:
     return Facts(market=Market("BTCUSDT", "5m", 1), **span, **(nothing | happened))
 
 
-def decided(number: int, version: str, outcome: Any, by: Any, at: datetime, before: str | None = "1") -> Recorded:
-    return Recorded(number, version, outcome, by, ["why"], "champion", before, {}, at, at)
+def decided(number: int, version: str, outcome: Any, by: Any, at: datetime, before: str | None = "1") -> DecisionRecord:
+    return DecisionRecord(number, version, outcome, by, ["why"], "champion", before, {}, at, at)
 
 
 def drift_alarms(count: int) -> list[Alerted]:

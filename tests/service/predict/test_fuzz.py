@@ -15,11 +15,11 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, Problem
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
-from candlecast.candles.schema import require_sound as require_sound_frame
+from candlecast.candles.schema import require_valid as require_sound_frame
 from candlecast.errors import InvalidCandles
 from service.http.problems import KINDS, Refused
 from service.predict.request import PostedCandle
-from service.predict.soundness import require_sound
+from service.predict.soundness import require_valid
 from tests.service.conftest import Start
 from tests.support.bundles import sound_candles
 from tests.support.posted import as_klines, as_rows
@@ -220,7 +220,7 @@ def test_the_service_refuses_just_what_the_domain_calls_unsound(
         return False
 
     domain = refuses(require_sound_frame, candles, "5m")
-    ours = refuses(require_sound, open_times_ms(candles), candles.to_numpy(), "5m")
+    ours = refuses(require_valid, open_times_ms(candles), candles.to_numpy(), "5m")
 
     assert ours == domain
 
