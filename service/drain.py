@@ -11,14 +11,14 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.listening import AtWork, close_doors, open_doors
+from service.http.listening import ActiveWorkers, accept_connections, drop_connections
 from service.resources import Resources
 
 _LAST_ACCEPTED_S = 0.5
 """For the first request over a connection just made: the server closes those that have none when it stops."""
 
 
-class Closing:
+class ConnectionCloser:
     """Passes requests on, and from `begin` on ends each connection after its answer."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -52,7 +52,7 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
     handlers.
     """
     loop = asyncio.get_running_loop()
-    ending = Closing(app)
+    ending = ConnectionCloser(app)
     stop: Any = signal.getsignal(signal.SIGTERM)
 
     def begin() -> None:
@@ -61,8 +61,8 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
         loop.call_later(here.settings.drain_s, finish)
 
     def finish() -> None:
-        if not workers.is_anybody():
-            close_doors()
+        if not workers.others_remain():
+            drop_connections()
         loop.call_later(_LAST_ACCEPTED_S, stop_now)
 
     def stop_now() -> None:
@@ -79,8 +79,8 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
     if not callable(stop):  # nobody here stops on SIGTERM: nothing to put off
         yield app
         return
-    with closing(AtWork()) as workers:
-        open_doors()
+    with closing(ActiveWorkers()) as workers:
+        accept_connections()
         signal.signal(signal.SIGTERM, on_sigterm)
         try:
             yield ending

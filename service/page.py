@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from candlecast.errors import ConfigurationError
-from service.http.limits import Gate
+from service.http.limits import AccessControl
 
 _POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'"
 _PAGE_POLICY = f"{_POLICY}; img-src 'self'; style-src 'self'"
@@ -31,9 +31,9 @@ def routes() -> list[BaseRoute]:
     files = Path(str(resources.files("service"))) / "page"
     # BentoML ships Swagger UI; its own page around it would load Google Tag Manager.
     swagger = Path(str(resources.files("bentoml"))) / "_internal" / "server" / "static_content"
-    zipped = [Middleware(GZipMiddleware)]
+    zipped, checked = [Middleware(GZipMiddleware)], [Middleware(AccessControl)]
     return [
-        Route("/", _html(files / "index.html", _PAGE_POLICY), include_in_schema=False, middleware=[Middleware(Gate)]),
+        Route("/", _html(files / "index.html", _PAGE_POLICY), include_in_schema=False, middleware=checked),
         Route("/docs", _html(files / "docs.html", _DOCS_POLICY), include_in_schema=False),
         Mount("/static/swagger", StaticFiles(directory=swagger, check_dir=False), middleware=zipped),
         Mount("/static/charts", StaticFiles(directory=_chart_library(), check_dir=False), middleware=zipped),

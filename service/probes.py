@@ -15,7 +15,7 @@ from service.resources import resources
 
 async def livez(request: Request) -> Response:
     """Whether new versions are still noticed; if not, only a restart helps."""
-    alive = resources(request).followers.are_following()
+    alive = resources(request).reloaders.are_running()
     return PlainTextResponse("alive\n" if alive else "the registry is no longer followed\n", 200 if alive else 503)
 
 

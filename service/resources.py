@@ -18,9 +18,9 @@ from candlecast.settings import Settings, load_settings
 from service.http.access_log import AccessLog
 from service.http.database import ReadOnlyDatabase
 from service.http.limits import Limits
-from service.models.model_reload import Followers, poll_s
-from service.models.models import AliasRegistry, ModelFollower, ServedModel, ServedModels
-from service.predict.batching import Together
+from service.models.reloader import AliasRegistry, ModelReloader, ServedModel, ServedModels
+from service.models.reloaders import ModelReloaders, poll_s
+from service.predict.batching import RequestBatcher
 from service.status.importance import Importances
 from service.telemetry.metrics import ServiceMetrics
 
@@ -38,8 +38,8 @@ class _Verdict(NamedTuple):
 class Readiness:
     """Whether requests should be sent here; a golden sample is answered at most once in two seconds."""
 
-    def __init__(self, followers: Followers) -> None:
-        self._followers = followers
+    def __init__(self, reloaders: ModelReloaders) -> None:
+        self._reloaders = reloaders
         self._draining = False
         self._verdicts: dict[str, _Verdict] = {}
 
@@ -53,24 +53,24 @@ class Readiness:
         A market without champion, such as one that was named a moment ago, keeps the others from nothing. But no
         request should come while the champion of a market is still on its way: another replica may have it.
         """
-        followers = self._followers.all
-        if not any(CHAMPION in follower.served for follower in followers):
-            return self.fault_of(followers[0])
-        late = next((follower for follower in followers if not follower.has_looked), None)
+        reloaders = self._reloaders.all
+        if not any(CHAMPION in reloader.served for reloader in reloaders):
+            return self.fault_of(reloaders[0])
+        late = next((reloader for reloader in reloaders if not reloader.has_polled), None)
         if late is not None:
             return f"{late.market.model_name}: what is to be served is not known yet"
-        faults = (self.fault_of(follower) for follower in followers if CHAMPION in follower.served)
+        faults = (self.fault_of(reloader) for reloader in reloaders if CHAMPION in reloader.served)
         return next(filter(None, faults), None)
 
-    def fault_of(self, follower: ModelFollower) -> str | None:
+    def fault_of(self, reloader: ModelReloader) -> str | None:
         """Why requests about one market should not be sent here; None if they should."""
         if self._draining:
             return "this service is about to stop: ask another replica, or again in a moment"
-        champion = follower.served.get(CHAMPION)
+        champion = reloader.served.get(CHAMPION)
         if champion is None:
-            problems = "; ".join(f"{about}: {why}" for about, why in follower.problems.items())
+            problems = "; ".join(f"{about}: {why}" for about, why in reloader.problems.items())
             return f"no champion is being served yet: {problems or 'train and promote a model'}"
-        name = follower.market.model_name
+        name = reloader.market.model_name
         verdict = self._verdicts.get(name)
         if verdict is None or verdict.model is not champion or time.monotonic() - verdict.at > _VERDICT_HOLDS_S:
             verdict = self._verdicts[name] = _Verdict(time.monotonic(), champion, _fault_of(champion))
@@ -90,13 +90,13 @@ class Resources:
     """Everything a handler may need; safe to use from all threads."""
 
     settings: Settings
-    followers: Followers
+    reloaders: ModelReloaders
     database: ReadOnlyDatabase
     metrics: ServiceMetrics
     limits: Limits
     access_log: AccessLog
     readiness: Readiness
-    together: Together
+    batcher: RequestBatcher
     importances: Importances = field(default_factory=Importances)
 
     @property
@@ -142,35 +142,35 @@ class Wiring:
         settings = self.read_settings()
         metrics = ServiceMetrics(self.metrics)
         access_log = AccessLog(self.log_stream, requests=settings.access_log)
-        followers = self._followers(settings, metrics, access_log)
+        reloaders = self._reloaders(settings, metrics, access_log)
         database = ReadOnlyDatabase(settings.database_reader_url or settings.database_url)
         database.open()
         access_log.start()
-        followers.start()
+        reloaders.start()
         try:
             yield Resources(
                 settings,
-                followers,
+                reloaders,
                 database,
                 metrics,
                 Limits(settings),
                 access_log,
-                Readiness(followers),
-                Together(_expiry(settings), metrics),
+                Readiness(reloaders),
+                RequestBatcher(_expiry(settings), metrics),
             )
         finally:
-            followers.stop()
+            reloaders.stop()
             database.close()
             access_log.stop()
 
-    def _followers(self, settings: Settings, metrics: ServiceMetrics, access_log: AccessLog) -> Followers:
+    def _reloaders(self, settings: Settings, metrics: ServiceMetrics, access_log: AccessLog) -> ModelReloaders:
         registry, markets = self.registry(settings), settings.all_markets
-        followers = []
+        reloaders = []
         for market in markets:
             told = _Told(market.model_name, metrics, access_log)
             metrics.show_served(market.model_name, {})
-            followers.append(
-                ModelFollower(
+            reloaders.append(
+                ModelReloader(
                     registry,
                     market,
                     settings.models_dir,
@@ -179,11 +179,11 @@ class Wiring:
                     on_problems=told.problems,
                 )
             )
-        return Followers(followers)
+        return ModelReloaders(reloaders)
 
 
 class _Told:
-    """Passes on what a follower tells: to the metrics, and as one line of log for each change."""
+    """Passes on what a reloader tells: to the metrics, and as one line of log for each change."""
 
     def __init__(self, name: str, metrics: ServiceMetrics, log: AccessLog) -> None:
         self._name = name

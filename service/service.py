@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.http.bentoml_bypass import Shortcut
+from service.http.bentoml_bypass import BentoMLBypass
 
 if TYPE_CHECKING:
     from service.resources import Resources
@@ -85,7 +85,7 @@ class Candlecast:
 
     async def __is_alive__(self) -> bool:
         """Whether new versions are still noticed; if not, only a restart helps."""
-        return _FRAME.resources.followers.are_following()
+        return _FRAME.resources.reloaders.are_running()
 
 
-Candlecast.add_asgi_middleware(Shortcut, application=_FRAME)  # type: ignore[attr-defined]
+Candlecast.add_asgi_middleware(BentoMLBypass, application=_FRAME)  # type: ignore[attr-defined]

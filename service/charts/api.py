@@ -28,7 +28,7 @@ from service.charts.schemas import (
 )
 from service.http.parameters import MARKET, read_choice, require_known
 from service.http.period import Period, read_period
-from service.http.reading import answered, market_of, reading_routes, rows
+from service.http.reading import json_answer, market_of, reading_routes, rows
 from service.resources import resources
 
 _BUCKETS = 41
@@ -59,7 +59,7 @@ def chart(request: Request) -> Response:
     found = rows(request, chart_queries.STEPS, _arguments(period, about)) if period else []
     columns: dict[str, Any] = {name: [row[name] for row in found] for name in (*_SIZES, *_REST)}
     counts: dict[str, Any] = {name: [row[name] or 0 for row in found] for name in _COUNTS}
-    return answered(ChartAnswer(**about, open_time=[row["at"] for row in found], **columns, **counts))
+    return json_answer(ChartAnswer(**about, open_time=[row["at"] for row in found], **columns, **counts))
 
 
 def errors(request: Request) -> Response:
@@ -78,7 +78,7 @@ def errors(request: Request) -> Response:
     shown: dict[str, Any] = {name: figures.get(name) for name in _FIGURES}
     losses, naive = ([step[name] for step in steps] for name in ("losses", "naive_losses"))
     skill = 1 - sum(losses) / sum(naive) if sum(naive) else None
-    return answered(
+    return json_answer(
         ErrorsAnswer(
             **about,
             **shown,
@@ -110,7 +110,7 @@ def direction(request: Request) -> Response:
     off = sum(one.n * abs(one.probability - one.rising) for one in bins)
     accuracy, steps = figures.get("accuracy"), found.get("steps") or []
     hits, counts = [hits for hits, _ in steps], [count for _, count in steps]
-    return answered(
+    return json_answer(
         DirectionAnswer(
             **about,
             **shown,

@@ -38,8 +38,8 @@ from service.http.parameters import (
     refuse_both,
     require_known,
 )
-from service.http.problems import Refused
-from service.http.reading import answered, answered_rows, iso, market_of, reading_routes, rows
+from service.http.problems import Refusal
+from service.http.reading import iso, json_answer, json_rows, market_of, reading_routes, rows
 from service.resources import resources
 from service.status.monitoring_answer import monitoring_answer
 
@@ -56,8 +56,8 @@ def price_latest(request: Request) -> Response:
     require_known(request, *MARKET)
     candles = rows(request, queries.CANDLES, {**_everything(), "limit": 1})
     if not candles:
-        raise Refused("nothing-recorded", "no candle is stored yet; run a backfill, or wait for it")
-    return answered(CandleRow(**candles[0]))
+        raise Refusal("nothing-recorded", "no candle is stored yet; run a backfill, or wait for it")
+    return json_answer(CandleRow(**candles[0]))
 
 
 def price_history(request: Request) -> Response:
@@ -79,7 +79,7 @@ def price_history(request: Request) -> Response:
     earlier = _earlier(request, candles[0]["open_time"], since) if more else None
     market = market_of(request)
     found = [CandleRow(**row) for row in candles]
-    return answered(CandlesAnswer(symbol=market.symbol, interval=market.interval, candles=found, earlier=earlier))
+    return json_answer(CandlesAnswer(symbol=market.symbol, interval=market.interval, candles=found, earlier=earlier))
 
 
 def price_stats(request: Request) -> Response:
@@ -88,7 +88,7 @@ def price_stats(request: Request) -> Response:
     hours = read_hours(request) or HOURS_DEFAULT
     found = rows(request, queries.PRICE_STATS, {"hours": hours})[0]
     opened, closed, volume = found["open"], found["close"], found["volume"]
-    return answered(
+    return json_answer(
         PriceStatsAnswer(
             **market_of(request)._asdict(),
             hours=hours,
@@ -116,7 +116,7 @@ def series(request: Request) -> Response:
         "points": [series_point(row, market.step) for row in found],
         "earlier": _earlier(request, found[0]["open_time"]) if more else None,
     }
-    return answered_rows(answer)
+    return json_rows(answer)
 
 
 def forecasts(request: Request) -> Response:
@@ -131,7 +131,7 @@ def forecasts(request: Request) -> Response:
         "forecasts": [_forecast_row(row) for row in found],
         "earlier": _earlier(request, found[0]["open_time"]) if more else None,
     }
-    return answered_rows(answer)
+    return json_rows(answer)
 
 
 def forecasts_latest(request: Request) -> Response:
@@ -139,14 +139,14 @@ def forecasts_latest(request: Request) -> Response:
     require_known(request, *MARKET)
     found = rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": CHAMPION})
     if not found:
-        raise Refused("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
-    return answered(ForecastRow.model_validate(_forecast_row(found[0])))
+        raise Refusal("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
+    return json_answer(ForecastRow.model_validate(_forecast_row(found[0])))
 
 
 def monitoring(request: Request) -> Response:
     """Figures of champion and challenger beside their baselines, also by hour; misses, alerts, checks, decisions."""
     require_known(request, *MARKET)
-    return answered(
+    return json_answer(
         monitoring_answer(partial(rows, request), market_of(request), resources(request).settings, _served(request))
     )
 
@@ -157,7 +157,7 @@ def status(request: Request) -> Response:
     settings = resources(request).settings
     freshness = rows(request, queries.FRESHNESS, {})[0]
     source = _badge(settings, freshness["forecast_source"])
-    return answered(
+    return json_answer(
         StatusAnswer(
             **market_of(request)._asdict(),
             source=source,
@@ -178,7 +178,7 @@ def report(request: Request) -> Response:
     name = request.path_params["name"]
     path = resources(request).settings.reports_dir / name
     if not _REPORT_NAME.fullmatch(name) or not path.is_file():
-        raise Refused("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of those kept")
+        raise Refusal("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of those kept")
     return FileResponse(path, media_type="text/html")
 
 
@@ -234,7 +234,7 @@ def _is_for_browsers(link: str) -> bool:
 
 def _served(request: Request) -> dict[str, str]:
     """Version under each alias; none of a market that is not forecast here."""
-    served = resources(request).followers.served(market_of(request))
+    served = resources(request).reloaders.served(market_of(request))
     return {alias: model.version for alias, model in served.items()}
 
 

@@ -14,7 +14,7 @@ PROBES = frozenset({"/livez", "/readyz", "/healthz"})
 """What BentoML answers itself."""
 
 
-class Shortcut:
+class BentoMLBypass:
     """To be added to BentoML as one more layer: when BentoML starts, it goes in front of all others.
 
     Args:

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import Receive, Scope
 
-from service.http.problems import Refused
+from service.http.problems import Refusal
 
 PATIENCE_S = 5.0
 SLOWEST = 256 * 1024
@@ -46,11 +46,11 @@ class BodyBudget:
             limit: Most bytes.
 
         Raises:
-            Refused: It is no JSON by its headers, too large, too slow, the client went away, or there is no memory.
+            Refusal: It is no JSON by its headers, too large, too slow, the client went away, or there is no memory.
         """
         _require_acceptable(dict(scope["headers"]), limit)
         if self._readers >= self._most_readers:
-            raise Refused("overloaded", f"{self._readers:,} bodies are being read; come again", retry_after_s=2)
+            raise Refusal("overloaded", f"{self._readers:,} bodies are being read; come again", retry_after_s=2)
         parts: list[bytes] = []
         size = 0
         clock = asyncio.get_running_loop()
@@ -61,7 +61,7 @@ class BodyBudget:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Refused("malformed-body", "the client went away")
+                        raise Refusal("malformed-body", "the client went away")
                     part: bytes = message.get("body", b"")
                     if size + len(part) > limit:
                         raise _too_large(f"more than {limit:,}", limit)
@@ -74,7 +74,7 @@ class BodyBudget:
         except TimeoutError as exc:
             self.release(size)
             late = f"{size:,} bytes of the body arrived within {clock.time() - started:.1f} s; send it at once"
-            raise Refused("body-too-slow", late, headers={"Connection": "close"}) from exc
+            raise Refusal("body-too-slow", late, headers={"Connection": "close"}) from exc
         except BaseException:
             self.release(size)
             raise
@@ -88,7 +88,7 @@ class BodyBudget:
     def _take(self, before: int, after: int) -> None:
         more = max(0, after - _FREE) - max(0, before - _FREE)
         if more and self._held + more > self._capacity:
-            raise Refused("overloaded", "too many large bodies are being read; come again", retry_after_s=2)
+            raise Refusal("overloaded", "too many large bodies are being read; come again", retry_after_s=2)
         self._held += more
 
 
@@ -99,15 +99,15 @@ def _require_acceptable(headers: dict[bytes, bytes], limit: int) -> None:
     media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     if media_type and media_type != "application/json" and not media_type.endswith("+json"):
         message = f"content-type is {media_type[:60]!r}; send content-type: application/json"
-        raise Refused("unsupported-media-type", message, field="content-type", value=media_type[:60])
+        raise Refusal("unsupported-media-type", message, field="content-type", value=media_type[:60])
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
     if encoding.lower() != "identity":
         message = f"content-encoding is {encoding[:60]!r}; send the body as it is"
-        raise Refused("unsupported-media-type", message, field="content-encoding", value=encoding[:60])
+        raise Refusal("unsupported-media-type", message, field="content-encoding", value=encoding[:60])
 
 
-def _too_large(size: str, limit: int) -> Refused:
-    return Refused(
+def _too_large(size: str, limit: int) -> Refusal:
+    return Refusal(
         "body-too-large",
         f"the body has {size:.40} bytes, at most {limit:,} are taken; send fewer candles, the newest",
         headers={"Connection": "close"},  # the rest of it is not read

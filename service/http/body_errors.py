@@ -10,7 +10,7 @@ import msgspec
 
 from candlecast.api.answers import Fault
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
-from service.http.problems import FAULTS_SHOWN, Refused, refused
+from service.http.problems import FAULTS_SHOWN, Refusal, refusal_of
 
 EARLIEST_MS = 946_684_800_000  # 2000-01-01: a smaller number is in seconds
 LATEST_MS = 4_102_444_800_000  # 2100-01-01: a larger one is in microseconds
@@ -61,7 +61,7 @@ def explain(
     kline_names: tuple[str, ...],
     kline: Any,
     reason: str,
-) -> Refused:
+) -> Refusal:
     """Why `body` is no `shape`.
 
     Args:
@@ -72,15 +72,15 @@ def explain(
     try:
         request = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return Refused("malformed-body", f"the body is no JSON: {exc}")
+        return Refusal("malformed-body", f"the body is no JSON: {exc}")
     if not isinstance(request, dict):
         message = 'the body is no object; send {"candles": [{"open_time": ..., "open": ..., ...}]}'
-        return Refused("malformed-body", message, value=shown(request))
+        return Refusal("malformed-body", message, value=shown(request))
     known = {field.name: field.type for field in msgspec.structs.fields(shape)}
     for name, value in request.items():
         if name not in known:
             message = f"unknown field {shown(name)}; known are {', '.join(sorted(known))}"
-            return Refused("unknown-field", message, field=name[:60], value=shown(value))
+            return Refusal("unknown-field", message, field=name[:60], value=shown(value))
     candle_types = {field.name: field.type for field in msgspec.structs.fields(candle)}
     kline_types = dict(zip(kline_names, get_args(kline), strict=True))
     for name, rows in request.items():
@@ -88,10 +88,10 @@ def explain(
             types = candle_types if name == "candles" else kline_types
             found = _first(_candle_faults(rows, types) if name == "candles" else _kline_faults(rows, types))
             if found:
-                return refused(found[0][0], [fault for _, fault in found])
+                return refusal_of(found[0][0], [fault for _, fault in found])
         elif not _fits(rows, known[name]):
-            return Refused("invalid-value", f"{name} is {shown(rows)}; {_wanted(name)}", field=name, value=shown(rows))
-    return Refused("malformed-body", reason)
+            return Refusal("invalid-value", f"{name} is {shown(rows)}; {_wanted(name)}", field=name, value=shown(rows))
+    return Refusal("malformed-body", reason)
 
 
 def _first(found: Iterator[_Found]) -> list[_Found]:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from candlecast.settings import Settings
 from service.http.body import BodyBudget
-from service.http.problems import Refused
+from service.http.problems import Refusal
 
 KEY_HEADER = "X-API-Key"
 _CHALLENGE = 'Basic realm="candlecast", Bearer realm="candlecast"'  # Chromium reads the first one only
@@ -92,7 +92,7 @@ class RateLimit:
         return 0.0 if granted else (1 - tokens) / self._per_second
 
 
-class Line:
+class WorkQueue:
     """Work in threads: so many at once, so many waiting, nobody for longer than a while.
 
     Args:
@@ -112,17 +112,17 @@ class Line:
         """`work(*arguments)` in a thread.
 
         Raises:
-            Refused: Too many wait already, or its turn did not come.
+            Refusal: Too many wait already, or its turn did not come.
         """
         if self._waiting >= self._most_waiting:
-            raise Refused("overloaded", f"{self._waiting} requests of this kind wait already", retry_after_s=2)
+            raise Refusal("overloaded", f"{self._waiting} requests of this kind wait already", retry_after_s=2)
         self._waiting += 1
         try:
             async with asyncio.timeout(self._patience_s):
                 await self._free.acquire()
         except TimeoutError as exc:
             message = f"its turn did not come within {self._patience_s:g} s"
-            raise Refused("overloaded", message, retry_after_s=self._patience_s) from exc
+            raise Refusal("overloaded", message, retry_after_s=self._patience_s) from exc
         finally:
             self._waiting -= 1
         try:
@@ -145,21 +145,21 @@ class Limits:
         self._rate = RateLimit(settings.rate_limit_per_minute) if settings.rate_limit_per_minute else None
         self.is_open = not self._keys and self._rate is None
         self.bodies = BodyBudget()
-        self.computing = Line(at_once=1, waiting=8, patience_s=8)
-        self.reading = Line(at_once=6, waiting=64, patience_s=4)
+        self.computing = WorkQueue(at_once=1, waiting=8, patience_s=8)
+        self.reading = WorkQueue(at_once=6, waiting=64, patience_s=4)
 
     def admit(self, scope: Scope) -> None:
         """Note the caller in `scope["caller"]`.
 
         Raises:
-            Refused: It has no valid key, or asks too often.
+            Refusal: It has no valid key, or asks too often.
         """
         caller = _address(scope)
         if self._keys:
             number = self._keys.number_of(dict(scope["headers"]))
             if number is None:
                 self._require_rate(caller)
-                raise Refused(
+                raise Refusal(
                     "unauthorized",
                     f"send an API key: Authorization: Bearer KEY, or {KEY_HEADER}: KEY",
                     headers={"WWW-Authenticate": _CHALLENGE},
@@ -171,12 +171,12 @@ class Limits:
     def _require_rate(self, caller: str) -> None:
         wait_s = self._rate.take(caller) if self._rate else 0.0
         if wait_s:
-            raise Refused(
+            raise Refusal(
                 "rate-limited", f"{caller} asks too often; come again in {wait_s:.1f} s", retry_after_s=wait_s
             )
 
 
-class Gate:
+class AccessControl:
     """Lets a request through to a route, or refuses it; the routes without one are open to all."""
 
     def __init__(self, app: ASGIApp) -> None:

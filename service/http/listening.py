@@ -20,7 +20,7 @@ _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h; the socke
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction of classic BPF: return 0, take no byte
 
 
-class AtWork:
+class ActiveWorkers:
     """Tells whether other workers of the same supervisor still take requests from the same socket.
 
     Each of them holds a shared lock on the supervisor's entry in /proc; it goes with the process, however that ends.
@@ -38,7 +38,7 @@ class AtWork:
         if self._entry is not None:
             fcntl.flock(self._entry, fcntl.LOCK_UN)
 
-    def is_anybody(self) -> bool:
+    def others_remain(self) -> bool:
         """Whether somebody still takes requests; to be asked after `leave`."""
         if self._entry is None:
             return False
@@ -55,7 +55,7 @@ class AtWork:
             os.close(self._entry)
 
 
-def close_doors() -> None:
+def drop_connections() -> None:
     """Let no new connection come to this process's listening sockets; does nothing where that is unknown."""
     instructions = ctypes.create_string_buffer(_DROP_ALL)
     program = struct.pack("HP", 1, ctypes.addressof(instructions))
@@ -64,8 +64,8 @@ def close_doors() -> None:
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
-def open_doors() -> None:
-    """Take back `close_doors`, which a worker before this one may have left behind."""
+def accept_connections() -> None:
+    """Take back `drop_connections`, which a worker before this one may have left behind."""
     for listener in _listeners():
         with suppress(OSError):  # there is no filter
             listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market, interval_duration
 from service.http.body_errors import parse_time
-from service.http.problems import Refused
+from service.http.problems import Refusal
 
 LIMIT_DEFAULT = 288
 LIMIT_MAXIMUM = 5000
@@ -109,5 +109,5 @@ def _time(request: Request, name: str, default: datetime) -> datetime:
         raise _wrong(name, text, f"{name}: {text!r:.60} {exc}") from exc
 
 
-def _wrong(name: str, value: str, detail: str) -> Refused:
-    return Refused("invalid-parameter", detail, field=name[:60], value=value[:60])
+def _wrong(name: str, value: str, detail: str) -> Refusal:
+    return Refusal("invalid-parameter", detail, field=name[:60], value=value[:60])

@@ -64,7 +64,7 @@ KINDS: dict[str, ProblemKind] = {
 """Every kind of problem by the end of its `type`; clients may rely on these names."""
 
 
-class Refused(CandlecastError):
+class Refusal(CandlecastError):
     """A request that is not answered; says what to correct, or when to come again.
 
     Args:
@@ -99,10 +99,10 @@ class Refused(CandlecastError):
         self.headers = headers or {}
 
 
-def refused(kind: str, faults: list[Fault]) -> Refused:
+def refusal_of(kind: str, faults: list[Fault]) -> Refusal:
     """A refusal for one or more faults, which are all of it; the first is the one told in full."""
     first = faults[0]
-    return Refused(kind, first.detail, first.row, first.field, first.value, faults)
+    return Refusal(kind, first.detail, first.row, first.field, first.value, faults)
 
 
 def refuse(request: Request, exc: Exception) -> Response:
@@ -112,7 +112,7 @@ def refuse(request: Request, exc: Exception) -> Response:
     if isinstance(exc, HTTPException):
         detail = _HINTS.get(kind, exc.detail)
         headers.update(exc.headers or {})
-    if isinstance(exc, Refused):
+    if isinstance(exc, Refusal):
         headers.update(exc.headers)
     if KINDS[kind].status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         headers["Retry-After"] = str(max(1, math.ceil(getattr(exc, "retry_after_s", None) or RETRY_AFTER_S)))
@@ -154,12 +154,12 @@ _BY_STATUS = {status: kind for kind, (status, _) in reversed(KINDS.items())}  # 
 
 
 def _kind_of(exc: Exception) -> str:
-    if isinstance(exc, Refused):
+    if isinstance(exc, Refusal):
         return exc.kind
     if isinstance(exc, HTTPException):
         return _BY_STATUS.get(exc.status_code, "malformed-body" if exc.status_code < 500 else "internal-error")
     return next(kind for error, kind in _BY_ERROR.items() if isinstance(exc, error))
 
 
-HANDLED: tuple[type[Exception], ...] = (Refused, HTTPException, *_BY_ERROR)
+HANDLED: tuple[type[Exception], ...] = (Refusal, HTTPException, *_BY_ERROR)
 """Errors that become an answer; any other is a defect: it is logged, and answered with 500."""

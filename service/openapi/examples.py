@@ -199,7 +199,7 @@ _SHORT = [{**_CANDLE, "open_time": "2025-09-30T11:50:00Z"}, _CANDLE]
 
 def history_example(here: Resources) -> dict[str, Any]:
     """A body of /predict that the served champion answers: its own golden sample; two candles if there is none."""
-    champion = here.followers.all[0].served.get(CHAMPION)
+    champion = here.reloaders.all[0].served.get(CHAMPION)
     if champion is None:
         return {"candles": _SHORT}
     market = here.settings.market

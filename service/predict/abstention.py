@@ -22,7 +22,7 @@ from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.features.seasons import SEASON_NAMES
 from candlecast.market import epoch_ms, from_epoch_ms
-from service.models.models import ServedModel
+from service.models.reloader import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0
 """Deviations from which inputs count as unlike those of training."""
@@ -31,7 +31,7 @@ _MARKET = [number for number, name in enumerate(FEATURE_NAMES) if name not in (*
 """Inputs that candles decide; the others are what the clock says, and whether order flow is known."""
 
 
-class Seen(NamedTuple):
+class Histories(NamedTuple):
     """The candles that forecasts are made of: of one history, or of several of equal length, a forecast each.
 
     Attributes:
@@ -58,19 +58,19 @@ class Abstention(NamedTuple):
     reason: str
 
 
-def abstentions(model: ServedModel, seen: Seen, inputs: ModelInputs, expiry: timedelta) -> list[Abstention]:
+def abstentions(model: ServedModel, histories: Histories, inputs: ModelInputs, expiry: timedelta) -> list[Abstention]:
     """The forecasts that `model` does not stand behind, ascending; one cause each, the first that holds.
 
     A forecast is judged by the `manifest.history` candles that it is made of, and by nothing else.
 
     Args:
-        seen: Known to be sound.
+        histories: Known to be sound.
         inputs: Of all of them; one forecast for each window in its rows.
         expiry: How long after its training data a model is believed.
     """
     manifest = model.bundle.manifest
-    found = _unfamiliar(manifest, inputs) | _doubtful(manifest, seen)
-    found |= _expired(model, seen.open_ms[..., manifest.history - 1 :].ravel(), expiry)
+    found = _unfamiliar(manifest, inputs) | _doubtful(manifest, histories)
+    found |= _expired(model, histories.open_ms[..., manifest.history - 1 :].ravel(), expiry)
     return [found[number] for number in sorted(found)]
 
 
@@ -87,13 +87,16 @@ def _expired(model: ServedModel, last_ms: NDArray[np.int64], expiry: timedelta) 
     return {number: Abstention(number, "expired", reason) for number in late}
 
 
-def _doubtful(manifest: Manifest, seen: Seen) -> dict[int, Abstention]:
-    if seen.open_ms.ndim == 1:
-        doubtful = doubtful_in_windows(seen.open_ms, seen.ohlcv, manifest.interval, manifest.history)
-        rows = {number: (seen.first_rows[0] + at, seen.open_ms[at]) for number, at in doubtful.items()}
+def _doubtful(manifest: Manifest, histories: Histories) -> dict[int, Abstention]:
+    if histories.open_ms.ndim == 1:
+        doubtful = doubtful_in_windows(histories.open_ms, histories.ohlcv, manifest.interval, manifest.history)
+        rows = {number: (histories.first_rows[0] + at, histories.open_ms[at]) for number, at in doubtful.items()}
     else:
-        doubtful = doubtful_in_histories(seen.open_ms, seen.ohlcv, manifest.interval)
-        rows = {number: (seen.first_rows[number] + at, seen.open_ms[number, at]) for number, at in doubtful.items()}
+        doubtful = doubtful_in_histories(histories.open_ms, histories.ohlcv, manifest.interval)
+        rows = {
+            number: (histories.first_rows[number] + at, histories.open_ms[number, at])
+            for number, at in doubtful.items()
+        }
     found = {}
     for number, (row, open_ms) in rows.items():
         reason = (

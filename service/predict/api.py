@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.http.limits import Gate
+from service.http.limits import AccessControl
 from service.http.parameters import MARKET, require_known
 from service.http.reading import market_of
-from service.predict.batching import Question, question
+from service.predict.batching import ForecastRequest, forecast_request
 from service.predict.model_card import describe_models
 from service.predict.predict import choose_model
 from service.predict.request import parse_predict, parse_series
@@ -41,7 +41,7 @@ async def predict(request: Request) -> Response:
         if len(body) > _INLINE_BODY:
             answer = await here.limits.computing.run(_predict_long, here, body, request.scope["noted"])
         else:
-            answer = await here.together.ask(_question(here, body, request.scope["noted"]))
+            answer = await here.batcher.ask(_forecast_request(here, body, request.scope["noted"]))
         return Response(answer, media_type="application/json")
     finally:
         bodies.release(len(body))
@@ -68,32 +68,32 @@ async def describe_model(request: Request) -> Response:
     """Versions served under each alias: their figures beside the baselines', spans, and input contract."""
     require_known(request, *MARKET)
     here, market = resources(request), market_of(request)
-    described = describe_models(here, here.followers.of(market.symbol, market.interval))
+    described = describe_models(here, here.reloaders.of(market.symbol, market.interval))
     return Response(described.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 ROUTES = (
-    Route("/predict", predict, methods=["POST"], middleware=[Middleware(Gate)]),
-    Route("/predict/series", predict_series, methods=["POST"], middleware=[Middleware(Gate)]),
-    Route("/model", describe_model, middleware=[Middleware(Gate)]),
+    Route("/predict", predict, methods=["POST"], middleware=[Middleware(AccessControl)]),
+    Route("/predict/series", predict_series, methods=["POST"], middleware=[Middleware(AccessControl)]),
+    Route("/model", describe_model, middleware=[Middleware(AccessControl)]),
 )
 
 
-def _question(here: Resources, body: bytes, noted: dict[str, object]) -> Question:
+def _forecast_request(here: Resources, body: bytes, noted: dict[str, object]) -> ForecastRequest:
     posted = parse_predict(body)
-    model = choose_model(here.followers.of(posted.symbol, posted.interval).served, posted.model)
+    model = choose_model(here.reloaders.of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
-    return question(posted, model)
+    return forecast_request(posted, model)
 
 
 def _predict_long(here: Resources, body: bytes, noted: dict[str, object]) -> bytes:
-    [answer] = here.together.answer([_question(here, body, noted)])
+    [answer] = here.batcher.answer([_forecast_request(here, body, noted)])
     return answer
 
 
 def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> Response:
     posted = parse_series(body)
-    model = choose_model(here.followers.of(posted.symbol, posted.interval).served, posted.model)
+    model = choose_model(here.reloaders.of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
     answer, count, abstained = answer_series(posted, model, here.expiry)
     noted["forecasts"] = count

@@ -7,20 +7,20 @@ from datetime import timedelta
 
 from candlecast.api.answers import InputContract, ModelsAnswer, ReplicaAnswer, ServedModelAnswer, SpanAnswer
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
-from service.models.models import ModelFollower, ServedModel
+from service.models.reloader import ModelReloader, ServedModel
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.resources import Resources
 
 
-def describe_models(here: Resources, follower: ModelFollower) -> ModelsAnswer:
-    """What `follower` serves, and what keeps the registry's newest state from being served."""
-    replicas = follower.replicas()
-    not_ready = here.readiness.fault_of(follower)
+def describe_models(here: Resources, reloader: ModelReloader) -> ModelsAnswer:
+    """What `reloader` serves, and what keeps the registry's newest state from being served."""
+    replicas = reloader.replicas()
+    not_ready = here.readiness.fault_of(reloader)
     return ModelsAnswer(
-        name=follower.market.model_name,
-        models={alias: _describe(model, here.expiry) for alias, model in follower.served.items()},
-        previous=dict(follower.previous),
-        problems=dict(follower.problems),
+        name=reloader.market.model_name,
+        models={alias: _describe(model, here.expiry) for alias, model in reloader.served.items()},
+        previous=dict(reloader.previous),
+        problems=dict(reloader.problems),
         ready=not_ready is None,
         not_ready=not_ready,
         replica=next((replica.name for replica in replicas if replica.is_me), ""),

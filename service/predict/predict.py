@@ -13,16 +13,16 @@ from candlecast.bundle.forecast import Forecasts, persist
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
 from candlecast.registry.registry import CHAMPION
-from service.models.models import ServedModel, ServedModels
-from service.predict.abstention import Abstention, Seen, abstentions
+from service.models.reloader import ServedModel, ServedModels
+from service.predict.abstention import Abstention, Histories, abstentions
+from service.predict.candle_checks import require_valid
 from service.predict.request import PostedHistory
-from service.predict.soundness import require_valid
 
 NO_MODEL_RETRY_S = 5
 _FLOW = [CANDLE_COLUMNS.index("taker_buy_base"), CANDLE_COLUMNS.index("trades")]
 
 
-class Computed(NamedTuple):
+class ForecastBatch(NamedTuple):
     """n forecasts, and which of them the model does not stand behind.
 
     Attributes:
@@ -60,7 +60,7 @@ def require_answerable(posted: PostedHistory, model: ServedModel) -> None:
     """Refuse what `model` cannot forecast from.
 
     Raises:
-        Refused: A candle is not sound; names row and field.
+        Refusal: A candle is not sound; names row and field.
         NotEnoughCandles: There are too few.
     """
     if len(posted.open_ms) < model.bundle.manifest.history:
@@ -78,11 +78,11 @@ def knows_flow(posted: PostedHistory, model: ServedModel) -> bool:
     return all(bool(np.isfinite(recent[:, column]).all()) for column in _FLOW)
 
 
-def forecast_newest(together: Sequence[PostedHistory], model: ServedModel, expiry: timedelta) -> Computed:
+def forecast_newest(batch: Sequence[PostedHistory], model: ServedModel, expiry: timedelta) -> ForecastBatch:
     """The one forecast after the last candle of each history; older ones than the model sees change nothing.
 
     Args:
-        together: Answerable, and all alike in what `knows_flow` says. Bit for bit each gets the forecast that it
+        batch: Answerable, and all alike in what `knows_flow` says. Bit for bit each gets the forecast that it
             would get alone.
 
     Raises:
@@ -90,44 +90,44 @@ def forecast_newest(together: Sequence[PostedHistory], model: ServedModel, expir
             request; of several it only says that one of them is at fault.
     """
     history = model.bundle.manifest.history
-    first_rows = [len(posted.open_ms) - history for posted in together]
-    seen = Seen(
-        np.stack([posted.open_ms[-history:] for posted in together]),
-        np.stack([posted.table[-history:] for posted in together]),
+    first_rows = [len(posted.open_ms) - history for posted in batch]
+    histories = Histories(
+        np.stack([posted.open_ms[-history:] for posted in batch]),
+        np.stack([posted.table[-history:] for posted in batch]),
         first_rows,
     )
     try:
-        return _forecast(seen, model, expiry, with_flow=knows_flow(together[0], model))
+        return _forecast(histories, model, expiry, with_flow=knows_flow(batch[0], model))
     except InvalidCandles as exc:
-        if len(together) > 1 or not first_rows[0] or exc.row is None:
+        if len(batch) > 1 or not first_rows[0] or exc.row is None:
             raise
         message = f"in the {history} newest candles, which begin at row {first_rows[0]}: {exc}"
         raise InvalidCandles(message, exc.row + first_rows[0], exc.field) from exc
 
 
-def forecast_all(posted: PostedHistory, model: ServedModel, expiry: timedelta) -> Computed:
+def forecast_all(posted: PostedHistory, model: ServedModel, expiry: timedelta) -> ForecastBatch:
     """One forecast after every candle with enough others before it: those that single calls would answer.
 
     Order flow counts, as in a single call, where every candle that a forecast sees has it. Where only some
     have, all is computed with and without it, and the one or the other is taken.
     """
-    seen = Seen(posted.open_ms, posted.table, [0])
+    histories = Histories(posted.open_ms, posted.table, [0])
     known = np.isfinite(posted.table[:, _FLOW]).all(axis=1)
     if known.all() or not known.any():
-        return _forecast(seen, model, expiry, with_flow=bool(known.all()))
+        return _forecast(histories, model, expiry, with_flow=bool(known.all()))
     unknown_before = np.concatenate([[0], np.cumsum(~known)])
     history = model.bundle.manifest.history
     with_flow = unknown_before[history:] == unknown_before[:-history]
-    filled = seen._replace(table=np.where(np.isfinite(posted.table), posted.table, 1.0))
+    filled = histories._replace(table=np.where(np.isfinite(posted.table), posted.table, 1.0))
     flows = _forecast(filled, model, expiry, with_flow=True)
-    blind = _forecast(seen, model, expiry, with_flow=False)
+    blind = _forecast(histories, model, expiry, with_flow=False)
     merged: list[Any] = [
         np.where(with_flow if one.ndim == 1 else with_flow[:, None], one, other)
         for one, other in zip(flows.forecasts[:-1], blind.forecasts[:-1], strict=True)
     ]
     abstained = [one for one in flows.abstained if with_flow[one.number]]
     abstained += [one for one in blind.abstained if not with_flow[one.number]]
-    return Computed(
+    return ForecastBatch(
         Forecasts._make([*merged, flows.forecasts.baseline_up]),
         sorted(abstained, key=lambda one: one.number),
         flows.last_ms,
@@ -146,22 +146,22 @@ def reference(model: ServedModel) -> dict[str, str]:
     }
 
 
-def _forecast(seen: Seen, model: ServedModel, expiry: timedelta, *, with_flow: bool) -> Computed:
+def _forecast(histories: Histories, model: ServedModel, expiry: timedelta, *, with_flow: bool) -> ForecastBatch:
     """Forecast with or without order flow, where the model does not abstain."""
-    flow = (seen.table[..., _FLOW[0]], seen.table[..., _FLOW[1]]) if with_flow else None
+    flow = (histories.table[..., _FLOW[0]], histories.table[..., _FLOW[1]]) if with_flow else None
     # What cannot be computed from absurd prices is refused below, in words.
     with np.errstate(over="ignore", invalid="ignore"):
-        inputs = model.bundle.inputs_of(seen.open_ms, seen.ohlcv, flow)
+        inputs = model.bundle.inputs_of(histories.open_ms, histories.ohlcv, flow)
         forecasts = model.bundle.answer(inputs)
     if not _is_finite(forecasts):
         raise InvalidCandles("the forecast is not finite: these prices span more orders of magnitude than any market")
-    abstained = abstentions(model, seen, inputs, expiry)
+    abstained = abstentions(model, histories, inputs, expiry)
     if abstained:
         rows = np.array([one.number for one in abstained])
         baseline = persist(forecasts)
         for part in ("targets", "probability_up"):
             getattr(forecasts, part)[rows] = getattr(baseline, part)[rows]
-    return Computed(forecasts, abstained, seen.open_ms[..., model.bundle.manifest.history - 1 :].ravel())
+    return ForecastBatch(forecasts, abstained, histories.open_ms[..., model.bundle.manifest.history - 1 :].ravel())
 
 
 def _is_finite(forecasts: Forecasts) -> bool:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS
 from service.http.body_errors import EARLIEST_MS, LATEST_MS, OUT_OF_TIME, explain, time_fault
-from service.http.problems import FAULTS_SHOWN, Refused, refused
+from service.http.problems import FAULTS_SHOWN, Refusal, refusal_of
 
 HISTORY_LIMIT = 10_000
 SERIES_LIMIT = 50_000
@@ -108,7 +108,7 @@ def parse_predict(body: bytes) -> PostedHistory:
     """Understand a body of `POST /predict`.
 
     Raises:
-        Refused: It is no JSON, of another shape, too long, or has malformed values; names rows and fields.
+        Refusal: It is no JSON, of another shape, too long, or has malformed values; names rows and fields.
     """
     return _parse(_PREDICT, PredictRequest, body, HISTORY_LIMIT)
 
@@ -125,12 +125,12 @@ def _parse(decoder: msgspec.json.Decoder[_R], shape: type[_R], body: bytes, limi
         raise explain(body, shape, PostedCandle, KLINE_NAMES, Kline, str(exc)) from exc
     if (request.candles is None) == (request.klines is None):
         message = "send either candles (objects) or klines (arrays of 12 values), and not both"
-        raise Refused("malformed-body", message, field="candles")
+        raise Refusal("malformed-body", message, field="candles")
     rows: Sequence[Any] = request.candles if request.candles is not None else request.klines or ()
     if len(rows) > limit:
         field = "candles" if request.candles is not None else "klines"
         message = f"{len(rows):,} candles: at most {limit:,} are taken here; send the newest"
-        raise Refused("too-many-candles", message, field=field, value=f"{len(rows)} rows")
+        raise Refusal("too-many-candles", message, field=field, value=f"{len(rows)} rows")
     times, values = (_KLINE_TIME, _KLINE_VALUES) if request.candles is None else (_CANDLE_TIME, _CANDLE_VALUES)
     fields = getattr(request, "fields", None)
     return PostedHistory(
@@ -174,7 +174,7 @@ def _milliseconds(times: list[int | datetime]) -> NDArray[np.int64]:
     ):
         if wrong.any():
             rows = [int(row) for row in np.flatnonzero(wrong)[:FAULTS_SHOWN]]
-            raise refused(kind, [time_fault(row, times[row], tell) for row in rows])
+            raise refusal_of(kind, [time_fault(row, times[row], tell) for row in rows])
     return milliseconds.astype("int64")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
-from service.models.models import ServedModel
+from service.models.reloader import ServedModel
 from service.predict.abstention import Abstention
 from service.predict.predict import forecast_all, reference, require_answerable
 from service.predict.request import PostedHistory
@@ -28,7 +28,7 @@ def answer_series(posted: PostedHistory, model: ServedModel, expiry: timedelta) 
         are the baseline's.
 
     Raises:
-        Refused: Symbol or interval are not the model's, or a candle is not sound.
+        Refusal: Symbol or interval are not the model's, or a candle is not sound.
         InvalidCandles: There are too few, or nothing can be computed from them.
     """
     require_answerable(posted, model)

@@ -11,18 +11,18 @@ from candlecast.api.answers import Cause
 from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
 from candlecast.market import from_epoch_ms
-from service.models.models import ServedModel
+from service.models.reloader import ServedModel
 from service.predict.predict import forecast_newest, reference
 from service.predict.request import PostedHistory
 
 
 def answer_forecasts(
-    together: Sequence[PostedHistory], model: ServedModel, expiry: timedelta
+    batch: Sequence[PostedHistory], model: ServedModel, expiry: timedelta
 ) -> tuple[list[bytes], list[Cause]]:
     """Forecast the candle `horizon` after the last one of each history.
 
     Args:
-        together: Answerable, and all alike in what `knows_flow` says.
+        batch: Answerable, and all alike in what `knows_flow` says.
         expiry: How long after its training data a model is believed; later it abstains.
 
     Returns:
@@ -32,7 +32,7 @@ def answer_forecasts(
     Raises:
         InvalidCandles: As `forecast_newest`.
     """
-    forecasts, abstained, last_ms = forecast_newest(together, model, expiry)
+    forecasts, abstained, last_ms = forecast_newest(batch, model, expiry)
     doubts = {one.number: one for one in abstained}
     market, answered_by = model.bundle.manifest.market, reference(model)
     targets, probability_up = forecasts.targets.tolist(), forecasts.probability_up.tolist()

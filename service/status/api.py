@@ -16,7 +16,7 @@ from candlecast.registry.registry import CHAMPION
 from service.history import queries
 from service.history.schemas import JobRun
 from service.http.parameters import MARKET, require_known
-from service.http.reading import answered, market_of, reading_routes, rows
+from service.http.reading import json_answer, market_of, reading_routes, rows
 from service.resources import resources
 from service.status import queries as record_queries
 from service.status.importance import WINDOWS
@@ -50,7 +50,7 @@ def versions(request: Request) -> Response:
         by_version.setdefault(decision["version"], []).append(decision)
     newest = sorted(by_version, key=_number, reverse=True)[:_VERSIONS_SHOWN]
     trial = rows(request, record_queries.NEWEST_TRIAL, {})
-    return answered(
+    return json_answer(
         VersionsAnswer(
             name=name,
             versions=[_version(request, version, by_version[version]) for version in newest],
@@ -64,7 +64,7 @@ def jobs(request: Request) -> Response:
     require_known(request, *MARKET)
     symbol, interval, _ = market_of(request)
     runs = rows(request, record_queries.JOB_RUNS, {"jobs": list(JOBS), "limit": _RUNS_SHOWN})
-    return answered(JobsAnswer(symbol=symbol, interval=interval, runs=[JobRun(**run) for run in runs]))
+    return json_answer(JobsAnswer(symbol=symbol, interval=interval, runs=[JobRun(**run) for run in runs]))
 
 
 def quality(request: Request) -> Response:
@@ -73,7 +73,7 @@ def quality(request: Request) -> Response:
     symbol, interval, _ = market_of(request)
     [counts] = rows(request, record_queries.QUALITY_COUNTS, {})
     shown = {"limit": _SHOWN}
-    return answered(
+    return json_answer(
         QualityAnswer(
             symbol=symbol,
             interval=interval,
@@ -92,16 +92,16 @@ def importance(request: Request) -> Response:
     """
     require_known(request, *MARKET)
     here = resources(request)
-    champion = here.followers.served(market_of(request)).get(CHAMPION)
+    champion = here.reloaders.served(market_of(request)).get(CHAMPION)
     if champion is None:
-        return answered(ImportanceAnswer(version=None, n=WINDOWS, inputs=[]))
+        return json_answer(ImportanceAnswer(version=None, n=WINDOWS, inputs=[]))
     newest = _newest_candles(request, 1)
     leanings = []
     if len(newest):
         read = partial(_newest_candles, request, 2 * WINDOWS)
         leanings = here.importances.of(champion.version, champion.bundle, newest.index[0].date(), read)
     inputs = [InputImportance(**leaning._asdict()) for leaning in leanings]
-    return answered(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
+    return json_answer(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
 
 
 ROUTES = reading_routes({"/versions": versions, "/jobs": jobs, "/quality": quality, "/importance": importance})
@@ -115,7 +115,7 @@ def _newest_candles(request: Request, limit: int) -> pd.DataFrame:
 
 def _version(request: Request, version: str, decisions: list[dict[str, Any]]) -> Version:
     here, market = resources(request), market_of(request)
-    mine = [model for model in here.followers.served(market).values() if model.version == version]
+    mine = [model for model in here.reloaders.served(market).values() if model.version == version]
     by_gate = [decision["numbers"] for decision in decisions if decision["decided_by"] == "gate"]
     live = measure(partial(rows, request), market, "champion", here.settings.rolling_n, version)
     return Version(

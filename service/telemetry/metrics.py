@@ -24,11 +24,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from candlecast.api.answers import Cause
-from service.models.models import ALIASES, ServedModel, ServedModels
+from service.models.reloader import ALIASES, ServedModel, ServedModels
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SERIES_BUCKETS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000)
-_TOGETHER_BUCKETS = (1, 2, 4, 8, 16, 32)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -69,10 +69,10 @@ class ServiceMetrics:
             buckets=_SERIES_BUCKETS,
             registry=registry,
         )
-        self.together = Histogram(
+        self.batch_sizes = Histogram(
             "candlecast_forecasts_together",
             "Forecasts of /predict that were computed in one go.",
-            buckets=_TOGETHER_BUCKETS,
+            buckets=_BATCH_BUCKETS,
             registry=registry,
         )
         self.last_forecast = self._gauge(
@@ -121,7 +121,7 @@ class ServiceMetrics:
         self.cpu = Counter("candlecast_process_cpu_seconds", "Processor time of the process.", registry=registry)
         self._served: dict[str, ServedModels] = {}
         self._cpu_counted_s = 0.0
-        self._alone = threading.Lock()  # every follower tells from a thread of its own
+        self._alone = threading.Lock()  # every reloader tells from a thread of its own
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
@@ -209,9 +209,9 @@ def _exposition(here: ServiceMetrics) -> bytes:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or here.registry is not REGISTRY:
         return generate_latest(here.registry)
     _forget_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-    together = CollectorRegistry()
-    MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-    return generate_latest(together)
+    merged = CollectorRegistry()
+    MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+    return generate_latest(merged)
 
 
 def _forget_dead(directory: Path) -> None:

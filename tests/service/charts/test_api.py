@@ -178,7 +178,7 @@ class TestOverTwoRecordedDays:
 
 
 def test_a_history_too_short_to_settle_anything_has_no_importance(start_service: Start) -> None:
-    champion = start_service().app.state.resources.followers.all[0].served["champion"]  # type: ignore[attr-defined]
+    champion = start_service().app.state.resources.reloaders.all[0].served["champion"]  # type: ignore[attr-defined]
 
     assert permutation_importance(champion.bundle, sound_candles(champion.bundle.manifest.history)) == []
     assert champion.bundle.manifest.history < HISTORY

@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE
 from service.http.body import SLOWEST, BodyBudget
-from service.http.limits import ApiKeys, Line, RateLimit
-from service.http.problems import Refused
+from service.http.limits import ApiKeys, RateLimit, WorkQueue
+from service.http.problems import Refusal
 from tests.service.conftest import Start, wait_until
 from tests.support.posted import as_rows
 from tests.support.registries import FakeRegistry
@@ -194,25 +194,25 @@ class TestRateLimit:
 
 def test_a_line_that_is_too_long_is_not_joined() -> None:
     async def crowd() -> list[Any]:
-        line = Line(at_once=1, waiting=2, patience_s=5)
+        line = WorkQueue(at_once=1, waiting=2, patience_s=5)
         return await asyncio.gather(*(line.run(time.sleep, 0.05) for _ in range(5)), return_exceptions=True)
 
     outcomes = asyncio.run(crowd())
 
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
     assert [outcome.kind for outcome in refused] == ["overloaded"] * 2
     assert outcomes[:3] == [None] * 3
 
 
 def test_nobody_waits_in_line_for_ever() -> None:
     async def crowd() -> list[Any]:
-        line = Line(at_once=1, waiting=9, patience_s=0.02)
+        line = WorkQueue(at_once=1, waiting=9, patience_s=0.02)
         return await asyncio.gather(line.run(time.sleep, 0.2), line.run(time.sleep, 0), return_exceptions=True)
 
     first, second = asyncio.run(crowd())
 
     assert first is None
-    assert isinstance(second, Refused)
+    assert isinstance(second, Refusal)
     assert second.kind == "overloaded"
 
 
@@ -236,7 +236,7 @@ class TestBodies:
         assert self.read(BodyBudget(), b"a", b"b", b"end") == b"abend"
 
     def test_a_body_that_does_not_come_in_time_is_refused(self) -> None:
-        with pytest.raises(Refused, match="4 bytes of the body arrived") as caught:
+        with pytest.raises(Refusal, match="4 bytes of the body arrived") as caught:
             self.read(BodyBudget(patience_s=1.0), b"only")
 
         assert caught.value.kind == "body-too-slow"
@@ -250,7 +250,7 @@ class TestBodies:
         budget = BodyBudget(capacity=100_000)
         large = self.read(budget, b"x" * 150_000, b"end")
 
-        with pytest.raises(Refused, match="come again") as caught:
+        with pytest.raises(Refusal, match="come again") as caught:
             self.read(budget, b"x" * 150_000, b"end")
         short = self.read(budget, b"x" * 60_000, b"end")
         budget.release(len(large))
@@ -264,13 +264,13 @@ class TestBodies:
         budget = BodyBudget(patience_s=0.05)
 
         for limit in (10**8, 250_000):
-            with pytest.raises(Refused):
+            with pytest.raises(Refusal):
                 self.read(budget, b"x" * 200_000, b"x" * 100_000, limit=limit)
 
         assert budget.held == 0
 
     def test_only_so_many_bodies_are_read_at_once(self) -> None:
-        with pytest.raises(Refused, match="come again"):
+        with pytest.raises(Refusal, match="come again"):
             self.read(BodyBudget(readers=0), b"end")
 
     @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "\x00", "json"])

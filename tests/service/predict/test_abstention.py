@@ -15,8 +15,8 @@ from candlecast.bundle.bundle import load_bundle
 from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.features import FEATURE_NAMES
-from service.models.models import ServedModel
-from service.predict.abstention import UNFAMILIAR_DISTANCE, Abstention, Seen, abstentions
+from service.models.reloader import ServedModel
+from service.predict.abstention import UNFAMILIAR_DISTANCE, Abstention, Histories, abstentions
 from tests.service.conftest import Start
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.damage import stubs
@@ -47,9 +47,9 @@ def judge(model: ServedModel) -> Judge:
     return abstained
 
 
-def newest(candles: pd.DataFrame, count: int) -> Seen:
+def newest(candles: pd.DataFrame, count: int) -> Histories:
     table = candles[list(CANDLE_COLUMNS)].to_numpy()
-    return Seen(open_times_ms(candles)[-count:], table[-count:], [len(candles) - count])
+    return Histories(open_times_ms(candles)[-count:], table[-count:], [len(candles) - count])
 
 
 def forecast(service: TestClient, candles: pd.DataFrame) -> ForecastAnswer:

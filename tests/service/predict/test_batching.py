@@ -24,9 +24,9 @@ from candlecast.bundle.bundle import load_bundle
 from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.errors import InvalidCandles
 from candlecast.features.features import FEATURE_NAMES
-from service.http.problems import Refused
-from service.models.models import ServedModel
-from service.predict.batching import MOST_TOGETHER, MOST_WAITING, Question, Together, question
+from service.http.problems import Refusal
+from service.models.reloader import ServedModel
+from service.predict.batching import BATCH_LIMIT, QUEUE_LIMIT, ForecastRequest, RequestBatcher, forecast_request
 from service.predict.request import parse_predict
 from service.telemetry.metrics import ServiceMetrics
 from tests.service.conftest import Start
@@ -51,8 +51,8 @@ def registry_of_metrics() -> CollectorRegistry:
 
 
 @pytest.fixture
-def together(registry_of_metrics: CollectorRegistry) -> Together:
-    return Together(NEVER, ServiceMetrics(registry_of_metrics))
+def batcher(registry_of_metrics: CollectorRegistry) -> RequestBatcher:
+    return RequestBatcher(NEVER, ServiceMetrics(registry_of_metrics))
 
 
 @pytest.fixture
@@ -67,20 +67,20 @@ def sizes(registry_of_metrics: CollectorRegistry) -> Callable[[float], int]:
     return at_most
 
 
-def ask_all(together: Together, questions: list[Question]) -> list[bytes | BaseException]:
+def ask_all(batcher: RequestBatcher, questions: list[ForecastRequest]) -> list[bytes | BaseException]:
     """Answers or errors of questions that are asked in one turn of the event loop."""
 
     async def gather() -> list[bytes | BaseException]:
-        return await asyncio.gather(*map(together.ask, questions), return_exceptions=True)
+        return await asyncio.gather(*map(batcher.ask, questions), return_exceptions=True)
 
     return asyncio.run(gather())
 
 
-def ask(candles: pd.DataFrame, model: ServedModel, **more: Any) -> Question:
-    return question(parse_predict(json.dumps({"candles": as_rows(candles, **more)}).encode()), model)
+def ask(candles: pd.DataFrame, model: ServedModel, **more: Any) -> ForecastRequest:
+    return forecast_request(parse_predict(json.dumps({"candles": as_rows(candles, **more)}).encode()), model)
 
 
-def different(model: ServedModel, count: int) -> list[Question]:
+def different(model: ServedModel, count: int) -> list[ForecastRequest]:
     """Histories that all end elsewhere, of different lengths."""
     candles = sound_candles(400)
     fewest = model.bundle.manifest.history
@@ -89,20 +89,20 @@ def different(model: ServedModel, count: int) -> list[Question]:
 
 @pytest.mark.parametrize("count", [2, 3, 7, 8, 31, 32])
 def test_answers_computed_together_are_byte_for_byte_those_computed_alone(
-    together: Together, sizes: Callable[[float], int], models: dict[str, ServedModel], count: int
+    batcher: RequestBatcher, sizes: Callable[[float], int], models: dict[str, ServedModel], count: int
 ) -> None:
     questions = different(models["1"], count)
 
-    answers = ask_all(together, questions)
+    answers = ask_all(batcher, questions)
     computations = sizes(np.inf)
 
     assert computations == 1
-    assert answers == [together.answer([one])[0] for one in questions]
+    assert answers == [batcher.answer([one])[0] for one in questions]
     assert len(set(answers)) == count
 
 
 def test_histories_with_and_without_order_flow_and_those_abstained_on_are_answered_as_alone(
-    together: Together, sizes: Callable[[float], int], models: dict[str, ServedModel]
+    batcher: RequestBatcher, sizes: Callable[[float], int], models: dict[str, ServedModel]
 ) -> None:
     candles, prices = sound_candles(200), ("open", "high", "low", "close", "volume")
     questions = [
@@ -113,11 +113,11 @@ def test_histories_with_and_without_order_flow_and_those_abstained_on_are_answer
         ask(candles.assign(volume=np.geomspace(1, 1e9, len(candles))), models["1"], columns=prices),
     ]
 
-    answers = ask_all(together, questions)
+    answers = ask_all(batcher, questions)
     computations = sizes(np.inf)
 
     assert computations == 2
-    assert answers == [together.answer([one])[0] for one in questions]
+    assert answers == [batcher.answer([one])[0] for one in questions]
     assert {msgspec.json.decode(answer)["cause"] for answer in answers if isinstance(answer, bytes)} >= {
         None,
         "doubtful",
@@ -125,41 +125,41 @@ def test_histories_with_and_without_order_flow_and_those_abstained_on_are_answer
 
 
 def test_one_history_that_cannot_be_used_gets_its_own_error_and_the_others_their_answers(
-    together: Together, models: dict[str, ServedModel]
+    batcher: RequestBatcher, models: dict[str, ServedModel]
 ) -> None:
     questions = different(models["1"], 4)
     still = sound_candles(150).assign(open=1.0, high=1.0, low=1.0, close=1.0)
     questions.insert(2, ask(still, models["1"]))
 
-    answers = ask_all(together, questions)
+    answers = ask_all(batcher, questions)
 
     refusal = answers.pop(2)
     del questions[2]
     assert isinstance(refusal, InvalidCandles)
     assert refusal.row == 149 - SEQUENCE_LENGTH + 1
-    assert answers == [together.answer([one])[0] for one in questions]
+    assert answers == [batcher.answer([one])[0] for one in questions]
 
 
 def test_questions_to_two_versions_in_one_turn_are_answered_each_by_its_own(
-    together: Together, models: dict[str, ServedModel]
+    batcher: RequestBatcher, models: dict[str, ServedModel]
 ) -> None:
     before, after = different(models["1"], 6), different(models["2"], 6)
     questions = [one for both in zip(before, after, strict=True) for one in both]
 
-    answers = ask_all(together, questions)
+    answers = ask_all(batcher, questions)
 
-    assert answers == [together.answer([one])[0] for one in questions]
+    assert answers == [batcher.answer([one])[0] for one in questions]
     versions = [msgspec.json.decode(answer)["model"]["version"] for answer in answers if isinstance(answer, bytes)]
     assert versions == ["1", "2"] * 6
 
 
-def test_a_client_that_goes_away_disturbs_nobody(together: Together, models: dict[str, ServedModel]) -> None:
+def test_a_client_that_goes_away_disturbs_nobody(batcher: RequestBatcher, models: dict[str, ServedModel]) -> None:
     questions = different(models["1"], 5)
 
     async def one_leaves() -> tuple[list[bytes | BaseException], list[dict[str, Any]]]:
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-        asking = [asyncio.ensure_future(together.ask(one)) for one in questions]
+        asking = [asyncio.ensure_future(batcher.ask(one)) for one in questions]
         await asyncio.sleep(0)
         asking[1].cancel()
         return await asyncio.gather(*asking, return_exceptions=True), complaints
@@ -169,14 +169,14 @@ def test_a_client_that_goes_away_disturbs_nobody(together: Together, models: dic
     assert isinstance(answers.pop(1), asyncio.CancelledError)
     del questions[1]
     assert complaints == []
-    assert answers == [together.answer([one])[0] for one in questions]
+    assert answers == [batcher.answer([one])[0] for one in questions]
 
 
-def test_a_question_that_comes_alone_waits_for_nobody(together: Together, models: dict[str, ServedModel]) -> None:
+def test_a_question_that_comes_alone_waits_for_nobody(batcher: RequestBatcher, models: dict[str, ServedModel]) -> None:
     [alone] = different(models["1"], 1)
 
     async def turns() -> int:
-        asking = asyncio.ensure_future(together.ask(alone))
+        asking = asyncio.ensure_future(batcher.ask(alone))
         for turn in range(10):
             if asking.done():
                 return turn
@@ -187,23 +187,23 @@ def test_a_question_that_comes_alone_waits_for_nobody(together: Together, models
 
 
 def test_of_many_questions_no_more_are_computed_at_once_than_may_be(
-    together: Together, sizes: Callable[[float], int], models: dict[str, ServedModel]
+    batcher: RequestBatcher, sizes: Callable[[float], int], models: dict[str, ServedModel]
 ) -> None:
     questions = different(models["1"], 100)
 
-    answers = ask_all(together, questions)
+    answers = ask_all(batcher, questions)
 
-    assert sizes(MOST_TOGETHER) == sizes(np.inf) == 4
+    assert sizes(BATCH_LIMIT) == sizes(np.inf) == 4
     assert all(isinstance(answer, bytes) for answer in answers)
 
 
 def test_questions_beyond_what_memory_is_there_for_are_refused(
-    together: Together, models: dict[str, ServedModel]
+    batcher: RequestBatcher, models: dict[str, ServedModel]
 ) -> None:
     [one] = different(models["1"], 1)
 
     async def flood() -> BaseException | None:
-        asking = [asyncio.ensure_future(together.ask(one)) for _ in range(MOST_WAITING + 1)]
+        asking = [asyncio.ensure_future(batcher.ask(one)) for _ in range(QUEUE_LIMIT + 1)]
         await asyncio.sleep(0)
         refusal = asking.pop().exception()
         for waiting in asking:
@@ -212,7 +212,7 @@ def test_questions_beyond_what_memory_is_there_for_are_refused(
 
     refusal = asyncio.run(flood())
 
-    assert isinstance(refusal, Refused)
+    assert isinstance(refusal, Refusal)
     assert refusal.kind == "overloaded"
 
 

@@ -15,11 +15,11 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, Problem
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
-from candlecast.candles.schema import require_valid as require_sound_frame
+from candlecast.candles.schema import require_valid as require_valid_frame
 from candlecast.errors import InvalidCandles
-from service.http.problems import KINDS, Refused
+from service.http.problems import KINDS, Refusal
+from service.predict.candle_checks import require_valid
 from service.predict.request import PostedCandle
-from service.predict.soundness import require_valid
 from tests.service.conftest import Start
 from tests.support.bundles import sound_candles
 from tests.support.posted import as_klines, as_rows
@@ -215,11 +215,11 @@ def test_the_service_refuses_just_what_the_domain_calls_unsound(
     def refuses(check: Any, *arguments: Any) -> bool:
         try:
             check(*arguments)
-        except (InvalidCandles, Refused):
+        except (InvalidCandles, Refusal):
             return True
         return False
 
-    domain = refuses(require_sound_frame, candles, "5m")
+    domain = refuses(require_valid_frame, candles, "5m")
     ours = refuses(require_valid, open_times_ms(candles), candles.to_numpy(), "5m")
 
     assert ours == domain

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from candlecast.api.answers import Fault
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
 from candlecast.market import floor_time, from_epoch_ms, interval_duration
-from service.http.problems import FAULTS_SHOWN, refused
+from service.http.problems import FAULTS_SHOWN, refusal_of
 
 _MONDAY_MS = 345_600_000  # 1970-01-05: weekly candles open on Mondays, shorter ones divide a day
 _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME = range(5)
@@ -32,14 +32,14 @@ def require_valid(open_ms: NDArray[np.int64], table: NDArray[np.float64], interv
         table: Columns `CANDLE_COLUMNS`, shape (n, 9); NaN in the order flow is unknown.
 
     Raises:
-        Refused: A value is not finite or negative, prices contradict each other, or a candle is off the grid,
+        Refusal: A value is not finite or negative, prices contradict each other, or a candle is off the grid,
             unordered, repeated or missing; names up to ten rows.
     """
     step_ms = _step_ms(interval)
     if not _passes(open_ms, table, step_ms):
         found = sorted(_faults(open_ms, table, interval, step_ms), key=lambda each: each[1].row or 0)
         if found:
-            raise refused(found[0][0], [fault for _, fault in found[:FAULTS_SHOWN]])
+            raise refusal_of(found[0][0], [fault for _, fault in found[:FAULTS_SHOWN]])
 
 
 @lru_cache

@@ -17,7 +17,7 @@ import pytest
 from candlecast.bundle.manifest import MANIFEST
 from candlecast.market import Market
 from candlecast.registry.registry import cached_bundle
-from service.models.models import ModelFollower, longer
+from service.models.reloader import ModelReloader, longer
 from service.models.replicas import SILENT_S
 from tests.service.conftest import wait_until
 from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
@@ -32,209 +32,209 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def follower(registry: FakeRegistry, cache: Path) -> ModelFollower:
-    return a_follower(registry, cache)
+def reloader(registry: FakeRegistry, cache: Path) -> ModelReloader:
+    return a_reloader(registry, cache)
 
 
-def a_follower(
+def a_reloader(
     registry: FakeRegistry, cache: Path, market: Market = BTCUSDT_5M, name: str | None = None, poll_s: float = 0.01
-) -> ModelFollower:
-    return ModelFollower(registry, market, cache, poll_s, name=name)
+) -> ModelReloader:
+    return ModelReloader(registry, market, cache, poll_s, name=name)
 
 
-def served_versions(follower: ModelFollower) -> dict[str, str]:
-    return {alias: model.version for alias, model in follower.served.items()}
+def served_versions(reloader: ModelReloader) -> dict[str, str]:
+    return {alias: model.version for alias, model in reloader.served.items()}
 
 
-def test_nothing_is_served_before_the_first_look(follower: ModelFollower) -> None:
-    assert served_versions(follower) == {}
+def test_nothing_is_served_before_the_first_look(reloader: ModelReloader) -> None:
+    assert served_versions(reloader) == {}
 
 
-def test_the_champion_is_served_after_the_first_look(follower: ModelFollower) -> None:
-    assert follower.refresh()
+def test_the_champion_is_served_after_the_first_look(reloader: ModelReloader) -> None:
+    assert reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "1"}
+    assert served_versions(reloader) == {"champion": "1"}
 
 
-def test_moving_the_alias_changes_the_answer(follower: ModelFollower, registry: FakeRegistry) -> None:
-    follower.refresh()
-    before = follower.served["champion"].bundle.forecast(CANDLES)
+def test_moving_the_alias_changes_the_answer(reloader: ModelReloader, registry: FakeRegistry) -> None:
+    reloader.refresh()
+    before = reloader.served["champion"].bundle.forecast(CANDLES)
     registry.pointers["champion"] = "2"
 
-    follower.refresh()
+    reloader.refresh()
 
-    after = follower.served["champion"].bundle.forecast(CANDLES)
-    assert served_versions(follower) == {"champion": "2"}
+    after = reloader.served["champion"].bundle.forecast(CANDLES)
+    assert served_versions(reloader) == {"champion": "2"}
     assert after.targets[0, 3] > before.targets[0, 3]
 
 
-def test_a_mapping_once_read_is_never_changed(follower: ModelFollower, registry: FakeRegistry) -> None:
-    follower.refresh()
-    held = follower.served
+def test_a_mapping_once_read_is_never_changed(reloader: ModelReloader, registry: FakeRegistry) -> None:
+    reloader.refresh()
+    held = reloader.served
     registry.pointers.update(champion="2", challenger="1")
 
-    follower.refresh()
+    reloader.refresh()
 
     assert {alias: model.version for alias, model in held.items()} == {"champion": "1"}
 
 
-def test_two_aliases_of_one_version_share_one_bundle(follower: ModelFollower, registry: FakeRegistry) -> None:
+def test_two_aliases_of_one_version_share_one_bundle(reloader: ModelReloader, registry: FakeRegistry) -> None:
     registry.pointers["challenger"] = "1"
 
-    follower.refresh()
-    follower.refresh()
+    reloader.refresh()
+    reloader.refresh()
 
     registry.pointers["challenger"] = "2"
-    follower.refresh()
+    reloader.refresh()
     registry.pointers["champion"] = "2"
-    follower.refresh()
-    assert follower.served["champion"].bundle is follower.served["challenger"].bundle
+    reloader.refresh()
+    assert reloader.served["champion"].bundle is reloader.served["challenger"].bundle
 
 
 def test_a_challenger_whose_alias_is_taken_away_is_served_no_longer(
-    follower: ModelFollower, registry: FakeRegistry
+    reloader: ModelReloader, registry: FakeRegistry
 ) -> None:
     registry.pointers["challenger"] = "2"
-    follower.refresh()
+    reloader.refresh()
     del registry.pointers["challenger"]
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "1"}
+    assert served_versions(reloader) == {"champion": "1"}
 
 
 def test_a_champion_whose_alias_is_taken_away_goes_on_and_that_is_told(
-    follower: ModelFollower, registry: FakeRegistry
+    reloader: ModelReloader, registry: FakeRegistry
 ) -> None:
-    follower.refresh()
+    reloader.refresh()
     del registry.pointers["champion"]
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "1"}
-    assert "version 1 goes on" in follower.problems["registry"]
+    assert served_versions(reloader) == {"champion": "1"}
+    assert "version 1 goes on" in reloader.problems["registry"]
 
 
 def test_the_way_back_takes_no_download_and_no_load(
-    follower: ModelFollower, registry: FakeRegistry, cache: Path
+    reloader: ModelReloader, registry: FakeRegistry, cache: Path
 ) -> None:
-    follower.refresh()
-    before = follower.served["champion"].bundle
+    reloader.refresh()
+    before = reloader.served["champion"].bundle
     registry.pointers["champion"] = "2"
-    follower.refresh()
+    reloader.refresh()
     shutil.rmtree(cache)
     registry.pointers["champion"] = "1"
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert follower.served["champion"].bundle is before
-    assert dict(follower.previous) == {"champion": "2"}
+    assert reloader.served["champion"].bundle is before
+    assert dict(reloader.previous) == {"champion": "2"}
     assert registry.downloads == ["1", "2"]
 
 
-def test_only_the_previous_version_is_kept_in_memory(follower: ModelFollower, registry: FakeRegistry) -> None:
+def test_only_the_previous_version_is_kept_in_memory(reloader: ModelReloader, registry: FakeRegistry) -> None:
     for version in ("1", "2", "3"):
         registry.pointers["champion"] = version
-        follower.refresh()
-    first = weakref.ref(follower.served["champion"].bundle)
+        reloader.refresh()
+    first = weakref.ref(reloader.served["champion"].bundle)
     for version in ("1", "2"):
         registry.pointers["champion"] = version
-        follower.refresh()
+        reloader.refresh()
 
     gone = first()
 
     assert gone is None
-    assert dict(follower.previous) == {"champion": "1"}
+    assert dict(reloader.previous) == {"champion": "1"}
 
 
-def test_aliases_that_are_not_roles_are_left_alone(follower: ModelFollower, registry: FakeRegistry) -> None:
+def test_aliases_that_are_not_roles_are_left_alone(reloader: ModelReloader, registry: FakeRegistry) -> None:
     registry.pointers["previous"] = "2"
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "1"}
+    assert served_versions(reloader) == {"champion": "1"}
     assert registry.downloads == ["1"]
 
 
 def test_an_unreachable_registry_changes_nothing_and_is_reported(
-    follower: ModelFollower, registry: FakeRegistry
+    reloader: ModelReloader, registry: FakeRegistry
 ) -> None:
-    follower.refresh()
+    reloader.refresh()
     registry.reachable = False
 
-    assert not follower.refresh()
+    assert not reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "1"}
-    assert "away" in follower.problems["registry"]
+    assert served_versions(reloader) == {"champion": "1"}
+    assert "away" in reloader.problems["registry"]
 
 
 def test_a_version_that_does_not_load_leaves_the_old_one_serving(
-    follower: ModelFollower, registry: FakeRegistry, tmp_path: Path
+    reloader: ModelReloader, registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    follower.refresh()
+    reloader.refresh()
     registry.versions["9"] = shutil.copytree(registry.versions["2"], tmp_path / "altered")
     (registry.versions["9"] / "model.onnx").write_bytes(b"not a network")
     registry.pointers["champion"] = "9"
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "1"}
-    assert "version 9" in follower.problems["champion"]
+    assert served_versions(reloader) == {"champion": "1"}
+    assert "version 9" in reloader.problems["champion"]
 
 
 def test_a_version_that_does_not_load_is_not_tried_at_every_look(
     registry: FakeRegistry, cache: Path, tmp_path: Path
 ) -> None:
-    follower = a_follower(registry, cache, poll_s=60)
+    reloader = a_reloader(registry, cache, poll_s=60)
     registry.versions["9"] = shutil.copytree(registry.versions["2"], tmp_path / "altered")
     (registry.versions["9"] / "model.onnx").write_bytes(b"not a network")
     registry.pointers["challenger"] = "9"
-    follower.refresh()
+    reloader.refresh()
     attempts = registry.downloads.count("9")
 
-    follower.refresh()
+    reloader.refresh()
     registry.pointers["champion"] = "2"
-    follower.refresh()
+    reloader.refresh()
 
     assert registry.downloads.count("9") == attempts
-    assert served_versions(follower) == {"champion": "2"}
-    assert "version 9" in follower.problems["challenger"]
+    assert served_versions(reloader) == {"champion": "2"}
+    assert "version 9" in reloader.problems["challenger"]
 
 
 def test_a_version_that_could_not_be_fetched_is_tried_again(
-    follower: ModelFollower, registry: FakeRegistry, tmp_path: Path
+    reloader: ModelReloader, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     missing = tmp_path / "later"
     registry.versions["9"] = missing
     registry.pointers["champion"] = "9"
-    follower.refresh()
+    reloader.refresh()
     shutil.copytree(registry.versions["2"], missing)
 
-    wait_until(lambda: follower.refresh() and not follower.problems)
+    wait_until(lambda: reloader.refresh() and not reloader.problems)
 
-    assert served_versions(follower) == {"champion": "9"}
+    assert served_versions(reloader) == {"champion": "9"}
 
 
 def test_a_version_of_another_format_is_not_tried_again_until_the_alias_has_moved(
-    follower: ModelFollower, registry: FakeRegistry, cache: Path, tmp_path: Path
+    reloader: ModelReloader, registry: FakeRegistry, cache: Path, tmp_path: Path
 ) -> None:
     registry.versions["9"] = shutil.copytree(registry.versions["2"], tmp_path / "foreign")
     manifest = json.loads((registry.versions["9"] / MANIFEST).read_text())
     (registry.versions["9"] / MANIFEST).write_text(json.dumps(manifest | {"feature_hash": "0123456789abcdef"}))
     registry.pointers["champion"] = "9"
-    follower.refresh()
+    reloader.refresh()
     shutil.rmtree(cached_bundle(cache, BTCUSDT_5M.model_name, "9"))
     registry.versions["9"] = registry.versions["2"]
 
     for _ in range(20):
-        follower.refresh()
-    still = served_versions(follower)
+        reloader.refresh()
+    still = served_versions(reloader)
     for version in ("1", "9"):
         registry.pointers["champion"] = version
-        follower.refresh()
+        reloader.refresh()
 
     assert still == {}
-    assert served_versions(follower) == {"champion": "9"}
+    assert served_versions(reloader) == {"champion": "9"}
 
 
 def test_pauses_double_up_to_a_limit_but_are_never_shorter_than_asked_for() -> None:
@@ -248,59 +248,59 @@ def test_pauses_double_up_to_a_limit_but_are_never_shorter_than_asked_for() -> N
 
 def test_problems_are_told_when_they_change_and_not_at_every_look(registry: FakeRegistry, cache: Path) -> None:
     told: list[dict[str, str]] = []
-    follower = ModelFollower(registry, BTCUSDT_5M, cache, 0.01, on_problems=lambda problems: told.append({**problems}))
-    follower.refresh()
+    reloader = ModelReloader(registry, BTCUSDT_5M, cache, 0.01, on_problems=lambda problems: told.append({**problems}))
+    reloader.refresh()
     registry.reachable = False
     for _ in range(3):
-        follower.refresh()
+        reloader.refresh()
     registry.reachable = True
     for _ in range(2):
-        follower.refresh()
+        reloader.refresh()
 
     assert [sorted(problems) for problems in told] == [["registry"], []]
 
 
 def test_problems_go_once_the_registry_names_a_sound_version(
-    follower: ModelFollower, registry: FakeRegistry, tmp_path: Path
+    reloader: ModelReloader, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.versions["9"] = tmp_path / "empty"
     registry.versions["9"].mkdir()
     registry.pointers["champion"] = "9"
-    follower.refresh()
+    reloader.refresh()
     registry.pointers["champion"] = "2"
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert dict(follower.problems) == {}
+    assert dict(reloader.problems) == {}
 
 
 def test_a_version_of_another_market_is_refused(registry: FakeRegistry, cache: Path) -> None:
-    follower = a_follower(registry, cache, Market("ETHUSDT", "5m"))
+    reloader = a_reloader(registry, cache, Market("ETHUSDT", "5m"))
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {}
-    assert "BTCUSDT" in follower.problems["champion"]
+    assert served_versions(reloader) == {}
+    assert "BTCUSDT" in reloader.problems["champion"]
 
 
-def test_a_damaged_cached_bundle_is_fetched_again(follower: ModelFollower, registry: FakeRegistry, cache: Path) -> None:
+def test_a_damaged_cached_bundle_is_fetched_again(reloader: ModelReloader, registry: FakeRegistry, cache: Path) -> None:
     registry.fetch(BTCUSDT_5M.model_name, "1", cache)
     (cached_bundle(cache, BTCUSDT_5M.model_name, "1") / "model.onnx").write_bytes(b"half a downl")
 
-    assert follower.refresh()
+    assert reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "1"}
+    assert served_versions(reloader) == {"champion": "1"}
     assert registry.downloads == ["1", "1"]
 
 
 def test_without_the_registry_a_start_serves_what_was_served_last(
-    follower: ModelFollower, registry: FakeRegistry, cache: Path
+    reloader: ModelReloader, registry: FakeRegistry, cache: Path
 ) -> None:
     registry.pointers.update(champion="2", challenger="1")
-    follower.refresh()
+    reloader.refresh()
     registry.reachable = False
 
-    restarted = a_follower(registry, cache)
+    restarted = a_reloader(registry, cache)
     restarted.refresh()
 
     assert served_versions(restarted) == {"champion": "2", "challenger": "1"}
@@ -310,9 +310,9 @@ def test_without_the_registry_a_start_serves_what_was_served_last(
 def test_a_start_serves_what_was_served_last_before_a_registry_that_hangs_has_answered(
     registry: FakeRegistry, cache: Path
 ) -> None:
-    a_follower(registry, cache).refresh()
+    a_reloader(registry, cache).refresh()
     registry.answering.clear()
-    restarted = a_follower(registry, cache)
+    restarted = a_reloader(registry, cache)
 
     restarted.start()
     wait_until(lambda: served_versions(restarted) == {"champion": "1"})
@@ -323,13 +323,13 @@ def test_a_start_serves_what_was_served_last_before_a_registry_that_hangs_has_an
 
 
 def test_a_start_goes_on_with_what_was_served_last_if_the_newest_does_not_load(
-    follower: ModelFollower, registry: FakeRegistry, cache: Path, tmp_path: Path
+    reloader: ModelReloader, registry: FakeRegistry, cache: Path, tmp_path: Path
 ) -> None:
-    follower.refresh()
+    reloader.refresh()
     registry.versions["9"] = tmp_path / "nothing"
     registry.pointers["champion"] = "9"
 
-    restarted = a_follower(registry, cache)
+    restarted = a_reloader(registry, cache)
     restarted.refresh()
 
     assert served_versions(restarted) == {"champion": "1"}
@@ -341,16 +341,16 @@ def test_a_cache_that_cannot_be_written_is_told_and_serving_goes_on(registry: Fa
     for version in ("1", "2"):
         registry.fetch(BTCUSDT_5M.model_name, version, cache)
     (cached_bundle(cache, BTCUSDT_5M.model_name, "served.json")).mkdir()
-    follower = a_follower(registry, cache)
+    reloader = a_reloader(registry, cache)
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "1"}
-    assert "start without the registry" in follower.problems["cache"]
+    assert served_versions(reloader) == {"champion": "1"}
+    assert "start without the registry" in reloader.problems["cache"]
 
 
 def test_every_process_on_a_cache_sees_what_the_others_serve(registry: FakeRegistry, cache: Path) -> None:
-    one, other = (a_follower(registry, cache, name=name) for name in ("host-a.1", "host-b.1"))
+    one, other = (a_reloader(registry, cache, name=name) for name in ("host-a.1", "host-b.1"))
     one.refresh()
     registry.pointers["champion"] = "2"
     other.refresh()
@@ -366,11 +366,11 @@ def test_every_process_on_a_cache_sees_what_the_others_serve(registry: FakeRegis
 def test_a_process_that_stopped_or_was_killed_is_a_replica_no_longer(registry: FakeRegistry, cache: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    killed = a_follower(registry, cache, name=f"{socket.gethostname()}.{ended.pid}")
-    stopped = a_follower(registry, cache, name="host-b.1")
-    me = a_follower(registry, cache)
-    for follower in (killed, stopped, me):
-        follower.refresh()
+    killed = a_reloader(registry, cache, name=f"{socket.gethostname()}.{ended.pid}")
+    stopped = a_reloader(registry, cache, name="host-b.1")
+    me = a_reloader(registry, cache)
+    for reloader in (killed, stopped, me):
+        reloader.refresh()
 
     stopped.stop()
 
@@ -378,9 +378,9 @@ def test_a_process_that_stopped_or_was_killed_is_a_replica_no_longer(registry: F
 
 
 def test_a_process_that_gave_no_sign_for_long_is_a_replica_no_longer(registry: FakeRegistry, cache: Path) -> None:
-    silent, me = a_follower(registry, cache, name="host-b.1"), a_follower(registry, cache)
-    for follower in (silent, me):
-        follower.refresh()
+    silent, me = a_reloader(registry, cache, name="host-b.1"), a_reloader(registry, cache)
+    for reloader in (silent, me):
+        reloader.refresh()
     note = cached_bundle(cache, BTCUSDT_5M.model_name, "replicas") / "host-b.1.json"
     long_ago = note.stat().st_mtime - SILENT_S - 1
     os.utime(note, (long_ago, long_ago))
@@ -394,11 +394,11 @@ def test_a_process_that_gave_no_sign_for_long_is_a_replica_no_longer(registry: F
 
 def test_without_registry_and_cache_a_start_serves_nothing(registry: FakeRegistry, cache: Path) -> None:
     registry.reachable = False
-    follower = a_follower(registry, cache)
+    reloader = a_reloader(registry, cache)
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {}
+    assert served_versions(reloader) == {}
 
 
 def test_a_malformed_note_of_what_was_served_last_counts_as_none(registry: FakeRegistry, cache: Path) -> None:
@@ -406,33 +406,33 @@ def test_a_malformed_note_of_what_was_served_last_counts_as_none(registry: FakeR
     note = cached_bundle(cache, BTCUSDT_5M.model_name, "served.json")
     note.parent.mkdir(parents=True)
     note.write_text("{half")
-    follower = a_follower(registry, cache)
+    reloader = a_reloader(registry, cache)
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {}
+    assert served_versions(reloader) == {}
 
 
 def test_changes_are_announced_once(registry: FakeRegistry, cache: Path) -> None:
     announced = []
-    follower = ModelFollower(registry, BTCUSDT_5M, cache, 0.01, lambda served: announced.append(sorted(served)))
+    reloader = ModelReloader(registry, BTCUSDT_5M, cache, 0.01, lambda served: announced.append(sorted(served)))
 
-    follower.refresh()
-    follower.refresh()
+    reloader.refresh()
+    reloader.refresh()
     registry.pointers["challenger"] = "2"
-    follower.refresh()
+    reloader.refresh()
 
     assert announced == [["champion"], ["challenger", "champion"]]
 
 
 @pytest.fixture
-def running(follower: ModelFollower) -> Iterator[ModelFollower]:
-    follower.start()
-    yield follower
-    follower.stop()
+def running(reloader: ModelReloader) -> Iterator[ModelReloader]:
+    reloader.start()
+    yield reloader
+    reloader.stop()
 
 
-def test_the_thread_follows_while_others_forecast(running: ModelFollower, registry: FakeRegistry) -> None:
+def test_the_thread_follows_while_others_forecast(running: ModelReloader, registry: FakeRegistry) -> None:
     wait_until(lambda: "champion" in running.served)
     stop, faults = threading.Event(), []
 
@@ -455,10 +455,10 @@ def test_the_thread_follows_while_others_forecast(running: ModelFollower, regist
     assert faults == []
 
 
-def test_stop_ends_the_thread(running: ModelFollower) -> None:
+def test_stop_ends_the_thread(running: ModelReloader) -> None:
     running.stop()
 
-    wait_until(lambda: not running.is_following())
+    wait_until(lambda: not running.is_running())
 
 
 def test_a_longer_horizon_has_bundles_and_a_name_of_its_own(
@@ -467,8 +467,8 @@ def test_a_longer_horizon_has_bundles_and_a_name_of_its_own(
     market = Market("ETHUSDT", "1m", 15)
     registry.versions["15"] = write_tiny_bundle(tmp_path / "far", market=market)
     registry.pointers["champion"] = "15"
-    follower = a_follower(registry, cache, market)
+    reloader = a_reloader(registry, cache, market)
 
-    follower.refresh()
+    reloader.refresh()
 
-    assert served_versions(follower) == {"champion": "15"}
+    assert served_versions(reloader) == {"champion": "15"}

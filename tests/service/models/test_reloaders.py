@@ -15,7 +15,7 @@ from candlecast.errors import RegistryUnavailable
 from candlecast.market import Market
 from candlecast.settings import Settings
 from service.app import create_app
-from service.models.model_reload import poll_s
+from service.models.reloaders import poll_s
 from service.resources import Wiring
 from service.telemetry.metrics import ServiceMetrics
 from tests.service.conftest import wait_until

@@ -85,7 +85,7 @@ def _ignore(_: Any) -> None:
     """Nobody wants to know."""
 
 
-class ModelFollower:
+class ModelReloader:
     """Serves what the registry's aliases point to; looks at them every `poll_s` seconds in a thread of its own.
 
     - A version that cannot be fetched or verified changes nothing: its alias goes on with what it has. It is tried
@@ -132,7 +132,7 @@ class ModelFollower:
         self._looked = threading.Event()
         self._stop = threading.Event()
         self._jitter = np.random.default_rng()
-        self._thread = threading.Thread(target=self._follow, name="model-follower", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="model-reloader", daemon=True)
 
     @property
     def served(self) -> ServedModels:
@@ -165,11 +165,11 @@ class ModelFollower:
         self._replicas.withdraw()
 
     @property
-    def has_looked(self) -> bool:
+    def has_polled(self) -> bool:
         """Whether what is to be served was asked for once, with or without an answer."""
         return self._looked.is_set()
 
-    def is_following(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the thread lives; once it does not, only a restart helps."""
         return self._thread.is_alive()
 
