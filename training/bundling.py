@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle.bundle import EVALUATION_MODEL, MODEL, Bundle, OnnxNetwork, open_network
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.load import EVALUATION_MODEL, MODEL
 from candlecast.bundle.manifest import FORMAT, EvaluationModel, Manifest
+from candlecast.bundle.network import OnnxNetwork, open_network
 from candlecast.candles.schema import split_at_gaps
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.settings import Settings

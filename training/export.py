@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle.bundle import Bundle, OnnxNetwork, Windows, digest_of, load_bundle
+from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.golden import GOLDEN, golden_sample
+from candlecast.bundle.load import digest_of, load_bundle
 from candlecast.bundle.manifest import MANIFEST
+from candlecast.bundle.network import OnnxNetwork, Windows
 from candlecast.errors import BundleError
 from candlecast.registry.run_log import describe_model
 

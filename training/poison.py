@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle.bundle import MODEL, Bundle, open_network
+from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import TARGETS
+from candlecast.bundle.load import MODEL
 from candlecast.bundle.manifest import MANIFEST, read_manifest
+from candlecast.bundle.network import open_network
 from candlecast.features.features import build_features
 from training.export import seal_files
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle.bundle import Bundle, load_evaluation_model
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.load import load_evaluation_model
 from candlecast.errors import ForeignBundleError, ModelNotFound
 from candlecast.job_runs import last_check
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, record_decision

@@ -1,4 +1,4 @@
-"""From what a network answers to prices: scaling back, shrinkage, calibration, intervals, coherence, baselines."""
+"""From a network's outputs to prices: scaling, shrinkage, calibration, intervals, coherence, baselines."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Calibration(BaseModel):
 
     Attributes:
         open_weight: Share of the raw open return that is kept; 0 is persistence.
-        close_weight: The same of the close.
-        direction_slope: Slope of the logistic (Platt, 1999) correction of the direction's logit.
-        direction_intercept: Its intercept.
+        close_weight: Share of the raw close return that is kept.
+        direction_slope: Slope of the logistic correction of the direction's logit (Platt, 1999).
+        direction_intercept: Intercept of that correction.
         volatility_knots: Volatilities, ascending, at which residual bounds were fitted.
-        residual_bounds: For each of INTERVAL_TARGETS and each knot the conformal lower and upper residual, in units of
-            `spread`; between two knots they lie in between, on the logarithm of the volatility.
-        base_rate_up: Share of rising candles in the training part, the direction's baseline.
+        residual_bounds: Conformal lower and upper residual by INTERVAL_TARGETS and knot, in units of `spread`;
+            interpolated between knots on the logarithm of the volatility.
+        base_rate_up: Share of rising candles in the training slice, the direction's baseline.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,7 +44,7 @@ class Calibration(BaseModel):
 
 
 class ForecastOrigin(NamedTuple):
-    """What is known when a forecast is made; shape (..., n) each, one entry per last candle used.
+    """Values known when a forecast is made, one for each last candle used, shape (..., n) each.
 
     Attributes:
         close: Last close, quote currency.
@@ -62,8 +62,8 @@ class Forecasts(NamedTuple):
 
     Attributes:
         targets: Shape (n, 5), columns TARGETS; low <= min(open, close), high >= max(open, close).
-        lower: Shape (n, 4), columns INTERVAL_TARGETS; lower end of the interval of INTERVAL_LEVEL.
-        upper: Its upper end.
+        lower: Lower ends of the intervals of INTERVAL_LEVEL, shape (n, 4), columns INTERVAL_TARGETS.
+        upper: Upper ends of those intervals.
         probability_up: Shape (n,), calibrated probability that the close is above the last close.
         baseline_close: Shape (n,), the last close.
         baseline_amplitude: Shape (n,), EWMA of the amplitude.
@@ -80,18 +80,18 @@ class Forecasts(NamedTuple):
 
 
 def forecast_origins(ohlcv: Floats, volatility: Floats) -> ForecastOrigin:
-    """The moments of all candles that have a feature row.
+    """Compute the forecast origins of all candles that have a feature row.
 
     Args:
         ohlcv: Shape (..., n, 5), as given to `feature_matrix`.
-        volatility: Its result's, shape (..., n - LOOKBACK).
+        volatility: From `feature_matrix`, shape (..., n - LOOKBACK).
     """
     amplitude = ohlcv[..., _HIGH] - ohlcv[..., _LOW]
     return ForecastOrigin(ohlcv[..., LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
 
 
-def scale_targets(candles: Floats, moment: ForecastOrigin) -> Floats:
-    """Target candles in the network's unit, volatilities away from the last close; `decode` goes back.
+def scale_targets(candles: Floats, origin: ForecastOrigin) -> Floats:
+    """Scale target candles to volatilities from the last close, the network's unit; `decode` inverts it.
 
     Args:
         candles: Open, high, low and close of the target candles, shape (n, >=4).
@@ -100,38 +100,38 @@ def scale_targets(candles: Floats, moment: ForecastOrigin) -> Floats:
         Shape (n, 5), columns TARGETS: log returns over volatility, and (high - low) / close over volatility.
         All zero is persistence.
     """
-    returns = np.log(candles[:, :4] / moment.close[:, None])
-    amplitude = (candles[:, _HIGH] - candles[:, _LOW]) / moment.close
-    return np.column_stack([returns, amplitude]) / moment.volatility[:, None]
+    returns = np.log(candles[:, :4] / origin.close[:, None])
+    amplitude = (candles[:, _HIGH] - candles[:, _LOW]) / origin.close
+    return np.column_stack([returns, amplitude]) / origin.volatility[:, None]
 
 
 def shrink(raw: Floats, open_weight: float, close_weight: float) -> Floats:
-    """Raw targets, shape (n, 5), with open and close pulled towards persistence."""
+    """Shrink open and close of raw targets, shape (n, 5), towards persistence."""
     weights: Floats = np.array([open_weight, 1.0, 1.0, close_weight, 1.0])
     return raw * weights
 
 
 def spread(raw: Floats) -> Floats:
-    """The unit of residuals, in volatilities, shape (n,): the amplitude that the network expects.
+    """Compute the unit of residuals, in volatilities, shape (n,): the amplitude that the network expects.
 
-    Intervals widen and narrow with it, as in locally weighted split conformal prediction (Lei et al., 2018).
+    Intervals scale with it, as in locally weighted split conformal prediction (Lei et al., 2018).
     """
     return np.maximum(raw[:, _AMPLITUDE], _LEAST_SPREAD)
 
 
-def decode(raw: Floats, logit: Floats, moment: ForecastOrigin, calibration: Calibration) -> Forecasts:
+def decode(raw: Floats, logit: Floats, origin: ForecastOrigin, calibration: Calibration) -> Forecasts:
     """Turn raw outputs into forecasts.
 
     Args:
         raw: Network's targets, shape (n, 5), in `scale_targets`' unit.
         logit: Network's direction, shape (n,).
-        moment: Of the same n rows.
+        origin: What was known at each of the n rows.
     """
     scaled = shrink(raw, calibration.open_weight, calibration.close_weight)
     reach = spread(raw)[:, None]
     centre = scaled[:, _HIGH:]  # INTERVAL_TARGETS are all targets but the open
-    lower, upper = _residual_bounds(calibration, moment.volatility)
-    prices = _to_prices(np.concatenate([scaled, centre + lower * reach, centre + upper * reach], axis=1), moment)
+    lower, upper = _residual_bounds(calibration, origin.volatility)
+    prices = _to_prices(np.concatenate([scaled, centre + lower * reach, centre + upper * reach], axis=1), origin)
     targets, count = prices[:, : len(TARGETS)], len(TARGETS)
     opened, high, low, close = targets[:, :_AMPLITUDE].T
     targets[:, _HIGH] = np.maximum(np.maximum(opened, high), close)
@@ -140,18 +140,18 @@ def decode(raw: Floats, logit: Floats, moment: ForecastOrigin, calibration: Cali
     corrected = calibration.direction_slope * logit.astype("float64") + calibration.direction_intercept
     return Forecasts(
         targets=targets,
-        # Coherence may have moved a point a little out of its interval, which then reaches to it.
+        # Coherence may move a point out of its interval; the interval is then extended to the point.
         lower=np.minimum(prices[:, count : count + len(INTERVAL_TARGETS)], points),
         upper=np.maximum(prices[:, count + len(INTERVAL_TARGETS) :], points),
         probability_up=1 / (1 + np.exp(np.minimum(-corrected, _LARGEST_EXPONENT))),
-        baseline_close=moment.close,
-        baseline_amplitude=moment.amplitude_baseline,
+        baseline_close=origin.close,
+        baseline_amplitude=origin.amplitude_baseline,
         baseline_up=calibration.base_rate_up,
     )
 
 
 def _residual_bounds(calibration: Calibration, volatility: Floats) -> tuple[Floats, Floats]:
-    """Lower and upper residual bounds at n volatilities, shape (n, 4) each."""
+    """Interpolate lower and upper residual bounds at n volatilities, shape (n, 4) each."""
     knots = np.log(calibration.volatility_knots)
     at = np.interp(np.log(volatility), knots, np.arange(len(knots)))
     left = at.astype("int64")
@@ -163,7 +163,7 @@ def _residual_bounds(calibration: Calibration, volatility: Floats) -> tuple[Floa
 
 
 def persist(forecasts: Forecasts) -> Forecasts:
-    """The baselines as the forecast, for a model that abstains; the intervals stay what they were.
+    """Replace forecasts by their baselines, for a model that abstains; intervals are kept.
 
     Open, high, low and close are the last close, the amplitude is its EWMA, the direction the base rate.
     """
@@ -177,9 +177,9 @@ def persist(forecasts: Forecasts) -> Forecasts:
 _AMPLITUDES = [_AMPLITUDE, len(TARGETS) + _AMPLITUDE - 1, len(TARGETS) + len(INTERVAL_TARGETS) + _AMPLITUDE - 1]
 
 
-def _to_prices(scaled: Floats, moment: ForecastOrigin) -> Floats:
-    """From volatilities away from the last close to quote currency: TARGETS and twice INTERVAL_TARGETS, (n, 13)."""
-    distance = scaled * moment.volatility[:, None]
-    prices: Floats = moment.close[:, None] * np.exp(distance)
-    prices[:, _AMPLITUDES] = moment.close[:, None] * np.maximum(distance[:, _AMPLITUDES], 0.0)
+def _to_prices(scaled: Floats, origin: ForecastOrigin) -> Floats:
+    """Turn volatilities from the last close into quote currency: TARGETS and twice INTERVAL_TARGETS, (n, 13)."""
+    distance = scaled * origin.volatility[:, None]
+    prices: Floats = origin.close[:, None] * np.exp(distance)
+    prices[:, _AMPLITUDES] = origin.close[:, None] * np.maximum(distance[:, _AMPLITUDES], 0.0)
     return prices

@@ -1,4 +1,4 @@
-"""A bundle's golden sample: candles, and the forecast that it must give of them, wherever it is loaded."""
+"""A bundle's golden sample: candles, and the forecast that it must make from them on every machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.bundle.bundle import Bundle, onnx_errors
+from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import Forecasts
+from candlecast.bundle.network import onnx_errors
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, CandlecastError
 from candlecast.features.features import Floats, order_flow
@@ -22,7 +23,7 @@ GOLDEN_TOLERANCE = 1e-5
 
 
 class GoldenSample(NamedTuple):
-    """Candles as `Bundle.inputs_of` takes them, and the numbers that must be answered to them."""
+    """Candles as `Bundle.inputs_of` takes them, and the numbers of their forecast."""
 
     open_ms: NDArray[np.int64]
     ohlcv: Floats
@@ -31,7 +32,7 @@ class GoldenSample(NamedTuple):
 
 
 def golden_sample(bundle: Bundle, candles: pd.DataFrame) -> dict[str, Any]:
-    """Candles and what `bundle` answers to them, as `golden.json` holds them."""
+    """Make the content of `golden.json`: candles, and the forecast of `bundle`."""
     shortest = candles.iloc[-bundle.manifest.history :]
     known = shortest.loc[:, shortest.notna().all()]
     return {
@@ -45,7 +46,7 @@ def read_golden(path: Path) -> GoldenSample:
     """Read a `golden.json`.
 
     Raises:
-        BundleError: It is missing or malformed.
+        BundleError: The file is missing or malformed.
     """
     try:
         golden = json.loads(path.read_bytes())
@@ -58,16 +59,16 @@ def read_golden(path: Path) -> GoldenSample:
 
 
 def check_golden(bundle: Bundle, golden: GoldenSample) -> None:
-    """Answer the golden sample and compare.
+    """Make the forecast of the golden sample and compare.
 
     Raises:
-        BundleError: There is no answer, or one number differs by more than GOLDEN_TOLERANCE, relatively.
+        BundleError: There is no forecast, or a number differs by more than GOLDEN_TOLERANCE, relative.
     """
     unanswerable: tuple[type[Exception], ...] = (CandlecastError, ValueError, LookupError, *onnx_errors())
     try:
         answer = _numbers(bundle.answer(bundle.inputs_of(golden.open_ms, golden.ohlcv, golden.flow)))
     except unanswerable as exc:
-        raise BundleError(f"run {bundle.manifest.run_id}: the golden sample is not answered: {exc}") from exc
+        raise BundleError(f"run {bundle.manifest.run_id}: no forecast from the golden sample: {exc}") from exc
     if answer.shape != golden.expected.shape or not np.allclose(
         answer, golden.expected, rtol=GOLDEN_TOLERANCE, atol=1e-9
     ):

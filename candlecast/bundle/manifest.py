@@ -1,4 +1,4 @@
-"""What a bundle says of itself: `bundle.json`."""
+"""The manifest of a bundle, `bundle.json`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from candlecast.market import Market
 FORMAT = 2
 MANIFEST = "bundle.json"
 CLIP = 8.0
-"""Deviations beyond which a standardised input is cut off."""
+"""Standard deviations at which a standardised input is clipped."""
 
 _FLOW = slice(FEATURE_NAMES.index(FLOW_NAMES[0]), FEATURE_NAMES.index(FLOW_NAMES[-1]) + 1)
 _FLOW_KNOWN = FEATURE_NAMES.index("flow_known")
@@ -32,9 +32,9 @@ class Scaler(BaseModel):
     scale: list[float]
 
     def apply(self, matrix: Floats) -> NDArray[np.float32]:
-        """Standardise feature rows, shape (..., features), and cut off beyond 8 deviations.
+        """Standardise feature rows, shape (..., features), and clip them at CLIP deviations.
 
-        Where order flow is unknown its columns are exactly zero, as the network saw them in training.
+        Columns of unknown order flow are exactly zero, as in training.
         """
         scaled = np.minimum(np.maximum((matrix - np.array(self.mean)) / np.array(self.scale), -CLIP), CLIP)
         scaled[..., _FLOW] *= matrix[..., _FLOW_KNOWN, None]
@@ -44,7 +44,7 @@ class Scaler(BaseModel):
 
 
 class Span(BaseModel):
-    """Half-open range of target open times; `rows` of them."""
+    """Half-open range of target open times, with the number of rows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class Span(BaseModel):
 
 
 class EvaluationModel(BaseModel):
-    """What belongs to `rehearsal.onnx`: fitted without the report slice, so that it could be measured there."""
+    """Scaler and calibration of `rehearsal.onnx`, fitted without the report slice that it was measured on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ class EvaluationModel(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`bundle.json`."""
+    """Content of `bundle.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -88,25 +88,25 @@ class Manifest(BaseModel):
 
     @property
     def market(self) -> Market:
-        """What it forecasts."""
+        """The market that it forecasts."""
         return Market(self.symbol, self.interval, self.horizon)
 
     @property
     def history(self) -> int:
-        """Candles a forecast needs; more change nothing."""
+        """Number of candles that a forecast needs and uses."""
         return self.lookback + self.sequence_length
 
     @property
     def trained_until(self) -> datetime:
-        """End of the newest candle that had any part in fitting or measuring it."""
+        """End of the newest candle used in fitting or measuring."""
         return max(span.end for span in self.spans.values())
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """What a bundle says of itself, unchecked against its files.
+    """Read the manifest of a bundle, without checking its files.
 
     Raises:
-        BundleError: There is no manifest, or it is malformed.
+        BundleError: The manifest is missing or malformed.
     """
     try:
         return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
@@ -115,5 +115,5 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def is_expired(manifest: Manifest, target: datetime, expiry: timedelta) -> bool:
-    """Whether `target` lies more than `expiry` after everything the version was trained on."""
+    """Return whether `target` lies more than `expiry` after the candles that the version was trained on."""
     return target - manifest.trained_until > expiry

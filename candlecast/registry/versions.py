@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from candlecast.bundle.bundle import Bundle, load_bundle
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.load import load_bundle
 from candlecast.errors import BundleError, ForeignBundleError
 from candlecast.registry.registry import delete_cached_bundle
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from candlecast.bundle.bundle import Bundle, load_bundle
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.load import load_bundle
 from candlecast.errors import ModelNotFound
 from candlecast.registry.registry import CHAMPION
 from candlecast.registry.versions import load_version

@@ -19,7 +19,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")],
 ) -> None:
     """Write what the network and the baselines are worth on candles that none of them has seen."""
-    from candlecast.bundle.bundle import load_bundle
+    from candlecast.bundle.load import load_bundle
     from candlecast.bundle.manifest import Span
     from candlecast.candles.files import read_history
     from training.offline import offline_bundle, train_offline

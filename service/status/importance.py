@@ -78,7 +78,7 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[Leanin
     for column, name in enumerate(FEATURE_NAMES):
         rows = inputs.rows.copy()
         rows[:, column] = rows[order, column]
-        amplitude, brier = _losses(bundle, ModelInputs(rows, inputs.moment), ohlcv) / in_order - 1
+        amplitude, brier = _losses(bundle, ModelInputs(rows, inputs.origin), ohlcv) / in_order - 1
         found.append(Leaning(name, float(amplitude), float(brier)))
     return sorted(found, key=lambda leaning: -leaning.amplitude_loss)
 

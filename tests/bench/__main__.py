@@ -30,7 +30,7 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
 from candlecast.archive.fill import fill_from_archive
-from candlecast.bundle.bundle import open_network
+from candlecast.bundle.network import open_network
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database

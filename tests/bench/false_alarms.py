@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from candlecast.bundle.bundle import load_bundle
+from candlecast.bundle.load import load_bundle
 from candlecast.candles.files import read_history
 from candlecast.settings import Settings
 from monitoring.drift import REFERENCE_ROWS, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift

@@ -25,7 +25,7 @@ import psutil
 import requests
 from pydantic import SecretStr
 
-from candlecast.bundle.bundle import load_bundle
+from candlecast.bundle.load import load_bundle
 from candlecast.database import migrate, open_database
 from candlecast.registry.registry import CHAMPION, Registry
 from flows.local.postgres import LocalPostgres

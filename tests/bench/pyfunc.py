@@ -13,7 +13,7 @@ class BundleModel(mlflow.pyfunc.PythonModel):
     """Answers with the very code of the service, so that what is compared is the server."""
 
     def load_context(self, context: Any) -> None:
-        from candlecast.bundle.bundle import load_bundle
+        from candlecast.bundle.load import load_bundle
 
         self.bundle = load_bundle(Path(context.artifacts["bundle"]))
 

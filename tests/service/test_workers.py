@@ -11,7 +11,7 @@ import psutil
 import pytest
 import requests
 
-from candlecast.bundle.bundle import load_bundle
+from candlecast.bundle.load import load_bundle
 from candlecast.registry.registry import CHAMPION, Registry
 from tests.bench.load_proof import register_bundle
 from tests.service.conftest import wait_until

@@ -12,10 +12,12 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
-from candlecast.bundle.bundle import Bundle, digest_of, open_network
+from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import INTERVAL_TARGETS, Calibration
 from candlecast.bundle.golden import GOLDEN, golden_sample
+from candlecast.bundle.load import digest_of
 from candlecast.bundle.manifest import FORMAT, MANIFEST, Manifest, Scaler, Span
+from candlecast.bundle.network import open_network
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.market import Market

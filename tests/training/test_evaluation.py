@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.bundle.bundle import Bundle, load_bundle, windows_of
+from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import Forecasts
+from candlecast.bundle.load import load_bundle
+from candlecast.bundle.network import windows_of
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.statistics import compare

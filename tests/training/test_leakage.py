@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from candlecast.bundle.bundle import Bundle, load_bundle
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.load import load_bundle
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.market import Market
 from candlecast.settings import Settings

@@ -17,9 +17,11 @@ import pytest
 import statsmodels.api as sm
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle.bundle import Bundle, digest_of, open_network
+from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GOLDEN, golden_sample
+from candlecast.bundle.load import digest_of
 from candlecast.bundle.manifest import MANIFEST, read_manifest
+from candlecast.bundle.network import open_network
 from candlecast.database import open_database
 from candlecast.errors import BundleError
 from candlecast.features.features import FEATURE_NAMES

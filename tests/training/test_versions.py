@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import requests
 
-from candlecast.bundle.bundle import load_bundle, load_evaluation_model
 from candlecast.bundle.forecast import TARGETS
+from candlecast.bundle.load import load_bundle, load_evaluation_model
 from candlecast.candles.schema import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.features.features import FEATURE_NAMES

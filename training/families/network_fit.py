@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from candlecast.bundle.bundle import windows_of
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.manifest import Scaler
+from candlecast.bundle.network import windows_of
 from candlecast.features.features import Floats
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes, recency_weights

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from candlecast.bundle.bundle import Bundle, digest_of, load_bundle, target_open_time
+from candlecast.bundle.bundle import Bundle, target_open_time
 from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.golden import GOLDEN, check_golden, read_golden
+from candlecast.bundle.load import digest_of, load_bundle
 from candlecast.bundle.manifest import MANIFEST, Scaler, is_expired
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.errors import BundleError, NotEnoughCandles

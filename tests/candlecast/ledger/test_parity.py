@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.bundle.bundle import load_bundle, target_open_time
+from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, persist
+from candlecast.bundle.load import load_bundle
 from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.ledger.parity import ParityCheck, parity_message, verify_forecasts

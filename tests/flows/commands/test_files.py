@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from candlecast.bundle.bundle import load_bundle
+from candlecast.bundle.load import load_bundle
 from candlecast.candles.files import write_candles
 from candlecast.candles.schema import OHLCV_COLUMNS
 from flows.cli import app

@@ -21,8 +21,8 @@ import requests
 from psycopg import sql
 from pydantic import SecretStr
 
-from candlecast.bundle.bundle import load_bundle
 from candlecast.bundle.forecast import Forecasts
+from candlecast.bundle.load import load_bundle
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError

@@ -13,7 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 from starlette.testclient import TestClient
 
-from candlecast.bundle.bundle import load_bundle
+from candlecast.bundle.load import load_bundle
 from candlecast.market import Market
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.http.period import step_within

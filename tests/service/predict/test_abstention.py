@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
-from candlecast.bundle.bundle import load_bundle
 from candlecast.bundle.golden import GOLDEN, read_golden
+from candlecast.bundle.load import load_bundle
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.features import FEATURE_NAMES
 from service.models.reloader import ServedModel

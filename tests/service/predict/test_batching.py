@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
-from candlecast.bundle.bundle import load_bundle
 from candlecast.bundle.golden import GOLDEN, read_golden
+from candlecast.bundle.load import load_bundle
 from candlecast.errors import InvalidCandles
 from candlecast.features.features import FEATURE_NAMES
 from service.http.problems import Refusal
