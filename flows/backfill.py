@@ -16,7 +16,7 @@ from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, 
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient)
-def fill_gaps(market: Market, start: datetime | None, end: datetime | None, repair: bool) -> loop.Backfilled:
+def fill_gaps(market: Market, start: datetime | None, end: datetime | None, repair: bool) -> loop.BackfillResult:
     """Fetch whatever the grid misses, or everything again; a retry goes on where the last try stopped."""
     logger = get_run_logger()
     with open_market(settings_for(*market)) as opened:
@@ -38,10 +38,10 @@ def backfill(
     """
     settings = settings_for(symbol, interval, horizon)
     try:
-        with recorded_run("backfill", settings) as (_, report):
+        with recorded_run("backfill", settings) as (_, job):
             filled = fill_gaps(settings.market, start, end, repair)
-            report.rows = filled.written.inserted
-            report.message = backfill_message(filled, settings.market.step)
+            job.rows = filled.written.inserted
+            job.message = backfill_message(filled, settings.market.step)
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

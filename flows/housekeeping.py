@@ -9,16 +9,16 @@ from candlecast.errors import AlreadyRunning
 from candlecast.market import Market
 from flows.jobs.market import open_market, open_registry
 from flows.jobs.messages import housekeeping_message
-from flows.jobs.retention import Housekept, keep_house
+from flows.jobs.retention import HousekeepingResult, delete_expired
 from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
 
 
 @task(retries=2, retry_delay_seconds=[30, 300], retry_condition_fn=is_transient)
-def delete_the_old(market: Market) -> Housekept:
+def delete_expired_data(market: Market) -> HousekeepingResult:
     """Prune records, versions, bundles and runs; what a rollback may need stays, and the ledger does."""
     settings = settings_for(*market)
     with open_market(settings) as opened:
-        return keep_house(opened, open_registry(settings))
+        return delete_expired(opened, open_registry(settings))
 
 
 @flow(flow_run_name=run_name)
@@ -28,8 +28,8 @@ def housekeeping(
     """Delete what is older than the settings keep. Prefect's server deletes its own runs (flows/local/programs.py)."""
     settings = settings_for(symbol, interval, horizon)
     try:
-        with recorded_run("housekeeping", settings) as (_, report):
-            report.message = housekeeping_message(delete_the_old(settings.market))
+        with recorded_run("housekeeping", settings) as (_, job):
+            job.message = housekeeping_message(delete_expired_data(settings.market))
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

@@ -22,7 +22,7 @@ _AT_ONCE = 4
 
 
 @task(retries=3, retry_delay_seconds=[1, 5, 15], retry_condition_fn=is_transient)
-def sync_candles(market: Market) -> loop.TakenIn:
+def sync_candles(market: Market) -> loop.IntakeResult:
     """Store what closed since the last run, and the last few candles again; mark what is doubtful."""
     with open_market(settings_for(*market)) as opened:
         return loop.sync(opened)
@@ -62,12 +62,12 @@ def ingest(
 
 def _ingest(settings: Settings) -> State[None] | None:
     try:
-        with recorded_run("ingest", settings) as (_, report):
-            taken_in = sync_candles(settings.market)
-            settled = settle_outcomes(settings.market, taken_in.synced.start)
+        with recorded_run("ingest", settings) as (_, job):
+            intake = sync_candles(settings.market)
+            settled = settle_outcomes(settings.market, intake.synced.start)
             issued = issue_forecasts(settings.market)
-            report.rows = taken_in.synced.written.inserted
-            report.message = ingest_message(taken_in, settled, issued)
+            job.rows = intake.synced.written.inserted
+            job.message = ingest_message(intake, settled, issued)
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

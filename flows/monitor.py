@@ -16,7 +16,7 @@ from flows.deploy.deployment import run_now
 from flows.jobs.market import open_market, open_registry
 from flows.jobs.messages import monitor_message
 from flows.jobs.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
-from flows.jobs.watch import Watched, tell_of_silence, watch
+from flows.jobs.watch import WatchResult, alert_exchange_silence, watch
 from monitoring.alerts import Notice
 
 _REGISTRY_RETRIES = 3
@@ -24,14 +24,14 @@ _REGISTRY_RETRIES = 3
 
 
 @task(retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=is_transient)
-def watch_platform(market: Market) -> Watched:
+def watch_platform(market: Market) -> WatchResult:
     """Roll back, rule on the trial, check, alert; everything is recorded."""
     settings = settings_for(*market)
     with open_market(settings) as opened:
         try:
             now = opened.exchange.server_time()
         except ExchangeUnavailable as exc:
-            emit_alerts(market, tell_of_silence(opened, exc))
+            emit_alerts(market, alert_exchange_silence(opened, exc))
             raise
         return watch(opened, open_registry(settings, retries=_REGISTRY_RETRIES), now)
 
@@ -76,17 +76,17 @@ def monitor(
 
 def _monitor(settings: Settings) -> State[None] | None:
     try:
-        with recorded_run("monitor", settings) as (_, report):
-            watched = watch_platform(settings.market)
-            emit_alerts(settings.market, watched.notices)
-            if watched.trouble is not None:
-                raise watched.trouble
-            if watched.training_due:
+        with recorded_run("monitor", settings) as (_, job):
+            outcome = watch_platform(settings.market)
+            emit_alerts(settings.market, outcome.notices)
+            if outcome.trouble is not None:
+                raise outcome.trouble
+            if outcome.training_due:
                 start_training(settings.market)
-            report.message = monitor_message(watched, settings, started=True)
-            if watched.check is None:
-                report.skipped = True
-                return skipped(report.message)
+            job.message = monitor_message(outcome, settings, started=True)
+            if outcome.check is None:
+                job.skipped = True
+                return skipped(job.message)
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

@@ -32,11 +32,11 @@ def search(
     budget = Budget(trials, minutes)
     settings = settings_for(symbol, interval, horizon)
     try:
-        with recorded_run("search", settings) as (opened, report):
+        with recorded_run("search", settings) as (opened, job):
             candles = opened.history(until or floor_time(opened.exchange.server_time(), "1d"))
             registry = loop.training_registry(settings)
             found = search_settings(candles, settings, budget, get_run_logger().info, jobs=jobs, registry=registry)
-            report.rows, report.message = sum(found.trials.values()), found.message
+            job.rows, job.message = sum(found.trials.values()), found.message
             create_markdown_artifact(
                 f"{found.message}\n\n```\n" + "\n".join(found.environment) + "\n```",
                 key=f"search-settings-{settings.market.model_name}".lower(),

@@ -44,15 +44,15 @@ def train(
     """
     settings = settings_for(symbol, interval, horizon)
     try:
-        with recorded_run("train", settings, timed=True) as (opened, report):
-            now = report.as_of or opened.exchange.server_time()
+        with recorded_run("train", settings, timed=True) as (opened, job):
+            now = job.as_of or opened.exchange.server_time()
             too_early = None if force else loop.training_is_due(opened, now)
             if too_early:
-                report.skipped, report.message = True, too_early
+                job.skipped, job.message = True, too_early
                 return skipped(too_early)
             trained = fit_and_register(settings.market, now)
             decision = decide_promotion(settings.market, now, trained.number)
-            report.message = train_message(trained, decision, opened.left_out(now))
+            job.message = train_message(trained, decision, opened.left_out(now))
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

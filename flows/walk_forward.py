@@ -63,16 +63,16 @@ def walk_forward(
     settings = settings_for(symbol, interval, horizon)
     lengths = FoldLengths(train_months, validate_months, step_months)
     try:
-        with recorded_run("walk-forward", settings) as (_, report):
+        with recorded_run("walk-forward", settings) as (_, job):
             family_named(family)  # an unknown one is refused before anything is read
             candles = read_history(settings.market, start, end)
             folds = folds_of(candles, settings.market, lengths, start, end)
             reports = _measured_and_logged(candles, folds, lengths, family, settings)
-            report.rows, report.message = len(candles), walk_forward_message(reports, settings.market, family)
+            job.rows, job.message = len(candles), walk_forward_message(reports, settings.market, family)
             create_table_artifact(
                 fold_table(reports),
                 key=f"walk-forward-{settings.market.model_name}-{family}".lower().replace("_", "-"),
-                description=report.message,
+                description=job.message,
             )
     except AlreadyRunning as exc:
         return skipped(exc)

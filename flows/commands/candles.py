@@ -36,13 +36,13 @@ def backfill(
     from flows.jobs import loop
     from flows.jobs.messages import backfill_message
 
-    with recorded("backfill") as (market, report), progress("backfill") as tell:
+    with recorded("backfill") as (market, job), progress("backfill") as report:
         filled = loop.backfill(
-            market, utc(start), utc(end), lambda stored: tell(f"stored up to {stored:%F %T}"), repair=repair
+            market, utc(start), utc(end), lambda stored: report(f"stored up to {stored:%F %T}"), repair=repair
         )
-        report.rows, report.message = filled.written.inserted, backfill_message(filled, market.market.step)
+        job.rows, job.message = filled.written.inserted, backfill_message(filled, market.market.step)
     missing = [gap._asdict() for gap in filled.missing]
-    say(report.message, as_json, **filled.written._asdict(), missing=missing, **filled.marked._asdict())
+    say(job.message, as_json, **filled.written._asdict(), missing=missing, **filled.marked._asdict())
 
 
 @app.command()
@@ -51,10 +51,10 @@ def verify(start: Time = None, end: Time = None, as_json: Json = False) -> None:
     from candlecast.candles.verification import verification_message
     from flows.jobs import loop
 
-    with recorded("verify") as (market, report):
+    with recorded("verify") as (market, job):
         found = loop.verify(market, utc(start), utc(end))
-        report.rows, report.message = found.candles, verification_message(found, market.market)
-    say(report.message, as_json, sound=found.is_sound, **found.figures)
+        job.rows, job.message = found.candles, verification_message(found, market.market)
+    say(job.message, as_json, sound=found.is_sound, **found.figures)
     if not found.is_sound:
         raise typer.Exit(EXIT_ERROR)
 
@@ -65,17 +65,17 @@ def ingest(as_json: Json = False) -> None:
     from flows.jobs import loop
     from flows.jobs.messages import ingest_message
 
-    with recorded("ingest") as (market, report):
-        taken_in = loop.sync(market)
-        settled = loop.settle(market, taken_in.synced.start)
+    with recorded("ingest") as (market, job):
+        intake = loop.sync(market)
+        settled = loop.settle(market, intake.synced.start)
         issued = loop.issue(market)
-        inserted = taken_in.synced.written.inserted
-        report.rows, report.message = inserted, ingest_message(taken_in, settled, issued)
+        inserted = intake.synced.written.inserted
+        job.rows, job.message = inserted, ingest_message(intake, settled, issued)
     say(
-        report.message,
+        job.message,
         as_json,
         inserted=inserted,
-        doubtful=taken_in.marked.doubtful,
+        doubtful=intake.marked.doubtful,
         settled=settled,
         issued=len(issued.forecasts),
         withheld=issued.withheld,
@@ -101,8 +101,8 @@ def import_candles(file: Path, as_json: Json = False) -> None:
     from flows.jobs import loop
     from flows.jobs.messages import import_message
 
-    with recorded("import") as (market, report):
+    with recorded("import") as (market, job):
         sound = read_history(file, market.market.interval)
         imported = loop.import_candles(market, sound)
-        report.rows, report.message = imported.written.inserted, import_message(imported)
-    say(report.message, as_json, **imported.written._asdict(), **imported.marked._asdict())
+        job.rows, job.message = imported.written.inserted, import_message(imported)
+    say(job.message, as_json, **imported.written._asdict(), **imported.marked._asdict())

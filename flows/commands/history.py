@@ -11,7 +11,7 @@ from candlecast.registry.decisions import DecisionRecord, champion_decision_at
 from flows.jobs.market import OpenMarket
 
 
-class LiveThen(NamedTuple):
+class PastChampion(NamedTuple):
     """The champion of a moment.
 
     Attributes:
@@ -24,35 +24,35 @@ class LiveThen(NamedTuple):
     forecast: dict[str, Any] | None
 
 
-def live_then(market: OpenMarket, moment: datetime) -> LiveThen:
+def champion_at(market: OpenMarket, moment: datetime) -> PastChampion:
     """The champion of `moment`, on the exchange's clock."""
-    return LiveThen(
+    return PastChampion(
         moment,
         champion_decision_at(market.pool, market.market.model_name, moment),
         market.ledger.newest_forecast(until=moment),
     )
 
 
-def live_message(live: LiveThen, market: Market) -> str:
+def live_message(live: PastChampion, market: Market) -> str:
     """The same in two or three lines."""
     if live.decision is None:
-        told = f"no version of {market.model_name} was champion at {live.moment:%F %T}"
+        message = f"no version of {market.model_name} was champion at {live.moment:%F %T}"
     else:
         made = live.decision
         instead = f" in place of version {made.predecessor}" if made.predecessor else ""
-        told = (
+        message = (
             f"version {made.version} of {market.model_name} was champion at {live.moment:%F %T}: promoted at "
             f"{made.at:%F %T} by {made.decided_by}{instead}" + "".join(f"\n- {reason}" for reason in made.reasons)
         )
     if live.forecast is None:
-        return told
+        return message
     return (
-        f"{told}\nits newest forecast by then: version {live.forecast['model_version']} for "
+        f"{message}\nits newest forecast by then: version {live.forecast['model_version']} for "
         f"{live.forecast['open_time']:%F %R}, issued at {live.forecast['issued_at']:%F %T}"
     )
 
 
-def as_figures(live: LiveThen) -> dict[str, Any]:
+def as_figures(live: PastChampion) -> dict[str, Any]:
     """The same for scripts."""
     decision = live.decision
     return {

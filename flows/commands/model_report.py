@@ -27,11 +27,11 @@ def report(
 
     settings, border = read_settings(), until.replace(tzinfo=UTC)
     history = read_history(candles, settings.interval)
-    with progress("report") as tell:
-        trained = train_offline(history[history.index < border], settings, tell)
+    with progress("report") as report:
+        trained = train_offline(history[history.index < border], settings, report)
         span = Span(start=border, end=history.index[-1] + settings.market.step, rows=0)
         bundle = load_bundle(offline_bundle(settings, trained.name))
-        out.write_text(model_table(bundle, history, border, span, settings, tell))
+        out.write_text(model_table(bundle, history, border, span, settings, report))
     print(f"written: {out}")
 
 

@@ -58,11 +58,11 @@ def _train_on_stored_candles(as_json: bool) -> None:
     from flows.jobs import loop
     from flows.jobs.messages import train_message
 
-    with recorded("train", timed=True) as (market, report), progress("train") as tell:
-        version, decision = loop.train(market, report.as_of, tell)
-        report.message = train_message(version, decision, market.left_out(report.as_of))
+    with recorded("train", timed=True) as (market, job), progress("train") as report:
+        version, decision = loop.train(market, job.as_of, report)
+        job.message = train_message(version, decision, market.left_out(job.as_of))
     say(
-        report.message,
+        job.message,
         as_json,
         version=version.number,
         outcome=decision.outcome,
@@ -77,8 +77,8 @@ def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
 
     settings = read_settings()
     history = read_history(file, settings.interval)
-    with progress("train") as tell:
-        trained = train_offline(history[history.index < (utc(until) or LATEST)], settings, tell)
+    with progress("train") as report:
+        trained = train_offline(history[history.index < (utc(until) or LATEST)], settings, report)
     say(
         f"version {trained.name}, report: {trained.report}\n"
         f"to judge it on candles that it has not seen: candlecast evaluate --candles FILE --from T",
@@ -149,8 +149,8 @@ def walk_forward(
     history = read_history(candles, settings.interval)
     lengths = FoldLengths(train_months, validate_months, step_months)
     folds = folds_of(history, settings.market, lengths, utc(start), utc(end))
-    with progress("walk-forward") as tell:
-        reports = measure_folds(history, folds, family, settings, lambda report: tell(fold_line(report)))
+    with progress("walk-forward") as report:
+        reports = measure_folds(history, folds, family, settings, lambda fold: report(fold_line(fold)))
     say(
         walk_forward_message(reports, settings.market, family),
         as_json,
@@ -181,8 +181,8 @@ def search(
         registry = loop.training_registry(settings)
         with open_market(settings) as market:
             history = market.history(floor_time(market.exchange.server_time(), "1d"))
-    with progress("search") as tell:
-        found = search_settings(history, settings, budget, tell, jobs=jobs, registry=registry)
+    with progress("search") as report:
+        found = search_settings(history, settings, budget, report, jobs=jobs, registry=registry)
     print(json.dumps(found.as_json(), default=str)) if as_json else print(found.message, *found.environment, sep="\n")
 
 
@@ -212,12 +212,12 @@ def history(
 ) -> None:
     """Tell which version was live at any moment, and why; the moments are those of the exchange's clock."""
     from candlecast.registry.decisions import decision_history as decisions_until
-    from flows.commands.history import as_figures, history_message, live_message, live_then
+    from flows.commands.history import as_figures, champion_at, history_message, live_message
     from flows.jobs.market import open_market
 
     with open_market(read_settings()) as market:
         if at is not None:
-            live = live_then(market, at.replace(tzinfo=UTC))
+            live = champion_at(market, at.replace(tzinfo=UTC))
             say(live_message(live, market.market), as_json, **as_figures(live))
             return
         decisions = decisions_until(market.pool, market.market.model_name, limit=last)
@@ -252,12 +252,12 @@ def verify_forecasts(
     from candlecast.ledger.parity import verify_forecasts as make_again
     from flows.jobs.market import open_registry
 
-    with recorded("verify-forecasts") as (market, report):
+    with recorded("verify-forecasts") as (market, job):
         settings = market.settings
         checked = make_again(market.pool, open_registry(settings), settings.market, settings.models_dir, last)
-        report.rows, report.message = len(checked), parity_message(checked)
+        job.rows, job.message = len(checked), parity_message(checked)
     different = [one._asdict() for one in checked if one.outcome == "different"]
-    say(report.message, as_json, checked=len(checked), different=different)
+    say(job.message, as_json, checked=len(checked), different=different)
     if different:
         raise typer.Exit(EXIT_ERROR)
 

@@ -34,12 +34,12 @@ def deploy(
     namespace: Annotated[str, typer.Option(help="Kubernetes namespace of those Jobs.")] = "",
 ) -> None:
     """Put the flows on Prefect's server, start their schedules and, where there is no model, make the first."""
-    from flows.deploy.cluster import Cluster, put_in_place
+    from flows.deploy.cluster import Cluster, deploy_and_start
 
     if flow_runs is not None and not (image and namespace):
         raise typer.BadParameter("--flow-runs needs --image and --namespace")
-    with progress("deploy") as tell:
-        put_in_place(read_settings(), Cluster(flow_runs, image, namespace) if flow_runs else None, tell)
+    with progress("deploy") as report:
+        deploy_and_start(read_settings(), Cluster(flow_runs, image, namespace) if flow_runs else None, report)
 
 
 @app.command()

@@ -32,12 +32,12 @@ def monitor(as_json: Json = False) -> None:
     from flows.jobs.messages import monitor_message
     from flows.jobs.watch import watch
 
-    with recorded("monitor") as (market, report):
-        watched = watch(market, open_registry(market.settings), market.exchange.server_time())
-        report.message, report.skipped = monitor_message(watched, market.settings, started=False), watched.check is None
-        if watched.trouble is not None:
-            raise watched.trouble
-    say(report.message, as_json, **(watched.check.verdict._asdict() if watched.check else {}))
+    with recorded("monitor") as (market, job):
+        outcome = watch(market, open_registry(market.settings), market.exchange.server_time())
+        job.message, job.skipped = monitor_message(outcome, market.settings, started=False), outcome.check is None
+        if outcome.trouble is not None:
+            raise outcome.trouble
+    say(job.message, as_json, **(outcome.check.verdict._asdict() if outcome.check else {}))
 
 
 @app.command()
@@ -51,12 +51,12 @@ def simulate(
 ) -> None:
     """Drive the whole loop over recorded candles, through a scenario; exit code 1 if it does not end as it must."""
     from flows.local.interruption import wait_until_interrupted
-    from flows.simulation.simulation import simulated
+    from flows.simulation.simulation import simulate_scenario
 
     with ExitStack() as platform:
-        with progress("simulate") as tell:
+        with progress("simulate") as report_line:
             report, settings = platform.enter_context(
-                simulated(read_settings(), utc(start), utc(end), tell, scenario, candles)
+                simulate_scenario(read_settings(), utc(start), utc(end), report_line, scenario, candles)
             )
         say(report.message, as_json, **report.figures)
         if serve:

@@ -14,7 +14,7 @@ EVENTS = "candlecast.alert."
 """Prefix of the events that the flow `monitor` emits: `opened`, `recovered` or `happened` follows."""
 
 
-def pass_alerts_on(client: SyncPrefectClient) -> bool:
+def create_alert_automation(client: SyncPrefectClient) -> bool:
     """Make the automation, if there is a block for it and the automation is not there yet; whether it is there now.
 
     One that is there is left as it is: people change it in Prefect's UI.

@@ -34,7 +34,7 @@ class Cluster(NamedTuple):
     namespace: str
 
 
-def put_in_place(settings: Settings, cluster: Cluster | None, tell: Callable[[str], None]) -> None:
+def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callable[[str], None]) -> None:
     """Put the deployments on the work pool and start their schedules; safe to repeat.
 
     For a market without champion history is fetched and a first version trained, by the worker.
@@ -49,12 +49,12 @@ def put_in_place(settings: Settings, cluster: Cluster | None, tell: Callable[[st
     deploy_to_cluster(settings, cluster) if cluster else deploy(settings.prefect_api_url, {})
     with open_market(settings) as market:
         start_schedules(market)
-    tell("the deployments are on the server, their schedules run")
+    report("the deployments are on the server, their schedules run")
     registry = open_registry(settings)
     without = [market for market in settings.all_markets if CHAMPION not in registry.aliases(market.model_name)]
     for name, parameters in (("backfill", {}), ("train", {"force": True})):
-        tell(f"{name}: {len(without)} markets without a champion")
-        _run(settings, name, without, parameters, tell)
+        report(f"{name}: {len(without)} markets without a champion")
+        _run(settings, name, without, parameters, report)
 
 
 def deploy_to_cluster(settings: Settings, cluster: Cluster) -> None:
@@ -92,12 +92,12 @@ def base_job_template(job: dict[str, Any], resources: dict[str, str], image: str
 
 
 def _run(
-    settings: Settings, name: str, markets: Sequence[Market], parameters: dict[str, Any], tell: Callable[[str], None]
+    settings: Settings, name: str, markets: Sequence[Market], parameters: dict[str, Any], report: Callable[[str], None]
 ) -> None:
     """Run a deployment for every market, as many at once as the work pool takes."""
     runs = [run_now(settings.prefect_api_url, name, {**market._asdict(), **parameters}) for market in markets]
     for run in runs:
-        follow(settings.prefect_api_url, run, tell, lambda: time.sleep(_LOOK_S))
+        follow(settings.prefect_api_url, run, report, lambda: time.sleep(_LOOK_S))
 
 
 def _read_yaml(file: Path) -> Any:

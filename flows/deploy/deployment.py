@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from candlecast.errors import StackError
 from candlecast.market import Market, floor_time
-from flows.deploy.automations import pass_alerts_on
+from flows.deploy.automations import create_alert_automation
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -66,7 +66,7 @@ def deploy(api_url: str, environment: dict[str, str], jobs: Mapping[str, Any] | 
     with prefect_client(api_url) as client:
         for deployment in _deployments(client).values():
             client.pause_deployment(deployment.id)
-        pass_alerts_on(client)
+        create_alert_automation(client)
 
 
 def _make_work_pool(api_url: str, jobs: Mapping[str, Any] | None) -> None:
@@ -181,7 +181,7 @@ def run_now(api_url: str, name: str, parameters: dict[str, Any] | None = None) -
         return client.create_flow_run_from_deployment(deployment.id, parameters=parameters or {})
 
 
-def follow(api_url: str, run: FlowRun, tell: Callable[[str], None], pause: Callable[[], None]) -> None:
+def follow(api_url: str, run: FlowRun, report: Callable[[str], None], pause: Callable[[], None]) -> None:
     """Wait for a run, telling its log lines as they come.
 
     Args:
@@ -202,7 +202,7 @@ def follow(api_url: str, run: FlowRun, tell: Callable[[str], None], pause: Calla
             )
             seen += len(lines)
             for line in lines:
-                tell(line.message)
+                report(line.message)
             if state is not None and state.is_final():
                 if not state.is_completed():
                     raise StackError(f"{run.name}: {state.name}: {state.message}")

@@ -42,7 +42,7 @@ _TABLES = "select count(*) from pg_tables where schemaname = 'public'"
 
 
 def stores(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
-    """Address of everything that is a database, by name; those of MLflow and Prefect as they are told it.
+    """Address of everything that is a database, by name; those of MLflow and Prefect as given there.
 
     Raises:
         ConfigurationError: No address of Candlecast's own database is known.
@@ -192,10 +192,10 @@ def _require_empty(url: str, variable: str) -> None:
 def _run(command: list[str], url: str) -> None:
     """Run a program of PostgreSQL; address and password go through its environment, which others cannot read."""
     parts = conninfo_to_dict(_plain(url))
-    told = {_LIBPQ[part]: str(value) for part, value in parts.items() if part in _LIBPQ}
+    variables = {_LIBPQ[part]: str(value) for part, value in parts.items() if part in _LIBPQ}
     done = subprocess.run(
         [postgres_program(command[0]), *command[1:]],
-        env={**os.environ, **told, "PGCONNECT_TIMEOUT": "10"},
+        env={**os.environ, **variables, "PGCONNECT_TIMEOUT": "10"},
         capture_output=True,
         text=True,
         check=False,

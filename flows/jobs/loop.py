@@ -33,7 +33,7 @@ _VERIFIED_EVERY = timedelta(days=1)
 _FAULT_HOLDS = timedelta(hours=1)
 
 
-class TakenIn(NamedTuple):
+class IntakeResult(NamedTuple):
     """What the first part of ingest stored, and which of the newest candles are doubtful.
 
     Attributes:
@@ -46,7 +46,7 @@ class TakenIn(NamedTuple):
     skew: timedelta | None
 
 
-class Backfilled(NamedTuple):
+class BackfillResult(NamedTuple):
     """What a backfill wrote, the gaps that are left, and which candles of its range are doubtful."""
 
     written: UpsertResult
@@ -54,14 +54,14 @@ class Backfilled(NamedTuple):
     marked: MarkResult
 
 
-class Imported(NamedTuple):
+class ImportResult(NamedTuple):
     """What the candles of a file changed, and which of them are doubtful."""
 
     written: UpsertResult
     marked: MarkResult
 
 
-def sync(market: OpenMarket) -> TakenIn:
+def sync(market: OpenMarket) -> IntakeResult:
     """Store what closed since the last run, the last few candles again, and what the last day lacks; judge them."""
     now, gaps = market.exchange.server_time(), CandleGaps(market.pool)
     holes = gaps.listed(market.market, now - _HOLES_AGAIN, now, "open")
@@ -81,7 +81,7 @@ def sync(market: OpenMarket) -> TakenIn:
     if market.settings.source != "replay":
         with suppress(ExchangeError):  # for information only: the candles are in
             skew = market.exchange.clock_skew()
-    return TakenIn(synced, marked, skew)
+    return IntakeResult(synced, marked, skew)
 
 
 def settle(market: OpenMarket, since: datetime) -> int:
@@ -110,7 +110,7 @@ def backfill(
     on_page: Callable[[datetime], None],
     *,
     repair: bool = False,
-) -> Backfilled:
+) -> BackfillResult:
     """Fill every gap of [start, end), judge its candles, settle what that makes possible, note what was missed.
 
     Args:
@@ -137,7 +137,7 @@ def backfill(
     marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
     market.ledger.record_missed("champion", first, now)
-    return Backfilled(written + filled.written, filled.left, marked)
+    return BackfillResult(written + filled.written, filled.left, marked)
 
 
 def gap_sources(market: OpenMarket, settled_until: datetime, on_page: Callable[[datetime], None]) -> list[GapSource]:
@@ -172,7 +172,7 @@ def verify(market: OpenMarket, start: datetime | None, end: datetime | None) -> 
     return verify_candles(market.pool, market.market, start, end, now)
 
 
-def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
+def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
     """Store candles from a file, account for gaps they fill, judge them, and settle what that makes possible.
 
     Args:
@@ -195,7 +195,7 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> Imported:
     CandleGaps(market.pool).record(market.market, first, end, edges=False)
     marked = market.quality.mark(market.market, first, end)
     market.ledger.settle(first)
-    return Imported(written, marked)
+    return ImportResult(written, marked)
 
 
 def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
@@ -214,18 +214,18 @@ def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
         return checked
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     """A version that was trained, and what the gate decided about it."""
 
     version: TrainedVersion
     decision: Decision
 
 
-def train(market: OpenMarket, now: datetime, tell: Callable[[str], None]) -> Trained:
+def train(market: OpenMarket, now: datetime, report: Callable[[str], None]) -> TrainingResult:
     """Train a version on the stored history up to `now`, the exchange's clock, and let the gate decide about it."""
     history, registry = market.history(now), training_registry(market.settings)
-    version = train_version(history, market.settings, registry, tell)
-    return Trained(version, pass_gate(history, version.number, market.settings, registry, market.pool, now))
+    version = train_version(history, market.settings, registry, report)
+    return TrainingResult(version, pass_gate(history, version.number, market.settings, registry, market.pool, now))
 
 
 def training_is_due(market: OpenMarket, now: datetime) -> str | None:

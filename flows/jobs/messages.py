@@ -13,38 +13,38 @@ from candlecast.settings import Settings
 
 if TYPE_CHECKING:
     from candlecast.registry.decisions import Decision
-    from flows.jobs.loop import Backfilled, Imported, TakenIn
-    from flows.jobs.retention import Housekept
-    from flows.jobs.watch import Watched
+    from flows.jobs.loop import BackfillResult, ImportResult, IntakeResult
+    from flows.jobs.retention import HousekeepingResult
+    from flows.jobs.watch import WatchResult
     from monitoring.check import Check
     from training.versions import TrainedVersion
 
 _SKEW_TOLD = timedelta(seconds=1)
 
 
-def ingest_message(taken_in: TakenIn, settled: int, issued: IssueResult) -> str:
+def ingest_message(intake: IntakeResult, settled: int, issued: IssueResult) -> str:
     """One line about a run of ingest."""
     forecasts = ", ".join(
         f"{one.role} v{one.model_version} says {one.close:.2f} for {one.open_time:%Y-%m-%d %H:%M} "
         f"(up {100 * one.probability_up:.1f} %)"
         for one in issued.forecasts
     )
-    inserted, corrected = taken_in.synced.written
+    inserted, corrected = intake.synced.written
     without = issued.withheld or (None if forecasts else "no forecast was due, or no model is served yet")
     return (
-        f"{inserted} new candles, {corrected} corrected{_doubtful(taken_in.marked)}, {settled} outcomes settled; "
-        + "; ".join(filter(None, [forecasts, without, _skew(taken_in.skew)]))
+        f"{inserted} new candles, {corrected} corrected{_doubtful(intake.marked)}, {settled} outcomes settled; "
+        + "; ".join(filter(None, [forecasts, without, _skew(intake.skew)]))
     )
 
 
-def backfill_message(filled: Backfilled, step: timedelta) -> str:
+def backfill_message(filled: BackfillResult, step: timedelta) -> str:
     """One line about a run of backfill over candles of `step`."""
     inserted, corrected = filled.written
     gaps = describe_gaps(filled.missing, step) if filled.missing else "no gap is left"
     return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(filled.marked)}; {gaps}"
 
 
-def import_message(imported: Imported) -> str:
+def import_message(imported: ImportResult) -> str:
     """One line about an import."""
     inserted, corrected = imported.written
     return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(imported.marked)}"
@@ -78,31 +78,31 @@ def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequenc
     return f"version {trained.number} {_OUTCOMES[decision.outcome]}:{reasons}"
 
 
-def monitor_message(watched: Watched, settings: Settings, *, started: bool) -> str:
+def monitor_message(outcome: WatchResult, settings: Settings, *, started: bool) -> str:
     """What a look came to, as a short list.
 
     Args:
         started: Whether the training that the check asks for was started.
     """
     lines, verdict = [], "skipped"
-    if watched.rollback is not None:
-        failed, champion = watched.rollback.failed, watched.rollback.champion
+    if outcome.rollback is not None:
+        failed, champion = outcome.rollback.failed, outcome.rollback.champion
         place = f"version {champion} is champion again" if champion else "there is nothing sound to put in its place"
-        lines.append(f"version {failed} failed, {place}: {'; '.join(watched.rollback.reasons)}")
-    if watched.trial is not None:
+        lines.append(f"version {failed} failed, {place}: {'; '.join(outcome.rollback.reasons)}")
+    if outcome.trial is not None:
         lines.append(
-            f"challenger {watched.trial.challenger} {watched.trial.outcome}: {'; '.join(watched.trial.reasons)}"
+            f"challenger {outcome.trial.challenger} {outcome.trial.outcome}: {'; '.join(outcome.trial.reasons)}"
         )
-    if watched.check is not None:
-        verdict = watched.check.verdict.verdict
-        if watched.training_due:
+    if outcome.check is not None:
+        verdict = outcome.check.verdict.verdict
+        if outcome.training_due:
             verdict += "; a training was started" if started else "; a training is due: `candlecast train`"
-        lines = [*_check_lines(watched.check, settings), *lines]
-    lines += [f"alert {notice.news}: {notice.kind}: {notice.message}" for notice in watched.notices]
-    return verdict + "".join(f"\n- {line}" for line in [*lines, *watched.notes])
+        lines = [*_check_lines(outcome.check, settings), *lines]
+    lines += [f"alert {notice.news}: {notice.kind}: {notice.message}" for notice in outcome.notices]
+    return verdict + "".join(f"\n- {line}" for line in [*lines, *outcome.notes])
 
 
-def housekeeping_message(kept: Housekept) -> str:
+def housekeeping_message(kept: HousekeepingResult) -> str:
     """One line about a run of housekeeping."""
     return f"deleted: {kept.versions} versions, {kept.bundles} bundles on this machine, {kept.runs} MLflow runs"
 

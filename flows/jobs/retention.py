@@ -16,7 +16,7 @@ from flows.jobs.market import OpenMarket
 from monitoring.alerts import Alerts
 
 
-class Housekept(NamedTuple):
+class HousekeepingResult(NamedTuple):
     """How many of each were deleted."""
 
     versions: int
@@ -24,7 +24,7 @@ class Housekept(NamedTuple):
     runs: int
 
 
-def keep_house(market: OpenMarket, registry: Registry) -> Housekept:
+def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult:
     """Delete what nobody needs any more; safe to repeat, and to be stopped anywhere.
 
     - Records of jobs, checks, repaired gaps and closed alerts that are older than RUNS_KEPT_DAYS.
@@ -51,7 +51,7 @@ def keep_house(market: OpenMarket, registry: Registry) -> Housekept:
     runs = registry.delete_runs(
         experiment_name(market.market), datetime.now(UTC) - keep, {version.run_id for version in left}
     )
-    return Housekept(len(dropped), bundles, runs)
+    return HousekeepingResult(len(dropped), bundles, runs)
 
 
 def _superfluous(market: OpenMarket, registry: Registry) -> list[RegisteredVersion]:

@@ -55,13 +55,13 @@ def for_each(
             runs[settings.market.model_name] = threads.submit(copy_context().run, job, settings)
     failed = {name: why for name, run in runs.items() if (why := run.exception()) is not None}
     if failed:
-        told = "; ".join(f"{name}: {_told(why)}" for name, why in failed.items())
-        raise CandlecastError(f"{len(failed)} of {len(runs)} markets failed: {told}") from BaseExceptionGroup(
+        reasons = "; ".join(f"{name}: {_reason(why)}" for name, why in failed.items())
+        raise CandlecastError(f"{len(failed)} of {len(runs)} markets failed: {reasons}") from BaseExceptionGroup(
             "markets", list(failed.values())
         )
 
 
-def _told(why: BaseException) -> str:
+def _reason(why: BaseException) -> str:
     """What failed, with its kind where the text was not written for people."""
     return str(why) if isinstance(why, CandlecastError) else f"{type(why).__name__}: {why}"
 

@@ -35,7 +35,7 @@ _MISSES_TOLD = timedelta(hours=1)
 _FEWEST_VERIFIED = 12
 
 
-class Watched(NamedTuple):
+class WatchResult(NamedTuple):
     """What a look came to.
 
     Attributes:
@@ -61,7 +61,7 @@ class Watched(NamedTuple):
         return self.trouble is None and self.check is not None and self.check.verdict.action == "train"
 
 
-def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report: bool = True) -> Watched:
+def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report: bool = True) -> WatchResult:
     """Look at service, champion, challenger and market at `now`, the exchange's clock; act, record, alert.
 
     Everything but a training: the caller starts one if the check asks for it. One look at a time: the caller holds
@@ -72,7 +72,7 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
     """
     last = last_check(market.pool, market.market)
     if last is not None and timedelta(0) <= now - last["checked_at"] < SAME_MOMENT:
-        return Watched(None, notes=["nothing was done: there was a check within the same half minute"])
+        return WatchResult(None, notes=["nothing was done: there was a check within the same half minute"])
     alerts = Alerts(market.pool, market.market, now)
     notes: list[str] = []
     conditions = [*_misses(market, now), *_failed_training(market)]
@@ -89,17 +89,17 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
     if champion is not None and not moved:  # otherwise what it served a moment ago says nothing
         conditions += _not_served(served, away)
     conditions += _found(found)
-    notices, untold = _tell(market, alerts, conditions, _judged(found))
-    return Watched(found, rollback, trial, notices, [*notes, *filter(None, [untold])], trouble)
+    notices, webhook_failure = _notify(market, alerts, conditions, _observable_kinds(found))
+    return WatchResult(found, rollback, trial, notices, [*notes, *filter(None, [webhook_failure])], trouble)
 
 
-def tell_of_silence(market: OpenMarket, silence: CandlecastError) -> Sequence[Notice]:
+def alert_exchange_silence(market: OpenMarket, silence: CandlecastError) -> Sequence[Notice]:
     """Alert that the exchange does not even tell its clock; what is new. The clock is taken to stand where it was."""
     last = last_check(market.pool, market.market)
     if last is None:  # nothing was ever watched
         return ()
     alerts = Alerts(market.pool, market.market, last["checked_at"])
-    return _tell(market, alerts, [Condition("service down", "exchange", str(silence))], ())[0]
+    return _notify(market, alerts, [Condition("service down", "exchange", str(silence))], ())[0]
 
 
 def _decide(
@@ -200,21 +200,21 @@ def _failed_training(market: OpenMarket) -> list[Condition]:
 
 def _found(found: Check) -> list[Condition]:
     """What the check says."""
-    verdict, told = found.verdict.verdict, "; ".join(found.verdict.reasons)
+    verdict, reason = found.verdict.verdict, "; ".join(found.verdict.reasons)
     if verdict == "data fault":
-        return [Condition("data fault", "candles", told)]
+        return [Condition("data fault", "candles", reason)]
     if verdict in {"drift", "decay"}:
-        return [Condition("drift", CHAMPION, f"{verdict} of version {found.model_version}: {told}")]
+        return [Condition("drift", CHAMPION, f"{verdict} of version {found.model_version}: {reason}")]
     return []
 
 
-def _judged(found: Check) -> set[Kind]:
-    """What this look could judge: of a model that has forecast too little, or on bad candles, drift cannot be told."""
+def _observable_kinds(found: Check) -> set[Kind]:
+    """Kinds of alert that this check can judge; drift needs enough forecasts and sound candles."""
     always: set[Kind] = {"service down", "missed forecasts", "training failed", "data fault"}
     return always | ({"drift"} if found.verdict.verdict not in {"data fault", "too early"} else set())
 
 
-def _tell(
+def _notify(
     market: OpenMarket, alerts: Alerts, conditions: Sequence[Condition], judged: Collection[Kind]
 ) -> tuple[Sequence[Notice], str | None]:
     """Record the alerts and tell the webhook; what is new, and why the webhook does not know it."""

@@ -42,7 +42,7 @@ class ClockWatch:
         self._market = market
         self._fitted_at: datetime | None = None
         self._real_s = 0.0
-        self._told_end = False
+        self._end_reported = False
 
     def look(self, console: Console) -> None:
         """Compare the clocks once, and say so if a recording has come to its end.
@@ -66,9 +66,9 @@ class ClockWatch:
         with ReplayControl(self._market.settings.binance_url) as control:
             state = control.state()
         ended = state.now >= state.end
-        if ended and not self._told_end:
+        if ended and not self._end_reported:
             home = self._market.settings.home
             console.rule("[bold yellow]the recording has ended: no more candles will come")
             console.print(f"Everything stays up to look at. Delete {home} and start again to replay it anew.")
-        self._told_end = ended
+        self._end_reported = ended
         return ended

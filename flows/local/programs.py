@@ -66,8 +66,8 @@ def stack_values(settings: Settings) -> dict[str, str]:
 
 def addresses(settings: Settings) -> dict[str, str]:
     """`stack_values` as environment variables, and the places of libraries' own files."""
-    told = {variable_name(field): value for field, value in stack_values(settings).items()}
-    return told | {
+    variables = {variable_name(field): value for field, value in stack_values(settings).items()}
+    return variables | {
         "CANDLECAST_HOME": str(settings.home),
         # What libraries would otherwise write below the user's home directory.
         "PREFECT_HOME": str(settings.home / "prefect"),

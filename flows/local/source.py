@@ -41,11 +41,11 @@ def resolve_source(settings: Settings) -> Settings:
             f"{settings.home} holds data of source {known!r}; CANDLECAST_SOURCE={settings.source} needs a home of "
             f"its own: set CANDLECAST_HOME to another directory, or delete {settings.home}"
         )
-    chosen = known or (settings.source if settings.source != "auto" else _what_answers(settings))
+    chosen = known or (settings.source if settings.source != "auto" else _reachable_source(settings))
     return settings.model_copy(update={"source": chosen})
 
 
-def remember_source(settings: Settings) -> None:
+def store_source(settings: Settings) -> None:
     """Bind the home to its source, before the first candle is stored; nothing if it is bound already."""
     marker = settings.home / _FILE
     if marker.exists():
@@ -83,7 +83,7 @@ def recorded_candles(market: Market, of: str = ".") -> pd.DataFrame:
     return recordings[market[:2]]
 
 
-def _what_answers(settings: Settings) -> str:
+def _reachable_source(settings: Settings) -> str:
     """Binance if one of its addresses can be reached and serves this place, whatever it says just now."""
     for address in [one.strip() for one in settings.binance_url.split(",")] * _PROBES:
         with suppress(requests.RequestException), open_session(address) as session:

@@ -184,7 +184,7 @@ def refuse_foreign_addresses(settings: Settings) -> None:
             )
 
 
-def sweep(settings: Settings) -> None:
+def remove_partial_files(settings: Settings) -> None:
     """Remove what killed processes left half done. To be called while nothing of the home runs."""
     shutil.rmtree(settings.scratch_dir, ignore_errors=True)
     for directory, pattern in ((settings.models_dir, "*/.partial-*"), (settings.reports_dir, "*.partial")):

@@ -92,7 +92,7 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
-        if not _waited(self._answers_or_ended, _LAUNCH_S) or self._supervisord.poll() is not None:
+        if not _wait_until(self._answers_or_ended, _LAUNCH_S) or self._supervisord.poll() is not None:
             self.shutdown(timeout_s=0)
             raise StackError(f"supervisord did not come up. Read {self.home / SUPERVISORD_LOG}")
 
@@ -104,7 +104,7 @@ class Supervisor:
         """
         self._ask("startProcess", name, False, harmless_fault=_ALREADY_STARTED)  # False: do not wait for it
         settled = ("RUNNING", *_FAILED_STATES)
-        _waited(lambda: self._state(name).state in settled, timeout_s)
+        _wait_until(lambda: self._state(name).state in settled, timeout_s)
         state = self._state(name)
         if state.state != "RUNNING":
             tail = "\n".join(self.log_tail(name))
@@ -117,7 +117,7 @@ class Supervisor:
             StackError: It is still there after `timeout_s` seconds.
         """
         self._ask("stopProcess", name, False, harmless_fault=_NOT_RUNNING)
-        if not _waited(lambda: self._state(name).state in _STOPPED_STATES, timeout_s):
+        if not _wait_until(lambda: self._state(name).state in _STOPPED_STATES, timeout_s):
             raise StackError(f"{name} does not end. Read {self.log_path(name)}")
 
     def states(self) -> dict[str, ProgramState]:
@@ -150,7 +150,7 @@ class Supervisor:
             for name in reversed(program_names(self.home)):
                 self.stop(name, deadline - time.monotonic())
             self._ask("shutdown")
-        _waited(self._has_ended, deadline - time.monotonic())
+        _wait_until(self._has_ended, deadline - time.monotonic())
         stop_leftovers(self.home)
         if self._supervisord is not None:
             self._supervisord.wait()
@@ -217,7 +217,7 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _waited(condition: Callable[[], bool], timeout_s: float) -> bool:
+def _wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
     """Wait until the condition holds, and tell whether it came to hold in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -35,7 +35,7 @@ _REMEDIES = (
 )
 
 
-class _Way(NamedTuple):
+class _Identity(NamedTuple):
     """A way to stop being root: who then owns the files, and the step that takes it."""
 
     uid: int
@@ -55,29 +55,29 @@ def run_unprivileged(command: list[str], directory: Path) -> NoReturn:
         OSError: The command cannot be executed.
     """
     if os.geteuid() == 0:
-        way = _first_way_that_reaches(command[0], directory)
+        way = _first_identity_with_access(command[0], directory)
         _hand_over(directory, way)
         way.enter()
     os.execvp(command[0], command)
 
 
-def _first_way_that_reaches(program: str, directory: Path) -> _Way:
+def _first_identity_with_access(program: str, directory: Path) -> _Identity:
     executable = shutil.which(program) or program
-    for way in _ways(directory):
+    for way in _identities(directory):
         if _reaches(way, executable, directory.parent):
             return way
     raise PermissionError(_REMEDIES.format(directory=directory, command=executable))
 
 
-def _ways(directory: Path) -> Iterator[_Way]:
+def _identities(directory: Path) -> Iterator[_Identity]:
     account = _unprivileged_account()
     if sys.platform == "linux":
-        yield _Way(0, 0, partial(_enter_user_namespace, account))
+        yield _Identity(0, 0, partial(_enter_user_namespace, account))
     owners = (parent.stat().st_uid for parent in directory.parents)
     owner = next((uid for uid in owners if uid != 0 and _has_account(uid)), account.pw_uid)
     for candidate in dict.fromkeys((owner, account.pw_uid)):
         gid = pwd.getpwuid(candidate).pw_gid
-        yield _Way(candidate, gid, partial(_become, candidate, gid))
+        yield _Identity(candidate, gid, partial(_become, candidate, gid))
 
 
 def _unprivileged_account() -> pwd.struct_passwd:
@@ -96,7 +96,7 @@ def _has_account(uid: int) -> bool:
     return True
 
 
-def _reaches(way: _Way, executable: str, parent: Path) -> bool:
+def _reaches(way: _Identity, executable: str, parent: Path) -> bool:
     """Try the way in a forked child: a half-taken one cannot be taken back."""
     child = os.fork()
     if child == 0:
@@ -126,7 +126,7 @@ def _become(uid: int, gid: int) -> None:
     os.setuid(uid)
 
 
-def _hand_over(directory: Path, way: _Way) -> None:
+def _hand_over(directory: Path, way: _Identity) -> None:
     """Make the whole directory the account's; links are changed themselves, never followed."""
     for folder, _, files in os.walk(directory):
         for path in (folder, *(os.path.join(folder, name) for name in files)):

@@ -27,8 +27,8 @@ from flows.local.clock_watch import ClockWatch, start_schedules
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.programs import addresses
-from flows.local.source import WARM_UP, recorded_market, remember_source, replay_begin, resolve_source
-from flows.local.stack import LocalStack, refuse_foreign_addresses, sweep, wait_for
+from flows.local.source import WARM_UP, recorded_market, replay_begin, resolve_source, store_source
+from flows.local.stack import LocalStack, refuse_foreign_addresses, remove_partial_files, wait_for
 from flows.simulation.simulation import simulate
 
 _SERVED_S = 60.0
@@ -53,10 +53,10 @@ def up(console: Console) -> None:
                 raise ConfigurationError("CANDLECAST_REPLAY_SPEED=0: nothing happens while the replay's clock stands")
             spans = [recorded_market(market) for market in settings.all_markets]
             replay_start = replay_begin(settings, (max(start for start, _ in spans), min(end for _, end in spans)))
-        remember_source(settings)
+        store_source(settings)
         _announce_source(console, settings)
         stop_leftovers(home)
-        sweep(settings)
+        remove_partial_files(settings)
         stack = LocalStack(settings, replay_start)
         os.environ |= addresses(stack.settings)  # before Prefect's client is imported: it settles in its home at import
         try:
@@ -99,7 +99,7 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
         deploy(settings.prefect_api_url, addresses(settings))
         stack.start("worker")
     registry = open_registry(settings)
-    served = {market: _bring_to_present(console, settings, registry, market) for market in settings.all_markets}
+    served = {market: _catch_up(console, settings, registry, market) for market in settings.all_markets}
     with open_market(settings) as market:
         if stack.replay_start is not None and served[settings.market]:
             _run_warm_up(console, market, stack.replay_start + WARM_UP)
@@ -110,7 +110,7 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
     run_now(settings.prefect_api_url, "monitor")
 
 
-def _bring_to_present(console: Console, settings: Settings, registry: Registry, market: Market) -> bool:
+def _catch_up(console: Console, settings: Settings, registry: Registry, market: Market) -> bool:
     """Fetch the history of a market and train its first version, if there is none; whether one is served."""
     name, parameters = market.model_name, market._asdict()
     registry.end_lost_runs(experiment_name(market))
@@ -147,9 +147,9 @@ def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
 def _run(console: Console, settings: Settings, name: str, parameters: dict[str, object] | None = None) -> None:
     """Run a deployment through Prefect and wait, showing its newest log line; a failure is told and outlived."""
     try:
-        with _step(console, name) as tell:
+        with _step(console, name) as step:
             run = run_now(settings.prefect_api_url, name, parameters)
-            follow(settings.prefect_api_url, run, tell.update, lambda: time.sleep(0.5))
+            follow(settings.prefect_api_url, run, step.update, lambda: time.sleep(0.5))
     except StackError as exc:
         console.print(f"  [bold red]failed[/] {escape(str(exc))}; its schedule tries again")
 
@@ -158,20 +158,20 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
     """Print the addresses, then each new forecast and each program that gave up."""
     settings = stack.settings
     _print_addresses(console, settings)
-    told_failures: set[str] = set()
-    told_forecast = None
+    reported_failures: set[str] = set()
+    reported_forecast = None
     with open_market(settings) as market:
         clock = ClockWatch(market)
         while True:
             with suppress(CandlecastError, psycopg.OperationalError):  # the database may be restarting: look again
                 forecast = market.ledger.newest_forecast()
-                if forecast is not None and forecast["open_time"] != told_forecast:
-                    told_forecast = forecast["open_time"]
+                if forecast is not None and forecast["open_time"] != reported_forecast:
+                    reported_forecast = forecast["open_time"]
                     console.print(_forecast_line(forecast), soft_wrap=True)
             failed = {one.name for one in stack.supervisor.states().values() if one.state == "FATAL"}
-            for name in failed - told_failures:
+            for name in failed - reported_failures:
                 console.print(f"[bold red]{name} keeps failing; see {stack.supervisor.log_path(name)}")
-            told_failures = failed
+            reported_failures = failed
             with suppress(ExchangeError, httpx.HTTPError):  # not answering now: look again
                 clock.look(console)
             time.sleep(_LOOK_S)

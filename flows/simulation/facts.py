@@ -15,7 +15,7 @@ from candlecast.registry.decisions import DecisionRecord, decision_history
 _MOST_DECISIONS = 100_000
 
 
-class Checked(NamedTuple):
+class CheckResult(NamedTuple):
     """One look of monitoring, at its moment on the exchange's clock."""
 
     at: datetime
@@ -32,7 +32,7 @@ class TrainingRun(NamedTuple):
     message: str
 
 
-class Alerted(NamedTuple):
+class AlertResult(NamedTuple):
     """One alert; `recovered_at` is None for an event, and while the matter lasts."""
 
     kind: str
@@ -42,7 +42,7 @@ class Alerted(NamedTuple):
     message: str
 
 
-class Missed(NamedTuple):
+class MissedForecast(NamedTuple):
     """A forecast that was due and never made."""
 
     open_time: datetime
@@ -66,11 +66,11 @@ class Facts(NamedTuple):
     end: datetime
     candles: int
     forecasts: dict[str, int]
-    misses: list[Missed]
-    checks: list[Checked]
+    misses: list[MissedForecast]
+    checks: list[CheckResult]
     trainings: list[TrainingRun]
     decisions: list[DecisionRecord]
-    alerts: list[Alerted]
+    alerts: list[AlertResult]
 
     @property
     def days(self) -> float:
@@ -86,7 +86,7 @@ class Facts(NamedTuple):
         """Decisions with this outcome, by anybody or by one of `decisions.DecidedBy`."""
         return [one for one in self.decisions if one.decision == outcome and by in (None, one.decided_by)]
 
-    def alerted(self, kind: str) -> list[Alerted]:
+    def alerted(self, kind: str) -> list[AlertResult]:
         """Alerts of a kind."""
         return [alert for alert in self.alerts if alert.kind == kind]
 
@@ -126,9 +126,9 @@ def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datet
         end=end,
         candles=stored[0]["count"],
         forecasts={row["role"]: row["count"] for row in forecasts},
-        misses=[Missed(**row) for row in misses],
-        checks=[Checked(**row) for row in checks],
+        misses=[MissedForecast(**row) for row in misses],
+        checks=[CheckResult(**row) for row in checks],
         trainings=[TrainingRun(**row) for row in trainings],
         decisions=decision_history(pool, market.model_name, limit=_MOST_DECISIONS)[::-1],
-        alerts=[Alerted(**row) for row in alerts],
+        alerts=[AlertResult(**row) for row in alerts],
     )

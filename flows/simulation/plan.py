@@ -16,9 +16,9 @@ from candlecast.features.features import LOOKBACK
 from candlecast.replay.recordings import load_recording, recorded_span
 from candlecast.settings import Settings
 from flows.local.source import recorded_candles, replay_begin
-from flows.simulation.scenarios import SCENARIOS, Scenario, Stretch
+from flows.simulation.scenarios import SCENARIOS, FaultPeriod, Scenario
 
-_BEFORE_RECORDED_TURN = timedelta(days=3)
+_BEFORE_RECORDED_EVENT = timedelta(days=3)
 
 
 class Plan(NamedTuple):
@@ -28,7 +28,7 @@ class Plan(NamedTuple):
         name: Of the scenario.
         begin: Where the exchange's clock stands first, on the grid.
         end: Close of the last candle.
-        turn: When the scenario's matter happens.
+        event: When the scenario's matter happens.
         settings: Of the simulated platform: a home of its own, and nobody is told of what is only simulated.
         candles: The file's, or None for those that ship with the project.
     """
@@ -37,14 +37,14 @@ class Plan(NamedTuple):
     scenario: Scenario
     begin: datetime
     end: datetime
-    turn: datetime
+    event: datetime
     settings: Settings
     candles: Path | None
 
     @property
-    def stretches(self) -> list[Stretch]:
+    def fault_periods(self) -> list[FaultPeriod]:
         """When the feed is bad."""
-        return self.scenario.faults(self.turn)
+        return self.scenario.faults(self.event)
 
     @property
     def recordings(self) -> Path:
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
         path = self.recordings / f"{symbol}-{interval}.parquet"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            altered = self.scenario.alter(_recorded(self.settings, self.scenario, self.candles), self.turn)
+            altered = self.scenario.alter(_recorded(self.settings, self.scenario, self.candles), self.event)
             require_storable(altered, interval)
             draft = path.with_suffix(".partial")
             altered.to_parquet(draft)
@@ -88,13 +88,13 @@ def plan_simulation(
     recording = _recorded(changed, scenario, candles)
     first, last = recorded_span({market[:2]: recording})
     begin = start or (
-        scenario.turns_at - _BEFORE_RECORDED_TURN if scenario.turns_at else replay_begin(changed, (first, last))
+        scenario.event_at - _BEFORE_RECORDED_EVENT if scenario.event_at else replay_begin(changed, (first, last))
     )
     until = end or min(begin + scenario.lasts, last)
     history = begin - LOOKBACK * market.step - first
     if not timedelta(0) < history < until - first <= last - first:
         raise ConfigurationError(f"{begin} to {until}: the recording goes from {first} to {last}")
-    turn = scenario.turn(begin, until)
+    event = scenario.event_time(begin, until)
     identity = f"{name}-{market.model_name}-{begin:%Y%m%dT%H%M}"
     if candles is not None:
         identity += f"-{hashlib.sha256(candles.read_bytes()).hexdigest()[:8]}"
@@ -111,7 +111,7 @@ def plan_simulation(
             "lookback_days": min(changed.lookback_days, history / timedelta(days=1)),
         }
     )
-    return Plan(name, scenario, begin, until, turn, private, candles)
+    return Plan(name, scenario, begin, until, event, private, candles)
 
 
 def _recorded(settings: Settings, scenario: Scenario, file: Path | None) -> pd.DataFrame:

@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     seen: str
 
 
-class Stretch(NamedTuple):
+class FaultPeriod(NamedTuple):
     """Faults of the feed in [start, end)."""
 
     start: datetime
@@ -45,11 +45,11 @@ class Scenario(NamedTuple):
     Attributes:
         about: What happens, in a sentence.
         lasts: How long it is by default.
-        turns_after: How long after the beginning it happens; None where nothing does, or at a recorded moment.
-        turns_at: The recorded moment at which it happens.
+        event_after: How long after the beginning it happens; None where nothing does, or at a recorded moment.
+        event_at: The recorded moment at which it happens.
         recording: Folder of the candles that ship with the project.
         alter: Makes the candles of this scenario from recorded ones and the moment at which it happens.
-        faults: Makes the stretches in which the feed is bad from that moment.
+        faults: Makes the fault_periods in which the feed is bad from that moment.
         settings: What differs from the settings of the process.
         judge: Makes of what happened, and that moment, what was to be shown.
     """
@@ -57,26 +57,26 @@ class Scenario(NamedTuple):
     about: str
     lasts: timedelta
     judge: Callable[[Facts, datetime], list[Finding]]
-    turns_after: timedelta | None = None
-    turns_at: datetime | None = None
+    event_after: timedelta | None = None
+    event_at: datetime | None = None
     recording: str = "."
     alter: Callable[[pd.DataFrame, datetime], pd.DataFrame] = lambda candles, _: candles
-    faults: Callable[[datetime], list[Stretch]] = lambda _: []
+    faults: Callable[[datetime], list[FaultPeriod]] = lambda _: []
     settings: dict[str, Any] = {}  # noqa: RUF012 - never changed
     poisoned: bool = False
 
-    def turn(self, begin: datetime, end: datetime) -> datetime:
+    def event_time(self, begin: datetime, end: datetime) -> datetime:
         """When it happens.
 
         Raises:
             ConfigurationError: Not between `begin` and `end`.
         """
-        turn = self.turns_at or begin + (self.turns_after or timedelta(0))
-        if not begin <= turn < end:
+        event = self.event_at or begin + (self.event_after or timedelta(0))
+        if not begin <= event < end:
             raise ConfigurationError(
-                f"it happens at {turn:%F %R}, the simulation goes from {begin:%F %R} to {end:%F %R}"
+                f"it happens at {event:%F %R}, the simulation goes from {begin:%F %R} to {end:%F %R}"
             )
-        return turn
+        return event
 
 
 def _calm(facts: Facts, _: datetime) -> list[Finding]:
@@ -91,8 +91,8 @@ def _regime_change(facts: Facts, change: datetime) -> list[Finding]:
     return [_no_storm(facts, change), _no_data_fault(facts), _no_rollback(facts)]
 
 
-def _feed_faults(facts: Facts, turn: datetime) -> list[Finding]:
-    outage = _feed_fault_stretches(turn)[0]
+def _feed_faults(facts: Facts, event: datetime) -> list[Finding]:
+    outage = _feed_fault_periods(event)[0]
     in_outage = facts.trained_between(outage.start, outage.end)
     on_fault = [training for training in facts.trainings if _verdict_before(facts, training.at) == "data fault"]
     alerts = facts.alerted("data fault")
@@ -186,10 +186,10 @@ def _no_data_fault(facts: Facts) -> Finding:
     return Finding("the market is not taken for a data fault", not faults, f"{faults} of {len(facts.checks)} checks")
 
 
-def _no_storm(facts: Facts, turn: datetime) -> Finding:
+def _no_storm(facts: Facts, event: datetime) -> Finding:
     """A daily training is the rule; one more in three days is what a real drift may ask for."""
-    days = min((facts.end - turn) / _DAY, 3.0)
-    trainings = facts.trained_between(turn, turn + 3 * _DAY)
+    days = min((facts.end - event) / _DAY, 3.0)
+    trainings = facts.trained_between(event, event + 3 * _DAY)
     return Finding(
         "no storm of trainings: at most one more than daily in the three days after it",
         len(trainings) <= days + 1,
@@ -202,21 +202,21 @@ def _verdict_before(facts: Facts, moment: datetime) -> str | None:
     return before[-1] if before else None
 
 
-def _feed_fault_stretches(turn: datetime) -> list[Stretch]:
+def _feed_fault_periods(event: datetime) -> list[FaultPeriod]:
     """From the first midnight on: refusal, late bars, bars not yet final, broken answers, bars that come days later."""
-    midnight = floor_time(turn, "1d") + _DAY
+    midnight = floor_time(event, "1d") + _DAY
     repaired = midnight + 26 * _HOUR
 
-    def stretch(first: float, last: float, **faults: Any) -> Stretch:
-        return Stretch(midnight + first * _HOUR, midnight + last * _HOUR, Faults(**faults))
+    def period(first: float, last: float, **faults: Any) -> FaultPeriod:
+        return FaultPeriod(midnight + first * _HOUR, midnight + last * _HOUR, Faults(**faults))
 
     broken = dict.fromkeys(("server_error", "cut_off", "invalid_json", "duplicate_rows", "wrong_order"), 0.1)
     return [
-        stretch(3, 5, forbidden=1),  # over the daily backfill and the daily training
-        stretch(8, 9, late_bar=0.5, late_by_s=60),
-        stretch(11, 12, revised_bar=0.2, revised_for_s=600),
-        stretch(14, 15, rate_limit=0.02, **broken),
-        stretch(20, 26, passing_gap=0.1, passing_gap_until=repaired),
+        period(3, 5, forbidden=1),  # over the daily backfill and the daily training
+        period(8, 9, late_bar=0.5, late_by_s=60),
+        period(11, 12, revised_bar=0.2, revised_for_s=600),
+        period(14, 15, rate_limit=0.02, **broken),
+        period(20, 26, passing_gap=0.1, passing_gap_until=repaired),
     ]
 
 
@@ -233,35 +233,35 @@ SCENARIOS = {
         "The crash of 2024-08-05, when the mean move of a candle was four times that of the day before.",
         7 * _DAY,
         _crash,
-        turns_at=_CRASH,
+        event_at=_CRASH,
         recording="crash",
     ),
     "regime-change": Scenario(
         f"From the third day on every move is {_FACTOR:g} times as large.",
         6 * _DAY,
         _regime_change,
-        turns_after=2 * _DAY,
-        alter=lambda candles, turn: scale_volatility(candles, turn, _FACTOR),
+        event_after=2 * _DAY,
+        alter=lambda candles, event: scale_volatility(candles, event, _FACTOR),
     ),
     "feed-faults": Scenario(
         "The exchange refuses, comes late, serves unfinished bars, breaks off, and lacks bars.",
         3 * _DAY,
         _feed_faults,
-        turns_after=timedelta(0),
-        faults=_feed_fault_stretches,
+        event_after=timedelta(0),
+        faults=_feed_fault_periods,
     ),
     "poisoned-model": Scenario(
         f"After six hours somebody makes a version champion whose prices are {100 * POISON:g} % too high.",
         timedelta(days=1),
         _poisoned,
-        turns_after=6 * _HOUR,
+        event_after=6 * _HOUR,
         poisoned=True,
     ),
     "decay": Scenario(
         "The champion was fitted on a market whose moves go on; from the second day on they turn.",
         9 * _DAY,
         _decay,
-        turns_after=_DAY,
+        event_after=_DAY,
         alter=_regime_that_ends,
         settings={"lookback_days": 12.0},
     ),

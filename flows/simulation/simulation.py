@@ -24,7 +24,7 @@ from candlecast.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.jobs.messages import train_message
-from flows.jobs.retention import keep_house
+from flows.jobs.retention import delete_expired
 from flows.jobs.watch import watch
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
@@ -37,17 +37,17 @@ from flows.simulation.report import Report, Timing, is_written, write_report
 from flows.simulation.scenarios import POISON
 from monitoring.performance import rolling_performance
 
-Tell = Callable[[str], None]
+Reporter = Callable[[str], None]
 
 _NOT_RUN = ("prefect", "worker", "evidently")
 _AFTER_CLOSE = timedelta(seconds=2)
 _DAY = timedelta(days=1)
 # As `prefect.yaml` has them, after midnight or in it.
-_WATCHED_EVERY = timedelta(minutes=15)
-_HOUSE_KEPT_AT = timedelta(hours=3, minutes=20)
-_BACKFILLED_AT = timedelta(hours=3, minutes=40)
-_TRAINED_AT = timedelta(hours=4, minutes=10)
-_FOLLOWED_S = 60
+_MONITOR_EVERY = timedelta(minutes=15)
+_HOUSEKEEPING_AT = timedelta(hours=3, minutes=20)
+_BACKFILL_AT = timedelta(hours=3, minutes=40)
+_TRAIN_AT = timedelta(hours=4, minutes=10)
+_RELOAD_S = 60
 _MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -91,7 +91,7 @@ def ingest(market: OpenMarket, service: ForecastClient) -> IssueResult:
     )
 
 
-class Simulated(NamedTuple):
+class SimulationResult(NamedTuple):
     """The end of a simulation, and the settings of its platform, which is still up."""
 
     report: Report
@@ -99,14 +99,14 @@ class Simulated(NamedTuple):
 
 
 @contextmanager
-def simulated(
+def simulate_scenario(
     settings: Settings,
     start: datetime | None,
     end: datetime | None,
-    tell: Tell,
+    report: Reporter,
     scenario: str = "calm",
     candles: Path | None = None,
-) -> Iterator[Simulated]:
+) -> Iterator[SimulationResult]:
     """Run the loop through a scenario on a platform of its own below HOME, which is up until the block ends.
 
     Database, registry, exchange and service are real, and what is done at each candle is what the flows do. The clock
@@ -129,32 +129,32 @@ def simulated(
         raw = plan.write_recording()
         stack = LocalStack(plan.settings.model_copy(update=ports), plan.begin, plan.recordings, _NOT_RUN)
         try:
-            with _running(stack, plan, tell) as run:
+            with _running(stack, plan, report) as run:
                 has_ended = is_written(home / "report", plan.end)
                 timing = Timing(0, 0.0, 0.0) if has_ended else run.go()
-                report = _judged(plan, run.market, raw, timing)
-                page = home / "report" / "report.html" if has_ended else write_report(report, home / "report")
-                tell(f"report: {page}")
-                run.wait_until_followed()  # the page is to show who serves
-                yield Simulated(report, stack.settings)
+                final = _final_report(plan, run.market, raw, timing)
+                page = home / "report" / "report.html" if has_ended else write_report(final, home / "report")
+                report(f"report: {page}")
+                run.wait_until_reloaded()  # the page is to show who serves
+                yield SimulationResult(final, stack.settings)
         finally:
             refuse_interrupts()
             stack.stop()
 
 
-def _judged(plan: Plan, market: OpenMarket, raw: pd.DataFrame, timing: Timing) -> Report:
+def _final_report(plan: Plan, market: OpenMarket, raw: pd.DataFrame, timing: Timing) -> Report:
     facts = read_facts(market.pool, market.market, plan.begin, plan.end)
-    findings = plan.scenario.judge(facts, plan.turn)
+    findings = plan.scenario.judge(facts, plan.event)
     findings += prove_ledger(market.pool, market.market, raw, plan.begin, plan.end)
     performance = rolling_performance(market.pool, market.market, "champion", max(facts.candles, 1))
     return Report(plan.name, plan.scenario.about, facts, performance, findings, timing)
 
 
 @contextmanager
-def _running(stack: LocalStack, plan: Plan, tell: Tell) -> Iterator[_Run]:
+def _running(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[_Run]:
     """The simulated platform, up and with its history."""
     settings = stack.settings
-    tell("starting database, registry, exchange and service")
+    report("starting database, registry, exchange and service")
     stack.launch()
     stack.start_database()
     stack.start("mlflow", "service")
@@ -166,7 +166,7 @@ def _running(stack: LocalStack, plan: Plan, tell: Tell) -> Iterator[_Run]:
         ReplayControl(settings.binance_url) as control,
         open_service(settings) as service,
     ):
-        yield _Run(plan, market, control, service, open_registry(settings), tell)
+        yield _Run(plan, market, control, service, open_registry(settings), report)
 
 
 class _Run:
@@ -179,21 +179,21 @@ class _Run:
         control: ReplayControl,
         service: ForecastClient,
         registry: Registry,
-        tell: Tell,
+        report: Reporter,
     ) -> None:
         self.market = market
         self._plan = plan
         self._control = control
         self._service = service
         self._registry = registry
-        self._tell = tell
+        self._report = report
         self._faults = Faults()
         self._training_s = 0.0
 
     def go(self) -> Timing:
         """Work off every candle that is left."""
         now = self._control.state().now
-        self._tell("storing the history")
+        self._report("storing the history")
         loop.backfill(self.market, None, None, lambda _: None)
         if CHAMPION not in self._registry.aliases(self.market.market.model_name):
             self._train(now, "no version is champion yet", force=True)
@@ -205,23 +205,23 @@ class _Run:
             self._candle(close, moment)
             candles += 1
             if close.minute == 0:
-                self._tell(f"{close:%F %T}, {candles / (time.monotonic() - began):.1f} candles a second")
+                self._report(f"{close:%F %T}, {candles / (time.monotonic() - began):.1f} candles a second")
         self._switch(Faults())
         return Timing(candles, time.monotonic() - began, self._training_s)
 
     def _candle(self, close: datetime, now: datetime) -> None:
-        self._switch(next((one.faults for one in self._plan.stretches if one.start <= close < one.end), Faults()))
+        self._switch(next((one.faults for one in self._plan.fault_periods if one.start <= close < one.end), Faults()))
         self._control.set(now)
         self._attempt("ingest", close, lambda: ingest(self.market, self._service))
-        if self._plan.scenario.poisoned and close >= self._plan.turn:
+        if self._plan.scenario.poisoned and close >= self._plan.event:
             self._poison(now)
-        if self._passed(_HOUSE_KEPT_AT, _DAY, close):
-            self._attempt("housekeeping", close, lambda: keep_house(self.market, self._registry))
-        if self._passed(_BACKFILLED_AT, _DAY, close):
+        if self._passed(_HOUSEKEEPING_AT, _DAY, close):
+            self._attempt("housekeeping", close, lambda: delete_expired(self.market, self._registry))
+        if self._passed(_BACKFILL_AT, _DAY, close):
             self._attempt("backfill", close, lambda: loop.backfill(self.market, None, None, lambda _: None))
-        if self._passed(timedelta(0), _WATCHED_EVERY, close):
+        if self._passed(timedelta(0), _MONITOR_EVERY, close):
             self._attempt("monitor", close, lambda: self._watch(now))
-        if self._passed(_TRAINED_AT, _DAY, close):
+        if self._passed(_TRAIN_AT, _DAY, close):
             self._attempt("train", close, lambda: self._train(now, "daily"))
 
     def _passed(self, first: timedelta, every: timedelta, close: datetime) -> bool:
@@ -233,7 +233,7 @@ class _Run:
         try:
             work()
         except CandlecastError as exc:
-            self._tell(f"{at:%F %T} {job} failed: {exc}")
+            self._report(f"{at:%F %T} {job} failed: {exc}")
 
     def _switch(self, faults: Faults) -> None:
         if faults != self._faults:
@@ -241,43 +241,43 @@ class _Run:
             self._faults = faults
 
     def _watch(self, now: datetime) -> None:
-        watched = watch(self.market, self._registry, now, with_report=False)
-        for notice in watched.notices:
-            self._tell(f"{now:%F %T} {notice.news}: {notice.kind}: {notice.message}")
-        if watched.rollback or (watched.trial and watched.trial.outcome != "waiting"):
-            self.wait_until_followed()
-        if watched.check and watched.training_due:
-            why = "; ".join(watched.check.verdict.reasons)
+        outcome = watch(self.market, self._registry, now, with_report=False)
+        for notice in outcome.notices:
+            self._report(f"{now:%F %T} {notice.news}: {notice.kind}: {notice.message}")
+        if outcome.rollback or (outcome.trial and outcome.trial.outcome != "waiting"):
+            self.wait_until_reloaded()
+        if outcome.check and outcome.training_due:
+            why = "; ".join(outcome.check.verdict.reasons)
             self._attempt("train", now, lambda: self._train(now, why))
 
     def _train(self, now: datetime, why: str, *, force: bool = False) -> None:
         """What the flow `train` does."""
         began, market = time.monotonic(), self.market
-        with recorded_job(market.pool, "train", market.market, clock=lambda: now) as report:
+        with recorded_job(market.pool, "train", market.market, clock=lambda: now) as job:
             not_now = None if force else loop.training_is_due(market, now)
             if not_now:
-                report.skipped, report.message = True, not_now
+                job.skipped, job.message = True, not_now
                 return
-            self._tell(f"{now:%F %T} training: {why}")
+            self._report(f"{now:%F %T} training: {why}")
             version, decision = loop.train(market, now, lambda _: None)
-            report.message = train_message(version, decision, market.left_out(now))
-        self._tell(f"{now:%F %T} {report.message}")
-        self.wait_until_followed()
+            job.message = train_message(version, decision, market.left_out(now))
+        self._report(f"{now:%F %T} {job.message}")
+        self.wait_until_reloaded()
         self._training_s += time.monotonic() - began
 
     def _poison(self, now: datetime) -> None:
         began = time.monotonic()
         poisoned = poison_champion(self.market, self._registry, POISON, now)
         if poisoned is not None:
-            self._tell(f"{now:%F %T} version {poisoned} is poisoned, and champion")
-            self.wait_until_followed()
+            self._report(f"{now:%F %T} version {poisoned} is poisoned, and champion")
+            self.wait_until_reloaded()
             self._training_s += time.monotonic() - began
 
-    def wait_until_followed(self) -> None:
+    def wait_until_reloaded(self) -> None:
         """Wait until the service serves what the aliases say: real seconds would be simulated hours."""
         wanted = self._registry.aliases(self.market.market.model_name)
         wait_for(
             lambda: served_versions(self._service, self.market.market) == wanted,
-            _FOLLOWED_S,
+            _RELOAD_S,
             f"versions {wanted} served",
         )

@@ -17,7 +17,7 @@ from candlecast.registry.decisions import Decision
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
 from candlecast.settings import Settings, load_settings
-from flows.deploy.automations import ALERTS, pass_alerts_on
+from flows.deploy.automations import ALERTS, create_alert_automation
 from flows.housekeeping import housekeeping
 from flows.local.programs import local_programs
 from flows.local.stack import free_ports
@@ -98,9 +98,9 @@ def test_the_line_of_the_champion_stays_and_what_is_old_goes(prefect_api, settin
 
 def test_alerts_are_passed_on_once_there_is_a_block_for_it_and_by_one_automation(prefect_api):
     with get_client(sync_client=True) as client:
-        without = pass_alerts_on(client)
+        without = create_alert_automation(client)
         CustomWebhookNotificationBlock(name=ALERTS, url="http://127.0.0.1:1/").save(ALERTS)
-        made = [pass_alerts_on(client) for _ in range(2)]
+        made = [create_alert_automation(client) for _ in range(2)]
         automations = client.read_automations_by_name(ALERTS)
 
     assert (without, made) == (False, [True, True])

@@ -57,23 +57,21 @@ def time_at(candles: pd.DataFrame, position: int) -> datetime:
 def test_ingest_marks_the_doubtful_ones_among_the_newest_candles(open_on, final):
     market = open_on(stubs(final, [897, 898, 899]))
 
-    taken_in = loop.sync(market)
+    intake = loop.sync(market)
 
-    assert taken_in.synced.written == UpsertResult(900, 0)
-    assert taken_in.marked == MarkResult(doubtful=3, new=3, lifted=0)
-    assert "900 new candles, 0 corrected, 3 doubtful, 0 outcomes settled" in ingest_message(
-        taken_in, 0, IssueResult([])
-    )
+    assert intake.synced.written == UpsertResult(900, 0)
+    assert intake.marked == MarkResult(doubtful=3, new=3, lifted=0)
+    assert "900 new candles, 0 corrected, 3 doubtful, 0 outcomes settled" in ingest_message(intake, 0, IssueResult([]))
 
 
 def test_ingest_lifts_the_mark_of_a_candle_that_the_exchange_corrected(open_on, final):
     loop.sync(open_on(stubs(final, [897, 898, 899])))
 
-    taken_in = loop.sync(open_on(final))
+    intake = loop.sync(open_on(final))
 
-    assert taken_in.synced.written == UpsertResult(0, 3)
-    assert taken_in.marked == MarkResult(doubtful=0, new=0, lifted=3)
-    assert "3 corrected, 3 no longer doubtful" in ingest_message(taken_in, 0, IssueResult([]))
+    assert intake.synced.written == UpsertResult(0, 3)
+    assert intake.marked == MarkResult(doubtful=0, new=0, lifted=3)
+    assert "3 corrected, 3 no longer doubtful" in ingest_message(intake, 0, IssueResult([]))
 
 
 def test_ingest_knows_a_hole_in_the_newest_candles_at_once_and_that_it_was_filled(open_on, final):
@@ -121,19 +119,19 @@ def test_a_backfill_leaves_the_newest_candle_for_the_finality_guard_too(open_on,
 
 
 def test_what_ingest_says_when_candles_keep_a_forecast_back(open_on, final):
-    taken_in = loop.sync(open_on(final))
+    intake = loop.sync(open_on(final))
 
-    message = ingest_message(taken_in, 0, IssueResult([], "no champion forecast: 1 doubtful candle"))
+    message = ingest_message(intake, 0, IssueResult([], "no champion forecast: 1 doubtful candle"))
 
     assert message.endswith("0 outcomes settled; no champion forecast: 1 doubtful candle")
 
 
 def test_a_live_exchange_whose_clock_is_elsewhere_is_told(open_on, final):
-    taken_in = loop.sync(open_on(final, source="binance"))
+    intake = loop.sync(open_on(final, source="binance"))
 
-    message = ingest_message(taken_in, 0, IssueResult([], None))
+    message = ingest_message(intake, 0, IssueResult([], None))
 
-    assert taken_in.synced.written.inserted == len(final)
+    assert intake.synced.written.inserted == len(final)
     assert "s from this machine's" in message
 
 

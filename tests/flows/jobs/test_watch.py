@@ -19,7 +19,7 @@ from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from flows.jobs.market import open_market
-from flows.jobs.watch import Watched, tell_of_silence, watch
+from flows.jobs.watch import WatchResult, alert_exchange_silence, watch
 from monitoring.alerts import CALM
 from tests.support.bundles import write_tiny_bundle
 from tests.support.fake_registry import Died, FakeRegistry
@@ -64,7 +64,7 @@ class Platform:
     def change(self, **settings: Any) -> None:
         self.opened = replace(self.opened, settings=self.opened.settings.model_copy(update=settings))
 
-    def look(self, moment: datetime) -> Watched:
+    def look(self, moment: datetime) -> WatchResult:
         return watch(self.opened, self.registry, moment, with_report=False)
 
     def decisions(self) -> list[tuple[str, str, str]]:
@@ -84,21 +84,21 @@ def platform(database: Any, bundle: Path, service: Receiver, tmp_path: Path) -> 
         yield Platform(opened, database, bundle, service)
 
 
-def told(watched: Watched) -> set[tuple[str, str, str]]:
-    return {(notice.news, notice.kind, notice.subject) for notice in watched.notices if notice.news != "happened"}
+def told(outcome: WatchResult) -> set[tuple[str, str, str]]:
+    return {(notice.news, notice.kind, notice.subject) for notice in outcome.notices if notice.news != "happened"}
 
 
 def test_a_biased_champion_is_rolled_back_told_and_the_check_is_of_its_successor(platform):
     platform.made_up.forecast("2", MOVED, MOVED + 48, close_off=0.005)
 
-    watched = platform.look(after(MOVED + 48))
+    outcome = platform.look(after(MOVED + 48))
 
-    assert watched.rollback is not None
-    assert (watched.rollback.failed, watched.rollback.champion) == ("2", "1")
+    assert outcome.rollback is not None
+    assert (outcome.rollback.failed, outcome.rollback.champion) == ("2", "1")
     assert platform.registry.pointers == {CHAMPION: "1"}
     assert platform.decisions() == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
     assert platform.checks() == [("1", after(MOVED + 48))]
-    assert [notice.kind for notice in watched.notices if notice.news == "happened"][-1] == "rollback"
+    assert [notice.kind for notice in outcome.notices if notice.news == "happened"][-1] == "rollback"
 
 
 def test_a_second_look_at_the_same_moment_does_nothing(platform):
@@ -116,21 +116,21 @@ def test_a_better_challenger_is_promoted_and_told(platform):
     platform.made_up.forecast("2", MOVED, MOVED + 90, amplitude_off=0.3)
     platform.made_up.forecast("3", MOVED, MOVED + 90, role="challenger", amplitude_off=0.05)
 
-    watched = platform.look(after(MOVED + 90))
+    outcome = platform.look(after(MOVED + 90))
 
-    assert watched.trial is not None
-    assert watched.trial.outcome == "promoted"
+    assert outcome.trial is not None
+    assert outcome.trial.outcome == "promoted"
     assert platform.checks() == [("3", after(MOVED + 90))]
-    assert watched.notices[2].message.startswith("version 3 is champion (trial)")
+    assert outcome.notices[2].message.startswith("version 3 is champion (trial)")
 
 
 def test_an_alias_that_somebody_moved_is_recorded_and_told_as_his(platform):
     platform.registry.pointers[CHAMPION] = "3"
 
-    watched = platform.look(after(MOVED))
+    outcome = platform.look(after(MOVED))
 
     assert platform.decisions() == [("3", "promoted", "person")]
-    assert watched.notices[-2].message.startswith("version 3 is champion (person)")
+    assert outcome.notices[-2].message.startswith("version 3 is champion (person)")
 
 
 @pytest.mark.parametrize("last", ["tag", "set_alias"])
@@ -164,9 +164,9 @@ def test_without_the_registry_the_champion_on_record_is_checked_and_nothing_is_t
 def test_a_service_that_is_away_or_not_ready_is_told(platform):
     platform.service.status = 500
 
-    watched = platform.look(after(MOVED))
+    outcome = platform.look(after(MOVED))
 
-    assert ("opened", "service down", "service") in told(watched)
+    assert ("opened", "service down", "service") in told(outcome)
     assert platform.registry.pointers == {CHAMPION: "2"}
 
 
@@ -174,20 +174,20 @@ def test_a_champion_that_neither_the_service_nor_we_can_load_is_rolled_back(plat
     platform.registry.damaged = ("2",)
     platform.serve(champion="version 2: model.onnx is not what bundle.json says")
 
-    watched = platform.look(after(MOVED))
+    outcome = platform.look(after(MOVED))
 
-    assert watched.rollback is not None
-    assert watched.rollback.champion == "1"
-    assert "it does not load" in watched.rollback.reasons[0]
+    assert outcome.rollback is not None
+    assert outcome.rollback.champion == "1"
+    assert "it does not load" in outcome.rollback.reasons[0]
 
 
 def test_a_champion_that_only_the_service_cannot_load_is_told_and_stays(platform):
     platform.serve(champion="version 2: no space left on device")
 
-    watched = platform.look(after(MOVED))
+    outcome = platform.look(after(MOVED))
 
-    assert watched.rollback is None
-    assert ("opened", "service down", CHAMPION) in told(watched)
+    assert outcome.rollback is None
+    assert ("opened", "service down", CHAMPION) in told(outcome)
 
 
 def test_missed_forecasts_and_a_failed_training_are_told(platform, database):
@@ -204,9 +204,9 @@ def test_missed_forecasts_and_a_failed_training_are_told(platform, database):
             [time_of(MOVED + 50), after(MOVED + 50)],
         )
 
-    watched = platform.look(after(MOVED + 51))
+    outcome = platform.look(after(MOVED + 51))
 
-    messages = {notice.kind: notice.message for notice in watched.notices}
+    messages = {notice.kind: notice.message for notice in outcome.notices}
     assert messages["training failed"] == "NotEnoughCandles: 3"
     assert messages["missed forecasts"].startswith("1 of the champion, from 2025-09-02 00:30")
     assert "data fault" in messages
@@ -215,17 +215,17 @@ def test_missed_forecasts_and_a_failed_training_are_told(platform, database):
 def test_a_webhook_that_is_away_is_a_note_without_its_address(platform):
     platform.change(webhook_url=SecretStr("http://127.0.0.1:1/token"))
 
-    watched = platform.look(after(MOVED))
+    outcome = platform.look(after(MOVED))
 
-    assert list(watched.notes) == ["the webhook does not answer: ConnectionError"]
+    assert list(outcome.notes) == ["the webhook does not answer: ConnectionError"]
 
 
 def test_an_exchange_without_a_clock_is_told_once_it_was_watched_before(platform):
     silence = ExchangeUnavailable("no answer")
 
-    never = tell_of_silence(platform.opened, silence)
+    never = alert_exchange_silence(platform.opened, silence)
     platform.look(after(MOVED))
-    first, again = (tell_of_silence(platform.opened, silence) for _ in range(2))
+    first, again = (alert_exchange_silence(platform.opened, silence) for _ in range(2))
 
     assert list(never) == []
     assert [(notice.kind, notice.subject) for notice in first] == [("service down", "exchange")]

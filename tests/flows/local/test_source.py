@@ -11,15 +11,15 @@ from rich.console import Console
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.settings import Settings
-from flows.local.source import recorded_market, remember_source, replay_begin, resolve_source
+from flows.local.source import recorded_market, replay_begin, resolve_source, store_source
 from flows.local.up import up
 
-NOBODY = "http://127.0.0.1:1"
+UNREACHABLE = "http://127.0.0.1:1"
 SPAN = (datetime(2025, 5, 31, tzinfo=UTC), datetime(2025, 10, 1, tzinfo=UTC))
 
 
 def settings(home: Path, **changes: object) -> Settings:
-    return Settings(**{"home": home, "binance_url": NOBODY, **changes})  # type: ignore[arg-type]
+    return Settings(**{"home": home, "binance_url": UNREACHABLE, **changes})  # type: ignore[arg-type]
 
 
 def test_auto_is_the_exchange_if_it_answers_and_else_the_recording(tmp_path, replay_exchange):
@@ -30,7 +30,7 @@ def test_auto_is_the_exchange_if_it_answers_and_else_the_recording(tmp_path, rep
 
 
 def test_a_home_of_recorded_candles_stays_one_when_the_exchange_answers(tmp_path, replay_exchange):
-    remember_source(resolve_source(settings(tmp_path)))
+    store_source(resolve_source(settings(tmp_path)))
 
     later = resolve_source(settings(tmp_path, binance_url=replay_exchange().url))
 
@@ -38,7 +38,7 @@ def test_a_home_of_recorded_candles_stays_one_when_the_exchange_answers(tmp_path
 
 
 def test_the_other_source_is_refused_with_both_ways_out(tmp_path):
-    remember_source(settings(tmp_path, source="replay"))
+    store_source(settings(tmp_path, source="replay"))
 
     with pytest.raises(ConfigurationError, match="set CANDLECAST_HOME to another directory, or delete"):
         resolve_source(settings(tmp_path, source="binance"))

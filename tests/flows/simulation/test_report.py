@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord
-from flows.simulation.facts import Alerted, Checked, Facts, Missed, TrainingRun
+from flows.simulation.facts import AlertResult, CheckResult, Facts, MissedForecast, TrainingRun
 from flows.simulation.report import Report, Timing, write_report
 from flows.simulation.scenarios import Finding
 
@@ -22,15 +22,16 @@ def report(*, holds: bool = True) -> Report:
         end=BEGIN + timedelta(days=2),
         candles=576,
         forecasts={"champion": 574, "challenger": 100},
-        misses=[Missed(BEGIN, "champion", "not made in time")] * 2,
-        checks=[Checked(BEGIN, "healthy", "none", [])] * 191 + [Checked(BEGIN + HOUR, "drift", "train", ["<far> off"])],
+        misses=[MissedForecast(BEGIN, "champion", "not made in time")] * 2,
+        checks=[CheckResult(BEGIN, "healthy", "none", [])] * 191
+        + [CheckResult(BEGIN + HOUR, "drift", "train", ["<far> off"])],
         trainings=[TrainingRun(BEGIN + HOUR, "completed", "version 2 is now challenger, on trial:\n- more")],
         decisions=[
             DecisionRecord(
                 1, "2", "promoted", "trial", ["score | -1 %"], "champion", "1", {}, BEGIN + HOUR, BEGIN + HOUR
             )
         ],
-        alerts=[Alerted("drift", "champion", BEGIN + HOUR, BEGIN + 2 * HOUR, "<far> off")],
+        alerts=[AlertResult("drift", "champion", BEGIN + HOUR, BEGIN + 2 * HOUR, "<far> off")],
     )
     findings = [Finding("no storm", holds, "3 in 3 days"), Finding("each candle once", True, "576 candles")]
     return Report("crash", "A crash.", facts, None, findings, Timing(candles=576, total_s=48.0, training_s=24.0))

@@ -11,12 +11,12 @@ from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord
 from candlecast.settings import Settings
-from flows.simulation.facts import Alerted, Checked, Facts, Missed, TrainingRun
+from flows.simulation.facts import AlertResult, CheckResult, Facts, MissedForecast, TrainingRun
 from flows.simulation.plan import plan_simulation
 from flows.simulation.scenarios import SCENARIOS, Finding
 
 BEGIN = datetime(2025, 8, 1, tzinfo=UTC)
-TURN = BEGIN + timedelta(days=2)
+EVENT = BEGIN + timedelta(days=2)
 HOUR, CANDLE = timedelta(hours=1), timedelta(minutes=5)
 
 
@@ -31,16 +31,16 @@ def decided(number: int, version: str, outcome: Any, by: Any, at: datetime, befo
     return DecisionRecord(number, version, outcome, by, ["why"], "champion", before, {}, at, at)
 
 
-def drift_alarms(count: int) -> list[Alerted]:
-    return [Alerted("drift", "champion", BEGIN + HOUR * number, None, "it drifted") for number in range(count)]
+def drift_alarms(count: int) -> list[AlertResult]:
+    return [AlertResult("drift", "champion", BEGIN + HOUR * number, None, "it drifted") for number in range(count)]
 
 
 def trainings(*hours: float) -> list[TrainingRun]:
-    return [TrainingRun(TURN + HOUR * hour, "completed", "version 2 is not tried") for hour in hours]
+    return [TrainingRun(EVENT + HOUR * hour, "completed", "version 2 is not tried") for hour in hours]
 
 
 def holds(name: str, happened: Facts) -> dict[str, bool]:
-    findings: list[Finding] = SCENARIOS[name].judge(happened, TURN)
+    findings: list[Finding] = SCENARIOS[name].judge(happened, EVENT)
     return {finding.must: finding.holds for finding in findings}
 
 
@@ -62,7 +62,7 @@ def test_calm_months_bear_less_than_one_drift_alarm_in_thirty_days(days, alarms,
 
 @pytest.mark.parametrize("name", ["calm", "crash", "regime-change", "feed-faults"])
 def test_a_champion_that_is_rolled_back_for_nothing_is_told(name):
-    rollback = [decided(1, "1", "failed", "monitor", TURN)]
+    rollback = [decided(1, "1", "failed", "monitor", EVENT)]
 
     assert "no champion is rolled back" in failed(name, facts(decisions=rollback))
 
@@ -80,22 +80,22 @@ def test_a_training_every_twelve_hours_is_a_storm_and_one_more_than_daily_is_non
 
 @pytest.mark.parametrize("name", ["crash", "regime-change"])
 def test_a_wild_market_that_is_taken_for_a_fault_of_the_feed_is_told(name):
-    fault = [Checked(TURN + HOUR, "data fault", "none", ["stale"])]
+    fault = [CheckResult(EVENT + HOUR, "data fault", "none", ["stale"])]
 
     assert failed(name, facts(checks=fault)) == ["the market is not taken for a data fault"]
 
 
 def test_feed_faults_end_well_if_they_are_alerted_and_recover_and_nothing_is_trained_on_them():
-    alert = Alerted("data fault", "candles", TURN, TURN + HOUR, "stale")
-    miss = Missed(TURN, "champion", "not made in time")
+    alert = AlertResult("data fault", "candles", EVENT, EVENT + HOUR, "stale")
+    miss = MissedForecast(EVENT, "champion", "not made in time")
 
     assert failed("feed-faults", facts(alerts=[alert], misses=[miss])) == []
 
 
 def test_feed_faults_that_nobody_was_told_of_or_that_never_recover_or_that_are_trained_on_are_told():
-    midnight = TURN + timedelta(days=1)
-    lasting = Alerted("data fault", "candles", midnight, None, "stale")
-    fault = Checked(midnight + 4 * HOUR, "data fault", "none", ["stale"])
+    midnight = EVENT + timedelta(days=1)
+    lasting = AlertResult("data fault", "candles", midnight, None, "stale")
+    fault = CheckResult(midnight + 4 * HOUR, "data fault", "none", ["stale"])
     in_the_outage = TrainingRun(midnight + 4.2 * HOUR, "completed", "version 2")
 
     assert failed("feed-faults", facts()) == [
@@ -105,7 +105,10 @@ def test_feed_faults_that_nobody_was_told_of_or_that_never_recover_or_that_are_t
     assert failed(
         "feed-faults",
         facts(
-            alerts=[lasting], checks=[fault], trainings=[in_the_outage], misses=[Missed(TURN, "champion", "not made")]
+            alerts=[lasting],
+            checks=[fault],
+            trainings=[in_the_outage],
+            misses=[MissedForecast(EVENT, "champion", "not made")],
         ),
     ) == [
         "no training begins while the exchange is away",
@@ -116,10 +119,10 @@ def test_feed_faults_that_nobody_was_told_of_or_that_never_recover_or_that_are_t
 
 @pytest.mark.parametrize(("candles", "in_time"), [(15, True), (50, True), (51, False)])
 def test_the_poisoned_model_must_be_caught_within_fifty_candles(candles, in_time):
-    caught = TURN + candles * CANDLE
+    caught = EVENT + candles * CANDLE
     decisions = [
         decided(1, "1", "promoted", "gate", BEGIN, before=None),
-        decided(2, "2", "promoted", "person", TURN),
+        decided(2, "2", "promoted", "person", EVENT),
         decided(3, "2", "failed", "monitor", caught, before="1"),
         decided(4, "1", "promoted", "monitor", caught, before="2"),
     ]
@@ -130,11 +133,11 @@ def test_the_poisoned_model_must_be_caught_within_fifty_candles(candles, in_time
 
 
 def test_a_poisoned_model_that_stays_or_comes_back_or_brings_another_down_is_told():
-    poisoned = decided(2, "2", "promoted", "person", TURN)
-    caught = decided(3, "2", "failed", "monitor", TURN + HOUR)
-    comes_back = decided(5, "2", "promoted", "person", TURN + 3 * HOUR)
-    another = decided(6, "1", "failed", "monitor", TURN + 4 * HOUR)
-    back = decided(4, "1", "promoted", "monitor", TURN + HOUR, before="2")
+    poisoned = decided(2, "2", "promoted", "person", EVENT)
+    caught = decided(3, "2", "failed", "monitor", EVENT + HOUR)
+    comes_back = decided(5, "2", "promoted", "person", EVENT + 3 * HOUR)
+    another = decided(6, "1", "failed", "monitor", EVENT + 4 * HOUR)
+    back = decided(4, "1", "promoted", "monitor", EVENT + HOUR, before="2")
 
     assert failed("poisoned-model", facts()) == ["the poisoned model becomes champion"]
     assert failed("poisoned-model", facts(decisions=[poisoned])) == [
@@ -147,15 +150,15 @@ def test_a_poisoned_model_that_stays_or_comes_back_or_brings_another_down_is_tol
     ]
 
 
-def decay_noticed() -> list[Checked]:
-    return [Checked(TURN + 5 * HOUR, "decay", "train", ["close: it lost its skill"])]
+def decay_noticed() -> list[CheckResult]:
+    return [CheckResult(EVENT + 5 * HOUR, "decay", "train", ["close: it lost its skill"])]
 
 
 def test_a_decay_ends_well_if_the_successor_won_its_trial():
     decisions = [
         decided(1, "1", "promoted", "gate", BEGIN, before=None),
-        decided(2, "2", "trial", "gate", TURN + 6 * HOUR),
-        decided(3, "2", "promoted", "trial", TURN + 30 * HOUR),
+        decided(2, "2", "trial", "gate", EVENT + 6 * HOUR),
+        decided(3, "2", "promoted", "trial", EVENT + 30 * HOUR),
     ]
 
     assert failed("decay", facts(checks=decay_noticed(), decisions=decisions)) == []
@@ -163,7 +166,7 @@ def test_a_decay_ends_well_if_the_successor_won_its_trial():
 
 @pytest.mark.parametrize("by", ["gate", "person"])
 def test_a_successor_that_was_promoted_without_a_trial_is_told(by):
-    decisions = [decided(2, "2", "promoted", by, TURN + 6 * HOUR)]
+    decisions = [decided(2, "2", "promoted", by, EVENT + 6 * HOUR)]
 
     assert failed("decay", facts(checks=decay_noticed(), decisions=decisions)) == [
         "a successor is promoted by its trial",
@@ -172,9 +175,9 @@ def test_a_successor_that_was_promoted_without_a_trial_is_told(by):
 
 
 def test_a_decay_that_nobody_notices_is_told():
-    before_the_turn = Checked(TURN - HOUR, "decay", "train", ["by chance"])
+    before_the_event = CheckResult(EVENT - HOUR, "decay", "train", ["by chance"])
 
-    assert failed("decay", facts(checks=[before_the_turn])) == [
+    assert failed("decay", facts(checks=[before_the_event])) == [
         "the decay is noticed",
         "a training is asked for",
         "a successor is promoted by its trial",
@@ -186,7 +189,7 @@ def test_the_recorded_crash_must_lie_in_the_simulated_span(tmp_path):
 
     plan = plan_simulation(settings, "crash", None, None, None)
 
-    assert plan.begin < plan.turn == datetime(2024, 8, 5, tzinfo=UTC) < plan.end
+    assert plan.begin < plan.event == datetime(2024, 8, 5, tzinfo=UTC) < plan.end
     with pytest.raises(ConfigurationError, match="it happens at 2024-08-05 00:00"):
         plan_simulation(settings, "crash", datetime(2024, 8, 6, tzinfo=UTC), None, None)
 
@@ -198,7 +201,7 @@ def test_every_scenario_can_be_planned_from_what_ships_and_tells_nobody(tmp_path
 
     assert len({plan.settings.home for plan in plans}) == len(SCENARIOS)
     for plan in plans:
-        assert plan.begin <= plan.turn < plan.end
+        assert plan.begin <= plan.event < plan.end
         assert plan.settings.webhook_url is plan.settings.database_url is None
         assert plan.settings.home.parent == settings.home / "simulations"
 
