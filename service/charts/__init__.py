@@ -1,5 +1,6 @@
 """A period as a bounded number of steps, for charts.
 
 To change a route, see api.py; its SQL, see queries.py; its answer, see schemas.py and examples.py.
-May import history, http, telemetry and candlecast.
+To change how a period is read and cut into steps, see period.py.
+May import status, http, telemetry and candlecast.
 """

@@ -15,6 +15,7 @@ from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.statistics import CONFIDENCE, FEWEST_ROWS, ratio_error
 from service.charts import queries as chart_queries
+from service.charts.period import Period, read_period
 from service.charts.schemas import (
     ChartAnswer,
     ConfidenceFifth,
@@ -27,7 +28,6 @@ from service.charts.schemas import (
     Scatter,
 )
 from service.http.parameters import MARKET, read_choice, require_known
-from service.http.period import Period, read_period
 from service.http.reading import json_answer, market_of, reading_routes, rows
 from service.resources import resources
 

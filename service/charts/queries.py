@@ -10,6 +10,11 @@ _PERIOD = "open_time >= %(start)s and open_time < %(end)s"
 _FORECAST = f"{_MARKET} and horizon = %(horizon)s and role = %(role)s"
 _STEP = "date_bin(%(step)s, open_time, '1970-01-05 00:00:00+00')"
 
+STORED_SPAN = f"""
+select (select min(open_time) from candles where {_MARKET}) as oldest,
+       (select max(open_time) from candles where {_MARKET}) as newest
+"""
+
 
 def _last(value: str) -> str:
     return f"(array_agg({value} order by open_time desc))[1]"

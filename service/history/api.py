@@ -1,32 +1,25 @@
-"""Read API over the database: candles, the ledger, monitoring, status; and Evidently's reports."""
+"""Routes that read candles and recorded forecasts from the database."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
-from candlecast.job_runs import JOBS
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
-from candlecast.settings import Settings
 from service.history import queries
 from service.history.points import series_point
 from service.history.schemas import (
-    Badge,
     CandleRow,
     CandlesAnswer,
     ForecastRow,
-    JobRun,
-    MarketName,
     Outcome,
     PriceStatsAnswer,
-    StatusAnswer,
 )
 from service.http.parameters import (
     HOURS_DEFAULT,
@@ -40,15 +33,12 @@ from service.http.parameters import (
 )
 from service.http.problems import Refusal
 from service.http.reading import iso, json_answer, json_rows, market_of, reading_routes, rows
-from service.resources import resources
-from service.status.monitoring_answer import monitoring_answer
 
 _FORECAST = [name for name in ForecastRow.model_fields if name != "actual"]
 _OUTCOME = [
     (name, name if name in {"reference_close", "settled_at"} else f"actual_{name}") for name in Outcome.model_fields
 ]
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
-_REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
 
 def price_latest(request: Request) -> Response:
@@ -143,45 +133,6 @@ def forecasts_latest(request: Request) -> Response:
     return json_answer(ForecastRow.model_validate(_forecast_row(found[0])))
 
 
-def monitoring(request: Request) -> Response:
-    """Figures of champion and challenger beside their baselines, also by hour; misses, alerts, checks, decisions."""
-    require_known(request, *MARKET)
-    return json_answer(
-        monitoring_answer(partial(rows, request), market_of(request), resources(request).settings, _served(request))
-    )
-
-
-def status(request: Request) -> Response:
-    """Source of the candles, their freshness, versions served, the last run of each job."""
-    require_known(request, *MARKET)
-    settings = resources(request).settings
-    freshness = rows(request, queries.FRESHNESS, {})[0]
-    source = _badge(settings, freshness["forecast_source"])
-    return json_answer(
-        StatusAnswer(
-            **market_of(request)._asdict(),
-            source=source,
-            newest_candle=freshness["newest_candle"],
-            newest_forecast=freshness["newest_forecast"],
-            served=_served(request),
-            jobs=[JobRun(**run) for run in rows(request, queries.LAST_JOB_RUNS, {"jobs": list(JOBS)})],
-            links=_links(settings),
-            speed=settings.replay_speed if source == "replay" else 1.0,
-            markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
-            forecast_here=[MarketName(symbol=one.symbol, interval=one.interval) for one in settings.all_markets],
-        )
-    )
-
-
-def report(request: Request) -> Response:
-    """An Evidently report, as HTML."""
-    name = request.path_params["name"]
-    path = resources(request).settings.reports_dir / name
-    if not _REPORT_NAME.fullmatch(name) or not path.is_file():
-        raise Refusal("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of those kept")
-    return FileResponse(path, media_type="text/html")
-
-
 ROUTES = reading_routes(
     {
         "/price/latest": price_latest,
@@ -191,9 +142,6 @@ ROUTES = reading_routes(
         "/forecasts": forecasts,
         "/futures": forecasts,
         "/forecasts/latest": forecasts_latest,
-        "/monitoring": monitoring,
-        "/status": status,
-        "/reports/{name}": report,
     }
 )
 
@@ -217,27 +165,6 @@ def _earlier(request: Request, before: datetime, since: datetime | None = None) 
     return f"{prefix if _PREFIX.fullmatch(prefix) else ''}{request.url.path}?{urlencode(asked)}"
 
 
-def _links(settings: Settings) -> dict[str, str]:
-    links = {
-        "prefect": settings.prefect_api_url.removesuffix("/").removesuffix("/api"),
-        "mlflow": settings.mlflow_tracking_uri,
-        "evidently": settings.evidently_url,
-    }
-    return {name: link for name, link in links.items() if _is_for_browsers(link)}
-
-
-def _is_for_browsers(link: str) -> bool:
-    """Whether its host may be known outside; that of a container or of a Kubernetes Service has no dot."""
-    host = urlsplit(link).hostname or ""  # a simulation has neither Prefect nor Evidently
-    return host == "localhost" or "." in host or ":" in host
-
-
-def _served(request: Request) -> dict[str, str]:
-    """Version under each alias; none of a market that is not forecast here."""
-    served = resources(request).reloaders.served(market_of(request))
-    return {alias: model.version for alias, model in served.items()}
-
-
 def _everything() -> dict[str, Any]:
     return {"start": "-infinity", "end": "infinity"}
 
@@ -247,12 +174,3 @@ def _forecast_row(row: dict[str, Any]) -> dict[str, Any]:
     settled = row["settled_at"] is not None
     outcome = {name: row[stored] for name, stored in _OUTCOME} if settled else None
     return {name: row[name] for name in _FORECAST} | {"actual": outcome}
-
-
-def _badge(settings: Settings, forecast_source: str | None) -> Badge:
-    """Live or replay; a service that was only told `auto` goes by the newest forecast."""
-    if settings.source == "binance" or (settings.source == "auto" and forecast_source == "live"):
-        return "live"
-    if settings.source == "replay" or forecast_source == "replay":
-        return "replay"
-    return "unknown"

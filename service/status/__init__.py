@@ -1,4 +1,4 @@
-"""Monitoring, versions, jobs, quality of candles, importance of inputs.
+"""Monitoring, status, versions, jobs, quality of candles, importance of inputs, reports.
 
 To change a route, see api.py; its SQL, see queries.py; its answer, see schemas.py.
 To change /monitoring, see monitoring_answer.py and monitoring_schemas.py.

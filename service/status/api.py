@@ -1,25 +1,30 @@
-"""Routes about what is kept beside candles and forecasts: versions and decisions, runs of jobs, quality of candles."""
+"""Routes about the state of the platform: monitoring, versions, runs of jobs, quality of candles, reports."""
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.job_runs import JOBS
 from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
-from service.history import queries
-from service.history.schemas import JobRun
+from candlecast.settings import Settings
+from service.history.queries import CANDLES
+from service.history.schemas import Badge, JobRun, MarketName, StatusAnswer
 from service.http.parameters import MARKET, require_known
+from service.http.problems import Refusal
 from service.http.reading import json_answer, market_of, reading_routes, rows
 from service.resources import resources
-from service.status import queries as record_queries
+from service.status import queries
 from service.status.importance import WINDOWS
+from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import Promotion
 from service.status.schemas import (
     DoubtfulCandle,
@@ -38,18 +43,58 @@ _VERSIONS_SHOWN = 10
 _DECISIONS_READ = 200
 _RUNS_SHOWN = 5
 _SHOWN = 20
+_REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
+
+
+def monitoring(request: Request) -> Response:
+    """Figures of champion and challenger beside their baselines, also by hour; misses, alerts, checks, decisions."""
+    require_known(request, *MARKET)
+    return json_answer(
+        monitoring_answer(partial(rows, request), market_of(request), resources(request).settings, _served(request))
+    )
+
+
+def status(request: Request) -> Response:
+    """Source of the candles, their freshness, versions served, the last run of each job."""
+    require_known(request, *MARKET)
+    settings = resources(request).settings
+    freshness = rows(request, queries.FRESHNESS, {})[0]
+    source = _badge(settings, freshness["forecast_source"])
+    return json_answer(
+        StatusAnswer(
+            **market_of(request)._asdict(),
+            source=source,
+            newest_candle=freshness["newest_candle"],
+            newest_forecast=freshness["newest_forecast"],
+            served=_served(request),
+            jobs=[JobRun(**run) for run in rows(request, queries.JOB_RUNS, {"jobs": list(JOBS), "limit": 1})],
+            links=_links(settings),
+            speed=settings.replay_speed if source == "replay" else 1.0,
+            markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
+            forecast_here=[MarketName(symbol=one.symbol, interval=one.interval) for one in settings.all_markets],
+        )
+    )
+
+
+def report(request: Request) -> Response:
+    """An Evidently report, as HTML."""
+    name = request.path_params["name"]
+    path = resources(request).settings.reports_dir / name
+    if not _REPORT_NAME.fullmatch(name) or not path.is_file():
+        raise Refusal("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of those kept")
+    return FileResponse(path, media_type="text/html")
 
 
 def versions(request: Request) -> Response:
     """The newest versions that something was decided about: figures, decisions with reasons, the trial that is on."""
     require_known(request, *MARKET)
     name = market_of(request).model_name
-    decisions = rows(request, record_queries.DECISIONS, {"model_name": name, "limit": _DECISIONS_READ})
+    decisions = rows(request, queries.DECISIONS, {"model_name": name, "limit": _DECISIONS_READ})
     by_version: dict[str, list[dict[str, Any]]] = {}
     for decision in decisions:
         by_version.setdefault(decision["version"], []).append(decision)
     newest = sorted(by_version, key=_number, reverse=True)[:_VERSIONS_SHOWN]
-    trial = rows(request, record_queries.NEWEST_TRIAL, {})
+    trial = rows(request, queries.NEWEST_TRIAL, {})
     return json_answer(
         VersionsAnswer(
             name=name,
@@ -63,7 +108,7 @@ def jobs(request: Request) -> Response:
     """The last runs of each job."""
     require_known(request, *MARKET)
     symbol, interval, _ = market_of(request)
-    runs = rows(request, record_queries.JOB_RUNS, {"jobs": list(JOBS), "limit": _RUNS_SHOWN})
+    runs = rows(request, queries.JOB_RUNS, {"jobs": list(JOBS), "limit": _RUNS_SHOWN})
     return json_answer(JobsAnswer(symbol=symbol, interval=interval, runs=[JobRun(**run) for run in runs]))
 
 
@@ -71,16 +116,16 @@ def quality(request: Request) -> Response:
     """Missing, doubtful and corrected candles."""
     require_known(request, *MARKET)
     symbol, interval, _ = market_of(request)
-    [counts] = rows(request, record_queries.QUALITY_COUNTS, {})
+    [counts] = rows(request, queries.QUALITY_COUNTS, {})
     shown = {"limit": _SHOWN}
     return json_answer(
         QualityAnswer(
             symbol=symbol,
             interval=interval,
             **counts,
-            newest_gaps=[Gap(**row) for row in rows(request, record_queries.GAPS, shown)],
-            newest_doubtful=[DoubtfulCandle(**row) for row in rows(request, record_queries.DOUBTFUL, shown)],
-            newest_revisions=[Revision(**row) for row in rows(request, record_queries.REVISIONS, shown)],
+            newest_gaps=[Gap(**row) for row in rows(request, queries.GAPS, shown)],
+            newest_doubtful=[DoubtfulCandle(**row) for row in rows(request, queries.DOUBTFUL, shown)],
+            newest_revisions=[Revision(**row) for row in rows(request, queries.REVISIONS, shown)],
         )
     )
 
@@ -104,12 +149,22 @@ def importance(request: Request) -> Response:
     return json_answer(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
 
 
-ROUTES = reading_routes({"/versions": versions, "/jobs": jobs, "/quality": quality, "/importance": importance})
+ROUTES = reading_routes(
+    {
+        "/monitoring": monitoring,
+        "/status": status,
+        "/reports/{name}": report,
+        "/versions": versions,
+        "/jobs": jobs,
+        "/quality": quality,
+        "/importance": importance,
+    }
+)
 
 
 def _newest_candles(request: Request, limit: int) -> pd.DataFrame:
     wanted = {"start": "-infinity", "end": "infinity", "limit": limit}
-    found = pd.DataFrame(rows(request, queries.CANDLES, wanted), columns=["open_time", *CANDLE_COLUMNS])
+    found = pd.DataFrame(rows(request, CANDLES, wanted), columns=["open_time", *CANDLE_COLUMNS])
     return found.set_index(pd.DatetimeIndex(found["open_time"], tz="UTC"))[list(CANDLE_COLUMNS)].astype("float64")
 
 
@@ -139,3 +194,33 @@ def _version(request: Request, version: str, decisions: list[dict[str, Any]]) ->
 
 def _number(version: str) -> int:
     return int(version) if version.isdecimal() else -1
+
+
+def _links(settings: Settings) -> dict[str, str]:
+    links = {
+        "prefect": settings.prefect_api_url.removesuffix("/").removesuffix("/api"),
+        "mlflow": settings.mlflow_tracking_uri,
+        "evidently": settings.evidently_url,
+    }
+    return {name: link for name, link in links.items() if _is_for_browsers(link)}
+
+
+def _is_for_browsers(link: str) -> bool:
+    """Whether its host may be known outside; that of a container or of a Kubernetes Service has no dot."""
+    host = urlsplit(link).hostname or ""  # a simulation has neither Prefect nor Evidently
+    return host == "localhost" or "." in host or ":" in host
+
+
+def _served(request: Request) -> dict[str, str]:
+    """Version under each alias; none of a market that is not forecast here."""
+    served = resources(request).reloaders.served(market_of(request))
+    return {alias: model.version for alias, model in served.items()}
+
+
+def _badge(settings: Settings, forecast_source: str | None) -> Badge:
+    """Live or replay; a service that was only told `auto` goes by the newest forecast."""
+    if settings.source == "binance" or (settings.source == "auto" and forecast_source == "live"):
+        return "live"
+    if settings.source == "replay" or forecast_source == "replay":
+        return "replay"
+    return "unknown"

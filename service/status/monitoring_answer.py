@@ -11,7 +11,7 @@ from candlecast.ledger.performance import Performance, Read, measure, measure_by
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
-from service.history import queries
+from service.status import queries
 from service.status.monitoring_schemas import (
     Alert,
     Check,

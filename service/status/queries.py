@@ -46,3 +46,69 @@ select (select count(*) from candle_gaps where {_MARKET} and state = 'open') as 
        (select count(*) from candle_suspicions where {_MARKET}) as doubtful,
        (select count(*) from candle_revisions where {_MARKET}) as revisions
 """
+
+ISSUING = f"""
+with newest as materialized (
+    select open_time, lateness_s, clocks_agree from forecasts
+    where {_MARKET} and horizon = %(horizon)s and role = %(role)s
+    order by open_time desc limit %(limit)s
+)
+select count(*) as n,
+       min(open_time) as since,
+       (
+           select count(*) from missed_forecasts
+           where {_MARKET} and horizon = %(horizon)s and role = %(role)s
+             and open_time >= (select min(open_time) from newest)
+       ) as missed,
+       count(*) filter (where not clocks_agree) as clocks_disagree,
+       percentile_cont(0.5) within group (order by lateness_s) filter (where clocks_agree) as lateness_p50_s,
+       percentile_cont(0.95) within group (order by lateness_s) filter (where clocks_agree) as lateness_p95_s,
+       max(lateness_s) filter (where clocks_agree) as lateness_max_s
+from newest
+"""
+
+MISSES = f"""
+select open_time, role, reason, noticed_at from missed_forecasts where {_MARKET} and horizon = %(horizon)s
+order by open_time desc, role limit %(limit)s
+"""
+
+ALERTS = f"""
+select kind, subject, state, message, opened_at, last_seen_at, closed_at
+from alerts where {_MARKET} and horizon = %(horizon)s
+order by (state = 'open') desc, opened_at desc, id desc limit %(limit)s
+"""
+
+CHECKS = f"""
+select checked_at, model_version, verdict, action, reasons, numbers, reports
+from monitoring_checks where {_MARKET} and horizon = %(horizon)s
+order by checked_at desc, id desc limit %(limit)s
+"""
+
+PROMOTIONS = """
+select version, predecessor, alias, decision, reasons, decided_by, decided_at, as_of
+from promotions where model_name = %(model_name)s
+order by decided_at desc, id desc limit %(limit)s
+"""
+
+FRESHNESS = f"""
+select (select max(open_time) from candles where {_MARKET}) as newest_candle,
+       newest.open_time as newest_forecast, newest.source as forecast_source
+from (select 1) as always left join (
+    select open_time, source from forecasts where {_MARKET} and horizon = %(horizon)s
+    order by open_time desc limit 1
+) as newest on true
+"""
+
+# From one market to the next by the primary key: years of candles are not read.
+MARKETS = """
+with recursive stored as (
+    (select symbol, interval from candles order by symbol, interval limit 1)
+    union all
+    select following.* from stored cross join lateral (
+        select symbol, interval from candles
+        where (candles.symbol, candles.interval) > (stored.symbol, stored.interval)
+        order by symbol, interval limit 1
+    ) as following
+)
+select symbol, interval from stored
+"""

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from candlecast.bundle.load import load_bundle
 from candlecast.market import Market
+from service.charts.period import step_within
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
-from service.http.period import step_within
 from service.status.importance import Importances, Leaning, permutation_importance
 from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from tests.service.conftest import Start

@@ -163,7 +163,7 @@ def test_every_parameter_described_is_taken_and_no_other(service: TestClient) ->
 
 
 def test_every_kind_of_problem_is_used_and_described(document: dict[str, Any]) -> None:
-    source = "\n".join(path.read_text() for path in (ROOT / "service").glob("*.py"))
+    source = "\n".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
 
     described = set(re.findall(r"^\| `([a-z-]+)` \|", document["info"]["description"], re.M))
     assert described == set(KINDS)

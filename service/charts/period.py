@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 
 from candlecast.market import Market
-from service.history import queries
+from service.charts import queries
 from service.http.parameters import HOURS_DEFAULT, read_hours, read_points, read_window, refuse_both
 from service.http.reading import market_of, rows
 
