@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from candlecast.settings import Settings
 from service import page, probes
 from service.charts import api as chart_api
 from service.history import api as read_api
@@ -19,11 +20,11 @@ from service.http.limits import KEY_HEADER
 from service.http.problems import HANDLED, refuse
 from service.openapi.document import documentation_routes
 from service.predict import api as model_api
-from service.resources import Wiring
 from service.status import api as record_api
 from service.telemetry import metrics
 from service.telemetry.metrics import ServiceMetrics
 from service.telemetry.observation import REQUEST_ID, Observation
+from service.wiring import Wiring
 
 _REFRESH_S = 5.0
 
@@ -40,7 +41,7 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         with opened.open() as resources:
             app.state.resources = resources
-            refreshing = asyncio.create_task(_keep_fresh(resources.metrics))
+            refreshing = asyncio.create_task(_keep_fresh(resources[ServiceMetrics]))
             try:
                 yield
             finally:
@@ -68,7 +69,7 @@ class ConfiguredCors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, through Starlette's middleware where there is a setting."""
         if scope["type"] == "http" and self._cors is None:
-            origins = scope["app"].state.resources.settings.cors_origin_list
+            origins = scope["app"].state.resources[Settings].cors_origin_list
             self._cors = _cors(self._app, origins) if origins else self._app
         await (self._cors or self._app)(scope, receive, send)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
@@ -11,8 +12,11 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from candlecast.settings import Settings
+from service.http.access_log import AccessLog
 from service.http.listening import ActiveWorkers, accept_connections, drop_connections
-from service.resources import Resources
+from service.http.resources import Resources
+from service.models.readiness import Readiness
 
 _LAST_ACCEPTED_S = 0.5
 """For the first request over a connection just made: the server closes those that have none when it stops."""
@@ -56,9 +60,10 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
     stop: Any = signal.getsignal(signal.SIGTERM)
 
     def begin() -> None:
-        here.drain()
+        here[Readiness].drain()
+        here[AccessLog].note(time.time(), "draining")
         workers.leave()
-        loop.call_later(here.settings.drain_s, finish)
+        loop.call_later(here[Settings].drain_s, finish)
 
     def finish() -> None:
         if not workers.others_remain():

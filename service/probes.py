@@ -10,18 +10,20 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from service.resources import resources
+from service.http.resources import resources
+from service.models.readiness import Readiness
+from service.models.reloaders import ModelReloaders
 
 
 async def livez(request: Request) -> Response:
     """Whether new versions are still noticed; if not, only a restart helps."""
-    alive = resources(request).reloaders.are_running()
+    alive = resources(request)[ModelReloaders].are_running()
     return PlainTextResponse("alive\n" if alive else "the registry is no longer followed\n", 200 if alive else 503)
 
 
 async def readyz(request: Request) -> Response:
     """Whether a champion is being served and answers its golden sample."""
-    fault = resources(request).not_ready()
+    fault = resources(request)[Readiness].fault()
     return PlainTextResponse(f"{fault or 'ready'}\n", 503 if fault else 200)
 
 

@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.http.bentoml_bypass import BentoMLBypass
 
 if TYPE_CHECKING:
-    from service.resources import Resources
+    from service.models.readiness import Readiness
+    from service.models.reloaders import ModelReloaders
 
 
 class _Anything(BaseRoute):
@@ -38,7 +39,8 @@ class _Frame(Starlette):
     together in the worker, when BentoML runs the lifespan of what it mounts.
     """
 
-    resources: Resources
+    readiness: Readiness
+    reloaders: ModelReloaders
     inner: ASGIApp
 
     def __init__(self) -> None:
@@ -52,12 +54,15 @@ class _Frame(Starlette):
     async def _run(self, _app: Starlette) -> AsyncIterator[None]:
         from service.app import create_app
         from service.drain import draining
+        from service.models.readiness import Readiness
+        from service.models.reloaders import ModelReloaders
 
         app = create_app()
         self.inner = app
         async with app.router.lifespan_context(app):
-            self.resources = app.state.resources
-            with draining(self.resources, app) as self.inner:
+            resources = app.state.resources
+            self.readiness, self.reloaders = resources[Readiness], resources[ModelReloaders]
+            with draining(resources, app) as self.inner:
                 yield
 
 
@@ -78,14 +83,14 @@ class Candlecast:
 
     async def __is_ready__(self) -> bool:
         """Whether a champion is being served and answers its golden sample; the refusal says why not."""
-        fault = _FRAME.resources.not_ready()
+        fault = _FRAME.readiness.fault()
         if fault:
             raise HTTPException(503, fault)
         return True
 
     async def __is_alive__(self) -> bool:
         """Whether new versions are still noticed; if not, only a restart helps."""
-        return _FRAME.resources.reloaders.are_running()
+        return _FRAME.reloaders.are_running()
 
 
 Candlecast.add_asgi_middleware(BentoMLBypass, application=_FRAME)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
+from candlecast.settings import Settings
 from candlecast.statistics import CONFIDENCE, FEWEST_ROWS, ratio_error
 from service.charts import queries as chart_queries
 from service.charts.period import Period, read_period
@@ -29,7 +30,7 @@ from service.charts.schemas import (
 )
 from service.http.parameters import MARKET, read_choice, require_known
 from service.http.reading import json_answer, market_of, reading_routes, rows
-from service.resources import resources
+from service.http.resources import resources
 
 _BUCKETS = 41
 _DOTS = 400
@@ -68,7 +69,7 @@ def errors(request: Request) -> Response:
     The period and its steps are those of `/chart`. What the rolling MAPE rests on reaches back before the period.
     """
     period, about = _asked(request)
-    settings = resources(request).settings
+    settings = resources(request)[Settings]
     found: dict[str, Any] = {}
     if period:
         lead = period.start - 2 * settings.rolling_n * market_of(request).step  # twice: some forecasts may be missing

@@ -184,7 +184,7 @@ class AccessControl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass an admitted request on; a refusal becomes its answer further out."""
-        limits: Limits = scope["app"].state.resources.limits
+        limits: Limits = scope["app"].state.resources[Limits]
         if not limits.is_open:
             limits.admit(scope)
         await self._app(scope, receive, send)

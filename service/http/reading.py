@@ -16,9 +16,11 @@ from starlette.routing import Route
 
 from candlecast.api.answers import Answer
 from candlecast.market import Market
-from service.http.limits import AccessControl
+from candlecast.settings import Settings
+from service.http.database import ReadOnlyDatabase
+from service.http.limits import AccessControl, Limits
 from service.http.parameters import read_market
-from service.resources import resources
+from service.http.resources import resources
 
 Handler = Callable[[Request], Response]
 
@@ -29,12 +31,12 @@ _ZIP_LEVEL = 4  # twice as fast as the usual 9, and within a tenth of its size
 
 def market_of(request: Request) -> Market:
     """The market asked about: the one that is forecast here, unless `symbol` or `interval` say otherwise."""
-    return read_market(request, resources(request).settings.market)
+    return read_market(request, resources(request)[Settings].market)
 
 
 def rows(request: Request, query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """All rows of a query about the market asked about."""
-    return resources(request).database.rows(query, {**market_of(request)._asdict(), **arguments})
+    return resources(request)[ReadOnlyDatabase].rows(query, {**market_of(request)._asdict(), **arguments})
 
 
 def json_answer(answer: Answer) -> Response:
@@ -57,7 +59,7 @@ def reading_route(path: str, handler: Handler) -> Route:
 
     @wraps(handler)
     async def endpoint(request: Request) -> Response:
-        return await resources(request).limits.reading.run(handler, request)
+        return await resources(request)[Limits].reading.run(handler, request)
 
     zipped = Middleware(GZipMiddleware, minimum_size=_SMALLEST_ZIPPED, compresslevel=_ZIP_LEVEL)
     return Route(path, endpoint, middleware=[Middleware(AccessControl), zipped])

@@ -7,7 +7,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +18,11 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GOLDEN, GoldenSample, check_golden, read_golden
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
 from candlecast.market import Market
-from candlecast.registry.registry import CHALLENGER, CHAMPION, cached_bundle
+from candlecast.registry.registry import CHAMPION, cached_bundle
 from candlecast.registry.versions import BundleSource, load_version
 from service.models.replicas import Replica, ReplicaNotes, ServedNote
+from service.models.served import ALIASES, ServedModel, ServedModels
 
-ALIASES = (CHAMPION, CHALLENGER)
 LONGEST_PAUSE_S = 10.0
 """Between two looks at a registry that does not answer."""
 
@@ -41,29 +40,6 @@ class AliasRegistry(BundleSource, Protocol):
     def aliases(self, model_name: str) -> dict[str, str]:
         """Version number under each alias."""
         ...
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A loaded, verified and warm model version under an alias."""
-
-    alias: str
-    version: str
-    bundle: Bundle
-    golden: GoldenSample
-    served_since: datetime
-
-    def require_valid(self) -> None:
-        """Ask it for its golden sample.
-
-        Raises:
-            BundleError: It does not answer what it must.
-        """
-        check_golden(self.bundle, self.golden)
-
-
-ServedModels = Mapping[str, ServedModel]
-"""By alias; never changed, only replaced as a whole."""
 
 
 class _Loaded(NamedTuple):

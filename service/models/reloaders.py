@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from candlecast.market import Market
 from service.http.parameters import MARKET
 from service.http.problems import Refusal
-from service.models.reloader import ModelReloader, ServedModels
+from service.models.reloader import ModelReloader
+from service.models.served import ServedModels
 
 LOOKS_PER_S = 5.0
 """At most, of all reloaders of a process together, at the registry."""

@@ -20,6 +20,7 @@ from candlecast.api.answers import (
 )
 from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.ledger.forecasts import ROLES
+from candlecast.settings import Settings
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.history.schemas import (
     CandleRow,
@@ -43,11 +44,11 @@ from service.http.parameters import (
     SYMBOL,
 )
 from service.http.problems import KINDS, MEDIA_TYPE
+from service.http.resources import resources
 from service.openapi.examples import ANSWERS, history_example
 from service.openapi.schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
 from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
-from service.resources import resources
 from service.status.monitoring_schemas import MonitoringAnswer
 from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from service.telemetry.observation import REQUEST_ID
@@ -159,7 +160,7 @@ def documentation_routes(api: Iterable[BaseRoute]) -> list[Route]:
 
     def openapi(request: Request) -> Response:
         here = resources(request)
-        document = describe(described, history_example(here), ask_for_keys=bool(here.settings.api_key_list))
+        document = describe(described, history_example(here), ask_for_keys=bool(here[Settings].api_key_list))
         return JSONResponse(document, headers={"Cache-Control": "no-cache"})
 
     return [Route("/docs.json", openapi, include_in_schema=False)]

@@ -8,8 +8,10 @@ from typing import Any
 from candlecast.bundle.golden import GOLDEN
 from candlecast.market import from_epoch_ms
 from candlecast.registry.registry import CHAMPION, cached_bundle
+from candlecast.settings import Settings
 from service.charts.examples import CHART_ANSWERS, RECORD_ANSWERS, RUN
-from service.resources import Resources
+from service.http.resources import Resources
+from service.models.reloaders import ModelReloaders
 from service.status.monitoring_examples import MONITORING_ANSWERS
 
 _MODEL = {
@@ -199,13 +201,13 @@ _SHORT = [{**_CANDLE, "open_time": "2025-09-30T11:50:00Z"}, _CANDLE]
 
 def history_example(here: Resources) -> dict[str, Any]:
     """A body of /predict that the served champion answers: its own golden sample; two candles if there is none."""
-    champion = here.reloaders.all[0].served.get(CHAMPION)
+    champion = here[ModelReloaders].all[0].served.get(CHAMPION)
     if champion is None:
         return {"candles": _SHORT}
-    market = here.settings.market
+    market = here[Settings].market
     try:
         golden = json.loads(
-            (cached_bundle(here.settings.models_dir, market.model_name, champion.version) / GOLDEN).read_bytes()
+            (cached_bundle(here[Settings].models_dir, market.model_name, champion.version) / GOLDEN).read_bytes()
         )
     except (OSError, ValueError):
         return {"candles": _SHORT}

@@ -22,13 +22,19 @@ from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.features.seasons import SEASON_NAMES
 from candlecast.market import epoch_ms, from_epoch_ms
-from service.models.reloader import ServedModel
+from candlecast.settings import Settings
+from service.models.served import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0
 """Deviations from which inputs count as unlike those of training."""
 
 _MARKET = [number for number, name in enumerate(FEATURE_NAMES) if name not in (*SEASON_NAMES, "flow_known")]
 """Inputs that candles decide; the others are what the clock says, and whether order flow is known."""
+
+
+def model_expiry(settings: Settings) -> timedelta:
+    """Say for how long after its training data a model answers for its forecasts."""
+    return timedelta(hours=settings.model_expiry_hours)
 
 
 class Histories(NamedTuple):

@@ -7,15 +7,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.http.limits import AccessControl
+from candlecast.settings import Settings
+from service.http.limits import AccessControl, Limits
 from service.http.parameters import MARKET, require_known
 from service.http.reading import market_of
-from service.predict.batching import ForecastRequest, forecast_request
+from service.http.resources import Resources, resources
+from service.models.readiness import Readiness
+from service.models.reloaders import ModelReloaders
+from service.predict.abstention import model_expiry
+from service.predict.batching import ForecastRequest, RequestBatcher, forecast_request
 from service.predict.model_card import describe_models
 from service.predict.predict import choose_model
 from service.predict.request import parse_predict, parse_series
 from service.predict.series import answer_series
-from service.resources import Resources, resources
+from service.telemetry.metrics import ServiceMetrics
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request to /predict; HISTORY_LIMIT candles, prettily printed, fit in."""
@@ -34,14 +39,14 @@ async def predict(request: Request) -> Response:
     """
     require_known(request)
     here = resources(request)
-    bodies = here.limits.bodies
+    bodies = here[Limits].bodies
     body = await bodies.read(request.scope, request.receive, BODY_LIMIT)
     try:
         # A usual request takes less than a millisecond: a thread and back would cost a good part of another.
         if len(body) > _INLINE_BODY:
-            answer = await here.limits.computing.run(_predict_long, here, body, request.scope["noted"])
+            answer = await here[Limits].computing.run(_predict_long, here, body, request.scope["noted"])
         else:
-            answer = await here.batcher.ask(_forecast_request(here, body, request.scope["noted"]))
+            answer = await here[RequestBatcher].ask(_forecast_request(here, body, request.scope["noted"]))
         return Response(answer, media_type="application/json")
     finally:
         bodies.release(len(body))
@@ -56,10 +61,10 @@ async def predict_series(request: Request) -> Response:
     """
     require_known(request)
     here = resources(request)
-    bodies = here.limits.bodies
+    bodies = here[Limits].bodies
     body = await bodies.read(request.scope, request.receive, SERIES_BODY_LIMIT)
     try:
-        return await here.limits.computing.run(_predict_series, here, body, request.scope["noted"])
+        return await here[Limits].computing.run(_predict_series, here, body, request.scope["noted"])
     finally:
         bodies.release(len(body))
 
@@ -68,7 +73,9 @@ async def describe_model(request: Request) -> Response:
     """Versions served under each alias: their figures beside the baselines', spans, and input contract."""
     require_known(request, *MARKET)
     here, market = resources(request), market_of(request)
-    described = describe_models(here, here.reloaders.of(market.symbol, market.interval))
+    described = describe_models(
+        here[Readiness], model_expiry(here[Settings]), here[ModelReloaders].of(market.symbol, market.interval)
+    )
     return Response(described.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -81,22 +88,22 @@ ROUTES = (
 
 def _forecast_request(here: Resources, body: bytes, noted: dict[str, object]) -> ForecastRequest:
     posted = parse_predict(body)
-    model = choose_model(here.reloaders.of(posted.symbol, posted.interval).served, posted.model)
+    model = choose_model(here[ModelReloaders].of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
     return forecast_request(posted, model)
 
 
 def _predict_long(here: Resources, body: bytes, noted: dict[str, object]) -> bytes:
-    [answer] = here.batcher.answer([_forecast_request(here, body, noted)])
+    [answer] = here[RequestBatcher].answer([_forecast_request(here, body, noted)])
     return answer
 
 
 def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> Response:
     posted = parse_series(body)
-    model = choose_model(here.reloaders.of(posted.symbol, posted.interval).served, posted.model)
+    model = choose_model(here[ModelReloaders].of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
-    answer, count, abstained = answer_series(posted, model, here.expiry)
+    answer, count, abstained = answer_series(posted, model, model_expiry(here[Settings]))
     noted["forecasts"] = count
-    here.metrics.count_forecasts(model, count, [one.cause for one in abstained])
-    here.metrics.series.observe(count)
+    here[ServiceMetrics].count_forecasts(model, count, [one.cause for one in abstained])
+    here[ServiceMetrics].series.observe(count)
     return Response(answer, media_type="application/json")

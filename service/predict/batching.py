@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from service.http.problems import Refusal
-from service.models.reloader import ServedModel
+from service.models.served import ServedModel
 from service.predict.predict import knows_flow, require_answerable
 from service.predict.request import PostedHistory
 from service.predict.single import answer_forecasts

@@ -7,18 +7,19 @@ from datetime import timedelta
 
 from candlecast.api.answers import InputContract, ModelsAnswer, ReplicaAnswer, ServedModelAnswer, SpanAnswer
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
-from service.models.reloader import ModelReloader, ServedModel
+from service.models.readiness import Readiness
+from service.models.reloader import ModelReloader
+from service.models.served import ServedModel
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
-from service.resources import Resources
 
 
-def describe_models(here: Resources, reloader: ModelReloader) -> ModelsAnswer:
+def describe_models(readiness: Readiness, expiry: timedelta, reloader: ModelReloader) -> ModelsAnswer:
     """What `reloader` serves, and what keeps the registry's newest state from being served."""
     replicas = reloader.replicas()
-    not_ready = here.readiness.fault_of(reloader)
+    not_ready = readiness.fault_of(reloader)
     return ModelsAnswer(
         name=reloader.market.model_name,
-        models={alias: _describe(model, here.expiry) for alias, model in reloader.served.items()},
+        models={alias: _describe(model, expiry) for alias, model in reloader.served.items()},
         previous=dict(reloader.previous),
         problems=dict(reloader.problems),
         ready=not_ready is None,

@@ -13,7 +13,7 @@ from candlecast.bundle.forecast import Forecasts, persist
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
 from candlecast.registry.registry import CHAMPION
-from service.models.reloader import ServedModel, ServedModels
+from service.models.served import ServedModel, ServedModels
 from service.predict.abstention import Abstention, Histories, abstentions
 from service.predict.candle_checks import require_valid
 from service.predict.request import PostedHistory

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
-from service.models.reloader import ServedModel
+from service.models.served import ServedModel
 from service.predict.abstention import Abstention
 from service.predict.predict import forecast_all, reference, require_answerable
 from service.predict.request import PostedHistory

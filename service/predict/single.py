@@ -11,7 +11,7 @@ from candlecast.api.answers import Cause
 from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
 from candlecast.market import from_epoch_ms
-from service.models.reloader import ServedModel
+from service.models.served import ServedModel
 from service.predict.predict import forecast_newest, reference
 from service.predict.request import PostedHistory
 

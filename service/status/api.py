@@ -21,9 +21,10 @@ from service.history.schemas import Badge, JobRun, MarketName, StatusAnswer
 from service.http.parameters import MARKET, require_known
 from service.http.problems import Refusal
 from service.http.reading import json_answer, market_of, reading_routes, rows
-from service.resources import resources
+from service.http.resources import resources
+from service.models.reloaders import ModelReloaders
 from service.status import queries
-from service.status.importance import WINDOWS
+from service.status.importance import WINDOWS, Importances
 from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import Promotion
 from service.status.schemas import (
@@ -50,14 +51,14 @@ def monitoring(request: Request) -> Response:
     """Figures of champion and challenger beside their baselines, also by hour; misses, alerts, checks, decisions."""
     require_known(request, *MARKET)
     return json_answer(
-        monitoring_answer(partial(rows, request), market_of(request), resources(request).settings, _served(request))
+        monitoring_answer(partial(rows, request), market_of(request), resources(request)[Settings], _served(request))
     )
 
 
 def status(request: Request) -> Response:
     """Source of the candles, their freshness, versions served, the last run of each job."""
     require_known(request, *MARKET)
-    settings = resources(request).settings
+    settings = resources(request)[Settings]
     freshness = rows(request, queries.FRESHNESS, {})[0]
     source = _badge(settings, freshness["forecast_source"])
     return json_answer(
@@ -79,7 +80,7 @@ def status(request: Request) -> Response:
 def report(request: Request) -> Response:
     """An Evidently report, as HTML."""
     name = request.path_params["name"]
-    path = resources(request).settings.reports_dir / name
+    path = resources(request)[Settings].reports_dir / name
     if not _REPORT_NAME.fullmatch(name) or not path.is_file():
         raise Refusal("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of those kept")
     return FileResponse(path, media_type="text/html")
@@ -137,14 +138,14 @@ def importance(request: Request) -> Response:
     """
     require_known(request, *MARKET)
     here = resources(request)
-    champion = here.reloaders.served(market_of(request)).get(CHAMPION)
+    champion = here[ModelReloaders].served(market_of(request)).get(CHAMPION)
     if champion is None:
         return json_answer(ImportanceAnswer(version=None, n=WINDOWS, inputs=[]))
     newest = _newest_candles(request, 1)
     leanings = []
     if len(newest):
         read = partial(_newest_candles, request, 2 * WINDOWS)
-        leanings = here.importances.of(champion.version, champion.bundle, newest.index[0].date(), read)
+        leanings = here[Importances].of(champion.version, champion.bundle, newest.index[0].date(), read)
     inputs = [InputImportance(**leaning._asdict()) for leaning in leanings]
     return json_answer(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
 
@@ -170,9 +171,9 @@ def _newest_candles(request: Request, limit: int) -> pd.DataFrame:
 
 def _version(request: Request, version: str, decisions: list[dict[str, Any]]) -> Version:
     here, market = resources(request), market_of(request)
-    mine = [model for model in here.reloaders.served(market).values() if model.version == version]
+    mine = [model for model in here[ModelReloaders].served(market).values() if model.version == version]
     by_gate = [decision["numbers"] for decision in decisions if decision["decided_by"] == "gate"]
-    live = measure(partial(rows, request), market, "champion", here.settings.rolling_n, version)
+    live = measure(partial(rows, request), market, "champion", here[Settings].rolling_n, version)
     return Version(
         version=version,
         aliases=[model.alias for model in mine],
@@ -213,7 +214,7 @@ def _is_for_browsers(link: str) -> bool:
 
 def _served(request: Request) -> dict[str, str]:
     """Version under each alias; none of a market that is not forecast here."""
-    served = resources(request).reloaders.served(market_of(request))
+    served = resources(request)[ModelReloaders].served(market_of(request))
     return {alias: model.version for alias, model in served.items()}
 
 

@@ -24,7 +24,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from candlecast.api.answers import Cause
-from service.models.reloader import ALIASES, ServedModel, ServedModels
+from service.http.resources import resources
+from service.models.served import ALIASES, ServedModel, ServedModels
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SERIES_BUCKETS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000)
@@ -201,7 +202,7 @@ def _resident_bytes() -> float:
 
 async def metrics(request: Request) -> Response:
     """Prometheus metrics of all processes of this service, as text."""
-    here: ServiceMetrics = request.app.state.resources.metrics
+    here = resources(request)[ServiceMetrics]
     return Response(await to_thread.run_sync(_exposition, here), media_type=CONTENT_TYPE_LATEST)
 
 

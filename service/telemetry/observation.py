@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.access_log import AccessLog
 from service.http.problems import problem_response
+from service.http.resources import Resources
 from service.telemetry.metrics import ServiceMetrics
 
 REQUEST_ID = "X-Request-ID"
@@ -47,8 +48,8 @@ class Observation:
                 size += len(message.get("body", b""))
             await send(message)
 
-        resources = scope["app"].state.resources
-        log: AccessLog = resources.access_log
+        resources: Resources = scope["app"].state.resources
+        log = resources[AccessLog]
         try:
             await self._app(scope, receive, observe)
         except Exception:  # noqa: BLE001 - the outermost place: anything that comes here is a defect
@@ -60,8 +61,7 @@ class Observation:
         seconds = time.perf_counter() - started
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        metrics: ServiceMetrics = resources.metrics
-        metrics.count_request(route, method, status, seconds)
+        resources[ServiceMetrics].count_request(route, method, status, seconds)
         if log.requests:
             log.note(
                 time.time(),

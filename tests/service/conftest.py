@@ -16,7 +16,8 @@ from starlette.testclient import TestClient
 
 from candlecast.settings import Settings
 from service.app import create_app
-from service.resources import Wiring
+from service.models.readiness import Readiness
+from service.wiring import Wiring
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.registries import FakeRegistry
 
@@ -59,7 +60,8 @@ def start_service(registry: FakeRegistry, tmp_path: Path, log: BytesIO) -> Itera
             app = create_app(Wiring(lambda: chosen, lambda _settings: registry, CollectorRegistry(), log))
             client = running.enter_context(TestClient(app, raise_server_exceptions=False))
             if wait:
-                wait_until(app.state.resources.is_ready)
+                readiness = app.state.resources[Readiness]
+                wait_until(lambda: readiness.fault() is None)
             return client
 
         yield start

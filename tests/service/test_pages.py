@@ -14,6 +14,7 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from service.telemetry.metrics import ServiceMetrics
 from tests.service.conftest import Start
 from tests.support.posted import as_rows
 
@@ -98,7 +99,7 @@ def test_metrics_count_requests_by_route_and_forecasts_by_version(service: TestC
     service.post("/predict", json={})
     service.get("/no/such/page")
 
-    metrics = service.app.state.resources.metrics  # type: ignore[attr-defined]
+    metrics = service.app.state.resources[ServiceMetrics]  # type: ignore[attr-defined]
     counted = metrics.requests.labels("/predict", "POST", "200")._value.get()
     refused = metrics.requests.labels("/predict", "POST", "400")._value.get()
     other = metrics.requests.labels("other", "GET", "404")._value.get()

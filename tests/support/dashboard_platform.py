@@ -16,7 +16,7 @@ from candlecast.settings import Settings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from service.app import create_app
-from service.resources import Wiring
+from service.wiring import Wiring
 from tests.support.registries import FakeRegistry, RegistryOfMany
 from tests.support.serving import PATIENT
 

@@ -17,6 +17,7 @@ from candlecast.bundle.load import load_bundle
 from candlecast.market import Market
 from service.charts.period import step_within
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
+from service.models.reloaders import ModelReloaders
 from service.status.importance import Importances, Leaning, permutation_importance
 from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from tests.service.conftest import Start
@@ -178,7 +179,7 @@ class TestOverTwoRecordedDays:
 
 
 def test_a_history_too_short_to_settle_anything_has_no_importance(start_service: Start) -> None:
-    champion = start_service().app.state.resources.reloaders.all[0].served["champion"]  # type: ignore[attr-defined]
+    champion = start_service().app.state.resources[ModelReloaders].all[0].served["champion"]  # type: ignore[attr-defined]
 
     assert permutation_importance(champion.bundle, sound_candles(champion.bundle.manifest.history)) == []
     assert champion.bundle.manifest.history < HISTORY

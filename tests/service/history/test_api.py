@@ -21,6 +21,7 @@ from candlecast.database import migrate, open_database
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
 from candlecast.market import Market
+from candlecast.settings import Settings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from monitoring.performance import rolling_performance
@@ -34,6 +35,7 @@ from service.history.schemas import (
 from service.history.series_schemas import SeriesAnswer
 from service.http.database import ReadOnlyDatabase
 from service.http.parameters import LIMIT_MAXIMUM
+from service.http.resources import Resources
 from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import MonitoringAnswer
 from tests.conftest import MigratedDatabase
@@ -397,10 +399,10 @@ class TestAnswersFromTheDatabase:
         resources = service.app.state.resources  # type: ignore[attr-defined]
 
         def read(query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-            return resources.database.rows(query, {**MARKET._asdict(), **arguments})
+            return resources[ReadOnlyDatabase].rows(query, {**MARKET._asdict(), **arguments})
 
         answer = monitoring_answer(
-            read, resources.settings.market, resources.settings, {"champion": "1", "challenger": "2"}
+            read, resources[Settings].market, resources[Settings], {"champion": "1", "challenger": "2"}
         )
 
         assert answer.challenger is not None
@@ -464,15 +466,15 @@ class TestAnswersFromTheDatabase:
             "prefect_api_url": "http://127.0.0.1:4200/api",
             "evidently_url": "",
         }
-        settings = app.state.resources.settings.model_copy(update=addresses)
-        app.state.resources = replace(app.state.resources, settings=settings)
+        settings = app.state.resources[Settings].model_copy(update=addresses)
+        app.state.resources = Resources(*app.state.resources, settings)
 
         told = StatusAnswer.model_validate_json(service.get("/status").content)
 
         assert told.links == {"prefect": "http://127.0.0.1:4200"}
 
     def test_the_service_cannot_write(self, service: TestClient) -> None:
-        database = service.app.state.resources.database  # type: ignore[attr-defined]
+        database = service.app.state.resources[ReadOnlyDatabase]  # type: ignore[attr-defined]
 
         with pytest.raises(Exception, match="read-only"):
             database.rows("delete from candles", {})
@@ -517,8 +519,8 @@ def test_a_database_that_goes_away_is_missed_and_found_again(
 @pytest.mark.integration
 def test_an_empty_ledger_is_told_apart_from_a_fault(service: TestClient) -> None:
     app: Any = service.app
-    settings = app.state.resources.settings.model_copy(update={"symbol": "EMPTYUSDT"})
-    app.state.resources = type(app.state.resources)(**{**vars(app.state.resources), "settings": settings})
+    settings = app.state.resources[Settings].model_copy(update={"symbol": "EMPTYUSDT"})
+    app.state.resources = Resources(*app.state.resources, settings)
 
     assert service.get("/forecasts/latest").status_code == 404
     assert service.get("/price/latest").status_code == 404

@@ -16,9 +16,12 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE
+from candlecast.settings import Settings
 from service.http.body import SLOWEST, BodyBudget
+from service.http.database import ReadOnlyDatabase
 from service.http.limits import ApiKeys, RateLimit, WorkQueue
 from service.http.problems import Refusal
+from service.http.resources import Resources
 from tests.service.conftest import Start, wait_until
 from tests.support.posted import as_rows
 from tests.support.registries import FakeRegistry
@@ -39,8 +42,8 @@ def problem(response: Any, status: int, kind: str) -> dict[str, Any]:
 
 def break_reading(service: TestClient) -> None:
     """Put a defect into the service: every question to the database is one."""
-    resources = service.app.state.resources  # type: ignore[attr-defined]
-    service.app.state.resources = type(resources)(**{**vars(resources), "database": None})  # type: ignore[attr-defined]
+    state = service.app.state  # type: ignore[attr-defined]
+    state.resources = Resources(*(one for one in state.resources if not isinstance(one, ReadOnlyDatabase)))
 
 
 def logged(log: BytesIO, count: int) -> list[dict[str, Any]]:
@@ -118,7 +121,7 @@ class TestApiKeys:
             service.get(f"/model?key={KEY}", headers={"X-API-Key": KEY + "x"}).text,
             service.get("/docs.json").text,
             service.get("/metrics").text,
-            repr(service.app.state.resources.settings),  # type: ignore[attr-defined]
+            repr(service.app.state.resources[Settings]),  # type: ignore[attr-defined]
         ]
         assert len(logged(log, 4)) == 4
 
@@ -366,10 +369,10 @@ class TestObservation:
         response = service.get("/price/latest", headers={"X-Request-ID": "mine-19"})
 
         assert problem(response, 500, "internal-error")["request_id"] == "mine-19"
-        assert "NoneType" not in response.text
+        assert "ReadOnlyDatabase" not in response.text
         defect, line = logged(log, 2)
         assert (defect["event"], defect["request_id"], line["status"]) == ("defect", "mine-19", 500)
-        assert "AttributeError" in defect["traceback"]
+        assert "KeyError" in defect["traceback"]
         assert service.get("/model").status_code == 200
 
     def test_the_log_of_requests_can_be_switched_off_but_not_that_of_defects(

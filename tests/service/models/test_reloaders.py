@@ -16,8 +16,8 @@ from candlecast.market import Market
 from candlecast.settings import Settings
 from service.app import create_app
 from service.models.reloaders import poll_s
-from service.resources import Wiring
 from service.telemetry.metrics import ServiceMetrics
+from service.wiring import Wiring
 from tests.service.conftest import wait_until
 from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.support.posted import as_rows
@@ -113,7 +113,7 @@ def test_it_is_not_ready_while_the_champion_of_a_market_is_still_on_its_way(
 
     def is_waited_for(service: TestClient) -> bool:
         told = service.get("/readyz")
-        return (told.status_code, told.text) == (503, "ETHUSDT-15m: what is to be served is not known yet\n")
+        return (told.status_code, told.text) == (503, "ETHUSDT-15m: its aliases were not read from the registry yet\n")
 
     with running(registry, tmp_path) as service:
         wait_until(lambda: is_waited_for(service))  # the other markets' have arrived

@@ -15,7 +15,7 @@ from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.features import FEATURE_NAMES
-from service.models.reloader import ServedModel
+from service.models.served import ServedModel
 from service.predict.abstention import UNFAMILIAR_DISTANCE, Abstention, Histories, abstentions
 from tests.service.conftest import Start
 from tests.support.bundles import sound_candles, write_tiny_bundle

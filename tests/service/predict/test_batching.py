@@ -25,7 +25,7 @@ from candlecast.bundle.load import load_bundle
 from candlecast.errors import InvalidCandles
 from candlecast.features.features import FEATURE_NAMES
 from service.http.problems import Refusal
-from service.models.reloader import ServedModel
+from service.models.served import ServedModel
 from service.predict.batching import BATCH_LIMIT, QUEUE_LIMIT, ForecastRequest, RequestBatcher, forecast_request
 from service.predict.request import parse_predict
 from service.telemetry.metrics import ServiceMetrics
