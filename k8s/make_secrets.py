@@ -7,7 +7,7 @@
 
 Run it once: a server that was initialised with other passwords refuses new ones. `--database HOST:PORT` names a server
 that is not in the cluster; then its roles must have the passwords that are printed. Production keeps its secrets in a
-store of its own (docs/operations.md) and needs the same names and keys.
+store of its own (docs/how-to/deploy-on-kubernetes.md) and needs the same names and keys.
 """
 
 from __future__ import annotations

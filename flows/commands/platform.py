@@ -44,7 +44,7 @@ def monitor(as_json: Json = False) -> None:
 def simulate(
     start: Time = None,
     end: Time = None,
-    scenario: Annotated[str, typer.Option(help="What happens; docs/simulation.md names the scenarios.")] = "calm",
+    scenario: Annotated[str, typer.Option(help="What happens; docs/how-to/simulate.md names the scenarios.")] = "calm",
     candles: Annotated[Path | None, typer.Option(help="File of candles to simulate instead of the recording.")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Show its page and MLflow afterwards, until Ctrl-C.")] = False,
     as_json: Json = False,

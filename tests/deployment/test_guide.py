@@ -1,8 +1,9 @@
-"""What the operator's pages tell people to type is there."""
+"""The commands, variables, links and files that the documentation names exist."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,29 +13,66 @@ from flows.cli import app
 from tests.support.manifests import K8S, ROOT, one
 from tests.support.variables import known_variables, made_secrets
 
-PAGES = [ROOT / "docs" / name for name in ("operations.md", "security.md", "scale.md", "github-actions.yml")]
+DOCS = ROOT / "docs"
+HOW_TO = DOCS / "how-to"
+PAGES = sorted(
+    [*DOCS.glob("*.md"), *HOW_TO.glob("*.md"), *DOCS.glob("explanation/*.md"), *DOCS.glob("tutorials/*.md")]
+    + [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/github-actions.yml")]
+)
 TEXT = "\n".join(page.read_text() for page in PAGES)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
-    assert [link for link in links if not (page.parent / link).exists()] == []
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text())
+
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_the_site_stay_below_docs(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()) if page.is_relative_to(DOCS) else []
+
+    assert [link for link in links if not (page.parent / link).resolve().is_relative_to(DOCS)] == []
+
+
+def test_the_front_page_of_the_site_links_every_page():
+    linked = {(DOCS / link).resolve() for link in re.findall(r"\]\(([^)#:]+\.md)", (DOCS / "index.md").read_text())}
+
+    written = {page for folder in ("how-to", "tutorials", "decisions") for page in DOCS.glob(f"{folder}/*.md")}
+
+    assert [str(page) for page in sorted(written - linked)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_of_the_repository_are_there(page):
+    roots = "candlecast|training|monitoring|service|flows|k8s|ops|images|tests|docs"
+    named = re.findall(rf"`((?:{roots})/[\w./-]+)`", page.read_text())
+
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_commands_are_there():
     ours = get_command(app).commands  # type: ignore[attr-defined]
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
-    told = set(re.findall(r"(?:`|flows\.cli )(?:candlecast )?((?<=candlecast )[a-z-]+|(?<=flows\.cli )[a-z-]+)", TEXT))
+    named = set(re.findall(r"(?:(?:`|\.venv/bin/)candlecast |flows\.cli )([a-z][a-z-]+)", TEXT))
 
-    assert {"backup", "restore", "rollback", "promote", "history", "verify-forecasts"} <= told <= ours.keys()
+    assert {"backup", "restore", "rollback", "promote", "history", "verify-forecasts"} <= named <= ours.keys()
     assert set(re.findall(r"(?:`|run: )make ([a-z]+)", TEXT)) <= targets
 
 
 def test_a_restore_starts_what_it_stopped():
-    restoring = PAGES[0].read_text().partition("**Restore**")[2].partition("## Disaster")[0]
+    restoring = (HOW_TO / "back-up-and-restore.md").read_text().partition("## Restore")[2]
     (stopped,) = re.findall(r"scale deployment (.+) --replicas=0", restoring)
     base = [
         each
@@ -50,7 +88,7 @@ def test_a_restore_starts_what_it_stopped():
 
 
 def test_the_namespace_is_there_before_secrets_are_put_into_it():
-    guide = PAGES[0].read_text()
+    guide = (HOW_TO / "deploy-on-kubernetes.md").read_text()
 
     namespace = re.search(r"kubectl apply -f (k8s/base/namespace\.yaml)", guide)
     assert namespace
@@ -59,7 +97,7 @@ def test_the_namespace_is_there_before_secrets_are_put_into_it():
 
 
 def test_the_autoscaler_aims_at_what_the_measured_capacity_says():
-    scale = (ROOT / "docs" / "scale.md").read_text()
+    scale = (DOCS / "explanation" / "scale.md").read_text()
     monitoring = (K8S / "components" / "monitoring" / "kustomization.yaml").read_text()
     capacities = set(re.findall(r"([\d,]+) (?:a second\)|requests a second;)|\*c\* = ([\d,]+)", scale))
     (capacity,) = {int("".join(found).replace(",", "")) for found in capacities}
@@ -70,14 +108,14 @@ def test_the_autoscaler_aims_at_what_the_measured_capacity_says():
 
 
 def test_variables_are_there():
-    told = set(re.findall(r"`((?:CANDLECAST|MLFLOW|PREFECT)_[A-Z_]+)[`=]", TEXT))
+    named = set(re.findall(r"`((?:CANDLECAST|MLFLOW|PREFECT)_[A-Z_]+)[`=]", TEXT))
 
-    assert told - known_variables() == {"PREFECT_LOGIN"}
+    assert named - known_variables() == {"PREFECT_LOGIN"}
     assert "PREFECT_LOGIN" in made_secrets().make_variables()
 
 
-def test_secrets_are_told_with_all_their_keys():
-    guide = PAGES[0].read_text()
+def test_secrets_are_listed_with_all_their_keys():
+    guide = (HOW_TO / "deploy-on-kubernetes.md").read_text()
 
     for name, keys in made_secrets().make_secrets("db:5432").items():
         (row,) = re.findall(rf"^ *\| `{name}` \|.*$", guide, re.MULTILINE)

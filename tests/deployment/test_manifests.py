@@ -265,7 +265,7 @@ def test_alerts_and_dashboard_use_metrics_that_the_service_has():
 
 
 def test_every_alert_is_explained_to_operators():
-    guide = (ROOT / "docs" / "operations.md").read_text()
+    guide = (ROOT / "docs/how-to/watch-and-respond.md").read_text()
     rules = one(rendered("production"), "PrometheusRule", "candlecast")["spec"]["groups"][0]["rules"]
 
     assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in guide] == []

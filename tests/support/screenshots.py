@@ -1,4 +1,4 @@
-"""Pictures of a running dashboard for the README: `python -m tests.support.screenshots "ADDRESS/?period=30d" docs`."""
+"""Pictures of a running dashboard: `python -m tests.support.screenshots "ADDRESS/?period=30d" docs/images`."""
 
 from __future__ import annotations
 
