@@ -1,6 +1,6 @@
-"""Prefect deployments, automations, and Kubernetes.
+"""The deployments on Prefect's server, their schedules, and flow runs on Kubernetes.
 
-To change schedules, see prefect.yaml and deployment.py; what becomes of alerts, see automations.py.
-To change how flow runs start on Kubernetes, see cluster.py.
+To change which deployments exist, see prefect.yaml and deployment.py; their schedules, see schedules.py.
+To change what happens with alerts, see automations.py; flow runs on Kubernetes, see cluster.py.
 May import jobs.
 """

@@ -11,8 +11,8 @@ from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from flows.deploy.deployment import deploy, follow, run_now, set_job_variables
+from flows.deploy.schedules import start_schedules
 from flows.jobs.market import open_market, open_registry
-from flows.local.clock_watch import start_schedules
 
 JOB_FILE, RESOURCES_FILE = "job.yaml", "resources.yaml"
 DEFAULT = "default"

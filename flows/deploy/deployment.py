@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from candlecast.errors import StackError
-from candlecast.market import Market, floor_time
 from flows.deploy.automations import create_alert_automation
 
 if TYPE_CHECKING:
@@ -22,13 +21,6 @@ if TYPE_CHECKING:
 WORK_POOL = "candlecast"
 FLOWS = ("backfill", "ingest", "train", "monitor", "housekeeping")
 
-MARKETS_A_RUN = 20
-"""Markets that one run of ingest or monitor is for: to start a run takes longer than the run takes for one market."""
-
-_MONITOR_EVERY = timedelta(minutes=15)
-_SHORTEST_PERIOD = timedelta(seconds=5)
-_DAY = timedelta(days=1)
-_AFTER_FINAL = timedelta(seconds=1)
 _ROOT = Path(__file__).parents[2]
 
 
@@ -64,9 +56,14 @@ def deploy(api_url: str, environment: dict[str, str], jobs: Mapping[str, Any] | 
     if done.returncode:
         raise StackError(f"prefect deploy --all failed:\n{done.stdout}{done.stderr}")
     with prefect_client(api_url) as client:
-        for deployment in _deployments(client).values():
+        for deployment in deployments(client).values():
             client.pause_deployment(deployment.id)
         create_alert_automation(client)
+
+
+def deployments(client: SyncPrefectClient) -> dict[str, Any]:
+    """Return the deployments that have a schedule, by name."""
+    return {name: client.read_deployment_by_name(f"{name}/{name}") for name in FLOWS}
 
 
 def _make_work_pool(api_url: str, jobs: Mapping[str, Any] | None) -> None:
@@ -125,55 +122,6 @@ def tidy_up(api_url: str) -> tuple[int, int]:
     return len(crashed), len(overdue)
 
 
-def fit_schedules(
-    api_url: str, markets: Sequence[Market], exchange_now: datetime, speed: float, guard: timedelta
-) -> None:
-    """Start every schedule, in step with the exchange's clock: ingest as soon as a candle is final.
-
-    One run of ingest is for up to MARKETS_A_RUN markets of an interval, and one of monitor for as many. All other flows
-    run for each market by itself, one market after the other over their period.
-
-    Args:
-        markets: What is forecast, of one horizon.
-        guard: Time since its close, on the exchange's clock, before a candle is stored.
-        exchange_now: The exchange's clock at this moment.
-        speed: Its seconds per real second; 1 except on the replay source.
-    """
-    from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
-    from prefect.client.schemas.schedules import IntervalSchedule
-
-    now = datetime.now(UTC)
-
-    def schedule(slug: str, period: timedelta, first: datetime, parameters: dict[str, Any]) -> DeploymentScheduleUpdate:
-        every = IntervalSchedule(interval=period, anchor_date=first)
-        return DeploymentScheduleUpdate(schedule=every, active=True, slug=slug, parameters=parameters)
-
-    def together(every: timedelta | None = None) -> Iterator[DeploymentScheduleUpdate]:
-        for alike in _together(markets):
-            market = alike[0]
-            final = floor_time(exchange_now, market.interval) + market.step + guard
-            first = now + (final - exchange_now) / speed + _AFTER_FINAL if every is None else now + _real(every, speed)
-            names = [f"{one.symbol}-{one.interval}" for one in alike]
-            parameters = {"markets": names, "horizon": market.horizon} if len(alike) > 1 else market._asdict()
-            yield schedule(_slug(market), _real(every or market.step, speed), first, parameters)
-
-    def one_by_one() -> Iterator[DeploymentScheduleUpdate]:
-        period = _real(_DAY, speed)
-        for number, market in enumerate(markets):
-            first = now + period * (1 + number / len(markets))
-            yield schedule(_slug(market), period, first, market._asdict())
-
-    fitted = {"ingest": list(together()), "monitor": list(together(_MONITOR_EVERY))}
-    with prefect_client(api_url) as client:
-        for name, deployment in _deployments(client).items():
-            schedules = fitted.get(name) or list(one_by_one())
-            client.update_deployment(deployment.id, DeploymentUpdate(schedules=schedules))
-            for former in deployment.schedules:
-                if former.slug not in {one.slug for one in schedules}:
-                    client.delete_deployment_schedule(deployment.id, former.id)
-            client.resume_deployment(deployment.id)
-
-
 def run_now(api_url: str, name: str, parameters: dict[str, Any] | None = None) -> FlowRun:
     """Ask for one run of a deployment; does not wait for it."""
     with prefect_client(api_url) as client:
@@ -208,25 +156,6 @@ def follow(api_url: str, run: FlowRun, report: Callable[[str], None], pause: Cal
                     raise StackError(f"{run.name}: {state.name}: {state.message}")
                 return
             pause()
-
-
-def _together(markets: Sequence[Market]) -> Iterator[tuple[Market, ...]]:
-    """The markets of each interval, up to MARKETS_A_RUN at a time."""
-    for interval in dict.fromkeys(market.interval for market in markets):
-        alike = [market for market in markets if market.interval == interval]
-        yield from (tuple(alike[at : at + MARKETS_A_RUN]) for at in range(0, len(alike), MARKETS_A_RUN))
-
-
-def _slug(market: Market) -> str:
-    return market.model_name.lower()
-
-
-def _real(period: timedelta, speed: float) -> timedelta:
-    return max(period / speed, _SHORTEST_PERIOD)
-
-
-def _deployments(client: SyncPrefectClient) -> dict[str, Any]:
-    return {name: client.read_deployment_by_name(f"{name}/{name}") for name in FLOWS}
 
 
 def _all_runs(client: SyncPrefectClient, which: Any) -> Iterator[FlowRun]:

@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.settings import Settings
-from flows.local.postgres import LocalPostgres, postgres_program
+from flows.jobs.embedded_postgres import PASSWORDS_FILE, database_url, postgres_program
 
 MANIFEST = "backup.json"
 MLFLOW_STORE = "MLFLOW_BACKEND_STORE_URI"
@@ -53,8 +53,8 @@ def stores(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]
     found = {"candlecast": url.get_secret_value()}
     if MLFLOW_STORE in environment:
         found["mlflow"] = environment[MLFLOW_STORE]
-    elif (settings.home / "postgres" / "passwords.json").exists():
-        found["mlflow"] = LocalPostgres(settings.home / "postgres", settings.database_port).url("mlflow", "mlflow")
+    elif (settings.home / "postgres" / PASSWORDS_FILE).exists():
+        found["mlflow"] = database_url(settings.home / "postgres", settings.database_port, "mlflow", "mlflow")
     elif (settings.home / "mlflow" / "mlflow.db").exists():
         found["mlflow"] = f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}"
     if PREFECT_STORE in environment:

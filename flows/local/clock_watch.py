@@ -8,27 +8,10 @@ from datetime import datetime, timedelta
 from rich.console import Console
 
 from candlecast.replay.control import ReplayControl
-from candlecast.settings import Settings
-from flows.deploy.deployment import fit_schedules
+from flows.deploy.schedules import clock_speed, start_schedules
 from flows.jobs.market import OpenMarket
 
 _MOST_OFF_S = 2.0
-
-
-def clock_speed(settings: Settings) -> float:
-    """Exchange seconds per real second."""
-    return settings.replay_speed if settings.source == "replay" else 1.0
-
-
-def start_schedules(market: OpenMarket) -> datetime:
-    """Let a replay's clock run, and fit every schedule to the exchange's clock; what that said."""
-    settings = market.settings
-    if settings.source == "replay":
-        with ReplayControl(settings.binance_url) as control:
-            control.set(speed=settings.replay_speed)
-    now = market.exchange.server_time()
-    fit_schedules(settings.prefect_api_url, settings.all_markets, now, clock_speed(settings), settings.finality_guard)
-    return now
 
 
 class ClockWatch:

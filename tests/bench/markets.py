@@ -24,10 +24,10 @@ from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
 from flows.deploy.deployment import prefect_client, run_now
+from flows.deploy.schedules import start_schedules
 from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.jobs.runs import settings_for
-from flows.local.clock_watch import start_schedules
 from flows.local.stack import LocalStack
 from tests.support.platforms import make_champions, platform_settings, running, write_recordings
 

@@ -32,9 +32,9 @@ from candlecast.market import floor_time
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings import Settings
+from flows.deploy.schedules import start_schedules
 from flows.jobs import loop
 from flows.jobs.market import open_market
-from flows.local.clock_watch import start_schedules
 from flows.local.stack import LocalStack, free_ports
 from tests.support.bundles import BTCUSDT_5M, sound_candles
 from tests.support.load import Answers, keep_posting, predict_request

@@ -13,7 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from candlecast.database import migrate, open_database
-from flows.local.postgres import LocalPostgres, postgres_program
+from flows.jobs.embedded_postgres import postgres_program
+from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from tests.support.manifests import K8S
 from tests.support.variables import made_secrets

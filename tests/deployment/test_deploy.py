@@ -18,7 +18,8 @@ from candlecast.market import Market
 from candlecast.settings import Settings
 from flows.cli import app
 from flows.deploy.cluster import Cluster, deploy_to_cluster
-from flows.deploy.deployment import FLOWS, WORK_POOL, fit_schedules, prefect_client
+from flows.deploy.deployment import FLOWS, WORK_POOL, prefect_client
+from flows.deploy.schedules import fit_schedules
 from flows.ingest import ingest
 from tests.conftest import MigratedDatabase
 from tests.support.bundles import write_tiny_bundle

@@ -1,0 +1,101 @@
+"""The schedules of the deployments, fitted to the markets and to the exchange's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from candlecast.market import Market, floor_time
+from candlecast.replay.control import ReplayControl
+from candlecast.settings import Settings
+from flows.deploy.deployment import deployments, prefect_client
+from flows.jobs.market import OpenMarket
+
+MARKETS_A_RUN = 20
+"""Markets that one run of ingest or monitor is for: to start a run takes longer than the run takes for one market."""
+
+_MONITOR_EVERY = timedelta(minutes=15)
+_SHORTEST_PERIOD = timedelta(seconds=5)
+_DAY = timedelta(days=1)
+_AFTER_FINAL = timedelta(seconds=1)
+
+
+def clock_speed(settings: Settings) -> float:
+    """Exchange seconds per real second."""
+    return settings.replay_speed if settings.source == "replay" else 1.0
+
+
+def start_schedules(market: OpenMarket) -> datetime:
+    """Let a replay's clock run, and fit every schedule to the exchange's clock; what that said."""
+    settings = market.settings
+    if settings.source == "replay":
+        with ReplayControl(settings.binance_url) as control:
+            control.set(speed=settings.replay_speed)
+    now = market.exchange.server_time()
+    fit_schedules(settings.prefect_api_url, settings.all_markets, now, clock_speed(settings), settings.finality_guard)
+    return now
+
+
+def fit_schedules(
+    api_url: str, markets: Sequence[Market], exchange_now: datetime, speed: float, guard: timedelta
+) -> None:
+    """Start every schedule, in step with the exchange's clock: ingest as soon as a candle is final.
+
+    One run of ingest is for up to MARKETS_A_RUN markets of an interval, and one of monitor for as many. All other flows
+    run for each market by itself, one market after the other over their period.
+
+    Args:
+        markets: What is forecast, of one horizon.
+        guard: Time since its close, on the exchange's clock, before a candle is stored.
+        exchange_now: The exchange's clock at this moment.
+        speed: Its seconds per real second; 1 except on the replay source.
+    """
+    from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    now = datetime.now(UTC)
+
+    def schedule(slug: str, period: timedelta, first: datetime, parameters: dict[str, Any]) -> DeploymentScheduleUpdate:
+        every = IntervalSchedule(interval=period, anchor_date=first)
+        return DeploymentScheduleUpdate(schedule=every, active=True, slug=slug, parameters=parameters)
+
+    def together(every: timedelta | None = None) -> Iterator[DeploymentScheduleUpdate]:
+        for alike in _together(markets):
+            market = alike[0]
+            final = floor_time(exchange_now, market.interval) + market.step + guard
+            first = now + (final - exchange_now) / speed + _AFTER_FINAL if every is None else now + _real(every, speed)
+            names = [f"{one.symbol}-{one.interval}" for one in alike]
+            parameters = {"markets": names, "horizon": market.horizon} if len(alike) > 1 else market._asdict()
+            yield schedule(_slug(market), _real(every or market.step, speed), first, parameters)
+
+    def one_by_one() -> Iterator[DeploymentScheduleUpdate]:
+        period = _real(_DAY, speed)
+        for number, market in enumerate(markets):
+            first = now + period * (1 + number / len(markets))
+            yield schedule(_slug(market), period, first, market._asdict())
+
+    fitted = {"ingest": list(together()), "monitor": list(together(_MONITOR_EVERY))}
+    with prefect_client(api_url) as client:
+        for name, deployment in deployments(client).items():
+            schedules = fitted.get(name) or list(one_by_one())
+            client.update_deployment(deployment.id, DeploymentUpdate(schedules=schedules))
+            for former in deployment.schedules:
+                if former.slug not in {one.slug for one in schedules}:
+                    client.delete_deployment_schedule(deployment.id, former.id)
+            client.resume_deployment(deployment.id)
+
+
+def _together(markets: Sequence[Market]) -> Iterator[tuple[Market, ...]]:
+    """The markets of each interval, up to MARKETS_A_RUN at a time."""
+    for interval in dict.fromkeys(market.interval for market in markets):
+        alike = [market for market in markets if market.interval == interval]
+        yield from (tuple(alike[at : at + MARKETS_A_RUN]) for at in range(0, len(alike), MARKETS_A_RUN))
+
+
+def _slug(market: Market) -> str:
+    return market.model_name.lower()
+
+
+def _real(period: timedelta, speed: float) -> timedelta:
+    return max(period / speed, _SHORTEST_PERIOD)
