@@ -1,33 +1,46 @@
-"""What the forecast service answers: the schema that service and client share.
+"""Answers of the forecast service: the schema that service and client share.
 
-Times are aware UTC and serialised with a Z; prices and amplitudes are in quote currency. The texts below are also
-those of the service's OpenAPI document.
+Times are aware UTC and serialised with a Z; prices and amplitudes are in quote currency. The text below a field is
+its description in the service's OpenAPI document.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
-Moment = Annotated[datetime, Field(description="UTC, ISO-8601.")]
-Price = Annotated[float, Field(description="Price in quote currency.")]
-Spread = Annotated[float, Field(description="high - low, in quote currency.")]
-Probability = Annotated[float, Field(ge=0, le=1, description="Probability between 0 and 1.")]
-Bounds = Annotated[tuple[float, float], Field(description="Lower and upper end of the interval, in quote currency.")]
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Description of every value of a type, unless the text below a field says more."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "description": self.text}
+
+
+Moment = Annotated[datetime, Unit("UTC, ISO-8601.")]
+Price = Annotated[float, Unit("Price in quote currency.")]
+Spread = Annotated[float, Unit("high - low, in quote currency.")]
+Probability = Annotated[float, Field(ge=0, le=1), Unit("Probability between 0 and 1.")]
+Bounds = Annotated[tuple[float, float], Unit("Lower and upper end of the interval, in quote currency.")]
 
 Cause = Literal["expired", "unfamiliar", "doubtful"]
-"""Why a model abstains: too long past its training, inputs unlike any it was trained on, candles not to be trusted."""
+"""Why a model abstains: its training is too long ago, its inputs are unlike the training's, or candles are doubtful."""
 
 PROBLEM_TYPE = "urn:problem-type:candlecast:"
-"""What every `Problem.type` begins with; the rest names the kind and never changes."""
+"""Beginning of every `Problem.type`; the rest names the kind and never changes."""
 
 
 class Answer(BaseModel):
     """Base of all answers: immutable, and open to fields that a newer service adds."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 class Intervals(Answer):
@@ -48,17 +61,14 @@ class Direction(Answer):
 
 
 class Baseline(Answer):
-    """What needs no model.
-
-    Attributes:
-        close: The last close, in quote currency.
-        amplitude: Exponentially weighted mean of the amplitude, in quote currency.
-        up: The base rate of rising candles.
-    """
+    """Forecast that needs no model."""
 
     close: Price
+    """The last close, in quote currency."""
     amplitude: Spread
+    """Exponentially weighted mean of the amplitude, in quote currency."""
     up: Probability
+    """The base rate of rising candles."""
 
 
 class ModelReference(Answer):
@@ -72,36 +82,33 @@ class ModelReference(Answer):
 
 
 class ForecastAnswer(Answer):
-    """Answer of `POST /predict`: the candle `horizon` after the last one posted.
-
-    Attributes:
-        horizon: How many candles ahead.
-        open_time: Start of the target candle.
-        close_time: Its exclusive end, open_time + interval.
-        last_open_time: open_time of the last candle used.
-        amplitude: high - low in quote currency, forecast on its own; it need not equal `high` - `low`.
-        abstained: The model does not answer for `reason`; prices and direction are the baseline's.
-        cause: The kind of reason, one word; null if there is none.
-        reason: The reason, in a sentence; null if there is none.
-    """
+    """Answer of `POST /predict`: the candle `horizon` after the last one posted."""
 
     symbol: str
     interval: str
     horizon: int
+    """Number of candles ahead."""
     last_open_time: Moment
+    """open_time of the last candle used."""
     open_time: Moment
+    """Start of the target candle."""
     close_time: Moment
+    """Exclusive end of the target candle, open_time + interval."""
     open: Price
     high: Price
     low: Price
     close: Price
     amplitude: Spread
+    """high - low in quote currency, forecast on its own; it may differ from `high` - `low`."""
     intervals: Intervals
     direction: Direction
     baseline: Baseline
     abstained: bool
+    """Whether the model abstains for `reason`; prices and direction are then the baseline's."""
     cause: Cause | None = None
+    """Kind of the reason, one word; null if there is none."""
     reason: str | None
+    """Reason in a sentence; null if there is none."""
     model: ModelReference
 
 
@@ -114,141 +121,125 @@ class SpanAnswer(Answer):
 
 
 class InputContract(Answer):
-    """What `POST /predict` needs for a model.
-
-    Attributes:
-        sequence_length: Feature rows in one input window.
-        history: Fewest candles, in a row.
-        history_limit: Most candles.
-        series_limit: Most candles of `POST /predict/series`.
-        required_fields: Of every candle.
-        optional_fields: Order flow, used if every candle has it.
-    """
+    """Input that a model needs from `POST /predict`."""
 
     symbol: str
     interval: str
     horizon: int
     sequence_length: int
+    """Feature rows in one input window."""
     history: int
+    """Fewest consecutive candles."""
     history_limit: int
+    """Most candles."""
     series_limit: int | None = None
+    """Most candles of `POST /predict/series`."""
     required_fields: tuple[str, ...]
+    """Fields that every candle must have."""
     optional_fields: tuple[str, ...]
+    """Order flow, used if every candle has it."""
 
 
 class ServedModelAnswer(Answer):
-    """One model version that is being served.
-
-    Attributes:
-        family: Trunk of its network.
-        created_at: When its training finished.
-        served_since: When this service began to answer with it.
-        trained_until: End of the newest candle that had any part in fitting or measuring it.
-        validation_start: Start of the newest slice, which only reports: later candles were not learned from.
-        expires_at: Target candles later than this are answered with the baseline.
-        samples: Target candles in all spans together.
-        epochs: Passes over the training windows; null where the version does not tell.
-        val_loss: Best loss on the slice that training stops by; null where the version does not tell.
-        spans: Where it was fitted, stopped, calibrated and reported on.
-        metrics: Measured on the `report` span, by name; NAME_baseline is the same figure of the last close
-            (prices), the EWMA (amplitude) or the base rate (direction), NAME_skill is 1 - loss / baseline loss,
-            mape and smape are percent, mae, rmse and bias quote currency. None where undefined.
-    """
+    """One model version that is being served."""
 
     version: str
     alias: str
     run_id: str
     family: str
+    """Family of the model."""
     created_at: Moment
+    """When its training finished."""
     served_since: Moment
+    """When this service began to answer with it."""
     expires_at: Moment
+    """Target candles later than this are answered with the baseline."""
     validation_start: Moment
+    """Start of the newest slice, which only reports: no later candle was used to fit the model."""
     trained_until: Moment | None = None
+    """End of the newest candle that had any part in fitting or measuring it."""
     samples: int | None = None
+    """Target candles in all spans together."""
     epochs: int | None = None
+    """Passes over the training windows; null where the version does not record them."""
     val_loss: float | None = None
+    """Best loss on the slice that training stops by; null where the version does not record it."""
     feature_hash: str
     input: InputContract
     spans: dict[str, SpanAnswer]
+    """Spans it was fitted, stopped, calibrated and reported on."""
     metrics: dict[str, float | None]
+    """Figures of the `report` span by name; null where undefined.
+
+    NAME_baseline is the figure of the last close (prices), the EWMA (amplitude) or the base rate (direction).
+    NAME_skill is 1 - loss / baseline loss. mape and smape are in percent; mae, rmse and bias in quote currency.
+    """
 
 
 class ReplicaAnswer(Answer):
-    """One process that serves, and the version it serves under each alias.
-
-    Attributes:
-        name: Host and process.
-        looked_at: When it last looked at the registry.
-    """
+    """One serving process, and the version it serves under each alias."""
 
     name: str
+    """Host and process."""
     served: dict[str, str]
     looked_at: Moment
+    """When it last read the registry."""
 
 
 class ModelsAnswer(Answer):
-    """Answer of `GET /model`.
-
-    Attributes:
-        name: Of the registered model.
-        models: By alias; an alias that is not served is missing.
-        previous: Version kept in memory under each alias, for an instant way back.
-        problems: By alias, "registry" or "cache": why the newest state of the registry is not what is served.
-        ready: Whether a champion answers its golden sample.
-        not_ready: Why not.
-        replica: The process that answered this request.
-        replicas: All processes that share this one's store of bundles.
-        converged: Whether all of them serve the same versions.
-    """
+    """Answer of `GET /model`."""
 
     name: str
+    """Name of the registered model."""
     models: dict[str, ServedModelAnswer]
+    """Served models by alias; an alias that is not served is missing."""
     previous: dict[str, str] = {}
+    """Version kept in memory under each alias, so that a rollback is instant."""
     problems: dict[str, str]
+    """By alias, "registry" or "cache": why the newest state of the registry is not served."""
     ready: bool = True
+    """Whether a champion answers its golden sample."""
     not_ready: str | None = None
+    """Why the service is not ready; null if it is."""
     replica: str = ""
+    """The process that answered this request."""
     replicas: list[ReplicaAnswer] = []
+    """All processes that share this one's store of bundles."""
     converged: bool = True
+    """Whether all replicas serve the same versions."""
 
 
 class Fault(Answer):
-    """One thing that is wrong with a request.
-
-    Attributes:
-        row: Position of the candle, 0-based, where it is about one.
-        field: Its field, or the parameter.
-        value: What was sent there, as text and cut short.
-        detail: What is wrong, and the remedy.
-    """
+    """One error in a request."""
 
     row: int | None = None
+    """Position of the candle, 0-based; null if the error concerns no single candle."""
     field: str | None = None
+    """Invalid field of the candle, or invalid parameter."""
     value: str | None = None
+    """Value that was sent, as text and cut short."""
     detail: str
+    """What is wrong, and the remedy."""
 
 
 class Problem(Answer):
-    """Body of every 4xx and 5xx answer, after RFC 9457.
-
-    Attributes:
-        type: Stable name of the kind of problem.
-        title: The same in words.
-        status: HTTP status.
-        detail: What is wrong, and the remedy.
-        row: Position of the offending candle in the request, 0-based, where there is one.
-        field: Its offending field, or the offending parameter.
-        value: What was sent there, as text and cut short.
-        errors: The first ten faults by row, if more than one row is wrong; the fields above are the first one's.
-        request_id: As in the header X-Request-ID and in the service's log.
-    """
+    """Body of every 4xx and 5xx answer, after RFC 9457."""
 
     type: str = "about:blank"
+    """Stable name of the kind of problem."""
     title: str
+    """Kind of problem in words."""
     status: int
+    """HTTP status."""
     detail: str
+    """What is wrong, and the remedy."""
     row: int | None = None
+    """Position of the invalid candle in the request, 0-based; null if the problem concerns no single candle."""
     field: str | None = None
+    """Invalid field of the candle, or invalid parameter."""
     value: str | None = None
+    """Value that was sent, as text and cut short."""
     errors: list[Fault] | None = None
+    """The first ten faults by row, if more than one row is wrong; `row`, `field` and `value` are the first fault's."""
     request_id: str | None = None
+    """Id of the request, as in the header X-Request-ID and in the service's log."""

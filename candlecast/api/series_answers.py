@@ -1,4 +1,4 @@
-"""What the forecast service answers to a long history: as `candlecast.api.answers`, in columns."""
+"""Answer of the forecast service to a long history: as `candlecast.api.answers`, in columns."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ from candlecast.api.answers import Answer, Cause, ModelReference, Moment, Probab
 class ForecastColumns(Answer):
     """One value for each forecast, oldest first; only the columns that were asked for.
 
-    Attributes:
-        open_time: Start of the target candle.
-        high_lower: Lower end of the 90 % interval, in quote currency; the other bounds likewise.
-        probability_up: Calibrated probability that the target candle closes above the last close.
-        baseline_close: The last close, in quote currency.
-        baseline_amplitude: Exponentially weighted mean of the amplitude, in quote currency.
+    NAME_lower and NAME_upper are the ends of the 90 % interval, in quote currency.
     """
 
     open_time: list[datetime]
+    """Start of the target candle."""
     open: list[float] | None = None
     high: list[float] | None = None
     low: list[float] | None = None
@@ -33,43 +29,40 @@ class ForecastColumns(Answer):
     amplitude_lower: list[float] | None = None
     amplitude_upper: list[float] | None = None
     probability_up: list[float] | None = None
+    """Calibrated probability that the target candle closes above the last close."""
     baseline_close: list[float] | None = None
+    """The last close, in quote currency."""
     baseline_amplitude: list[float] | None = None
+    """Exponentially weighted mean of the amplitude, in quote currency."""
 
 
 class AbstainedStretch(Answer):
-    """Consecutive forecasts that are the baseline's, for one reason.
-
-    Attributes:
-        first: open_time of the first target candle.
-        last: open_time of the last one.
-        count: How many.
-    """
+    """Consecutive forecasts that are the baseline's, for one reason."""
 
     first: Moment
+    """open_time of the first target candle."""
     last: Moment
+    """open_time of the last target candle."""
     count: int
+    """Number of forecasts."""
     cause: Cause
     reason: str
 
 
 class ForecastSeriesAnswer(Answer):
-    """Answer of `POST /predict/series`: the forecast after every candle that has enough history before it.
-
-    Attributes:
-        horizon: How many candles ahead.
-        level: Of the intervals.
-        baseline_up: The base rate of rising candles.
-        count: Forecasts, which is the length of every column.
-        abstained: Which of them are the baseline's, and why.
-    """
+    """Answer of `POST /predict/series`: the forecast after every candle that has enough history before it."""
 
     symbol: str
     interval: str
     horizon: int
+    """Number of candles ahead."""
     level: Probability
+    """Probability with which an interval holds the outcome."""
     baseline_up: Probability
+    """The base rate of rising candles."""
     count: int
+    """Number of forecasts: the length of every column."""
     forecasts: ForecastColumns
     abstained: list[AbstainedStretch]
+    """Forecasts that are the baseline's, and why."""
     model: ModelReference

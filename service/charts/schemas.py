@@ -1,181 +1,159 @@
-"""Answers of the chart routes; what belongs to steps stands in columns of equal length."""
+"""Answers of the chart routes; values of the steps stand in columns of equal length."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
-
-from candlecast.api.answers import Answer, Moment
+from candlecast.api.answers import Answer, Moment, Unit
 from service.status.monitoring_schemas import Interval
 
-Times = Annotated[list[Moment], Field(description="Beginnings of the steps, UTC, ascending.")]
-Counts = Annotated[list[int], Field(description="How many.")]
-Quote = Annotated[list[float | None], Field(description="In quote currency; null where there is none.")]
-Percent = Annotated[list[float], Field(description="In percent.")]
-BasisPoints = Annotated[list[float], Field(description="In basis points (hundredths of a percent) of the last close.")]
+Times = Annotated[list[Moment], Unit("Beginnings of the steps, UTC, ascending.")]
+Counts = Annotated[list[int], Unit("Count.")]
+Quotes = Annotated[list[float | None], Unit("In quote currency; null where there is none.")]
+Percents = Annotated[list[float], Unit("In percent.")]
+BasisPoints = Annotated[list[float], Unit("In basis points (hundredths of a percent) of the last close.")]
+Percent = Annotated[float | None, Unit("In percent; null where nothing is settled.")]
+Quote = Annotated[float | None, Unit("In quote currency; null where nothing is settled.")]
 
 
 class Stretch(Answer):
-    """What a chart's answer is about; start and end are null while no candle of it is stored."""
+    """Market, role and period of a chart; start and end are null while no candle of the period is stored."""
 
     symbol: str
     interval: str
     horizon: int
     role: str
-    start: Annotated[Moment | None, Field(description="First open_time.")]
-    end: Annotated[
-        Moment | None, Field(description="End of open_time, exclusive; the candle being forecast is inside.")
-    ]
-    step_s: Annotated[float, Field(description="Length of a step in seconds, a multiple of the candle's.")]
+    start: Moment | None
+    """First open_time."""
+    end: Moment | None
+    """End of open_time, exclusive; the candle being forecast is inside."""
+    step_s: float
+    """Length of a step in seconds, a multiple of the candle's."""
 
 
 class ChartAnswer(Stretch):
-    """Answer of `GET /chart`: candles of a period merged into steps, with what had been forecast in each.
-
-    Attributes:
-        open: Of the first candle.
-        close: Of the last candle.
-        forecasts: Recorded for candles of the step.
-        forecast_close: The last forecast's.
-        forecast_high: Highest of the highs forecast.
-        forecast_low: Lowest of the lows forecast.
-        close_lower: Lower end of the last forecast's 90 % interval.
-        probability_up: The last forecast's probability of a rise, between 0 and 1; null where there is none.
-        abstained: How many of the forecasts were the baseline's.
-        hits: Settled forecasts whose direction was right.
-        misses: Settled forecasts whose direction was wrong.
-    """
+    """Answer of `GET /chart`: candles of a period merged into steps, with the forecasts recorded in each."""
 
     open_time: Times
-    open: Quote
-    high: Quote
-    low: Quote
-    close: Quote
-    volume: Annotated[list[float | None], Field(description="In base currency; null where no candle is stored.")]
+    open: Quotes
+    """Open of the first candle, in quote currency."""
+    high: Quotes
+    low: Quotes
+    close: Quotes
+    """Close of the last candle, in quote currency."""
+    volume: Annotated[list[float | None], Unit("In base currency; null where no candle is stored.")]
     forecasts: Counts
-    forecast_close: Quote
-    forecast_high: Quote
-    forecast_low: Quote
-    close_lower: Quote
-    close_upper: Quote
+    """Forecasts recorded for candles of the step."""
+    forecast_close: Quotes
+    """Close of the last forecast, in quote currency."""
+    forecast_high: Quotes
+    """Highest high of the forecasts, in quote currency."""
+    forecast_low: Quotes
+    """Lowest low of the forecasts, in quote currency."""
+    close_lower: Quotes
+    """Lower end of the last forecast's 90 % interval, in quote currency."""
+    close_upper: Quotes
+    """Upper end of the last forecast's 90 % interval, in quote currency."""
     probability_up: list[float | None]
+    """The last forecast's probability of a rise, between 0 and 1; null where there is none."""
     abstained: Counts
+    """Forecasts that are the baseline's."""
     hits: Counts
+    """Settled forecasts whose direction was right."""
     misses: Counts
+    """Settled forecasts whose direction was wrong."""
 
 
 class ErrorSteps(Answer):
-    """The close's errors step by step, beside those of persistence; steps without a settled forecast are absent.
-
-    Attributes:
-        n: Settled forecasts.
-        close_bias: Mean of forecast less actual close.
-        rolling_mape: Over the ROLLING_N settled forecasts up to the end of the step.
-        cumulative_skill: 1 - MAE / MAE of persistence from the start of the period to the end of the step.
-    """
+    """Errors of the close by step, beside those of persistence; steps without a settled forecast are absent."""
 
     open_time: Times
     n: Counts
-    close_mae: Quote
-    persistence_mae: Quote
-    close_mape: Percent
-    persistence_mape: Percent
-    close_bias: Quote
-    rolling_mape: Percent
-    rolling_persistence_mape: Percent
+    """Settled forecasts."""
+    close_mae: Quotes
+    persistence_mae: Quotes
+    close_mape: Percents
+    persistence_mape: Percents
+    close_bias: Quotes
+    """Mean of forecast less actual close, in quote currency."""
+    rolling_mape: Percents
+    """MAPE of the ROLLING_N settled forecasts up to the end of the step, in percent."""
+    rolling_persistence_mape: Percents
     cumulative_skill: list[float]
+    """1 - MAE / MAE of persistence from the start of the period to the end of the step."""
 
 
 class Residuals(Answer):
-    """Forecast less actual close, counted; what lies beyond the edges is counted in the outermost bars.
-
-    Attributes:
-        edges: One more than there are bars.
-    """
+    """Histogram of forecast less actual close; residuals beyond the edges are counted in the outermost bars."""
 
     edges: BasisPoints
+    """Edges of the bars in basis points of the last close, one more than there are bars."""
     close: Counts
     persistence: Counts
 
 
 class Scatter(Answer):
-    """Returns from the last close as forecast and as they came, of forecasts evenly spread over the period."""
+    """Forecast and actual returns from the last close, of forecasts evenly spread over the period."""
 
     predicted: BasisPoints
     actual: BasisPoints
 
 
 class ErrorsAnswer(Stretch):
-    """Answer of `GET /errors`: figures of the settled forecasts of a period, abstentions left out.
-
-    Attributes:
-        n: Settled forecasts counted.
-        close_mae: In quote currency; null where nothing is settled, like all figures.
-        persistence_mae: The same of the last close.
-        close_mape: In percent.
-        persistence_mape: The same of the last close.
-        close_rmse: In quote currency.
-        persistence_rmse: The same of the last close.
-        close_bias: Mean of forecast less actual close, in quote currency.
-        mean_amplitude_percent: Mean high - low of the same candles in percent of the close.
-        close_skill: 1 - MAE / MAE of persistence; above 0 is better than persistence.
-        rolling_n: Forecasts in the rolling MAPE.
-        mape_threshold: Rolling MAPE in percent that means drift.
-        mape_ratio_threshold: Rolling MAPE over persistence's that means drift.
-    """
+    """Answer of `GET /errors`: figures of the settled forecasts of a period, abstentions left out."""
 
     n: int
-    close_mae: float | None
-    persistence_mae: float | None
-    close_mape: float | None
-    persistence_mape: float | None
-    close_rmse: float | None
-    persistence_rmse: float | None
-    close_bias: float | None
+    """Settled forecasts counted."""
+    close_mae: Quote
+    persistence_mae: Quote
+    close_mape: Percent
+    persistence_mape: Percent
+    close_rmse: Quote
+    persistence_rmse: Quote
+    close_bias: Quote
+    """Mean of forecast less actual close, in quote currency."""
     mean_amplitude_percent: float | None
+    """Mean high - low of the same candles in percent of the close."""
     close_skill: float | None
+    """1 - MAE / MAE of persistence; above 0 is better than persistence."""
     close_skill_interval: Interval
     rolling_n: int
+    """Forecasts in the rolling MAPE."""
     mape_threshold: float
+    """Rolling MAPE in percent that means drift."""
     mape_ratio_threshold: float
+    """Rolling MAPE over persistence's that means drift."""
     steps: ErrorSteps
     residuals: Residuals
     scatter: Scatter
 
 
 class ReliabilityBin(Answer):
-    """Forecasts of like probability.
-
-    Attributes:
-        n: How many; all bins hold about as many.
-        probability: Mean probability of a rise, between 0 and 1.
-        rising: Share that rose.
-    """
+    """Forecasts of similar probability."""
 
     n: int
+    """Forecasts; about as many in every bin."""
     probability: float
+    """Mean probability of a rise, between 0 and 1."""
     rising: float
+    """Share that rose."""
 
 
 class ConfidenceFifth(Answer):
-    """A fifth of the forecasts by |probability - 0.5|, the least confident first.
-
-    Attributes:
-        n: How many.
-        least: Smallest |probability - 0.5|.
-        most: Largest |probability - 0.5|.
-        accuracy: Share of hits.
-    """
+    """A fifth of the forecasts by |probability - 0.5|, the least confident first."""
 
     n: int
+    """Forecasts in the fifth."""
     least: float
+    """Smallest |probability - 0.5|."""
     most: float
+    """Largest |probability - 0.5|."""
     accuracy: float
+    """Share of hits."""
 
 
 class Confusion(Answer):
-    """Directions said and come, counted: `up_down` said up and went down."""
+    """Counts of forecast and actual directions: `up_down` was forecast up and went down."""
 
     up_up: int
     up_down: int
@@ -184,34 +162,34 @@ class Confusion(Answer):
 
 
 class DirectionAnswer(Stretch):
-    """Answer of `GET /direction`: candles that moved, abstentions left out. Rates are between 0 and 1.
+    """Answer of `GET /direction`: candles that moved, abstentions left out.
 
-    Attributes:
-        n: Candles counted.
-        accuracy: Share whose direction was right; null where nothing is settled, like all figures.
-        weighted_accuracy: The same, each candle weighted by its |return|.
-        mean_return_on_hits: Mean |return| where the direction was right; 0.01 is one percent.
-        mean_return_on_misses: Mean |return| where it was wrong.
-        rising: Share of candles that rose.
-        base_rate_accuracy: Accuracy of always saying what was more frequent in training.
-        repeat_accuracy: Accuracy of repeating the last direction.
-        brier: Mean squared error of the probability of a rise.
-        base_rate_brier: The same of the base rate.
-        calibration_error: Mean |probability - share that rose| over the bins of `reliability`.
+    Rates are between 0 and 1. Figures are null where nothing is settled.
     """
 
     n: int
+    """Candles counted."""
     accuracy: float | None
+    """Share whose direction was right."""
     accuracy_interval: Interval
     weighted_accuracy: float | None
+    """Share whose direction was right, each candle weighted by its |return|."""
     mean_return_on_hits: float | None
+    """Mean |return| where the direction was right; 0.01 is one percent."""
     mean_return_on_misses: float | None
+    """Mean |return| where the direction was wrong; 0.01 is one percent."""
     rising: float | None
+    """Share of candles that rose."""
     base_rate_accuracy: float | None
+    """Accuracy of always forecasting the direction that was more frequent in training."""
     repeat_accuracy: float | None
+    """Accuracy of repeating the last direction."""
     brier: float | None
+    """Mean squared error of the probability of a rise."""
     base_rate_brier: float | None
+    """Mean squared error of the base rate."""
     calibration_error: float | None
+    """Mean |probability - share that rose| over the bins of `reliability`."""
     confusion: Confusion
     reliability: list[ReliabilityBin]
     confidence: list[ConfidenceFifth]

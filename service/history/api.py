@@ -14,13 +14,7 @@ from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from service.history import queries
 from service.history.points import series_point
-from service.history.schemas import (
-    CandleRow,
-    CandlesAnswer,
-    ForecastRow,
-    Outcome,
-    PriceStatsAnswer,
-)
+from service.history.schemas import CandleRow, CandlesAnswer, ForecastRow, Outcome, PriceStatsAnswer
 from service.http.parameters import (
     HOURS_DEFAULT,
     LIMIT_MAXIMUM,

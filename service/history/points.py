@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from service.history.series_schemas import Move, PredictedCandle
+from service.history.schemas import Move, PredictedCandle
 
 _REAL = ("open", "high", "low", "close", "volume")
 _PREDICTED = [(name, f"forecast_{name}") for name in PredictedCandle.model_fields]

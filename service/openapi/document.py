@@ -28,9 +28,8 @@ from service.history.schemas import (
     ForecastRow,
     ForecastsAnswer,
     PriceStatsAnswer,
-    StatusAnswer,
+    SeriesAnswer,
 )
-from service.history.series_schemas import SeriesAnswer
 from service.http.body import PATIENCE_S, SLOWEST
 from service.http.limits import KEY_HEADER
 from service.http.parameters import (
@@ -50,7 +49,7 @@ from service.openapi.schemas import MILLISECONDS, REF, answer_schemas, posted_sc
 from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 from service.status.monitoring_schemas import MonitoringAnswer
-from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
+from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, StatusAnswer, VersionsAnswer
 from service.telemetry.observation import REQUEST_ID
 
 _ANSWERS: dict[str, type[Answer]] = {

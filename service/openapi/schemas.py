@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from candlecast.api.answers import Answer
@@ -17,35 +15,20 @@ from service.predict.request import HISTORY_LIMIT, KLINE_NAMES, SERIES_LIMIT, Po
 
 REF = "#/components/schemas/"
 MILLISECONDS = {"type": "integer", "minimum": EARLIEST_MS, "exclusiveMaximum": LATEST_MS}
-_ATTRIBUTES = re.compile(r"\n*Attributes:\n(.*)", re.DOTALL)
-_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)
 
 
 def answer_schemas(answers: Iterable[type[Answer]]) -> dict[str, Any]:
-    """JSON schemas by name of these and all they hold.
-
-    What a docstring says under Attributes becomes the description of that property, so that units are written once.
-    """
+    """List the JSON schemas of these answers, and of the answers inside them, by name."""
     wanted = [(answer, "serialization") for answer in answers]
     _, definitions = models_json_schema(wanted, ref_template=REF + "{model}")  # type: ignore[arg-type]
     schemas: dict[str, Any] = definitions["$defs"]
-    known = _all_answers(Answer)
-    for name, schema in schemas.items():
-        text = inspect.getdoc(known[name]) or ""
-        schema["description"] = _in_one_line(_ATTRIBUTES.sub("", text))
-        listed = _ATTRIBUTES.search(text)
-        for field, description in _ATTRIBUTE.findall(listed[1]) if listed else ():
-            schema["properties"][field]["description"] = _in_one_line(description)
+    for schema in schemas.values():
+        for part in (schema, *schema["properties"].values()):
+            if "description" in part:
+                part["description"] = _in_one_line(part["description"])
         for part in schema["properties"].values():
             part.pop("title", None)
     return schemas
-
-
-def _all_answers(base: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    found: dict[str, type[BaseModel]] = {}
-    for answer in base.__subclasses__():
-        found |= {answer.__name__: answer, **_all_answers(answer)}
-    return found
 
 
 def _in_one_line(text: str) -> str:

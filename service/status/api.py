@@ -17,7 +17,7 @@ from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service.history.queries import CANDLES
-from service.history.schemas import Badge, JobRun, MarketName, StatusAnswer
+from service.history.schemas import Badge
 from service.http.parameters import MARKET, require_known
 from service.http.problems import Refusal
 from service.http.reading import json_answer, market_of, reading_routes, rows
@@ -32,10 +32,13 @@ from service.status.schemas import (
     Gap,
     ImportanceAnswer,
     InputImportance,
+    JobRun,
     JobsAnswer,
     LiveFigures,
+    MarketName,
     QualityAnswer,
     Revision,
+    StatusAnswer,
     Version,
     VersionsAnswer,
 )

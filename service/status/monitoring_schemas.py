@@ -1,180 +1,149 @@
-"""What `GET /monitoring` answers, as `service.history.schemas`."""
+"""Answer of `GET /monitoring`, as `service.history.schemas`."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
-
-from candlecast.api.answers import Answer, Moment
+from candlecast.api.answers import Answer, Moment, Unit
 
 Interval = Annotated[
     tuple[float, float] | None,
-    Field(description="95 % interval, autocorrelation allowed for; null of fewer than 30 rows."),
+    Unit("95 % interval, autocorrelation allowed for; null of fewer than 30 rows."),
 ]
+Percent = Annotated[float | None, Unit("In percent.")]
+Quote = Annotated[float | None, Unit("In quote currency.")]
+Persistence = Annotated[float | None, Unit("Figure of the last close as the forecast, in the forecast's unit.")]
+Ewma = Annotated[float | None, Unit("Figure of the exponentially weighted mean, in the forecast's unit.")]
+Covered = Annotated[float | None, Unit("Share of outcomes inside their 90 % interval.")]
 
 
 class Rolling(Answer):
-    """The error of a served version over its newest settled forecasts, beside its baselines' on the same rows.
+    """Errors of a served version over its newest settled forecasts, beside its baselines' on the same rows.
 
-    Abstentions are left out, and where two clocks disagreed. Errors are mean absolute and root mean squared in quote
-    currency, MAPE and sMAPE in percent; everything is null where there is nothing to measure it of.
-
-    Attributes:
-        version: Of the model; null while none is served.
-        n: Settled forecasts counted, at most ROLLING_N.
-        start: open_time of the first target.
-        newest: open_time of the last target.
-        close_mape: In percent.
-        persistence_mape: The same of the last close, in percent.
-        close_mae: In quote currency.
-        persistence_mae: The same of the last close.
-        close_rmse: In quote currency.
-        persistence_rmse: The same of the last close.
-        close_smape: In percent.
-        persistence_smape: The same of the last close.
-        close_skill: 1 - MAE / MAE of persistence; above 0 is better than persistence.
-        close_skill_error: Its standard error, autocorrelation allowed for; a skill within two of 0 is luck.
-        amplitude_mae: In quote currency.
-        ewma_mae: The same of the exponentially weighted mean.
-        amplitude_rmse: In quote currency.
-        ewma_rmse: The same of the exponentially weighted mean.
-        amplitude_mape: In percent.
-        ewma_mape: The same of the exponentially weighted mean.
-        amplitude_smape: In percent.
-        ewma_smape: The same of the exponentially weighted mean.
-        amplitude_skill: 1 - MAE / MAE of the EWMA baseline.
-        high_skill: 1 - MAE / MAE of the last close.
-        low_skill: 1 - MAE / MAE of the last close.
-        direction_n: Candles that moved; the figures of the direction are of these.
-        direction_accuracy: Share of `direction_n` moves whose sign was forecast.
-        weighted_direction_accuracy: The same, each weighted by its |return|.
-        mean_return_on_hits: Mean |return| where the sign was right; 0.01 is one percent.
-        mean_return_on_misses: Mean |return| where it was wrong.
-        brier: Mean squared error of the probability of a rise.
-        base_rate_brier: The same of the base rate.
-        close_coverage: Share of closes inside their 90 % interval.
-        high_coverage: The same of the highs.
-        low_coverage: The same of the lows.
-        amplitude_coverage: The same of the amplitudes.
+    Abstentions are left out, and forecasts where two clocks disagreed. Errors are mean absolute and root mean squared
+    in quote currency, MAPE and sMAPE in percent. A figure is null where there is nothing to measure.
     """
 
     version: str | None
+    """Version of the model; null while none is served."""
     n: int
+    """Settled forecasts counted, at most ROLLING_N."""
     start: Moment | None = None
+    """open_time of the first target."""
     newest: Moment | None = None
-    close_mape: float | None = None
-    persistence_mape: float | None = None
-    close_mae: float | None = None
-    persistence_mae: float | None = None
-    close_rmse: float | None = None
-    persistence_rmse: float | None = None
-    close_smape: float | None = None
-    persistence_smape: float | None = None
+    """open_time of the last target."""
+    close_mape: Percent = None
+    persistence_mape: Persistence = None
+    close_mae: Quote = None
+    persistence_mae: Persistence = None
+    close_rmse: Quote = None
+    persistence_rmse: Persistence = None
+    close_smape: Percent = None
+    persistence_smape: Persistence = None
     close_skill: float | None = None
+    """1 - MAE / MAE of persistence; above 0 is better than persistence."""
     close_skill_error: float | None = None
+    """Standard error of `close_skill`, autocorrelation allowed for; a skill within two of 0 is not significant."""
     close_skill_interval: Interval = None
-    amplitude_mae: float | None = None
-    ewma_mae: float | None = None
-    amplitude_rmse: float | None = None
-    ewma_rmse: float | None = None
-    amplitude_mape: float | None = None
-    ewma_mape: float | None = None
-    amplitude_smape: float | None = None
-    ewma_smape: float | None = None
+    amplitude_mae: Quote = None
+    ewma_mae: Ewma = None
+    amplitude_rmse: Quote = None
+    ewma_rmse: Ewma = None
+    amplitude_mape: Percent = None
+    ewma_mape: Ewma = None
+    amplitude_smape: Percent = None
+    ewma_smape: Ewma = None
     amplitude_skill: float | None = None
+    """1 - MAE / MAE of the EWMA baseline."""
     amplitude_skill_interval: Interval = None
     high_skill: float | None = None
+    """1 - MAE / MAE of the last close."""
     low_skill: float | None = None
+    """1 - MAE / MAE of the last close."""
     direction_n: int = 0
+    """Candles that moved; figures of the direction count these alone."""
     direction_accuracy: float | None = None
+    """Share of `direction_n` moves whose sign was forecast."""
     direction_accuracy_interval: Interval = None
     weighted_direction_accuracy: float | None = None
+    """Share of `direction_n` moves whose sign was forecast, each weighted by its |return|."""
     mean_return_on_hits: float | None = None
+    """Mean |return| where the sign was right; 0.01 is one percent."""
     mean_return_on_misses: float | None = None
+    """Mean |return| where the sign was wrong; 0.01 is one percent."""
     brier: float | None = None
+    """Mean squared error of the probability of a rise."""
     base_rate_brier: float | None = None
-    close_coverage: float | None = None
-    high_coverage: float | None = None
-    low_coverage: float | None = None
-    amplitude_coverage: float | None = None
+    """Mean squared error of the base rate."""
+    close_coverage: Covered = None
+    high_coverage: Covered = None
+    low_coverage: Covered = None
+    amplitude_coverage: Covered = None
 
 
 class HourOfDay(Answer):
-    """Figures of the target candles that opened in one hour of the day, named as those of `Rolling`.
-
-    Attributes:
-        hour: UTC, 0 to 23.
-        n: Settled forecasts counted.
-        close_mape: In percent.
-        persistence_mape: The same of the last close, in percent.
-        close_skill: 1 - MAE / MAE of persistence.
-        amplitude_skill: 1 - MAE / MAE of the EWMA baseline.
-        direction_n: Candles that moved.
-        direction_accuracy: Share of those whose sign was forecast.
-        close_coverage: Share of closes inside their 90 % interval.
-    """
+    """Figures of the target candles that opened in one hour of the day, named as those of `Rolling`."""
 
     hour: int
+    """UTC, 0 to 23."""
     n: int
+    """Settled forecasts counted."""
     close_mape: float
+    """In percent."""
     persistence_mape: float
+    """MAPE of the last close, in percent."""
     close_skill: float
+    """1 - MAE / MAE of persistence."""
     close_skill_interval: Interval
     amplitude_skill: float
+    """1 - MAE / MAE of the EWMA baseline."""
     direction_n: int
+    """Candles that moved."""
     direction_accuracy: float | None
+    """Share of `direction_n` moves whose sign was forecast."""
     close_coverage: float
+    """Share of closes inside their 90 % interval."""
 
 
 class Issuing(Answer):
-    """Whether the newest ROLLING_N forecasts of a role came, and how late.
-
-    Attributes:
-        n: Forecasts counted, settled or not.
-        since: Target open_time of the first of them.
-        missed: Forecasts since then that were due and never made.
-        clocks_disagree: Of `n`, those left out of all figures, because two clocks disagree about when they were made.
-        lateness_p50_s: Seconds from the close of the last candle used to the forecast, exchange's clock: the median.
-        lateness_p95_s: The same that one in twenty exceeds.
-        lateness_max_s: The longest.
-    """
+    """Whether the newest ROLLING_N forecasts of a role were made, and how late."""
 
     n: int
+    """Forecasts counted, settled or not."""
     since: Moment | None
+    """open_time of the first target."""
     missed: int
+    """Forecasts since then that were due and not made."""
     clocks_disagree: int
+    """Forecasts among `n` that no figure counts, because two clocks disagree about when they were made."""
     lateness_p50_s: float | None
+    """Median of the seconds from the close of the last candle used to the forecast, on the exchange's clock."""
     lateness_p95_s: float | None
+    """Seconds that one forecast in twenty exceeds."""
     lateness_max_s: float | None
+    """Most seconds."""
 
 
 class Miss(Answer):
-    """A forecast that was due and never made; it is not made any more.
-
-    Attributes:
-        open_time: Of its target candle.
-        noticed_at: On the exchange's clock.
-    """
+    """A forecast that was due and not made; it is not made later."""
 
     open_time: Moment
+    """open_time of the target candle."""
     role: str
     reason: str
     noticed_at: Moment
+    """When it was noticed, on the exchange's clock."""
 
 
 class Alert(Answer):
-    """Something that somebody should know; times on the exchange's clock.
-
-    Attributes:
-        kind: Data fault, missed forecasts, drift, training failed, service down, promotion or rollback.
-        subject: What it is about, among those of its kind.
-        state: Open or recovered; event if it just happened.
-    """
+    """An alert for the operator; times on the exchange's clock."""
 
     kind: str
+    """Data fault, missed forecasts, drift, training failed, service down, promotion or rollback."""
     subject: str
+    """Subject of the alert among those of its kind."""
     state: str
+    """Open or recovered; event if it has no duration."""
     message: str
     opened_at: Moment
     last_seen_at: Moment
@@ -182,12 +151,7 @@ class Alert(Answer):
 
 
 class Check(Answer):
-    """One run of the monitor.
-
-    Attributes:
-        report: Address on this service of the first of `reports`.
-        reports: Addresses on this service of what were Evidently's newest pages.
-    """
+    """One run of the monitor."""
 
     checked_at: Moment
     model_version: str | None
@@ -196,16 +160,13 @@ class Check(Answer):
     reasons: list[str]
     numbers: dict[str, Any]
     report: str | None
+    """Address on this service of the first of `reports`."""
     reports: list[str]
+    """Addresses on this service of the Evidently pages that were the newest then."""
 
 
 class Promotion(Answer):
-    """A decision about a version: of the gate, a trial, the monitor, a person, or a rollback.
-
-    Attributes:
-        decided_at: On the database's clock.
-        as_of: On the exchange's clock, where whoever decided knew it.
-    """
+    """A decision about a version: by the gate, a trial, the monitor, a person, or a rollback."""
 
     version: str
     predecessor: str | None
@@ -214,24 +175,25 @@ class Promotion(Answer):
     reasons: list[str]
     decided_by: str
     decided_at: Moment
+    """When it was decided, on the database's clock."""
     as_of: Moment | None
+    """When it was decided, on the exchange's clock; null where that time was unknown."""
 
 
 class MonitoringAnswer(Answer):
-    """Answer of `GET /monitoring`; lists are newest first, open alerts before others.
-
-    Attributes:
-        rolling: Of the served champion.
-        challenger: Of the served challenger, on its own newest forecasts; null while there is none.
-        by_hour: Of the champion, and of a challenger that is served: the newest 7 days, whatever the version, by the
-            hour of day; hours without any are absent.
-        issuing: Of the same roles.
-    """
+    """Answer of `GET /monitoring`; lists are newest first, open alerts before others."""
 
     rolling: Rolling
+    """Figures of the served champion."""
     challenger: Rolling | None
+    """Figures of the served challenger, on its own newest forecasts; null while there is none."""
     by_hour: dict[str, list[HourOfDay]]
+    """Figures of the newest 7 days, of all versions, by role and hour of the day; hours without any are absent.
+
+    Roles are the champion, and a challenger that is served.
+    """
     issuing: dict[str, Issuing]
+    """The roles of `by_hour`."""
     misses: list[Miss]
     alerts: list[Alert]
     checks: list[Check]

@@ -1,64 +1,66 @@
-"""Answers of `/versions`, `/jobs` and `/quality`, as `service.history.schemas`."""
+"""Answers about versions, jobs, quality of candles and the service's status, as `service.history.schemas`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from candlecast.api.answers import Answer, Moment, Price
-from service.history.schemas import JobRun, Volume
+from service.history.schemas import Badge, Volume
 from service.status.monitoring_schemas import Interval, Promotion
 
 
 class LiveFigures(Answer):
-    """What the newest ROLLING_N settled forecasts of a version were worth, as a champion.
-
-    Attributes:
-        n: Settled forecasts counted.
-        close_mape: In percent.
-        persistence_mape: The same of the last close.
-        close_skill: 1 - MAE / MAE of persistence.
-        amplitude_skill: 1 - MAE / MAE of the EWMA baseline.
-        direction_accuracy: Share of moves whose sign was forecast; null where nothing moved.
-    """
+    """Figures of the newest ROLLING_N settled forecasts that a version made as champion."""
 
     n: int
+    """Settled forecasts counted."""
     close_mape: float
+    """In percent."""
     persistence_mape: float
+    """MAPE of the last close, in percent."""
     close_skill: float
+    """1 - MAE / MAE of persistence."""
     close_skill_interval: Interval
     amplitude_skill: float
+    """1 - MAE / MAE of the EWMA baseline."""
     direction_accuracy: float | None
+    """Share of moves whose sign was forecast; null where nothing moved."""
 
 
 class Version(Answer):
-    """A model version that something was decided about.
-
-    Attributes:
-        aliases: Under which it is served now.
-        run_id: Of its training; null unless it is served.
-        gate: Figures that its newest decision by the gate rests on; null where the gate decided nothing.
-        live: Null where it has not forecast as a champion.
-        decisions: About it, newest first.
-    """
+    """A model version with a recorded decision."""
 
     version: str
     aliases: list[str]
+    """Aliases under which it is served now."""
     run_id: str | None
+    """Id of its training run; null unless it is served."""
     gate: dict[str, Any] | None
+    """Figures behind the newest decision of the gate; null where the gate decided nothing."""
     live: LiveFigures | None
+    """Null where it made no forecast as champion."""
     decisions: list[Promotion]
+    """Decisions about it, newest first."""
 
 
 class VersionsAnswer(Answer):
-    """Answer of `GET /versions`, newest version first.
-
-    Attributes:
-        trial: How the trial of the challenger stood at the last check; null while there is none.
-    """
+    """Answer of `GET /versions`, newest version first."""
 
     name: str
     versions: list[Version]
     trial: dict[str, Any] | None
+    """State of the challenger's trial at the last check; null while there is none."""
+
+
+class JobRun(Answer):
+    """The last run of a job."""
+
+    job: str
+    status: str
+    message: str
+    rows: int | None
+    started_at: Moment
+    finished_at: Moment | None
 
 
 class JobsAnswer(Answer):
@@ -70,23 +72,20 @@ class JobsAnswer(Answer):
 
 
 class Gap(Answer):
-    """Missing candles that open in [start, end).
-
-    Attributes:
-        start: First missing open_time.
-        end: Exclusive.
-        state: Open, repaired, or an outage of the exchange, which nobody can repair.
-    """
+    """Missing candles that open in [start, end)."""
 
     start: Moment
+    """First missing open_time."""
     end: Moment
+    """End of the gap, exclusive."""
     state: str
+    """Open, repaired, or an outage of the exchange, which cannot be repaired."""
     found_at: Moment
     changed_at: Moment
 
 
 class DoubtfulCandle(Answer):
-    """A candle that can hardly be what the market did; it is kept out of training and figures."""
+    """A stored candle that is probably wrong; it is kept out of training and figures."""
 
     open_time: Moment
     reasons: list[str]
@@ -94,7 +93,7 @@ class DoubtfulCandle(Answer):
 
 
 class Revision(Answer):
-    """A candle's values before they were replaced."""
+    """Values of a candle before they were replaced."""
 
     open_time: Moment
     close: Price
@@ -104,19 +103,16 @@ class Revision(Answer):
 
 
 class QualityAnswer(Answer):
-    """Answer of `GET /quality`: counts of all, and the newest of each kind, open gaps first.
-
-    Attributes:
-        gaps_open: Stretches of missing candles.
-        outages: Stretches that the exchange itself does not have.
-        gaps_repaired: Stretches that arrived later.
-    """
+    """Answer of `GET /quality`: counts of all, and the newest of each kind, open gaps first."""
 
     symbol: str
     interval: str
     gaps_open: int
+    """Stretches of missing candles."""
     outages: int
+    """Stretches that the exchange itself does not have."""
     gaps_repaired: int
+    """Stretches that arrived later."""
     doubtful: int
     revisions: int
     newest_gaps: list[Gap]
@@ -125,27 +121,52 @@ class QualityAnswer(Answer):
 
 
 class InputImportance(Answer):
-    """What shuffling an input over time does to a version's losses.
-
-    Attributes:
-        amplitude_loss: Rise of the amplitude's MAE as a share of it; 0.1 is a tenth more.
-        direction_loss: The same of the direction's Brier score.
-    """
+    """Rise of a version's losses when an input is shuffled over time."""
 
     name: str
     amplitude_loss: float
+    """Rise of the amplitude's MAE as a share of it; 0.1 is a tenth more."""
     direction_loss: float
+    """Rise of the direction's Brier score as a share of it."""
 
 
 class ImportanceAnswer(Answer):
-    """Answer of `GET /importance`: inputs of the served champion, the most important for the amplitude first.
-
-    Attributes:
-        version: Null while no champion is served.
-        n: Most forecasts measured.
-        inputs: Empty while too few candles are stored.
-    """
+    """Answer of `GET /importance`: inputs of the served champion, the most important for the amplitude first."""
 
     version: str | None
+    """Null while no champion is served."""
     n: int
+    """Most forecasts measured."""
     inputs: list[InputImportance]
+    """Empty while too few candles are stored."""
+
+
+class MarketName(Answer):
+    """Symbol and interval of a market."""
+
+    symbol: str
+    interval: str
+
+
+class StatusAnswer(Answer):
+    """Answer of `GET /status`."""
+
+    symbol: str
+    interval: str
+    horizon: int
+    source: Badge
+    """Whether candles come live from the exchange or from a replay of recorded ones."""
+    newest_candle: Moment | None
+    """open_time of the newest candle; in a replay, on the recorded exchange's clock."""
+    newest_forecast: Moment | None
+    served: dict[str, str]
+    """Version under each alias."""
+    jobs: list[JobRun]
+    links: dict[str, str]
+    """Addresses of the other user interfaces that a browser can reach."""
+    speed: float
+    """Seconds on the exchange's clock in a real second: 1 unless candles are replayed, 0 if that clock is stopped."""
+    markets: list[MarketName]
+    """Markets with stored candles."""
+    forecast_here: list[MarketName]
+    """Markets that the service forecasts; the first is the default of `symbol` and `interval`."""

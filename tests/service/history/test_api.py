@@ -30,14 +30,14 @@ from service.history.schemas import (
     ForecastRow,
     ForecastsAnswer,
     PriceStatsAnswer,
-    StatusAnswer,
+    SeriesAnswer,
 )
-from service.history.series_schemas import SeriesAnswer
 from service.http.database import ReadOnlyDatabase
 from service.http.parameters import LIMIT_MAXIMUM
 from service.http.resources import Resources
 from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import MonitoringAnswer
+from service.status.schemas import StatusAnswer
 from tests.conftest import MigratedDatabase
 from tests.service.conftest import Start, wait_until
 from tests.support.bundles import sound_candles, write_tiny_bundle
