@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from candlecast.api.answers import Answer, Direction, Moment, Price, Probability, Spread, Unit
 
-Badge = Literal["live", "replay", "unknown"]
 Move = Literal["up", "flat", "down"]
 Volume = Annotated[float, Unit("In base currency.")]
 QuoteVolume = Annotated[float, Unit("In quote currency.")]

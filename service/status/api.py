@@ -17,7 +17,6 @@ from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service.history.queries import CANDLES
-from service.history.schemas import Badge
 from service.http.parameters import MARKET, require_known
 from service.http.problems import Refusal
 from service.http.reading import json_answer, market_of, reading_routes, rows
@@ -28,6 +27,7 @@ from service.status.importance import WINDOWS, Importances
 from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import Promotion
 from service.status.schemas import (
+    Badge,
     DoubtfulCandle,
     Gap,
     ImportanceAnswer,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from candlecast.api.answers import Answer, Moment, Price
-from service.history.schemas import Badge, Volume
+from service.history.schemas import Volume
 from service.status.monitoring_schemas import Interval, Promotion
+
+Badge = Literal["live", "replay", "unknown"]
 
 
 class LiveFigures(Answer):
