@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
@@ -51,7 +52,7 @@ def emit_alerts(market: Market, notices: Sequence[Notice]) -> None:
                 "prefect.resource.id": f"candlecast.{market.model_name}.{notice.kind.replace(' ', '-')}",
                 "prefect.resource.name": f"{market.model_name} {notice.kind}",
             },
-            payload={**market._asdict(), **notice._asdict(), "at": notice.at.isoformat()},
+            payload={**market._asdict(), **asdict(notice), "at": notice.at.isoformat()},
         )
 
 

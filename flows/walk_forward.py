@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,7 +85,7 @@ def _measured_and_logged(
 ) -> list[FoldReport]:
     """Run the folds on Dask inside an MLflow run; each gets its own candles and no others."""
     choices = {name: getattr(settings, name) for name in LOGGED_SETTINGS}
-    parameters = choices | lengths._asdict() | {"model_family": family, "folds": len(folds)}
+    parameters = choices | asdict(lengths) | {"model_family": family, "folds": len(folds)}
     name = f"walk-forward of {family}, {folds[0].start:%Y-%m-%d} to {folds[-1].end:%Y-%m-%d}"
     with loop.training_registry(settings).run(experiment_name(settings.market), name, parameters) as run:
         log_candles(run, settings, candles)

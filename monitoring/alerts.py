@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
@@ -14,14 +15,15 @@ from candlecast.market import Market
 Kind = Literal["data fault", "missed forecasts", "drift", "training failed", "service down", "promotion", "rollback"]
 News = Literal["opened", "recovered", "happened"]
 
-CALM = timedelta(minutes=20)
+RECOVERY_DELAY = timedelta(minutes=20)
 """How long a condition must not have been seen before it counts as recovered: one that flutters is one alert."""
 
-TOLD_FOR = timedelta(days=1)
+NOTICE_LIFETIME = timedelta(days=1)
 """How long a notice that nobody took is offered; also the age from which an event is no news any more."""
 
 
-class Condition(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Condition:
     """Something that is the matter now; two of the same kind and subject are the same."""
 
     kind: Kind
@@ -29,7 +31,8 @@ class Condition(NamedTuple):
     message: str
 
 
-class Notice(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Notice:
     """One thing to be told about an alert.
 
     Attributes:
@@ -104,7 +107,7 @@ class Alerts:
     def __init__(self, pool: ConnectionPool, market: Market, now: datetime) -> None:
         self._pool = pool
         self._arguments = {**market._asdict(), "model_name": market.model_name, "now": now}
-        self._arguments |= {"calm": CALM, "told_for": TOLD_FOR}
+        self._arguments |= {"calm": RECOVERY_DELAY, "told_for": NOTICE_LIFETIME}
 
     def observe(self, conditions: Sequence[Condition], judged: Collection[Kind]) -> list[Notice]:
         """Open an alert for each condition that has none; those of the judged kinds that are gone recover.
@@ -119,16 +122,16 @@ class Alerts:
         with self._pool.connection() as connection:
             rows = connection.execute(_EVENTS, arguments).fetchall()
             for condition in conditions:
-                rows += connection.execute(_SEEN, arguments | condition._asdict()).fetchall()
+                rows += connection.execute(_SEEN, arguments | asdict(condition)).fetchall()
             rows += connection.execute(_RECOVERED, arguments).fetchall()
         return [Notice(*row) for row in rows if row[0] is not None]
 
-    def untold(self) -> list[Notice]:
+    def pending(self) -> list[Notice]:
         """What the webhook has not taken yet, oldest first."""
         with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Notice)) as cursor:
             return cursor.execute(_UNTOLD, self._arguments).fetchall()
 
-    def told(self, notice: Notice) -> None:
+    def mark_sent(self, notice: Notice) -> None:
         """Keep that the webhook took a notice."""
         column = "recovery_told_at" if notice.news == "recovered" else "told_at"
         with self._pool.connection() as connection:

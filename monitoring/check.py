@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from psycopg_pool import ConnectionPool
 
@@ -21,13 +21,14 @@ from monitoring.drift import Drift, input_drift
 from monitoring.performance import rolling_performance
 from monitoring.reports import Reports, current_reports
 from monitoring.skill import measure_skill
-from monitoring.trial import Ruling
-from monitoring.verdict import NEWEST, Verdict, judge
+from monitoring.trial import TrialResult
+from monitoring.verdict import NEWEST, Verdict, reach_verdict
 
 _FAULTS = (CandlecastError, OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
 
 
-class Check(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Check:
     """What a check found; `performance` and `drift` are None where there was nothing to measure.
 
     Attributes:
@@ -48,7 +49,7 @@ def check(
     version: str | None,
     now: datetime,
     *,
-    trial: Ruling | None = None,
+    trial: TrialResult | None = None,
     with_report: bool = True,
 ) -> Check:
     """Measure the champion live, compare the market with its training, conclude, and store all of it.
@@ -67,7 +68,7 @@ def check(
     needed = now - (LOOKBACK + settings.sequence_length) * market.step
     performance = rolling_performance(pool, market, "champion", settings.rolling_n, version)
     manifest, drift, faults = _drift(settings, pool, registry, version, now)
-    verdict = judge(
+    verdict = reach_verdict(
         settings,
         now,
         newest,
@@ -87,7 +88,7 @@ def check(
     numbers = {
         "performance": performance.numbers() if performance else None,
         **verdict.numbers,
-        "trial": trial._asdict() | trial.numbers if trial else None,
+        "trial": asdict(trial) | trial.numbers if trial else None,
     }
     record_check(
         pool,

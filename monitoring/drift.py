@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,8 @@ REFERENCE_ROWS = 5000
 """Rows that distances are measured from, spread evenly over the training."""
 
 
-class Inputs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Inputs:
     """What a model was trained on, and what came last; `WATCHED` columns without those that a side does not know.
 
     Attributes:
@@ -51,7 +53,8 @@ class Inputs(NamedTuple):
     limits: dict[str, float]
 
 
-class Drift(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Drift:
     """How far the inputs are from the training's.
 
     Attributes:
@@ -78,7 +81,7 @@ class Drift(NamedTuple):
 
     def numbers(self) -> dict[str, Any]:
         """What a check keeps of it."""
-        return {**self._asdict(), "drifted": self.drifted, "alarming": self.alarming}
+        return {**asdict(self), "drifted": self.drifted, "alarming": self.alarming}
 
 
 def input_drift(pool: ConnectionPool, manifest: Manifest, now: datetime) -> Drift:

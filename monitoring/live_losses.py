@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.features.features import Floats
 from candlecast.market import Market
-from monitoring.sequential import Paired, absolute_errors, brier_scores
+from monitoring.sequential import PairedLosses, absolute_errors, brier_scores
 
 _FORECAST = ("close", "amplitude", "probability_up", "baseline_close", "baseline_amplitude", "baseline_up")
 _ACTUAL = ("reference_close", "actual_close", "actual_amplitude")
@@ -39,7 +40,7 @@ order by open_time limit %(limit)s
 """
 
 
-class Standing(NamedTuple):
+class SettledForecasts(NamedTuple):
     """Settled forecasts in order of time, shape (n,) each; prices and amplitudes in quote currency."""
 
     close: Floats
@@ -57,15 +58,15 @@ class Standing(NamedTuple):
         """Which candles closed elsewhere than the last one before the forecast: only they have a direction."""
         return self.actual_close != self.reference_close
 
-    def beside_baselines(self) -> dict[str, Paired]:
+    def beside_baselines(self) -> dict[str, PairedLosses]:
         """Losses of close, amplitude and direction beside those of their baselines."""
         return self._losses(self.baseline_close, self.baseline_amplitude, self.baseline_up)
 
-    def beside(self, rival: Standing) -> dict[str, Paired]:
+    def beside(self, rival: SettledForecasts) -> dict[str, PairedLosses]:
         """Losses of close, amplitude and direction beside a rival's of the same targets."""
         return self._losses(rival.close, rival.amplitude, rival.probability_up)
 
-    def _losses(self, close: Floats, amplitude: Floats, up: Floats) -> dict[str, Paired]:
+    def _losses(self, close: Floats, amplitude: Floats, up: Floats) -> dict[str, PairedLosses]:
         moved = self.moved
         rose = (self.actual_close > self.reference_close)[moved].astype("float64")
         return {
@@ -75,7 +76,8 @@ class Standing(NamedTuple):
         }
 
 
-class Pairs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Pairs:
     """Champion and challenger on the targets that both have forecast.
 
     Attributes:
@@ -85,23 +87,25 @@ class Pairs(NamedTuple):
         missed: Of them, those that the challenger has not.
     """
 
-    champion: Standing
-    challenger: Standing
+    champion: SettledForecasts
+    challenger: SettledForecasts
     targets: int
     missed: int
 
 
-def first_since(pool: ConnectionPool, market: Market, version: str, since: datetime | None, count: int) -> Standing:
+def first_since(
+    pool: ConnectionPool, market: Market, version: str, since: datetime | None, count: int
+) -> SettledForecasts:
     """The first `count` settled forecasts that a version issued as champion since a moment, abstentions left out."""
     issued = f"and {_ISSUED_SINCE}" if since is not None else ""
     query = f"{_ALONE} {issued} order by open_time limit %(count)s"
-    return _standing(_read(pool, query, market, version=version, since=since, count=count))
+    return _settled(_read(pool, query, market, version=version, since=since, count=count))
 
 
-def newest(pool: ConnectionPool, market: Market, version: str, count: int) -> Standing:
+def newest(pool: ConnectionPool, market: Market, version: str, count: int) -> SettledForecasts:
     """The newest `count` settled forecasts that a version issued as champion, abstentions left out."""
     query = f"{_ALONE} order by open_time desc limit %(count)s"
-    return _standing(_read(pool, query, market, version=version, count=count)[::-1])
+    return _settled(_read(pool, query, market, version=version, count=count)[::-1])
 
 
 def pairs_since(
@@ -112,11 +116,11 @@ def pairs_since(
     both = [row[3:] for row in rows if row[0] and row[1] and not row[2]]
     theirs = [row[: len(_NAMES)] for row in both]
     ours = [(*row[len(_NAMES) :], *row[len(_FORECAST) : len(_NAMES)]) for row in both]
-    return Pairs(_standing(theirs), _standing(ours), len(rows), sum(not row[1] for row in rows))
+    return Pairs(_settled(theirs), _settled(ours), len(rows), sum(not row[1] for row in rows))
 
 
-def _standing(rows: list[Any]) -> Standing:
-    return Standing(*np.array(rows, dtype="float64").reshape(-1, len(_NAMES)).T)
+def _settled(rows: list[Any]) -> SettledForecasts:
+    return SettledForecasts(*np.array(rows, dtype="float64").reshape(-1, len(_NAMES)).T)
 
 
 def _read(pool: ConnectionPool, query: str, market: Market, **arguments: Any) -> list[Any]:

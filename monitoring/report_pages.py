@@ -18,7 +18,7 @@ from monitoring.drift import DRIFTED_SHARE, Inputs
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
-    from monitoring.live_losses import Standing
+    from monitoring.live_losses import SettledForecasts
 
 
 def inputs_page(inputs: Inputs, now: datetime) -> Snapshot:
@@ -57,12 +57,12 @@ def candles_page(
     return _run(report, judged(current), judged(before), definition, now)
 
 
-def forecasts_page(standing: Standing, now: datetime) -> Snapshot:
+def forecasts_page(settled: SettledForecasts, now: datetime) -> Snapshot:
     """Regression quality of close and amplitude; the reference is the baseline on the same candles."""
     from evidently import DataDefinition, Regression, Report
     from evidently.presets import RegressionPreset
 
-    table = pd.DataFrame(standing._asdict())
+    table = pd.DataFrame(settled._asdict())
     names = ("close", "amplitude")
     columns = [column for name in names for column in (name, f"actual_{name}")]
     baseline = table.assign(**{name: table[f"baseline_{name}"] for name in names})
@@ -74,18 +74,18 @@ def forecasts_page(standing: Standing, now: datetime) -> Snapshot:
     return _run(report, table[columns], baseline[columns], definition, now)
 
 
-def direction_page(standing: Standing, now: datetime) -> Snapshot | None:
+def direction_page(settled: SettledForecasts, now: datetime) -> Snapshot | None:
     """Classification quality of the direction beside the base rate's; None where the market went but one way."""
     from evidently import BinaryClassification, DataDefinition, Report
     from evidently.presets import ClassificationPreset
 
-    moved = standing.moved
-    up = (standing.actual_close > standing.reference_close)[moved].astype(int)
+    moved = settled.moved
+    up = (settled.actual_close > settled.reference_close)[moved].astype(int)
     if len(np.unique(up)) < 2:
         return None
     current, baseline = (
         pd.DataFrame({"up": up, "probability": probability[moved]})
-        for probability in (standing.probability_up, standing.baseline_up)
+        for probability in (settled.probability_up, settled.baseline_up)
     )
     definition = DataDefinition(
         categorical_columns=["up"],

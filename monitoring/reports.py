@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from psycopg_pool import ConnectionPool
@@ -20,7 +21,7 @@ from candlecast.market import Market, floor_time
 from candlecast.settings import Settings
 from monitoring.drift import WINDOW, watched_inputs
 from monitoring.live_losses import newest
-from monitoring.verdict import FEWEST
+from monitoring.verdict import MIN_FORECASTS
 from monitoring.workspace import add_run, keep_runs, project_id
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ REPORT_EVERY = timedelta(hours=6)
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
-class Reports(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reports:
     """The pages of one moment.
 
     Attributes:
@@ -121,10 +123,10 @@ def _snapshots(
         doubtful = CandleQuality(pool).doubtful(settings.market, before.index[0].to_pydatetime(), now)
         snapshots["candles"] = pages.candles_page(current, before, doubtful, now)
     if version is not None:
-        standing = newest(pool, settings.market, version, settings.rolling_n)
-        if len(standing.close) >= FEWEST:
-            snapshots["forecasts"] = pages.forecasts_page(standing, now)
-            direction = pages.direction_page(standing, now)
+        settled = newest(pool, settings.market, version, settings.rolling_n)
+        if len(settled.close) >= MIN_FORECASTS:
+            snapshots["forecasts"] = pages.forecasts_page(settled, now)
+            direction = pages.direction_page(settled, now)
             if direction is not None:
                 snapshots["direction"] = direction
     return snapshots

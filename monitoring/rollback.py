@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 import numpy as np
 from psycopg_pool import ConnectionPool
@@ -14,7 +14,7 @@ from candlecast.registry.promotion import make_champion, mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.registry.versions import load_version
 from candlecast.settings import Settings
-from monitoring.live_losses import Standing, first_since, newest
+from monitoring.live_losses import SettledForecasts, first_since, newest
 from monitoring.sequential import evidence_of_worse
 
 MARGIN = 0.05
@@ -29,7 +29,8 @@ WATCHED = 3
 _FEWEST = 36
 
 
-class RolledBack(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RollbackResult:
     """A champion that failed, and the version that took its place; None where there was nothing sound."""
 
     failed: str
@@ -44,7 +45,7 @@ def roll_back_if_failed(
     aliases: dict[str, str],
     now: datetime,
     unfit: str | None = None,
-) -> RolledBack | None:
+) -> RollbackResult | None:
     """Mark a champion that fails and give its alias to the newest sound predecessor; None if all is well.
 
     Without one the challenger, which has passed the gate, takes over. Without that either the alias stays where it is:
@@ -84,7 +85,7 @@ def roll_back_if_failed(
         make_champion(
             registry, pool, name, Decision(successor, "promoted", "monitor", why, CHAMPION, champion, numbers, now)
         )
-    return RolledBack(champion, successor, reasons)
+    return RollbackResult(champion, successor, reasons)
 
 
 def worse_than_allowed(
@@ -99,10 +100,10 @@ def worse_than_allowed(
         since: Its promotion, on the exchange's clock; None for its first forecast.
     """
     market = settings.market
-    standing = first_since(pool, market, champion, since, WATCHED * settings.rolling_n)
-    losses = standing.beside_baselines()
+    settled = first_since(pool, market, champion, since, WATCHED * settings.rolling_n)
+    losses = settled.beside_baselines()
     found = {name: evidence_of_worse(loss, MARGIN, market.horizon) for name, loss in losses.items()}
-    numbers: dict[str, float] = {"forecasts": len(standing.close)}
+    numbers: dict[str, float] = {"forecasts": len(settled.close)}
     reasons = []
     suspects = [name for name, evidence in found.items() if evidence.peak >= PROOF]
     predecessor = _predecessor_losses(settings, pool, champion) if suspects else {}
@@ -123,12 +124,12 @@ def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str)
     before = next(iter(predecessors(pool, settings.market.model_name, champion)), None)
     if before is None:
         return {}
-    standing: Standing = newest(pool, settings.market, before, settings.rolling_n)
-    if len(standing.close) < _FEWEST:
+    settled: SettledForecasts = newest(pool, settings.market, before, settings.rolling_n)
+    if len(settled.close) < _FEWEST:
         return {}
     sums = {
         name: (float(np.sum(one.losses)), float(np.sum(one.reference)))
-        for name, one in standing.beside_baselines().items()
+        for name, one in settled.beside_baselines().items()
     }
     return {name: loss / reference for name, (loss, reference) in sums.items() if reference}
 

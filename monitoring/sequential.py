@@ -7,6 +7,7 @@ the outcome, and forecasts have one: two absolute errors differ by no more than 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ _BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 _SCALE_SPAN = 96
 
 
-class Paired(NamedTuple):
+class PairedLosses(NamedTuple):
     """Losses of a forecast and of its rival on the same targets, in order of time, shape (n,) each.
 
     Attributes:
@@ -32,9 +33,9 @@ class Paired(NamedTuple):
     bound: Floats
 
     @property
-    def swapped(self) -> Paired:
+    def swapped(self) -> PairedLosses:
         """The rival's losses beside the forecast's."""
-        return Paired(self.reference, self.losses, self.bound)
+        return PairedLosses(self.reference, self.losses, self.bound)
 
     @property
     def excess(self) -> float:
@@ -43,7 +44,8 @@ class Paired(NamedTuple):
         return float(self.losses.sum()) / reference - 1 if reference else 0.0
 
 
-class Evidence(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Evidence:
     """Evidence that a mean loss is above its limit; 1 is none.
 
     Attributes:
@@ -59,18 +61,20 @@ class Evidence(NamedTuple):
     peak: float
 
 
-def absolute_errors(forecast: Floats, rival: Floats, actual: Floats) -> Paired:
+def absolute_errors(forecast: Floats, rival: Floats, actual: Floats) -> PairedLosses:
     """Absolute errors of two forecasts of `actual`, shape (n,) each."""
-    return Paired(np.abs(forecast - actual), np.abs(rival - actual), np.abs(forecast - rival))
+    return PairedLosses(np.abs(forecast - actual), np.abs(rival - actual), np.abs(forecast - rival))
 
 
-def brier_scores(probability: Floats, rival: Floats, up: Floats) -> Paired:
+def brier_scores(probability: Floats, rival: Floats, up: Floats) -> PairedLosses:
     """Squared errors of two probabilities of `up` (0 or 1), shape (n,) each."""
     bound = np.abs(probability - rival) * np.maximum(probability + rival, 2 - probability - rival)
-    return Paired((probability - up) ** 2, (rival - up) ** 2, bound)
+    return PairedLosses((probability - up) ** 2, (rival - up) ** 2, bound)
 
 
-def evidence_of_worse(paired: Paired, margin: float = 0.0, horizon: int = 1, *, changed: bool = False) -> Evidence:
+def evidence_of_worse(
+    paired: PairedLosses, margin: float = 0.0, horizon: int = 1, *, changed: bool = False
+) -> Evidence:
     """Evidence that the loss is above (1 + margin) times the reference.
 
     A bettor stakes shares (0.05, 0.1, ... 0.8) of a wealth of 1 on each next excess, scaled to [-1, 1]; the wealth is
@@ -100,7 +104,7 @@ def evidence_of_worse(paired: Paired, margin: float = 0.0, horizon: int = 1, *, 
     return Evidence(n, paired.excess, float(wealth[-1]), float(wealth.max()))
 
 
-def _scaled_excess(paired: Paired, margin: float, horizon: int) -> Floats:
+def _scaled_excess(paired: PairedLosses, margin: float, horizon: int) -> Floats:
     """The excess over its largest possible value, which is known before the outcome; within [-1, 1]."""
     allowed = margin * _mean_before(paired.reference, horizon)
     largest = paired.bound + np.abs(allowed)

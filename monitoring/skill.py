@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from psycopg_pool import ConnectionPool
 
@@ -16,7 +17,8 @@ MARGINS = {"close": 0.005, "amplitude": 0.0, "direction": 0.005}
 _WINDOWS = 2
 
 
-class Skill(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Skill:
     """What speaks against a version, by loss: close, amplitude, direction.
 
     Attributes:
@@ -36,7 +38,7 @@ class Skill(NamedTuple):
     def numbers(self) -> dict[str, Any]:
         """What a check keeps of it."""
         return {
-            "evidence": {name: evidence._asdict() for name, evidence in self.evidence.items()},
+            "evidence": {name: asdict(evidence) for name, evidence in self.evidence.items()},
             "at_first": self.at_first,
             "lost": self.lost,
         }

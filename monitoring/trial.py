@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from psycopg_pool import ConnectionPool
 
@@ -12,19 +13,20 @@ from candlecast.registry.promotion import end_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings import Settings
 from monitoring.live_losses import Pairs, pairs_since
-from monitoring.sequential import Paired, evidence_of_worse
+from monitoring.sequential import PairedLosses, evidence_of_worse
 
 PROOF = 20.0
 """Evidence that proves: wrong in one trial of twenty at the most, however often one looks."""
 
-PATIENCE = 3
+TRIAL_LIMIT = 3
 """Times TRIAL_FORECASTS targets after which a trial without proof ends."""
 
-MOST_MISSED = 0.1
+MAX_MISSED_SHARE = 0.1
 """Share of the targets that a challenger may miss and still be promoted."""
 
 
-class Ruling(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TrialResult:
     """What a trial has come to, with a sentence for each reason; the evidence, 1 being none, is in `numbers`.
 
     Attributes:
@@ -38,9 +40,9 @@ class Ruling(NamedTuple):
     numbers: dict[str, float]
 
 
-def rule_trial(
+def update_trial(
     settings: Settings, pool: ConnectionPool, registry: Registry, aliases: dict[str, str], now: datetime
-) -> Ruling | None:
+) -> TrialResult | None:
     """Look at the trial that is on and carry out what it has come to; None if there is no trial.
 
     To be called while `candlecast.registry.promotion.alias_lock`.
@@ -54,22 +56,24 @@ def rule_trial(
         return None
     if has_failed(pool, name, challenger):
         reasons = ["it is marked as failed; only a person can make it champion again"]
-        ruling = Ruling(challenger, champion, "rejected", reasons, {})
+        trial_result = TrialResult(challenger, champion, "rejected", reasons, {})
     else:
-        limit = PATIENCE * settings.trial_forecasts
+        limit = TRIAL_LIMIT * settings.trial_forecasts
         since = _both_began(pool, name, champion, challenger) or now
-        ruling = judge_trial(
+        trial_result = evaluate_trial(
             settings, challenger, champion, pairs_since(pool, settings.market, champion, challenger, since, limit)
         )
-    if ruling.outcome == "waiting":
-        return ruling
-    alias = CHAMPION if ruling.outcome == "promoted" else CHALLENGER
-    decision = Decision(challenger, ruling.outcome, "trial", ruling.reasons, alias, champion, ruling.numbers, now)
-    (make_champion if ruling.outcome == "promoted" else end_trial)(registry, pool, name, decision)
-    return ruling
+    if trial_result.outcome == "waiting":
+        return trial_result
+    alias = CHAMPION if trial_result.outcome == "promoted" else CHALLENGER
+    decision = Decision(
+        challenger, trial_result.outcome, "trial", trial_result.reasons, alias, champion, trial_result.numbers, now
+    )
+    (make_champion if trial_result.outcome == "promoted" else end_trial)(registry, pool, name, decision)
+    return trial_result
 
 
-def judge_trial(settings: Settings, challenger: str, champion: str, pairs: Pairs) -> Ruling:
+def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pairs) -> TrialResult:
     """Weigh a challenger against the champion on the targets that both have forecast.
 
     The score of a forecast is its absolute error of the close and of the amplitude, both in expected amplitudes, and
@@ -78,7 +82,7 @@ def judge_trial(settings: Settings, challenger: str, champion: str, pairs: Pairs
 
     - is rejected as soon as its score has proved to be higher,
     - is promoted once its score has proved to be lower on TRIAL_FORECASTS targets or more, missing few,
-    - loses its alias undecided after PATIENCE times as many: the champion has not been shown to be worse.
+    - loses its alias undecided after TRIAL_LIMIT times as many: the champion has not been shown to be worse.
     """
     wanted, horizon = settings.trial_forecasts, settings.horizon
     losses = pairs.challenger.beside(pairs.champion)
@@ -100,21 +104,21 @@ def judge_trial(settings: Settings, challenger: str, champion: str, pairs: Pairs
         f"that it is better and {total.peak:.3g} that it is worse, {PROOF:g} is proof"
     )
 
-    def ruled(outcome: Literal["promoted", "rejected", "undecided", "waiting"], *why: str) -> Ruling:
-        return Ruling(challenger, champion, outcome, [seen, *why], numbers)
+    def ruled(outcome: Literal["promoted", "rejected", "undecided", "waiting"], *why: str) -> TrialResult:
+        return TrialResult(challenger, champion, outcome, [seen, *why], numbers)
 
     if total.peak >= PROOF:
         return ruled("rejected")
-    missing = pairs.missed > MOST_MISSED * pairs.targets
+    missing = pairs.missed > MAX_MISSED_SHARE * pairs.targets
     if better >= PROOF and total.n >= wanted and not missing:
         return ruled("promoted")
     notes = [f"it missed {pairs.missed} of {pairs.targets} targets"] if missing else []
-    if pairs.targets >= PATIENCE * wanted:
+    if pairs.targets >= TRIAL_LIMIT * wanted:
         return ruled("undecided", *notes, f"no proof in {pairs.targets} targets: the champion stays")
     return ruled("waiting", *notes)
 
 
-def _score(losses: dict[str, Paired], pairs: Pairs) -> Paired:
+def _score(losses: dict[str, PairedLosses], pairs: Pairs) -> PairedLosses:
     """The three losses added up, target by target; a direction that there was none of adds nothing."""
     scale, moved = pairs.champion.baseline_amplitude, pairs.champion.moved
     total = []
@@ -122,7 +126,7 @@ def _score(losses: dict[str, Paired], pairs: Pairs) -> Paired:
         part = (close + amplitude) / scale
         part[moved] += direction
         total.append(part)
-    return Paired(*total)
+    return PairedLosses(*total)
 
 
 def _both_began(pool: ConnectionPool, name: str, champion: str, challenger: str) -> datetime | None:

@@ -14,7 +14,7 @@ from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import Skill
 
-FEWEST = 36
+MIN_FORECASTS = 36
 """Settled forecasts below which the rolling error says nothing yet."""
 
 NEWEST = 3
@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
     numbers: dict[str, Any]
 
 
-def judge(
+def reach_verdict(
     settings: Settings,
     now: datetime,
     newest_candle: datetime | None,
@@ -92,9 +92,9 @@ def judge(
     overdue = since_training >= timedelta(hours=settings.train_max_hours)
     too_old = [f"{age}, the limit is {settings.train_max_hours:g} h"] if overdue else []
     action: Literal["none", "train"] = "train" if overdue else "none"
-    if performance is None or performance.n < FEWEST:
+    if performance is None or performance.n < MIN_FORECASTS:
         settled = performance.n if performance else 0
-        few = f"{settled} settled forecasts, {FEWEST} are needed for a rolling error"
+        few = f"{settled} settled forecasts, {MIN_FORECASTS} are needed for a rolling error"
         return Verdict("too early", action, [few, *too_old], numbers)
     fine = f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's"
     return Verdict("healthy", action, [fine, *too_old], numbers)
@@ -119,7 +119,7 @@ def _data_fault(
 
 
 def _worse_than_limits(settings: Settings, performance: Performance | None) -> list[str]:
-    if performance is None or performance.n < FEWEST:
+    if performance is None or performance.n < MIN_FORECASTS:
         return []
     faults = []
     if _over_ratio(settings, performance):
@@ -162,7 +162,7 @@ def _had_skill(settings: Settings, performance: Performance | None, skill: Skill
     if skill is None:
         return False
     worse = set(skill.lost)
-    if performance is not None and performance.n >= FEWEST and _over_ratio(settings, performance):
+    if performance is not None and performance.n >= MIN_FORECASTS and _over_ratio(settings, performance):
         worse.add("close")
     return bool(worse) and all(skill.at_first[name] < 0 for name in worse)
 

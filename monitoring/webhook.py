@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import requests
 from pydantic import SecretStr
 
@@ -11,7 +13,7 @@ from monitoring.alerts import Alerts, Notice
 _TIMEOUT_S = 5.0
 
 
-def tell_webhook(alerts: Alerts, url: SecretStr | None, market: Market) -> str | None:
+def post_to_webhook(alerts: Alerts, url: SecretStr | None, market: Market) -> str | None:
     """Post what the webhook has not taken yet; None if it has taken everything, else why not.
 
     Nothing is raised: a receiver that is away is offered the same again by the next check, for a day. One that answers
@@ -23,7 +25,7 @@ def tell_webhook(alerts: Alerts, url: SecretStr | None, market: Market) -> str |
     if url is None:
         return None
     with requests.Session() as session:
-        for notice in alerts.untold():
+        for notice in alerts.pending():
             try:
                 response = session.post(
                     url.get_secret_value(), json=_body(notice, market), timeout=_TIMEOUT_S, allow_redirects=False
@@ -32,7 +34,7 @@ def tell_webhook(alerts: Alerts, url: SecretStr | None, market: Market) -> str |
                 return f"the webhook does not answer: {type(exc).__name__}"  # its text quotes the address
             if not requests.codes.ok <= response.status_code < requests.codes.multiple_choices:
                 return f"the webhook answers HTTP {response.status_code}"
-            alerts.told(notice)
+            alerts.mark_sent(notice)
     return None
 
 
@@ -42,6 +44,6 @@ def _body(notice: Notice, market: Market) -> dict[str, object]:
     return {
         "text": f"{market.model_name} {what}{notice.message}",
         **market._asdict(),
-        **notice._asdict(),
+        **asdict(notice),
         "at": notice.at.isoformat(),
     }

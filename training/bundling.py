@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,13 +22,14 @@ from training.export import library_versions, require_parity, seal_bundle
 from training.families.interface import OnEpoch, calibrated
 from training.families.network import export_onnx
 from training.families.network_fit import FittedNetwork, fit_network, refit_network
-from training.reports.run_report import Trained
+from training.reports.run_report import TrainingResult
 from training.splits import Split
 
 _PARITY_WINDOWS = 10_000
 
 
-class Draft(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Draft:
     """A bundle that can answer but is not sealed yet.
 
     Attributes:
@@ -39,7 +40,7 @@ class Draft(NamedTuple):
 
     bundle: Bundle
     network: FittedNetwork
-    trained: Trained
+    trained: TrainingResult
 
 
 def epoch_line(epoch: int, losses: dict[str, float]) -> str:
@@ -69,16 +70,16 @@ def draft_bundle(
     Raises:
         BundleError: The exported network does not answer like the fitted one.
     """
-    rehearsed = fit_network(settings.model_family, dataset, split, settings, on_epoch)
-    rehearsal = EvaluationModel(
-        scaler=rehearsed.scaler, calibration=calibrated(rehearsed, dataset, split.calibrate, split.fit)
+    fitted = fit_network(settings.model_family, dataset, split, settings, on_epoch)
+    evaluation_model = EvaluationModel(
+        scaler=fitted.scaler, calibration=calibrated(fitted, dataset, split.calibrate, split.fit)
     )
-    rehearsal_network = _exported(rehearsed, directory / EVALUATION_MODEL, dataset, split.calibrate)
+    evaluation_network = _exported(fitted, directory / EVALUATION_MODEL, dataset, split.calibrate)
 
     served = refit_network(
         settings.model_family,
         dataset,
-        rehearsed.epochs,
+        fitted.epochs,
         settings,
         lambda epoch, losses: on_epoch(epoch, {f"refit_{name}": value for name, value in losses.items()}),
     )
@@ -98,8 +99,8 @@ def draft_bundle(
         feature_names=FEATURE_NAMES,
         feature_hash=FEATURE_HASH,
         scaler=served.scaler,
-        calibration=calibrated(rehearsed, dataset, unseen, dataset.ends),
-        rehearsal=rehearsal,
+        calibration=calibrated(fitted, dataset, unseen, dataset.ends),
+        rehearsal=evaluation_model,
         spans={name: dataset.span(ends) for name, ends in split._asdict().items()}
         | {"refit": dataset.span(dataset.ends)},
         metrics={},
@@ -107,13 +108,13 @@ def draft_bundle(
         files={},
     )
     bundle = Bundle(manifest, _exported(served, directory / MODEL, dataset, dataset.ends))
-    measured = Bundle(manifest.model_copy(update=dict(rehearsal)), rehearsal_network)
-    trained = Trained(
+    measured = Bundle(manifest.model_copy(update=dict(evaluation_model)), evaluation_network)
+    trained = TrainingResult(
         settings=settings,
         candles=candles,
         dataset=dataset,
         split=split,
-        history=rehearsed.history,
+        history=fitted.history,
         forecasts=forecast_rows(measured, dataset, split.report),
         ohlcv_only=forecast_rows(measured, dataset, split.report, with_flow=False),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,8 @@ from training.metrics import measure, row_figures, row_losses
 _FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
 
 
-class Evaluation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Evaluation:
     """What n forecasts were worth.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from candlecast.features.features import Floats
 from candlecast.statistics import compare
@@ -12,7 +12,8 @@ MARGIN = 0.005
 """How much worse than its reference a loss may be, relatively, before the version is refused."""
 
 
-class Judgement(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GateResult:
     """Outcome of the gate's tests.
 
     Attributes:
@@ -26,7 +27,7 @@ class Judgement(NamedTuple):
     numbers: dict[str, float]
 
 
-def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Judgement:
+def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> GateResult:
     """Weigh a challenger by its losses on the report slice, and against the champion's on the very same rows.
 
     Every test is the paired one of `candlecast.statistics.compare`, one-sided at 5 %: a loss must be shown to be
@@ -72,7 +73,7 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Jud
             f"{key}_dm_statistic": comparison.statistic,
             f"{key}_dm_p": comparison.p_value,
         }
-    return Judgement(held, reasons, numbers)
+    return GateResult(held, reasons, numbers)
 
 
 def _together(challenger: Losses, champion: Losses) -> tuple[Floats, Floats]:

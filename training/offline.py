@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 from uuid import uuid4
 
 import pandas as pd
@@ -26,7 +26,8 @@ from training.splits import split_by_time
 REPORT = "report.html"
 
 
-class OfflineVersion(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OfflineVersion:
     """A version trained from a file.
 
     Attributes:
@@ -40,7 +41,8 @@ class OfflineVersion(NamedTuple):
     metrics: dict[str, float]
 
 
-class Judged(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OfflineEvaluation:
     """What a bundle forecast for a stretch of a file, and what that was worth.
 
     Attributes:
@@ -102,9 +104,9 @@ def offline_bundle(settings: Settings, name: str) -> Path:
     return settings.trained_dir / settings.market.model_name / name / "bundle"
 
 
-def judge_offline(
+def evaluate_offline(
     bundle: Bundle, candles: pd.DataFrame, start: datetime, end: datetime | None, *, with_flow: bool, seed: int
-) -> Judged:
+) -> OfflineEvaluation:
     """Forecast every candle of `candles` that opens in [start, end), from the candles before it, and measure.
 
     Args:
@@ -128,7 +130,7 @@ def judge_offline(
     figures = evaluate(forecasts, dataset.actual[ends], dataset.amplitude[ends], horizon=manifest.horizon, seed=seed)
     table = forecast_table(forecasts, dataset, ends)
     known = float(dataset.matrix[ends, FEATURE_NAMES.index("flow_known")].mean()) if with_flow else 0.0
-    return Judged(figures, table, int((table.index < manifest.trained_until).sum()), known)
+    return OfflineEvaluation(figures, table, int((table.index < manifest.trained_until).sum()), known)
 
 
 def forecast_table(forecasts: Forecasts, dataset: Dataset, ends: Indexes) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -30,7 +31,8 @@ class Fold(NamedTuple):
     end: datetime
 
 
-class FoldLengths(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FoldLengths:
     """Calendar months of a fold's training, of its validation, and from one fold to the next."""
 
     train_months: int = 3
@@ -64,7 +66,7 @@ def walk_forward(start: datetime, end: datetime, lengths: FoldLengths) -> list[F
         ConfigurationError: A length is below one month.
         NotEnoughCandles: There is no such fold.
     """
-    for name, months in lengths._asdict().items():
+    for name, months in asdict(lengths).items():
         if months < 1:
             raise ConfigurationError(f"{name} is {months}, it must be 1 or more")
     folds: list[Fold] = []

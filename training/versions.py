@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 from psycopg_pool import ConnectionPool
@@ -23,7 +23,7 @@ from candlecast.settings import Settings
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes, build_dataset
 from training.evaluation import forecast_rows, same_rows
-from training.gate import Judgement, decide
+from training.gate import GateResult, decide
 from training.metrics import Losses, row_losses
 from training.reports.run_report import log_report, training_run
 from training.splits import split_by_time
@@ -31,7 +31,8 @@ from training.splits import split_by_time
 Tell = Callable[[str], None]
 
 
-class TrainedVersion(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TrainedVersion:
     """A version that was just registered.
 
     Attributes:
@@ -109,12 +110,12 @@ def pass_gate(
             return Decision(number, known.decision, known.decided_by, known.reasons, known.alias, known.predecessor)
         champion = aliases.get(CHAMPION)
         rival = None if champion is None or has_failed(pool, name, champion) else champion
-        judgement, compared = _weigh(candles, number, rival, settings, registry)
+        gate_result, compared = _weigh(candles, number, rival, settings, registry)
         decision = Decision(
-            number, "rejected", "gate", judgement.reasons, CHALLENGER, champion, judgement.numbers, as_of=now
+            number, "rejected", "gate", gate_result.reasons, CHALLENGER, champion, gate_result.numbers, as_of=now
         )
         leader = _leading_challenger(pool, settings, aliases)
-        if not judgement.passed:
+        if not gate_result.passed:
             record_decision(pool, name, decision)
         elif settings.promote_at_once or not compared:
             decision = decision._replace(outcome="promoted", alias=CHAMPION)
@@ -142,17 +143,17 @@ def _leading_challenger(pool: ConnectionPool, settings: Settings, aliases: dict[
 
 def _weigh(
     candles: pd.DataFrame, number: str, rival: str | None, settings: Settings, registry: Registry
-) -> tuple[Judgement, bool]:
-    """The gate's judgement on a version, and whether it was compared with `rival`: this build must know both.
+) -> tuple[GateResult, bool]:
+    """The gate's gate_result on a version, and whether it was compared with `rival`: this build must know both.
 
     Rehearsals are compared: neither of the two has seen the new version's report slice.
     """
-    challenger = _rehearsal(number, settings, registry)
+    challenger = _evaluation_model(number, settings, registry)
     span, horizon = challenger.manifest.spans["report"], settings.horizon
     reasons = []
     if rival is not None:
         try:
-            champion = _rehearsal(rival, settings, registry)
+            champion = _evaluation_model(rival, settings, registry)
         except (ForeignBundleError, ModelNotFound) as exc:
             reasons = [f"not compared with version {rival}: {exc}"]
         else:
@@ -160,10 +161,10 @@ def _weigh(
             return decide(_losses(challenger, *ours), _losses(champion, *theirs), horizon), True
     (ours, _) = same_rows(candles, (challenger, challenger), span)
     alone = decide(_losses(challenger, *ours), None, horizon)
-    return alone._replace(reasons=[*alone.reasons, *reasons]), False
+    return replace(alone, reasons=[*alone.reasons, *reasons]), False
 
 
-def _rehearsal(number: str, settings: Settings, registry: Registry) -> Bundle:
+def _evaluation_model(number: str, settings: Settings, registry: Registry) -> Bundle:
     _, directory = load_version(registry, settings.market.model_name, number, settings.models_dir)
     return load_evaluation_model(directory)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS
 from candlecast.bundle.manifest import Manifest
-from training.offline import Judged
+from training.offline import OfflineEvaluation
 
 _SHOWN = (
     ("close skill over the last close", "close_skill", "{:+.2f} %"),
@@ -21,7 +21,7 @@ _SHOWN = (
 )
 
 
-def evaluation_message(judged: Judged, version: str, manifest: Manifest) -> str:
+def evaluation_message(judged: OfflineEvaluation, version: str, manifest: Manifest) -> str:
     """A small table: each figure with its 95 % interval, and what must be known to believe it."""
     figures = judged.evaluation.figures
     opened = judged.forecasts.index
@@ -43,7 +43,7 @@ def evaluation_message(judged: Judged, version: str, manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def evaluation_figures(judged: Judged, version: str, manifest: Manifest) -> dict[str, Any]:
+def evaluation_figures(judged: OfflineEvaluation, version: str, manifest: Manifest) -> dict[str, Any]:
     """The same for scripts, with every figure there is."""
     evaluation, opened = judged.evaluation, judged.forecasts.index
     return {
@@ -65,7 +65,7 @@ def evaluation_figures(judged: Judged, version: str, manifest: Manifest) -> dict
     }
 
 
-def _inputs(judged: Judged) -> str:
+def _inputs(judged: OfflineEvaluation) -> str:
     if judged.flow_known == 1:
         return "with order flow"
     return "OHLCV only" if judged.flow_known == 0 else f"{100 * judged.flow_known:.0f} % of them with order flow"

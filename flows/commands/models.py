@@ -111,12 +111,12 @@ def evaluate(
     from candlecast.candles.files import read_history, write_candles
     from flows.commands.chosen_version import chosen_version
     from flows.commands.evaluation_message import evaluation_figures, evaluation_message
-    from training.offline import judge_offline
+    from training.offline import evaluate_offline
 
     settings = read_settings()
     bundle, version = chosen_version(settings, model)
     history = read_history(candles, bundle.manifest.interval)
-    judged = judge_offline(
+    judged = evaluate_offline(
         bundle, history, start.replace(tzinfo=UTC), utc(end), with_flow=inputs is Inputs.ALL, seed=settings.seed
     )
     if forecasts is not None:

@@ -24,9 +24,9 @@ from flows.jobs.loop import verify_forecasts_daily
 from flows.jobs.market import OpenMarket, open_service
 from monitoring.alerts import Alerts, Condition, Kind, Notice
 from monitoring.check import Check, check
-from monitoring.rollback import RolledBack, roll_back_if_failed
-from monitoring.trial import Ruling, rule_trial
-from monitoring.webhook import tell_webhook
+from monitoring.rollback import RollbackResult, roll_back_if_failed
+from monitoring.trial import TrialResult, update_trial
+from monitoring.webhook import post_to_webhook
 
 SAME_MOMENT = timedelta(seconds=30)
 """Two looks within it, on the exchange's clock, are one."""
@@ -49,8 +49,8 @@ class WatchResult(NamedTuple):
     """
 
     check: Check | None
-    rollback: RolledBack | None = None
-    trial: Ruling | None = None
+    rollback: RollbackResult | None = None
+    trial: TrialResult | None = None
     notices: Sequence[Notice] = ()
     notes: Sequence[str] = ()
     trouble: RegistryUnavailable | None = None
@@ -108,7 +108,7 @@ def _decide(
     now: datetime,
     served: ModelsAnswer | None,
     verified: Sequence[ParityCheck],
-) -> tuple[RolledBack | None, Ruling | None, str | None]:
+) -> tuple[RollbackResult | None, TrialResult | None, str | None]:
     """Roll back, rule on the trial; what came of both, and who is champion after it."""
     settings, pool, name = market.settings, market.pool, market.market.model_name
     with alias_lock(pool, name):
@@ -118,7 +118,7 @@ def _decide(
         rollback = roll_back_if_failed(settings, pool, registry, aliases, now, unfit)
         if rollback is not None and rollback.champion is not None:
             return rollback, None, rollback.champion  # the trial goes on beside the new champion
-        trial = rule_trial(settings, pool, registry, aliases, now)
+        trial = update_trial(settings, pool, registry, aliases, now)
         if trial is not None and trial.outcome == "promoted":
             champion = trial.challenger
     return rollback, trial, champion
@@ -219,4 +219,4 @@ def _notify(
 ) -> tuple[Sequence[Notice], str | None]:
     """Record the alerts and tell the webhook; what is new, and why the webhook does not know it."""
     notices = alerts.observe(conditions, judged)
-    return notices, tell_webhook(alerts, market.settings.webhook_url, market.market)
+    return notices, post_to_webhook(alerts, market.settings.webhook_url, market.market)

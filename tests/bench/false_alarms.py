@@ -21,7 +21,7 @@ from candlecast.bundle.load import load_bundle
 from candlecast.candles.files import read_history
 from candlecast.settings import Settings
 from monitoring.drift import REFERENCE_ROWS, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
-from monitoring.live_losses import Standing
+from monitoring.live_losses import SettledForecasts
 from monitoring.sequential import FALSE_ALARM_RUN, evidence_of_worse
 from monitoring.skill import MARGINS
 from training.families.network import quiet_tensorflow
@@ -79,7 +79,7 @@ def month_of_skill(candles: pd.DataFrame, start: pd.Timestamp) -> str:
         )
         forecast = bundle.forecast_series(known)
     last, actual = known["close"].to_numpy()[bundle.manifest.history - 1 :], month["close"].to_numpy()
-    standing = Standing(
+    settled = SettledForecasts(
         forecast.targets[:, 3],
         forecast.targets[:, 4],
         forecast.probability_up,
@@ -91,7 +91,7 @@ def month_of_skill(candles: pd.DataFrame, start: pd.Timestamp) -> str:
         (month["high"] - month["low"]).to_numpy(),
     )
     told = []
-    for name, loss in standing.beside_baselines().items():
+    for name, loss in settled.beside_baselines().items():
         evidence = evidence_of_worse(loss, MARGINS[name], changed=True)
         told.append(f"{name} {loss.excess:+.2%} {evidence.peak:,.0f}")
     return ", ".join(told)

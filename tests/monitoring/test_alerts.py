@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,8 +15,8 @@ from pydantic import SecretStr
 from candlecast.database import open_database
 from candlecast.market import Market
 from candlecast.registry.decisions import Decision, record_decision
-from monitoring.alerts import CALM, TOLD_FOR, Alerts, Condition, Notice
-from monitoring.webhook import tell_webhook
+from monitoring.alerts import NOTICE_LIFETIME, RECOVERY_DELAY, Alerts, Condition, Notice
+from monitoring.webhook import post_to_webhook
 from tests.support.receivers import Receiver, receiving
 
 pytestmark = pytest.mark.integration
@@ -74,7 +75,7 @@ def test_a_condition_that_comes_and_goes_is_one_alert(pool):
 def test_what_could_not_be_judged_does_not_recover(pool):
     at(pool, NOON).observe([Condition("drift", "champion", "worse"), AWAY], {"drift", "service down"})
 
-    notices = at(pool, NOON + CALM + QUARTER).observe([], {"service down"})
+    notices = at(pool, NOON + RECOVERY_DELAY + QUARTER).observe([], {"service down"})
 
     assert brief(notices) == [("recovered", "service down")]
 
@@ -91,9 +92,9 @@ def test_two_subjects_of_a_kind_are_two_alerts_and_other_markets_have_their_own(
 
 def test_the_message_of_an_open_alert_is_the_newest(pool):
     at(pool, NOON).observe([STALE], set())
-    at(pool, NOON + QUARTER).observe([STALE._replace(message="still old")], set())
+    at(pool, NOON + QUARTER).observe([replace(STALE, message="still old")], set())
 
-    (untold,) = at(pool, NOON + QUARTER).untold()
+    (untold,) = at(pool, NOON + QUARTER).pending()
 
     assert (untold.message, untold.at) == ("still old", NOON)
 
@@ -121,7 +122,7 @@ def test_promotions_and_rollbacks_are_told_once_and_a_rollbacks_successor_not_at
 
 def test_what_is_closed_is_forgotten_and_what_is_open_is_not(pool):
     at(pool, NOON).observe([STALE, AWAY], set())
-    at(pool, NOON + CALM).observe([AWAY], {"data fault", "service down"})
+    at(pool, NOON + RECOVERY_DELAY).observe([AWAY], {"data fault", "service down"})
 
     at(pool, NOON + timedelta(days=9)).forget(NOON + timedelta(days=1))
 
@@ -134,7 +135,7 @@ def test_the_webhook_is_told_of_opening_and_recovery_once_each(pool, webhook):
     for quarter, conditions in enumerate([[STALE], [STALE], [], []]):
         alerts = at(pool, NOON + quarter * QUARTER)
         alerts.observe(conditions, {"data fault"})
-        assert tell_webhook(alerts, url, MARKET) is None
+        assert post_to_webhook(alerts, url, MARKET) is None
 
     opened, recovered = webhook.bodies
     assert webhook.paths == ["/hook/secret-token"] * 2
@@ -148,22 +149,22 @@ def test_a_webhook_that_was_away_is_told_later_in_order_and_what_ended_meanwhile
     first = at(pool, NOON)
     first.observe([STALE, gone], set())
     webhook.status = 503
-    refused = tell_webhook(first, url, MARKET)
-    later = at(pool, NOON + CALM)
+    refused = post_to_webhook(first, url, MARKET)
+    later = at(pool, NOON + RECOVERY_DELAY)
     later.observe([STALE, AWAY], {"missed forecasts"})
     webhook.status, webhook.bodies[:] = 204, []
 
-    answered = tell_webhook(later, url, MARKET)
+    answered = post_to_webhook(later, url, MARKET)
 
     assert (refused, answered) == ("the webhook answers HTTP 503", None)
     assert [body["kind"] for body in webhook.bodies] == ["data fault", "service down"]
-    assert later.untold() == []
+    assert later.pending() == []
 
 
 def test_a_webhook_that_never_comes_back_is_given_up_after_a_day(pool):
     at(pool, NOON).observe([STALE], set())
 
-    assert at(pool, NOON + TOLD_FOR + QUARTER).untold() == []
+    assert at(pool, NOON + NOTICE_LIFETIME + QUARTER).pending() == []
 
 
 @pytest.mark.parametrize("redirects", [False, True])
@@ -174,7 +175,7 @@ def test_the_webhooks_address_is_in_no_message_and_no_log(pool, webhook, caplog,
     alerts = at(pool, NOON)
     alerts.observe([STALE], set())
 
-    why = tell_webhook(alerts, url, MARKET)
+    why = post_to_webhook(alerts, url, MARKET)
 
     assert why == ("the webhook answers HTTP 302" if redirects else "the webhook does not answer: ConnectionError")
     assert "secret-token" not in caplog.text
@@ -184,5 +185,5 @@ def test_without_a_webhook_nobody_is_told(pool):
     alerts = at(pool, NOON)
     alerts.observe([STALE], set())
 
-    assert tell_webhook(alerts, None, MARKET) is None
-    assert len(alerts.untold()) == 1
+    assert post_to_webhook(alerts, None, MARKET) is None
+    assert len(alerts.pending()) == 1

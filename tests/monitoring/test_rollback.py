@@ -15,7 +15,7 @@ from candlecast.registry.decisions import Decision, decision_history, has_failed
 from candlecast.registry.promotion import FAILED, make_champion, move_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
-from monitoring.rollback import RolledBack, roll_back_if_failed
+from monitoring.rollback import RollbackResult, roll_back_if_failed
 from tests.support.bundles import write_tiny_bundle
 from tests.support.fake_registry import Died, FakeRegistry
 from tests.support.made_up_market import MadeUpMarket, after, time_of
@@ -51,7 +51,7 @@ class Live:
         decision = Decision(version, "promoted", "trial", ["better"], predecessor=before, as_of=as_of)
         make_champion(self.registry, self.pool, NAME, decision)
 
-    def look(self, candle: int, unfit: str | None = None) -> RolledBack | None:
+    def look(self, candle: int, unfit: str | None = None) -> RollbackResult | None:
         aliases = record_alias_moves(self.registry, self.pool, NAME, after(candle))
         return roll_back_if_failed(self.settings, self.pool, self.registry, aliases, after(candle), unfit)
 
@@ -135,7 +135,7 @@ def test_forecasts_before_its_promotion_are_not_held_against_it(live):
 def test_a_champion_that_fails_its_health_checks_is_rolled_back_without_a_forecast(live):
     rolled = live.look(MOVED, unfit="it does not load: model.onnx is damaged")
 
-    assert rolled == RolledBack("2", "1", ["it does not load: model.onnx is damaged"])
+    assert rolled == RollbackResult("2", "1", ["it does not load: model.onnx is damaged"])
     assert live.decisions()[2:] == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
 
 
@@ -152,7 +152,7 @@ def test_the_way_back_passes_over_versions_that_failed_or_do_not_load(live):
         ("2", "failed", "monitor"),
         ("1", "promoted", "monitor"),
     ]
-    assert rolled == RolledBack("2", "1", ["bad too"])
+    assert rolled == RollbackResult("2", "1", ["bad too"])
 
 
 def test_without_a_sound_predecessor_the_challenger_takes_over(live):
@@ -161,7 +161,7 @@ def test_without_a_sound_predecessor_the_challenger_takes_over(live):
 
     rolled = live.look(MOVED, unfit="bad")
 
-    assert rolled == RolledBack("2", "3", ["bad"])
+    assert rolled == RollbackResult("2", "3", ["bad"])
     assert live.registry.pointers == {CHAMPION: "3"}
 
 
@@ -173,9 +173,9 @@ def test_with_nothing_sound_the_champion_is_marked_once_and_replaced_as_soon_as_
     live.registry.pointers[CHALLENGER] = "3"
     later = live.look(MOVED + 6)
 
-    assert (first, again) == (RolledBack("2", None, ["bad"]), None)
+    assert (first, again) == (RollbackResult("2", None, ["bad"]), None)
     assert alone == [("2", "failed", "monitor")]
-    assert later == RolledBack("2", "3", [])
+    assert later == RollbackResult("2", "3", [])
     assert live.registry.pointers == {CHAMPION: "3"}
 
 

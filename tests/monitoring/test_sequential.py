@@ -8,7 +8,7 @@ import pytest
 from monitoring.sequential import (
     FALSE_ALARM_RUN,
     Evidence,
-    Paired,
+    PairedLosses,
     absolute_errors,
     brier_scores,
     evidence_of_worse,
@@ -27,7 +27,7 @@ def market(n: int, seed: int) -> np.ndarray:
     return 0.001 * np.exp(level) * random.standard_t(4, n)
 
 
-def equals(n: int, seed: int, horizon: int = 1) -> Paired:
+def equals(n: int, seed: int, horizon: int = 1) -> PairedLosses:
     """Two forecasts, neither the better: they are off to one side and the other of the last close, by chance.
 
     The chance of the last `horizon` candles goes into each, so that forecasts whose targets overlap hang together.
@@ -39,7 +39,7 @@ def equals(n: int, seed: int, horizon: int = 1) -> Paired:
     return absolute_errors(size, -size, actual)
 
 
-def biased(n: int, bias: float, seed: int = 1) -> Paired:
+def biased(n: int, bias: float, seed: int = 1) -> PairedLosses:
     """A forecast beside persistence, of which it says `bias` more."""
     return absolute_errors(np.full(n, bias), np.zeros(n), market(n, seed))
 
@@ -82,7 +82,7 @@ def test_a_gross_bias_is_proved_within_some_candles(bias, within):
 
 def test_a_change_for_the_worse_is_seen_after_a_long_good_time():
     good, bad = biased(500, 0.0), biased(40, 0.005)
-    paired = Paired(*(np.concatenate(pair) for pair in zip(good, bad, strict=True)))
+    paired = PairedLosses(*(np.concatenate(pair) for pair in zip(good, bad, strict=True)))
 
     before = evidence_of_worse(head(paired, 500), changed=True)
     after = evidence_of_worse(paired, changed=True)
@@ -100,7 +100,7 @@ def test_a_small_but_lasting_loss_of_skill_is_proved_in_the_end():
 
 def test_what_the_margin_allows_is_no_evidence():
     reference = np.abs(market(2000, 3))
-    paired = Paired(1.004 * reference, reference, 0.01 * reference.max() + np.zeros(2000))
+    paired = PairedLosses(1.004 * reference, reference, 0.01 * reference.max() + np.zeros(2000))
 
     assert evidence_of_worse(paired, margin=0.005).peak < 2
     assert evidence_of_worse(paired).peak > evidence_of_worse(paired, margin=0.005).peak
@@ -125,8 +125,8 @@ def test_forecasts_that_do_not_differ_are_no_evidence():
 def test_of_no_forecast_there_is_no_evidence():
     none = np.array([])
 
-    assert evidence_of_worse(Paired(none, none, none)) == Evidence(0, 0.0, 1.0, 1.0)
-    assert evidence_of_worse(Paired(none, none, none), changed=True).now == 0.0
+    assert evidence_of_worse(PairedLosses(none, none, none)) == Evidence(0, 0.0, 1.0, 1.0)
+    assert evidence_of_worse(PairedLosses(none, none, none), changed=True).now == 0.0
 
 
 def test_brier_scores_cannot_differ_by_more_than_their_bound():
@@ -148,6 +148,6 @@ def test_probabilities_that_are_sure_of_the_wrong_side_are_proved_worse():
     assert evidence_of_worse(wrong.swapped).peak < 1
 
 
-def head(paired: Paired, n: int) -> Paired:
+def head(paired: PairedLosses, n: int) -> PairedLosses:
     """The first n forecasts."""
-    return Paired(*(values[:n] for values in paired))
+    return PairedLosses(*(values[:n] for values in paired))

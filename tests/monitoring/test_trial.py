@@ -14,7 +14,7 @@ from candlecast.registry.decisions import Decision, decision_history, open_trial
 from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
-from monitoring.trial import Ruling, rule_trial
+from monitoring.trial import TrialResult, update_trial
 from tests.support.fake_registry import FakeRegistry
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 
@@ -42,9 +42,9 @@ class Trial:
             self.registry, pool, NAME, Decision("2", "trial", "gate", ["held"], CHALLENGER, "1", as_of=time_of(0))
         )
 
-    def look(self, candle: int) -> Ruling | None:
+    def look(self, candle: int) -> TrialResult | None:
         aliases = record_alias_moves(self.registry, self.pool, NAME, after(candle))
-        return rule_trial(self.settings, self.pool, self.registry, aliases, after(candle))
+        return update_trial(self.settings, self.pool, self.registry, aliases, after(candle))
 
     def newest(self) -> tuple[str, str, str]:
         newest = decision_history(self.pool, NAME)[0]
@@ -62,15 +62,15 @@ def test_a_challenger_that_proves_better_is_promoted_after_m_forecasts_and_not_b
     before = trial.look(M)
     trial.market.forecast("2", M - 1, 2 * M, role="challenger", amplitude_off=0.1)
 
-    ruling = trial.look(2 * M)
+    trial_result = trial.look(2 * M)
 
     assert before is not None
-    assert ruling is not None
-    assert (before.outcome, ruling.outcome) == ("waiting", "promoted")
+    assert trial_result is not None
+    assert (before.outcome, trial_result.outcome) == ("waiting", "promoted")
     assert trial.registry.pointers == {CHAMPION: "2"}
     newest = decision_history(trial.pool, NAME)[0]
     assert trial.newest() == ("2", "promoted", "trial")
-    assert (newest.predecessor, newest.as_of, newest.reasons) == ("1", after(2 * M), ruling.reasons)
+    assert (newest.predecessor, newest.as_of, newest.reasons) == ("1", after(2 * M), trial_result.reasons)
     assert newest.numbers["better"] >= 20
     assert newest.numbers["excess"] < 0
 
@@ -80,10 +80,10 @@ def test_a_challenger_that_is_worse_in_anything_is_rejected_and_the_champion_sta
     trial.market.forecast("1", 0, 2 * M, amplitude_off=0.3)
     trial.market.forecast("2", 0, 2 * M, role="challenger", **({"amplitude_off": 0.3} | worse))
 
-    ruling = trial.look(2 * M)
+    trial_result = trial.look(2 * M)
 
-    assert ruling is not None
-    assert ruling.outcome == "rejected"
+    assert trial_result is not None
+    assert trial_result.outcome == "rejected"
     assert trial.registry.pointers == {CHAMPION: "1"}
     assert trial.newest() == ("2", "rejected", "trial")
 
@@ -111,21 +111,25 @@ def test_one_that_is_no_better_gets_more_time_and_in_the_end_loses_the_alias(tri
 def test_a_challenger_that_never_forecasts_does_not_hold_the_place_for_ever(trial):
     trial.market.forecast("1", 0, 3 * M)
 
-    ruling = trial.look(3 * M)
+    trial_result = trial.look(3 * M)
 
-    assert ruling is not None
-    assert (ruling.outcome, ruling.numbers["pairs"], ruling.numbers["missed"]) == ("undecided", 0, 3 * M)
+    assert trial_result is not None
+    assert (trial_result.outcome, trial_result.numbers["pairs"], trial_result.numbers["missed"]) == (
+        "undecided",
+        0,
+        3 * M,
+    )
 
 
 def test_a_challenger_that_misses_many_targets_is_not_promoted_however_good(trial):
     trial.market.forecast("1", 0, 2 * M, amplitude_off=0.6)
     trial.market.forecast("2", 15, 2 * M, role="challenger", amplitude_off=0.1)
 
-    ruling = trial.look(2 * M)
+    trial_result = trial.look(2 * M)
 
-    assert ruling is not None
-    assert ruling.outcome == "waiting"
-    assert "missed 15 of 120" in ruling.reasons[-1]
+    assert trial_result is not None
+    assert trial_result.outcome == "waiting"
+    assert "missed 15 of 120" in trial_result.reasons[-1]
 
 
 def test_an_abstention_counts_as_the_baseline_that_it_answered_and_two_of_them_not_at_all(trial):
@@ -136,10 +140,10 @@ def test_an_abstention_counts_as_the_baseline_that_it_answered_and_two_of_them_n
     trial.market.forecast("2", M, M + 20, role="challenger", **expired)
     trial.market.forecast("2", M + 20, 2 * M, role="challenger", amplitude_off=0.1)
 
-    ruling = trial.look(2 * M)
+    trial_result = trial.look(2 * M)
 
-    assert ruling is not None
-    assert ruling.numbers["pairs"] == 2 * M - 20
+    assert trial_result is not None
+    assert trial_result.numbers["pairs"] == 2 * M - 20
 
 
 def test_only_forecasts_beside_the_present_champion_and_since_the_trial_began_count(trial):
@@ -149,20 +153,20 @@ def test_only_forecasts_beside_the_present_champion_and_since_the_trial_began_co
     trial.market.forecast("3", M, M + 10)
     trial.market.forecast("2", M, M + 10, role="challenger")
 
-    ruling = trial.look(M + 10)
+    trial_result = trial.look(M + 10)
 
-    assert ruling is not None
-    assert (ruling.champion, ruling.outcome, ruling.numbers["pairs"]) == ("3", "waiting", 10)
+    assert trial_result is not None
+    assert (trial_result.champion, trial_result.outcome, trial_result.numbers["pairs"]) == ("3", "waiting", 10)
 
 
 def test_a_failed_version_that_somebody_makes_challenger_is_turned_down_at_once(trial):
     mark_failed(trial.registry, trial.pool, NAME, Decision("4", "failed", "monitor", ["bad"]))
     trial.registry.pointers[CHALLENGER] = "4"
 
-    ruling = trial.look(0)
+    trial_result = trial.look(0)
 
-    assert ruling is not None
-    assert (ruling.challenger, ruling.outcome) == ("4", "rejected")
+    assert trial_result is not None
+    assert (trial_result.challenger, trial_result.outcome) == ("4", "rejected")
     assert trial.registry.pointers == {CHAMPION: "1"}
 
 

@@ -14,7 +14,7 @@ from candlecast.settings import Settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence
 from monitoring.skill import Skill
-from monitoring.verdict import FEWEST, Verdict, judge
+from monitoring.verdict import MIN_FORECASTS, Verdict, reach_verdict
 
 NOW = datetime(2025, 9, 1, 12, 1, tzinfo=UTC)
 NEWEST = datetime(2025, 9, 1, 11, 55, tzinfo=UTC)
@@ -36,7 +36,7 @@ def verdict(**changes: Any) -> Verdict:
         "performance": performance(),
         "last_training": NOW - 6 * HOUR,
     }
-    return judge(**(usual | changes))
+    return reach_verdict(**(usual | changes))
 
 
 def test_a_model_as_good_as_persistence_is_healthy():
@@ -122,17 +122,17 @@ def test_a_healthy_model_is_trained_again_after_the_longest_time(age, action):
     assert any("the limit is 24 h" in reason for reason in conclusion.reasons) is (action == "train")
 
 
-@pytest.mark.parametrize("few", [None, performance(mape=9.0, n=FEWEST - 1)])
+@pytest.mark.parametrize("few", [None, performance(mape=9.0, n=MIN_FORECASTS - 1)])
 @pytest.mark.parametrize(("age", "action"), [(6, "none"), (24, "train")])
 def test_too_few_settled_forecasts_say_nothing_but_the_age_still_counts(few, age, action):
     conclusion = verdict(performance=few, last_training=NOW - age * HOUR)
 
     assert conclusion[:2] == ("too early", action)
-    assert f"{FEWEST} are needed" in conclusion.reasons[0]
+    assert f"{MIN_FORECASTS} are needed" in conclusion.reasons[0]
 
 
 def test_just_enough_settled_forecasts_are_judged():
-    assert verdict(performance=performance(mape=0.06, n=FEWEST)).verdict == "drift"
+    assert verdict(performance=performance(mape=0.06, n=MIN_FORECASTS)).verdict == "drift"
 
 
 def skill(lost: str | None = None, at_first: float = -0.05) -> Skill:

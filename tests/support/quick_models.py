@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from training.splits import Split
 CLOSE = TARGETS.index("close")
 
 
-class LastRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LastRow:
     """Least squares on the last row of a window: quick, and sure to find whatever leaks into it."""
 
     weights: np.ndarray
@@ -36,7 +37,8 @@ def fit_last_row(dataset: Dataset, split: Split, *_: object) -> LastRow:
     return LastRow(np.linalg.lstsq(rows, answers, rcond=None)[0], scaler)
 
 
-class Remembering(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Remembering:
     """A model that knows by heart what it was fitted on, and says nothing of anything else."""
 
     known: dict[int, np.ndarray]
@@ -55,7 +57,8 @@ def fit_by_heart_on_everything(dataset: Dataset, split: Split, *_: object) -> Re
     return fit_by_heart(dataset, split._replace(fit=dataset.ends))
 
 
-class Peeking(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Peeking:
     """A model that looks up part of what came."""
 
     model: Model

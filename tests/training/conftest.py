@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
@@ -23,7 +23,8 @@ _STARTS_WITHIN_S = 90
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
-class Trained(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ShortTraining:
     """A version that was really trained, shortly, and what it was trained from; `told` is what it said meanwhile."""
 
     version: TrainedVersion
@@ -34,14 +35,16 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def trained(bundled_candles: pd.DataFrame, mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(
+    bundled_candles: pd.DataFrame, mlflow_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> ShortTraining:
     """Two epochs over twelve days with a gap; a version of BTCUSDT-5m, which has no champion."""
     candles = bundled_candles.iloc[: 12 * 288].drop(bundled_candles.index[1500])
     settings = Settings(
         home=tmp_path_factory.mktemp("home"), epochs=2, sequence_length=24, mlflow_tracking_uri=mlflow_server
     )
     registry, told = Registry(mlflow_server, timeout_s=30), []
-    return Trained(train_version(candles, settings, registry, told.append), candles, settings, registry, told)
+    return ShortTraining(train_version(candles, settings, registry, told.append), candles, settings, registry, told)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.gate import MARGIN, Judgement, decide
+from training.gate import MARGIN, GateResult, decide
 from training.metrics import Losses
 
 N = 3000
@@ -30,15 +30,15 @@ def scaled(losses: Losses, name: str, factor: float) -> Losses:
     return losses._replace(**{name: getattr(losses, name) * factor})
 
 
-def failures(judgement: Judgement) -> list[str]:
-    return [reason.split(":")[0] for reason in judgement.reasons if "fails" in reason]
+def failures(gate_result: GateResult) -> list[str]:
+    return [reason.split(":")[0] for reason in gate_result.reasons if "fails" in reason]
 
 
 def test_a_good_first_version_passes_with_a_sentence_for_each_test():
-    judgement = decide(GOOD, None)
+    gate_result = decide(GOOD, None)
 
-    assert judgement.passed
-    assert [reason.split(":")[0] for reason in judgement.reasons] == [
+    assert gate_result.passed
+    assert [reason.split(":")[0] for reason in gate_result.reasons] == [
         "close holds against persistence",
         "amplitude holds against EWMA",
         "brier holds against the base rate",
@@ -54,20 +54,20 @@ def test_a_good_first_version_passes_with_a_sentence_for_each_test():
     ],
 )
 def test_each_criterion_alone_refuses(name, factor, said):
-    judgement = decide(scaled(GOOD, name, factor), None)
+    gate_result = decide(scaled(GOOD, name, factor), None)
 
-    assert not judgement.passed
-    assert failures(judgement) == [said]
+    assert not gate_result.passed
+    assert failures(gate_result) == [said]
 
 
 @pytest.mark.parametrize("name", ["close", "amplitude", "brier"])
 def test_a_challenger_clearly_worse_than_the_champion_is_refused_in_each_figure_alone(name):
     champion = scaled(GOOD, name, 0.95)
 
-    judgement = decide(GOOD, champion)
+    gate_result = decide(GOOD, champion)
 
-    assert not judgement.passed
-    assert failures(judgement) == ["total fails against the champion"]
+    assert not gate_result.passed
+    assert failures(gate_result) == ["total fails against the champion"]
 
 
 def test_a_loss_somewhat_above_the_champions_may_be_made_up_for_by_another():
@@ -85,10 +85,10 @@ def test_directions_count_on_the_rows_that_moved():
 
 
 def test_a_challenger_as_good_as_the_champion_is_accepted():
-    judgement = decide(GOOD, GOOD)
+    gate_result = decide(GOOD, GOOD)
 
-    assert judgement.passed
-    assert len(judgement.reasons) == 4
+    assert gate_result.passed
+    assert len(gate_result.reasons) == 4
 
 
 def test_a_challenger_better_than_the_champion_is_accepted():
@@ -101,31 +101,31 @@ def test_a_challenger_better_than_the_champion_is_accepted():
 def test_the_margin_is_the_limit_of_how_much_worse_a_close_may_be(excess, passed):
     challenger = GOOD._replace(close=GOOD.close_baseline * (1 + excess))
 
-    judgement = decide(challenger, None)
+    gate_result = decide(challenger, None)
 
-    assert judgement.passed is passed
+    assert gate_result.passed is passed
 
 
 def test_the_amplitude_has_no_margin_it_must_beat_its_baseline():
-    judgement = decide(GOOD._replace(amplitude=GOOD.amplitude_baseline), None)
+    gate_result = decide(GOOD._replace(amplitude=GOOD.amplitude_baseline), None)
 
-    assert failures(judgement) == ["amplitude fails against EWMA"]
+    assert failures(gate_result) == ["amplitude fails against EWMA"]
 
 
 def test_a_direction_no_better_than_the_base_rate_passes_if_it_is_not_worse():
     noise = np.random.default_rng(3).normal(0, 0.002, N)
 
-    judgement = decide(GOOD._replace(brier=GOOD.brier_baseline + noise - noise.mean()), None)
+    gate_result = decide(GOOD._replace(brier=GOOD.brier_baseline + noise - noise.mean()), None)
 
-    assert judgement.passed
+    assert gate_result.passed
 
 
 def test_a_direction_shown_to_be_worse_than_the_base_rate_fails_however_little_it_is():
     challenger = GOOD._replace(brier=GOOD.brier_baseline * (1 + 0.2 * MARGIN))
 
-    judgement = decide(challenger, None)
+    gate_result = decide(challenger, None)
 
-    assert failures(judgement) == ["brier fails against the base rate"]
+    assert failures(gate_result) == ["brier fails against the base rate"]
 
 
 def test_forecasts_that_overlap_need_more_evidence():
@@ -140,29 +140,29 @@ def test_forecasts_that_overlap_need_more_evidence():
 def test_too_few_rows_to_tell_are_no_reason_to_promote():
     blurred = GOOD._replace(close=RANDOM.permutation(GOOD.close_baseline))
 
-    judgement = decide(Losses(*(part[:30] for part in blurred)), None)
+    gate_result = decide(Losses(*(part[:30] for part in blurred)), None)
 
-    assert failures(judgement) == ["close fails against persistence"]
+    assert failures(gate_result) == ["close fails against persistence"]
 
 
 def test_a_reason_states_both_losses_and_the_test():
-    judgement = decide(GOOD, None)
+    gate_result = decide(GOOD, None)
 
-    statistic, p_value = (judgement.numbers[f"close_vs_persistence_dm_{name}"] for name in ("statistic", "p"))
+    statistic, p_value = (gate_result.numbers[f"close_vs_persistence_dm_{name}"] for name in ("statistic", "p"))
     losses = f"{GOOD.close.mean():.6g} to {GOOD.close_baseline.mean():.6g}"
     said = f"close holds against persistence: {losses} (Diebold-Mariano {statistic:+.2f}, p {p_value:.2g})"
-    assert judgement.reasons[0] == said
+    assert gate_result.reasons[0] == said
 
 
 def test_every_number_behind_the_decision_is_kept():
-    judgement = decide(GOOD, scaled(GOOD, "close", 1.02))
+    gate_result = decide(GOOD, scaled(GOOD, "close", 1.02))
 
-    assert judgement.numbers["close_vs_persistence_skill"] == pytest.approx(1 - 1 / 1.002)
-    assert judgement.numbers["amplitude_vs_ewma_skill"] == pytest.approx(1 - 1 / 1.1)
-    assert judgement.numbers["amplitude_vs_ewma_dm_statistic"] < 0
-    assert judgement.numbers["amplitude_vs_ewma_dm_p"] < 1e-6
-    assert judgement.numbers["total_vs_champion_skill"] == pytest.approx((1 - 1 / 1.02) / 3, rel=1e-3)
-    assert set(judgement.numbers) == {
+    assert gate_result.numbers["close_vs_persistence_skill"] == pytest.approx(1 - 1 / 1.002)
+    assert gate_result.numbers["amplitude_vs_ewma_skill"] == pytest.approx(1 - 1 / 1.1)
+    assert gate_result.numbers["amplitude_vs_ewma_dm_statistic"] < 0
+    assert gate_result.numbers["amplitude_vs_ewma_dm_p"] < 1e-6
+    assert gate_result.numbers["total_vs_champion_skill"] == pytest.approx((1 - 1 / 1.02) / 3, rel=1e-3)
+    assert set(gate_result.numbers) == {
         f"{test}_{number}"
         for test in ("close_vs_persistence", "amplitude_vs_ewma", "brier_vs_base_rate", "total_vs_champion")
         for number in ("skill", "excess_upper", "dm_statistic", "dm_p")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -294,7 +296,7 @@ def fitted_on_everything(dataset: Dataset, split: Split) -> Forecaster:
 
 
 def scaled_on_everything(dataset: Dataset, split: Split) -> Forecaster:
-    model = fit_last_row(dataset, split)._replace(scaler=fit_scaler(dataset, dataset.ends))
+    model = replace(fit_last_row(dataset, split), scaler=fit_scaler(dataset, dataset.ends))
     return Forecaster(model, calibrated(model, dataset, split.calibrate, split.fit))
 
 

@@ -15,7 +15,7 @@ from candlecast.candles.schema import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.registry.registry import Registry
-from tests.training.conftest import Trained
+from tests.training.conftest import ShortTraining
 from training.dataset import build_dataset, rising
 from training.evaluation import forecast_rows
 from training.export import require_parity
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 NAME = "BTCUSDT-5m"
 
 
-def fetched(trained: Trained) -> Path:
+def fetched(trained: ShortTraining) -> Path:
     return trained.registry.fetch(NAME, trained.version.number, trained.settings.home / "models")
 
 
@@ -39,11 +39,11 @@ def asked(address: str, call: str, /, **parameters: str) -> Any:
     return response.json()
 
 
-def run_of(trained: Trained) -> Any:
+def run_of(trained: ShortTraining) -> Any:
     return asked(trained.registry.tracking_uri, "runs/get", run_id=trained.version.run_id)["run"]
 
 
-def artifacts(trained: Trained, path: str) -> set[str]:
+def artifacts(trained: ShortTraining, path: str) -> set[str]:
     answer = asked(trained.registry.tracking_uri, "artifacts/list", run_id=trained.version.run_id, path=path)
     return {file["path"] for file in answer["files"]}
 
@@ -123,9 +123,11 @@ def test_the_spans_of_the_bundle_are_those_of_the_split_and_of_all_it_was_made_f
 def test_the_figures_are_those_of_the_rehearsal_on_the_report_slice(trained):
     dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
     report = split_by_time(dataset).report
-    rehearsal, served = load_evaluation_model(fetched(trained)), load_bundle(fetched(trained))
+    evaluation_model, served = load_evaluation_model(fetched(trained)), load_bundle(fetched(trained))
 
-    figures = measure(forecast_rows(rehearsal, dataset, report), dataset.actual[report], dataset.amplitude[report])
+    figures = measure(
+        forecast_rows(evaluation_model, dataset, report), dataset.actual[report], dataset.amplitude[report]
+    )
     of_served = measure(forecast_rows(served, dataset, report), dataset.actual[report], dataset.amplitude[report])
 
     for name in ("close_skill", "amplitude_skill", "direction_brier", "close_coverage"):
@@ -137,11 +139,11 @@ def test_a_rehearsal_knows_nothing_of_the_report_slice(trained):
     dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
     split = split_by_time(dataset)
 
-    rehearsal, served = load_evaluation_model(fetched(trained)).manifest, load_bundle(fetched(trained)).manifest
+    evaluation_model, served = load_evaluation_model(fetched(trained)).manifest, load_bundle(fetched(trained)).manifest
 
-    assert rehearsal.scaler == fit_scaler(dataset, split.fit)
+    assert evaluation_model.scaler == fit_scaler(dataset, split.fit)
     assert served.scaler == fit_scaler(dataset, dataset.ends)
-    assert rehearsal.calibration.base_rate_up == pytest.approx(float(np.nanmean(rising(dataset, split.fit))))
+    assert evaluation_model.calibration.base_rate_up == pytest.approx(float(np.nanmean(rising(dataset, split.fit))))
 
 
 def test_fetching_again_downloads_nothing(trained):

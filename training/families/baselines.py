@@ -7,8 +7,8 @@ Whoever has no opinion on the direction answers a logit of zero, which calibrati
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,8 @@ def _last_direction(dataset: Dataset, ends: Indexes) -> Floats:
     return direction
 
 
-class RuleModel(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RuleModel:
     """A `training.families.interface.Model` whose open and close are the last close.
 
     Attributes:

@@ -7,8 +7,9 @@ as `candlecast.bundle.forecast.scale_targets` gives them; one calibration turns 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -50,7 +51,8 @@ _FAMILIES = {
 FAMILIES = tuple(_FAMILIES)
 
 
-class Forecaster(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Forecaster:
     """A model and the calibration of its answers."""
 
     model: Model

@@ -6,8 +6,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,8 @@ RANGES = ("high", "low", "amplitude")
 _IS_RANGE = np.array([name in RANGES for name in TARGETS], "float32")
 
 
-class Network(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Network:
     """Two views of the same layers.
 
     Attributes:

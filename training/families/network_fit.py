@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +32,8 @@ _LONG_HISTORY = 50_000
 """Windows below which a network of half the width, with one price trunk, learns as much (docs/decisions/0009)."""
 
 
-class FittedNetwork(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FittedNetwork:
     """A trained network, a `training.families.interface.Model`.
 
     Attributes:

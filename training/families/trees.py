@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -35,14 +36,15 @@ _GROWTH = {
 }
 
 
-class Boosted(NamedTuple):
+class BoostedEnsemble(NamedTuple):
     """An ensemble, and how many of its rounds were best on the stopping slice; later ones are not used."""
 
     ensemble: Any
     rounds: int
 
 
-class FittedTrees(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FittedTrees:
     """One ensemble for each target but the open, and one for the direction; a `training.families.interface.Model`.
 
     The open stays at the last close: it opens there but for a cent, and no round of boosting improved on that.
@@ -54,8 +56,8 @@ class FittedTrees(NamedTuple):
         borders: Of the bins of each input, shape (_BINS - 1, inputs).
     """
 
-    targets: dict[int, Boosted]
-    direction: Boosted
+    targets: dict[int, BoostedEnsemble]
+    direction: BoostedEnsemble
     lags: tuple[int, ...]
     borders: Inputs
 
@@ -87,7 +89,7 @@ def fit_trees(dataset: Dataset, split: Split, settings: Settings, _on_epoch: OnE
     stop_inputs = _binned(stop_values, borders)
     weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
 
-    def boosted(ensemble: Any, wanted: Floats, stop_wanted: Floats) -> Boosted:
+    def boosted(ensemble: Any, wanted: Floats, stop_wanted: Floats) -> BoostedEnsemble:
         known, stop_known = np.isfinite(wanted), np.isfinite(stop_wanted)
         ensemble.fit(
             inputs[known],
@@ -96,7 +98,7 @@ def fit_trees(dataset: Dataset, split: Split, settings: Settings, _on_epoch: OnE
             X_val=stop_inputs[stop_known],  # scikit-learn's own choice of rows would be random, and so see the future
             y_val=stop_wanted[stop_known],
         )
-        return Boosted(ensemble, max(int(np.argmax(ensemble.validation_score_)), 1))
+        return BoostedEnsemble(ensemble, max(int(np.argmax(ensemble.validation_score_)), 1))
 
     growth = {**_GROWTH, "random_state": settings.seed}
     targets = {

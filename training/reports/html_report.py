@@ -6,10 +6,11 @@ import base64
 import io
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from math import floor, log10
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL
 from candlecast.bundle.manifest import Span
@@ -17,7 +18,7 @@ from candlecast.market import Market
 from candlecast.statistics import Figure
 from training.evaluation import Evaluation
 from training.export import PARITY_TOLERANCE
-from training.gate import MARGIN, Judgement
+from training.gate import MARGIN, GateResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-class Plot(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Plot:
     """A picture and how to read it; `name` is its file's."""
 
     name: str
@@ -33,7 +35,8 @@ class Plot(NamedTuple):
     caption: str
 
 
-class Page(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Page:
     """What the report tells.
 
     Attributes:
@@ -42,7 +45,7 @@ class Page(NamedTuple):
         libraries: Version of each library.
         evaluation: Of the report slice.
         ohlcv_only: The same with the order flow hidden.
-        judgement: The gate's, against the baselines alone.
+        gate_result: The gate's, against the baselines alone.
     """
 
     market: Market
@@ -54,11 +57,12 @@ class Page(NamedTuple):
     libraries: Mapping[str, str]
     evaluation: Evaluation
     ohlcv_only: Evaluation
-    judgement: Judgement
+    gate_result: GateResult
     plots: list[Plot]
 
 
-class Tile(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tile:
     """One headline figure; `verdict` is good, bad or level."""
 
     label: str
@@ -68,7 +72,8 @@ class Tile(NamedTuple):
     verdict: str
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Row:
     """A figure of the report beside its baseline's; an empty text where there is none."""
 
     label: str
@@ -79,7 +84,8 @@ class Row(NamedTuple):
     ohlcv_only: str
 
 
-class Section(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Section:
     """The figures of one target, or of the direction; `main` ones are shown at once, the rest on demand."""
 
     title: str

@@ -51,7 +51,7 @@ def model_table(
     """Measure a version and the baselines on the targets in `span`.
 
     Args:
-        bundle: Trained on the candles before `until`.
+        bundle: TrainingResult on the candles before `until`.
         candles: `CANDLE_COLUMNS`; the baselines are fitted on those before `until`.
         span: Not before `until`.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -46,7 +46,8 @@ OHLCV_ONLY = "ohlcv_only_"
 """Begins the names of figures that were measured with the order flow hidden."""
 
 
-class Trained(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
     """What `log_report` reports on.
 
     Attributes:
@@ -68,7 +69,8 @@ class Trained(NamedTuple):
     ohlcv_only: Forecasts
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Report:
     """What a training was worth.
 
     Attributes:
@@ -124,7 +126,7 @@ def log_candles(run: RunLog, settings: Settings, candles: pd.DataFrame) -> None:
     )
 
 
-def log_report(run: RunLog, trained: Trained) -> dict[str, float]:
+def log_report(run: RunLog, trained: TrainingResult) -> dict[str, float]:
     """Report on the report slice, log all of it and the library versions; the figures.
 
     Raises:
@@ -141,7 +143,7 @@ def log_report(run: RunLog, trained: Trained) -> dict[str, float]:
     return report.figures
 
 
-def report_on(trained: Trained, run_id: str) -> Report:
+def report_on(trained: TrainingResult, run_id: str) -> Report:
     """Measure on the report slice, draw, and write the page.
 
     Raises:
@@ -164,7 +166,7 @@ def report_on(trained: Trained, run_id: str) -> Report:
         libraries=library_versions(),
         evaluation=full,
         ohlcv_only=blind,
-        judgement=decide(row_losses(trained.forecasts, rows.actual), None, dataset.market.horizon),
+        gate_result=decide(row_losses(trained.forecasts, rows.actual), None, dataset.market.horizon),
         plots=pictures,
     )
     figures = flat(full) | {f"{OHLCV_ONLY}{name}": value for name, value in flat(blind).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +13,7 @@ from candlecast.errors import SearchFailed
 from candlecast.features.features import Floats
 from candlecast.registry.run_log import RunLog
 from training.reports.plots import BASELINE, CHOSEN, MODEL, QUIET, labelled, panels_of
-from training.search.space import SPACE, Drawn, Range, environment_lines
+from training.search.space import SPACE, Range, TrialSettings, environment_lines
 from training.search.study import TRIED
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from optuna import Study
 
 
-class Found(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SearchResult:
     """What a search found.
 
     Attributes:
@@ -33,7 +35,7 @@ class Found(NamedTuple):
         run_id: The MLflow run; None if it was not logged.
     """
 
-    settings: Drawn
+    settings: TrialSettings
     val_loss: float
     trial: int
     trials: dict[str, int]
@@ -53,10 +55,10 @@ class Found(NamedTuple):
 
     def as_json(self) -> str:
         """All of it, for scripts."""
-        return json.dumps(self._asdict() | {"environment": self.environment}, default=str, indent=1)
+        return json.dumps(asdict(self) | {"environment": self.environment}, default=str, indent=1)
 
 
-def found_in(study: Study, directory: Path, run_id: str | None) -> Found:
+def search_result(study: Study, directory: Path, run_id: str | None) -> SearchResult:
     """The best trial of a study.
 
     Raises:
@@ -69,7 +71,7 @@ def found_in(study: Study, directory: Path, run_id: str | None) -> Found:
         raise SearchFailed(f"{directory}: none of {len(states)} trials came to its end; raise the budget")
     best = study.best_trial
     counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return Found(
+    return SearchResult(
         settings=best.user_attrs[TRIED],
         val_loss=study.best_value,
         trial=best.number,
@@ -79,7 +81,7 @@ def found_in(study: Study, directory: Path, run_id: str | None) -> Found:
     )
 
 
-def log_search(run: RunLog, study: Study, found: Found) -> None:
+def log_search(run: RunLog, study: Study, found: SearchResult) -> None:
     """Log the outcome: figures, the best settings as tags and as a file, and a picture of all trials."""
     run.metrics({"best_val_loss": found.val_loss} | {f"trials_{state}": n for state, n in found.trials.items()})
     run.tags({f"best_{name}": str(value) for name, value in found.settings.items()})
@@ -94,7 +96,7 @@ class Trials(NamedTuple):
 
     numbers: Floats
     losses: Floats
-    tried: list[Drawn]
+    tried: list[TrialSettings]
 
 
 def trials_of(study: Study, state: str) -> Trials:

@@ -26,10 +26,10 @@ from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
 from training.dataset import build_dataset
 from training.reports.run_report import log_candles
-from training.search.report import Found, found_in, log_search
+from training.search.report import SearchResult, log_search, search_result
 from training.search.space import Space, distributions, longest_window, rounded, space_around
 from training.search.study import FIXED_SETTINGS, TRIED, only_search, open_study, study_directory
-from training.search.worker import Ended, Epoch, Job, Task, seen_by_search, work
+from training.search.worker import Epoch, Job, Task, TrialEnd, search_data, work
 from training.splits import split_by_time
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _RUN_ID = "mlflow_run_id"
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Budget:
     """When a search ends.
 
@@ -72,7 +72,7 @@ def search_settings(
     *,
     jobs: int | None = None,
     registry: Registry | None = None,
-) -> Found:
+) -> SearchResult:
     """Look for settings whose loss on the stopping slice is lower; safe to interrupt and to repeat.
 
     The first trial has the settings as they are. Calibration and report slice are not even sent to the workers.
@@ -91,7 +91,7 @@ def search_settings(
     """
     space = space_around(settings)
     dataset = build_dataset(candles, settings.market, longest_window(space))
-    seen = seen_by_search(dataset, split_by_time(dataset))
+    seen = search_data(dataset, split_by_time(dataset))
     directory = study_directory(candles, settings, space)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = jobs or cores
@@ -113,7 +113,7 @@ def search_settings(
                 search.work_through(jobs)
             finally:
                 search.stop()
-            found = found_in(study, directory, job.parent_run_id)
+            found = search_result(study, directory, job.parent_run_id)
             if run is not None:
                 log_search(run, study, found)
     return found
@@ -224,7 +224,7 @@ class _Search:
             said = worker.connection.recv()
         except (EOFError, ConnectionError):
             worker.process.join()
-            said = Ended(f"its process ended with code {worker.process.exitcode}")
+            said = TrialEnd(f"its process ended with code {worker.process.exitcode}")
         running = self._running[worker]
         if isinstance(said, Epoch):
             running.stopped = self._falls_behind(running.trial, said)

@@ -10,7 +10,7 @@ from candlecast.settings import Settings, variable_name
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-Drawn = Mapping[str, int | float | str]
+TrialSettings = Mapping[str, int | float | str]
 """Values of settings, by field."""
 
 
@@ -72,16 +72,16 @@ def longest_window(space: Space) -> int:
     return max(int(length) for length in (lengths.options if isinstance(lengths, Choice) else lengths))
 
 
-def rounded(drawn: Drawn) -> Drawn:
-    """Drawn values as they are tried and told, numbers of no more than three digits that count."""
+def rounded(drawn: TrialSettings) -> TrialSettings:
+    """Round numbers to three significant digits, as they are tried and reported."""
     return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in drawn.items()}
 
 
-def applied(settings: Settings, drawn: Drawn) -> Settings:
+def applied(settings: Settings, drawn: TrialSettings) -> Settings:
     """The settings with drawn values in place of their own."""
     return settings.model_copy(update=dict(drawn))
 
 
-def environment_lines(drawn: Drawn) -> list[str]:
+def environment_lines(drawn: TrialSettings) -> list[str]:
     """The values as lines of an environment file."""
     return [f"{variable_name(name)}={value}" for name, value in drawn.items()]

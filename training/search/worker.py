@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,12 @@ from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
 from training.dataset import Dataset
 from training.families.interface import OnEpoch, family
-from training.search.space import Drawn, applied
+from training.search.space import TrialSettings, applied
 from training.splits import Split
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Job:
     """What every trial of a search has in common.
 
     Attributes:
@@ -39,27 +41,30 @@ class Job(NamedTuple):
     threads: int
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Task:
     """A trial to run."""
 
     number: int
-    drawn: Drawn
+    drawn: TrialSettings
 
 
-class Epoch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Epoch:
     """What a worker tells after an epoch; the answer is True to go on and False to stop."""
 
     number: int
     loss: float
 
 
-class Ended(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TrialEnd:
     """What a worker tells at the end of a trial; `failure` is None unless it failed of itself."""
 
     failure: str | None
 
 
-def seen_by_search(dataset: Dataset, split: Split) -> tuple[Dataset, Split]:
+def search_data(dataset: Dataset, split: Split) -> tuple[Dataset, Split]:
     """Data that end with the stopping slice: what is not there can be neither fitted nor chosen on."""
     rows = int(split.stop[-1]) + 1
     cut: dict[str, Any] = {
@@ -79,11 +84,11 @@ def work(connection: Connection, job: Job) -> None:
     try:
         while True:
             _try(connection, job, connection.recv())
-            connection.send(Ended(None))
+            connection.send(TrialEnd(None))
     except (EOFError, ConnectionError):
         return  # nobody waits for an answer
     except Exception as exc:
-        connection.send(Ended(f"{type(exc).__name__}: {exc}"))
+        connection.send(TrialEnd(f"{type(exc).__name__}: {exc}"))
         raise
 
 
@@ -115,7 +120,7 @@ def _logged(job: Job, task: Task) -> AbstractContextManager[RunLog | None]:
     return job.registry.run(job.experiment, f"trial {task.number}", task.drawn, parent_run_id=job.parent_run_id)
 
 
-def _fit(job: Job, drawn: Drawn, on_epoch: OnEpoch) -> None:
+def _fit(job: Job, drawn: TrialSettings, on_epoch: OnEpoch) -> None:
     settings = applied(job.settings, drawn)
     # A window may be shorter than the longest one: its rows are there, and every trial is judged on the same candles.
     dataset = job.dataset._replace(sequence_length=settings.sequence_length)

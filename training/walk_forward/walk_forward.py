@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,8 @@ _POOLED_SKILLS = {
 _POOLED_MEANS = ("high_low_skill", "direction_accuracy", "direction_ece", "close_coverage")
 
 
-class FoldReport(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FoldReport:
     """What a model was worth on the validation span of the fold it was fitted for.
 
     Attributes:

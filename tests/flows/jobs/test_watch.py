@@ -20,7 +20,7 @@ from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings import Settings
 from flows.jobs.market import open_market
 from flows.jobs.watch import WatchResult, alert_exchange_silence, watch
-from monitoring.alerts import CALM
+from monitoring.alerts import RECOVERY_DELAY
 from tests.support.bundles import write_tiny_bundle
 from tests.support.fake_registry import Died, FakeRegistry
 from tests.support.made_up_market import MadeUpMarket, after, time_of
@@ -151,7 +151,7 @@ def test_without_the_registry_the_champion_on_record_is_checked_and_nothing_is_t
     platform.registry.reachable = False
     away = platform.look(after(MOVED + 3))
     platform.registry.reachable = True
-    back = platform.look(after(MOVED + 3) + CALM)
+    back = platform.look(after(MOVED + 3) + RECOVERY_DELAY)
 
     assert away.trouble is not None
     assert not away.training_due

@@ -35,7 +35,7 @@ def page(symbol: str = "BTCUSDT", close_error: float = 0.5) -> Page:
         libraries={"keras": "3.15.1"},
         evaluation=evaluation,
         ohlcv_only=evaluation,
-        judgement=decide(row_losses(rows.forecasts, rows.actual), None),
+        gate_result=decide(row_losses(rows.forecasts, rows.actual), None),
         plots=[
             Plot("close", plots.forecasts_and_actual(rows, "close"), "The last forecasts."),
             Plot("coverage", plots.coverage(rows), "Whether the intervals hold."),

@@ -15,7 +15,7 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import candles_digest
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.settings import Settings
-from tests.training.conftest import Trained
+from tests.training.conftest import ShortTraining
 from training.reports.run_report import LOGGED_SETTINGS
 
 PLOTS = (
@@ -30,18 +30,18 @@ PLOTS = (
 )
 
 
-def asked(trained: Trained, call: str, /, **parameters: str) -> Any:
+def asked(trained: ShortTraining, call: str, /, **parameters: str) -> Any:
     address = f"{trained.registry.tracking_uri}/api/2.0/mlflow/{call}"
     response = requests.get(address, params=parameters, timeout=30)
     response.raise_for_status()
     return response.json()
 
 
-def run_of(trained: Trained) -> Any:
+def run_of(trained: ShortTraining) -> Any:
     return asked(trained, "runs/get", run_id=trained.version.run_id)["run"]
 
 
-def artifact(trained: Trained, path: str) -> str:
+def artifact(trained: ShortTraining, path: str) -> str:
     response = requests.get(
         f"{trained.registry.tracking_uri}/get-artifact",
         params={"path": path, "run_uuid": trained.version.run_id},

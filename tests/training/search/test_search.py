@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +23,11 @@ from candlecast.settings import Settings
 from tests.support.processes import runs
 from training.dataset import build_dataset
 from training.search import space as search_space
-from training.search.report import Found
+from training.search.report import SearchResult
 from training.search.search import Budget, search_settings
 from training.search.space import SPACE, Choice, Range, distributions, rounded, space_around
 from training.search.study import TRIED, only_search, open_study, study_directory
-from training.search.worker import seen_by_search
+from training.search.worker import search_data
 from training.splits import split_by_time
 
 KILLED_SEARCH = """
@@ -63,7 +64,7 @@ class Resumed(NamedTuple):
 
     before: list[str]
     after: list[str]
-    found: Found
+    found: SearchResult
     address: str
 
 
@@ -168,7 +169,7 @@ def test_a_search_whose_budget_is_used_up_only_tells_what_it_found(resumed, cand
 
     again = search_settings(candles, settings_in(resumed.found.directory.parents[1]), Budget(trials=2), told.append)
 
-    assert again._replace(run_id=resumed.found.run_id) == resumed.found
+    assert replace(again, run_id=resumed.found.run_id) == resumed.found
     assert told == []
 
 
@@ -235,7 +236,7 @@ def test_what_comes_after_the_stopping_slice_is_not_even_sent_to_a_trial(candles
     dataset = build_dataset(candles, settings_in(Path()).market, 96)
     split = split_by_time(dataset)
 
-    seen, of_seen = seen_by_search(dataset, split)
+    seen, of_seen = search_data(dataset, split)
 
     last = split.stop[-1]
     assert len(seen.matrix) == len(seen.targets) == len(seen.moment.close) == last + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -75,10 +76,10 @@ def test_folds_lie_in_the_history_one_step_after_another_and_none_is_left_out(st
     assert pd.Timestamp(start) + pd.DateOffset(months=months) > pd.Timestamp(end)
 
 
-@pytest.mark.parametrize("name", FoldLengths._fields)
+@pytest.mark.parametrize("name", [field.name for field in fields(FoldLengths)])
 def test_a_length_below_one_month_is_refused(name):
     with pytest.raises(ConfigurationError, match=f"{name} is 0"):
-        walk_forward(utc(2025, 1, 1), utc(2025, 7, 1), FoldLengths()._replace(**{name: 0}))
+        walk_forward(utc(2025, 1, 1), utc(2025, 7, 1), replace(FoldLengths(), **{name: 0}))
 
 
 def test_a_history_shorter_than_a_fold_is_refused_with_what_to_do():
