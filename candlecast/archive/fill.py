@@ -1,4 +1,4 @@
-"""Long history from the archive into the store: several files at once, each in one transaction as it arrives."""
+"""Filling the store from the archive: several files at once, each in one transaction."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ import numpy as np
 
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile, plan_days, plan_files
-from candlecast.candles.gaps import Range, SourceAnswer
-from candlecast.candles.store import CandleStore, UpsertResult
+from candlecast.candles.gap_filling import SourceAnswer
+from candlecast.candles.gaps import Range
+from candlecast.candles.session import MarketSession
+from candlecast.candles.store import UpsertResult
 from candlecast.errors import CandlecastError, ExchangeError, InvalidCandles
-from candlecast.market import Market, floor_time
+from candlecast.market import floor_time
 
 WORKERS = 4
-"""Files downloaded, read and stored at once; the memory of a backfill is that of so many files."""
+"""Files downloaded, read and stored at once; they bound the memory of a backfill."""
 
 PUBLISHED_AFTER = timedelta(days=1)
-"""Time since the end of a day after which its file can be expected; until then its absence says nothing."""
+"""Time after the end of a day from which a missing file means that the archive does not have it."""
 
 _FAILURES = (ExchangeError, InvalidCandles)
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class StoredFile(NamedTuple):
-    """A file that was asked for, and what storing it changed; `written` is None if the archive does not have it."""
+    """A requested file, and what storing it changed; `written` is None if the archive does not have it."""
 
     file: ArchiveFile
     written: UpsertResult | None
 
 
 class ArchiveFillResult(NamedTuple):
-    """What a fill from the archive did.
+    """Changes of a fill from the archive.
 
     Attributes:
         written: Candles that were new or had changed.
-        files: Files downloaded and stored.
-        remaining: Ranges that are still missing, for REST: not yet published, or not in the archive.
+        files: Number of files downloaded and stored.
+        remaining: Ranges still missing, to be requested over REST.
     """
 
     written: UpsertResult
@@ -50,39 +52,39 @@ class ArchiveFillResult(NamedTuple):
 
 
 def fill_from_archive(
+    session: MarketSession,
     archive: ArchiveClient,
-    store: CandleStore,
-    market: Market,
     ranges: Sequence[Range],
     now: datetime,
     on_file: Callable[[StoredFile], None] = lambda _: None,
     workers: int = WORKERS,
     on_failure: Callable[[ArchiveFile, CandlecastError], None] | None = None,
 ) -> ArchiveFillResult:
-    """Store what the archive has of `ranges`, one transaction a file; safe to run again, and at once.
+    """Store the archive's candles of `ranges`, one transaction a file; runs may be repeated and may overlap.
 
-    Only files that hold a candle the store lacks are asked for, so the next run resumes one that was interrupted.
-    A month that the archive does not have is taken from its days. After a failure that ends the fill no further file
-    is begun; those under way are finished and stay.
+    Only files with a missing candle are requested, so the next run resumes an interrupted one. If the archive lacks
+    a month, its days are requested. After a failure that ends the fill, running files are finished and no other is
+    begun.
 
     Args:
-        ranges: Half-open ranges of open times to fill, aware UTC: a whole history, or the gaps in it.
-        now: The exchange's clock. Only months and days that had ended by then are taken.
-        on_file: Told each file that was stored or found absent, by the calling thread.
-        workers: Files under way at once; each needs a connection of the store's pool while it is written.
-        on_failure: Told each file that could not be had or read, and the others go on; without it the first
-            such failure ends the fill.
+        ranges: Half-open ranges of open times to fill, aware UTC.
+        now: The exchange's clock. Only months and days that had ended by then are requested.
+        on_file: Called in the calling thread with each file that was stored or is absent.
+        workers: Files in progress at once; each needs a connection of the session's pool.
+        on_failure: Called with each file that failed, while the others continue; if None, the first failure ends
+            the fill.
 
     Raises:
-        ExchangeUnavailable: A file could not be had intact, after retries.
+        ExchangeUnavailable: No intact file was received, after retries.
         ExchangeRejected: The archive does not serve this client.
         InvalidCandles: A file is damaged; names it and the row.
     """
+    market = session.market
     latest = floor_time(now, market.interval)
     wanted = [(start, min(end, latest)) for start, end in ranges if start < latest]
-    missing = _missing(store, market, wanted)
+    missing = _missing(session, wanted)
     written, files = UpsertResult(0, 0), 0
-    store_file = partial(_store_file, archive, store, wanted)
+    store_file = partial(_store_file, session, archive, wanted)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="archive")
     running: dict[Future[StoredFile], ArchiveFile] = {}
     fatal: CandlecastError | None = None
@@ -112,10 +114,12 @@ def fill_from_archive(
         pool.shutdown(cancel_futures=True)
     if fatal is not None:
         raise fatal
-    return ArchiveFillResult(written, files, _missing(store, market, wanted))
+    return ArchiveFillResult(written, files, _missing(session, wanted))
 
 
-def _store_file(archive: ArchiveClient, store: CandleStore, wanted: Sequence[Range], file: ArchiveFile) -> StoredFile:
+def _store_file(
+    session: MarketSession, archive: ArchiveClient, wanted: Sequence[Range], file: ArchiveFile
+) -> StoredFile:
     candles = archive.candles(file)
     if candles is None:
         return StoredFile(file, None)
@@ -123,53 +127,53 @@ def _store_file(archive: ArchiveClient, store: CandleStore, wanted: Sequence[Ran
     for start, end in wanted:
         if start < file.end and end > file.start:
             inside |= (candles.index >= start) & (candles.index < end)
-    return StoredFile(file, store.upsert(file.symbol, file.interval, candles[inside], "archive"))
+    return StoredFile(file, session.store.upsert(file.symbol, file.interval, candles[inside], "archive"))
 
 
-def _missing(store: CandleStore, market: Market, wanted: Sequence[Range]) -> list[Range]:
-    return [hole for start, end in wanted for hole in store.missing_ranges(market.symbol, market.interval, start, end)]
+def _missing(session: MarketSession, wanted: Sequence[Range]) -> list[Range]:
+    symbol, interval, _ = session.market
+    return [gap for start, end in wanted for gap in session.store.missing_ranges(symbol, interval, start, end)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ArchiveSource:
-    """The archive as a `candlecast.candles.gaps.GapSource`; put it before the REST API, which takes what it leaves.
+    """The archive as a `candlecast.candles.gap_filling.GapSource`, to be asked before the REST API.
 
     Attributes:
         now: The exchange's clock.
-        on_file: Told each file that was stored or found absent.
-        on_failure: Told why the archive gave less than it might have; the REST API has the same candles.
+        on_file: Called with each file that was stored or is absent.
+        on_failure: Called with each failure; the REST API has the same candles.
     """
 
+    session: MarketSession
     archive: ArchiveClient
-    store: CandleStore
-    market: Market
     now: datetime
     on_file: Callable[[StoredFile], None]
     on_failure: Callable[[CandlecastError], None]
 
     def fill(self, ranges: Sequence[Range]) -> SourceAnswer:
-        """Store what whole past months and days have of the candles opening in `ranges`.
+        """Store the candles of `ranges` from the files of whole past months and days.
 
-        It cannot say yet what is missing in files that failed, and in days that ended less than PUBLISHED_AFTER ago.
+        Files that failed, and days that ended less than PUBLISHED_AFTER ago, stay undecided.
         """
         stored: list[UpsertResult] = []
-        unsaid: list[Range] = [(floor_time(self.now - PUBLISHED_AFTER, "1d"), _FOREVER)]
+        undecided: list[Range] = [(floor_time(self.now - PUBLISHED_AFTER, "1d"), _FOREVER)]
 
         def note(file: StoredFile) -> None:
             stored.append(file.written or UpsertResult(0, 0))
             self.on_file(file)
 
         def note_failure(file: ArchiveFile, failure: CandlecastError) -> None:
-            unsaid.append((file.start, file.end))
+            undecided.append((file.start, file.end))
             self.on_failure(failure)
 
-        fill_from_archive(self.archive, self.store, self.market, ranges, self.now, note, on_failure=note_failure)
-        return SourceAnswer(sum(stored, UpsertResult(0, 0)), unsaid)
+        fill_from_archive(self.session, self.archive, ranges, self.now, note, on_failure=note_failure)
+        return SourceAnswer(sum(stored, UpsertResult(0, 0)), undecided)
 
     def reaches_past(self, moment: datetime) -> bool:
-        """Whether the file of that day has a candle opening at `moment` or later."""
+        """Return whether the file of that day has a candle opening at `moment` or later."""
         try:
-            for file in plan_files(self.market, [(moment, moment + timedelta(microseconds=1))], self.now):
+            for file in plan_files(self.session.market, [(moment, moment + timedelta(microseconds=1))], self.now):
                 candles = self.archive.candles(file)
                 if candles is not None and (candles.index >= moment).any():
                     return True

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.store import CandleStore, UpsertResult
-from candlecast.candles.sync import Exchange, closed_before, sync_range
 from candlecast.database import lock_for_transaction
 from candlecast.market import Market, floor_time
 
 State = Literal["open", "repaired", "outage"]
 Range = tuple[datetime, datetime]
 
-LATE = timedelta(hours=1)
-"""Age of a missing candle from which it no longer counts as late; at least three candles."""
-
-_LATE_CANDLES = 3
 _NAMED = 10  # gaps that a message lists one by one
-_REACH = 1000  # candles after a gap that one request looks at for proof that a source goes on
 
 
 # What the rows of a range should be: the ranges of a market's rows never overlap, so each candle has one state.
@@ -100,35 +92,6 @@ class CandleGap(NamedTuple):
     state: State
 
 
-class SourceAnswer(NamedTuple):
-    """What a source gave.
-
-    Attributes:
-        written: What storing it changed.
-        unsaid: Ranges of which it may have candles later that it did not give now.
-    """
-
-    written: UpsertResult
-    unsaid: Sequence[Range] = ()
-
-
-class GapSource(Protocol):
-    """Somewhere that missing candles may be had from."""
-
-    def fill(self, ranges: Sequence[Range]) -> SourceAnswer:
-        """Store what it has of the candles opening in these half-open ranges."""
-
-    def reaches_past(self, moment: datetime) -> bool:
-        """Whether it has a closed candle opening at `moment` or later: what it lacks before is not just late."""
-
-
-class FillResult(NamedTuple):
-    """What filling wrote, and the gaps that are left, open ones and outages."""
-
-    written: UpsertResult
-    left: list[CandleGap]
-
-
 class CandleGaps:
     """The table `candle_gaps` for any symbol and interval.
 
@@ -173,90 +136,6 @@ class CandleGaps:
         ]
 
 
-@dataclass(frozen=True)
-class RestSource:
-    """The exchange's REST API as a source of missing candles.
-
-    Attributes:
-        settled_until: Candles that had closed by this moment of the exchange's clock are final.
-        on_page: Told the end of each stored page.
-    """
-
-    exchange: Exchange
-    store: CandleStore
-    market: Market
-    settled_until: datetime
-    on_page: Callable[[datetime], None] = lambda _: None
-
-    def fill(self, ranges: Sequence[Range]) -> SourceAnswer:
-        """Ask for each range, 1,000 candles a request; raises what the exchange client raises."""
-        written = UpsertResult(0, 0)
-        for start, end in ranges:
-            written += sync_range(self.exchange, self.store, self.market, start, end, self.settled_until, self.on_page)
-        return SourceAnswer(written)
-
-    def reaches_past(self, moment: datetime) -> bool:
-        """Ask once for the 1,000 candles from `moment` on."""
-        end = min(moment + _REACH * self.market.step, floor_time(self.settled_until, self.market.interval))
-        if moment >= end:
-            return False
-        candles = self.exchange.klines(self.market.symbol, self.market.interval, moment, end)
-        return not closed_before(candles, self.settled_until, self.market.step).empty
-
-
-def fill_gaps(
-    pool: ConnectionPool,
-    sources: Sequence[GapSource],
-    market: Market,
-    start: datetime,
-    end: datetime,
-    settled_until: datetime,
-    *,
-    outages_too: bool = False,
-) -> FillResult:
-    """Ask the sources, in order, for whatever the grid of [start, end) misses, and keep account in `candle_gaps`.
-
-    Where nothing is missing this costs two queries and no request. What no source has stays open while it may
-    just be late, or while a source failed to say; once it is older than LATE, and a source has candles after it,
-    it is an outage.
-
-    Args:
-        settled_until: Moment of the exchange's clock by which a candle must have closed to be stored.
-        outages_too: Ask again for what is known as an outage.
-
-    Raises:
-        ExchangeUnavailable: What was stored and accounted for before that stays; the next run goes on from there.
-    """
-    gaps, store = CandleGaps(pool), CandleStore(pool)
-    start = on_grid(start, market)
-    end = min(on_grid(end, market), floor_time(settled_until, market.interval))
-    written = UpsertResult(0, 0)
-    if start >= end:
-        return FillResult(written, [])
-    gaps.record(market, start, end, edges=False)
-    outages = [] if outages_too else gaps.listed(market, start, end, "outage")
-    wanted = _without(store.missing_ranges(*market[:2], start, end), outages)
-    left, unsaid = wanted, list[Range]()
-    try:
-        for source in sources:
-            if not left:
-                break
-            answered = source.fill(left)
-            written += answered.written
-            unsaid += answered.unsaid
-            left = [hole for part in wanted for hole in store.missing_ranges(*market[:2], *part)]
-    finally:  # a source that goes away in the middle has stored something before
-        for part in wanted:
-            gaps.record(market, *part)
-    for part in left:
-        late = settled_until - part[1] < max(LATE, _LATE_CANDLES * market.step)
-        if late or any(first < part[1] and part[0] < last for first, last in unsaid):
-            continue
-        if any(source.reaches_past(part[1]) for source in sources):
-            gaps.conclude(market, *part)
-    return FillResult(written, gaps.listed(market, start, end, "open", "outage"))
-
-
 def describe_gaps(gaps: Sequence[CandleGap], step: timedelta) -> str:
     """A phrase for people: how many candles of `step` are missing, where, and what became of them."""
     if not gaps:
@@ -271,19 +150,6 @@ def on_grid(moment: datetime, market: Market) -> datetime:
     """The first open_time of a market's candles at or after `moment`."""
     floor = floor_time(moment, market.interval)
     return floor if floor == moment else floor + market.step
-
-
-def _without(ranges: list[Range], outages: list[CandleGap]) -> list[Range]:
-    """What is left of ascending ranges when the outages, which lie inside them, are cut out."""
-    wanted = []
-    for range_start, range_end in ranges:
-        cursor = range_start
-        for outage in outages:
-            if cursor <= outage.start < range_end:
-                wanted.append((cursor, outage.start))
-                cursor = outage.end
-        wanted.append((cursor, range_end))
-    return [(first, last) for first, last in wanted if first < last]
 
 
 def _named(market: Market, start: datetime, end: datetime, state: State | None = None) -> dict[str, object]:

@@ -1,38 +1,29 @@
-"""Bringing the exchange's closed candles into the store."""
+"""Storing the exchange's closed candles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.candles.store import CandleStore, UpsertResult
-from candlecast.market import Market, floor_time
+from candlecast.candles.session import MarketSession
+from candlecast.candles.store import UpsertResult
+from candlecast.market import floor_time
 
 REFETCHED = 5
-"""Candles before the watermark that every sync asks for again, in case the exchange corrected them."""
+"""Candles before the watermark that every sync requests again, because the exchange may have corrected them."""
 
 _PAGE = 1000
 
 
-class Exchange(Protocol):
-    """What a sync needs of an exchange: `candlecast.exchange.client.ExchangeClient`."""
-
-    def server_time(self) -> datetime:
-        """The exchange's clock."""
-
-    def klines(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        """Candles opening in [start, end); the last one may still be open."""
-
-
 class SyncResult(NamedTuple):
-    """What a sync did.
+    """Changes of a sync.
 
     Attributes:
-        now: The exchange's clock when it began.
-        start: open_time of the first candle asked for.
+        now: The exchange's clock when the sync began.
+        start: open_time of the first candle requested.
         written: Candles that were new or had changed.
     """
 
@@ -42,45 +33,40 @@ class SyncResult(NamedTuple):
 
 
 def closed_before(candles: pd.DataFrame, moment: datetime, step: timedelta) -> pd.DataFrame:
-    """The candles that had closed by `moment`; never told from their place in the answer."""
+    """Return the candles that had closed by `moment`."""
     return candles[candles.index <= pd.Timestamp(moment - step)]
 
 
 def sync_newest(
-    exchange: Exchange,
-    store: CandleStore,
-    market: Market,
+    session: MarketSession,
     earliest: datetime,
     guard: timedelta = timedelta(0),
     again_from: datetime | None = None,
 ) -> SyncResult:
-    """Store what closed since the watermark, and the last REFETCHED candles again.
-
-    However long ago the last sync was, this one makes up for it.
+    """Store the candles that closed since the watermark, and the last REFETCHED ones again.
 
     Args:
-        earliest: Where to begin if nothing is stored yet, and the furthest it goes back.
-        guard: Time since its close, on the exchange's clock, before a candle is taken for final.
-        again_from: Where to begin at the latest, because something is missing there.
+        earliest: Start if nothing is stored yet, and the earliest start in any case.
+        guard: Time after its close, on the exchange's clock, from which a candle is final.
+        again_from: Latest start, because a candle is missing there.
 
     Raises:
-        ExchangeUnavailable: Pages stored before that stay; the next sync goes on from there.
+        ExchangeUnavailable: Pages stored before the failure stay; the next sync continues from there.
     """
-    now = exchange.server_time()  # before the candles: one that is closed by now is final in a later answer
-    watermark = store.latest_open_time(market.symbol, market.interval)
-    # A candle from the future, however it got in, must not keep the present out.
+    market = session.market
+    now = session.exchange.server_time()  # read first: a candle closed by now is final in a later answer
+    watermark = session.store.latest_open_time(market.symbol, market.interval)
+    # A stored candle from the future must not stop the sync of present ones.
     start = earliest
     if watermark is not None:
         refetched = min(watermark, now) - REFETCHED * market.step
         start = max(earliest, min(refetched, again_from or refetched))
-    written = sync_range(exchange, store, market, start, now, now - guard, lambda _: None)
+    written = sync_range(session, start, now, now - guard, lambda _: None)
     return SyncResult(now, start, written)
 
 
 def sync_range(
-    exchange: Exchange,
-    store: CandleStore,
-    market: Market,
+    session: MarketSession,
     start: datetime,
     end: datetime,
     now: datetime,
@@ -89,16 +75,17 @@ def sync_range(
     """Store the candles opening in [start, end) that had closed by `now`, page by page.
 
     Args:
-        now: The exchange's clock, read before; or a moment before it, to leave the newest candles time to settle.
-        on_page: Told the end of each stored page.
+        now: The exchange's clock, or an earlier moment if the newest candles may not be final.
+        on_page: Called with the end of each stored page.
     """
+    market, store = session.market, session.store
     symbol, interval, _ = market
     end = min(end, floor_time(now, interval))
     written = UpsertResult(0, 0)
     page_start = floor_time(start, interval)
     while page_start < end:
         page_end = min(page_start + _PAGE * market.step, end)
-        candles = closed_before(exchange.klines(symbol, interval, page_start, page_end), now, market.step)
+        candles = closed_before(session.exchange.klines(symbol, interval, page_start, page_end), now, market.step)
         written += store.upsert(symbol, interval, candles, "rest")
         on_page(page_end)
         page_start = page_end

@@ -1,4 +1,4 @@
-"""Whether the stored candles can be trusted: nothing missing, nothing doubtful, no rule broken."""
+"""Verification of the stored candles: gaps, doubtful candles, broken rules."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool
 
-from candlecast.candles.gaps import CandleGap, CandleGaps, describe_gaps, on_grid
-from candlecast.candles.quality import CandleQuality, DoubtfulCandle, describe_doubtful, repair_command
+from candlecast.candles.gaps import CandleGap, describe_gaps, on_grid
+from candlecast.candles.quality import DoubtfulCandle, describe_doubtful, repair_command
+from candlecast.candles.session import MarketSession
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
 
-# The table's constraints hold for every row they were there for; a restored dump or a disabled trigger is not bound.
+# Constraints may have been off when a dump was restored.
 _BROKEN = """
 select count(*) as candles,
        count(*) filter (where low > least(open, close) or high < greatest(open, close)) as prices_contradict,
@@ -32,13 +32,13 @@ _SPAN = "select min(open_time), max(open_time) from candles where symbol = %s an
 
 
 class Verification(NamedTuple):
-    """What a look at the candles of [start, end) found.
+    """Faults found among the candles of [start, end).
 
     Attributes:
-        candles: Stored candles in the range.
-        gaps: What is missing: `open`, or an `outage` of the exchange, which is no fault of the table.
-        doubtful: Candles that can hardly be what the market did.
-        broken: Rules of the table and how many candles break them; only those that are broken.
+        candles: Number of stored candles in the range.
+        gaps: Missing candles: `open`, or an `outage` of the exchange, which is not a fault of the table.
+        doubtful: Candles that are unlikely to be what the market did.
+        broken: Number of candles that break a rule of the table, by rule; broken rules only.
     """
 
     start: datetime
@@ -50,7 +50,7 @@ class Verification(NamedTuple):
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The same as plain values, for scripts; times as ISO-8601."""
+        """Plain values for scripts; times as ISO-8601."""
         return {
             "start": self.start.isoformat(),
             "end": self.end.isoformat(),
@@ -69,31 +69,32 @@ class Verification(NamedTuple):
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong; outages of the exchange are not."""
+        """Whether there is no fault; outages of the exchange are not faults."""
         return not (self.doubtful or self.broken or any(gap.state == "open" for gap in self.gaps))
 
 
 def verify_candles(
-    pool: ConnectionPool, market: Market, start: datetime | None, end: datetime | None, now: datetime | None
+    session: MarketSession, start: datetime | None, end: datetime | None, now: datetime | None
 ) -> Verification:
     """Look for gaps, doubtful candles and broken rules among the candles opening in [start, end).
 
-    What is found is recorded in `candle_gaps` and `candle_suspicions`, so that training and serving keep away
-    from it. Takes a second for 100,000 candles.
+    Gaps and doubtful candles are recorded in `candle_gaps` and `candle_suspicions`, so that training and serving
+    leave them out. The exchange is not asked. 100,000 candles take a second.
 
     Args:
         start: None for the first stored candle.
         end: None for the end of the newest stored candle.
-        now: The exchange's clock, to find candles that had not closed; None if it is not known.
+        now: The exchange's clock, to find candles that had not closed; None if unknown.
 
     Raises:
-        NotEnoughCandles: Nothing is stored there.
+        NotEnoughCandles: No candle is stored in the range.
     """
-    with pool.connection() as connection:
+    market = session.market
+    with session.pool.connection() as connection:
         first, newest = connection.execute(_SPAN, market[:2]).fetchone() or (None, None)
     if first is None:
         raise NotEnoughCandles(f"no candle of {market.symbol} {market.interval} is stored; run `candlecast backfill`")
-    # On the grid, and no further than candles can be: what has not closed is not missing.
+    # A candle that has not closed yet is not missing.
     start, after_newest = on_grid(start or first, market), newest + market.step
     closed = after_newest if now is None else max(after_newest, floor_time(now, market.interval))
     end = after_newest if end is None else min(on_grid(end, market), closed)
@@ -102,30 +103,27 @@ def verify_candles(
             f"no candle of {market.symbol} {market.interval} opens between {start:%Y-%m-%d %H:%M} and "
             f"{end:%Y-%m-%d %H:%M}; the newest opened {newest:%Y-%m-%d %H:%M}"
         )
-    gaps, quality = CandleGaps(pool), CandleQuality(pool)
-    gaps.record(market, start, end)
-    quality.mark(market, start, end)
-    counts = _counts(pool, market, start, end, now)
+    session.gaps.record(market, start, end)
+    session.quality.mark(market, start, end)
+    counts = _counts(session, start, end, now)
     return Verification(
         start=start,
         end=end,
         candles=counts.pop("candles"),
-        gaps=gaps.listed(market, start, end, "open", "outage"),
-        doubtful=quality.doubtful(market, start, end),
+        gaps=session.gaps.listed(market, start, end, "open", "outage"),
+        doubtful=session.quality.doubtful(market, start, end),
         broken={rule.replace("_", " "): count for rule, count in counts.items() if count},
     )
 
 
-def _counts(
-    pool: ConnectionPool, market: Market, start: datetime, end: datetime, now: datetime | None
-) -> dict[str, int]:
-    arguments: dict[str, Any] = {**market._asdict(), "start": start, "end": end, "now": now}
-    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+def _counts(session: MarketSession, start: datetime, end: datetime, now: datetime | None) -> dict[str, int]:
+    arguments: dict[str, Any] = {**session.market._asdict(), "start": start, "end": end, "now": now}
+    with session.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(_BROKEN, arguments).fetchone() or {}
 
 
 def verification_message(found: Verification, market: Market) -> str:
-    """What was found, line by line, and what to type to mend it."""
+    """Describe the faults, one a line, and the command that repairs them."""
     lines = [
         f"{found.candles:,} candles of {market.symbol} {market.interval}, "
         f"{found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M}",

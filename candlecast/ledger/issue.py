@@ -1,4 +1,4 @@
-"""Issuing forecasts: asking the service for the next candle and writing the answer down before it comes."""
+"""Issuing forecasts: the service is asked for the next candle, and the answer is recorded before it closes."""
 
 from __future__ import annotations
 
@@ -9,35 +9,34 @@ import pandas as pd
 
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer
 from candlecast.bundle.forecast import INTERVAL_TARGETS
-from candlecast.candles.quality import CandleQuality, describe_doubtful, repair_command
+from candlecast.candles.quality import describe_doubtful, repair_command
 from candlecast.candles.schema import split_at_gaps
-from candlecast.candles.store import CandleStore
-from candlecast.candles.sync import Exchange
+from candlecast.candles.session import MarketSession
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role
 from candlecast.market import Market
 
 Source = Literal["live", "replay"]
 
-_MISSES_SOUGHT_AGAIN = timedelta(days=2)  # a gap that is repaired shows candles that nobody forecast
+_MISSES_SOUGHT_AGAIN = timedelta(days=2)  # a repaired gap reveals candles without a forecast
 
 
 class ForecastService(Protocol):
-    """What issuing needs of the service: `candlecast.client.ForecastClient`."""
+    """Methods of `candlecast.client.ForecastClient` that issuing needs."""
 
     def model(self, market: Market) -> ModelsAnswer:
-        """What it serves of a market."""
+        """Return the models served for a market."""
 
     def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
-        """The forecast after the last of `candles`."""
+        """Return the forecast after the last of `candles`."""
 
 
 class IssueResult(NamedTuple):
-    """What was recorded now.
+    """Forecasts recorded now.
 
     Attributes:
-        withheld: The sentence why a forecast was not, if candles or the hour were the reason.
-        missed: Earlier forecasts that were due, were never made, and are recorded as missed now.
+        withheld: Why a forecast was not recorded: unusable candles, or too late; else None.
+        missed: Number of earlier forecasts that were due, were not made, and are recorded as missed now.
     """
 
     forecasts: list[ForecastRecord]
@@ -46,29 +45,25 @@ class IssueResult(NamedTuple):
 
 
 def issue_forecasts(
-    exchange: Exchange,
-    store: CandleStore,
-    quality: CandleQuality,
-    ledger: Ledger,
+    session: MarketSession,
     service: ForecastService,
-    market: Market,
     source: Source,
 ) -> IssueResult:
-    """Ask every served role for the candle after the newest stored one, and record what it says.
+    """Record every served role's forecast of the candle after the newest stored one.
 
-    Nothing is recorded once the target candle has closed on the exchange's clock: a forecast that comes too
-    late is not one. A target and role that have their forecast already keep it. Nobody is asked while there is a
-    doubtful candle, or a gap, in the history that the model would see. What was due before and never made is
-    recorded as missed first, whether the service answers or not.
+    A forecast is not recorded if its target candle has closed on the exchange's clock, or if its target and role
+    have one already. It is not requested if a candle of its history is doubtful or missing. Earlier forecasts that
+    were due and were not made are recorded as missed first, even if the service does not answer.
 
     Returns:
-        What was recorded now; nothing if no model is served yet.
+        Forecasts recorded now; none if no model is served yet.
 
     Raises:
         ServiceUnavailable: The service does not answer.
-        ServiceRejected: It refuses the stored candles.
+        ServiceRejected: The service rejects the stored candles.
     """
-    now = exchange.server_time()
+    market, ledger = session.market, Ledger(session.pool, session.market)
+    now = session.exchange.server_time()
     missed = ledger.record_missed("champion", now - _MISSES_SOUGHT_AGAIN, now)
     served = service.model(market).models
     due = [role for role in ROLES if role in served]
@@ -79,15 +74,15 @@ def issue_forecasts(
     issued: list[ForecastRecord] = []
     withheld = None
     for role in due:
-        candles = store.newest(market.symbol, market.interval, served[role].input.history)
+        candles = session.store.newest(market.symbol, market.interval, served[role].input.history)
         if candles.empty:
             continue
-        obstacle = _obstacle(candles, served[role].input.history, quality, market)
+        obstacle = _obstacle(candles, served[role].input.history, session)
         if obstacle is not None:
             withheld = f"no {role} forecast: {obstacle}"
             continue
         answer = service.predict(candles, market.symbol, market.interval, role)
-        forecast = forecast_record(answer, role, exchange.server_time(), source)
+        forecast = forecast_record(answer, role, session.exchange.server_time(), source)
         try:
             if ledger.record(forecast):
                 issued.append(forecast)
@@ -96,14 +91,19 @@ def issue_forecasts(
     return IssueResult(issued, withheld, missed)
 
 
-def _obstacle(candles: pd.DataFrame, needed: int, quality: CandleQuality, market: Market) -> str | None:
-    """Why the newest stored candles cannot be forecast from; None if they can."""
+def _obstacle(candles: pd.DataFrame, needed: int, session: MarketSession) -> str | None:
+    """Describe why no forecast can be made from the newest stored candles.
+
+    Returns:
+        None if they can be used.
+    """
+    market = session.market
     newest = candles.index[-1].to_pydatetime()
-    doubtful = quality.doubtful(market, candles.index[0].to_pydatetime(), newest + market.step)
+    doubtful = session.quality.doubtful(market, candles.index[0].to_pydatetime(), newest + market.step)
     if doubtful:
         return (
             f"its {len(candles)} candles hold {describe_doubtful(doubtful)}; "
-            f"`{repair_command(market, doubtful[0].open_time, newest)}` asks for them again"
+            f"`{repair_command(market, doubtful[0].open_time, newest)}` requests them again"
         )
     stretch = split_at_gaps(candles, market.interval)[-1]
     if len(stretch) < needed:
@@ -115,7 +115,7 @@ def _obstacle(candles: pd.DataFrame, needed: int, quality: CandleQuality, market
 
 
 def forecast_record(answer: ForecastAnswer, role: Role, issued_at: datetime, source: Source) -> ForecastRecord:
-    """The ledger's row for an answer of the service."""
+    """Turn an answer of the service into a row of the ledger."""
     bounds = {name: getattr(answer.intervals, name) for name in INTERVAL_TARGETS}
     return ForecastRecord(
         symbol=answer.symbol,

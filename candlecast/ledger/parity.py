@@ -1,4 +1,4 @@
-"""Recorded forecasts made again from the stored candles and the registered version: they must come out the same."""
+"""Parity: recorded forecasts, recomputed from the stored candles and the registered version, must be equal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, persist
 from candlecast.candles.schema import split_at_gaps
-from candlecast.candles.store import CandleStore
+from candlecast.candles.session import MarketSession
 from candlecast.errors import BundleError, ModelNotFound
 from candlecast.market import Market
 from candlecast.registry.versions import BundleSource, load_version
@@ -43,9 +42,12 @@ where symbol = %s and interval = %s and open_time between %s and %s
 
 
 class ParityCheck(NamedTuple):
-    """One recorded forecast and what came of making it again; `detail` says which field differs, or why not checked.
+    """Outcome of recomputing one recorded forecast.
 
-    `corrected`: a candle that it was made of was corrected after it was recorded, so it could not come out the same.
+    `corrected`: an input candle was corrected after the forecast was recorded, so the two cannot be equal.
+
+    Attributes:
+        detail: Which field differs, or why the forecast could not be checked.
     """
 
     open_time: datetime
@@ -55,10 +57,8 @@ class ParityCheck(NamedTuple):
     detail: str = ""
 
 
-def verify_forecasts(
-    pool: ConnectionPool, registry: BundleSource, market: Market, cache: Path, last: int
-) -> list[ParityCheck]:
-    """Make the newest `last` recorded forecasts again, newest first.
+def verify_forecasts(session: MarketSession, registry: BundleSource, cache: Path, last: int) -> list[ParityCheck]:
+    """Recompute the newest `last` recorded forecasts, newest first.
 
     Args:
         cache: Directory of downloaded bundles.
@@ -66,6 +66,7 @@ def verify_forecasts(
     Raises:
         RegistryUnavailable: MLflow does not answer, and a version is not in the cache.
     """
+    market, pool = session.market, session.pool
     with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         recorded = cursor.execute(_NEWEST, [*market, last]).fetchall()
     if not recorded:
@@ -74,14 +75,14 @@ def verify_forecasts(
     loaded = [one.manifest.history for one in bundles.values() if isinstance(one, Bundle)]
     first = min(row["last_open_time"] for row in recorded) - max(loaded, default=1) * market.step
     end = max(row["last_open_time"] for row in recorded) + market.step
-    candles = CandleStore(pool).read(market.symbol, market.interval, first, end)
+    candles = session.store.read(market.symbol, market.interval, first, end)
     with pool.connection() as connection:
         revisions = connection.execute(_REVISIONS, [market.symbol, market.interval, first, end]).fetchall()
     return [_check(row, bundles[row["model_version"]], candles, revisions, market) for row in recorded]
 
 
 def parity_message(checked: list[ParityCheck]) -> str:
-    """How many came out the same, and a line for each that did not."""
+    """Count the equal ones, and list each that differs or could not be checked."""
     counts = {outcome: sum(one.outcome == outcome for one in checked) for outcome in Outcome.__args__}  # type: ignore[attr-defined]
     summary = (
         f"{counts['equal']} of {len(checked)} recorded forecasts come out the same, {counts['different']} differently; "
@@ -96,7 +97,7 @@ def parity_message(checked: list[ParityCheck]) -> str:
 
 
 def _bundle(registry: BundleSource, market: Market, version: str, cache: Path) -> Bundle | str:
-    """The version, or why there is none."""
+    """Load the version, or describe why it cannot be loaded."""
     try:
         return load_version(registry, market.model_name, version, cache)[0]
     except (ModelNotFound, BundleError) as exc:
@@ -122,7 +123,7 @@ def _check(
     history = candles.loc[first:last]
     if len(history) < bundle.manifest.history or len(split_at_gaps(history, market.interval)) > 1:
         return found("not checkable", f"only {len(history)} of its {bundle.manifest.history} candles are stored")
-    known = history.loc[:, history.notna().all()]  # what the client leaves out
+    known = history.loc[:, history.notna().all()]  # the client sends known columns only
     forecasts = bundle.forecast(known)
     if row["abstained"]:
         forecasts = persist(forecasts)

@@ -254,7 +254,7 @@ def verify_forecasts(
 
     with recorded("verify-forecasts") as (market, job):
         settings = market.settings
-        checked = make_again(market.pool, open_registry(settings), settings.market, settings.models_dir, last)
+        checked = make_again(market, open_registry(settings), settings.models_dir, last)
         job.rows, job.message = len(checked), parity_message(checked)
     different = [one._asdict() for one in checked if one.outcome == "different"]
     say(job.message, as_json, checked=len(checked), different=different)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from candlecast.archive.fill import ArchiveSource
-from candlecast.candles.gaps import CandleGap, CandleGaps, GapSource, RestSource, fill_gaps, on_grid
+from candlecast.candles.gap_filling import GapSource, RestSource, fill_gaps
+from candlecast.candles.gaps import CandleGap, on_grid
 from candlecast.candles.quality import MarkResult
 from candlecast.candles.store import UpsertResult
 from candlecast.candles.sync import SyncResult, closed_before, sync_newest, sync_range
@@ -63,19 +64,17 @@ class ImportResult(NamedTuple):
 
 def sync(market: OpenMarket) -> IntakeResult:
     """Store what closed since the last run, the last few candles again, and what the last day lacks; judge them."""
-    now, gaps = market.exchange.server_time(), CandleGaps(market.pool)
-    holes = gaps.listed(market.market, now - _HOLES_AGAIN, now, "open")
+    now = market.exchange.server_time()
+    holes = market.gaps.listed(market.market, now - _HOLES_AGAIN, now, "open")
     synced = sync_newest(
-        market.exchange,
-        market.store,
-        market.market,
+        market,
         earliest_needed(market.settings, now),
         market.settings.finality_guard,
         again_from=holes[0].start if holes else None,
     )
     # At once, not when the daily backfill finds it: nothing is to be trained on a hole in the newest candles.
     start, end = (on_grid(moment, market.market) for moment in (synced.start, synced.now))
-    gaps.record(market.market, start, end, edges=False)
+    market.gaps.record(market.market, start, end, edges=False)
     marked = market.quality.mark(market.market, synced.start, synced.now)
     skew = None
     if market.settings.source != "replay":
@@ -92,15 +91,7 @@ def settle(market: OpenMarket, since: datetime) -> int:
 def issue(market: OpenMarket) -> IssueResult:
     """Record the served models' forecasts of the next candle."""
     with open_service(market.settings) as service:
-        return issue_forecasts(
-            market.exchange,
-            market.store,
-            market.quality,
-            market.ledger,
-            service,
-            market.market,
-            source_of(market.settings),
-        )
+        return issue_forecasts(market, service, source_of(market.settings))
 
 
 def backfill(
@@ -124,16 +115,9 @@ def backfill(
     first, last = start or earliest_needed(market.settings, now), end or now
     written = UpsertResult(0, 0)
     if repair:
-        written += sync_range(market.exchange, market.store, market.market, first, last, settled_until, on_page)
-    filled = fill_gaps(
-        market.pool,
-        gap_sources(market, settled_until, on_page),
-        market.market,
-        first,
-        last,
-        settled_until,
-        outages_too=repair,
-    )
+        written += sync_range(market, first, last, settled_until, on_page)
+    sources = gap_sources(market, settled_until, on_page)
+    filled = fill_gaps(market, sources, first, last, settled_until, outages_too=repair)
     marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
     market.ledger.record_missed("champion", first, now)
@@ -144,14 +128,13 @@ def gap_sources(market: OpenMarket, settled_until: datetime, on_page: Callable[[
     """Where missing candles are asked for, in this order: whole past days from the archive, the rest over REST."""
     return [
         ArchiveSource(
+            market,
             market.archive,
-            market.store,
-            market.market,
             settled_until,
             on_file=lambda stored: on_page(stored.file.end),
             on_failure=lambda failure: _LOG.warning("archive passed over: %s", failure),
         ),
-        RestSource(market.exchange, market.store, market.market, settled_until, on_page),
+        RestSource(market, settled_until, on_page),
     ]
 
 
@@ -169,7 +152,7 @@ def verify(market: OpenMarket, start: datetime | None, end: datetime | None) -> 
     with suppress(ExchangeError):  # an exchange that is away keeps nobody from looking at the table
         market.exchange.ping()  # once, without the patience of a real request
         now = market.exchange.server_time()
-    return verify_candles(market.pool, market.market, start, end, now)
+    return verify_candles(market, start, end, now)
 
 
 def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
@@ -192,7 +175,7 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
     written = market.store.upsert(symbol, interval, candles, "import")
     first, last = (candles.index[position].to_pydatetime() for position in (0, -1))
     end = last + market.market.step
-    CandleGaps(market.pool).record(market.market, first, end, edges=False)
+    market.gaps.record(market.market, first, end, edges=False)
     marked = market.quality.mark(market.market, first, end)
     market.ledger.settle(first)
     return ImportResult(written, marked)
@@ -209,7 +192,7 @@ def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
     with recorded_job(market.pool, "verify-forecasts", market.market, clock=market.exchange.server_time) as report:
         count = max(_VERIFIED_EVERY // market.market.step, 1)
         cache = market.settings.models_dir
-        checked = verify_forecasts(market.pool, open_registry(market.settings), market.market, cache, count)
+        checked = verify_forecasts(market, open_registry(market.settings), cache, count)
         report.rows, report.message = len(checked), parity_message(checked)
         return checked
 

@@ -11,8 +11,8 @@ import pandas as pd
 from psycopg_pool import ConnectionPool
 
 from candlecast.archive.client import ArchiveClient
-from candlecast.candles.quality import CandleQuality, DoubtfulCandle
-from candlecast.candles.store import CandleStore
+from candlecast.candles.quality import DoubtfulCandle
+from candlecast.candles.session import MarketSession
 from candlecast.client import ForecastClient
 from candlecast.database import open_database
 from candlecast.errors import ServiceUnavailable
@@ -29,33 +29,17 @@ TRAINING_RETRIES = 5
 """Repeats of a failed MLflow request while minutes of fitting are at stake."""
 
 
-@dataclass(frozen=True)
-class OpenMarket:
-    """A market with the database, the exchange and its archive at hand."""
+@dataclass(frozen=True, slots=True)
+class OpenMarket(MarketSession):
+    """A market session with the exchange's archive and the settings."""
 
-    settings: Settings
-    pool: ConnectionPool
     exchange: ExchangeClient
     archive: ArchiveClient
-
-    @property
-    def market(self) -> Market:
-        """What is forecast."""
-        return self.settings.market
-
-    @property
-    def store(self) -> CandleStore:
-        """Its candles."""
-        return CandleStore(self.pool)
-
-    @property
-    def quality(self) -> CandleQuality:
-        """Which of them are doubtful."""
-        return CandleQuality(self.pool)
+    settings: Settings
 
     @property
     def ledger(self) -> Ledger:
-        """Its forecasts."""
+        """Forecasts and outcomes of the market."""
         return Ledger(self.pool, self.market)
 
     def history(self, now: datetime) -> pd.DataFrame:
@@ -82,7 +66,7 @@ def open_market(settings: Settings, timeout_s: float = 10) -> Iterator[OpenMarke
         _open_exchange(settings, pool) as exchange,
         ArchiveClient(settings.archive_url, settings.exchange_timeout_s) as archive,
     ):
-        yield OpenMarket(settings, pool, exchange, archive)
+        yield OpenMarket(settings.market, pool, exchange, archive, settings)
 
 
 def _open_exchange(settings: Settings, pool: ConnectionPool) -> ExchangeClient:

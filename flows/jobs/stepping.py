@@ -50,6 +50,4 @@ def closing_moments(control: ReplayControl, market: Market, end: datetime) -> It
 def ingest_candle(market: OpenMarket, service: ForecastClient) -> IssueResult:
     """What the flow `ingest` does."""
     loop.settle(market, loop.sync(market).synced.start)
-    return issue_forecasts(
-        market.exchange, market.store, market.quality, market.ledger, service, market.market, source="replay"
-    )
+    return issue_forecasts(market, service, source="replay")

@@ -42,6 +42,7 @@ from flows.local.stack import free_ports
 from tests.bench.dashboard import dashboard
 from tests.bench.service import service
 from tests.support.archives import ArchiveTransport, archive_client, archive_files
+from tests.support.sessions import market_session
 
 ROUNDS = 5
 
@@ -156,10 +157,11 @@ def long_history(pool: ConnectionPool, recorded: pd.DataFrame) -> None:
     opened = pd.date_range(start, end, freq=market.step, inclusive="left", unit="us", name="open_time")
     candles = pd.DataFrame(np.resize(recorded.to_numpy(), (len(opened), len(CANDLE_COLUMNS))), opened, CANDLE_COLUMNS)
     files = archive_files(candles, market)
-    store, archive = CandleStore(pool), archive_client(ArchiveTransport(files))
+    session, archive = market_session(pool, market), archive_client(ArchiveTransport(files))
+    store = session.store
 
     def our_way(until: datetime = end) -> None:
-        fill_from_archive(archive, store, market, [(start, until)], end, workers=3)
+        fill_from_archive(session, archive, [(start, until)], end, workers=3)
 
     empty(pool)
     before = repeat(1, our_way)

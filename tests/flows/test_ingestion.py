@@ -74,7 +74,7 @@ def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(databa
     with open_database(settings.database_url) as pool:
         exchange = ExchangeClient(settings.binance_url, timeout_s=0.3, sleep=lambda _: None)
         archive = ArchiveClient(settings.archive_url, timeout_s=0.3, sleep=lambda _: None)
-        market = OpenMarket(settings, pool, exchange, archive)
+        market = OpenMarket(settings.market, pool, exchange, archive, settings)
         moment = begin
         while moment < end:
             moment += 3 * STEP

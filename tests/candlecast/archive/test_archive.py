@@ -21,6 +21,7 @@ from candlecast.market import Market
 from candlecast.replay.faults import Faults
 from tests.support.archives import ARCHIVE_URL, ArchiveTransport, archive_client, archive_files
 from tests.support.bundles import sound_candles
+from tests.support.sessions import market_session
 
 HOURLY = Market("BTCUSDT", "1h")
 STEP = timedelta(hours=1)
@@ -256,6 +257,11 @@ ALL_FILES = [
 integration = pytest.mark.integration
 
 
+@pytest.fixture
+def session(pool):
+    return market_session(pool, HOURLY)
+
+
 def stored(store) -> pd.DataFrame:
     return store.read("BTCUSDT", "1h", START, END)
 
@@ -265,10 +271,10 @@ def assert_equal_history(store):
 
 
 @integration
-def test_a_history_is_stored_exactly_from_the_fewest_files(store):
+def test_a_history_is_stored_exactly_from_the_fewest_files(session, store):
     transport = ArchiveTransport(CONTENT)
 
-    filled = fill_from_archive(archive_client(transport), store, HOURLY, WHOLE, NOW)
+    filled = fill_from_archive(session, archive_client(transport), WHOLE, NOW)
 
     assert sorted(transport.zips) == ALL_FILES
     assert filled == (UpsertResult(len(HISTORY), 0), 7, [])
@@ -276,21 +282,21 @@ def test_a_history_is_stored_exactly_from_the_fewest_files(store):
 
 
 @integration
-def test_a_second_run_asks_for_nothing(store):
-    fill_from_archive(archive_client(ArchiveTransport(CONTENT)), store, HOURLY, WHOLE, NOW)
+def test_a_second_run_asks_for_nothing(session):
+    fill_from_archive(session, archive_client(ArchiveTransport(CONTENT)), WHOLE, NOW)
     transport = ArchiveTransport(CONTENT)
 
-    again = fill_from_archive(archive_client(transport), store, HOURLY, WHOLE, NOW)
+    again = fill_from_archive(session, archive_client(transport), WHOLE, NOW)
 
     assert again == (UpsertResult(0, 0), 0, [])
     assert transport.asked == []
 
 
 @integration
-def test_only_what_was_asked_for_is_stored(store):
+def test_only_what_was_asked_for_is_stored(session, store):
     wanted = [(at(2025, 1, 3, 5), at(2025, 1, 5)), (at(2025, 2, 1), at(2025, 2, 1, 2))]
 
-    filled = fill_from_archive(archive_client(ArchiveTransport(CONTENT)), store, HOURLY, wanted, NOW)
+    filled = fill_from_archive(session, archive_client(ArchiveTransport(CONTENT)), wanted, NOW)
 
     assert filled.written == UpsertResult(43 + 2, 0)
     pd.testing.assert_frame_equal(
@@ -299,20 +305,20 @@ def test_only_what_was_asked_for_is_stored(store):
 
 
 @integration
-def test_what_has_no_file_yet_is_left_for_rest(store):
+def test_what_has_no_file_yet_is_left_for_rest(session):
     now = at(2025, 3, 2, 7, 30)
 
-    filled = fill_from_archive(archive_client(ArchiveTransport(CONTENT)), store, HOURLY, WHOLE, now)
+    filled = fill_from_archive(session, archive_client(ArchiveTransport(CONTENT)), WHOLE, now)
 
     assert filled.remaining == [(at(2025, 3, 2), at(2025, 3, 2, 7))]
 
 
 @integration
-def test_a_missing_month_is_taken_from_its_days_and_a_missing_day_left_for_rest(store):
+def test_a_missing_month_is_taken_from_its_days_and_a_missing_day_left_for_rest(session, store):
     gone = ("BTCUSDT-1h-2025-01.zip", "BTCUSDT-1h-2025-01-17.zip", "BTCUSDT-1h-2025-03-01.zip")
     transport = ArchiveTransport({path: body for path, body in CONTENT.items() if not path.endswith(gone)})
 
-    filled = fill_from_archive(archive_client(transport), store, HOURLY, WHOLE, NOW)
+    filled = fill_from_archive(session, archive_client(transport), WHOLE, NOW)
 
     assert filled.remaining == [(at(2025, 1, 17), at(2025, 1, 18)), (at(2025, 3, 1), at(2025, 3, 2))]
     assert filled.files == 3 + 30 + 2
@@ -320,33 +326,33 @@ def test_a_missing_month_is_taken_from_its_days_and_a_missing_day_left_for_rest(
 
 
 @integration
-def test_candles_that_the_archive_corrects_are_corrected(store):
+def test_candles_that_the_archive_corrects_are_corrected(session, store):
     mistaken = HISTORY.iloc[100:103].assign(volume=0.5)
     store.upsert("BTCUSDT", "1h", mistaken, "rest")
 
-    filled = fill_from_archive(archive_client(ArchiveTransport(CONTENT)), store, HOURLY, WHOLE, NOW)
+    filled = fill_from_archive(session, archive_client(ArchiveTransport(CONTENT)), WHOLE, NOW)
 
     assert filled.written == UpsertResult(len(HISTORY) - 3, 3)
     assert_equal_history(store)
 
 
 @integration
-def test_no_more_than_the_given_number_of_files_are_under_way(store):
+def test_no_more_than_the_given_number_of_files_are_under_way(session):
     transport = ArchiveTransport(CONTENT, takes_s=0.02)
 
-    fill_from_archive(archive_client(transport), store, HOURLY, WHOLE, NOW, workers=3)
+    fill_from_archive(session, archive_client(transport), WHOLE, NOW, workers=3)
 
     assert 1 < transport.most_at_once <= 3
 
 
 @integration
-def test_a_damaged_file_is_not_stored_at_all_and_the_finished_ones_stay(store):
+def test_a_damaged_file_is_not_stored_at_all_and_the_finished_ones_stay(session, store):
     bad = next(path for path in CONTENT if path.endswith("2025-01.zip.CHECKSUM"))
     transport = ArchiveTransport({**CONTENT, bad: b"0" * 64})
     told = []
 
     with pytest.raises(ExchangeUnavailable, match=r"BTCUSDT-1h-2025-01\.zip"):
-        fill_from_archive(archive_client(transport), store, HOURLY, WHOLE, NOW, told.append, workers=1)
+        fill_from_archive(session, archive_client(transport), WHOLE, NOW, told.append, workers=1)
 
     assert [file.file.name for file in told][:2] == ALL_FILES[:2]
     assert len(told) <= 3  # the next one may have been under way
@@ -355,7 +361,7 @@ def test_a_damaged_file_is_not_stored_at_all_and_the_finished_ones_stay(store):
 
 
 @integration
-def test_a_run_that_was_killed_between_two_files_goes_on_with_the_third(store):
+def test_a_run_that_was_killed_between_two_files_goes_on_with_the_third(session, store):
     class Killed(BaseException):
         pass
 
@@ -367,11 +373,11 @@ def test_a_run_that_was_killed_between_two_files_goes_on_with_the_third(store):
     told: list[object] = []
     with pytest.raises(Killed):
         slow = archive_client(ArchiveTransport(CONTENT, takes_s=0.02))
-        fill_from_archive(slow, store, HOURLY, WHOLE, NOW, kill_after_two, workers=1)
+        fill_from_archive(session, slow, WHOLE, NOW, kill_after_two, workers=1)
     kept = len(stored(store))
     transport = ArchiveTransport(CONTENT)
 
-    filled = fill_from_archive(archive_client(transport), store, HOURLY, WHOLE, NOW)
+    filled = fill_from_archive(session, archive_client(transport), WHOLE, NOW)
 
     assert 0 < kept < len(HISTORY)
     assert not set(transport.zips) & set(ALL_FILES[:2])
@@ -380,13 +386,13 @@ def test_a_run_that_was_killed_between_two_files_goes_on_with_the_third(store):
 
 
 @integration
-def test_two_fills_at_once_store_everything_once(pool, store):
+def test_two_fills_at_once_store_everything_once(session, pool, store):
     ready, outcomes = threading.Barrier(2), []
 
     def run():
         ready.wait(10)
         client = archive_client(ArchiveTransport(CONTENT))
-        outcomes.append(fill_from_archive(client, store, HOURLY, WHOLE, NOW, workers=2))
+        outcomes.append(fill_from_archive(session, client, WHOLE, NOW, workers=2))
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
@@ -407,6 +413,11 @@ FIVE_MINUTES = Market("BTCUSDT", "5m")
 
 
 @pytest.fixture
+def five_minutes(pool):
+    return market_session(pool, FIVE_MINUTES)
+
+
+@pytest.fixture
 def replay_archive(replay_exchange, bundled_candles):
     replay = replay_exchange(bundled_candles.loc[:"2025-07-03"])
     with ArchiveClient(replay.url, sleep=lambda _: None) as client:
@@ -418,12 +429,12 @@ def replayed(replay) -> list[tuple[datetime, datetime]]:
 
 
 @integration
-def test_the_replay_exchanges_archive_is_stored_exactly_as_recorded(store, replay_archive):
+def test_the_replay_exchanges_archive_is_stored_exactly_as_recorded(five_minutes, store, replay_archive):
     replay, client = replay_archive
     wanted = replayed(replay)
     replay.control.set_faults(Faults(seed=1, server_error=0.2, cut_off=0.2))
 
-    filled = fill_from_archive(client, store, FIVE_MINUTES, wanted, replay.control.state().now)
+    filled = fill_from_archive(five_minutes, client, wanted, replay.control.state().now)
 
     assert filled.remaining == []
     pd.testing.assert_frame_equal(
@@ -432,29 +443,29 @@ def test_the_replay_exchanges_archive_is_stored_exactly_as_recorded(store, repla
 
 
 @integration
-def test_the_replay_exchanges_missing_months_come_from_days(store, replay_archive):
+def test_the_replay_exchanges_missing_months_come_from_days(five_minutes, replay_archive):
     replay, client = replay_archive
     replay.control.set_faults(Faults(missing_month=1))
     files = []
 
-    filled = fill_from_archive(client, store, FIVE_MINUTES, replayed(replay), replay.control.state().now, files.append)
+    filled = fill_from_archive(five_minutes, client, replayed(replay), replay.control.state().now, files.append)
 
     assert filled.remaining == []
     assert {stored_file.file.is_daily for stored_file in files if stored_file.written} == {True}
 
 
 @integration
-def test_a_source_says_what_failed_and_leaves_the_rest_to_the_next_source(store, replay_archive):
+def test_a_source_says_what_failed_and_leaves_the_rest_to_the_next_source(five_minutes, store, replay_archive):
     replay, client = replay_archive
     replay.control.set_faults(Faults(wrong_checksum=1))
     failures = []
     (wanted,) = replayed(replay)
-    source = ArchiveSource(client, store, FIVE_MINUTES, replay.control.state().now, lambda _: None, failures.append)
+    source = ArchiveSource(five_minutes, client, replay.control.state().now, lambda _: None, failures.append)
 
     failing = source.fill([wanted])
 
     assert failing.written == UpsertResult(0, 0)
-    assert all(any(first <= day < last for first, last in failing.unsaid) for day in wanted[:1])
+    assert all(any(first <= day < last for first, last in failing.undecided) for day in wanted[:1])
     assert {type(failure) for failure in failures} == {ExchangeUnavailable}
     assert store.missing_ranges("BTCUSDT", "5m", *wanted) == [wanted]
     replay.control.set_faults(Faults())
@@ -463,7 +474,7 @@ def test_a_source_says_what_failed_and_leaves_the_rest_to_the_next_source(store,
 
 def test_a_source_knows_whether_its_files_go_on(replay_archive):
     replay, client = replay_archive
-    source = ArchiveSource(client, None, FIVE_MINUTES, replay.control.state().now, lambda _: None, lambda _: None)
+    source = ArchiveSource(market_session(None), client, replay.control.state().now, lambda _: None, lambda _: None)
 
     assert source.reaches_past(at(2025, 6, 20, 23, 55))
     assert not source.reaches_past(replay.recording.index[-1].to_pydatetime() + FIVE_MINUTES.step)

@@ -11,23 +11,14 @@ import pandas as pd
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.gaps import (
-    LATE,
-    CandleGap,
-    CandleGaps,
-    FillResult,
-    GapSource,
-    Range,
-    RestSource,
-    SourceAnswer,
-    describe_gaps,
-    fill_gaps,
-)
+from candlecast.candles.gap_filling import LATE, FillResult, GapSource, RestSource, SourceAnswer, fill_gaps
+from candlecast.candles.gaps import CandleGap, CandleGaps, Range, describe_gaps
 from candlecast.candles.store import CandleStore, UpsertResult
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
+from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
 
@@ -47,12 +38,12 @@ class Table:
     """A source that has what is in a table of candles; remembers what it was asked for."""
 
     def __init__(
-        self, store: CandleStore, candles: pd.DataFrame, fails_after: int | None = None, unsaid: Sequence[Range] = ()
+        self, store: CandleStore, candles: pd.DataFrame, fails_after: int | None = None, undecided: Sequence[Range] = ()
     ) -> None:
         self.store = store
         self.candles = candles
         self.left = fails_after
-        self.unsaid = unsaid
+        self.undecided = undecided
         self.asked: list[tuple[int, int]] = []
 
     def fill(self, ranges: Sequence[Range]) -> SourceAnswer:
@@ -65,14 +56,14 @@ class Table:
             self.asked.append(((start - START) // STEP, (end - START) // STEP))
             had = self.candles[(self.candles.index >= start) & (self.candles.index < end)]
             written += self.store.upsert("BTCUSDT", "5m", had, "rest")
-        return SourceAnswer(written, self.unsaid)
+        return SourceAnswer(written, self.undecided)
 
     def reaches_past(self, moment: datetime) -> bool:
         return bool((self.candles.index >= moment).any())
 
 
 def test_what_a_source_failed_to_say_is_not_called_an_outage(pool, store):
-    failing = Table(store, without(40, 50), unsaid=[(at(30), at(41))])
+    failing = Table(store, without(40, 50), undecided=[(at(30), at(41))])
 
     left = fill(pool, failing, Table(store, without(40, 50))).left
 
@@ -84,7 +75,7 @@ def without(*positions: int) -> pd.DataFrame:
 
 
 def fill(pool: ConnectionPool, *sources: GapSource, now: datetime = LATER, **options: Any) -> FillResult:
-    return fill_gaps(pool, sources, MARKET, START, END, now, **options)
+    return fill_gaps(market_session(pool), sources, START, END, now, **options)
 
 
 def rows(pool: ConnectionPool) -> list[tuple[int, int, str]]:
@@ -113,7 +104,7 @@ def test_a_real_client_fills_a_gap_too(replay_exchange, pool, store):
     store.upsert("BTCUSDT", "5m", without(*range(20, 30)), "rest")
     replay = replay_exchange(CANDLES)
     with ExchangeClient(replay.url) as exchange:
-        filled = fill(pool, RestSource(exchange, store, MARKET, END))
+        filled = fill(pool, RestSource(market_session(pool, exchange=exchange), END))
 
     assert filled == FillResult(UpsertResult(10, 0), [])
     pd.testing.assert_frame_equal(store.read("BTCUSDT", "5m", START, END), CANDLES, check_freq=False)
@@ -149,7 +140,7 @@ def test_the_outage_of_a_real_exchange_is_told(replay_exchange, pool, store):
     outage = without(*range(20, 25))
     replay = replay_exchange(outage)
     with ExchangeClient(replay.url) as exchange:
-        filled = fill(pool, RestSource(exchange, store, MARKET, END))
+        filled = fill(pool, RestSource(market_session(pool, exchange=exchange), END))
 
     assert filled == FillResult(UpsertResult(55, 0), [CandleGap(at(20), at(25), "outage")])
 
@@ -292,13 +283,13 @@ def test_only_candles_that_open_in_the_range_are_asked_for(pool, store):
     source = Table(store, CANDLES)
     off = timedelta(minutes=2)
 
-    filled = fill_gaps(pool, [source], MARKET, at(10) + off, at(12) + off, LATER)
+    filled = fill_gaps(market_session(pool), [source], at(10) + off, at(12) + off, LATER)
 
     assert (source.asked, filled.written) == ([(11, 13)], UpsertResult(2, 0))
 
 
 def test_a_range_that_has_not_come_yet_is_empty(pool, store):
-    assert fill_gaps(pool, [], MARKET, LATER, LATER + STEP, END) == FillResult(UpsertResult(0, 0), [])
+    assert fill_gaps(market_session(pool), [], LATER, LATER + STEP, END) == FillResult(UpsertResult(0, 0), [])
 
 
 def test_markets_have_gaps_of_their_own(pool, store):

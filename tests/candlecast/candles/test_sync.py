@@ -13,6 +13,7 @@ from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
+from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
 
@@ -51,34 +52,34 @@ def assert_stored(store: CandleStore, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(stored(store), expected, check_freq=False)
 
 
-def test_the_candle_that_is_still_open_is_never_stored(replay_exchange, store):
+def test_the_candle_that_is_still_open_is_never_stored(pool, replay_exchange, store):
     replay = replay_exchange(CANDLES, now=START + 10 * STEP + timedelta(seconds=299))
     with ExchangeClient(replay.url) as exchange:
         newest = exchange.klines("BTCUSDT", "5m", START, START + 60 * STEP)
 
-        synced = sync_newest(exchange, store, MARKET, START)
+        synced = sync_newest(market_session(pool, exchange=exchange), START)
 
     assert newest.index[-1] == CANDLES.index[10]
     assert synced.written == UpsertResult(10, 0)
     assert_stored(store, CANDLES.iloc[:10])
 
 
-def test_a_candle_is_stored_the_moment_it_has_closed(replay_exchange, store):
+def test_a_candle_is_stored_the_moment_it_has_closed(pool, replay_exchange, store):
     replay = replay_exchange(CANDLES, now=START + 10 * STEP - timedelta(milliseconds=1))
     with ExchangeClient(replay.url) as exchange:
-        before = sync_newest(exchange, store, MARKET, START)
+        before = sync_newest(market_session(pool, exchange=exchange), START)
         replay.control.advance(timedelta(milliseconds=1))
 
-        after = sync_newest(exchange, store, MARKET, START)
+        after = sync_newest(market_session(pool, exchange=exchange), START)
 
     assert (before.written, after.written) == (UpsertResult(9, 0), UpsertResult(1, 0))
     assert_stored(store, CANDLES.iloc[:10])
 
 
-def test_an_exchange_that_answers_more_than_was_asked_slips_no_open_candle_in(store):
+def test_an_exchange_that_answers_more_than_was_asked_slips_no_open_candle_in(pool, store):
     exchange = FakeExchange(CANDLES, START + 10 * STEP + timedelta(minutes=4))
 
-    sync_newest(exchange, store, MARKET, START)
+    sync_newest(market_session(pool, exchange=exchange), START)
 
     assert_stored(store, CANDLES.iloc[:10])
 
@@ -90,64 +91,64 @@ def test_closing_is_told_by_the_clock_and_not_by_the_place_in_the_answer():
     assert (len(closed), len(still_open)) == (5, 4)
 
 
-def test_a_second_sync_writes_nothing_new(replay_exchange, store):
+def test_a_second_sync_writes_nothing_new(pool, replay_exchange, store):
     replay = replay_exchange(CANDLES, now=START + 30 * STEP)
     with ExchangeClient(replay.url) as exchange:
-        first = sync_newest(exchange, store, MARKET, START)
+        first = sync_newest(market_session(pool, exchange=exchange), START)
 
-        second = sync_newest(exchange, store, MARKET, START)
+        second = sync_newest(market_session(pool, exchange=exchange), START)
 
     assert (first.written, second.written) == (UpsertResult(30, 0), UpsertResult(0, 0))
     assert second.start == CANDLES.index[29] - REFETCHED * STEP
 
 
-def test_a_long_pause_is_made_up_page_by_page(replay_exchange, store, bundled_candles):
+def test_a_long_pause_is_made_up_page_by_page(pool, replay_exchange, store, bundled_candles):
     recording = bundled_candles.iloc[:2300]
     begin = recording.index[0].to_pydatetime()
     replay = replay_exchange(recording, now=begin + 10 * STEP)
     with ExchangeClient(replay.url) as exchange:
-        sync_newest(exchange, store, MARKET, begin)
+        sync_newest(market_session(pool, exchange=exchange), begin)
         replay.control.set(begin + 2300 * STEP)
 
-        synced = sync_newest(exchange, store, MARKET, begin)
+        synced = sync_newest(market_session(pool, exchange=exchange), begin)
 
     assert synced.written == UpsertResult(2290, 0)
     assert_stored(store, recording)
 
 
-def test_nothing_older_than_the_earliest_is_asked_for(store):
+def test_nothing_older_than_the_earliest_is_asked_for(pool, store):
     store.upsert("BTCUSDT", "5m", CANDLES.iloc[:10], "rest")
     exchange = FakeExchange(CANDLES, START + 60 * STEP)
 
-    sync_newest(exchange, store, MARKET, START + 40 * STEP)
+    sync_newest(market_session(pool, exchange=exchange), START + 40 * STEP)
 
     assert exchange.asked == [(START + 40 * STEP, START + 60 * STEP)]
 
 
-def test_pages_stored_before_the_exchange_went_away_stay_and_the_next_sync_goes_on(store, bundled_candles):
+def test_pages_stored_before_the_exchange_went_away_stay_and_the_next_sync_goes_on(pool, store, bundled_candles):
     recording = bundled_candles.iloc[:1500]
     begin = recording.index[0].to_pydatetime()
     pages: list[datetime] = []
     exchange = FakeExchange(recording, begin + 1500 * STEP, page_limit=1)
     with pytest.raises(ExchangeUnavailable):
-        sync_range(exchange, store, MARKET, begin, exchange.now, exchange.now, pages.append)
+        sync_range(market_session(pool, exchange=exchange), begin, exchange.now, exchange.now, pages.append)
     exchange.pages_left = None
 
-    synced = sync_newest(exchange, store, MARKET, begin)
+    synced = sync_newest(market_session(pool, exchange=exchange), begin)
 
     assert pages == [begin + 1000 * STEP]
     assert synced.start > begin
     assert_stored(store, recording)
 
 
-def test_a_closed_candle_is_left_to_settle_for_the_guard(replay_exchange, store):
+def test_a_closed_candle_is_left_to_settle_for_the_guard(pool, replay_exchange, store):
     guard = timedelta(seconds=1)
     replay = replay_exchange(CANDLES, now=START + 10 * STEP + guard - timedelta(milliseconds=1))
     with ExchangeClient(replay.url) as exchange:
-        before = sync_newest(exchange, store, MARKET, START, guard)
+        before = sync_newest(market_session(pool, exchange=exchange), START, guard)
         replay.control.advance(timedelta(milliseconds=1))
 
-        after = sync_newest(exchange, store, MARKET, START, guard)
+        after = sync_newest(market_session(pool, exchange=exchange), START, guard)
 
     assert (before.written, after.written) == (UpsertResult(9, 0), UpsertResult(1, 0))
     assert after.now == START + 10 * STEP + guard
@@ -157,12 +158,12 @@ def test_a_closed_candle_is_left_to_settle_for_the_guard(replay_exchange, store)
 @pytest.mark.parametrize("age", range(REFETCHED + 1))
 def test_a_recent_candle_that_the_exchange_revised_is_corrected_and_the_old_one_kept(pool, store, age):
     exchange = FakeExchange(CANDLES, START + 30 * STEP)
-    sync_newest(exchange, store, MARKET, START)
+    sync_newest(market_session(pool, exchange=exchange), START)
     revised = CANDLES.copy()
     revised.iloc[29 - age, CANDLES.columns.get_loc("volume")] += 1
     exchange.candles = revised
 
-    synced = sync_newest(exchange, store, MARKET, START)
+    synced = sync_newest(market_session(pool, exchange=exchange), START)
 
     with pool.connection() as connection:
         kept = connection.execute("select open_time, volume from candle_revisions").fetchall()

@@ -17,6 +17,7 @@ from candlecast.candles.verification import Verification, verification_message, 
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market
 from tests.support.damage import stubs
+from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +37,7 @@ def time_at(candles: pd.DataFrame, position: int) -> datetime:
 def verify(
     pool: ConnectionPool, start: datetime | None = None, end: datetime | None = None, now: datetime | None = None
 ) -> Verification:
-    return verify_candles(pool, MARKET, start, end, now)
+    return verify_candles(market_session(pool), start, end, now)
 
 
 def test_a_sound_table_is_sound_from_its_first_to_its_newest_candle(pool, store, sound):

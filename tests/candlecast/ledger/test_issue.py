@@ -10,7 +10,6 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.api import answers
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
-from candlecast.candles.quality import CandleQuality
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
@@ -18,6 +17,7 @@ from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
+from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
 
@@ -119,17 +119,13 @@ def store(pool: ConnectionPool) -> CandleStore:
     return holder
 
 
-def issue(
-    store: CandleStore, ledger: Ledger, service: FakeService, after: timedelta = timedelta(seconds=2)
-) -> list[ForecastRecord]:
-    return issued(store, ledger, service, after).forecasts
+def issue(store: CandleStore, service: FakeService, after: timedelta = timedelta(seconds=2)) -> list[ForecastRecord]:
+    return issued(store, service, after).forecasts
 
 
-def issued(
-    store: CandleStore, ledger: Ledger, service: FakeService, after: timedelta = timedelta(seconds=2)
-) -> IssueResult:
-    quality = CandleQuality(store._pool)
-    return issue_forecasts(StoppedClock(TARGET + after), store, quality, ledger, service, MARKET, "replay")
+def issued(store: CandleStore, service: FakeService, after: timedelta = timedelta(seconds=2)) -> IssueResult:
+    session = market_session(store._pool, exchange=StoppedClock(TARGET + after))
+    return issue_forecasts(session, service, "replay")
 
 
 def mark(pool: ConnectionPool, position: int) -> None:
@@ -142,7 +138,7 @@ def mark(pool: ConnectionPool, position: int) -> None:
 
 
 def test_every_served_role_is_asked_and_its_answer_recorded(store, ledger):
-    issued = issue(store, ledger, FakeService("champion", "challenger"))
+    issued = issue(store, FakeService("champion", "challenger"))
 
     assert [(record.role, record.model_version, record.open_time) for record in issued] == [
         ("champion", "1", TARGET),
@@ -151,17 +147,17 @@ def test_every_served_role_is_asked_and_its_answer_recorded(store, ledger):
     assert ledger.newest_forecast("challenger")["open_time"] == TARGET
 
 
-def test_a_version_under_both_aliases_does_not_compete_with_itself(store, ledger):
+def test_a_version_under_both_aliases_does_not_compete_with_itself(store):
     service = FakeService("champion", "challenger")
     service.versions["challenger"] = "1"
 
-    issued = issue(store, ledger, service)
+    issued = issue(store, service)
 
     assert [record.role for record in issued] == ["champion"]
 
 
 def test_the_ledger_holds_what_the_service_answered(store, ledger):
-    issue(store, ledger, FakeService("champion"))
+    issue(store, FakeService("champion"))
 
     row = ledger.newest_forecast()
 
@@ -176,10 +172,10 @@ def test_the_ledger_holds_what_the_service_answered(store, ledger):
 
 def test_a_role_is_recorded_once_for_a_target(store, ledger):
     service = FakeService("champion")
-    issue(store, ledger, service)
+    issue(store, service)
     service.price = 200.0
 
-    again = issue(store, ledger, service)
+    again = issue(store, service)
 
     row = ledger.newest_forecast()
     assert again == []
@@ -187,59 +183,59 @@ def test_a_role_is_recorded_once_for_a_target(store, ledger):
     assert row["open"] == 100.0
 
 
-def test_a_role_that_comes_later_is_recorded_beside_the_first(store, ledger):
-    issue(store, ledger, FakeService("champion"))
+def test_a_role_that_comes_later_is_recorded_beside_the_first(store):
+    issue(store, FakeService("champion"))
 
-    later = issue(store, ledger, FakeService("champion", "challenger"))
+    later = issue(store, FakeService("champion", "challenger"))
 
     assert [record.role for record in later] == ["challenger"]
 
 
 @pytest.mark.parametrize("late", [STEP, STEP + timedelta(milliseconds=1), timedelta(days=3)])
 def test_nothing_is_recorded_once_the_target_has_closed_on_the_exchanges_clock(store, ledger, late):
-    issued = issue(store, ledger, FakeService("champion", "challenger"), after=late)
+    issued = issue(store, FakeService("champion", "challenger"), after=late)
 
     assert issued == []
     assert ledger.newest_forecast() is None
 
 
-def test_a_moment_before_the_close_is_still_in_time(store, ledger):
-    issued = issue(store, ledger, FakeService("champion"), after=STEP - timedelta(milliseconds=1))
+def test_a_moment_before_the_close_is_still_in_time(store):
+    issued = issue(store, FakeService("champion"), after=STEP - timedelta(milliseconds=1))
 
     assert len(issued) == 1
 
 
-def test_nothing_happens_while_no_model_is_served(store, ledger):
+def test_nothing_happens_while_no_model_is_served(store):
     service = FakeService()
 
-    issued = issue(store, ledger, service)
+    issued = issue(store, service)
 
     assert (issued, service.posted) == ([], [])
 
 
-def test_nothing_is_asked_while_no_candle_is_stored(pool, ledger):
+def test_nothing_is_asked_while_no_candle_is_stored(pool):
     service = FakeService("champion")
 
-    issued = issue(CandleStore(pool), ledger, service)
+    issued = issue(CandleStore(pool), service)
 
     assert (issued, service.posted) == ([], [])
 
 
-def test_just_the_history_a_model_needs_is_posted(store, ledger):
+def test_just_the_history_a_model_needs_is_posted(store):
     service = FakeService("champion")
 
-    issue(store, ledger, service)
+    issue(store, service)
 
     ((_, posted),) = service.posted
     pd.testing.assert_frame_equal(posted, CANDLES.iloc[-HISTORY:], check_freq=False)
 
 
-def test_no_forecast_is_issued_across_a_gap_and_it_says_from_when_on_candles_are_whole(pool, ledger):
+def test_no_forecast_is_issued_across_a_gap_and_it_says_from_when_on_candles_are_whole(pool):
     store = CandleStore(pool)
     store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[[25, 33]]), "rest")
     service = FakeService("champion")
 
-    answer = issued(store, ledger, service)
+    answer = issued(store, service)
 
     assert service.posted == []
     assert answer.forecasts == []
@@ -252,7 +248,7 @@ def test_no_forecast_is_issued_from_history_that_holds_a_doubtful_candle(pool, s
     mark(pool, position)
     service = FakeService("champion")
 
-    outcome = issued(store, ledger, service)
+    outcome = issued(store, service)
 
     assert (outcome.forecasts, service.posted, ledger.newest_forecast()) == ([], [], None)
     assert outcome.withheld is not None
@@ -260,55 +256,55 @@ def test_no_forecast_is_issued_from_history_that_holds_a_doubtful_candle(pool, s
     assert "candlecast backfill --repair --start" in outcome.withheld
 
 
-def test_a_doubtful_candle_before_the_history_that_is_served_does_not_matter(pool, store, ledger):
+def test_a_doubtful_candle_before_the_history_that_is_served_does_not_matter(pool, store):
     mark(pool, 19)
 
-    outcome = issued(store, ledger, FakeService("champion"))
+    outcome = issued(store, FakeService("champion"))
 
     assert (len(outcome.forecasts), outcome.withheld) == (1, None)
 
 
-def test_an_abstention_is_recorded_with_its_reason(store, ledger):
+def test_an_abstention_is_recorded_with_its_reason(store):
     service = FakeService("champion")
     service.abstains = True
 
-    issued = issue(store, ledger, service)
+    issued = issue(store, service)
 
     assert [(record.abstained, record.reason) for record in issued] == [(True, "expired")]
 
 
-def test_a_service_that_is_away_is_the_callers_to_know(store, ledger):
+def test_a_service_that_is_away_is_the_callers_to_know(store):
     class Away(FakeService):
         def model(self, market: Market) -> ModelsAnswer:
             raise ServiceUnavailable("away")
 
     with pytest.raises(ServiceUnavailable, match="away"):
-        issue(store, ledger, Away("champion"))
+        issue(store, Away("champion"))
 
 
-def test_what_was_due_and_never_made_is_missed_even_while_the_service_is_away(store, ledger):
+def test_what_was_due_and_never_made_is_missed_even_while_the_service_is_away(store):
     class Away(FakeService):
         def model(self, market: Market) -> ModelsAnswer:
             raise ServiceUnavailable("away")
 
-    issue(store, ledger, FakeService("champion", "challenger"))
+    issue(store, FakeService("champion", "challenger"))
     later(store, 3)
 
     with pytest.raises(ServiceUnavailable):
-        issued(store, ledger, Away("champion"), after=3 * STEP)
-    back = issued(store, ledger, FakeService("champion", "challenger"), after=3 * STEP)
+        issued(store, Away("champion"), after=3 * STEP)
+    back = issued(store, FakeService("champion", "challenger"), after=3 * STEP)
 
     assert back.missed == 2  # the challenger's; the champion's two were noted before
     assert [record.open_time for record in back.forecasts] == [TARGET + 3 * STEP] * 2
 
 
-def test_a_challenger_that_was_not_there_missed_nothing(store, ledger):
-    issue(store, ledger, FakeService("champion", "challenger"))
+def test_a_challenger_that_was_not_there_missed_nothing(store):
+    issue(store, FakeService("champion", "challenger"))
     later(store, 2)
     successor = FakeService("champion", "challenger")
     successor.versions["challenger"] = "3"
 
-    outcome = issued(store, ledger, successor, after=2 * STEP)
+    outcome = issued(store, successor, after=2 * STEP)
 
     assert outcome.missed == 1
 
@@ -320,7 +316,7 @@ def test_an_answer_whose_candle_is_stored_in_the_meantime_is_no_forecast(store, 
             later(store, 1)
             return answer
 
-    outcome = issued(store, ledger, Slow("champion"))
+    outcome = issued(store, Slow("champion"))
 
     assert (outcome.forecasts, ledger.newest_forecast()) == ([], None)
     assert outcome.withheld is not None

@@ -19,6 +19,7 @@ from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.ledger.parity import ParityCheck, parity_message, verify_forecasts
 from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
 from tests.support.registries import FakeRegistry
+from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +38,7 @@ def verify(pool: ConnectionPool, tiny: Path, tmp_path: Path) -> Verify:
     registry.versions["1"] = tiny
 
     def verified(last: int = 100) -> list[ParityCheck]:
-        return verify_forecasts(pool, registry, BTCUSDT_5M, tmp_path / "models", last)
+        return verify_forecasts(market_session(pool), registry, tmp_path / "models", last)
 
     return verified
 
