@@ -1,0 +1,122 @@
+"""Pages of settings, commands, errors and the Python client."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from flows.reference.markdown import code, docstring, page, table
+
+
+def settings_page() -> str:
+    """Describe every setting."""
+    from pydantic_core import PydanticUndefined
+
+    from candlecast.settings import Settings, variable_name
+
+    rows = [
+        (
+            code(variable_name(name)),
+            "" if field.default in (PydanticUndefined, None, "") else code(field.default),
+            field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+    return page("Settings", docstring(Settings), table(("variable", "default", "meaning"), rows))
+
+
+def commands_page() -> str:
+    """Describe every command with its arguments and options."""
+    from typer.main import get_command
+
+    from flows.cli import app
+
+    group: Any = get_command(app)
+    intro = "`candlecast COMMAND --help` prints the same text. An [error](errors.md) ends a command with exit code 1. "
+    intro += "A time is UTC: 2025-07-01, 2025-07-01T08:00 or 2025-07-01T08:00:00."
+    return page("Commands", intro, *_commands("candlecast", group))
+
+
+def _commands(path: str, group: Any) -> list[str]:
+    parts: list[str] = []
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            parts += _commands(f"{path} {name}", command)
+            continue
+        context = command.context_class(command, info_name=f"{path} {name}")
+        usage = " ".join((f"{path} {name}", *command.collect_usage_pieces(context)))
+        records = [param.get_help_record(context) for param in command.params]
+        rows = [(code(re.sub(r"<%.*>", "<time>", names)), meaning) for names, meaning in filter(None, records)]
+        parts += [f"## {path} {name}".replace("candlecast ", ""), inspect.cleandoc(command.help or "")]
+        parts += [f"```\n{usage}\n```", table(("parameter", "meaning"), rows)]
+    return parts
+
+
+def errors_page() -> str:
+    """Describe every error of the code, and every kind of problem that the service answers."""
+    from candlecast import errors
+    from service.http.problems import KINDS
+
+    remedies = dict(re.findall(r"── (\w+) +(.+)", errors.__doc__ or ""))
+    _, _, tree = (errors.__doc__ or "").partition("\n\n")
+    classes = {name: thing for name, thing in vars(errors).items() if inspect.isclass(thing)}
+    parts = [
+        "The command line prints an error as one line and ends with exit code 1. "
+        f"The service answers a [problem document](#problems).\n\n```\n{tree.strip()}\n```"
+    ]
+    for name, error in classes.items():
+        remedy = remedies.get(name)
+        parts += [f"## {name}", docstring(error), f"**What to do:** {remedy}." if remedy else ""]
+    parts += ["## Problems", _PROBLEMS]
+    for kind, (status, title) in KINDS.items():
+        remedy = _BY_STATUS.get(status, "Correct the request; `detail` names the fault.")
+        parts += [f"### {kind}", f"HTTP {status}: {title}. **What to do:** {remedy}"]
+    return page("Errors", *parts)
+
+
+_PROBLEMS = (
+    "A refused request gets `application/problem+json` (RFC 9457). Its `type` is `urn:problem-type:candlecast:` and "
+    "one of these names, which do not change. The header `Link` of the answer points here."
+)
+_BY_STATUS = {
+    401: "Send a key of CANDLECAST_API_KEYS as `Authorization: Bearer KEY`.",
+    408: "Send the body faster, or send fewer candles.",
+    413: "Send fewer candles.",
+    429: "Repeat the request after the seconds in `Retry-After`.",
+    500: "Report the defect with the `request_id`; the log of the service has its traceback.",
+    503: "Repeat the request after the seconds in `Retry-After`.",
+}
+
+
+def client_page() -> str:
+    """Describe the public names of `candlecast.client`."""
+    from candlecast import client
+
+    parts = ["Import these names from `candlecast.client`."]
+    for name in getattr(client, "__all__", ["ForecastClient"]):
+        thing = getattr(client, name)
+        parts += [f"## {name}", docstring(thing)]
+        if inspect.isclass(thing) and thing.__module__ == client.__name__:
+            parts.insert(-1, _signature(name, thing))
+            methods = [
+                (each, method) for each, method in vars(thing).items() if inspect.isfunction(method) and each[0] != "_"
+            ]
+            for each, method in methods:
+                parts += [f"### {name}.{each}", _signature(each, method), docstring(method)]
+    return page("Python client", *parts)
+
+
+def _signature(name: str, thing: Any) -> str:
+    shown = [
+        f"{name}: {parameter.annotation}"
+        + ("" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}")
+        for name, parameter in inspect.signature(thing).parameters.items()
+        if name != "self"
+    ]
+    answer = inspect.signature(thing).return_annotation
+    returned = "" if inspect.isclass(thing) or answer is inspect.Signature.empty else f" -> {answer}"
+    line = f"{name}({', '.join(shown)}){returned}"
+    if len(line) > 90:
+        line = f"{name}(\n    " + ",\n    ".join(shown) + f",\n){returned}"
+    return f"```python\n{line}\n```"

@@ -1,0 +1,43 @@
+"""Every page that is written from the code, by its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.reference import code, interfaces
+from flows.reference.imports import write_imports
+from flows.reference.markdown import page
+from flows.reference.tables import tables_page
+
+
+def write_pages(root: Path) -> None:
+    """Write the reference and the pictures of imports below `docs/` of the repository."""
+    reference = root / "docs" / "reference"
+    reference.mkdir(parents=True, exist_ok=True)
+    pages = {
+        "index": page("Reference", _INDEX),
+        "settings": code.settings_page(),
+        "commands": code.commands_page(),
+        "http": interfaces.http_page(),
+        "tables": tables_page(),
+        "metrics": interfaces.metrics_page(root),
+        "errors": code.errors_page(),
+        "client": code.client_page(),
+    }
+    for name, text in pages.items():
+        (reference / f"{name}.md").write_text(text, encoding="utf-8")
+    icon = (root / "service" / "page" / "icon.svg").read_bytes()
+    (root / "docs" / "images").mkdir(exist_ok=True)
+    (root / "docs" / "images" / "icon.svg").write_bytes(icon)
+    write_imports(root / "docs" / "explanation")
+
+
+_INDEX = """These pages are written from the code.
+
+- [Settings](settings.md): variables and keys, defaults, meanings
+- [Commands](commands.md): the command line
+- [HTTP](http.md): routes, parameters, answers
+- [Python client](client.md): `candlecast.client`
+- [Errors](errors.md): what each means and what to do
+- [Tables](tables.md): the database
+- [Metrics and alerts](metrics.md): Prometheus"""
