@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from candlecast.settings import Settings
-from service import page, probes
+from service import guide, page, probes
 from service.charts import api as chart_api
 from service.history import api as read_api
 from service.http.limits import KEY_HEADER
@@ -49,7 +49,7 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
 
     api: tuple[BaseRoute, ...] = (*model_api.ROUTES, *read_api.ROUTES, *chart_api.ROUTES, *record_api.ROUTES)
     return Starlette(
-        routes=[*api, *page.routes(), *metrics.ROUTES, *probes.ROUTES, *documentation_routes(api)],
+        routes=[*api, *page.routes(), *guide.routes(), *metrics.ROUTES, *probes.ROUTES, *documentation_routes(api)],
         middleware=[Middleware(Observation), Middleware(ConfiguredCors)],
         exception_handlers=dict.fromkeys(HANDLED, refuse),
         lifespan=lifespan,
@@ -80,7 +80,7 @@ def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
         allow_origins=origins,
         allow_methods=("GET", "POST"),
         allow_headers=("Authorization", "Content-Type", KEY_HEADER, REQUEST_ID),
-        expose_headers=("Retry-After", REQUEST_ID),
+        expose_headers=("Link", "Retry-After", REQUEST_ID),
         max_age=600,
     )
 

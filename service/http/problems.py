@@ -9,6 +9,7 @@ from typing import NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from candlecast.api.answers import PROBLEM_TYPE, Fault, Problem
 from candlecast.errors import (
@@ -118,6 +119,7 @@ def refuse(request: Request, exc: Exception) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(getattr(exc, "retry_after_s", None) or RETRY_AFTER_S)))
     faults: list[Fault] = getattr(exc, "faults", [])
     return problem_response(
+        request.scope,
         kind,
         detail,
         headers,
@@ -125,17 +127,18 @@ def refuse(request: Request, exc: Exception) -> Response:
         field=getattr(exc, "field", None),
         value=getattr(exc, "value", None),
         errors=faults[:FAULTS_SHOWN] if len(faults) > 1 else None,
-        request_id=request.scope.get("request_id"),
     )
 
 
-def problem_response(kind: str, detail: str, headers: dict[str, str], **more: object) -> Response:
-    """An answer of this kind; `more` are further fields of `Problem`."""
+def problem_response(scope: Scope, kind: str, detail: str, headers: dict[str, str], **more: object) -> Response:
+    """Build an answer of this kind that links to its entry in the guide; `more` are further fields of `Problem`."""
     status, title = KINDS[kind]
-    problem = Problem.model_validate(
-        {"type": PROBLEM_TYPE + kind, "title": title, "status": status, "detail": detail} | more
-    )
-    return Response(problem.model_dump_json(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
+    fields = {"type": PROBLEM_TYPE + kind, "title": title, "status": status, "detail": detail}
+    problem = Problem.model_validate(fields | {"request_id": scope.get("request_id")} | more)
+    path = str(scope["path"]).removeprefix(scope.get("app_root_path", scope.get("root_path", "")))
+    guide = "../" * (path.count("/") - 1) + "guide"  # relative, because a proxy may have taken a prefix away
+    links = {"Link": f'<{guide}/reference/errors/#{kind}>; rel="help"'}
+    return Response(problem.model_dump_json(exclude_none=True), status, headers | links, media_type=MEDIA_TYPE)
 
 
 _HINTS = {

@@ -56,7 +56,7 @@ class Observation:
             log.note(time.time(), "defect", request_id=request_id, traceback=traceback.format_exc())
             if not status:
                 message = "a defect of the service; its log holds more under the request's id"
-                answer = problem_response("internal-error", message, {}, request_id=request_id)
+                answer = problem_response(scope, "internal-error", message, {})
                 await answer(scope, receive, observe)
         seconds = time.perf_counter() - started
         route = getattr(scope.get("route"), "path", "other")

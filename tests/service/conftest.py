@@ -19,6 +19,7 @@ from service.app import create_app
 from service.models.readiness import Readiness
 from service.wiring import Wiring
 from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.guide import built_guide
 from tests.support.registries import FakeRegistry
 
 Start = Callable[..., TestClient]
@@ -33,6 +34,12 @@ def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "2": write_tiny_bundle(directory / "2", version_bias=3.0),
         "3": write_tiny_bundle(directory / "3", trained_until=datetime(2025, 7, 30, tzinfo=UTC)),
     }
+
+
+@pytest.fixture(scope="session")
+def built_site() -> Path:
+    """The directory of the guide that the service shows."""
+    return built_guide()
 
 
 @pytest.fixture

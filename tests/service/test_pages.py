@@ -20,7 +20,7 @@ from tests.support.posted import as_rows
 
 
 @pytest.fixture
-def service(start_service: Start) -> TestClient:
+def service(start_service: Start, built_site: Path) -> TestClient:
     return start_service()
 
 
