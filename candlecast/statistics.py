@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import Floats
 
 CONFIDENCE = 0.95
 _RESAMPLES = 1000

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from psycopg_pool import ConnectionPool
 
-from candlecast.features.features import Floats
+from candlecast.arrays import Floats
 from candlecast.market import Market
 from monitoring.sequential import PairedLosses, absolute_errors, brier_scores
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from candlecast.features.features import Floats
+from candlecast.arrays import Floats
 
 FALSE_ALARM_RUN = 100_000
 """Forecasts from one false alarm to the next, on average and at least, of `evidence_of_worse(..., changed=True)`."""

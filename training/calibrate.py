@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Calibration, shrink, spread
-from candlecast.features.features import Floats
 
 _MOST_GROUPS = 8
 _FEWEST_IN_GROUP = 300

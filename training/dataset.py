@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import ForecastOrigin, forecast_origins, scale_targets
 from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms, require_valid, split_at_gaps
 from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import LOOKBACK, Floats, build_features
+from candlecast.features.features import LOOKBACK, build_features
 from candlecast.market import Market, from_epoch_ms
 
 Indexes = NDArray[np.int64]

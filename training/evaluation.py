@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import ForecastOrigin, Forecasts, decode
 from candlecast.bundle.manifest import Scaler, Span
 from candlecast.bundle.network import Windows, windows_of
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
 from candlecast.market import epoch_ms
 from candlecast.statistics import Comparison, Figure, bootstrap, compare
 from training.dataset import Dataset, Indexes, build_dataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from candlecast.features.features import Floats
+from candlecast.arrays import Floats
 from candlecast.statistics import compare
 from training.metrics import Losses
 

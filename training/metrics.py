@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import Floats
 from candlecast.statistics import RowFigure
 
 _CLOSE = TARGETS.index("close")

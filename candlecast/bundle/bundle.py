@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import ForecastOrigin, Forecasts, decode, forecast_origins
 from candlecast.bundle.manifest import Manifest
 from candlecast.bundle.network import OnnxNetwork, windows_of
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import Floats, feature_matrix, order_flow
+from candlecast.features.features import feature_matrix, order_flow
 from candlecast.market import Market
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from candlecast.features.features import LOOKBACK, Floats, weighted_mean
+from candlecast.arrays import Floats
+from candlecast.features.features import LOOKBACK, weighted_mean
 
 TARGETS = ("open", "high", "low", "close", "amplitude")
 INTERVAL_TARGETS = ("high", "low", "close", "amplitude")

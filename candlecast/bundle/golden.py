@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.network import onnx_errors
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, CandlecastError
-from candlecast.features.features import Floats, order_flow
+from candlecast.features.features import order_flow
 from candlecast.market import epoch_ms
 
 GOLDEN = "golden.json"

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import Calibration
 from candlecast.errors import BundleError
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
 from candlecast.market import Market
 
 FORMAT = 2

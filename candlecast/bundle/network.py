@@ -11,8 +11,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.errors import BundleError
-from candlecast.features.features import Floats
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

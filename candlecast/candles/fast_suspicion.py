@@ -14,9 +14,10 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from candlecast.arrays import Flags, Floats
 from candlecast.candles import suspicion as rules
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.candles.suspicion import CONTEXT, FEWEST, Flags, Floats, find_suspicious
+from candlecast.candles.suspicion import CONTEXT, FEWEST, find_suspicious
 
 _RANK = (FEWEST - 1) * 3 // 4
 _HIGHER = FEWEST - 1 - _RANK

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from candlecast.arrays import Flags, Floats
 from candlecast.candles.schema import PRICE_COLUMNS, ohlcv_values, open_times_ms
 from candlecast.market import interval_duration
 
@@ -52,9 +53,6 @@ FLAT_RUN = 3
 # usual volume. Moves of the market bring volume: the widest recorded are 7.3 at 1m and 3.6 at 5m, crashes included.
 JUMP = 15.0
 _JUMP_WINDOW = 7
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 
 class _Bars(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.seasons import SEASON_NAMES, season_columns
@@ -45,8 +46,6 @@ FEATURE_VERSION = 2
 
 FEATURE_HASH = hashlib.sha256(repr((FEATURE_VERSION, LOOKBACK, FEATURE_NAMES)).encode()).hexdigest()[:16]
 """Identifies the meaning of a feature row; a bundle trained on another meaning is refused."""
-
-Floats = NDArray[np.float64]
 
 
 class Features(NamedTuple):

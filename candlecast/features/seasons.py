@@ -12,9 +12,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.market import epoch_ms
-
-Floats = NDArray[np.float64]
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS

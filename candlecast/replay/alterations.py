@@ -13,8 +13,8 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
+from candlecast.arrays import Floats
 from candlecast.candles.schema import PRICE_COLUMNS
-from candlecast.features.features import Floats
 from candlecast.replay.recordings import decimals
 
 Alteration = Callable[[Floats], Floats]

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from candlecast.arrays import Floats
 from candlecast.bundle.bundle import Bundle, ModelInputs
 from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import ohlcv_values, open_times_ms, split_at_gaps
-from candlecast.features.features import FEATURE_NAMES, Floats, order_flow
+from candlecast.features.features import FEATURE_NAMES, order_flow
 
 WINDOWS = 600
 _SEED = 7

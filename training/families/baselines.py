@@ -12,8 +12,9 @@ from datetime import timedelta
 
 import numpy as np
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
-from candlecast.features.features import FEATURE_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes
 from training.families.interface import OnEpoch

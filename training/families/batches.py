@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.arrays import Floats
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
 from training.dataset import Dataset, Indexes, rising
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import Calibration, ForecastOrigin, Forecasts, decode
 from candlecast.errors import ConfigurationError
-from candlecast.features.features import Floats
 from candlecast.settings import Settings
 from training.calibrate import fit_calibration
 from training.dataset import Dataset, Indexes, rising

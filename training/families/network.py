@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
-from candlecast.features.features import FEATURE_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES
 
 if TYPE_CHECKING:
     import keras

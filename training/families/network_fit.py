@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.manifest import Scaler
 from candlecast.bundle.network import windows_of
-from candlecast.features.features import Floats
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes, recency_weights
 from training.evaluation import scaled_rows

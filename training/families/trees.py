@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, Floats
+from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
 from candlecast.settings import Settings
 from training.dataset import Dataset, Indexes, recency_weights, rising
 from training.families.interface import OnEpoch

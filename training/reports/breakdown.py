@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from candlecast.arrays import Floats
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
-from candlecast.features.features import Floats
 
 _CLOSE, _AMPLITUDE = TARGETS.index("close"), TARGETS.index("amplitude")
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from candlecast.arrays import Floats
 from candlecast.errors import SearchFailed
-from candlecast.features.features import Floats
 from candlecast.registry.run_log import RunLog
 from training.reports.plots import BASELINE, CHOSEN, MODEL, QUIET, labelled, panels_of
 from training.search.space import SPACE, Range, TrialSettings, environment_lines
