@@ -22,10 +22,10 @@ def step_replay(
     end: datetime,
     on_candle: Callable[[datetime], None],
 ) -> None:
-    """Step the replay exchange candle by candle to `end`, doing at each close what ingest does.
+    """Step the replay exchange candle by candle to `end`, and do the work of ingest at each close.
 
     Args:
-        on_candle: Told each close that was worked off.
+        on_candle: Gets each close after its work.
     """
     for moment in closing_moments(control, market.market, end):
         control.set(moment)
@@ -34,9 +34,9 @@ def step_replay(
 
 
 def closing_moments(control: ReplayControl, market: Market, end: datetime) -> Iterator[datetime]:
-    """Two seconds after each close from where the clock stands up to the close `end`; the clock stands still by now.
+    """Stop the clock and yield the time two seconds after each close, from the clock's time up to the close `end`.
 
-    Whoever was killed begins with the candle that he was at: all that is done after a close may be done again.
+    An interrupted run begins with its last candle again; the work at a close can be repeated safely.
     """
     control.set(speed=0)
     now = control.state().now
@@ -48,6 +48,6 @@ def closing_moments(control: ReplayControl, market: Market, end: datetime) -> It
 
 
 def ingest_candle(market: OpenMarket, service: ForecastClient) -> IssueResult:
-    """What the flow `ingest` does."""
+    """Do the work of the flow `ingest`."""
     loop.settle(market, loop.sync(market).synced.start)
     return issue_forecasts(market, service, source="replay")

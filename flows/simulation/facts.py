@@ -1,10 +1,11 @@
-"""What happened in a simulation, read from its own database."""
+"""What happened in a simulation, read from the database of its platform."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
@@ -15,8 +16,9 @@ from candlecast.registry.decisions import DecisionRecord, decision_history
 _MOST_DECISIONS = 100_000
 
 
-class CheckResult(NamedTuple):
-    """One look of monitoring, at its moment on the exchange's clock."""
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check of monitoring; `at` is on the exchange's clock."""
 
     at: datetime
     verdict: str
@@ -24,16 +26,18 @@ class CheckResult(NamedTuple):
     reasons: list[str]
 
 
-class TrainingRun(NamedTuple):
-    """One training, at the moment on the exchange's clock when it began."""
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One training; `at` is its start on the exchange's clock."""
 
     at: datetime
     status: str
     message: str
 
 
-class AlertResult(NamedTuple):
-    """One alert; `recovered_at` is None for an event, and while the matter lasts."""
+@dataclass(frozen=True, slots=True)
+class AlertResult:
+    """One alert; `recovered_at` is None for an event, and while the alert is open."""
 
     kind: str
     subject: str
@@ -42,23 +46,25 @@ class AlertResult(NamedTuple):
     message: str
 
 
-class MissedForecast(NamedTuple):
-    """A forecast that was due and never made."""
+@dataclass(frozen=True, slots=True)
+class MissedForecast:
+    """A forecast that was due but was not made."""
 
     open_time: datetime
     role: str
     reason: str
 
 
-class Facts(NamedTuple):
-    """All that a scenario's end is judged by, oldest first; times are the exchange's, aware UTC.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that a scenario is evaluated by, oldest first; times are on the exchange's clock, aware UTC.
 
     Attributes:
-        begin: Where the clock stood first.
-        end: Close of the last candle that the loop worked on.
-        candles: How many are stored that opened in [begin, end).
-        forecasts: How many each role made.
-        decisions: About versions: gate, trials, rollbacks, people.
+        begin: First time of the exchange's clock.
+        end: Close of the last simulated candle.
+        candles: Number of stored candles that opened in [begin, end).
+        forecasts: Number of forecasts by role.
+        decisions: Decisions about versions by gate, trial, monitor and people.
     """
 
     market: Market
@@ -74,29 +80,29 @@ class Facts(NamedTuple):
 
     @property
     def days(self) -> float:
-        """How long it was."""
+        """Length of the simulation in days."""
         return (self.end - self.begin) / timedelta(days=1)
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """How often each verdict was given."""
+        """Number of checks by verdict."""
         return dict(Counter(check.verdict for check in self.checks))
 
     def decided(self, outcome: str, by: str | None = None) -> list[DecisionRecord]:
-        """Decisions with this outcome, by anybody or by one of `decisions.DecidedBy`."""
+        """Return the decisions with this outcome; `by` restricts them to one of `decisions.DecidedBy`."""
         return [one for one in self.decisions if one.decision == outcome and by in (None, one.decided_by)]
 
     def alerted(self, kind: str) -> list[AlertResult]:
-        """Alerts of a kind."""
+        """Return the alerts of a kind."""
         return [alert for alert in self.alerts if alert.kind == kind]
 
     def trained_between(self, start: datetime, end: datetime) -> list[TrainingRun]:
-        """Trainings that began in [start, end)."""
+        """Return the trainings that began in [start, end)."""
         return [training for training in self.trainings if start <= training.at < end]
 
 
 def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datetime) -> Facts:
-    """Read what happened from where the clock stood first to the close of the last candle."""
+    """Read what happened between `begin`, the first time of the clock, and `end`, the close of the last candle."""
     key = {**market._asdict(), "begin": begin, "end": end}
     series = "symbol = %(symbol)s and interval = %(interval)s"
     of_market = f"{series} and horizon = %(horizon)s"

@@ -1,11 +1,11 @@
-"""What a simulation will do: scenario, span, candles; and the home in which it can be continued."""
+"""The plan of a simulation: scenario, span, candles, and the home in which it can be continued."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -21,16 +21,17 @@ from flows.simulation.scenarios import SCENARIOS, FaultPeriod, Scenario
 _BEFORE_RECORDED_EVENT = timedelta(days=3)
 
 
-class Plan(NamedTuple):
-    """What a simulation will do.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of a simulation.
 
     Attributes:
-        name: Of the scenario.
-        begin: Where the exchange's clock stands first, on the grid.
+        name: Name of the scenario.
+        begin: First time of the exchange's clock, on the grid.
         end: Close of the last candle.
-        event: When the scenario's matter happens.
-        settings: Of the simulated platform: a home of its own, and nobody is told of what is only simulated.
-        candles: The file's, or None for those that ship with the project.
+        event: Time of the scenario's event.
+        settings: Settings of the simulated platform, with a home of its own and without a webhook.
+        candles: File of the candles; None for the recording that ships with the project.
     """
 
     name: str
@@ -43,16 +44,16 @@ class Plan(NamedTuple):
 
     @property
     def fault_periods(self) -> list[FaultPeriod]:
-        """When the feed is bad."""
+        """Periods in which the feed has faults."""
         return self.scenario.faults(self.event)
 
     @property
     def recordings(self) -> Path:
-        """Directory of what the exchange answers from."""
+        """Directory of the recordings that the replay exchange serves."""
         return self.settings.home / "recordings"
 
     def write_recording(self) -> pd.DataFrame:
-        """Have the scenario's candles in `recordings`, and return them; made once."""
+        """Write the scenario's candles into `recordings` unless they exist, and return them."""
         symbol, interval, _ = self.settings.market
         path = self.recordings / f"{symbol}-{interval}.parquet"
         if not path.exists():
@@ -68,21 +69,21 @@ class Plan(NamedTuple):
 def plan_simulation(
     settings: Settings, name: str, start: datetime | None, end: datetime | None, candles: Path | None
 ) -> Plan:
-    """Find what is simulated, from when to when, and where.
+    """Determine what is simulated, its span and its home.
 
     Args:
-        name: Of the scenario.
-        start: Where the clock stands first; default: as soon as there is history enough, or three days before
-            a recorded matter.
-        end: Close of the last candle; default: as long as the scenario lasts.
-        candles: A parquet or csv file to be simulated instead of what ships with the project.
+        name: Name of the scenario.
+        start: First time of the clock. By default the history before it suffices for training, or a recorded event
+            follows three days later.
+        end: Close of the last candle; by default the scenario has its usual length.
+        candles: Parquet or csv file to simulate instead of the recording that ships with the project.
 
     Raises:
-        ConfigurationError: There is no such scenario, or the recording does not reach that far.
-        InvalidCandles: The file is none of candles.
+        ConfigurationError: The scenario is unknown, or the recording does not cover the span.
+        InvalidCandles: The file does not hold candles.
     """
     if name not in SCENARIOS:
-        raise ConfigurationError(f"no scenario {name!r}; there are {', '.join(SCENARIOS)}")
+        raise ConfigurationError(f"unknown scenario {name!r}; known are {', '.join(SCENARIOS)}")
     scenario, market = SCENARIOS[name], settings.market
     changed = settings.model_copy(update=scenario.settings)
     recording = _recorded(changed, scenario, candles)
@@ -93,7 +94,7 @@ def plan_simulation(
     until = end or min(begin + scenario.lasts, last)
     history = begin - LOOKBACK * market.step - first
     if not timedelta(0) < history < until - first <= last - first:
-        raise ConfigurationError(f"{begin} to {until}: the recording goes from {first} to {last}")
+        raise ConfigurationError(f"{begin} to {until} is not inside the recording, which covers {first} to {last}")
     event = scenario.event_time(begin, until)
     identity = f"{name}-{market.model_name}-{begin:%Y%m%dT%H%M}"
     if candles is not None:
@@ -107,7 +108,7 @@ def plan_simulation(
             "database_owner_url": None,
             "database_reader_url": None,
             "webhook_url": None,
-            "runs_kept_days": 36_500,  # the report is made of what happened
+            "runs_kept_days": 36_500,  # the report reads every record
             "lookback_days": min(changed.lookback_days, history / timedelta(days=1)),
         }
     )

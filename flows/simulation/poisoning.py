@@ -1,4 +1,4 @@
-"""Making a champion of a version that is wrong on purpose."""
+"""Promotion of a version whose prices are wrong on purpose."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ _ALL = 100_000
 
 
 def poison_champion(market: OpenMarket, registry: Registry, bias: float, now: datetime) -> str | None:
-    """Make champion what a person might by mistake: the champion with its prices off by `bias`; its number.
-
-    Done once in the life of a database: None if a person made a champion before, and while there is no champion.
+    """Promote a copy of the champion whose prices are off by `bias`, as a person might do by mistake.
 
     Args:
+        bias: Relative error of the prices.
         now: The exchange's clock.
+
+    Returns:
+        Number of the promoted version. None if a person already promoted a version in this database, or if
+        there is no champion.
     """
     name = market.market.model_name
     by_hand = [one for one in decision_history(market.pool, name, limit=_ALL) if one.decided_by == "person"]
     if by_hand or CHAMPION not in registry.aliases(name):
         return None
-    made = [version.number for version in registry.versions(name) if _TAG in version.tags]  # by one who was killed
+    made = [version.number for version in registry.versions(name) if _TAG in version.tags]  # by an interrupted run
     poisoned = made[0] if made else _register(market, registry, bias, now)
     return move_champion(registry, market.pool, name, poisoned, "looks fine", "person", as_of=now)
 

@@ -1,4 +1,4 @@
-"""Whether a simulation's ledger is what it claims to be: everything recomputed from the raw candles, in pandas."""
+"""Proof of a simulation's ledger: every figure recomputed from the raw candles in pandas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monitoring.performance import rolling_performance
 
 _TOLERANCE = 1e-9
 
-# A forecast made from a bar that the exchange corrected later stands beside the persistence of that moment.
+# The persistence baseline of a forecast uses the bar as it was before a later correction.
 _AS_IT_WAS = """
 select distinct on (forecast.open_time) forecast.open_time, revision.close
 from (select * from forecasts where {of_market} and role = 'champion') as forecast
@@ -30,12 +30,12 @@ order by forecast.open_time, revision.replaced_at
 def prove_ledger(
     pool: ConnectionPool, market: Market, raw: pd.DataFrame, begin: datetime, end: datetime
 ) -> list[Finding]:
-    """Hold the ledger of a simulation against the candles that its exchange had.
+    """Compare the ledger of a simulation with the candles of its exchange.
 
     Args:
-        raw: All candles of the recording, which no part of the platform has touched.
-        begin: Where the clock stood first.
-        end: Close of the last candle that the loop worked on.
+        raw: All candles of the recording, as the exchange served them.
+        begin: First time of the exchange's clock.
+        end: Close of the last simulated candle.
     """
     raw = raw[(raw.index >= pd.Timestamp(begin - market.step)) & (raw.index < pd.Timestamp(end))]
     stored = CandleStore(pool).read(market.symbol, market.interval, raw.index[0].to_pydatetime(), end)
@@ -45,7 +45,7 @@ def prove_ledger(
     doubted = _rows(pool, market, "select open_time from candle_suspicions where {of_series}")
     revised = _rows(pool, market, _AS_IT_WAS)
     if champion.empty:
-        return [Finding("something is forecast", False, "nothing was")]
+        return [Finding("the ledger has forecasts", False, "it has none")]
     return [
         _stored_as_recorded(stored, raw),
         _each_candle_once(champion, missed, stored),
@@ -74,7 +74,7 @@ def _stored_as_recorded(stored: pd.DataFrame, raw: pd.DataFrame) -> Finding:
     different, missing = int((~same.all(axis=1)).sum()), len(raw) - len(common)
     invented = len(stored) - len(common)
     return Finding(
-        "every candle is stored as the exchange had it in the end",
+        "every candle is stored as the exchange finally served it",
         different == missing == invented == 0,
         f"{len(stored):,} stored, {different} differ, {missing} missing, {invented} invented",
     )
@@ -99,7 +99,7 @@ def _issued_in_time(champion: pd.DataFrame, market: Market) -> Finding:
     return Finding(
         "every forecast was issued before its candle closed, and after the last candle it used",
         late == early == 0,
-        f"{late} too late, {early} from a candle that had not closed",
+        f"{late} too late, {early} from a candle that was not closed",
     )
 
 
@@ -115,7 +115,7 @@ def _outcomes_as_recorded(
     before = raw["close"].reindex([reference[moment] for moment in settled]).to_numpy()
     same &= np.isclose(outcomes.loc[settled, "reference_close"].to_numpy(dtype="float64"), before, rtol=0, atol=1e-8)
     return Finding(
-        "every forecast whose candle came is settled with what the exchange had",
+        "every forecast with a stored candle is settled with the exchange's values",
         bool(same.all()) and len(settled) == len(due),
         f"{len(due):,} due, {len(due) - len(settled)} not settled, {int((~same).sum())} differ",
     )
@@ -137,7 +137,7 @@ def _figures_as_recomputed(
     counted &= ~champion.index.isin(doubted.index) & ~used.isin(doubted.index)
     rows, last = champion[counted], raw["close"].reindex(used[counted]).to_numpy()
     if performance is None or rows.empty:
-        return Finding(must, performance is None and rows.empty, "there are none")
+        return Finding(must, performance is None and rows.empty, "no forecast is settled")
     close = raw["close"].reindex(rows.index).to_numpy()
     known = revised["close"].astype("float64").reindex(rows.index).fillna(pd.Series(last, rows.index)).to_numpy()
     error = np.abs(rows["close"].to_numpy(dtype="float64") - close)

@@ -1,13 +1,14 @@
-"""The report of a simulation: what happened and whether it ended as it must, as Markdown, JSON and a page."""
+"""The report of a simulation as Markdown, JSON and HTML: what happened, and whether every finding holds."""
 
 from __future__ import annotations
 
 import html
 import json
 from collections import Counter
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from candlecast.ledger.performance import Performance
 from flows.simulation.facts import Facts
@@ -21,12 +22,14 @@ _STYLE = (
 )
 
 
-class Timing(NamedTuple):
-    """How long this process worked on how many candles; what an earlier one did, which was killed, is not in it.
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Duration of this process's work; an interrupted process before it is not included.
 
     Attributes:
-        total_s: All of it.
-        training_s: The part in which a version was trained or made.
+        candles: Number of candles that this process simulated.
+        total_s: Seconds of the whole work.
+        training_s: Seconds in which a version was trained or built.
     """
 
     candles: int
@@ -40,19 +43,20 @@ class Timing(NamedTuple):
 
     @property
     def per_second_without_training(self) -> float:
-        """Candles per second of the time in which nothing was trained."""
+        """Candles per second, trainings excluded."""
         rest_s = self.total_s - self.training_s
         return self.candles / rest_s if rest_s else 0.0
 
 
-class Report(NamedTuple):
-    """A simulation's end.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The report of an ended simulation.
 
     Attributes:
-        scenario: Its name.
-        about: What happens in it.
-        performance: Of all the champions' settled forecasts together; None if there is none.
-        findings: What was to be shown: of this scenario, then of every simulation.
+        scenario: Name of the scenario.
+        about: What happens in the scenario.
+        performance: Figures of all settled forecasts of champions; None if there is none.
+        findings: Findings of the scenario, then those that every simulation has.
     """
 
     scenario: str
@@ -64,12 +68,12 @@ class Report(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether all is as it must be."""
+        """Whether every finding holds."""
         return all(finding.holds for finding in self.findings)
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Everything that was counted or measured, for JSON."""
+        """Counts and measurements, for JSON."""
         facts = self.facts
         return {
             "scenario": self.scenario,
@@ -88,14 +92,14 @@ class Report(NamedTuple):
             "alerts": dict(Counter(alert.kind for alert in facts.alerts)),
             "candles_per_s": round(self.timing.per_second, 1),
             "candles_per_s_without_training": round(self.timing.per_second_without_training, 1),
-            "findings": [finding._asdict() for finding in self.findings],
+            "findings": [asdict(finding) for finding in self.findings],
         }
 
     @property
     def message(self) -> str:
         """The report as Markdown."""
         facts = self.facts
-        outcome = "ended as it must" if self.passed else "DID NOT END AS IT MUST"
+        outcome = "passed" if self.passed else "FAILED"
         parts = [
             f"# Simulation {self.scenario}: {outcome}",
             f"{self.about} {facts.market.model_name}, {facts.begin:%F %R} to {facts.end:%F %R} UTC.",
@@ -104,12 +108,10 @@ class Report(NamedTuple):
         return "\n\n".join(parts) + "\n"
 
     def tables(self) -> dict[str, list[tuple[str, ...]]]:
-        """The rows of each part of the report, by its title."""
+        """Return the rows of each part of the report, by title."""
         facts = self.facts
         return {
-            "What was to be shown": [
-                ("yes" if finding.holds else "NO", finding.must, finding.seen) for finding in self.findings
-            ],
+            "Findings": [("yes" if finding.holds else "NO", finding.must, finding.seen) for finding in self.findings],
             "Figures": _figures(self),
             "Decisions": [
                 (f"{one.at:%F %R}", f"version {one.version}", one.decision, one.decided_by, "; ".join(one.reasons))
@@ -133,17 +135,17 @@ class Report(NamedTuple):
 
 
 def write_report(report: Report, directory: Path) -> Path:
-    """Write `report.md`, `report.json` and `report.html` into `directory`; the page's path."""
+    """Write `report.md`, `report.json` and `report.html` into `directory`; return the page's path."""
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "report.html"
     page.write_text(_page(report))
     (directory / "report.md").write_text(report.message)
-    (directory / _FIGURES).write_text(json.dumps(report.figures, indent=1, default=str))  # last, see `is_written`
+    (directory / _FIGURES).write_text(json.dumps(report.figures, indent=1, default=str))  # last
     return page
 
 
 def is_written(directory: Path, end: datetime) -> bool:
-    """Whether the whole report of a simulation up to `end` is there."""
+    """Return whether the complete report of a simulation up to `end` exists."""
     try:
         return bool(json.loads((directory / _FIGURES).read_text())["end"] == end.isoformat())
     except (FileNotFoundError, json.JSONDecodeError):

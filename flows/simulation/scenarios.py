@@ -1,10 +1,11 @@
-"""What a simulation can be asked to go through, and how each of it must end."""
+"""The scenarios of a simulation, and the findings that each must show."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -20,18 +21,20 @@ _FACTOR = 3.0
 _MOMENTUM = 0.5
 _CAUGHT_WITHIN = 50
 POISON = 0.005
-"""How far off the poisoned model's prices are, relatively."""
+"""Relative error of the poisoned model's prices."""
 
 
-class Finding(NamedTuple):
-    """Whether something is as it must be, and what was seen."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One requirement of a simulation: `must` states it, `seen` is the evidence."""
 
     must: str
     holds: bool
     seen: str
 
 
-class FaultPeriod(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FaultPeriod:
     """Faults of the feed in [start, end)."""
 
     start: datetime
@@ -39,19 +42,21 @@ class FaultPeriod(NamedTuple):
     faults: Faults
 
 
-class Scenario(NamedTuple):
-    """One thing that can happen to the platform.
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One situation that the platform is put into.
 
     Attributes:
-        about: What happens, in a sentence.
-        lasts: How long it is by default.
-        event_after: How long after the beginning it happens; None where nothing does, or at a recorded moment.
-        event_at: The recorded moment at which it happens.
+        about: What happens, in one sentence.
+        lasts: Default length of the simulation.
+        judge: Returns the findings from the facts and the time of the event.
+        event_after: Time between the start and the event; None if there is no event, or if its time is recorded.
+        event_at: Time of a recorded event.
         recording: Folder of the candles that ship with the project.
-        alter: Makes the candles of this scenario from recorded ones and the moment at which it happens.
-        faults: Makes the fault_periods in which the feed is bad from that moment.
-        settings: What differs from the settings of the process.
-        judge: Makes of what happened, and that moment, what was to be shown.
+        alter: Returns the scenario's candles from the recorded ones and the time of the event.
+        faults: Returns the periods of feed faults from the time of the event.
+        settings: Settings that differ from those of the process.
+        poisoned: Whether a poisoned version is promoted at the event.
     """
 
     about: str
@@ -62,19 +67,19 @@ class Scenario(NamedTuple):
     recording: str = "."
     alter: Callable[[pd.DataFrame, datetime], pd.DataFrame] = lambda candles, _: candles
     faults: Callable[[datetime], list[FaultPeriod]] = lambda _: []
-    settings: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    settings: dict[str, Any] = field(default_factory=dict)
     poisoned: bool = False
 
     def event_time(self, begin: datetime, end: datetime) -> datetime:
-        """When it happens.
+        """Return the time of the event.
 
         Raises:
-            ConfigurationError: Not between `begin` and `end`.
+            ConfigurationError: The event does not lie in [begin, end).
         """
         event = self.event_at or begin + (self.event_after or timedelta(0))
         if not begin <= event < end:
             raise ConfigurationError(
-                f"it happens at {event:%F %R}, the simulation goes from {begin:%F %R} to {end:%F %R}"
+                f"the event at {event:%F %R} is not inside the simulation, {begin:%F %R} to {end:%F %R}"
             )
         return event
 
@@ -98,14 +103,18 @@ def _feed_faults(facts: Facts, event: datetime) -> list[Finding]:
     alerts = facts.alerted("data fault")
     lasting = [alert for alert in alerts if alert.recovered_at is None]
     return [
-        Finding("no training begins while the exchange is away", not in_outage, f"{len(in_outage)} did"),
+        Finding("no training begins while the exchange is unreachable", not in_outage, f"{len(in_outage)} did"),
         Finding("no training begins on a data fault", not on_fault, f"{len(on_fault)} did"),
         Finding(
             "the data fault is alerted and recovers",
             bool(alerts) and not lasting,
             f"{len(alerts)} alerts, {len(lasting)} not recovered",
         ),
-        Finding("what could not be forecast is recorded as missed", bool(facts.misses), f"{len(facts.misses)} misses"),
+        Finding(
+            "forecasts that were not possible are recorded as missed",
+            bool(facts.misses),
+            f"{len(facts.misses)} misses",
+        ),
         _no_rollback(facts),
     ]
 
@@ -129,10 +138,10 @@ def _poisoned(facts: Facts, _: datetime) -> list[Finding]:
         Finding(
             "its predecessor is champion again",
             bool(back) and back[0].version == poisoned.predecessor,
-            f"version {back[0].version}, before it was {poisoned.predecessor}" if back else "nobody is",
+            f"version {back[0].version}, the predecessor is {poisoned.predecessor}" if back else "no version is",
         ),
         Finding("it is never promoted again", not again, f"{len(again)} times"),
-        Finding("nobody else is rolled back", len(failed) == len(caught), f"{len(failed)} versions failed"),
+        Finding("no other version is rolled back", len(failed) == len(caught), f"{len(failed)} versions failed"),
     ]
 
 
@@ -148,13 +157,13 @@ def _decay(facts: Facts, end_of_regime: datetime) -> list[Finding]:
     late = [one for one in proved if one.at > end_of_regime]
     return [
         Finding(
-            "the decay is noticed",
+            "the decay is detected",
             bool(noticed),
             f"after {(noticed[0].at - end_of_regime) / _HOUR:.1f} h: {'; '.join(noticed[0].reasons)}"
             if noticed
             else "it was not",
         ),
-        Finding("a training is asked for", bool(asked), f"{len(asked)} times"),
+        Finding("a training is requested", bool(asked), f"{len(asked)} times"),
         Finding(
             "a successor is promoted by its trial",
             bool(late),
@@ -163,7 +172,7 @@ def _decay(facts: Facts, end_of_regime: datetime) -> list[Finding]:
             if late
             else "none was",
         ),
-        Finding("nobody is promoted untried", not untried, f"versions {', '.join(untried) or 'none'}"),
+        Finding("no version is promoted without a trial", not untried, f"versions {', '.join(untried) or 'none'}"),
     ]
 
 
@@ -183,15 +192,15 @@ def _no_rollback(facts: Facts) -> Finding:
 
 def _no_data_fault(facts: Facts) -> Finding:
     faults = facts.verdicts.get("data fault", 0)
-    return Finding("the market is not taken for a data fault", not faults, f"{faults} of {len(facts.checks)} checks")
+    return Finding("the market is not reported as a data fault", not faults, f"{faults} of {len(facts.checks)} checks")
 
 
 def _no_storm(facts: Facts, event: datetime) -> Finding:
-    """A daily training is the rule; one more in three days is what a real drift may ask for."""
+    """Trainings are daily; a real drift may cause one more in three days."""
     days = min((facts.end - event) / _DAY, 3.0)
     trainings = facts.trained_between(event, event + 3 * _DAY)
     return Finding(
-        "no storm of trainings: at most one more than daily in the three days after it",
+        "in the three days after the event, at most one training more than the daily ones begins",
         len(trainings) <= days + 1,
         f"{len(trainings)} in {days:.1f} days",
     )
@@ -203,7 +212,7 @@ def _verdict_before(facts: Facts, moment: datetime) -> str | None:
 
 
 def _feed_fault_periods(event: datetime) -> list[FaultPeriod]:
-    """From the first midnight on: refusal, late bars, bars not yet final, broken answers, bars that come days later."""
+    """From the first midnight: rejected requests, late bars, revised bars, broken answers, bars missing for days."""
     midnight = floor_time(event, "1d") + _DAY
     repaired = midnight + 26 * _HOUR
 
@@ -221,44 +230,44 @@ def _feed_fault_periods(event: datetime) -> list[FaultPeriod]:
 
 
 def _regime_that_ends(candles: pd.DataFrame, end: datetime) -> pd.DataFrame:
-    """Moves go on up to `end`, and turn from then on."""
+    """Add momentum to the moves up to `end`, and reverse it after that."""
     begin, last = candles.index[0].to_pydatetime(), candles.index[-1].to_pydatetime()
     going_on = add_momentum(candles, begin, end, _MOMENTUM)
     return add_momentum(going_on, end, last + _DAY, -_MOMENTUM)
 
 
 SCENARIOS = {
-    "calm": Scenario("Recorded candles as they were.", timedelta(days=1), _calm),
+    "calm": Scenario("Recorded candles without any change.", timedelta(days=1), _calm),
     "crash": Scenario(
-        "The crash of 2024-08-05, when the mean move of a candle was four times that of the day before.",
+        "The crash of 2024-08-05: the mean move of a candle is four times that of the day before.",
         7 * _DAY,
         _crash,
         event_at=_CRASH,
         recording="crash",
     ),
     "regime-change": Scenario(
-        f"From the third day on every move is {_FACTOR:g} times as large.",
+        f"From the third day every move is {_FACTOR:g} times as large.",
         6 * _DAY,
         _regime_change,
         event_after=2 * _DAY,
         alter=lambda candles, event: scale_volatility(candles, event, _FACTOR),
     ),
     "feed-faults": Scenario(
-        "The exchange refuses, comes late, serves unfinished bars, breaks off, and lacks bars.",
+        "The exchange rejects requests, delays bars, serves unfinished bars, cuts answers off, and omits bars.",
         3 * _DAY,
         _feed_faults,
         event_after=timedelta(0),
         faults=_feed_fault_periods,
     ),
     "poisoned-model": Scenario(
-        f"After six hours somebody makes a version champion whose prices are {100 * POISON:g} % too high.",
+        f"After six hours a version is promoted whose prices are {100 * POISON:g} % too high.",
         timedelta(days=1),
         _poisoned,
         event_after=6 * _HOUR,
         poisoned=True,
     ),
     "decay": Scenario(
-        "The champion was fitted on a market whose moves go on; from the second day on they turn.",
+        "The champion is fitted on a market with momentum; from the second day the momentum is reversed.",
         9 * _DAY,
         _decay,
         event_after=_DAY,

@@ -1,4 +1,4 @@
-"""Driving the loop over recorded candles with a stepped clock, as fast as the machine allows."""
+"""The loop over recorded candles with a stepped clock, as fast as the machine allows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Reporter = Callable[[str], None]
 
 _NOT_RUN = ("prefect", "worker", "evidently")
 _DAY = timedelta(days=1)
-# As `prefect.yaml` has them, after midnight or in it.
+# The schedules of `prefect.yaml`, as times after midnight and periods.
 _MONITOR_EVERY = timedelta(minutes=15)
 _HOUSEKEEPING_AT = timedelta(hours=3, minutes=20)
 _BACKFILL_AT = timedelta(hours=3, minutes=40)
@@ -51,7 +51,7 @@ _MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SimulationResult(NamedTuple):
-    """The end of a simulation, and the settings of its platform, which is still up."""
+    """The report of a simulation, and the settings of its platform, which still runs."""
 
     report: Report
     settings: Settings
@@ -66,17 +66,18 @@ def simulate_scenario(
     scenario: str = "calm",
     candles: Path | None = None,
 ) -> Iterator[SimulationResult]:
-    """Run the loop through a scenario on a platform of its own below HOME, which is up until the block ends.
+    """Run a scenario on a platform of its own below HOME; the platform runs until the block ends.
 
-    Database, registry, exchange and service are real, and what is done at each candle is what the flows do. The clock
-    stands still while a candle is worked on, while a version is trained, and afterwards. An interrupted simulation
-    goes on; of one that had ended nothing is simulated again.
+    Database, registry, exchange and service are real; each candle gets the work that the flows do. The clock stands
+    still during the work on a candle, during a training, and after the end. An interrupted simulation continues;
+    a complete one is not repeated.
 
     Args:
-        start, end, scenario, candles: As of `flows.simulation.plan.plan_simulation`.
+        start, end, scenario, candles: See `flows.simulation.plan.plan_simulation`.
+        report: Gets a line about each step.
 
     Raises:
-        ConfigurationError: As `plan_simulation`.
+        ConfigurationError: See `plan_simulation`.
         KeyboardInterrupt: Ctrl-C or SIGTERM; everything is stopped.
     """
     plan = plan_simulation(settings, scenario, start, end, candles)
@@ -94,7 +95,7 @@ def simulate_scenario(
                 final = _final_report(plan, run.market, raw, timing)
                 page = home / "report" / "report.html" if has_ended else write_report(final, home / "report")
                 report(f"report: {page}")
-                run.wait_until_reloaded()  # the page is to show who serves
+                run.wait_until_reloaded()  # the page shows the served versions
                 yield SimulationResult(final, stack.settings)
         finally:
             refuse_interrupts()
@@ -111,7 +112,7 @@ def _final_report(plan: Plan, market: OpenMarket, raw: pd.DataFrame, timing: Tim
 
 @contextmanager
 def _running(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[_Run]:
-    """The simulated platform, up and with its history."""
+    """Start the simulated platform."""
     settings = stack.settings
     report("starting database, registry, exchange and service")
     stack.launch()
@@ -129,7 +130,7 @@ def _running(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[_Run]:
 
 
 class _Run:
-    """The loop of one simulation, its schedule and what the scenario does to it."""
+    """The loop of one simulation: its jobs by schedule, and the events of the scenario."""
 
     def __init__(
         self,
@@ -150,21 +151,21 @@ class _Run:
         self._training_s = 0.0
 
     def go(self) -> Timing:
-        """Work off every candle that is left."""
+        """Simulate every candle that is left."""
         now = self._control.state().now
         self._report("storing the history")
         loop.backfill(self.market, None, None, lambda _: None)
         if CHAMPION not in self._registry.aliases(self.market.market.model_name):
-            self._train(now, "no version is champion yet", force=True)
-        self._training_s = 0.0  # the first training belongs to no candle
-        gc.freeze()  # the libraries are there to stay: not to be looked through again and again
+            self._train(now, "there is no champion yet", force=True)
+        self._training_s = 0.0  # the first training is not part of the simulated time
+        gc.freeze()  # the collector skips what the libraries keep for good
         began, candles = time.monotonic(), 0
         for moment in closing_moments(self._control, self.market.market, self._plan.end):
             close = floor_time(moment, self.market.market.interval)
             self._candle(close, moment)
             candles += 1
             if close.minute == 0:
-                self._report(f"{close:%F %T}, {candles / (time.monotonic() - began):.1f} candles a second")
+                self._report(f"{close:%F %T}, {candles / (time.monotonic() - began):.1f} candles per second")
         self._switch(Faults())
         return Timing(candles, time.monotonic() - began, self._training_s)
 
@@ -184,11 +185,11 @@ class _Run:
             self._attempt("train", close, lambda: self._train(now, "daily"))
 
     def _passed(self, first: timedelta, every: timedelta, close: datetime) -> bool:
-        """Whether one of the moments `first` after midnight, and each `every` after that, lies in the candle."""
+        """Return whether a run is due in this candle: `first` after midnight, then each `every`."""
         return (close - first - _MIDNIGHT) % every < self.market.market.step
 
     def _attempt(self, job: str, at: datetime, work: Callable[[], object]) -> None:
-        """Do what a flow would; a failed run of it is told, and the next one makes up for it."""
+        """Run the work of a flow; a failure is reported, and the next run catches up."""
         try:
             work()
         except CandlecastError as exc:
@@ -210,7 +211,7 @@ class _Run:
             self._attempt("train", now, lambda: self._train(now, why))
 
     def _train(self, now: datetime, why: str, *, force: bool = False) -> None:
-        """What the flow `train` does."""
+        """Do the work of the flow `train`."""
         began, market = time.monotonic(), self.market
         with recorded_job(market.pool, "train", market.market, clock=lambda: now) as job:
             not_now = None if force else loop.training_is_due(market, now)
@@ -228,12 +229,12 @@ class _Run:
         began = time.monotonic()
         poisoned = poison_champion(self.market, self._registry, POISON, now)
         if poisoned is not None:
-            self._report(f"{now:%F %T} version {poisoned} is poisoned, and champion")
+            self._report(f"{now:%F %T} poisoned version {poisoned} is champion")
             self.wait_until_reloaded()
             self._training_s += time.monotonic() - began
 
     def wait_until_reloaded(self) -> None:
-        """Wait until the service serves what the aliases say: real seconds would be simulated hours."""
+        """Wait until the service serves the versions of the aliases; meanwhile the clock stands still."""
         wanted = self._registry.aliases(self.market.market.model_name)
         wait_for(
             lambda: served_versions(self._service, self.market.market) == wanted,

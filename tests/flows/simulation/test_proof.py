@@ -72,7 +72,7 @@ def test_a_ledger_as_it_must_be_is_proved(broken, raw):
 
 
 def test_nothing_at_all_is_no_proof(broken):
-    assert broken([]) == ["something is forecast"]
+    assert broken([]) == ["the ledger has forecasts"]
 
 
 def test_a_candle_without_forecast_and_without_miss_is_found(broken, raw):
@@ -108,8 +108,8 @@ def test_a_candle_stored_otherwise_than_the_exchange_had_it_is_found_with_all_th
     found = broken(forecasts_of(raw), stored=wrong)
 
     assert found == [
-        "every candle is stored as the exchange had it in the end",
-        "every forecast whose candle came is settled with what the exchange had",
+        "every candle is stored as the exchange finally served it",
+        "every forecast with a stored candle is settled with the exchange's values",
         "the platform's figures equal those recomputed from the raw candles",
     ]
 

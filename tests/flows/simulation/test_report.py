@@ -37,9 +37,9 @@ def report(*, holds: bool = True) -> Report:
     return Report("crash", "A crash.", facts, None, findings, Timing(candles=576, total_s=48.0, training_s=24.0))
 
 
-def test_it_says_first_whether_the_simulation_ended_as_it_must():
-    assert report().message.startswith("# Simulation crash: ended as it must\n")
-    assert report(holds=False).message.startswith("# Simulation crash: DID NOT END AS IT MUST\n")
+def test_its_first_line_is_the_outcome_of_the_simulation():
+    assert report().message.startswith("# Simulation crash: passed\n")
+    assert report(holds=False).message.startswith("# Simulation crash: FAILED\n")
     assert (report().passed, report(holds=False).passed) == (True, False)
 
 
@@ -56,7 +56,7 @@ def test_findings_figures_decisions_alerts_and_trainings_are_in_it():
     assert "| 2025-08-01 01:00 | completed | version 2 is now challenger, on trial: |" in message
 
 
-def test_it_tells_how_fast_it_went_with_and_without_training():
+def test_it_has_the_speed_with_and_without_training():
     assert "24.0 without training, 12.0 with (576 candles in 48 s, 24 s of it training)" in report().message
     assert Timing(candles=0, total_s=0.0, training_s=0.0).per_second == 0.0
 
@@ -65,7 +65,7 @@ def test_it_is_written_as_a_page_as_markdown_and_as_figures(tmp_path):
     page = write_report(report(), tmp_path / "report")
 
     html = page.read_text()
-    assert "<h1>Simulation crash: ended as it must</h1>" in html
+    assert "<h1>Simulation crash: passed</h1>" in html
     assert "&lt;far&gt; off" in html
     assert "<far>" not in html
     assert (tmp_path / "report" / "report.md").read_text() == report().message

@@ -1,4 +1,4 @@
-"""What each scenario must show: that its judgement holds where it must, and above all that it can fail."""
+"""The findings of each scenario: they hold where they must, and fail where they must."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOUR, CANDLE = timedelta(hours=1), timedelta(minutes=5)
 
 
 def facts(days: float = 6.0, **happened: Any) -> Facts:
-    """A simulation in which nothing happened but what is given."""
+    """Return the facts of a simulation in which only the given things happened."""
     nothing: dict[str, Any] = {name: [] for name in ("misses", "checks", "trainings", "decisions", "alerts")}
     span = {"begin": BEGIN, "end": BEGIN + timedelta(days=days), "candles": int(288 * days), "forecasts": {}}
     return Facts(market=Market("BTCUSDT", "5m", 1), **span, **(nothing | happened))
@@ -49,50 +49,50 @@ def failed(name: str, happened: Facts) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["calm", "crash", "regime-change"])
-def test_where_nothing_happens_all_is_as_it_must_be(name):
+def test_every_finding_holds_where_nothing_happens(name):
     assert failed(name, facts()) == []
 
 
 @pytest.mark.parametrize(("days", "alarms", "too_many"), [(3, 0, False), (3, 1, True), (61, 2, False), (60, 2, True)])
-def test_calm_months_bear_less_than_one_drift_alarm_in_thirty_days(days, alarms, too_many):
+def test_calm_months_allow_less_than_one_drift_alarm_in_thirty_days(days, alarms, too_many):
     broken = failed("calm", facts(days, alerts=drift_alarms(alarms)))
 
     assert broken == (["fewer than one false drift alarm in thirty days"] if too_many else [])
 
 
 @pytest.mark.parametrize("name", ["calm", "crash", "regime-change", "feed-faults"])
-def test_a_champion_that_is_rolled_back_for_nothing_is_told(name):
+def test_a_champion_rolled_back_without_reason_fails(name):
     rollback = [decided(1, "1", "failed", "monitor", EVENT)]
 
     assert "no champion is rolled back" in failed(name, facts(decisions=rollback))
 
 
 @pytest.mark.parametrize("name", ["crash", "regime-change"])
-def test_a_training_every_twelve_hours_is_a_storm_and_one_more_than_daily_is_none(name):
+def test_a_training_every_twelve_hours_fails_and_one_beside_the_daily_passes(name):
     daily_and_one = trainings(4, 16, 28, 52)
     storm = trainings(4, 16, 28, 40, 52, 64)
 
     assert failed(name, facts(trainings=daily_and_one)) == []
     assert failed(name, facts(trainings=storm)) == [
-        "no storm of trainings: at most one more than daily in the three days after it"
+        "in the three days after the event, at most one training more than the daily ones begins"
     ]
 
 
 @pytest.mark.parametrize("name", ["crash", "regime-change"])
-def test_a_wild_market_that_is_taken_for_a_fault_of_the_feed_is_told(name):
+def test_a_volatile_market_reported_as_a_feed_fault_fails(name):
     fault = [CheckResult(EVENT + HOUR, "data fault", "none", ["stale"])]
 
-    assert failed(name, facts(checks=fault)) == ["the market is not taken for a data fault"]
+    assert failed(name, facts(checks=fault)) == ["the market is not reported as a data fault"]
 
 
-def test_feed_faults_end_well_if_they_are_alerted_and_recover_and_nothing_is_trained_on_them():
+def test_feed_faults_pass_with_an_alert_a_recovery_and_no_training():
     alert = AlertResult("data fault", "candles", EVENT, EVENT + HOUR, "stale")
     miss = MissedForecast(EVENT, "champion", "not made in time")
 
     assert failed("feed-faults", facts(alerts=[alert], misses=[miss])) == []
 
 
-def test_feed_faults_that_nobody_was_told_of_or_that_never_recover_or_that_are_trained_on_are_told():
+def test_feed_faults_without_alert_or_recovery_or_with_a_training_fail():
     midnight = EVENT + timedelta(days=1)
     lasting = AlertResult("data fault", "candles", midnight, None, "stale")
     fault = CheckResult(midnight + 4 * HOUR, "data fault", "none", ["stale"])
@@ -100,7 +100,7 @@ def test_feed_faults_that_nobody_was_told_of_or_that_never_recover_or_that_are_t
 
     assert failed("feed-faults", facts()) == [
         "the data fault is alerted and recovers",
-        "what could not be forecast is recorded as missed",
+        "forecasts that were not possible are recorded as missed",
     ]
     assert failed(
         "feed-faults",
@@ -111,7 +111,7 @@ def test_feed_faults_that_nobody_was_told_of_or_that_never_recover_or_that_are_t
             misses=[MissedForecast(EVENT, "champion", "not made")],
         ),
     ) == [
-        "no training begins while the exchange is away",
+        "no training begins while the exchange is unreachable",
         "no training begins on a data fault",
         "the data fault is alerted and recovers",
     ]
@@ -132,7 +132,7 @@ def test_the_poisoned_model_must_be_caught_within_fifty_candles(candles, in_time
     assert broken == ([] if in_time else ["the poisoned model is caught within 50 candles"])
 
 
-def test_a_poisoned_model_that_stays_or_comes_back_or_brings_another_down_is_told():
+def test_a_poisoned_model_that_stays_or_returns_or_fails_another_fails():
     poisoned = decided(2, "2", "promoted", "person", EVENT)
     caught = decided(3, "2", "failed", "monitor", EVENT + HOUR)
     comes_back = decided(5, "2", "promoted", "person", EVENT + 3 * HOUR)
@@ -146,7 +146,7 @@ def test_a_poisoned_model_that_stays_or_comes_back_or_brings_another_down_is_tol
     ]
     assert failed("poisoned-model", facts(decisions=[poisoned, caught, back, comes_back, another])) == [
         "it is never promoted again",
-        "nobody else is rolled back",
+        "no other version is rolled back",
     ]
 
 
@@ -154,7 +154,7 @@ def decay_noticed() -> list[CheckResult]:
     return [CheckResult(EVENT + 5 * HOUR, "decay", "train", ["close: it lost its skill"])]
 
 
-def test_a_decay_ends_well_if_the_successor_won_its_trial():
+def test_a_decay_passes_if_the_successor_won_its_trial():
     decisions = [
         decided(1, "1", "promoted", "gate", BEGIN, before=None),
         decided(2, "2", "trial", "gate", EVENT + 6 * HOUR),
@@ -165,21 +165,21 @@ def test_a_decay_ends_well_if_the_successor_won_its_trial():
 
 
 @pytest.mark.parametrize("by", ["gate", "person"])
-def test_a_successor_that_was_promoted_without_a_trial_is_told(by):
+def test_a_successor_that_was_promoted_without_a_trial_fails(by):
     decisions = [decided(2, "2", "promoted", by, EVENT + 6 * HOUR)]
 
     assert failed("decay", facts(checks=decay_noticed(), decisions=decisions)) == [
         "a successor is promoted by its trial",
-        "nobody is promoted untried",
+        "no version is promoted without a trial",
     ]
 
 
-def test_a_decay_that_nobody_notices_is_told():
+def test_an_undetected_decay_fails():
     before_the_event = CheckResult(EVENT - HOUR, "decay", "train", ["by chance"])
 
     assert failed("decay", facts(checks=[before_the_event])) == [
-        "the decay is noticed",
-        "a training is asked for",
+        "the decay is detected",
+        "a training is requested",
         "a successor is promoted by its trial",
     ]
 
@@ -190,11 +190,11 @@ def test_the_recorded_crash_must_lie_in_the_simulated_span(tmp_path):
     plan = plan_simulation(settings, "crash", None, None, None)
 
     assert plan.begin < plan.event == datetime(2024, 8, 5, tzinfo=UTC) < plan.end
-    with pytest.raises(ConfigurationError, match="it happens at 2024-08-05 00:00"):
+    with pytest.raises(ConfigurationError, match="the event at 2024-08-05 00:00"):
         plan_simulation(settings, "crash", datetime(2024, 8, 6, tzinfo=UTC), None, None)
 
 
-def test_every_scenario_can_be_planned_from_what_ships_and_tells_nobody(tmp_path):
+def test_every_scenario_can_be_planned_from_shipped_candles_without_webhook(tmp_path):
     settings = Settings(home=tmp_path, webhook_url="https://example.org/hook", database_url="postgresql://elsewhere/x")
 
     plans = [plan_simulation(settings, name, None, None, None) for name in SCENARIOS]
@@ -207,5 +207,5 @@ def test_every_scenario_can_be_planned_from_what_ships_and_tells_nobody(tmp_path
 
 
 def test_an_unknown_scenario_is_refused_with_the_names_of_the_known(tmp_path):
-    with pytest.raises(ConfigurationError, match="no scenario 'storm'; there are calm, crash, regime-change"):
+    with pytest.raises(ConfigurationError, match="unknown scenario 'storm'; known are calm, crash, regime-change"):
         plan_simulation(Settings(home=tmp_path), "storm", None, None, None)

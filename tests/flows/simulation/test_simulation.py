@@ -115,7 +115,7 @@ def test_nothing_is_trained_while_the_feed_is_at_fault(tmp_path):
 
 def test_a_span_outside_the_recording_is_refused(tmp_path):
     with (
-        pytest.raises(ConfigurationError, match="the recording goes from 2025-05-31"),
+        pytest.raises(ConfigurationError, match="the recording, which covers 2025-05-31"),
         simulate_scenario(Settings(home=tmp_path), datetime(2024, 1, 1, tzinfo=UTC), None, print),
     ):
         pass
@@ -138,7 +138,7 @@ def test_a_poisoned_model_is_rolled_back_and_a_simulation_that_was_killed_goes_o
     assert caught["holds"]
     assert "close: its loss is" in caught["seen"]
     page = (poisoned.simulated / "report" / "report.html").read_text()
-    assert "Simulation poisoned-model: ended as it must" in page
+    assert "Simulation poisoned-model: passed" in page
     assert "every candle after the first forecast has exactly one champion forecast or one recorded miss" in page
 
 
