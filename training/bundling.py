@@ -1,4 +1,4 @@
-"""From a history to a bundle: fit, export, calibrate, measure, seal."""
+"""Bundles made from training data: fit, calibrate, export, measure, complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import EVALUATION_MODEL, MODEL
@@ -22,54 +21,46 @@ from training.export import library_versions, require_parity, seal_bundle
 from training.families.interface import OnEpoch, calibrated
 from training.families.network import export_onnx
 from training.families.network_fit import FittedNetwork, fit_network, refit_network
-from training.reports.run_report import TrainingResult
-from training.splits import Split
+from training.reports.run_report import ReportInput
+from training.splits import TrainingData
 
 _PARITY_WINDOWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A bundle that can answer but is not sealed yet.
+    """Bundle that can answer but lacks its list of files and its metrics.
 
     Attributes:
-        bundle: As it will be served; its manifest lists neither files nor metrics.
-        network: As it was fitted.
-        trained: What there is to report.
+        bundle: Bundle with the served network.
+        network: Served network as Keras has it.
+        report_input: Measurements of the evaluation model.
     """
 
     bundle: Bundle
     network: FittedNetwork
-    trained: TrainingResult
+    report_input: ReportInput
 
 
 def epoch_line(epoch: int, losses: dict[str, float]) -> str:
-    """What is told of an epoch."""
+    """Return the progress line of an epoch."""
     if "refit_loss" in losses:
         return f"refit on all of it, epoch {epoch}: loss {losses['refit_loss']:.5f}"
     return f"epoch {epoch}: loss {losses['loss']:.5f}, on the stopping slice {losses['val_loss']:.5f}"
 
 
-def draft_bundle(
-    directory: Path,
-    run_id: str,
-    candles: pd.DataFrame,
-    dataset: Dataset,
-    split: Split,
-    settings: Settings,
-    on_epoch: OnEpoch,
-) -> Draft:
-    """Rehearse on the older part, forecast the report slice, then fit the network to be served on all of it.
+def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Settings, on_epoch: OnEpoch) -> Draft:
+    """Fit the evaluation model on the older slices and forecast the report slice; then fit the served network on all.
 
-    Both are exported into `directory`, and their parity with the fitted ones is proved.
+    Both networks are exported into `directory`. Their outputs are compared with Keras's.
 
     Args:
-        candles: What `dataset` was made of.
-        on_epoch: Told the losses of both, those of the second fit as `refit_NAME`.
+        on_epoch: Called with the losses of both fits; those of the second are named `refit_NAME`.
 
     Raises:
-        BundleError: The exported network does not answer like the fitted one.
+        BundleError: The outputs of an exported network differ from Keras's.
     """
+    dataset, split = data.dataset, data.split
     fitted = fit_network(settings.model_family, dataset, split, settings, on_epoch)
     evaluation_model = EvaluationModel(
         scaler=fitted.scaler, calibration=calibrated(fitted, dataset, split.calibrate, split.fit)
@@ -83,7 +74,7 @@ def draft_bundle(
         settings,
         lambda epoch, losses: on_epoch(epoch, {f"refit_{name}": value for name, value in losses.items()}),
     )
-    # Of rows that the served network has seen only the rehearsal can say how far forecasts are off.
+    # Errors on rows that a network was fitted on are too small, so the evaluation model calibrates the served one.
     unseen = np.concatenate([split.calibrate, split.report])
     market = dataset.market
     manifest = Manifest(
@@ -109,20 +100,18 @@ def draft_bundle(
     )
     bundle = Bundle(manifest, _exported(served, directory / MODEL, dataset, dataset.ends))
     measured = Bundle(manifest.model_copy(update=dict(evaluation_model)), evaluation_network)
-    trained = TrainingResult(
+    report_input = ReportInput(
         settings=settings,
-        candles=candles,
-        dataset=dataset,
-        split=split,
+        data=data,
         history=fitted.history,
         forecasts=forecast_rows(measured, dataset, split.report),
         ohlcv_only=forecast_rows(measured, dataset, split.report, with_flow=False),
     )
-    return Draft(bundle, served, trained)
+    return Draft(bundle, served, report_input)
 
 
 def _exported(fitted: FittedNetwork, path: Path, dataset: Dataset, ends: Indexes) -> OnnxNetwork:
-    """The network in ONNX Runtime, after it has answered like Keras on the newest of the windows `ends`."""
+    """Export to ONNX and compare with Keras on the newest of the windows `ends`."""
     export_onnx(fitted.model, path)
     network = open_network(path)
     require_parity(fitted.model, network, scaled_windows(fitted.scaler, dataset, ends[-_PARITY_WINDOWS:]))
@@ -130,13 +119,15 @@ def _exported(fitted: FittedNetwork, path: Path, dataset: Dataset, ends: Indexes
 
 
 def seal_draft(directory: Path, draft: Draft, metrics: dict[str, float]) -> Bundle:
-    """Complete the bundle in `directory` with the figures of its report slice, and load it back with every check.
+    """Complete the bundle in `directory`, and load it back with every check.
 
-    To them are added `epochs`, how many the rehearsal took, and `val_loss`, its least loss on the stopping slice.
+    Args:
+        metrics: Figures of the report slice. `epochs` of the evaluation model and `val_loss`, its lowest loss on the
+            stopping slice, are added.
     """
     history = draft.bundle.manifest.history
-    stretches = split_at_gaps(draft.trained.candles, draft.bundle.manifest.interval)
+    stretches = split_at_gaps(draft.report_input.data.candles, draft.bundle.manifest.interval)
     sample = [part for part in stretches if len(part) >= history][-1]
-    losses = draft.trained.history["val_loss"]
+    losses = draft.report_input.history["val_loss"]
     fitting = {"epochs": float(len(losses)), "val_loss": min(losses)}
     return seal_bundle(directory, draft.bundle.with_metrics(metrics | fitting), draft.network.model, sample)

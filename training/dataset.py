@@ -25,7 +25,7 @@ class Dataset(NamedTuple):
 
     Attributes:
         matrix: Raw features, shape (rows, features).
-        moment: What was known at each row.
+        origin: Close, volatility and baselines known at each row.
         amplitude: High - low of the row's own candle, quote currency, shape (rows,).
         targets: `scale_targets` of the candle `horizon` later, shape (rows, 5); NaN where there is none.
         actual: Its open, high, low, close and amplitude in quote currency, shape (rows, 5); NaN likewise.
@@ -36,7 +36,7 @@ class Dataset(NamedTuple):
     """
 
     matrix: Floats
-    moment: ForecastOrigin
+    origin: ForecastOrigin
     amplitude: Floats
     targets: Floats
     actual: Floats
@@ -75,8 +75,8 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
     offsets = np.cumsum([0, *(len(part.matrix) for part in parts[:-1])])
     return Dataset(
         matrix=np.concatenate([part.matrix for part in parts]),
-        moment=ForecastOrigin(
-            *(np.concatenate(columns) for columns in zip(*(part.moment for part in parts), strict=True))
+        origin=ForecastOrigin(
+            *(np.concatenate(columns) for columns in zip(*(part.origin for part in parts), strict=True))
         ),
         amplitude=np.concatenate([part.amplitude for part in parts]),
         targets=np.concatenate([part.targets for part in parts]),
@@ -92,7 +92,7 @@ def _stretch(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dat
     require_valid(candles, market.interval)
     features = build_features(candles)
     ohlcv = candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
-    moment = forecast_origins(ohlcv, features.volatility)
+    origin = forecast_origins(ohlcv, features.volatility)
     rows, horizon = len(features.matrix), market.horizon
     later = np.full((rows, 4), np.nan)
     later[:-horizon] = ohlcv[LOOKBACK + horizon :, :4]
@@ -100,9 +100,9 @@ def _stretch(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dat
     step_ms = market.step // timedelta(milliseconds=1)
     return Dataset(
         matrix=features.matrix,
-        moment=moment,
+        origin=origin,
         amplitude=ohlcv[LOOKBACK:, 1] - ohlcv[LOOKBACK:, 2],
-        targets=scale_targets(later, moment),
+        targets=scale_targets(later, origin),
         actual=np.column_stack([later, later[:, 1] - later[:, 2]]),
         target_ms=open_ms[LOOKBACK:] + horizon * step_ms,
         ends=np.arange(sequence_length - 1, rows - horizon, dtype="int64"),
@@ -120,5 +120,5 @@ def recency_weights(dataset: Dataset, ends: Indexes, half_life_days: float) -> F
 
 def rising(dataset: Dataset, ends: Indexes) -> Floats:
     """1 where the target closes above the last close, 0 where below, NaN where it did not move."""
-    change = np.sign(dataset.actual[ends, 3] - dataset.moment.close[ends])
+    change = np.sign(dataset.actual[ends, 3] - dataset.origin.close[ends])
     return np.where(change == 0, np.nan, (change > 0).astype("float64"))

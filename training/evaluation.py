@@ -90,9 +90,9 @@ def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes, *, with_flow
 def forecast_rows(bundle: Bundle, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:
     """What `bundle` forecasts after the windows that end in `ends`, however many."""
     rows = scaled_rows(bundle.manifest.scaler, dataset, with_flow=with_flow)
-    moment = ForecastOrigin(*(values[ends] for values in dataset.moment))
+    origin = ForecastOrigin(*(values[ends] for values in dataset.origin))
     answer = bundle.network.answer_rows(rows, ends, dataset.sequence_length)
-    return decode(*answer, moment, bundle.manifest.calibration)
+    return decode(*answer, origin, bundle.manifest.calibration)
 
 
 def ends_within(dataset: Dataset, span: Span) -> Indexes:

@@ -1,4 +1,4 @@
-"""Versions trained and judged on a file of candles: no database, no registry, no server."""
+"""Training and evaluation on a file of candles, without database, registry or server."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from candlecast.settings import Settings
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes, build_dataset
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows
-from training.reports.run_report import report_on
-from training.splits import split_by_time
+from training.reports.run_report import make_report
+from training.splits import training_data
 
 REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
 class OfflineVersion:
-    """A version trained from a file.
+    """Version trained from a file.
 
     Attributes:
-        name: By which `evaluate` finds it.
-        report: A page about it, `report.html`, beside its `bundle/`.
-        metrics: Figures of its report slice, as MLflow would have them.
+        name: Name that `candlecast evaluate` takes.
+        report: Path of `report.html`, beside `bundle/`.
+        metrics: Figures of the report slice, named as in MLflow.
     """
 
     name: str
@@ -43,13 +43,13 @@ class OfflineVersion:
 
 @dataclass(frozen=True, slots=True)
 class OfflineEvaluation:
-    """What a bundle forecast for a stretch of a file, and what that was worth.
+    """Forecasts of a bundle for a span of a file, and their figures.
 
     Attributes:
-        evaluation: Figures with intervals, and tests.
-        forecasts: One row for each target candle, as `forecast_table` makes them.
-        in_sample: Rows whose target the version was fitted, calibrated or reported on.
-        flow_known: Share of the rows for which order flow was used.
+        evaluation: Figures with intervals and tests.
+        forecasts: Table of `forecast_table`, one row per target candle.
+        in_sample: Number of rows whose target was in the version's training data.
+        flow_known: Share of rows that used order flow.
     """
 
     evaluation: Evaluation
@@ -58,20 +58,20 @@ class OfflineEvaluation:
     flow_known: float
 
 
-def train_offline(candles: pd.DataFrame, settings: Settings, tell: Callable[[str], None]) -> OfflineVersion:
-    """Fit on a history and keep the bundle below `settings.trained_dir`; it appears there when it is whole.
+def train_offline(candles: pd.DataFrame, settings: Settings, report: Callable[[str], None]) -> OfflineVersion:
+    """Train on candles and keep the bundle below `settings.trained_dir`, where it appears when it is complete.
 
     Args:
-        candles: `CANDLE_COLUMNS`, ascending, closed; may have gaps. All of them are used.
+        candles: `CANDLE_COLUMNS`, ascending, closed; may have gaps. All are used.
+        report: Called with each line of progress.
 
     Raises:
         NotEnoughCandles: The history is too short.
-        BundleError: The exported network does not answer like the fitted one.
+        BundleError: The outputs of an exported network differ from Keras's.
     """
-    dataset = build_dataset(candles, settings.market, settings.sequence_length)
-    split = split_by_time(dataset)
-    fit, until = dataset.span(split.fit), dataset.span(split.report).end
-    tell(f"fitting on {len(split.fit):,} windows, {fit.start:%Y-%m-%d} to {fit.end:%Y-%m-%d}")
+    data = training_data(candles, settings)
+    fit, until = data.dataset.span(data.split.fit), data.dataset.span(data.split.report).end
+    report(f"fitting on {fit.rows:,} windows, {fit.start:%Y-%m-%d} to {fit.end:%Y-%m-%d}")
     run_id = uuid4().hex
     name = f"{until:%Y%m%dT%H%M}-{run_id[:6]}"
     kept = settings.trained_dir / settings.market.model_name
@@ -80,18 +80,16 @@ def train_offline(candles: pd.DataFrame, settings: Settings, tell: Callable[[str
     with tempfile.TemporaryDirectory(prefix="trained-", dir=settings.scratch_dir) as scratch:
         bundle = Path(scratch) / "whole" / "bundle"
         bundle.mkdir(parents=True)
-        draft = draft_bundle(
-            bundle, run_id, candles, dataset, split, settings, lambda epoch, losses: tell(epoch_line(epoch, losses))
-        )
-        report = report_on(draft.trained, run_id)
-        seal_draft(bundle, draft, report.figures)
-        (bundle.parent / REPORT).write_text(report.html)
+        draft = draft_bundle(bundle, run_id, data, settings, lambda epoch, losses: report(epoch_line(epoch, losses)))
+        page = make_report(draft.report_input, run_id)
+        seal_draft(bundle, draft, page.figures)
+        (bundle.parent / REPORT).write_text(page.html)
         bundle.parent.rename(kept / name)
-    return OfflineVersion(name, kept / name / REPORT, report.figures)
+    return OfflineVersion(name, kept / name / REPORT, page.figures)
 
 
 def newest_offline(settings: Settings) -> str | None:
-    """Name of the version that was trained from a file last; None if there is none."""
+    """Return the name of the version that was trained last from a file, or None without any."""
     made = {
         directory.name: read_manifest(directory / "bundle").created_at
         for directory in (settings.trained_dir / settings.market.model_name).glob("*/")
@@ -100,22 +98,22 @@ def newest_offline(settings: Settings) -> str | None:
 
 
 def offline_bundle(settings: Settings, name: str) -> Path:
-    """Where the bundle of a version trained from a file is; nothing is there if there is no such version."""
+    """Return the directory of a version's bundle; it does not exist if there is no such version."""
     return settings.trained_dir / settings.market.model_name / name / "bundle"
 
 
 def evaluate_offline(
     bundle: Bundle, candles: pd.DataFrame, start: datetime, end: datetime | None, *, with_flow: bool, seed: int
 ) -> OfflineEvaluation:
-    """Forecast every candle of `candles` that opens in [start, end), from the candles before it, and measure.
+    """Forecast each candle that opens in [start, end) from the candles before it, and measure.
 
     Args:
-        candles: `CANDLE_COLUMNS`, ascending; may have gaps. Those before `start` are history.
+        candles: `CANDLE_COLUMNS`, ascending; may have gaps. Candles before `start` are history.
         end: None for the end of `candles`.
         with_flow: Use order flow where it is known.
 
     Raises:
-        NotEnoughCandles: No candle of the span has enough others before it, or there are too few to measure.
+        NotEnoughCandles: No candle of the span has enough history, or there are too few to measure.
     """
     manifest = bundle.manifest
     dataset = build_dataset(candles, manifest.market, manifest.sequence_length)
@@ -134,7 +132,7 @@ def evaluate_offline(
 
 
 def forecast_table(forecasts: Forecasts, dataset: Dataset, ends: Indexes) -> pd.DataFrame:
-    """One row for each forecast, indexed by the target's open_time.
+    """Return one row per forecast, indexed by the target's open_time.
 
     Columns: `issued_from` (the last candle used), TARGETS, `<target>_lower` and `<target>_upper` of
     INTERVAL_TARGETS, `probability_up`.

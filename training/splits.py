@@ -1,4 +1,4 @@
-"""The temporal splits: consecutive slices of a history, apart by a purge; once, or fold after fold."""
+"""Temporal splits: consecutive slices of a history with a purge between them, once or per fold."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pandas as pd
 
 from candlecast.errors import ConfigurationError, NotEnoughCandles
 from candlecast.market import epoch_ms
-from training.dataset import Dataset, Indexes
+from candlecast.settings import Settings
+from training.dataset import Dataset, Indexes, build_dataset
 
 
 class Split(NamedTuple):
-    """Window ends for fitting, early stopping, calibration, and the report that is used for nothing else."""
+    """Window ends for fitting, early stopping, calibration and the report, which has no other use."""
 
     fit: Indexes
     stop: Indexes
@@ -24,7 +25,7 @@ class Split(NamedTuple):
 
 
 class Fold(NamedTuple):
-    """One fold of a walk-forward, aware UTC: candles opening in [start, border) train, in [border, end) validate."""
+    """One fold of a walk-forward, aware UTC: candles in [start, border) train, those in [border, end) validate."""
 
     start: datetime
     border: datetime
@@ -33,7 +34,7 @@ class Fold(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FoldLengths:
-    """Calendar months of a fold's training, of its validation, and from one fold to the next."""
+    """Calendar months of training, of validation, and from one fold to the next."""
 
     train_months: int = 3
     validate_months: int = 1
@@ -43,12 +44,34 @@ class FoldLengths:
 SPLIT_SHARES = (0.62, 0.07, 0.11, 0.20)
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Candles of a training, the dataset built from them, and its slices."""
+
+    candles: pd.DataFrame
+    dataset: Dataset
+    split: Split
+
+
+def training_data(candles: pd.DataFrame, settings: Settings) -> TrainingData:
+    """Build the dataset of a market and split it by time.
+
+    Args:
+        candles: `CANDLE_COLUMNS`, ascending, closed; may have gaps.
+
+    Raises:
+        NotEnoughCandles: The history is too short.
+    """
+    dataset = build_dataset(candles, settings.market, settings.sequence_length)
+    return TrainingData(candles, dataset, split_by_time(dataset))
+
+
 def split_by_time(dataset: Dataset, shares: tuple[float, ...] = SPLIT_SHARES) -> Split:
     """Cut the windows into four consecutive slices, oldest first.
 
-    Between two slices `sequence_length` + `horizon` candles are left out, so that no feature row or target of
-    one slice is in another's (purging: Lopez de Prado, Advances in Financial Machine Learning, 7.4). Only the
-    LOOKBACK candles behind the first rows of a slice reach back further: into the past, as they will when it is served.
+    `sequence_length` + `horizon` candles are left out between two slices (purging: Lopez de Prado, Advances in
+    Financial Machine Learning, 7.4). So two slices share no feature row and no target. Only the LOOKBACK candles before
+    a slice's first rows reach back further, as they do when the model is served.
 
     Raises:
         NotEnoughCandles: A slice would be empty.
@@ -57,14 +80,14 @@ def split_by_time(dataset: Dataset, shares: tuple[float, ...] = SPLIT_SHARES) ->
 
 
 def walk_forward(start: datetime, end: datetime, lengths: FoldLengths) -> list[Fold]:
-    """The folds that lie whole in [start, end), oldest first.
+    """Return the folds that lie within [start, end), oldest first.
 
-    Months are the calendar's, counted from `start`: from the first of a month on, folds are months of the calendar.
-    With a step as long as the validation, the validated spans follow one another without a gap.
+    Months are calendar months counted from `start`. If the step equals the validation length, validated spans follow
+    each other without a gap.
 
     Raises:
         ConfigurationError: A length is below one month.
-        NotEnoughCandles: There is no such fold.
+        NotEnoughCandles: No fold fits into the span.
     """
     for name, months in asdict(lengths).items():
         if months < 1:
@@ -87,9 +110,9 @@ def walk_forward(start: datetime, end: datetime, lengths: FoldLengths) -> list[F
 
 
 def split_fold(dataset: Dataset, fold: Fold) -> Split:
-    """The slices of a fold: fit, stop and calibrate from its training span, report all of its validation span.
+    """Split a fold: its training span into fit, stop and calibrate; its whole validation span is the report.
 
-    Purged like `split_by_time`; the last purge is taken from the training span.
+    Slices are purged as in `split_by_time`. The last purge is taken from the training span.
 
     Raises:
         NotEnoughCandles: A slice would be empty.
@@ -109,7 +132,7 @@ def split_fold(dataset: Dataset, fold: Fold) -> Split:
 
 
 def _consecutive(dataset: Dataset, ends: Indexes, shares: tuple[float, ...]) -> list[Indexes]:
-    """`ends` in consecutive slices, apart by the purge."""
+    """Cut `ends` into consecutive slices with a purge between them."""
     purge_ms = _purge_ms(dataset)
     borders = np.round(np.cumsum(shares) * len(ends)).astype(int)
     slices, earliest_ms = [], -np.inf
@@ -131,5 +154,5 @@ def _purge_ms(dataset: Dataset) -> int:
 
 
 def _months_after(start: datetime, months: int) -> datetime:
-    """Always from the same `start`: counted month by month, the 31st would become the 28th for good."""
+    """Add months to the first start: added one by one, the 31st would become the 28th and stay it."""
     return (pd.Timestamp(start) + pd.DateOffset(months=months)).to_pydatetime()

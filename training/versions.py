@@ -1,4 +1,4 @@
-"""From candles to a registered version, and from a registered version to a challenger."""
+"""Training of a registered version, and its way through the gate to challenger or champion."""
 
 from __future__ import annotations
 
@@ -21,24 +21,22 @@ from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.registry.versions import load_version
 from candlecast.settings import Settings
 from training.bundling import draft_bundle, epoch_line, seal_draft
-from training.dataset import Dataset, Indexes, build_dataset
+from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, same_rows
 from training.gate import GateResult, decide
 from training.metrics import Losses, row_losses
 from training.reports.run_report import log_report, training_run
-from training.splits import split_by_time
-
-Tell = Callable[[str], None]
+from training.splits import training_data
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedVersion:
-    """A version that was just registered.
+    """Version that was just registered.
 
     Attributes:
-        number: Its number in the registry.
-        run_id: The MLflow run it came from.
-        metrics: Figures of the report slice, as `training.metrics.measure` names them.
+        number: Number in the registry.
+        run_id: MLflow run of the training.
+        metrics: Figures of the report slice, named as by `training.metrics.measure`.
     """
 
     number: str
@@ -46,57 +44,56 @@ class TrainedVersion:
     metrics: dict[str, float]
 
 
-def train_version(candles: pd.DataFrame, settings: Settings, registry: Registry, tell: Tell) -> TrainedVersion:
-    """Fit on a history, measure on its last fifth, log everything, register.
+def train_version(
+    candles: pd.DataFrame, settings: Settings, registry: Registry, report: Callable[[str], None]
+) -> TrainedVersion:
+    """Train on candles, measure on the newest fifth, log to MLflow, and register.
 
     Args:
         candles: `CANDLE_COLUMNS`, ascending, closed; may have gaps.
-        tell: Told in a line what is going on.
+        report: Called with each line of progress.
 
     Raises:
         NotEnoughCandles: The history is too short.
-        BundleError: The exported network does not answer like the trained one.
+        BundleError: The outputs of an exported network differ from Keras's.
         RegistryUnavailable: MLflow does not answer.
     """
     market = settings.market
-    dataset = build_dataset(candles, market, settings.sequence_length)
-    split = split_by_time(dataset)
-    until = dataset.span(split.report).end
-    tell(
-        f"fitting {market.model_name} on {len(split.fit):,} windows up to {dataset.span(split.fit).end:%Y-%m-%d %H:%M}"
-    )
+    data = training_data(candles, settings)
+    fit, until = data.dataset.span(data.split.fit), data.dataset.span(data.split.report).end
+    report(f"fitting {market.model_name} on {fit.rows:,} windows up to {fit.end:%Y-%m-%d %H:%M}")
     settings.scratch_dir.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="bundle-", dir=settings.scratch_dir) as scratch,
-        training_run(registry, settings, candles, dataset, split) as run,
+        training_run(registry, settings, data) as run,
     ):
 
         def on_epoch(epoch: int, losses: dict[str, float]) -> None:
             run.metrics(losses, step=epoch)
-            tell(epoch_line(epoch, losses))
+            report(epoch_line(epoch, losses))
 
-        draft = draft_bundle(Path(scratch), run.run_id, candles, dataset, split, settings, on_epoch)
-        metrics = log_report(run, draft.trained)
+        draft = draft_bundle(Path(scratch), run.run_id, data, settings, on_epoch)
+        metrics = log_report(run, draft.report_input)
         seal_draft(Path(scratch), draft, metrics)
         run.bundle(Path(scratch))
         run_id = run.run_id
     number = registry.register(market.model_name, run_id, {"trained_until": until.isoformat()})
-    tell(f"registered version {number}: close skill {100 * metrics['close_skill']:+.2f} % over persistence")
+    report(f"registered version {number}: close skill {100 * metrics['close_skill']:+.2f} % over persistence")
     return TrainedVersion(number, run_id, metrics)
 
 
 def pass_gate(
     candles: pd.DataFrame, number: str, settings: Settings, registry: Registry, pool: ConnectionPool, now: datetime
 ) -> Decision:
-    """Let the gate decide on a registered version; move the alias and keep the decision, whichever it is.
+    """Run the gate on a registered version, move the alias, and record the decision.
 
-    A version that holds becomes challenger, and a trial on live candles decides on. It becomes champion at once if
-    there is no champion, if the champion failed or cannot be compared with, or if PROMOTE_AT_ONCE is set. It takes
-    the place of an older challenger unless that one was ahead of the champion when it was last looked at.
+    A version that passes becomes challenger and starts a trial on live candles. It becomes champion at once if there
+    is no champion, if the champion failed or cannot be compared, or if PROMOTE_AT_ONCE is set. It replaces an older
+    challenger unless the last check found that one ahead of the champion.
 
     Args:
-        candles: The history the version was trained on.
-        now: The exchange's clock.
+        candles: Candles that the version was trained on.
+        now: Time by the exchange's clock.
 
     Raises:
         BundleError: The version's bundle is damaged.
@@ -106,11 +103,11 @@ def pass_gate(
     with alias_lock(pool, name):
         aliases = record_alias_moves(registry, pool, name, now)
         known = newest_decision(pool, name, number)
-        if known is not None:  # a former try died after it had moved the alias
+        if known is not None:  # an earlier attempt ended after it had moved the alias
             return Decision(number, known.decision, known.decided_by, known.reasons, known.alias, known.predecessor)
         champion = aliases.get(CHAMPION)
         rival = None if champion is None or has_failed(pool, name, champion) else champion
-        gate_result, compared = _weigh(candles, number, rival, settings, registry)
+        gate_result, compared = _run_gate(candles, number, rival, settings, registry)
         decision = Decision(
             number, "rejected", "gate", gate_result.reasons, CHALLENGER, champion, gate_result.numbers, as_of=now
         )
@@ -131,7 +128,7 @@ def pass_gate(
 
 
 def _leading_challenger(pool: ConnectionPool, settings: Settings, aliases: dict[str, str]) -> str | None:
-    """Why the present challenger keeps its place, if it does: it was ahead of the champion in the last check."""
+    """Return why the current challenger keeps its alias, or None unless the last check found it ahead."""
     last, challenger = last_check(pool, settings.market), aliases.get(CHALLENGER)
     trial = (last["numbers"].get("trial") if last else None) or {}
     if challenger is None or (trial.get("challenger"), trial.get("champion")) != (challenger, aliases.get(CHAMPION)):
@@ -141,12 +138,12 @@ def _leading_challenger(pool: ConnectionPool, settings: Settings, aliases: dict[
     return f"version {challenger} is ahead of the champion after {trial['pairs']} forecasts and keeps its trial"
 
 
-def _weigh(
+def _run_gate(
     candles: pd.DataFrame, number: str, rival: str | None, settings: Settings, registry: Registry
 ) -> tuple[GateResult, bool]:
-    """The gate's gate_result on a version, and whether it was compared with `rival`: this build must know both.
+    """Return the gate's result, and whether the version was compared with `rival`, which this build must support.
 
-    Rehearsals are compared: neither of the two has seen the new version's report slice.
+    Evaluation models are compared, because neither was fitted on the new version's report slice.
     """
     challenger = _evaluation_model(number, settings, registry)
     span, horizon = challenger.manifest.spans["report"], settings.horizon

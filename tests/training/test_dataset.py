@@ -43,8 +43,8 @@ def test_the_target_is_the_candle_horizon_later(horizon):
         came = CANDLES.iloc[position + horizon]
         assert dataset.target_ms[end] == opened[position + horizon]
         assert dataset.actual[end].tolist() == [*came[["open", "high", "low", "close"]], came["high"] - came["low"]]
-        assert dataset.moment.close[end] == CANDLES["close"].iloc[position]
-        scaled = np.log(came["close"] / CANDLES["close"].iloc[position]) / dataset.moment.volatility[end]
+        assert dataset.origin.close[end] == CANDLES["close"].iloc[position]
+        scaled = np.log(came["close"] / CANDLES["close"].iloc[position]) / dataset.origin.volatility[end]
         assert dataset.targets[end, 3] == pytest.approx(scaled)
     assert dataset.target_ms[dataset.ends[-1]] == opened[-1]
 

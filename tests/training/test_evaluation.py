@@ -80,8 +80,8 @@ def test_forecasting_many_rows_never_holds_all_their_windows(bundle):
         name: np.concatenate([getattr(DATASET, name)] * times)
         for name in ("matrix", "amplitude", "targets", "actual", "target_ms")
     }
-    moment = type(DATASET.moment)(*(np.concatenate([values] * times) for values in DATASET.moment))
-    dataset = DATASET._replace(**repeated, moment=moment)
+    origin = type(DATASET.origin)(*(np.concatenate([values] * times) for values in DATASET.origin))
+    dataset = DATASET._replace(**repeated, origin=origin)
     ends = np.arange(SEQUENCE_LENGTH - 1, rows)
     all_windows = len(ends) * SEQUENCE_LENGTH * len(FEATURE_NAMES) * 4
 

@@ -62,7 +62,7 @@ def target_rows(candles: pd.DataFrame) -> np.ndarray:
 
 def known_rows(candles: pd.DataFrame) -> np.ndarray:
     dataset = build_dataset(candles, MARKET, SEQUENCE)
-    return np.column_stack([dataset.matrix, *dataset.moment, dataset.amplitude])
+    return np.column_stack([dataset.matrix, *dataset.origin, dataset.amplitude])
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def _last_amplitude(dataset: Dataset, ends: Indexes) -> Floats:
 
 
 def _smoothed_amplitude(dataset: Dataset, ends: Indexes) -> Floats:
-    return dataset.moment.amplitude_baseline[ends] / _volatility(dataset, ends)
+    return dataset.origin.amplitude_baseline[ends] / _volatility(dataset, ends)
 
 
 def _no_opinion(_dataset: Dataset, ends: Indexes) -> Floats:
@@ -123,4 +123,4 @@ def _median_ratio(actual: Floats, forecast: Floats) -> float:
 
 def _volatility(dataset: Dataset, ends: Indexes) -> Floats:
     """What amplitudes in quote currency are divided by, as `candlecast.bundle.forecast.scale_targets` does."""
-    return dataset.moment.close[ends] * dataset.moment.volatility[ends]
+    return dataset.origin.close[ends] * dataset.origin.volatility[ends]

@@ -60,8 +60,8 @@ class Forecaster:
 
     def forecast(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:
         """Forecasts of the candles after the rows `ends`."""
-        moment = ForecastOrigin(*(values[ends] for values in dataset.moment))
-        return decode(*self.model.answer(dataset, ends, with_flow=with_flow), moment, self.calibration)
+        origin = ForecastOrigin(*(values[ends] for values in dataset.origin))
+        return decode(*self.model.answer(dataset, ends, with_flow=with_flow), origin, self.calibration)
 
 
 def family(name: str) -> Family:
@@ -95,6 +95,6 @@ def calibrated(model: Model, dataset: Dataset, ends: Indexes, fitted_on: Indexes
         logit,
         dataset.targets[ends],
         rising(dataset, ends),
-        dataset.moment.volatility[ends],
+        dataset.origin.volatility[ends],
         base_rate_up=float(np.nanmean(rising(dataset, fitted_on))),
     )

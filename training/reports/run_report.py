@@ -1,4 +1,4 @@
-"""What a training leaves in its MLflow run: parameters, data, figures, plots, and a report to read."""
+"""MLflow run of a training: parameters, data, figures, plots and the report page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from candlecast.candles.schema import candles_digest
 from candlecast.registry.registry import Registry, experiment_name
 from candlecast.registry.run_log import RunLog
 from candlecast.settings import Settings
-from training.dataset import Dataset
 from training.evaluation import Evaluation, evaluate
 from training.export import library_versions
 from training.gate import decide
@@ -22,7 +21,7 @@ from training.metrics import row_losses
 from training.reports import plots
 from training.reports.breakdown import ReportRows
 from training.reports.html_report import Page, Plot, render_report
-from training.splits import Split
+from training.splits import TrainingData
 
 LOGGED_SETTINGS = (
     "source",
@@ -40,30 +39,24 @@ LOGGED_SETTINGS = (
     "recency_half_life_days",
     "seed",
 )
-"""Every setting that a training depends on."""
+"""Settings that a training depends on."""
 
 OHLCV_ONLY = "ohlcv_only_"
-"""Begins the names of figures that were measured with the order flow hidden."""
+"""Prefix of figures that were measured with the order flow hidden."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What `log_report` reports on.
+class ReportInput:
+    """Training data and forecasts that a report is made of.
 
     Attributes:
-        settings: Of the training.
-        candles: What it was given.
-        dataset: Made of them.
-        split: Of the dataset.
-        history: Losses by epoch, any of them; `val_` on the stopping slice.
-        forecasts: After the rows `split.report`.
-        ohlcv_only: The same with the order flow hidden.
+        history: Losses by epoch; names that begin with `val_` are of the stopping slice.
+        forecasts: Forecasts of the report slice.
+        ohlcv_only: Forecasts of the report slice with the order flow hidden.
     """
 
     settings: Settings
-    candles: pd.DataFrame
-    dataset: Dataset
-    split: Split
+    data: TrainingData
     history: dict[str, list[float]]
     forecasts: Forecasts
     ohlcv_only: Forecasts
@@ -71,51 +64,49 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a training was worth.
+    """Figures of a training on its report slice, as numbers, plots and pages.
 
     Attributes:
-        figures: Those of `training.metrics.measure`, ends of intervals as `NAME_lower` and `NAME_upper`, tests as
-            `RIVALS_dm_statistic` and `RIVALS_dm_p`; and the same without order flow, beginning OHLCV_ONLY.
-        plots: Pictures of it.
-        html: The page that holds both.
-        in_short: Markdown, a handful of lines.
+        figures: Figures of `training.metrics.measure`, interval bounds as `NAME_lower` and `NAME_upper`, tests as
+            `RIVALS_dm_statistic` and `RIVALS_dm_p`. Names with the prefix OHLCV_ONLY are without order flow.
+        plots: Plots with captions.
+        html: Page with figures and plots.
+        summary: A few lines of Markdown.
     """
 
     figures: dict[str, float]
     plots: list[Plot]
     html: str
-    in_short: str
+    summary: str
 
 
 @contextmanager
-def training_run(
-    registry: Registry, settings: Settings, candles: pd.DataFrame, dataset: Dataset, split: Split
-) -> Iterator[RunLog]:
-    """An MLflow run that knows from its first moment what is trained and on what.
+def training_run(registry: Registry, settings: Settings, data: TrainingData) -> Iterator[RunLog]:
+    """Open an MLflow run with the parameters and the candles of a training.
 
     Raises:
         RegistryUnavailable: MLflow does not answer.
     """
-    market, end = settings.market, dataset.span(split.report).end
+    market, end = settings.market, data.dataset.span(data.split.report).end
     name = f"{market.model_name} until {end:%Y-%m-%d %H:%M}"
-    with registry.run(experiment_name(market), name, training_parameters(settings, candles, dataset, split)) as run:
-        log_candles(run, settings, candles)
+    with registry.run(experiment_name(market), name, training_parameters(settings, data)) as run:
+        log_candles(run, settings, data.candles)
         yield run
 
 
-def training_parameters(settings: Settings, candles: pd.DataFrame, dataset: Dataset, split: Split) -> dict[str, object]:
-    """Every setting that matters, and which candles went where."""
+def training_parameters(settings: Settings, data: TrainingData) -> dict[str, object]:
+    """Return the settings of a training, and the span of each slice."""
     parameters: dict[str, object] = {name: getattr(settings, name) for name in LOGGED_SETTINGS}
-    parameters |= {"candles": len(candles), "candles_sha256": candles_digest(candles)}
-    for name, ends in split._asdict().items():
-        span = dataset.span(ends)
+    parameters |= {"candles": len(data.candles), "candles_sha256": candles_digest(data.candles)}
+    for name, ends in data.split._asdict().items():
+        span = data.dataset.span(ends)
         start, end = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (span.start, span.end))
         parameters |= {f"{name}_start": start, f"{name}_end": end, f"{name}_rows": span.rows}
     return parameters
 
 
 def log_candles(run: RunLog, settings: Settings, candles: pd.DataFrame) -> None:
-    """Log the candles as the run's data set: what they are and their digest, not the candles."""
+    """Log the symbol, interval, span and digest of candles as the run's data set."""
     first, last = candles.index[0], candles.index[-1]
     run.dataset(
         f"{settings.symbol} {settings.interval}",
@@ -126,55 +117,61 @@ def log_candles(run: RunLog, settings: Settings, candles: pd.DataFrame) -> None:
     )
 
 
-def log_report(run: RunLog, trained: TrainingResult) -> dict[str, float]:
-    """Report on the report slice, log all of it and the library versions; the figures.
+def log_report(run: RunLog, report_input: ReportInput) -> dict[str, float]:
+    """Make the report, and log it with the library versions.
+
+    Returns:
+        The report's figures.
 
     Raises:
         NotEnoughCandles: The report slice is too short for an interval.
         RegistryUnavailable: MLflow does not answer.
     """
-    report = report_on(trained, run.run_id)
+    report = make_report(report_input, run.run_id)
     run.metrics({f"report_{name}": value for name, value in report.figures.items()})
     run.parameters({f"version_{name}": version for name, version in library_versions().items()})
     for plot in report.plots:
         run.figure(plot.picture, f"{plot.name}.png")
     run.text(report.html, "report.html")
-    run.describe(report.in_short)
+    run.describe(report.summary)
     return report.figures
 
 
-def report_on(trained: TrainingResult, run_id: str) -> Report:
-    """Measure on the report slice, draw, and write the page.
+def make_report(report_input: ReportInput, run_id: str) -> Report:
+    """Measure the forecasts of the report slice, draw plots, and render the page.
 
     Raises:
         NotEnoughCandles: The report slice is too short for an interval.
     """
-    settings, dataset, ends = trained.settings, trained.dataset, trained.split.report
-    rows = ReportRows(trained.forecasts, dataset.actual[ends], dataset.target_ms[ends], dataset.moment.volatility[ends])
+    settings, data = report_input.settings, report_input.data
+    dataset, ends = data.dataset, data.split.report
+    rows = ReportRows(
+        report_input.forecasts, dataset.actual[ends], dataset.target_ms[ends], dataset.origin.volatility[ends]
+    )
     full, blind = (
         evaluate(forecasts, rows.actual, dataset.amplitude[ends], horizon=dataset.market.horizon, seed=settings.seed)
-        for forecasts in (trained.forecasts, trained.ohlcv_only)
+        for forecasts in (report_input.forecasts, report_input.ohlcv_only)
     )
-    pictures = _pictures(trained.history, rows)
+    drawn = _plots(report_input.history, rows)
     page = Page(
         market=dataset.market,
         run_id=run_id,
         created_at=datetime.now(UTC),
         family=settings.model_family,
-        spans={name: dataset.span(part) for name, part in trained.split._asdict().items()},
-        parameters=training_parameters(settings, trained.candles, dataset, trained.split),
+        spans={name: dataset.span(part) for name, part in data.split._asdict().items()},
+        parameters=training_parameters(settings, data),
         libraries=library_versions(),
         evaluation=full,
         ohlcv_only=blind,
-        gate_result=decide(row_losses(trained.forecasts, rows.actual), None, dataset.market.horizon),
-        plots=pictures,
+        gate_result=decide(row_losses(report_input.forecasts, rows.actual), None, dataset.market.horizon),
+        plots=drawn,
     )
     figures = flat(full) | {f"{OHLCV_ONLY}{name}": value for name, value in flat(blind).items()}
-    return Report(figures, pictures, render_report(page), _in_short(full))
+    return Report(figures, drawn, render_report(page), _summary(full))
 
 
 def flat(evaluation: Evaluation) -> dict[str, float]:
-    """Figures, interval ends and test statistics under names of their own, as MLflow wants them."""
+    """Flatten figures, interval bounds and test statistics into one dictionary, as MLflow needs."""
     figures = dict(evaluation.metrics)
     for name, figure in evaluation.figures.items():
         figures |= {f"{name}_lower": figure.lower, f"{name}_upper": figure.upper}
@@ -183,8 +180,8 @@ def flat(evaluation: Evaluation) -> dict[str, float]:
     return figures
 
 
-def _in_short(evaluation: Evaluation) -> str:
-    """The lines at the top of the run's page in MLflow."""
+def _summary(evaluation: Evaluation) -> str:
+    """Return the lines at the top of the run's page in MLflow."""
 
     def percent(name: str) -> str:
         value, lower, upper = (100 * part for part in evaluation.figures[name])
@@ -196,55 +193,54 @@ def _in_short(evaluation: Evaluation) -> str:
         f"- amplitude: skill {percent('amplitude_skill')} over EWMA\n"
         f"- direction: {percent('direction_accuracy')} right, "
         f"base rate {100 * evaluation.metrics['direction_accuracy_baseline']:.2f} %\n"
-        f"- 90 % interval of the close: {percent('close_coverage')} held\n\n"
-        "Everything else is in `report.html` among the artifacts."
+        f"- 90 % interval of the close: {percent('close_coverage')} contain the outcome\n\n"
+        "See `report.html` among the artifacts for more."
     )
 
 
-def _pictures(history: dict[str, list[float]], rows: ReportRows) -> list[Plot]:
+def _plots(history: dict[str, list[float]], rows: ReportRows) -> list[Plot]:
     return [
         Plot(
             "coverage",
             plots.coverage(rows),
-            "Whether the intervals are as wide as they say in calm and in wild markets alike; within the grey band "
-            "the difference is chance.",
+            "Coverage of the intervals from calm to volatile markets. Differences within the grey band may be chance.",
         ),
         Plot(
             "reliability",
             plots.reliability_diagram(rows),
-            "Whether a stated probability means what it says: points on the dashed line do.",
+            "Share of rises at each forecast probability. Points on the dashed line are calibrated.",
         ),
         Plot(
             "close",
             plots.forecasts_and_actual(rows, "close"),
-            "The last forecasts of the close. That it trails the actual one is the nature of the thing, not a fault: "
-            "the best guess of the next close is near the last one.",
+            "The last forecasts of the close. They trail the actual close because the best forecast of the next close "
+            "is near the last one.",
         ),
         Plot(
             "amplitude",
             plots.forecasts_and_actual(rows, "amplitude"),
-            "The last forecasts of the amplitude, which can be foreseen.",
+            "The last forecasts of the amplitude, which is far more predictable than the close.",
         ),
         Plot(
             "residuals",
             plots.error_histograms(rows),
-            "Errors beside the baselines'. Narrower is better; the middle belongs on the line. The widest hundredth "
-            "of the baselines' errors is cut off.",
+            "Errors of model and baseline. Narrow and centred on zero is better. The axis ends at the 99th percentile "
+            "of the baseline's errors.",
         ),
         Plot(
             "learning_curves",
             plots.learning_curves(history),
-            "Loss by epoch. Ranges and prices each kept the weights of their best epoch on the stopping slice, "
-            "of equally good ones the last.",
+            "Loss by epoch. Ranges and prices each keep the weights of their best epoch on the stopping slice; the "
+            "last one among equals.",
         ),
         Plot(
             "skill_by_hour",
             plots.skill_by_hour_of_day(rows),
-            "Where the skill comes from. Above zero is better than the baseline in that hour.",
+            "Skill by hour of day. Above zero, the model is better than the baseline in that hour.",
         ),
         Plot(
             "learning_curves_by_target",
             plots.learning_curves_by_target(history),
-            "The same for each target. One that rises on the stopping slice is learnt by heart.",
+            "Loss by epoch for each target. A loss that rises on the stopping slice means overfitting.",
         ),
     ]

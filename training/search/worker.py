@@ -71,9 +71,9 @@ def search_data(dataset: Dataset, split: Split) -> tuple[Dataset, Split]:
         name: values[:rows] for name, values in dataset._asdict().items() if isinstance(values, np.ndarray)
     }
     cut["ends"] = dataset.ends[dataset.ends < rows]
-    moment = ForecastOrigin(*(values[:rows] for values in dataset.moment))
+    origin = ForecastOrigin(*(values[:rows] for values in dataset.origin))
     nothing = split.report[:0]
-    return dataset._replace(moment=moment, **cut), split._replace(calibrate=nothing, report=nothing)
+    return dataset._replace(origin=origin, **cut), split._replace(calibrate=nothing, report=nothing)
 
 
 def work(connection: Connection, job: Job) -> None:

@@ -53,13 +53,13 @@ def har_components() -> np.ndarray:
     stretches = np.cumsum(np.diff(DATASET.target_ms, prepend=DATASET.target_ms[0]) > 300_000)
     by_stretch = pd.Series(DATASET.amplitude).groupby(stretches)
     means = [by_stretch.rolling(width, min_periods=1).mean().to_numpy() for width in (1, 12, 96)]
-    return np.column_stack(means) / (DATASET.moment.close * DATASET.moment.volatility)[:, None]
+    return np.column_stack(means) / (DATASET.origin.close * DATASET.origin.volatility)[:, None]
 
 
 def test_persistence_is_the_last_close_the_last_amplitude_and_the_base_rate():
     forecasts = forecasts_of("persistence")
 
-    last = DATASET.moment.close[SPLIT.report]
+    last = DATASET.origin.close[SPLIT.report]
     np.testing.assert_array_equal(forecasts.targets[:, :4], np.tile(last[:, None], 4))
     np.testing.assert_allclose(forecasts.targets[:, 4], DATASET.amplitude[SPLIT.report])
     np.testing.assert_allclose(forecasts.probability_up, np.nanmean(rising(DATASET, SPLIT.fit)))
@@ -77,7 +77,7 @@ def test_the_baseline_of_every_price_has_no_skill_over_itself():
 def test_ewma_is_the_baseline_that_amplitudes_are_judged_by():
     forecasts = forecasts_of("ewma")
 
-    np.testing.assert_allclose(forecasts.targets[:, 4], DATASET.moment.amplitude_baseline[SPLIT.report])
+    np.testing.assert_allclose(forecasts.targets[:, 4], DATASET.origin.amplitude_baseline[SPLIT.report])
     np.testing.assert_array_equal(forecasts.targets[:, 3], forecasts.baseline_close)
 
 

@@ -53,7 +53,7 @@ def planted(close: np.ndarray) -> Dataset:
     """The dataset with other target closes, in volatilities, and directions to match."""
     targets, actual = DATASET.targets.copy(), DATASET.actual.copy()
     targets[:, CLOSE] = close
-    actual[:, CLOSE] = DATASET.moment.close * np.exp(close * DATASET.moment.volatility)
+    actual[:, CLOSE] = DATASET.origin.close * np.exp(close * DATASET.origin.volatility)
     return DATASET._replace(targets=targets, actual=actual)
 
 

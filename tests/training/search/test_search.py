@@ -239,7 +239,7 @@ def test_what_comes_after_the_stopping_slice_is_not_even_sent_to_a_trial(candles
     seen, of_seen = search_data(dataset, split)
 
     last = split.stop[-1]
-    assert len(seen.matrix) == len(seen.targets) == len(seen.moment.close) == last + 1
+    assert len(seen.matrix) == len(seen.targets) == len(seen.origin.close) == last + 1
     assert seen.target_ms[-1] == dataset.target_ms[last]
     assert seen.ends[-1] == last
     assert len(of_seen.calibrate) == len(of_seen.report) == 0
