@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from candlecast.settings import Settings
@@ -47,9 +46,10 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
             finally:
                 refreshing.cancel()
 
-    api: tuple[BaseRoute, ...] = (*model_api.ROUTES, *read_api.ROUTES, *chart_api.ROUTES, *record_api.ROUTES)
+    rooms = (model_api, read_api, chart_api, record_api, probes, metrics)
+    described = [route for room in rooms for route in room.ROUTES]
     return Starlette(
-        routes=[*api, *page.routes(), *guide.routes(), *metrics.ROUTES, *probes.ROUTES, *documentation_routes(api)],
+        routes=[*described, *page.routes(), *guide.routes(), *documentation_routes(described)],
         middleware=[Middleware(Observation), Middleware(ConfiguredCors)],
         exception_handlers=dict.fromkeys(HANDLED, refuse),
         lifespan=lifespan,

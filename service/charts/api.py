@@ -15,7 +15,7 @@ from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from candlecast.statistics import CONFIDENCE, FEWEST_ROWS, ratio_error
-from service.charts import queries as chart_queries
+from service.charts import examples, queries
 from service.charts.period import Period, read_period
 from service.charts.schemas import (
     ChartAnswer,
@@ -28,7 +28,8 @@ from service.charts.schemas import (
     Residuals,
     Scatter,
 )
-from service.http.parameters import MARKET, read_choice, require_known
+from service.http.documented import Documented
+from service.http.parameters import MARKET, read_choice
 from service.http.reading import json_answer, market_of, reading_routes, rows
 from service.http.resources import resources
 
@@ -36,7 +37,7 @@ _BUCKETS = 41
 _DOTS = 400
 _RELIABILITY_BINS = 10
 _QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-_PERIOD = ("hours", "start", "end", "points", "role")
+_TAKEN = (*MARKET, "hours", "start", "end", "points", "role")
 _COUNTS = ("forecasts", "abstained", "hits", "misses")
 _SIZES = ("open", "high", "low", "close", "volume", "forecast_close", "forecast_high", "forecast_low")
 _FIGURES = (
@@ -50,6 +51,7 @@ _DIRECTION_FIGURES = (
 _REST = ("close_lower", "close_upper", "probability_up")
 
 
+@Documented(ChartAnswer, examples.CHART, _TAKEN)
 def chart(request: Request) -> Response:
     """Candles and the forecasts recorded for them, merged into at most `points` steps, oldest first.
 
@@ -57,12 +59,13 @@ def chart(request: Request) -> Response:
     allow: ask again about a part of the period to see it closer.
     """
     period, about = _asked(request)
-    found = rows(request, chart_queries.STEPS, _arguments(period, about)) if period else []
+    found = rows(request, queries.STEPS, _arguments(period, about)) if period else []
     columns: dict[str, Any] = {name: [row[name] for row in found] for name in (*_SIZES, *_REST)}
     counts: dict[str, Any] = {name: [row[name] or 0 for row in found] for name in _COUNTS}
     return json_answer(ChartAnswer(**about, open_time=[row["at"] for row in found], **columns, **counts))
 
 
+@Documented(ErrorsAnswer, examples.ERRORS, _TAKEN)
 def errors(request: Request) -> Response:
     """Errors of the close over a period, beside persistence's on the same rows: figures, steps, residuals, scatter.
 
@@ -74,7 +77,7 @@ def errors(request: Request) -> Response:
     if period:
         lead = period.start - 2 * settings.rolling_n * market_of(request).step  # twice: some forecasts may be missing
         further = {"lead": lead, "rolling_n": settings.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
-        [found] = rows(request, chart_queries.ERRORS, {**_arguments(period, about), **further})
+        [found] = rows(request, queries.ERRORS, {**_arguments(period, about), **further})
     figures, steps = found.get("figures") or {"n": 0}, found.get("steps") or []
     shown: dict[str, Any] = {name: figures.get(name) for name in _FIGURES}
     losses, naive = ([step[name] for step in steps] for name in ("losses", "naive_losses"))
@@ -96,6 +99,7 @@ def errors(request: Request) -> Response:
     )
 
 
+@Documented(DirectionAnswer, examples.DIRECTION, _TAKEN)
 def direction(request: Request) -> Response:
     """Hits and misses of the direction over a period: accuracy, reliability, confusion, confidence.
 
@@ -104,7 +108,7 @@ def direction(request: Request) -> Response:
     period, about = _asked(request)
     found: dict[str, Any] = {}
     if period:
-        [found] = rows(request, chart_queries.DIRECTION, {**_arguments(period, about), "bins": _RELIABILITY_BINS})
+        [found] = rows(request, queries.DIRECTION, {**_arguments(period, about), "bins": _RELIABILITY_BINS})
     figures = found.get("figures") or {"n": 0}
     bins = [ReliabilityBin(**one) for one in found.get("reliability") or []]
     shown: dict[str, Any] = {name: figures.get(name) for name in _DIRECTION_FIGURES}
@@ -131,7 +135,6 @@ ROUTES = reading_routes({"/chart": chart, "/errors": errors, "/direction": direc
 
 def _asked(request: Request) -> tuple[Period | None, dict[str, Any]]:
     """The period asked for, and what the answer says of it."""
-    require_known(request, *MARKET, *_PERIOD)
     role = read_choice(request, "role", ROLES) or CHAMPION
     period, market = read_period(request), market_of(request)
     start, end, step = period or (None, None, market.step)

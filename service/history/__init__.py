@@ -1,5 +1,6 @@
 """Prices, recorded forecasts, and both beside each other.
 
-To change a route, see api.py; its SQL, see queries.py; its answer, see schemas.py.
-May import http, telemetry and candlecast.
+To change a route, see api.py; its SQL, see queries.py; its example, see examples.py.
+To change its answer, see schemas.py; a point of /series, see points.py.
+May import http and candlecast.
 """

@@ -12,9 +12,19 @@ from starlette.responses import Response
 
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
-from service.history import queries
+from service.history import examples, queries
 from service.history.points import series_point
-from service.history.schemas import CandleRow, CandlesAnswer, ForecastRow, Outcome, PriceStatsAnswer
+from service.history.schemas import (
+    CandleRow,
+    CandlesAnswer,
+    ForecastRow,
+    ForecastsAnswer,
+    Outcome,
+    PriceStatsAnswer,
+    SeriesAnswer,
+)
+from service.http.documented import Documented
+from service.http.examples import CANDLE
 from service.http.parameters import (
     HOURS_DEFAULT,
     LIMIT_MAXIMUM,
@@ -23,11 +33,11 @@ from service.http.parameters import (
     read_hours,
     read_window,
     refuse_both,
-    require_known,
 )
 from service.http.problems import Refusal
 from service.http.reading import iso, json_answer, json_rows, market_of, reading_routes, rows
 
+_PAGED = (*MARKET, "limit", "start", "end", "role")
 _FORECAST = [name for name in ForecastRow.model_fields if name != "actual"]
 _OUTCOME = [
     (name, name if name in {"reference_close", "settled_at"} else f"actual_{name}") for name in Outcome.model_fields
@@ -35,21 +45,21 @@ _OUTCOME = [
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
+@Documented(CandleRow, CANDLE, MARKET, refusals=(404, 503))
 def price_latest(request: Request) -> Response:
     """The newest closed candle."""
-    require_known(request, *MARKET)
     candles = rows(request, queries.CANDLES, {**_everything(), "limit": 1})
     if not candles:
         raise Refusal("nothing-recorded", "no candle is stored yet; run a backfill, or wait for it")
     return json_answer(CandleRow(**candles[0]))
 
 
+@Documented(CandlesAnswer, examples.PRICE_HISTORY, (*MARKET, "limit", "start", "end", "hours"))
 def price_history(request: Request) -> Response:
     """The newest `limit` candles of a window, oldest first.
 
     The window is [start, end), or the last `hours` up to the newest candle stored; of these all that one page holds.
     """
-    require_known(request, *MARKET, "limit", "start", "end", "hours")
     refuse_both(request, "hours", "start", "end")
     window, hours = read_window(request), read_hours(request)
     since = None
@@ -66,9 +76,9 @@ def price_history(request: Request) -> Response:
     return json_answer(CandlesAnswer(symbol=market.symbol, interval=market.interval, candles=found, earlier=earlier))
 
 
+@Documented(PriceStatsAnswer, examples.PRICE_STATS, (*MARKET, "hours"))
 def price_stats(request: Request) -> Response:
     """Lowest, highest and mean price, change and volume over the last `hours` up to the newest candle stored."""
-    require_known(request, *MARKET, "hours")
     hours = read_hours(request) or HOURS_DEFAULT
     found = rows(request, queries.PRICE_STATS, {"hours": hours})[0]
     opened, closed, volume = found["open"], found["close"], found["volume"]
@@ -84,13 +94,13 @@ def price_stats(request: Request) -> Response:
     )
 
 
+@Documented(SeriesAnswer, examples.SERIES, _PAGED)
 def series(request: Request) -> Response:
     """Real candles beside the forecasts that were recorded for them, with the errors, oldest first.
 
     The newest `limit` points of target candles opening in [start, end). A forecast that was not made in time is
     absent and never computed afterwards; a forecast whose candle has not closed yet has no real side.
     """
-    require_known(request, *MARKET, "limit", "start", "end", "role")
     role = read_choice(request, "role", ROLES) or CHAMPION
     found, more = _page(request, queries.SERIES, {**read_window(request), "role": role})
     market = market_of(request)
@@ -103,9 +113,9 @@ def series(request: Request) -> Response:
     return json_rows(answer)
 
 
+@Documented(ForecastsAnswer, examples.FORECASTS, _PAGED)
 def forecasts(request: Request) -> Response:
     """The forecasts of the newest `limit` target candles opening in [start, end), with outcomes, oldest first."""
-    require_known(request, *MARKET, "limit", "start", "end", "role")
     role = read_choice(request, "role", ROLES)
     found, more = _page(request, queries.FORECASTS, {**read_window(request), "role": role})
     market = market_of(request)
@@ -118,9 +128,18 @@ def forecasts(request: Request) -> Response:
     return json_rows(answer)
 
 
+@Documented(ForecastsAnswer, examples.FORECASTS, _PAGED)
+def futures(request: Request) -> Response:
+    """The forecasts of the newest `limit` target candles opening in [start, end), with outcomes, oldest first.
+
+    The same as `/forecasts`.
+    """
+    return forecasts(request)
+
+
+@Documented(ForecastRow, examples.RECORDED, MARKET, refusals=(404, 503))
 def forecasts_latest(request: Request) -> Response:
     """The champion's newest forecast."""
-    require_known(request, *MARKET)
     found = rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": CHAMPION})
     if not found:
         raise Refusal("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
@@ -134,7 +153,7 @@ ROUTES = reading_routes(
         "/price/stats": price_stats,
         "/series": series,
         "/forecasts": forecasts,
-        "/futures": forecasts,
+        "/futures": futures,
         "/forecasts/latest": forecasts_latest,
     }
 )

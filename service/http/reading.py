@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -18,8 +18,9 @@ from candlecast.api.answers import Answer
 from candlecast.market import Market
 from candlecast.settings import Settings
 from service.http.database import ReadOnlyDatabase
+from service.http.documented import documented
 from service.http.limits import AccessControl, Limits
-from service.http.parameters import read_market
+from service.http.parameters import read_market, require_known
 from service.http.resources import resources
 
 Handler = Callable[[Request], Response]
@@ -54,17 +55,22 @@ def iso(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def reading_route(path: str, handler: Handler) -> Route:
-    """A route whose handler waits for the database, so in a thread; in a line of its own, so that nobody else waits."""
+def reading_routes(handlers: dict[str, Handler]) -> tuple[Route, ...]:
+    """Make routes by path; their handlers wait for the database, so they run in the threads of `Limits.reading`."""
+    zipped = Middleware(GZipMiddleware, minimum_size=_SMALLEST_ZIPPED, compresslevel=_ZIP_LEVEL)
+    return tuple(
+        Route(path, _in_thread(handler), middleware=[Middleware(AccessControl), zipped])
+        for path, handler in handlers.items()
+    )
+
+
+def _in_thread(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    taken = documented(handler).parameters
 
     @wraps(handler)
     async def endpoint(request: Request) -> Response:
+        if taken is not None:
+            require_known(request, *taken)
         return await resources(request)[Limits].reading.run(handler, request)
 
-    zipped = Middleware(GZipMiddleware, minimum_size=_SMALLEST_ZIPPED, compresslevel=_ZIP_LEVEL)
-    return Route(path, endpoint, middleware=[Middleware(AccessControl), zipped])
-
-
-def reading_routes(handlers: dict[str, Handler]) -> tuple[Route, ...]:
-    """Routes of several handlers, by path."""
-    return tuple(reading_route(path, handler) for path, handler in handlers.items())
+    return endpoint

@@ -3,77 +3,37 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from candlecast import __version__
-from candlecast.api.answers import (
-    PROBLEM_TYPE,
-    Answer,
-    ForecastAnswer,
-    ModelsAnswer,
-    Problem,
-)
-from candlecast.api.series_answers import ForecastSeriesAnswer
+from candlecast.api.answers import PROBLEM_TYPE, Problem
 from candlecast.ledger.forecasts import ROLES
 from candlecast.settings import Settings
-from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
-from service.history.schemas import (
-    CandleRow,
-    CandlesAnswer,
-    ForecastRow,
-    ForecastsAnswer,
-    PriceStatsAnswer,
-    SeriesAnswer,
-)
 from service.http.body import PATIENCE_S, SLOWEST
+from service.http.documented import Documented, documented
 from service.http.limits import KEY_HEADER
 from service.http.parameters import (
     HOURS_DEFAULT,
     HOURS_MAXIMUM,
     LIMIT_DEFAULT,
     LIMIT_MAXIMUM,
-    MARKET,
     POINTS_DEFAULT,
     POINTS_MAXIMUM,
     SYMBOL,
 )
 from service.http.problems import KINDS, MEDIA_TYPE
 from service.http.resources import resources
-from service.openapi.examples import ANSWERS, history_example
+from service.openapi.examples import history_example
 from service.openapi.schemas import MILLISECONDS, REF, answer_schemas, posted_schemas
 from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
-from service.status.monitoring_schemas import MonitoringAnswer
-from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, StatusAnswer, VersionsAnswer
 from service.telemetry.observation import REQUEST_ID
 
-_ANSWERS: dict[str, type[Answer]] = {
-    "/predict": ForecastAnswer,
-    "/predict/series": ForecastSeriesAnswer,
-    "/model": ModelsAnswer,
-    "/price/latest": CandleRow,
-    "/price/history": CandlesAnswer,
-    "/price/stats": PriceStatsAnswer,
-    "/series": SeriesAnswer,
-    "/forecasts": ForecastsAnswer,
-    "/futures": ForecastsAnswer,
-    "/forecasts/latest": ForecastRow,
-    "/monitoring": MonitoringAnswer,
-    "/status": StatusAnswer,
-    "/chart": ChartAnswer,
-    "/errors": ErrorsAnswer,
-    "/direction": DirectionAnswer,
-    "/versions": VersionsAnswer,
-    "/jobs": JobsAnswer,
-    "/quality": QualityAnswer,
-    "/importance": ImportanceAnswer,
-}
-_POSTED = {"/predict": "PredictRequest", "/predict/series": "SeriesRequest"}
 _TIME = {"anyOf": [{"type": "string", "format": "date-time"}, MILLISECONDS]}
 _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
     "symbol": (
@@ -105,30 +65,6 @@ _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
     ),
     "role": ("Whose forecasts.", {"type": "string", "enum": list(ROLES)}, "champion"),
 }
-_PAGED = (*MARKET, "limit", "start", "end", "role")
-_CHARTED = (*MARKET, "hours", "start", "end", "points", "role")
-_TAKES = {
-    "/price/latest": MARKET,
-    "/price/history": (*MARKET, "limit", "start", "end", "hours"),
-    "/price/stats": (*MARKET, "hours"),
-    **dict.fromkeys(("/series", "/forecasts", "/futures"), _PAGED),
-    "/forecasts/latest": MARKET,
-    **dict.fromkeys(("/model", "/monitoring", "/status", "/versions", "/jobs", "/quality", "/importance"), MARKET),
-    **dict.fromkeys(("/chart", "/errors", "/direction"), _CHARTED),
-}
-_OF_POSTING = ("400", "401", "404", "408", "413", "415", "429", "503")
-_OF_READING = ("400", "401", "429", "503")
-_REFUSALS = dict.fromkeys(_POSTED, _OF_POSTING) | {
-    "/model": ("400", "401", "429"),
-    "/price/latest": (*_OF_READING, "404"),
-    "/forecasts/latest": (*_OF_READING, "404"),
-    "/reports/{name}": (*_OF_READING, "404"),
-}
-_OPEN = {
-    "/livez": ("Whether the process is alive.", "text/plain", "503"),
-    "/readyz": ("Whether a champion is being served and answers its golden sample.", "text/plain", "503"),
-    "/metrics": ("Prometheus metrics.", "text/plain", None),
-}
 _DESCRIPTION = f"""Forecasts of the next market candle, and the record of those made.
 
 **Units.** Times are UTC. Prices and amplitudes (high - low) are in quote currency, volumes in base currency,
@@ -153,9 +89,8 @@ again. Its `type` is `{PROBLEM_TYPE}` and one of these names, which do not chang
 """
 
 
-def documentation_routes(api: Iterable[BaseRoute]) -> list[Route]:
-    """The route of the document that describes `api`; it is put together when asked for."""
-    described = [route for route in api if isinstance(route, Route)]
+def documentation_routes(described: Sequence[Route]) -> list[Route]:
+    """Make the route of the document that describes these routes; the document is made when it is asked for."""
 
     def openapi(request: Request) -> Response:
         here = resources(request)
@@ -165,20 +100,14 @@ def documentation_routes(api: Iterable[BaseRoute]) -> list[Route]:
     return [Route("/docs.json", openapi, include_in_schema=False)]
 
 
-def describe(api: Iterable[Route], history: dict[str, Any], *, ask_for_keys: bool) -> dict[str, Any]:
-    """OpenAPI 3.1 document of these routes, and of those that are open.
+def describe(routes: Sequence[Route], history: dict[str, Any], *, ask_for_keys: bool) -> dict[str, Any]:
+    """Make the OpenAPI 3.1 document of these routes, whose handlers are `Documented`.
 
     Args:
         history: Example of a posted history.
         ask_for_keys: Whether a request needs an API key.
     """
-    paths = {route.path: {_method(route).lower(): _operation(route)} for route in api}
-    for path, (summary, media_type, refusal) in _OPEN.items():
-        answers = {"200": {"description": "OK", "content": {media_type: {"schema": {"type": "string"}}}}}
-        if refusal:
-            answers[refusal] = {"description": "No.", "content": {media_type: {"schema": {"type": "string"}}}}
-        operation = {"operationId": path[1:], "summary": summary, "tags": ["operations"], "responses": answers}
-        paths[path] = {"get": {**operation, "security": []}}
+    answers = [answer for route in routes if (answer := documented(route.endpoint).answer)]
     kinds = "\n".join(f"| `{name}` | {kind.status} | {kind.title} |" for name, kind in KINDS.items())
     keys: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}, {"browser": []}]
     return {
@@ -196,9 +125,9 @@ def describe(api: Iterable[Route], history: dict[str, Any], *, ask_for_keys: boo
             {"name": "operations", "description": "For whoever runs the service; open to all."},
         ],
         "security": keys if ask_for_keys else [],
-        "paths": paths,
+        "paths": {route.path: {_method(route).lower(): _operation(route)} for route in routes},
         "components": {
-            "schemas": {**answer_schemas((*_ANSWERS.values(), Problem)), **posted_schemas()},
+            "schemas": {**answer_schemas((*answers, Problem)), **posted_schemas()},
             "examples": {"history": {"summary": "As many candles as the champion needs", "value": history}},
             "headers": {
                 REQUEST_ID: {"description": "The request's id, as in the log.", "schema": {"type": "string"}},
@@ -215,26 +144,34 @@ def describe(api: Iterable[Route], history: dict[str, Any], *, ask_for_keys: boo
 
 
 def _operation(route: Route) -> dict[str, Any]:
+    facts = documented(route.endpoint)
     summary, _, details = (inspect.getdoc(route.endpoint) or "").partition("\n\n")
-    posted = _POSTED.get(route.path)
     operation: dict[str, Any] = {
         "operationId": route.path[1:].replace("/", "_").replace("{", "").replace("}", ""),
         "summary": summary.replace("\n", " ").rstrip("."),
-        "description": f"The same as `/forecasts`. {details}" if route.path == "/futures" else details,
-        "tags": ["model" if posted or route.path == "/model" else "data"],
-        "parameters": [_parameter(name) for name in _TAKES.get(route.path, ())],
-        "responses": {"200": _answer(route.path)}
-        | {
-            status: {"$ref": f"#/components/responses/{status}"}
-            for status in sorted(_REFUSALS.get(route.path, _OF_READING))
-        },
+        "tags": [facts.tag],
+    }
+    if facts.tag == "operations":
+        text = {facts.media_type: {"schema": {"type": "string"}}}
+        refused = {str(status): {"description": "No.", "content": text} for status in facts.refusals}
+        return {
+            **operation,
+            "responses": {"200": {"description": "OK", "content": text}, **refused},
+            "security": [],
+        }
+    refusals = sorted((400, 401, 429, *facts.refusals))
+    operation |= {
+        "description": details,
+        "parameters": [_parameter(name) for name in facts.parameters or ()],
+        "responses": {"200": _answer(facts)}
+        | {str(status): {"$ref": f"#/components/responses/{status}"} for status in refusals},
     }
     for name in route.param_convertors:
         schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*[.]html$"}
         operation["parameters"].append({"name": name, "in": "path", "required": True, "schema": schema})
-    if posted:
+    if facts.body:
         example = {"history": {"$ref": "#/components/examples/history"}}
-        content = {"schema": {"$ref": f"{REF}{posted}"}, "examples": example}
+        content = {"schema": {"$ref": f"{REF}{facts.body}"}, "examples": example}
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
     return operation
 
@@ -248,11 +185,11 @@ def _parameter(name: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
 
 
-def _answer(path: str) -> dict[str, Any]:
-    content: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
-    if path in _ANSWERS:
-        schema = {"$ref": REF + _ANSWERS[path].__name__}
-        content = {"application/json": {"schema": schema, "example": ANSWERS[path]}}
+def _answer(facts: Documented) -> dict[str, Any]:
+    content: dict[str, Any] = {facts.media_type: {"schema": {"type": "string"}}}
+    if facts.answer:
+        schema = {"$ref": REF + facts.answer.__name__}
+        content = {"application/json": {"schema": schema, "example": facts.example}}
     return {"description": "OK", "headers": _header(REQUEST_ID), "content": content}
 
 

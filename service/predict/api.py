@@ -7,13 +7,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from candlecast.api.answers import ForecastAnswer, ModelsAnswer
+from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.settings import Settings
+from service.http.documented import Documented
 from service.http.limits import AccessControl, Limits
 from service.http.parameters import MARKET, require_known
 from service.http.reading import market_of
 from service.http.resources import Resources, resources
 from service.models.readiness import Readiness
 from service.models.reloaders import ModelReloaders
+from service.predict import examples
 from service.predict.abstention import model_expiry
 from service.predict.batching import ForecastRequest, RequestBatcher, forecast_request
 from service.predict.model_card import describe_models
@@ -31,6 +35,10 @@ SERIES_BODY_LIMIT = 16 * 1024 * 1024
 _INLINE_BODY = 256 * 1024
 
 
+_POSTED = (404, 408, 413, 415, 503)
+
+
+@Documented(ForecastAnswer, examples.PREDICT, refusals=_POSTED, body="PredictRequest", tag="model")
 async def predict(request: Request) -> Response:
     """Forecast the next candle from the history in the body; closed candles only, oldest first.
 
@@ -52,6 +60,7 @@ async def predict(request: Request) -> Response:
         bodies.release(len(body))
 
 
+@Documented(ForecastSeriesAnswer, examples.PREDICT_SERIES, refusals=_POSTED, body="SeriesRequest", tag="model")
 async def predict_series(request: Request) -> Response:
     """Forecast after every candle of a long history that has enough others before it.
 
@@ -69,6 +78,7 @@ async def predict_series(request: Request) -> Response:
         bodies.release(len(body))
 
 
+@Documented(ModelsAnswer, examples.MODEL, MARKET, refusals=(), tag="model")
 async def describe_model(request: Request) -> Response:
     """Versions served under each alias: their figures beside the baselines', spans, and input contract."""
     require_known(request, *MARKET)

@@ -17,15 +17,16 @@ from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
 from service.history.queries import CANDLES
-from service.http.parameters import MARKET, require_known
+from service.http.documented import Documented
+from service.http.parameters import MARKET
 from service.http.problems import Refusal
 from service.http.reading import json_answer, market_of, reading_routes, rows
 from service.http.resources import resources
 from service.models.reloaders import ModelReloaders
-from service.status import queries
+from service.status import examples, queries
 from service.status.importance import WINDOWS, Importances
 from service.status.monitoring_answer import monitoring_answer
-from service.status.monitoring_schemas import Promotion
+from service.status.monitoring_schemas import MonitoringAnswer, Promotion
 from service.status.schemas import (
     Badge,
     DoubtfulCandle,
@@ -50,17 +51,17 @@ _SHOWN = 20
 _REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
 
+@Documented(MonitoringAnswer, examples.MONITORING, MARKET)
 def monitoring(request: Request) -> Response:
     """Figures of champion and challenger beside their baselines, also by hour; misses, alerts, checks, decisions."""
-    require_known(request, *MARKET)
     return json_answer(
         monitoring_answer(partial(rows, request), market_of(request), resources(request)[Settings], _served(request))
     )
 
 
+@Documented(StatusAnswer, examples.STATUS, MARKET)
 def status(request: Request) -> Response:
     """Source of the candles, their freshness, versions served, the last run of each job."""
-    require_known(request, *MARKET)
     settings = resources(request)[Settings]
     freshness = rows(request, queries.FRESHNESS, {})[0]
     source = _badge(settings, freshness["forecast_source"])
@@ -80,6 +81,7 @@ def status(request: Request) -> Response:
     )
 
 
+@Documented(parameters=None, refusals=(404, 503), media_type="text/html")
 def report(request: Request) -> Response:
     """An Evidently report, as HTML."""
     name = request.path_params["name"]
@@ -89,9 +91,9 @@ def report(request: Request) -> Response:
     return FileResponse(path, media_type="text/html")
 
 
+@Documented(VersionsAnswer, examples.VERSIONS, MARKET)
 def versions(request: Request) -> Response:
     """The newest versions that something was decided about: figures, decisions with reasons, the trial that is on."""
-    require_known(request, *MARKET)
     name = market_of(request).model_name
     decisions = rows(request, queries.DECISIONS, {"model_name": name, "limit": _DECISIONS_READ})
     by_version: dict[str, list[dict[str, Any]]] = {}
@@ -108,17 +110,17 @@ def versions(request: Request) -> Response:
     )
 
 
+@Documented(JobsAnswer, examples.JOBS, MARKET)
 def jobs(request: Request) -> Response:
     """The last runs of each job."""
-    require_known(request, *MARKET)
     symbol, interval, _ = market_of(request)
     runs = rows(request, queries.JOB_RUNS, {"jobs": list(JOBS), "limit": _RUNS_SHOWN})
     return json_answer(JobsAnswer(symbol=symbol, interval=interval, runs=[JobRun(**run) for run in runs]))
 
 
+@Documented(QualityAnswer, examples.QUALITY, MARKET)
 def quality(request: Request) -> Response:
     """Missing, doubtful and corrected candles."""
-    require_known(request, *MARKET)
     symbol, interval, _ = market_of(request)
     [counts] = rows(request, queries.QUALITY_COUNTS, {})
     shown = {"limit": _SHOWN}
@@ -134,12 +136,12 @@ def quality(request: Request) -> Response:
     )
 
 
+@Documented(ImportanceAnswer, examples.IMPORTANCE, MARKET)
 def importance(request: Request) -> Response:
     """How much the served champion leans on each input: losses with the input shuffled, on the newest candles.
 
     Measured at most once a day for a version, when somebody asks.
     """
-    require_known(request, *MARKET)
     here = resources(request)
     champion = here[ModelReloaders].served(market_of(request)).get(CHAMPION)
     if champion is None:

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from candlecast.api.answers import Cause
+from service.http.documented import Documented
 from service.http.resources import resources
 from service.models.served import ALIASES, ServedModel, ServedModels
 
@@ -200,8 +201,9 @@ def _resident_bytes() -> float:
         return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
+@Documented(refusals=(), tag="operations")
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics of all processes of this service, as text."""
+    """Prometheus metrics."""
     here = resources(request)[ServiceMetrics]
     return Response(await to_thread.run_sync(_exposition, here), media_type=CONTENT_TYPE_LATEST)
 

@@ -18,21 +18,29 @@ import schemathesis
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from candlecast.api.answers import ForecastAnswer
+from candlecast.api.answers import Answer, ForecastAnswer
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
 from candlecast.market import Market
+from service.app import create_app
+from service.http.documented import Documented, documented
 from service.http.problems import KINDS
-from service.openapi.document import _ANSWERS, _PARAMETERS, _TAKES
-from service.openapi.examples import ANSWERS
+from service.openapi.document import _PARAMETERS
 from service.predict.request import PostedCandle, PredictRequest, SeriesRequest
 from tests.service.conftest import Start
 from tests.support.bundles import sound_candles
 from tests.support.posted import as_rows
 from tests.support.registries import FakeRegistry
 from tests.support.serving import PATIENT, ROOT, Served, serving
+
+FACTS = {
+    route.path: documented(route.endpoint)
+    for route in create_app().routes
+    if isinstance(route, Route) and route.include_in_schema
+}
+JSON_FACTS = {path: facts for path, facts in FACTS.items() if facts.answer}
 
 
 @pytest.fixture
@@ -106,13 +114,15 @@ def test_every_property_that_is_a_number_says_its_unit_or_meaning(document: dict
     assert silent == []
 
 
-@pytest.mark.parametrize("path", list(_ANSWERS))
+@pytest.mark.parametrize("path", list(JSON_FACTS))
 def test_an_example_is_an_answer_with_every_field(path: str, document: dict[str, Any]) -> None:
-    answer = _ANSWERS[path].model_validate(ANSWERS[path])
+    facts = JSON_FACTS[path]
+
+    answer = schema_of(facts).model_validate(facts.example)
 
     shown = {field for field, value in answer.model_dump(mode="json").items()}
-    assert set(ANSWERS[path]) == shown
-    validate(document, _ANSWERS[path].__name__, ANSWERS[path])
+    assert set(facts.example) == shown
+    validate(document, schema_of(facts).__name__, facts.example)
 
 
 def test_the_example_of_a_history_is_answered(service: TestClient, document: dict[str, Any]) -> None:
@@ -124,7 +134,7 @@ def test_the_example_of_a_history_is_answered(service: TestClient, document: dic
     for path in ("/predict", "/predict/series"):
         answer = service.post(path, json=example)
         assert answer.status_code == 200
-        validate(document, _ANSWERS[path].__name__, answer.json())
+        validate(document, schema_of(FACTS[path]).__name__, answer.json())
 
 
 def test_without_a_champion_there_is_still_a_document(start_service: Start, registry: FakeRegistry) -> None:
@@ -147,7 +157,7 @@ def test_posted_fields_are_those_that_are_parsed(document: dict[str, Any]) -> No
 
 
 def test_every_parameter_described_is_taken_and_no_other(service: TestClient) -> None:
-    for path in _ANSWERS:
+    for path, facts in JSON_FACTS.items():
         for name in _PARAMETERS:
             refused = (
                 service.get(f"{path}?{name}=%00").json().get("field")
@@ -159,7 +169,7 @@ def test_every_parameter_described_is_taken_and_no_other(service: TestClient) ->
             "GET" if path not in {"/predict", "/predict/series"} else "POST", f"{path}?x=1"
         ).json()
         known = re.findall(r"\w+", unknown["detail"].partition("known are ")[2])
-        assert tuple(known) == _TAKES.get(path, ()), path
+        assert tuple(known) == (facts.parameters or ()), path
 
 
 def test_every_kind_of_problem_is_used_and_described(document: dict[str, Any]) -> None:
@@ -170,6 +180,11 @@ def test_every_kind_of_problem_is_used_and_described(document: dict[str, Any]) -
     unused = [kind for kind in KINDS if source.count(f'"{kind}"') < 2]
     assert unused == []
     assert {int(status) for status in document["components"]["responses"]} == {kind.status for kind in KINDS.values()}
+
+
+def schema_of(facts: Documented) -> type[Answer]:
+    assert facts.answer is not None
+    return facts.answer
 
 
 def validate(document: dict[str, Any], name: str, value: Any) -> None:
