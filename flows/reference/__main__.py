@@ -7,4 +7,4 @@ from pathlib import Path
 from flows.reference.pages import write_pages
 
 if __name__ == "__main__":
-    write_pages(Path.cwd())
+    write_pages(Path.cwd(), Path("docs"))

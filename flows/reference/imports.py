@@ -53,7 +53,7 @@ def write_imports(directory: Path) -> None:
         "An arrow means that a room imports another. All arrows point down, so no imports form a cycle. A picture "
         "leaves out an arrow that follows from others; the table below it lists every import.",
     ]
-    (directory / "imports").mkdir(parents=True, exist_ok=True)
+    (directory / "imports").mkdir(exist_ok=True)
     for name, graph in import_graphs().items():
         (directory / "imports" / f"{name}.svg").write_text(picture(graph), encoding="utf-8")
         rows = [(code(room), ", ".join(map(code, sorted(graph[room])))) for room in sorted(graph)]

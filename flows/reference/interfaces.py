@@ -102,5 +102,6 @@ def metrics_page(root: Path) -> str:
 
 _ALERTS = (
     "## Alerts\n\nPrometheus raises these; the rules are in `ops/prometheus-rules.yml`. The monitor reports drift, "
-    "missed forecasts, promotions and rollbacks by webhook, in the table [alerts](tables.md#alerts) and in Prefect."
+    "missed forecasts, promotions and rollbacks by webhook, in the table [alerts](tables.md#alerts) and in Prefect. "
+    "[Watch it, and respond to alerts](../how-to/watch-and-respond.md) says what to do."
 )

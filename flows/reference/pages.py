@@ -10,10 +10,13 @@ from flows.reference.markdown import page
 from flows.reference.tables import tables_page
 
 
-def write_pages(root: Path) -> None:
-    """Write the reference and the pictures of imports below `docs/` of the repository."""
-    reference = root / "docs" / "reference"
-    reference.mkdir(parents=True, exist_ok=True)
+def write_pages(root: Path, docs: Path) -> None:
+    """Write the reference, the pictures of imports and the icon.
+
+    Args:
+        root: The repository, which is read.
+        docs: Directory of the docs site, which is written.
+    """
     pages = {
         "index": page("Reference", _INDEX),
         "settings": code.settings_page(),
@@ -24,12 +27,12 @@ def write_pages(root: Path) -> None:
         "errors": code.errors_page(),
         "client": code.client_page(),
     }
+    for directory in ("reference", "images", "explanation"):
+        (docs / directory).mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
-        (reference / f"{name}.md").write_text(text, encoding="utf-8")
-    icon = (root / "service" / "page" / "icon.svg").read_bytes()
-    (root / "docs" / "images").mkdir(exist_ok=True)
-    (root / "docs" / "images" / "icon.svg").write_bytes(icon)
-    write_imports(root / "docs" / "explanation")
+        (docs / "reference" / f"{name}.md").write_text(text, encoding="utf-8")
+    (docs / "images" / "icon.svg").write_bytes((root / "service" / "page" / "icon.svg").read_bytes())
+    write_imports(docs / "explanation")
 
 
 _INDEX = """These pages are written from the code.
