@@ -1,4 +1,4 @@
-"""Where a setting comes from, what a malformed one is told, and that the README lists every one."""
+"""Where a setting comes from, what a malformed one is told, and that the reference lists every one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.settings import STACK_FILE, Settings, load_settings
 
-README = Path(__file__).parents[2] / "README.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 
 
 @pytest.fixture(autouse=True)
@@ -229,8 +229,8 @@ def test_every_setting_says_what_it_is_for():
     assert not silent
 
 
-def test_the_readme_lists_every_setting_and_no_other():
-    rows = [line for line in README.read_text().splitlines() if line.startswith("|")]
+def test_the_reference_lists_every_setting_and_no_other():
+    rows = [line for line in REFERENCE.read_text().splitlines() if line.startswith("|")]
 
     listed = {name for row in rows for name in re.findall(r"`([A-Z][A-Z_]+)(?:=[^`]*)?`", row.split("|")[1])}
 
