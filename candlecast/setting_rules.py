@@ -1,4 +1,4 @@
-"""What the values of some settings must be like. No refusal quotes what may be secret."""
+"""Rules for the values of some settings. No refusal quotes a value that may be secret."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from candlecast.market import Market, interval_duration
 SHORTEST_KEY = 16
 
 
-def listed(text: str) -> tuple[str, ...]:
-    """What is written in a list with commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def separated(value: object) -> object:
+    """Split text at its commas; other values stay as they are."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if value is None:
+        return ()
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def absolute(path: Path) -> Path:
-    """The same place, whatever the working directory will be."""
+    """Return the same place as an absolute path."""
     return path.expanduser().absolute()
 
 
-def well_named(markets: str) -> str:
-    """Markets, separated by commas."""
+def well_named(markets: tuple[str, ...]) -> tuple[str, ...]:
+    """Require names of markets such as BTCUSDT-5m."""
     try:
-        for name in listed(markets):
+        for name in markets:
             Market.named(name)
     except ConfigurationError as exc:
         raise ValueError(str(exc)) from exc
@@ -36,7 +40,7 @@ def well_named(markets: str) -> str:
 
 
 def fixed_length(interval: str) -> str:
-    """An interval whose candles are all of one length."""
+    """Require an interval whose candles are all of one length."""
     try:
         interval_duration(interval)
     except ConfigurationError as exc:
@@ -45,7 +49,7 @@ def fixed_length(interval: str) -> str:
 
 
 def postgresql_address(url: SecretStr | None) -> SecretStr | None:
-    """The address of a database, if any."""
+    """Require the address of a database, if there is one."""
     if url is not None:
         try:
             timeout_from_conninfo(conninfo_to_dict(url.get_secret_value()))
@@ -56,20 +60,17 @@ def postgresql_address(url: SecretStr | None) -> SecretStr | None:
     return url
 
 
-def long_enough(keys: SecretStr | None) -> SecretStr | None:
-    """API keys that nobody guesses, separated by commas."""
-    wrong = [
-        place
-        for place, key in enumerate(listed(keys.get_secret_value() if keys else ""), 1)
-        if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key
-    ]
-    if wrong:  # the keys themselves are not quoted
-        raise ValueError(f"key {wrong[0]} needs {SHORTEST_KEY} or more printable ASCII characters without spaces")
+def long_enough(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """Require API keys that are hard to guess and can be sent in a header."""
+    for place, secret in enumerate(keys, 1):
+        key = secret.get_secret_value()
+        if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError(f"key {place} needs {SHORTEST_KEY} or more printable ASCII characters without spaces")
     return keys
 
 
 def web_address(url: SecretStr | None) -> SecretStr | None:
-    """The address of a webhook; None if it is empty."""
+    """Require the address of a webhook; return None if it is empty."""
     if url is None or not url.get_secret_value():
         return None
     if not re.fullmatch(r"https?://[^\s/]+\S*", url.get_secret_value()):
@@ -77,9 +78,9 @@ def web_address(url: SecretStr | None) -> SecretStr | None:
     return url
 
 
-def origins(addresses: str) -> str:
-    """Origins of web pages, separated by commas."""
-    for origin in listed(addresses):
+def origins(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Require origins of web pages."""
+    for origin in addresses:
         if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
             raise ValueError(f"{origin!r} is no origin; write it like https://charts.example.org, without a path")
     return addresses

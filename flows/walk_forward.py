@@ -17,7 +17,8 @@ from pydantic import AwareDatetime
 from candlecast.errors import AlreadyRunning
 from candlecast.market import Market
 from candlecast.registry.registry import experiment_name
-from candlecast.settings import Settings, load_settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
@@ -84,7 +85,7 @@ def _measured_and_logged(
     candles: pd.DataFrame, folds: list[Fold], lengths: FoldLengths, family: str, settings: Settings
 ) -> list[FoldReport]:
     """Run the folds on Dask inside an MLflow run; each gets its own candles and no others."""
-    choices = {name: getattr(settings, name) for name in LOGGED_SETTINGS}
+    choices = {name: settings.value(name) for name in LOGGED_SETTINGS}
     parameters = choices | asdict(lengths) | {"model_family": family, "folds": len(folds)}
     name = f"walk-forward of {family}, {folds[0].start:%Y-%m-%d} to {folds[-1].end:%Y-%m-%d}"
     with loop.training_registry(settings).run(experiment_name(settings.market), name, parameters) as run:

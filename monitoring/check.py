@@ -65,8 +65,8 @@ def check(
     market, store = settings.market, CandleStore(pool)
     newest = store.latest_open_time(market.symbol, market.interval)
     doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST - 1) * market.step, now) if newest else []
-    needed = now - (LOOKBACK + settings.sequence_length) * market.step
-    performance = rolling_performance(pool, market, "champion", settings.rolling_n, version)
+    needed = now - (LOOKBACK + settings.training.sequence_length) * market.step
+    performance = rolling_performance(pool, market, "champion", settings.monitoring.rolling_n, version)
     manifest, drift, faults = _drift(settings, pool, registry, version, now)
     verdict = reach_verdict(
         settings,
@@ -76,7 +76,7 @@ def check(
         last_attempt(pool, "train", market),
         doubtful,
         CandleGaps(pool).listed(market, needed, now, "open"),
-        skill=measure_skill(pool, market, version, settings.rolling_n) if version else None,
+        skill=measure_skill(pool, market, version, settings.monitoring.rolling_n) if version else None,
         drift=drift,
         on_trial=trial.challenger if trial and trial.outcome == "waiting" else None,
     )

@@ -79,7 +79,7 @@ def current_reports(
             _save(settings.reports_dir, page, snapshot)
         prune_reports(settings, now)
     pages = _newest_pages(settings, now)
-    links = {about: f"{settings.service_url}/reports/{page}" for about, page in pages.items()}
+    links = {about: f"{settings.service.url}/reports/{page}" for about, page in pages.items()}
     if pages:
         links["evidently"] = f"{settings.evidently_url}/projects/{project_id(name)}/reports"
     return Reports(pages, links, new and bool(pages))
@@ -89,7 +89,7 @@ def prune_reports(settings: Settings, now: datetime) -> None:
     """Delete the market's pages, figures and runs that are older than REPORTS_KEPT_DAYS."""
     kept = set()
     for path, moment in _pages(settings.reports_dir, settings.market).items():
-        if now - moment > timedelta(days=settings.reports_kept_days):
+        if now - moment > timedelta(days=settings.retention.reports_kept_days):
             path.unlink(missing_ok=True)
         else:
             kept.add(path.stem)
@@ -123,7 +123,7 @@ def _snapshots(
         doubtful = CandleQuality(pool).doubtful(settings.market, before.index[0].to_pydatetime(), now)
         snapshots["candles"] = pages.candles_page(current, before, doubtful, now)
     if version is not None:
-        settled = newest(pool, settings.market, version, settings.rolling_n)
+        settled = newest(pool, settings.market, version, settings.monitoring.rolling_n)
         if len(settled.close) >= MIN_FORECASTS:
             snapshots["forecasts"] = pages.forecasts_page(settled, now)
             direction = pages.direction_page(settled, now)

@@ -100,7 +100,7 @@ def worse_than_allowed(
         since: Its promotion, on the exchange's clock; None for its first forecast.
     """
     market = settings.market
-    settled = first_since(pool, market, champion, since, WATCHED * settings.rolling_n)
+    settled = first_since(pool, market, champion, since, WATCHED * settings.monitoring.rolling_n)
     losses = settled.beside_baselines()
     found = {name: evidence_of_worse(loss, MARGIN, market.horizon) for name, loss in losses.items()}
     numbers: dict[str, float] = {"forecasts": len(settled.close)}
@@ -124,7 +124,7 @@ def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str)
     before = next(iter(predecessors(pool, settings.market.model_name, champion)), None)
     if before is None:
         return {}
-    settled: SettledForecasts = newest(pool, settings.market, before, settings.rolling_n)
+    settled: SettledForecasts = newest(pool, settings.market, before, settings.monitoring.rolling_n)
     if len(settled.close) < _FEWEST:
         return {}
     sums = {

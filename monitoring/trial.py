@@ -58,7 +58,7 @@ def update_trial(
         reasons = ["it is marked as failed; only a person can make it champion again"]
         trial_result = TrialResult(challenger, champion, "rejected", reasons, {})
     else:
-        limit = TRIAL_LIMIT * settings.trial_forecasts
+        limit = TRIAL_LIMIT * settings.monitoring.trial_forecasts
         since = _both_began(pool, name, champion, challenger) or now
         trial_result = evaluate_trial(
             settings, challenger, champion, pairs_since(pool, settings.market, champion, challenger, since, limit)
@@ -84,7 +84,7 @@ def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pa
     - is promoted once its score has proved to be lower on TRIAL_FORECASTS targets or more, missing few,
     - loses its alias undecided after TRIAL_LIMIT times as many: the champion has not been shown to be worse.
     """
-    wanted, horizon = settings.trial_forecasts, settings.horizon
+    wanted, horizon = settings.monitoring.trial_forecasts, settings.horizon
     losses = pairs.challenger.beside(pairs.champion)
     score = _score(losses, pairs)
     total = evidence_of_worse(score, horizon=horizon)

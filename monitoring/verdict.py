@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from candlecast.candles.gaps import CandleGap, describe_gaps
 from candlecast.candles.quality import DoubtfulCandle, describe_doubtful
 from candlecast.ledger.performance import Performance
-from candlecast.settings import Settings
+from candlecast.settings import MonitoringSettings, Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import Skill
@@ -78,19 +78,19 @@ def reach_verdict(
         return Verdict("data fault", "none", [f"{fault}: nothing is trained"], numbers)
     age = f"the last training began {_hours(since_training)} ago" if last_training else "nothing was trained yet"
     drifted = _drifted_inputs(drift)
-    reasons = [*_worse_than_limits(settings, performance), *_lost_skill(skill), *drifted]
+    reasons = [*_worse_than_limits(settings.monitoring, performance), *_lost_skill(skill), *drifted]
     if reasons:
         verdict: Literal["drift", "decay"] = (
-            "drift" if drifted or not _had_skill(settings, performance, skill) else "decay"
+            "drift" if drifted or not _had_skill(settings.monitoring, performance, skill) else "decay"
         )
-        wait = timedelta(hours=settings.train_max_hours if on_trial else settings.train_min_hours)
+        wait = timedelta(hours=settings.training.train_max_hours if on_trial else settings.training.train_min_hours)
         if since_training >= wait:
             return Verdict(verdict, "train", [*reasons, age], numbers)
         beside = f" while version {on_trial} is on trial" if on_trial else ""
         too_soon = f"{age}, at least {wait / timedelta(hours=1):g} h must pass{beside}"
         return Verdict(verdict, "none", [*reasons, too_soon], numbers)
-    overdue = since_training >= timedelta(hours=settings.train_max_hours)
-    too_old = [f"{age}, the limit is {settings.train_max_hours:g} h"] if overdue else []
+    overdue = since_training >= timedelta(hours=settings.training.train_max_hours)
+    too_old = [f"{age}, the limit is {settings.training.train_max_hours:g} h"] if overdue else []
     action: Literal["none", "train"] = "train" if overdue else "none"
     if performance is None or performance.n < MIN_FORECASTS:
         settled = performance.n if performance else 0
@@ -118,22 +118,22 @@ def _data_fault(
     return None
 
 
-def _worse_than_limits(settings: Settings, performance: Performance | None) -> list[str]:
+def _worse_than_limits(limits: MonitoringSettings, performance: Performance | None) -> list[str]:
     if performance is None or performance.n < MIN_FORECASTS:
         return []
     faults = []
-    if _over_ratio(settings, performance):
+    if _over_ratio(limits, performance):
         faults.append(
             f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's "
-            f"{performance.baseline_mape:.4f} %, the limit is {settings.mape_ratio_threshold:g}"
+            f"{performance.baseline_mape:.4f} %, the limit is {limits.mape_ratio_threshold:g}"
         )
-    if performance.mape >= settings.mape_threshold:
-        faults.append(f"rolling MAPE {performance.mape:.4f} % reaches the limit of {settings.mape_threshold:g} %")
+    if performance.mape >= limits.mape_threshold:
+        faults.append(f"rolling MAPE {performance.mape:.4f} % reaches the limit of {limits.mape_threshold:g} %")
     return faults
 
 
-def _over_ratio(settings: Settings, performance: Performance) -> bool:
-    return performance.mape_ratio >= settings.mape_ratio_threshold
+def _over_ratio(limits: MonitoringSettings, performance: Performance) -> bool:
+    return performance.mape_ratio >= limits.mape_ratio_threshold
 
 
 def _lost_skill(skill: Skill | None) -> list[str]:
@@ -157,12 +157,12 @@ def _drifted_inputs(drift: Drift | None) -> list[str]:
     ]
 
 
-def _had_skill(settings: Settings, performance: Performance | None, skill: Skill | None) -> bool:
+def _had_skill(limits: MonitoringSettings, performance: Performance | None, skill: Skill | None) -> bool:
     """Whether every loss that is worse than allowed now was better than its baseline's at first."""
     if skill is None:
         return False
     worse = set(skill.lost)
-    if performance is not None and performance.n >= MIN_FORECASTS and _over_ratio(settings, performance):
+    if performance is not None and performance.n >= MIN_FORECASTS and _over_ratio(limits, performance):
         worse.add("close")
     return bool(worse) and all(skill.at_first[name] < 0 for name in worse)
 

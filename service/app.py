@@ -69,7 +69,7 @@ class ConfiguredCors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, through Starlette's middleware where there is a setting."""
         if scope["type"] == "http" and self._cors is None:
-            origins = scope["app"].state.resources[Settings].cors_origin_list
+            origins = scope["app"].state.resources[Settings].service.cors_origins
             self._cors = _cors(self._app, origins) if origins else self._app
         await (self._cors or self._app)(scope, receive, send)
 

@@ -63,7 +63,7 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
         here[Readiness].drain()
         here[AccessLog].note(time.time(), "draining")
         workers.leave()
-        loop.call_later(here[Settings].drain_s, finish)
+        loop.call_later(here[Settings].service.drain_s, finish)
 
     def finish() -> None:
         if not workers.others_remain():

@@ -11,7 +11,8 @@ from typing import BinaryIO
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from candlecast.registry.registry import Registry
-from candlecast.settings import Settings, load_settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import Settings
 from service.http.access_log import AccessLog
 from service.http.database import ReadOnlyDatabase
 from service.http.limits import Limits
@@ -49,17 +50,17 @@ class Wiring:
         """
         settings = self.read_settings()
         metrics = ServiceMetrics(self.metrics)
-        access_log = AccessLog(self.log_stream, requests=settings.access_log)
+        access_log = AccessLog(self.log_stream, requests=settings.service.access_log)
         reloaders = self._reloaders(settings, metrics, access_log)
-        database = ReadOnlyDatabase(settings.database_reader_url or settings.database_url)
-        batcher = RequestBatcher(model_expiry(settings), metrics)
+        database = ReadOnlyDatabase(settings.database.reader_url or settings.database.url)
+        batcher = RequestBatcher(model_expiry(settings.service), metrics)
         database.open()
         access_log.start()
         reloaders.start()
         try:
             yield Resources(
                 *(settings, metrics, access_log, reloaders, database, batcher),
-                *(Limits(settings), Readiness(reloaders), Importances()),
+                *(Limits(settings.service), Readiness(reloaders), Importances()),
             )
         finally:
             reloaders.stop()
@@ -77,7 +78,7 @@ class Wiring:
                     registry,
                     market,
                     settings.models_dir,
-                    poll_s(settings.model_poll_s, len(markets)),
+                    poll_s(settings.service.model_poll_s, len(markets)),
                     on_served=report.served,
                     on_problems=report.problems,
                 )

@@ -61,17 +61,17 @@ def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Set
         BundleError: The outputs of an exported network differ from Keras's.
     """
     dataset, split = data.dataset, data.split
-    fitted = fit_network(settings.model_family, dataset, split, settings, on_epoch)
+    fitted = fit_network(settings.training.model_family, dataset, split, settings.training, on_epoch)
     evaluation_model = EvaluationModel(
         scaler=fitted.scaler, calibration=calibrated(fitted, dataset, split.calibrate, split.fit)
     )
     evaluation_network = _exported(fitted, directory / EVALUATION_MODEL, dataset, split.calibrate)
 
     served = refit_network(
-        settings.model_family,
+        settings.training.model_family,
         dataset,
         fitted.epochs,
-        settings,
+        settings.training,
         lambda epoch, losses: on_epoch(epoch, {f"refit_{name}": value for name, value in losses.items()}),
     )
     # Errors on rows that a network was fitted on are too small, so the evaluation model calibrates the served one.
@@ -84,7 +84,7 @@ def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Set
         symbol=market.symbol,
         interval=market.interval,
         horizon=market.horizon,
-        family=settings.model_family,
+        family=settings.training.model_family,
         sequence_length=dataset.sequence_length,
         lookback=LOOKBACK,
         feature_names=FEATURE_NAMES,

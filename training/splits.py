@@ -62,7 +62,7 @@ def training_data(candles: pd.DataFrame, settings: Settings) -> TrainingData:
     Raises:
         NotEnoughCandles: The history is too short.
     """
-    dataset = build_dataset(candles, settings.market, settings.sequence_length)
+    dataset = build_dataset(candles, settings.market, settings.training.sequence_length)
     return TrainingData(candles, dataset, split_by_time(dataset))
 
 

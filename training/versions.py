@@ -114,7 +114,7 @@ def pass_gate(
         leader = _leading_challenger(pool, settings, aliases)
         if not gate_result.passed:
             record_decision(pool, name, decision)
-        elif settings.promote_at_once or not compared:
+        elif settings.training.promote_at_once or not compared:
             decision = decision._replace(outcome="promoted", alias=CHAMPION)
             make_champion(registry, pool, name, decision)
         elif leader is not None:

@@ -117,7 +117,12 @@ def evaluate(
     bundle, version = chosen_version(settings, model)
     history = read_history(candles, bundle.manifest.interval)
     judged = evaluate_offline(
-        bundle, history, start.replace(tzinfo=UTC), utc(end), with_flow=inputs is Inputs.ALL, seed=settings.seed
+        bundle,
+        history,
+        start.replace(tzinfo=UTC),
+        utc(end),
+        with_flow=inputs is Inputs.ALL,
+        seed=settings.training.seed,
     )
     if forecasts is not None:
         write_candles(forecasts, judged.forecasts)

@@ -20,7 +20,7 @@ def migrate(as_json: Json = False) -> None:
     from candlecast.database import open_database
 
     settings = read_settings()
-    with open_database(settings.database_owner_url or settings.database_url) as pool:
+    with open_database(settings.database.owner_url or settings.database.url) as pool:
         applied = apply_migrations(pool)
     say(f"applied {', '.join(applied)}" if applied else "the schema is up to date", as_json, applied=applied)
 

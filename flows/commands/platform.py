@@ -60,7 +60,7 @@ def simulate(
             )
         say(report.message, as_json, **report.figures)
         if serve:
-            print(f"page: {settings.service_url}/  MLflow: {settings.mlflow_tracking_uri}", file=sys.stderr, flush=True)
+            print(f"page: {settings.service.url}/  MLflow: {settings.mlflow_tracking_uri}", file=sys.stderr, flush=True)
             print("Ctrl-C stops both; the same command shows them again.", file=sys.stderr, flush=True)
             wait_until_interrupted()
     raise typer.Exit(0 if report.passed else EXIT_ERROR)
@@ -95,6 +95,6 @@ def exchange(
     settings = read_settings()
     series = recordings_in(recordings) if recordings else bundled_recordings()
     first, end = recorded_span(series)
-    pace = settings.replay_speed if speed is None else speed
+    pace = settings.exchange.replay_speed if speed is None else speed
     clock = ReplayClock(first, end, now=utc(start), speed=pace, path=state)
-    serve_replay(series, clock, "127.0.0.1", port or settings.exchange_port, load_faults(faults) if faults else None)
+    serve_replay(series, clock, "127.0.0.1", port or settings.exchange.port, load_faults(faults) if faults else None)

@@ -33,7 +33,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
         with open_market(settings, timeout_s=2) as market:
             found |= _figures(market)
             for other in settings.all_markets[1:]:
-                theirs = settings.model_copy(update={"symbol": other.symbol, "interval": other.interval})
+                theirs = settings.changed(symbol=other.symbol, interval=other.interval)
                 figures = _figures(replace(market, settings=theirs))
                 found["others"][other.model_name] = figures | {"served": _served(theirs)}
     except (CandlecastError, psycopg.Error) as exc:

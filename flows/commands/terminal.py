@@ -20,7 +20,7 @@ Time = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS)]
 
 def read_settings() -> Any:
     """The settings of this process."""
-    from candlecast.settings import load_settings
+    from candlecast.setting_sources import load_settings
 
     return load_settings()
 

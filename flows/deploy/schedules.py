@@ -23,17 +23,18 @@ _AFTER_FINAL = timedelta(seconds=1)
 
 def clock_speed(settings: Settings) -> float:
     """Exchange seconds per real second."""
-    return settings.replay_speed if settings.source == "replay" else 1.0
+    return settings.exchange.replay_speed if settings.source == "replay" else 1.0
 
 
 def start_schedules(market: OpenMarket) -> datetime:
     """Let a replay's clock run, and fit every schedule to the exchange's clock; what that said."""
     settings = market.settings
     if settings.source == "replay":
-        with ReplayControl(settings.binance_url) as control:
-            control.set(speed=settings.replay_speed)
+        with ReplayControl(settings.exchange.binance_url) as control:
+            control.set(speed=settings.exchange.replay_speed)
     now = market.exchange.server_time()
-    fit_schedules(settings.prefect_api_url, settings.all_markets, now, clock_speed(settings), settings.finality_guard)
+    guard = settings.exchange.finality_guard
+    fit_schedules(settings.prefect_api_url, settings.all_markets, now, clock_speed(settings), guard)
     return now
 
 

@@ -47,14 +47,14 @@ def stores(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]
     Raises:
         ConfigurationError: No address of Candlecast's own database is known.
     """
-    url = settings.database_owner_url or settings.database_url
+    url = settings.database.owner_url or settings.database.url
     if url is None:
         raise ConfigurationError("no database: set CANDLECAST_DATABASE_OWNER_URL, or start `candlecast up`")
     found = {"candlecast": url.get_secret_value()}
     if MLFLOW_STORE in environment:
         found["mlflow"] = environment[MLFLOW_STORE]
     elif (settings.home / "postgres" / PASSWORDS_FILE).exists():
-        found["mlflow"] = database_url(settings.home / "postgres", settings.database_port, "mlflow", "mlflow")
+        found["mlflow"] = database_url(settings.home / "postgres", settings.database.port, "mlflow", "mlflow")
     elif (settings.home / "mlflow" / "mlflow.db").exists():
         found["mlflow"] = f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}"
     if PREFECT_STORE in environment:

@@ -69,7 +69,7 @@ def sync(market: OpenMarket) -> IntakeResult:
     synced = sync_newest(
         market,
         earliest_needed(market.settings, now),
-        market.settings.finality_guard,
+        market.settings.exchange.finality_guard,
         again_from=holes[0].start if holes else None,
     )
     # At once, not when the daily backfill finds it: nothing is to be trained on a hole in the newest candles.
@@ -111,7 +111,7 @@ def backfill(
             outages once more. Replaced values go to `candle_revisions`.
     """
     now = market.exchange.server_time()
-    settled_until = now - market.settings.finality_guard
+    settled_until = now - market.settings.exchange.finality_guard
     first, last = start or earliest_needed(market.settings, now), end or now
     written = UpsertResult(0, 0)
     if repair:
@@ -166,7 +166,7 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
         ExchangeUnavailable: The exchange does not tell its clock.
     """
     symbol, interval, _ = market.market
-    settled_until = market.exchange.server_time() - market.settings.finality_guard
+    settled_until = market.exchange.server_time() - market.settings.exchange.finality_guard
     if len(closed_before(candles, settled_until, market.market.step)) < len(candles):
         raise InvalidCandles(
             f"the candle of {candles.index[-1].isoformat()} had not closed by {settled_until.isoformat()} on the "
@@ -217,12 +217,12 @@ def training_is_due(market: OpenMarket, now: datetime) -> str | None:
     if check is not None and check["verdict"] == "data fault" and now - check["checked_at"] < _FAULT_HOLDS:
         return f"the check of {check['checked_at']:%F %T} found a data fault: {'; '.join(check['reasons'])}"
     last = last_attempt(market.pool, "train", market.market, ended=True)
-    shortest = timedelta(hours=market.settings.train_min_hours)
+    shortest = timedelta(hours=market.settings.training.train_min_hours)
     if last is None or now - last >= shortest:
         return None
     return (
         f"the last training began {(now - last) / timedelta(hours=1):.1f} h ago, at least "
-        f"{market.settings.train_min_hours:g} h must pass (CANDLECAST_TRAIN_MIN_HOURS)"
+        f"{market.settings.training.train_min_hours:g} h must pass (CANDLECAST_TRAIN_MIN_HOURS)"
     )
 
 

@@ -62,9 +62,9 @@ def open_market(settings: Settings, timeout_s: float = 10) -> Iterator[OpenMarke
         DatabaseUnavailable: PostgreSQL does not answer.
     """
     with (
-        open_database(settings.database_url, max_size=6, timeout_s=timeout_s) as pool,
+        open_database(settings.database.url, max_size=6, timeout_s=timeout_s) as pool,
         _open_exchange(settings, pool) as exchange,
-        ArchiveClient(settings.archive_url, settings.exchange_timeout_s) as archive,
+        ArchiveClient(settings.exchange.archive_url, settings.exchange.timeout_s) as archive,
     ):
         yield OpenMarket(settings.market, pool, exchange, archive, settings)
 
@@ -72,12 +72,12 @@ def open_market(settings: Settings, timeout_s: float = 10) -> Iterator[OpenMarke
 def _open_exchange(settings: Settings, pool: ConnectionPool) -> ExchangeClient:
     """The exchange, its weight budget shared through the database; a replay has neither limit nor budget."""
     if settings.source == "replay":
-        return ExchangeClient(settings.binance_url, settings.exchange_timeout_s)
+        return ExchangeClient(settings.exchange.binance_url, settings.exchange.timeout_s)
     return ExchangeClient(
-        settings.binance_url,
-        settings.exchange_timeout_s,
+        settings.exchange.binance_url,
+        settings.exchange.timeout_s,
         limits=DatabaseLimitStore(pool),
-        weight_budget=settings.exchange_weight_budget,
+        weight_budget=settings.exchange.weight_budget,
     )
 
 
@@ -88,7 +88,7 @@ def open_registry(settings: Settings, retries: int = 1) -> Registry:
 
 def open_service(settings: Settings) -> ForecastClient:
     """The client of the forecast service of `settings`."""
-    return ForecastClient(settings.service_url, timeout_s=5, api_key=settings.first_api_key)
+    return ForecastClient(settings.service.url, timeout_s=5, api_key=settings.service.first_api_key)
 
 
 def served_versions(service: ForecastClient, market: Market) -> dict[str, str]:

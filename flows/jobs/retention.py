@@ -36,7 +36,7 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
         RegistryUnavailable: MLflow does not answer; the records are pruned all the same.
     """
     settings, pool, name = market.settings, market.pool, market.market.model_name
-    keep = timedelta(days=settings.runs_kept_days)
+    keep = timedelta(days=settings.retention.runs_kept_days)
     prune(pool, keep)
     now = market.exchange.server_time()
     Alerts(pool, market.market, now).forget(now - keep)
@@ -61,7 +61,9 @@ def _superfluous(market: OpenMarket, registry: Registry) -> list[RegisteredVersi
     champion = aliases.get(CHAMPION) or last_promoted(pool, name)  # the service goes on with one that lost its alias
     line = [champion, *predecessors(pool, name, champion)] if champion else []
     needed = {*aliases.values(), *line}
-    return [one for one in registry.versions(name)[market.settings.versions_kept :] if one.number not in needed]
+    return [
+        one for one in registry.versions(name)[market.settings.retention.versions_kept :] if one.number not in needed
+    ]
 
 
 def _drop_bundles(cache: Path, kept: Collection[str]) -> int:

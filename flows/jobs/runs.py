@@ -23,7 +23,8 @@ from candlecast.errors import (
 )
 from candlecast.job_runs import JobReport, recorded_job
 from candlecast.market import Market
-from candlecast.settings import Settings, load_settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import Settings
 from flows.jobs.market import OpenMarket, open_market
 
 TRANSIENT = (ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)

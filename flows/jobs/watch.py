@@ -219,4 +219,4 @@ def _notify(
 ) -> tuple[Sequence[Notice], str | None]:
     """Record the alerts and tell the webhook; what is new, and why the webhook does not know it."""
     notices = alerts.observe(conditions, judged)
-    return notices, post_to_webhook(alerts, market.settings.webhook_url, market.market)
+    return notices, post_to_webhook(alerts, market.settings.monitoring.webhook_url, market.market)

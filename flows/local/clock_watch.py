@@ -46,7 +46,7 @@ class ClockWatch:
             console.print("the exchange's clock left its pace: schedules are fitted to it again")
 
     def _has_ended(self, console: Console) -> bool:
-        with ReplayControl(self._market.settings.binance_url) as control:
+        with ReplayControl(self._market.settings.exchange.binance_url) as control:
             state = control.state()
         ended = state.now >= state.end
         if ended and not self._end_reported:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from candlecast.setting_sources import CONFIG_VARIABLE, config_file
 from candlecast.settings import Settings, variable_name
 from flows.deploy.deployment import WORK_POOL
 from flows.local.supervisord_config import Program
@@ -38,7 +39,7 @@ _QUIET = {
 def local_urls(settings: Settings) -> dict[str, str]:
     """Where the parts that `up` runs are on this machine, by field of `Settings`."""
     return {
-        "service_url": f"http://{HOST}:{settings.service_port}",
+        "service_url": f"http://{HOST}:{settings.service.port}",
         "mlflow_tracking_uri": f"http://{HOST}:{settings.mlflow_port}",
         "prefect_api_url": f"http://{HOST}:{settings.prefect_port}/api",
         "evidently_url": f"http://{HOST}:{settings.evidently_port}",
@@ -49,16 +50,16 @@ def stack_values(settings: Settings) -> dict[str, str]:
     """The settings that say what and where the parts of this platform are, passwords included, by field name."""
     values = {
         "source": settings.source,
-        "replay_speed": str(settings.replay_speed),
-        "binance_url": settings.binance_url,
-        "archive_url": settings.archive_url,
-        "service_url": settings.service_url,
+        "replay_speed": str(settings.exchange.replay_speed),
+        "binance_url": settings.exchange.binance_url,
+        "archive_url": settings.exchange.archive_url,
+        "service_url": settings.service.url,
         "mlflow_tracking_uri": settings.mlflow_tracking_uri,
         "prefect_api_url": settings.prefect_api_url,
         "evidently_url": settings.evidently_url,
     }
     for field in DATABASE_ROLES:
-        url: SecretStr | None = getattr(settings, field)
+        url: SecretStr | None = settings.value(field)
         if url is not None:
             values[field] = url.get_secret_value()
     return values
@@ -69,6 +70,7 @@ def addresses(settings: Settings) -> dict[str, str]:
     variables = {variable_name(field): value for field, value in stack_values(settings).items()}
     return variables | {
         "CANDLECAST_HOME": str(settings.home),
+        CONFIG_VARIABLE: str(config_file() or ""),  # programs and flow runs have other working directories
         # What libraries would otherwise write below the user's home directory.
         "PREFECT_HOME": str(settings.home / "prefect"),
         "BENTOML_HOME": str(settings.home / "bentoml"),
@@ -97,12 +99,12 @@ def local_programs(
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         # The server deletes old runs itself, with their logs and artifacts; by default it keeps them for good.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(round(settings.runs_kept_days * 86_400)),
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(round(settings.retention.runs_kept_days * 86_400)),
     }
-    reader = settings.database_reader_url or settings.database_url
+    reader = settings.database.reader_url or settings.database.url
     service = environment | (dict.fromkeys(_DATABASE_VARIABLES, reader.get_secret_value()) if reader else {})
     # At speed 0 it waits for `up`, also when it was started anew in the middle (flows/local/clock_watch.py).
-    replay = f"exchange --port {settings.exchange_port} --speed 0 --state"
+    replay = f"exchange --port {settings.exchange.port} --speed 0 --state"
     replay_from = [f"--start={replay_start:%Y-%m-%dT%H:%M:%S}"] if replay_start else []
     replay_from += [f"--recordings={recordings}"] if recordings else []
     at = f"--host {HOST} --port"
@@ -127,7 +129,7 @@ def local_programs(
             _command(
                 "bentoml",
                 # After its drain it waits so long for answers that somebody is slow to take.
-                f"serve service.service:Candlecast {at} {settings.service_port} --timeout-graceful-shutdown 10 "
+                f"serve service.service:Candlecast {at} {settings.service.port} --timeout-graceful-shutdown 10 "
                 "--working-dir",
                 str(_ROOT),
             ),

@@ -42,7 +42,7 @@ def resolve_source(settings: Settings) -> Settings:
             f"its own: set CANDLECAST_HOME to another directory, or delete {settings.home}"
         )
     chosen = known or (settings.source if settings.source != "auto" else _reachable_source(settings))
-    return settings.model_copy(update={"source": chosen})
+    return settings.changed(source=chosen)
 
 
 def store_source(settings: Settings) -> None:
@@ -85,7 +85,7 @@ def recorded_candles(market: Market, of: str = ".") -> pd.DataFrame:
 
 def _reachable_source(settings: Settings) -> str:
     """Binance if one of its addresses can be reached and serves this place, whatever it says just now."""
-    for address in [one.strip() for one in settings.binance_url.split(",")] * _PROBES:
+    for address in [one.strip() for one in settings.exchange.binance_url.split(",")] * _PROBES:
         with suppress(requests.RequestException), open_session(address) as session:
             answer = session.get(f"{address.rstrip('/')}/api/v3/ping", timeout=_PING_TIMEOUT_S)
             if answer.status_code not in BARRED:

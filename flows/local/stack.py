@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.replay.control import ReplayControl
-from candlecast.settings import STACK_FILE, Settings, variable_name
+from candlecast.setting_sources import STACK_FILE
+from candlecast.settings import Settings, variable_name
 from flows.local.postgres import LocalPostgres
 from flows.local.programs import DATABASE_ROLES, HOST, local_programs, local_urls, stack_values
 from flows.local.supervision import Supervisor
@@ -52,9 +53,9 @@ class LocalStack:
         self.replay_start = replay_start
         self._without = without
         self.postgres: LocalPostgres | None = None
-        if settings.database_url is None:
+        if settings.database.url is None:
             self.postgres = LocalPostgres(
-                settings.home / "postgres", settings.database_port, settings.home / "logs" / "postgres.log"
+                settings.home / "postgres", settings.database.port, settings.home / "logs" / "postgres.log"
             )
             self.postgres.stop_leftover()
             self.postgres.initialise()
@@ -73,10 +74,10 @@ class LocalStack:
             StackError: A port is taken by another program; names the setting that moves ours.
         """
         for field in self._ports():
-            port = getattr(self.settings, field)
+            port = self.settings.value(field)
             if _is_taken(port):
                 raise StackError(
-                    f"port {port} is taken by another program; stop it, or set CANDLECAST_{field.upper()} to another"
+                    f"port {port} is taken by another program; stop it, or set {variable_name(field)} to another"
                 )
         self._write_stack_file()
         self.supervisor.launch()
@@ -87,14 +88,14 @@ class LocalStack:
             self.supervisor.start("postgres")
             self.postgres.wait_ready(is_alive=self._postgres_lives)
             self.postgres.prepare_databases()
-        with open_database(self.settings.database_owner_url or self.settings.database_url) as pool:
+        with open_database(self.settings.database.owner_url or self.settings.database.url) as pool:
             migrate(pool)
 
     def start_replay(self) -> None:
         """Start the replay exchange and hold its clock: nothing happens before everybody is there to see it."""
         self.supervisor.start("exchange")
-        self.wait_until_up("exchange", f"{self.settings.binance_url}/api/v3/ping")
-        with ReplayControl(self.settings.binance_url) as control:
+        self.wait_until_up("exchange", f"{self.settings.exchange.binance_url}/api/v3/ping")
+        with ReplayControl(self.settings.exchange.binance_url) as control:
             control.set(speed=0)
 
     def _postgres_lives(self) -> bool:
@@ -139,11 +140,11 @@ class LocalStack:
         update |= {field: "" for program, field in _OPTIONAL.items() if program in self._without}
         if settings.source == "replay":
             # The replay exchange serves its archive too: an offline start asks nobody else.
-            update["binance_url"] = update["archive_url"] = f"http://{HOST}:{settings.exchange_port}"
+            update["binance_url"] = update["archive_url"] = f"http://{HOST}:{settings.exchange.port}"
         if self.postgres is not None:
             for field, role in DATABASE_ROLES.items():
                 update[field] = SecretStr(self.postgres.url(role))
-        return settings.model_copy(update=update)
+        return settings.changed(**update)
 
     def _write_stack_file(self) -> None:
         """`HOME/stack.json`, through which other terminals and processes find this platform."""
@@ -169,18 +170,17 @@ def _answers(url: str) -> bool:
 
 
 def refuse_foreign_addresses(settings: Settings) -> None:
-    """Refuse an environment that sends commands elsewhere than to the platform that `up` starts.
+    """Refuse settings that send commands elsewhere than to the platform that `up` starts.
 
     Raises:
-        ConfigurationError: A variable names another address; names it.
+        ConfigurationError: A variable or a key of candlecast.toml names another address; names it.
     """
-    for field, ours in local_urls(settings).items():
-        variable = variable_name(field)
-        theirs = os.environ.get(variable, ours)
+    for name, ours in local_urls(settings).items():
+        theirs = settings.value(name)
         if theirs.rstrip("/") != ours:
             raise ConfigurationError(
-                f"{variable}={theirs} is set, but `candlecast up` runs its own at {ours}, and commands would go to "
-                "the other one: unset the variable"
+                f"{variable_name(name)}={theirs} is set, but `candlecast up` runs its own at {ours}: commands would "
+                "go to the other one: unset the variable, or delete the key in candlecast.toml"
             )
 
 

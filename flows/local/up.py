@@ -20,7 +20,8 @@ from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError
 from candlecast.market import Market, floor_time
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
-from candlecast.settings import STACK_FILE, Settings, home_directory, load_settings
+from candlecast.setting_sources import STACK_FILE, home_directory, load_settings
+from candlecast.settings import Settings
 from flows.deploy.deployment import deploy, follow, run_now, tidy_up
 from flows.deploy.schedules import start_schedules
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
@@ -50,7 +51,7 @@ def up(console: Console) -> None:
         refuse_foreign_addresses(settings)
         replay_start = None
         if settings.source == "replay":
-            if not settings.replay_speed:
+            if not settings.exchange.replay_speed:
                 raise ConfigurationError("CANDLECAST_REPLAY_SPEED=0: nothing happens while the replay's clock stands")
             spans = [recorded_market(market) for market in settings.all_markets]
             replay_start = replay_begin(settings, (max(start for start, _ in spans), min(end for _, end in spans)))
@@ -76,7 +77,7 @@ def _announce_source(console: Console, settings: Settings) -> None:
         console.rule("[bold yellow]REPLAY: recorded candles, not the market")
         console.print(
             f"Candles come from the recording that ships with the project, through the replay exchange, at "
-            f"{settings.replay_speed:g} times the speed of the market. The page, the ledger and "
+            f"{settings.exchange.replay_speed:g} times the speed of the market. The page, the ledger and "
             "`candlecast status` say so too."
         )
     else:
@@ -94,7 +95,7 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
             stack.start_replay()
         stack.wait_until_up("mlflow", f"{settings.mlflow_tracking_uri}/health")
         stack.wait_until_up("prefect", f"{settings.prefect_api_url}/health")
-        stack.wait_until_up("service", f"{settings.service_url}/livez")
+        stack.wait_until_up("service", f"{settings.service.url}/livez")
     with _step(console, "deployments, worker"):
         tidy_up(settings.prefect_api_url)
         deploy(settings.prefect_api_url, addresses(settings))
@@ -126,7 +127,7 @@ def _catch_up(console: Console, settings: Settings, registry: Registry, market: 
         wait_for(
             lambda: served_versions(service, market).get(CHAMPION) == champion,
             _SERVED_S,
-            f"{name} version {champion} at {settings.service_url}",
+            f"{name} version {champion} at {settings.service.url}",
         )
     return True
 
@@ -134,7 +135,7 @@ def _catch_up(console: Console, settings: Settings, registry: Registry, market: 
 def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
     """Run the loop quickly through the recorded candles up to `end`, so that the ledger is full."""
     settings = market.settings
-    with ReplayControl(settings.binance_url) as control, open_service(settings) as service:
+    with ReplayControl(settings.exchange.binance_url) as control, open_service(settings) as service:
         now = control.state().now
         if now >= end:
             return
@@ -181,7 +182,7 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
 def _print_addresses(console: Console, settings: Settings) -> None:
     console.rule("[bold]Candlecast is up")
     for what, address in (
-        ("page, forecasts, API reference", f"{settings.service_url}/  {settings.service_url}/docs"),
+        ("page, forecasts, API reference", f"{settings.service.url}/  {settings.service.url}/docs"),
         ("Prefect: flows and their runs", settings.prefect_api_url.removesuffix("/api")),
         ("MLflow: runs, versions, aliases", settings.mlflow_tracking_uri),
         ("Evidently: inputs and errors", settings.evidently_url),

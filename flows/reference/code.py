@@ -11,19 +11,14 @@ from flows.reference.markdown import code, docstring, page, table
 
 def settings_page() -> str:
     """Describe every setting."""
-    from pydantic_core import PydanticUndefined
-
-    from candlecast.settings import Settings, variable_name
+    from candlecast.settings import Settings, known_settings
 
     rows = [
-        (
-            code(variable_name(name)),
-            "" if field.default in (PydanticUndefined, None, "") else code(field.default),
-            field.description or "",
-        )
-        for name, field in Settings.model_fields.items()
+        (code(one.variable), code(one.key), code(one.default) if one.default else "", one.description)
+        for one in known_settings().values()
     ]
-    return page("Settings", docstring(Settings), table(("variable", "default", "meaning"), rows))
+    columns = ("variable", "key in candlecast.toml", "default", "meaning")
+    return page("Settings", docstring(Settings), table(columns, rows))
 
 
 def commands_page() -> str:

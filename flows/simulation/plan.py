@@ -85,7 +85,7 @@ def plan_simulation(
     if name not in SCENARIOS:
         raise ConfigurationError(f"unknown scenario {name!r}; known are {', '.join(SCENARIOS)}")
     scenario, market = SCENARIOS[name], settings.market
-    changed = settings.model_copy(update=scenario.settings)
+    changed = settings.changed(**scenario.settings)
     recording = _recorded(changed, scenario, candles)
     first, last = recorded_span({market[:2]: recording})
     begin = start or (
@@ -99,18 +99,16 @@ def plan_simulation(
     identity = f"{name}-{market.model_name}-{begin:%Y%m%dT%H%M}"
     if candles is not None:
         identity += f"-{hashlib.sha256(candles.read_bytes()).hexdigest()[:8]}"
-    private = changed.model_copy(
-        update={
-            "home": settings.home / "simulations" / identity,
-            "source": "replay",
-            "replay_speed": 0.0,
-            "database_url": None,
-            "database_owner_url": None,
-            "database_reader_url": None,
-            "webhook_url": None,
-            "runs_kept_days": 36_500,  # the report reads every record
-            "lookback_days": min(changed.lookback_days, history / timedelta(days=1)),
-        }
+    private = changed.changed(
+        home=settings.home / "simulations" / identity,
+        source="replay",
+        replay_speed=0.0,
+        database_url=None,
+        database_owner_url=None,
+        database_reader_url=None,
+        webhook_url=None,
+        runs_kept_days=36_500,  # the report reads every record
+        lookback_days=min(changed.lookback_days, history / timedelta(days=1)),
     )
     return Plan(name, scenario, begin, until, event, private, candles)
 

@@ -87,7 +87,7 @@ def simulate_scenario(
     with single_instance(home), interrupted_by_sigterm():
         stop_leftovers(home)
         raw = plan.write_recording()
-        stack = LocalStack(plan.settings.model_copy(update=ports), plan.begin, plan.recordings, _NOT_RUN)
+        stack = LocalStack(plan.settings.changed(**ports), plan.begin, plan.recordings, _NOT_RUN)
         try:
             with _running(stack, plan, report) as run:
                 has_ended = is_written(home / "report", plan.end)
@@ -120,10 +120,10 @@ def _running(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[_Run]:
     stack.start("mlflow", "service")
     stack.start_replay()
     stack.wait_until_up("mlflow", f"{settings.mlflow_tracking_uri}/health")
-    stack.wait_until_up("service", f"{settings.service_url}/livez")
+    stack.wait_until_up("service", f"{settings.service.url}/livez")
     with (
         open_market(settings) as market,
-        ReplayControl(settings.binance_url) as control,
+        ReplayControl(settings.exchange.binance_url) as control,
         open_service(settings) as service,
     ):
         yield _Run(plan, market, control, service, open_registry(settings), report)

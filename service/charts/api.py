@@ -72,11 +72,11 @@ def errors(request: Request) -> Response:
     The period and its steps are those of `/chart`. What the rolling MAPE rests on reaches back before the period.
     """
     period, about = _asked(request)
-    settings = resources(request)[Settings]
+    limits = resources(request)[Settings].monitoring
     found: dict[str, Any] = {}
     if period:
-        lead = period.start - 2 * settings.rolling_n * market_of(request).step  # twice: some forecasts may be missing
-        further = {"lead": lead, "rolling_n": settings.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
+        lead = period.start - 2 * limits.rolling_n * market_of(request).step  # twice: some forecasts may be missing
+        further = {"lead": lead, "rolling_n": limits.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
         [found] = rows(request, queries.ERRORS, {**_arguments(period, about), **further})
     figures, steps = found.get("figures") or {"n": 0}, found.get("steps") or []
     shown: dict[str, Any] = {name: figures.get(name) for name in _FIGURES}
@@ -89,9 +89,9 @@ def errors(request: Request) -> Response:
             n=figures["n"],
             close_skill=skill,
             close_skill_interval=_interval(skill, losses, naive, market_of(request).horizon),
-            rolling_n=settings.rolling_n,
-            mape_threshold=settings.mape_threshold,
-            mape_ratio_threshold=settings.mape_ratio_threshold,
+            rolling_n=limits.rolling_n,
+            mape_threshold=limits.mape_threshold,
+            mape_ratio_threshold=limits.mape_ratio_threshold,
             steps=_error_steps(steps, losses, naive),
             residuals=_residuals(found.get("reach"), found.get("histogram") if steps else None),
             scatter=_scatter(found.get("dots") or []),

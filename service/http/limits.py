@@ -17,7 +17,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from candlecast.settings import Settings
+from candlecast.settings import ServiceSettings
 from service.http.body import BodyBudget
 from service.http.problems import Refusal
 
@@ -140,8 +140,8 @@ class Limits:
         reading: Questions to the database, a few more than it has connections.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._keys = ApiKeys(settings.api_key_list)
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._keys = ApiKeys(tuple(key.get_secret_value() for key in settings.api_keys))
         self._rate = RateLimit(settings.rate_limit_per_minute) if settings.rate_limit_per_minute else None
         self.is_open = not self._keys and self._rate is None
         self.bodies = BodyBudget()

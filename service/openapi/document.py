@@ -94,7 +94,7 @@ def documentation_routes(described: Sequence[Route]) -> list[Route]:
 
     def openapi(request: Request) -> Response:
         here = resources(request)
-        document = describe(described, history_example(here), ask_for_keys=bool(here[Settings].api_key_list))
+        document = describe(described, history_example(here), ask_for_keys=bool(here[Settings].service.api_keys))
         return JSONResponse(document, headers={"Cache-Control": "no-cache"})
 
     return [Route("/docs.json", openapi, include_in_schema=False)]

@@ -22,7 +22,7 @@ from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.features.seasons import SEASON_NAMES
 from candlecast.market import epoch_ms, from_epoch_ms
-from candlecast.settings import Settings
+from candlecast.settings import ServiceSettings
 from service.models.served import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0
@@ -32,7 +32,7 @@ _MARKET = [number for number, name in enumerate(FEATURE_NAMES) if name not in (*
 """Inputs that candles decide; the others are what the clock says, and whether order flow is known."""
 
 
-def model_expiry(settings: Settings) -> timedelta:
+def model_expiry(settings: ServiceSettings) -> timedelta:
     """Say for how long after its training data a model answers for its forecasts."""
     return timedelta(hours=settings.model_expiry_hours)
 

@@ -84,7 +84,7 @@ async def describe_model(request: Request) -> Response:
     require_known(request, *MARKET)
     here, market = resources(request), market_of(request)
     described = describe_models(
-        here[Readiness], model_expiry(here[Settings]), here[ModelReloaders].of(market.symbol, market.interval)
+        here[Readiness], model_expiry(here[Settings].service), here[ModelReloaders].of(market.symbol, market.interval)
     )
     return Response(described.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
@@ -112,7 +112,7 @@ def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> R
     posted = parse_series(body)
     model = choose_model(here[ModelReloaders].of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
-    answer, count, abstained = answer_series(posted, model, model_expiry(here[Settings]))
+    answer, count, abstained = answer_series(posted, model, model_expiry(here[Settings].service))
     noted["forecasts"] = count
     here[ServiceMetrics].count_forecasts(model, count, [one.cause for one in abstained])
     here[ServiceMetrics].series.observe(count)

@@ -74,7 +74,7 @@ def status(request: Request) -> Response:
             served=_served(request),
             jobs=[JobRun(**run) for run in rows(request, queries.JOB_RUNS, {"jobs": list(JOBS), "limit": 1})],
             links=_links(settings),
-            speed=settings.replay_speed if source == "replay" else 1.0,
+            speed=settings.exchange.replay_speed if source == "replay" else 1.0,
             markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
             forecast_here=[MarketName(symbol=one.symbol, interval=one.interval) for one in settings.all_markets],
         )
@@ -178,7 +178,7 @@ def _version(request: Request, version: str, decisions: list[dict[str, Any]]) ->
     here, market = resources(request), market_of(request)
     mine = [model for model in here[ModelReloaders].served(market).values() if model.version == version]
     by_gate = [decision["numbers"] for decision in decisions if decision["decided_by"] == "gate"]
-    live = measure(partial(rows, request), market, "champion", here[Settings].rolling_n, version)
+    live = measure(partial(rows, request), market, "champion", here[Settings].monitoring.rolling_n, version)
     return Version(
         version=version,
         aliases=[model.alias for model in mine],

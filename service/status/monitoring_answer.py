@@ -38,8 +38,8 @@ def monitoring_answer(read: Read, market: Market, settings: Settings, served: Ma
     shown = {"limit": _SHOWN}
     roles = [role for role in ROLES if role == CHAMPION or role in served]
     return MonitoringAnswer(
-        rolling=_rolling(read, market, settings.rolling_n, "champion", served.get("champion")),
-        challenger=_rolling(read, market, settings.rolling_n, "challenger", served["challenger"])
+        rolling=_rolling(read, market, settings.monitoring.rolling_n, "champion", served.get("champion")),
+        challenger=_rolling(read, market, settings.monitoring.rolling_n, "challenger", served["challenger"])
         if "challenger" in served
         else None,
         by_hour={role: _by_hour(read, market, role) for role in roles},
@@ -113,7 +113,7 @@ def _in_short(found: Performance) -> dict[str, Any]:
 
 
 def _issuing(read: Read, settings: Settings, role: Role) -> Issuing:
-    (row,) = read(queries.ISSUING, {"role": role, "limit": settings.rolling_n})
+    (row,) = read(queries.ISSUING, {"role": role, "limit": settings.monitoring.rolling_n})
     return Issuing(**row)
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.files import read_history
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from monitoring.drift import REFERENCE_ROWS, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
 from monitoring.live_losses import SettledForecasts
 from monitoring.sequential import FALSE_ALARM_RUN, evidence_of_worse
@@ -71,7 +71,7 @@ def month_of_skill(candles: pd.DataFrame, start: pd.Timestamp) -> str:
     """Excess of each loss over its baseline's, and the most evidence against it."""
     month = candles[(candles.index >= start) & (candles.index < start + pd.offsets.MonthBegin())]
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings(home=Path(home))
+        settings = load_settings(home=Path(home))
         trained = train_offline(before(candles, start, 90 * DAY), settings, lambda _: None)
         bundle = load_bundle(trained.report.parent / "bundle")
         known = before(

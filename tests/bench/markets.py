@@ -69,7 +69,7 @@ def _network(home: Path) -> bytes:
 def _serve(stack: LocalStack) -> None:
     began = time.monotonic()
     stack.start("service")
-    stack.wait_until_up("service", f"{stack.settings.service_url}/readyz")
+    stack.wait_until_up("service", f"{stack.settings.service.url}/readyz")
     ready_s = time.monotonic() - began
     time.sleep(10)
     processes = [one for one in psutil.process_iter(["cmdline"]) if _is_service(one, stack.settings)]
@@ -98,7 +98,7 @@ def _fill() -> None:
 
 
 def _as_scheduled(settings: Settings, close: datetime) -> list[float]:
-    with ReplayControl(settings.binance_url) as control, open_market(settings) as market:
+    with ReplayControl(settings.exchange.binance_url) as control, open_market(settings) as market:
         control.set(close - _BEFORE)
         start_schedules(market)
         return _lateness(settings, close)
@@ -109,7 +109,7 @@ def _one_by_one(settings: Settings, close: datetime) -> list[float]:
         ingest = client.read_deployment_by_name("ingest/ingest")
         for schedule in ingest.schedules:
             client.delete_deployment_schedule(ingest.id, schedule.id)
-    with ReplayControl(settings.binance_url) as control:
+    with ReplayControl(settings.exchange.binance_url) as control:
         control.set(close + timedelta(seconds=2), 1)
     for market in MARKETS:
         run_now(settings.prefect_api_url, "ingest", market._asdict())
@@ -118,10 +118,10 @@ def _one_by_one(settings: Settings, close: datetime) -> list[float]:
 
 def _lateness(settings: Settings, close: datetime) -> list[float]:
     """Seconds after `close`, on the exchange's clock, at which each market's forecast was issued."""
-    assert settings.database_url is not None
+    assert settings.database.url is not None
     query = "select extract(epoch from issued_at - open_time)::float from forecasts where open_time = %s"
     deadline = time.monotonic() + _LONGEST_S
-    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
+    with psycopg.connect(settings.database.url.get_secret_value(), autocommit=True) as connection:
         while True:
             found = [late for (late,) in connection.execute(query, [close])]
             if len(found) == len(MARKETS) or time.monotonic() > deadline:

@@ -86,7 +86,7 @@ def main() -> None:
         for replica in replicas:
             replica.start()
             opened.callback(replica.stop)
-        opened.enter_context(_proxy(caddy, home, settings.service_port, ports))
+        opened.enter_context(_proxy(caddy, home, settings.service.port, ports))
         lost = _prove(stack, replicas, prefect_database)
     sys.exit(f"lost: {lost}" if lost else 0)
 
@@ -190,11 +190,11 @@ def _prove(stack: LocalStack, replicas: list[_Replica], prefect_database: _Prefe
         "database": partial(without, partial(supervisor.stop, "postgres"), stack.start_database),
         "database of Prefect": partial(without, prefect_database.stop, prefect_database.start),
     }
-    with open_market(settings) as market, _Load(settings.service_port) as load:
+    with open_market(settings) as market, _Load(settings.service.port) as load:
         loop.sync(market)
         stack.start("worker")
         start_schedules(market)
-        clock = ReplayControl(settings.binance_url)
+        clock = ReplayControl(settings.exchange.binance_url)
         _wait_for_forecast(settings, after=clock.state().now)
         chosen = sys.argv[1:] or list(restarts)
         for what, do in ((what, restarts[what]) for what in chosen):
@@ -217,9 +217,9 @@ def _prove(stack: LocalStack, replicas: list[_Replica], prefect_database: _Prefe
 
 def _forecasts(settings: Settings, start: datetime, end: datetime) -> dict[datetime, int]:
     """How many forecasts of the champion there are of each candle that opened in [start, end)."""
-    assert settings.database_url is not None
+    assert settings.database.url is not None
     query = "select open_time, count(*) from forecasts where open_time >= %s and open_time < %s group by 1"
-    with psycopg.connect(settings.database_url.get_secret_value()) as connection:
+    with psycopg.connect(settings.database.url.get_secret_value()) as connection:
         found: dict[datetime, int] = dict(connection.execute(query, [start, end]).fetchall())
     first = floor_time(start - timedelta(microseconds=1), BTCUSDT_5M.interval) + BTCUSDT_5M.step
     due = pd.date_range(first, end, freq=BTCUSDT_5M.step, inclusive="left").to_pydatetime()

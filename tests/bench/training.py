@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from candlecast.replay.recordings import bundled_recordings
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import TrainingSettings
 from training.dataset import Dataset, build_dataset, rising
 from training.evaluation import scaled_windows
 from training.families.network import quiet_tensorflow
@@ -30,26 +31,30 @@ def main() -> None:
     """Print seconds of an epoch after the first, the best loss on the stopping slice, and the peak memory."""
     candles = bundled_recordings()["BTCUSDT", "5m"].iloc[-90 * 288 :]
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings(home=Path(home), epochs=EPOCHS, patience=EPOCHS)
-        dataset = build_dataset(candles, settings.market, settings.sequence_length)
+        settings = load_settings(home=Path(home), epochs=EPOCHS, patience=EPOCHS)
+        dataset = build_dataset(candles, settings.market, settings.training.sequence_length)
         split = split_by_time(dataset)
         way = {"ours": our_way, "usual": usual_way}[sys.argv[1]]
         quiet_tensorflow()
-        seconds, losses = way(dataset, split, settings)
+        seconds, losses = way(dataset, split, settings.training)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"epoch_s": float(np.median(seconds[1:])), "loss": min(losses), "peak_mb": peak_mb}))
 
 
-def our_way(dataset: Dataset, split: Split, settings: Settings) -> tuple[list[float], list[float]]:
+def our_way(dataset: Dataset, split: Split, settings: TrainingSettings) -> tuple[list[float], list[float]]:
     """As `candlecast train` does it."""
     ended = [time.perf_counter()]
     fitted: FittedNetwork = fit_network(
-        settings.model_family, dataset, split, settings, lambda epoch, losses: ended.append(time.perf_counter())
+        settings.model_family,
+        dataset,
+        split,
+        settings,
+        lambda epoch, losses: ended.append(time.perf_counter()),
     )
     return np.diff(ended).tolist(), fitted.history["val_loss"]
 
 
-def usual_way(dataset: Dataset, split: Split, settings: Settings) -> tuple[list[float], list[float]]:
+def usual_way(dataset: Dataset, split: Split, settings: TrainingSettings) -> tuple[list[float], list[float]]:
     """As most projects do it."""
     import keras
 

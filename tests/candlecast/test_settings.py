@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.settings import STACK_FILE, Settings, load_settings
+from candlecast.setting_sources import STACK_FILE, load_settings
+from candlecast.settings import known_settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 
@@ -26,17 +27,12 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def variable(field: str) -> str:
-    alias = Settings.model_fields[field].validation_alias
-    return alias if isinstance(alias, str) else f"CANDLECAST_{field.upper()}"
-
-
 def test_without_anything_set_the_defaults_hold(tmp_path):
     settings = load_settings()
 
     assert settings.market == Market("BTCUSDT", "5m", 1)
     assert settings.home == tmp_path / ".candlecast"
-    assert settings.database_url is None
+    assert settings.database.url is None
 
 
 def test_the_first_of_many_markets_is_meant_where_none_is_named(monkeypatch):
@@ -64,16 +60,16 @@ def test_the_environment_wins_over_the_stack_file_and_that_over_the_default(monk
 
     settings = load_settings()
 
-    assert settings.epochs == 4
-    assert settings.service_url == "http://stack.test"
+    assert settings.training.epochs == 4
+    assert settings.service.url == "http://stack.test"
     assert settings.mlflow_tracking_uri == "http://mlflow.test"
-    assert settings.batch_size == 1024
+    assert settings.training.batch_size == 1024
 
 
 def test_an_argument_wins_over_the_environment(monkeypatch):
     monkeypatch.setenv("CANDLECAST_EPOCHS", "4")
 
-    assert load_settings(epochs=5).epochs == 5
+    assert load_settings(epochs=5).training.epochs == 5
 
 
 def test_the_stack_file_of_the_default_home_is_read(tmp_path):
@@ -93,7 +89,7 @@ def test_two_homes_are_two_platforms(monkeypatch, tmp_path):
     monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "two"))
     two = load_settings()
 
-    assert (one.service_url, two.service_url) == ("http://one.test", "http://two.test")
+    assert (one.service.url, two.service.url) == ("http://one.test", "http://two.test")
 
 
 def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch):
@@ -104,7 +100,7 @@ def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch):
 
     settings = load_settings()
 
-    assert settings.service_url == "http://127.0.0.1:3111"
+    assert settings.service.url == "http://127.0.0.1:3111"
     assert settings.prefect_api_url == "http://127.0.0.1:4111/api"
     assert settings.mlflow_tracking_uri == "https://mlflow.test"
 
@@ -134,7 +130,7 @@ def test_a_malformed_value_of_the_stack_file_is_named_too(tmp_path):
     (tmp_path / ".candlecast").mkdir()
     (tmp_path / ".candlecast" / STACK_FILE).write_text('{"horizon": 0}')
 
-    with pytest.raises(ConfigurationError, match="^CANDLECAST_HORIZON: "):
+    with pytest.raises(ConfigurationError, match=r"stack\.json: horizon: .*greater than.*writes it anew"):
         load_settings()
 
 
@@ -169,7 +165,7 @@ def test_settings_are_frozen():
     settings = load_settings()
 
     with pytest.raises(ValidationError, match="frozen"):
-        settings.epochs = 3  # type: ignore[misc]
+        settings.horizon = 3  # type: ignore[misc]
 
 
 def test_a_database_password_does_not_appear_where_settings_are_printed(monkeypatch):
@@ -177,8 +173,8 @@ def test_a_database_password_does_not_appear_where_settings_are_printed(monkeypa
 
     settings = load_settings()
 
-    assert settings.database_url is not None
-    assert "hunter2" in settings.database_url.get_secret_value()
+    assert settings.database.url is not None
+    assert "hunter2" in settings.database.url.get_secret_value()
     assert "hunter2" not in repr(settings) + settings.model_dump_json()
 
 
@@ -205,14 +201,17 @@ def test_api_keys_are_listed_but_do_not_appear_where_settings_are_printed(monkey
 
     settings = load_settings()
 
-    assert settings.api_key_list == ("first-key-of-all-keys", "second-key-of-all-keys")
-    assert settings.first_api_key is not None
-    assert settings.first_api_key.get_secret_value() == "first-key-of-all-keys"
+    assert [key.get_secret_value() for key in settings.service.api_keys] == [
+        "first-key-of-all-keys",
+        "second-key-of-all-keys",
+    ]
+    assert settings.service.first_api_key is not None
+    assert settings.service.first_api_key.get_secret_value() == "first-key-of-all-keys"
     assert "of-all-keys" not in repr(settings) + settings.model_dump_json()
 
 
 def test_without_api_keys_there_is_none_to_send():
-    assert (load_settings().api_key_list, load_settings().first_api_key) == ((), None)
+    assert (load_settings().service.api_keys, load_settings().service.first_api_key) == ((), None)
 
 
 @pytest.mark.parametrize("origins", ["charts.example.org", "https://charts.example.org/page", "https://"])
@@ -224,7 +223,7 @@ def test_an_origin_that_no_browser_would_send_is_refused(monkeypatch, origins):
 
 
 def test_every_setting_says_what_it_is_for():
-    silent = [name for name, field in Settings.model_fields.items() if not field.description]
+    silent = [name for name, setting in known_settings().items() if not setting.description]
 
     assert not silent
 
@@ -234,5 +233,9 @@ def test_the_reference_lists_every_setting_and_no_other():
 
     listed = {name for row in rows for name in re.findall(r"`([A-Z][A-Z_]+)(?:=[^`]*)?`", row.split("|")[1])}
 
-    assert {variable(field) for field in Settings.model_fields} - listed == set()
-    assert {name for name in listed if name.startswith("CANDLECAST_")} <= {variable(f) for f in Settings.model_fields}
+    assert {setting.variable for setting in known_settings().values()} == listed & {
+        variable for setting in known_settings().values() for variable in setting.variables
+    }
+    assert {name for name in listed if name.startswith("CANDLECAST_")} <= {
+        setting.variable for setting in known_settings().values()
+    }

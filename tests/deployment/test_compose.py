@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import candlecast
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import known_settings
 from flows.jobs.backup import MANIFEST
 from tests.support.manifests import ROOT, one, rendered
 from tests.support.variables import known_variables, made_secrets
@@ -85,7 +86,7 @@ def test_ports_and_commands_are_those_of_kubernetes():
     manifests = rendered("local")
     for name in ("mlflow", "prefect", "service", "evidently"):
         container = one(manifests, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]
-        default = Settings.model_fields[f"{name}_port"].default
+        default = known_settings()[f"{name}_port"].default
 
         assert PARTS[name]["command"] == container.get("command", container.get("args"))
         assert f"--port={default}" in PARTS[name]["command"]
@@ -103,7 +104,7 @@ def test_a_service_that_stops_has_the_time_to_drain():
 
 def test_the_service_reads_the_pages_that_flows_write_and_names_no_console():
     environment = PARTS["service"]["environment"]
-    reports = Settings(home=environment["CANDLECAST_HOME"]).reports_dir  # type: ignore[call-arg]
+    reports = load_settings(home=environment["CANDLECAST_HOME"]).reports_dir
     (mount,) = PARTS["service"]["volumes"]
 
     assert "home:/var/lib/candlecast" in PARTS["worker"]["volumes"]

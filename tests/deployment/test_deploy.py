@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from candlecast.errors import CandlecastError
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from flows.cli import app
 from flows.deploy.cluster import Cluster, deploy_to_cluster
 from flows.deploy.deployment import FLOWS, WORK_POOL, prefect_client
@@ -34,7 +34,7 @@ RESOURCES = yaml.safe_load((FLOW_RUNS / "resources.yaml").read_text())
 def api_url(prefect_api: None) -> str:
     """A Prefect server on which everything was deployed."""
     url = str(PREFECT_API_URL.value())
-    settings = Settings(prefect_api_url=url)  # type: ignore[call-arg]
+    settings = load_settings(prefect_api_url=url)
     deploy_to_cluster(settings, Cluster(FLOW_RUNS, "registry.example.org/flows:1", "markets"))
     return url
 

@@ -17,7 +17,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 import candlecast
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import known_settings
 from flows.deploy.deployment import WORK_POOL
 from service.app import create_app
 from service.telemetry.metrics import ServiceMetrics
@@ -136,15 +137,15 @@ def test_secrets_differ_every_time_and_settings_accept_them():
     first, second = (made_secrets().make_secrets("db:5432") for _ in range(2))
     urls = {**first["candlecast-flows"], **first["candlecast-service"], **first["candlecast-migrations"]}
 
-    settings = Settings(
+    settings = load_settings(
         database_url=urls["CANDLECAST_DATABASE_URL"],
         database_owner_url=urls["CANDLECAST_DATABASE_OWNER_URL"],
         database_reader_url=urls["CANDLECAST_DATABASE_READER_URL"],
         api_keys=urls["CANDLECAST_API_KEYS"],
-    )  # type: ignore[call-arg]
+    )
 
     assert first != second
-    assert len(settings.api_key_list) == 1
+    assert len(settings.service.api_keys) == 1
     assert (
         first["candlecast-worker"]["PREFECT_API_AUTH_STRING"]
         == first["candlecast-prefect"]["PREFECT_SERVER_API_AUTH_STRING"]
@@ -166,9 +167,9 @@ def test_services_find_their_pods_and_ports_are_where_settings_expect_them(manif
             f"//{name}:" in value and f"//{name}:{port['port']}" not in value for value in addresses.values()
         )
 
-    assert f"mlflow:{Settings.model_fields['mlflow_port'].default}" in addresses["MLFLOW_TRACKING_URI"]
-    assert f"prefect:{Settings.model_fields['prefect_port'].default}/api" in addresses["PREFECT_API_URL"]
-    assert f"service:{Settings.model_fields['service_port'].default}" in addresses["CANDLECAST_SERVICE_URL"]
+    assert f"mlflow:{known_settings()['mlflow_port'].default}" in addresses["MLFLOW_TRACKING_URI"]
+    assert f"prefect:{known_settings()['prefect_port'].default}/api" in addresses["PREFECT_API_URL"]
+    assert f"service:{known_settings()['service_port'].default}" in addresses["CANDLECAST_SERVICE_URL"]
 
 
 def test_servers_listen_on_the_ports_that_are_declared(manifests: list[Manifest]):
@@ -220,7 +221,7 @@ def test_the_service_reads_the_pages_that_flow_runs_write_and_names_no_console(m
     written = one([yaml.safe_load((FLOW_RUNS / "job.yaml").read_text())], "Job", "flow-run")["spec"]["template"]["spec"]
     read = one(manifests, "Deployment", "service")["spec"]["template"]["spec"]
     home = one(manifests, "ConfigMap", "candlecast-settings")["data"]["CANDLECAST_HOME"]
-    pages = str(Settings(home=home).reports_dir)  # type: ignore[call-arg]
+    pages = str(load_settings(home=home).reports_dir)
 
     (written_at, read_at) = (
         next(mount for mount in pod["containers"][0]["volumeMounts"] if mount["mountPath"] == pages)

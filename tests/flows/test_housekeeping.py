@@ -16,7 +16,8 @@ from candlecast.database import open_database
 from candlecast.registry.decisions import Decision
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
-from candlecast.settings import Settings, load_settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import Settings
 from flows.deploy.automations import ALERTS, create_alert_automation
 from flows.housekeeping import housekeeping
 from flows.local.programs import local_programs
@@ -64,7 +65,7 @@ def test_the_line_of_the_champion_stays_and_what_is_old_goes(prefect_api, settin
     orphans = [run_of(registry, bundle, ended) for ended in (old, new)]
     for version in runs:
         (settings.models_dir / NAME / version).mkdir(parents=True)
-    with open_database(settings.database_url) as pool:
+    with open_database(settings.database.url) as pool:
         make_champion(registry, pool, NAME, Decision("1", "promoted", "gate", ["first"]))
         make_champion(registry, pool, NAME, Decision("2", "promoted", "trial", ["better"], predecessor="1"))
         begin_trial(registry, pool, NAME, Decision("3", "trial", "gate", ["held"], CHALLENGER, "2"))
@@ -110,7 +111,7 @@ def test_alerts_are_passed_on_once_there_is_a_block_for_it_and_by_one_automation
 
 
 def test_the_local_prefect_server_drops_runs_after_the_days_that_are_kept(tmp_path, monkeypatch):
-    settings = Settings(home=tmp_path, runs_kept_days=7, prefect_port=free_ports(1)[0])
+    settings = load_settings(home=tmp_path, runs_kept_days=7, prefect_port=free_ports(1)[0])
     (server,) = [one for one in local_programs(settings, "sqlite://", None, None) if one.name == "prefect"]
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)

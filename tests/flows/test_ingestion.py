@@ -26,6 +26,7 @@ from candlecast.database import migrate, open_database
 from candlecast.errors import DatabaseUnavailable, ExchangeError
 from candlecast.exchange.client import ExchangeClient
 from candlecast.replay.faults import Faults
+from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
@@ -71,9 +72,9 @@ def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(databa
     replay.control.set_faults(faults)
     settings = market_settings(database.writer_url, replay.url, lookback_days=DAYS + 1)
 
-    with open_database(settings.database_url) as pool:
-        exchange = ExchangeClient(settings.binance_url, timeout_s=0.3, sleep=lambda _: None)
-        archive = ArchiveClient(settings.archive_url, timeout_s=0.3, sleep=lambda _: None)
+    with open_database(settings.database.url) as pool:
+        exchange = ExchangeClient(settings.exchange.binance_url, timeout_s=0.3, sleep=lambda _: None)
+        archive = ArchiveClient(settings.exchange.archive_url, timeout_s=0.3, sleep=lambda _: None)
         market = OpenMarket(settings.market, pool, exchange, archive, settings)
         moment = begin
         while moment < end:
@@ -138,7 +139,7 @@ def test_two_backfills_and_an_ingest_at_once_store_everything_once(database, rep
 
     assert failures == []
     assert_stored(settings, recording)
-    with open_database(settings.database_url) as pool:
+    with open_database(settings.database.url) as pool:
         assert pool_rows(pool, "select count(*) from candle_revisions") == [(0,)]
 
 
@@ -171,7 +172,7 @@ KILLED = """
             loop.backfill(market, datetime.fromisoformat(sys.argv[1]), None, lambda _: None)
 
     for statement in range(1, 200):
-        with ReplayControl(load_settings().binance_url) as control:
+        with ReplayControl(load_settings().exchange.binance_url) as control:
             control.advance(timedelta(minutes=5))
         child = os.fork()
         if child == 0:
@@ -214,7 +215,7 @@ def test_a_process_killed_before_any_of_its_statements_loses_and_doubles_nothing
     assert 12 <= int(ended.stdout) < 199
     settings = market_settings(database.writer_url, replay.url, lookback_days=2)
     assert_stored(settings, recording.loc[: pd.Timestamp(now - STEP)])
-    with open_database(settings.database_url) as pool:
+    with open_database(settings.database.url) as pool:
         assert pool_rows(pool, "select count(*) from candle_revisions") == [(0,)]
         assert CandleGaps(pool).listed(settings.market, start.to_pydatetime(), now, "open", "outage") == []
 
@@ -253,7 +254,7 @@ def test_a_database_that_restarts_in_the_middle_is_waited_for(own_server, replay
 
 
 def market_settings(url: SecretStr, exchange: str, lookback_days: float) -> Settings:
-    return Settings(
+    return load_settings(
         source="replay",
         database_url=url,
         binance_url=exchange,
@@ -275,7 +276,7 @@ def patiently(work: Callable[[], object]) -> None:
 
 
 def assert_stored(settings: Settings, recording: pd.DataFrame) -> None:
-    with open_database(settings.database_url) as pool:
+    with open_database(settings.database.url) as pool:
         stored = CandleStore(pool).read(
             "BTCUSDT", "5m", recording.index[0].to_pydatetime(), recording.index[-1].to_pydatetime() + STEP
         )

@@ -18,7 +18,8 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.market import Market
 from candlecast.registry.registry import experiment_name
-from candlecast.settings import Settings, load_settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import Settings
 from flows.walk_forward import dask_runner, walk_forward
 from tests.conftest import MigratedDatabase
 from tests.support.bundles import sound_candles
@@ -106,7 +107,7 @@ def test_what_cannot_be_walked_is_refused_with_the_reason(prefect_api, platform,
 
 
 def test_there_is_a_process_for_each_fold_but_no_more_than_cores():
-    settings = Settings()
+    settings = load_settings()
 
     one, many = (dask_runner(settings, folds).cluster_kwargs for folds in (1, 1000))
 

@@ -16,6 +16,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.job_runs import last_check, recorded_job
 from candlecast.ledger.forecasts import Ledger
+from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from monitoring.check import check
 from monitoring.reports import Reports
@@ -48,7 +49,7 @@ def pool(database: Any) -> Iterator[ConnectionPool]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path, rolling_n=50)
+    return load_settings(home=tmp_path, rolling_n=50)
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_a_check_is_stored_with_its_numbers_and_its_reports(settle, pool, regist
     assert stored["reports"] == [f"BTCUSDT-5m-20250603T000100Z-{about}.html" for about in sorted(found.reports.pages)]
     assert set(found.reports.pages) == {"inputs", "forecasts", "direction"}  # two days of candles are no two weeks
     assert all((settings.reports_dir / page).is_file() for page in stored["reports"])
-    assert registry.tags["1"]["report_inputs"] == f"{settings.service_url}/reports/{stored['reports'][-1]}"
+    assert registry.tags["1"]["report_inputs"] == f"{settings.service.url}/reports/{stored['reports'][-1]}"
     assert registry.tags["1"]["report_evidently"].startswith(f"{settings.evidently_url}/projects/")
 
 
@@ -119,7 +120,7 @@ def test_the_trigger_is_the_rolling_mape_as_anyone_works_it_out_in_sql(
     ratio = by_hand / last_close
 
     def verdict(**limits: float) -> tuple[str, str]:
-        limited = settings.model_copy(update={"mape_threshold": 99.0, "mape_ratio_threshold": 99.0} | limits)
+        limited = settings.changed(**{"mape_threshold": 99.0, "mape_ratio_threshold": 99.0} | limits)
         return check(limited, pool, registry, "1", now, with_report=False).verdict[:2]
 
     assert verdict(mape_threshold=1.0001 * by_hand, mape_ratio_threshold=1.0001 * ratio) == ("healthy", "train")

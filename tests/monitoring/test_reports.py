@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
+from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from flows.local.programs import local_programs
 from flows.local.stack import free_ports, wait_for
@@ -38,7 +39,7 @@ def pool(database: Any) -> Iterator[ConnectionPool]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path, evidently_port=free_ports(1)[0])
+    return load_settings(home=tmp_path, evidently_port=free_ports(1)[0])
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_pages_are_written_every_few_hours_and_named_in_between(settings, pool, 
     first, second = (f"BTCUSDT-5m-20250615T{hour}0100Z-candles" for hour in ("00", "06"))
     assert [report.new for report in reports] == [True, False, False, True]
     assert [list(report.pages.values()) for report in reports] == [[f"{first}.html"]] * 3 + [[f"{second}.html"]]
-    assert reports[0].links["candles"] == f"{settings.service_url}/reports/{first}.html"
+    assert reports[0].links["candles"] == f"{settings.service.url}/reports/{first}.html"
     assert names(settings.reports_dir, "") == sorted(
         f"{page}.{suffix}" for page in (first, second) for suffix in ("html", "json")
     )

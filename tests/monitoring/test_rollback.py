@@ -14,7 +14,7 @@ from candlecast.database import open_database
 from candlecast.registry.decisions import Decision, decision_history, has_failed
 from candlecast.registry.promotion import FAILED, make_champion, move_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from monitoring.rollback import RollbackResult, roll_back_if_failed
 from tests.support.bundles import write_tiny_bundle
 from tests.support.fake_registry import Died, FakeRegistry
@@ -44,7 +44,7 @@ class Live:
     def __init__(self, pool: ConnectionPool, database: Any, bundle: Path, home: Path) -> None:
         self.pool, self.registry = pool, FakeRegistry(bundle=bundle)
         self.market = MadeUpMarket(database, 500)
-        self.settings = Settings(home=home)
+        self.settings = load_settings(home=home)
 
     def promote(self, version: str, as_of: datetime) -> None:
         before = self.registry.pointers.get(CHAMPION)

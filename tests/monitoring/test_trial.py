@@ -13,7 +13,7 @@ from candlecast.database import open_database
 from candlecast.registry.decisions import Decision, decision_history, open_trials
 from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from monitoring.trial import TrialResult, update_trial
 from tests.support.fake_registry import FakeRegistry
 from tests.support.made_up_market import MadeUpMarket, after, time_of
@@ -36,7 +36,7 @@ class Trial:
     def __init__(self, pool: ConnectionPool, database: Any, home: Path) -> None:
         self.pool, self.registry = pool, FakeRegistry()
         self.market = MadeUpMarket(database, 250)
-        self.settings = Settings(home=home, trial_forecasts=M)
+        self.settings = load_settings(home=home, trial_forecasts=M)
         make_champion(self.registry, pool, NAME, Decision("1", "promoted", "gate", ["first"], as_of=time_of(-300)))
         begin_trial(
             self.registry, pool, NAME, Decision("2", "trial", "gate", ["held"], CHALLENGER, "1", as_of=time_of(0))
@@ -94,7 +94,7 @@ def test_one_that_is_no_better_gets_more_time_and_in_the_end_loses_the_alias(tri
     middle = trial.look(2 * M)  # of the made-up market; all of it is settled
     aliases = dict(trial.registry.pointers)
     trial.market.forecast("2", 3 * M - 1, 3 * M, role="challenger")
-    trial.settings = trial.settings.model_copy(update={"trial_forecasts": M})
+    trial.settings = trial.settings.changed(trial_forecasts=M)
 
     assert middle is not None
     assert middle.outcome in {"waiting", "undecided"}

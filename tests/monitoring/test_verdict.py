@@ -10,7 +10,7 @@ import pytest
 from candlecast.candles.gaps import CandleGap
 from candlecast.candles.quality import DoubtfulCandle
 from candlecast.ledger.performance import Performance
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence
 from monitoring.skill import Skill
@@ -18,7 +18,7 @@ from monitoring.verdict import MIN_FORECASTS, Verdict, reach_verdict
 
 NOW = datetime(2025, 9, 1, 12, 1, tzinfo=UTC)
 NEWEST = datetime(2025, 9, 1, 11, 55, tzinfo=UTC)
-SETTINGS = Settings(train_min_hours=12, train_max_hours=24, mape_threshold=0.8, mape_ratio_threshold=1.05)
+SETTINGS = load_settings(train_min_hours=12, train_max_hours=24, mape_threshold=0.8, mape_ratio_threshold=1.05)
 HOUR = timedelta(hours=1)
 
 
@@ -68,7 +68,7 @@ def test_a_feed_some_candles_late_is_no_fault():
 
 
 def test_how_stale_is_too_stale_follows_the_interval():
-    hourly = SETTINGS.model_copy(update={"interval": "1h"})
+    hourly = SETTINGS.changed(interval="1h")
 
     assert verdict(settings=hourly, newest_candle=NOW - 4 * HOUR).verdict == "healthy"
     assert verdict(settings=hourly, newest_candle=NOW - 4.1 * HOUR).verdict == "data fault"

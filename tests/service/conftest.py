@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from service.app import create_app
 from service.models.readiness import Readiness
 from service.wiring import Wiring
@@ -63,7 +63,7 @@ def start_service(registry: FakeRegistry, tmp_path: Path, log: BytesIO) -> Itera
     with ExitStack() as running:
 
         def start(wait: bool = True, **settings: object) -> TestClient:
-            chosen = Settings(**{"home": tmp_path, "model_poll_s": 0.02, "source": "replay", **settings})  # type: ignore[arg-type]
+            chosen = load_settings(**{"home": tmp_path, "model_poll_s": 0.02, "source": "replay", **settings})
             app = create_app(Wiring(lambda: chosen, lambda _settings: registry, CollectorRegistry(), log))
             client = running.enter_context(TestClient(app, raise_server_exceptions=False))
             if wait:

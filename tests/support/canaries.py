@@ -12,7 +12,7 @@ import pandas as pd
 from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.manifest import Scaler
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from candlecast.statistics import compare
 from tests.support.bundles import sound_candles
 from training.dataset import Dataset, Indexes
@@ -47,7 +47,7 @@ def poisoning_the_future_changes_nothing(rows_of: RowsOf, candles: pd.DataFrame,
 
 
 def permuted_labels_leave_no_skill(
-    dataset_of: Callable[[pd.DataFrame], Dataset], fit: Family, settings: Settings, candles: pd.DataFrame
+    dataset_of: Callable[[pd.DataFrame], Dataset], fit: Family, settings: TrainingSettings, candles: pd.DataFrame
 ) -> None:
     """Where the order of candles is random, and so every label, neither close nor direction can be forecast."""
     dataset = dataset_of(shuffled(candles))
@@ -122,6 +122,6 @@ def without(dataset: Dataset, ends: Indexes) -> Dataset:
     return dataset._replace(**changed)
 
 
-def forecaster_of(fit: Family, dataset: Dataset, split: Split, settings: Settings) -> Forecaster:
+def forecaster_of(fit: Family, dataset: Dataset, split: Split, settings: TrainingSettings) -> Forecaster:
     model = fit(dataset, split, settings, lambda *_: None)
     return Forecaster(model, calibrated(model, dataset, split.calibrate, split.fit))

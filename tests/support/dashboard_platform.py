@@ -12,7 +12,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from service.app import create_app
@@ -52,7 +52,7 @@ class DashboardPlatform:
         self._database.close()
 
     def start_service(self) -> None:
-        settings = Settings(
+        settings = load_settings(
             home=self._home,
             markets=",".join(self._registries.of),
             model_poll_s=0.05,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from candlecast.market import Market, interval_duration
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
+from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from flows.deploy.deployment import deploy
 from flows.local.programs import addresses
@@ -27,7 +28,7 @@ def platform_settings(home: Path, markets: Sequence[Market], **more: object) -> 
     chosen = {"home": home, "source": "replay", "replay_speed": 1, "lookback_days": 1, **ports, **more}
     chosen["markets"] = ",".join(market.model_name for market in markets)
     os.environ |= {f"CANDLECAST_{name.upper()}": str(value) for name, value in chosen.items()}
-    return Settings(**chosen)  # type: ignore[arg-type]
+    return load_settings(**chosen)
 
 
 def write_recordings(directory: Path, candles: pd.DataFrame, markets: Sequence[Market]) -> None:

@@ -7,7 +7,7 @@ import importlib.util
 import re
 from types import ModuleType
 
-from candlecast.settings import Settings, variable_name
+from candlecast.settings import known_settings
 from tests.support.manifests import K8S
 
 
@@ -22,7 +22,7 @@ def known_variables() -> set[str]:
 
     kubernetes = "PREFECT_INTEGRATIONS_KUBERNETES"
     return {
-        *(variable_name(field) for field in Settings.model_fields),
+        *(variable for setting in known_settings().values() for variable in setting.variables),
         *re.findall(r"\b[A-Z]+_PASSWORD\b", (K8S / "components/postgres/init.sh").read_text()),
         *("POSTGRES_USER", "POSTGRES_PASSWORD"),  # PostgreSQL's image
         *_get_settings_fields(PrefectSettings),

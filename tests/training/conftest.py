@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from candlecast.registry.registry import Registry
+from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from flows.local.stack import free_ports
 from tests.support.processes import end_group
@@ -40,7 +41,7 @@ def trained(
 ) -> ShortTraining:
     """Two epochs over twelve days with a gap; a version of BTCUSDT-5m, which has no champion."""
     candles = bundled_candles.iloc[: 12 * 288].drop(bundled_candles.index[1500])
-    settings = Settings(
+    settings = load_settings(
         home=tmp_path_factory.mktemp("home"), epochs=2, sequence_length=24, mlflow_tracking_uri=mlflow_server
     )
     registry, told = Registry(mlflow_server, timeout_s=30), []

@@ -14,7 +14,7 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.canaries import (
     deleting_the_future_changes_nothing,
@@ -169,10 +169,8 @@ def twenty_days(bundled_candles: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def brief(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(
-        home=tmp_path_factory.mktemp("home"), sequence_length=SEQUENCE, epochs=2, batch_size=128, learning_rate=5e-3
-    )
+def brief() -> TrainingSettings:
+    return TrainingSettings(sequence_length=SEQUENCE, epochs=2, batch_size=128, learning_rate=5e-3)
 
 
 @pytest.mark.parametrize("fit", [fit_last_row, fit_by_heart])
@@ -181,7 +179,7 @@ def test_nothing_is_learned_from_labels_in_random_order(fit, brief, twenty_days)
 
 
 @pytest.fixture(scope="module", params=["har", "lstm"])
-def fitted(request: pytest.FixtureRequest, brief: Settings, twenty_days: pd.DataFrame) -> Forecaster:
+def fitted(request: pytest.FixtureRequest, brief: TrainingSettings, twenty_days: pd.DataFrame) -> Forecaster:
     """A real model, fitted on labels in random order."""
     dataset = plain_dataset(shuffled(twenty_days))
     return forecaster_of(family(request.param), dataset, split_by_time(dataset), brief)

@@ -30,6 +30,7 @@ from candlecast.market import Market
 from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from tests.support.bundles import write_tiny_bundle
 from training.dataset import build_dataset
@@ -84,7 +85,10 @@ def modest(bundled_candles: pd.DataFrame, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def gate(mlflow_server: str, database: Any, bundled_candles: pd.DataFrame, tmp_path: Path) -> Iterator[Gate]:
     """A gate before which nothing has passed yet."""
-    registry, settings = Registry(mlflow_server, timeout_s=30), Settings(home=tmp_path / "home", symbol=MARKET.symbol)
+    registry, settings = (
+        Registry(mlflow_server, timeout_s=30),
+        load_settings(home=tmp_path / "home", symbol=MARKET.symbol),
+    )
     with open_database(database.writer_url) as pool:
         yield Gate(registry, pool, settings, bundled_candles.iloc[-27 * 288 :])
     for alias in (CHAMPION, CHALLENGER):
@@ -146,7 +150,7 @@ def test_where_promotion_at_once_is_set_it_takes_the_champions_place(gate, regis
     first, second = register(), register()
     gate.decide(first)
 
-    decision = replace(gate, settings=gate.settings.model_copy(update={"promote_at_once": True})).decide(second)
+    decision = replace(gate, settings=gate.settings.changed(promote_at_once=True)).decide(second)
 
     assert decision.promoted
     assert gate.registry.aliases(NAME) == {CHAMPION: second}

@@ -111,7 +111,7 @@ def test_the_fetched_bundle_loads_and_forecasts_from_plain_candles_too(trained):
 
 
 def test_the_spans_of_the_bundle_are_those_of_the_split_and_of_all_it_was_made_from(trained):
-    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
     split = split_by_time(dataset)
 
     spans = load_bundle(fetched(trained)).manifest.spans
@@ -121,7 +121,7 @@ def test_the_spans_of_the_bundle_are_those_of_the_split_and_of_all_it_was_made_f
 
 
 def test_the_figures_are_those_of_the_rehearsal_on_the_report_slice(trained):
-    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
     report = split_by_time(dataset).report
     evaluation_model, served = load_evaluation_model(fetched(trained)), load_bundle(fetched(trained))
 
@@ -136,7 +136,7 @@ def test_the_figures_are_those_of_the_rehearsal_on_the_report_slice(trained):
 
 
 def test_a_rehearsal_knows_nothing_of_the_report_slice(trained):
-    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.sequence_length)
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
     split = split_by_time(dataset)
 
     evaluation_model, served = load_evaluation_model(fetched(trained)).manifest, load_bundle(fetched(trained)).manifest

@@ -15,7 +15,7 @@ import numpy as np
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from training.dataset import Dataset, Indexes
 from training.families.interface import OnEpoch
 from training.splits import Split
@@ -66,22 +66,24 @@ class RuleModel:
         return np.column_stack([unmoved, high, -high, unmoved, amplitude]), self.direction(dataset, ends)
 
 
-def fit_persistence(_dataset: Dataset, _split: Split, _settings: Settings, _on_epoch: OnEpoch) -> RuleModel:
+def fit_persistence(_dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
     """Everything stays: prices the last close, the amplitude the last one, the direction the base rate."""
     return RuleModel(_last_amplitude)
 
 
-def fit_ewma(_dataset: Dataset, _split: Split, _settings: Settings, _on_epoch: OnEpoch) -> RuleModel:
+def fit_ewma(_dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
     """The amplitude is its EWMA, as `Moment.amplitude_baseline`; the rest is persistence."""
     return RuleModel(_smoothed_amplitude)
 
 
-def fit_repeat_direction(_dataset: Dataset, _split: Split, _settings: Settings, _on_epoch: OnEpoch) -> RuleModel:
+def fit_repeat_direction(
+    _dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch
+) -> RuleModel:
     """The direction is the last candle's; the rest is persistence."""
     return RuleModel(_last_amplitude, direction=_last_direction)
 
 
-def fit_har(dataset: Dataset, split: Split, _settings: Settings, _on_epoch: OnEpoch) -> RuleModel:
+def fit_har(dataset: Dataset, split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
     """The amplitude from its last value and its means over 12 and 96 candles; high and low half of it away.
 
     Corsi (2009), A simple approximate long-memory model of realized volatility: ordinary least squares on

@@ -16,7 +16,7 @@ import numpy as np
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import Calibration, ForecastOrigin, Forecasts, decode
 from candlecast.errors import ConfigurationError
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from training.calibrate import fit_calibration
 from training.dataset import Dataset, Indexes, rising
 from training.splits import Split
@@ -37,7 +37,7 @@ class Model(Protocol):
         ...
 
 
-Family = Callable[[Dataset, Split, Settings, OnEpoch], Model]
+Family = Callable[[Dataset, Split, TrainingSettings, OnEpoch], Model]
 
 _FAMILIES = {
     "persistence": "training.families.baselines:fit_persistence",
@@ -77,7 +77,9 @@ def family(name: str) -> Family:
     return fit
 
 
-def fit_forecaster(name: str, dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> Forecaster:
+def fit_forecaster(
+    name: str, dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch: OnEpoch
+) -> Forecaster:
     """Fit a model of a family on `split.fit` and `split.stop`, and its calibration on `split.calibrate`."""
     model = family(name)(dataset, split, settings, on_epoch)
     return Forecaster(model, calibrated(model, dataset, split.calibrate, split.fit))

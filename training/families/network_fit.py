@@ -12,7 +12,7 @@ from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.manifest import Scaler
 from candlecast.bundle.network import windows_of
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from training.dataset import Dataset, Indexes, recency_weights
 from training.evaluation import scaled_rows
 from training.families.batches import fit_batches, stop_batches
@@ -68,23 +68,25 @@ def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
     return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
 
 
-def fit_lstm(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+def fit_lstm(dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch: OnEpoch) -> FittedNetwork:
     """Fit a network with LSTM trunks."""
     return fit_network("lstm", dataset, split, settings, on_epoch)
 
 
-def fit_gru(dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+def fit_gru(dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch: OnEpoch) -> FittedNetwork:
     """Fit a network with GRU trunks."""
     return fit_network("gru", dataset, split, settings, on_epoch)
 
 
-def fit_network(cell: str, dataset: Dataset, split: Split, settings: Settings, on_epoch: OnEpoch) -> FittedNetwork:
+def fit_network(
+    cell: str, dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch: OnEpoch
+) -> FittedNetwork:
     """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the weights of each part's best epoch."""
     return _fit(cell, dataset, split.fit, split.stop, settings, on_epoch)
 
 
 def refit_network(
-    cell: str, dataset: Dataset, epochs: Mapping[str, int], settings: Settings, on_epoch: OnEpoch
+    cell: str, dataset: Dataset, epochs: Mapping[str, int], settings: TrainingSettings, on_epoch: OnEpoch
 ) -> FittedNetwork:
     """Fit on every window there is, each part for as many epochs as it once took; nothing is left to stop by."""
     return _fit(cell, dataset, dataset.ends, epochs, settings, on_epoch)
@@ -95,7 +97,7 @@ def _fit(
     dataset: Dataset,
     ends: Indexes,
     stopping: Indexes | Mapping[str, int],
-    settings: Settings,
+    settings: TrainingSettings,
     on_epoch: OnEpoch,
 ) -> FittedNetwork:
     """Fit on the windows that end in `ends`.

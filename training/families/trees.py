@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from training.dataset import Dataset, Indexes, recency_weights, rising
 from training.families.interface import OnEpoch
 from training.splits import Split
@@ -73,7 +73,7 @@ class FittedTrees:
         return raw, logit.astype("float64").reshape(len(ends))
 
 
-def fit_trees(dataset: Dataset, split: Split, settings: Settings, _on_epoch: OnEpoch) -> FittedTrees:
+def fit_trees(dataset: Dataset, split: Split, settings: TrainingSettings, _on_epoch: OnEpoch) -> FittedTrees:
     """Boost on `split.fit` by absolute and by logistic loss, each until `split.stop` no longer gains.
 
     Order flow is hidden in a random half of the windows; the stopping slice counts with and without it.

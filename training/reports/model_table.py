@@ -60,7 +60,11 @@ def model_table(
 
     def measured(forecasts: Forecasts) -> Evaluation:
         return evaluate(
-            forecasts, dataset.actual[ends], dataset.amplitude[ends], horizon=settings.horizon, seed=settings.seed
+            forecasts,
+            dataset.actual[ends],
+            dataset.amplitude[ends],
+            horizon=settings.horizon,
+            seed=settings.training.seed,
         )
 
     family = bundle.manifest.family
@@ -72,7 +76,7 @@ def model_table(
     split = split_by_time(known, _SHARES)
     for name in _BASELINES:
         tell(f"fitting {name}")
-        forecaster = fit_forecaster(name, known, split, settings, lambda epoch, losses: None)
+        forecaster = fit_forecaster(name, known, split, settings.training, lambda epoch, losses: None)
         rows.append(Row(name, measured(forecaster.forecast(dataset, ends))))
     return _written(rows, candles, dataset.span(ends), until, settings)
 
@@ -95,7 +99,9 @@ def _written(rows: list[Row], candles: pd.DataFrame, span: Span, until: datetime
         p_value = evaluation.comparisons["close_vs_persistence"].p_value
         lines.append(f"| {name} | {' | '.join(cells)} | {p_value:.2g} |")
     digest = candles_digest(candles)
-    return "\n".join([*lines, "", f"Candles: {len(candles):,}, SHA-256 {digest[:16]}; seed {settings.seed}.", ""])
+    return "\n".join(
+        [*lines, "", f"Candles: {len(candles):,}, SHA-256 {digest[:16]}; seed {settings.training.seed}.", ""]
+    )
 
 
 def _cell(evaluation: Evaluation, figure: str, scale: float, form: str) -> str:

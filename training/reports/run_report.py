@@ -96,7 +96,7 @@ def training_run(registry: Registry, settings: Settings, data: TrainingData) -> 
 
 def training_parameters(settings: Settings, data: TrainingData) -> dict[str, object]:
     """Return the settings of a training, and the span of each slice."""
-    parameters: dict[str, object] = {name: getattr(settings, name) for name in LOGGED_SETTINGS}
+    parameters: dict[str, object] = {name: settings.value(name) for name in LOGGED_SETTINGS}
     parameters |= {"candles": len(data.candles), "candles_sha256": candles_digest(data.candles)}
     for name, ends in data.split._asdict().items():
         span = data.dataset.span(ends)
@@ -149,7 +149,9 @@ def make_report(report_input: ReportInput, run_id: str) -> Report:
         report_input.forecasts, dataset.actual[ends], dataset.target_ms[ends], dataset.origin.volatility[ends]
     )
     full, blind = (
-        evaluate(forecasts, rows.actual, dataset.amplitude[ends], horizon=dataset.market.horizon, seed=settings.seed)
+        evaluate(
+            forecasts, rows.actual, dataset.amplitude[ends], horizon=dataset.market.horizon, seed=settings.training.seed
+        )
         for forecasts in (report_input.forecasts, report_input.ohlcv_only)
     )
     drawn = _plots(report_input.history, rows)
@@ -157,7 +159,7 @@ def make_report(report_input: ReportInput, run_id: str) -> Report:
         market=dataset.market,
         run_id=run_id,
         created_at=datetime.now(UTC),
-        family=settings.model_family,
+        family=settings.training.model_family,
         spans={name: dataset.span(part) for name, part in data.split._asdict().items()},
         parameters=training_parameters(settings, data),
         libraries=library_versions(),

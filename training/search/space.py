@@ -44,7 +44,7 @@ def space_around(settings: Settings) -> Space:
     """SPACE, made wide enough to hold the settings as they are, which are the first to be tried."""
     space: dict[str, Range | Choice] = {}
     for name, part in SPACE.items():
-        current = getattr(settings, name)
+        current = settings.value(name)
         if isinstance(part, Range):
             space[name] = Range(min(part.low, current), max(part.high, current))
         elif current in part.options:
@@ -79,7 +79,7 @@ def rounded(drawn: TrialSettings) -> TrialSettings:
 
 def applied(settings: Settings, drawn: TrialSettings) -> Settings:
     """The settings with drawn values in place of their own."""
-    return settings.model_copy(update=dict(drawn))
+    return settings.changed(**drawn)
 
 
 def environment_lines(drawn: TrialSettings) -> list[str]:

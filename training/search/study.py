@@ -32,7 +32,7 @@ TRIED = "tried"
 
 def study_directory(candles: pd.DataFrame, settings: Settings, space: Space) -> Path:
     """Where the search over these candles is kept; another build, space or fixed setting is another search."""
-    fixed = {name: getattr(settings, name) for name in FIXED_SETTINGS}
+    fixed = {name: settings.value(name) for name in FIXED_SETTINGS}
     identity = (__version__, FEATURE_HASH, settings.market, candles_digest(candles), fixed, sorted(space.items()))
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
     return settings.home / "search" / f"{settings.market.model_name}-{key}"
@@ -76,7 +76,7 @@ def open_study(directory: Path, settings: Settings) -> Study:
     )
     # A search that goes on must not draw what it drew before.
     study.sampler = optuna.samplers.TPESampler(
-        n_startup_trials=_STARTUP_TRIALS, seed=settings.seed + len(study.get_trials(deepcopy=False))
+        n_startup_trials=_STARTUP_TRIALS, seed=settings.training.seed + len(study.get_trials(deepcopy=False))
     )
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)

@@ -121,7 +121,7 @@ def _logged(job: Job, task: Task) -> AbstractContextManager[RunLog | None]:
 
 
 def _fit(job: Job, drawn: TrialSettings, on_epoch: OnEpoch) -> None:
-    settings = applied(job.settings, drawn)
+    settings = applied(job.settings, drawn).training
     # A window may be shorter than the longest one: its rows are there, and every trial is judged on the same candles.
     dataset = job.dataset._replace(sequence_length=settings.sequence_length)
     family(settings.model_family)(dataset, job.split, settings, on_epoch)

@@ -83,13 +83,13 @@ def measure_fold(candles: pd.DataFrame, fold: Fold, family: str, settings: Setti
         ConfigurationError: There is no such family.
         NotEnoughCandles: The fold has too few candles.
     """
-    dataset = build_dataset(candles_of(candles, fold), settings.market, settings.sequence_length)
+    dataset = build_dataset(candles_of(candles, fold), settings.market, settings.training.sequence_length)
     split = split_fold(dataset, fold)
-    forecaster = fit_forecaster(family, dataset, split, settings, lambda _epoch, _losses: None)
+    forecaster = fit_forecaster(family, dataset, split, settings.training, lambda _epoch, _losses: None)
     actual, last = dataset.actual[split.report], dataset.amplitude[split.report]
     seen = forecaster.forecast(dataset, split.report)
     blind = measure(forecaster.forecast(dataset, split.report, with_flow=False), actual, last)
-    figures = flat(evaluate(seen, actual, last, horizon=settings.horizon, seed=settings.seed))
+    figures = flat(evaluate(seen, actual, last, horizon=settings.horizon, seed=settings.training.seed))
     return figures | {f"{OHLCV_ONLY}{name}": value for name, value in blind.items()} | {"fit_rows": len(split.fit)}
 
 

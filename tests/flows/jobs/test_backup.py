@@ -28,6 +28,7 @@ from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION, Registry
+from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from flows.jobs.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
 from flows.local.postgres import LocalPostgres
@@ -110,7 +111,7 @@ def _answers(url: str) -> bool:
 def side(directory: Path) -> Iterator[Side]:
     with LocalPostgres(directory / "server", free_ports(1)[0]).running() as server:
         (directory / "home").mkdir()
-        settings = Settings(home=directory / "home", database_owner_url=SecretStr(server.url("candlecast_owner")))  # type: ignore[call-arg]
+        settings = load_settings(home=directory / "home", database_owner_url=SecretStr(server.url("candlecast_owner")))
         yield Side(server, settings)
 
 
@@ -118,7 +119,7 @@ def side(directory: Path) -> Iterator[Side]:
 def lost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
     """A platform with candles, forecasts and a champion."""
     with side(tmp_path_factory.mktemp("lost")) as platform:
-        owner = platform.settings.database_owner_url
+        owner = platform.settings.database.owner_url
         assert owner
         with open_database(owner) as pool:
             migrate(pool)
@@ -166,7 +167,7 @@ def test_a_restored_platform_has_the_same_rows_and_its_champion_gives_the_same_a
         assert reader.execute("select count(*) from candles").fetchone() == (len(CANDLES),)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             reader.execute("delete from candles")
-    with open_database(empty.settings.database_owner_url) as pool:
+    with open_database(empty.settings.database.owner_url) as pool:
         assert migrate(pool) == []  # the same build finds nothing to do
 
 
@@ -192,12 +193,12 @@ def test_a_backup_that_broke_off_is_no_backup(tmp_path):
     (tmp_path / "2025-01-01T00-00-00Z.partial").mkdir()
 
     with pytest.raises(StackError, match="no whole backup"):
-        restore(Settings(home=tmp_path), {}, tmp_path / "2025-01-01T00-00-00Z.partial")  # type: ignore[call-arg]
+        restore(load_settings(home=tmp_path), {}, tmp_path / "2025-01-01T00-00-00Z.partial")
 
 
 def test_a_database_that_does_not_answer_leaves_no_backup_behind(tmp_path):
     address = SecretStr("postgresql://candlecast_owner:secretword@127.0.0.1:1/candlecast")
-    settings = Settings(home=tmp_path, database_owner_url=address)  # type: ignore[call-arg]
+    settings = load_settings(home=tmp_path, database_owner_url=address)
 
     with pytest.raises(StackError, match="pg_dump of candlecast failed") as failed:
         back_up(settings, {}, tmp_path / "backups")
@@ -226,7 +227,7 @@ def test_a_registry_in_a_file_comes_back_into_a_home_that_is_not_there_yet(tmp_p
     digest = hashlib.sha256(b"the registry's file").hexdigest()
     (backup / MANIFEST).write_text(json.dumps({"sha256": {"mlflow.dump": digest}}))
     not_asked = SecretStr("postgresql://candlecast_owner@127.0.0.1:1/candlecast")
-    settings = Settings(home=tmp_path / "home", database_owner_url=not_asked)  # type: ignore[call-arg]
+    settings = load_settings(home=tmp_path / "home", database_owner_url=not_asked)
 
     assert restore(settings, {MLFLOW_STORE: f"sqlite:///{registry}"}, backup) == ["mlflow"]
     assert registry.read_bytes() == b"the registry's file"

@@ -16,7 +16,7 @@ from candlecast.candles.store import UpsertResult
 from candlecast.errors import AlreadyRunning, InvalidCandles
 from candlecast.job_runs import record_check, recorded_job
 from candlecast.ledger.issue import IssueResult
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.messages import backfill_message, import_message, ingest_message
@@ -41,7 +41,7 @@ def open_on(database: Any, replay_exchange: Any, tmp_path: Any) -> Iterator[Call
             url = replay_exchange(candles, now=now).url
             usual = {"home": tmp_path, "source": "replay", "finality_guard_s": 0}
             usual |= {"database_url": database.writer_url, "binance_url": url, "archive_url": url}
-            return opened.enter_context(open_market(Settings(**(usual | settings))))
+            return opened.enter_context(open_market(load_settings(**(usual | settings))))
 
         yield on
 

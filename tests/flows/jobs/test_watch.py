@@ -17,7 +17,7 @@ from candlecast.errors import ExchangeUnavailable
 from candlecast.registry.decisions import Decision, decision_history
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from flows.jobs.market import open_market
 from flows.jobs.watch import WatchResult, alert_exchange_silence, watch
 from monitoring.alerts import RECOVERY_DELAY
@@ -62,7 +62,7 @@ class Platform:
         self.service.answer = answer.model_dump_json().encode()
 
     def change(self, **settings: Any) -> None:
-        self.opened = replace(self.opened, settings=self.opened.settings.model_copy(update=settings))
+        self.opened = replace(self.opened, settings=self.opened.settings.changed(**settings))
 
     def look(self, moment: datetime) -> WatchResult:
         return watch(self.opened, self.registry, moment, with_report=False)
@@ -79,7 +79,7 @@ class Platform:
 
 @pytest.fixture
 def platform(database: Any, bundle: Path, service: Receiver, tmp_path: Path) -> Iterator[Platform]:
-    settings = Settings(home=tmp_path, source="replay", database_url=database.writer_url, service_url=service.url)
+    settings = load_settings(home=tmp_path, source="replay", database_url=database.writer_url, service_url=service.url)
     with open_market(settings) as opened:
         yield Platform(opened, database, bundle, service)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
+from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from flows.local.source import recorded_market, replay_begin, resolve_source, store_source
 from flows.local.up import up
@@ -19,7 +20,7 @@ SPAN = (datetime(2025, 5, 31, tzinfo=UTC), datetime(2025, 10, 1, tzinfo=UTC))
 
 
 def settings(home: Path, **changes: object) -> Settings:
-    return Settings(**{"home": home, "binance_url": UNREACHABLE, **changes})  # type: ignore[arg-type]
+    return load_settings(**{"home": home, "binance_url": UNREACHABLE, **changes})
 
 
 def test_auto_is_the_exchange_if_it_answers_and_else_the_recording(tmp_path, replay_exchange):

@@ -10,7 +10,7 @@ import pytest
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from flows.simulation.facts import AlertResult, CheckResult, Facts, MissedForecast, TrainingRun
 from flows.simulation.plan import plan_simulation
 from flows.simulation.scenarios import SCENARIOS, Finding
@@ -185,7 +185,7 @@ def test_an_undetected_decay_fails():
 
 
 def test_the_recorded_crash_must_lie_in_the_simulated_span(tmp_path):
-    settings = Settings(home=tmp_path, lookback_days=30)
+    settings = load_settings(home=tmp_path, lookback_days=30)
 
     plan = plan_simulation(settings, "crash", None, None, None)
 
@@ -195,17 +195,19 @@ def test_the_recorded_crash_must_lie_in_the_simulated_span(tmp_path):
 
 
 def test_every_scenario_can_be_planned_from_shipped_candles_without_webhook(tmp_path):
-    settings = Settings(home=tmp_path, webhook_url="https://example.org/hook", database_url="postgresql://elsewhere/x")
+    settings = load_settings(
+        home=tmp_path, webhook_url="https://example.org/hook", database_url="postgresql://elsewhere/x"
+    )
 
     plans = [plan_simulation(settings, name, None, None, None) for name in SCENARIOS]
 
     assert len({plan.settings.home for plan in plans}) == len(SCENARIOS)
     for plan in plans:
         assert plan.begin <= plan.event < plan.end
-        assert plan.settings.webhook_url is plan.settings.database_url is None
+        assert plan.settings.monitoring.webhook_url is plan.settings.database.url is None
         assert plan.settings.home.parent == settings.home / "simulations"
 
 
 def test_an_unknown_scenario_is_refused_with_the_names_of_the_known(tmp_path):
     with pytest.raises(ConfigurationError, match="unknown scenario 'storm'; known are calm, crash, regime-change"):
-        plan_simulation(Settings(home=tmp_path), "storm", None, None, None)
+        plan_simulation(load_settings(home=tmp_path), "storm", None, None, None)

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, expect
 from psycopg.rows import dict_row
 
 from candlecast.errors import ConfigurationError
-from candlecast.settings import STACK_FILE, Settings
+from candlecast.setting_sources import STACK_FILE, load_settings
 from flows.local.home_processes import stop_leftovers
 from flows.simulation.simulation import simulate_scenario
 from tests.support.page_figures import SETTLED, figure, number, opened_pages
@@ -101,7 +101,7 @@ def test_nothing_is_trained_while_the_feed_is_at_fault(tmp_path):
     begin = BEGIN - timedelta(hours=1)
 
     with simulate_scenario(
-        Settings(home=tmp_path, **QUICK), begin, begin + timedelta(hours=7), print, "feed-faults"
+        load_settings(home=tmp_path, **QUICK), begin, begin + timedelta(hours=7), print, "feed-faults"
     ) as (
         report,
         _,
@@ -116,7 +116,7 @@ def test_nothing_is_trained_while_the_feed_is_at_fault(tmp_path):
 def test_a_span_outside_the_recording_is_refused(tmp_path):
     with (
         pytest.raises(ConfigurationError, match="the recording, which covers 2025-05-31"),
-        simulate_scenario(Settings(home=tmp_path), datetime(2024, 1, 1, tzinfo=UTC), None, print),
+        simulate_scenario(load_settings(home=tmp_path), datetime(2024, 1, 1, tzinfo=UTC), None, print),
     ):
         pass
 

@@ -466,7 +466,7 @@ class TestAnswersFromTheDatabase:
             "prefect_api_url": "http://127.0.0.1:4200/api",
             "evidently_url": "",
         }
-        settings = app.state.resources[Settings].model_copy(update=addresses)
+        settings = app.state.resources[Settings].changed(**addresses)
         app.state.resources = Resources(*app.state.resources, settings)
 
         told = StatusAnswer.model_validate_json(service.get("/status").content)
@@ -519,7 +519,7 @@ def test_a_database_that_goes_away_is_missed_and_found_again(
 @pytest.mark.integration
 def test_an_empty_ledger_is_told_apart_from_a_fault(service: TestClient) -> None:
     app: Any = service.app
-    settings = app.state.resources[Settings].model_copy(update={"symbol": "EMPTYUSDT"})
+    settings = app.state.resources[Settings].changed(symbol="EMPTYUSDT")
     app.state.resources = Resources(*app.state.resources, settings)
 
     assert service.get("/forecasts/latest").status_code == 404

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from candlecast.errors import RegistryUnavailable
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from service.app import create_app
 from service.models.reloaders import poll_s
 from service.telemetry.metrics import ServiceMetrics
@@ -39,7 +39,7 @@ def registry(tmp_path: Path) -> RegistryOfMany:
 
 def running(registry: RegistryOfMany, home: Path, **more: object) -> TestClient:
     chosen = {"home": home, "markets": MARKETS, "model_poll_s": 0.01, "source": "replay", **more}
-    settings = Settings(**chosen)  # type: ignore[arg-type]
+    settings = load_settings(**chosen)
     return TestClient(create_app(Wiring(lambda: settings, lambda _: registry, CollectorRegistry())))
 
 

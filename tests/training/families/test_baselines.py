@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from candlecast.bundle.forecast import Forecasts
 from candlecast.features.features import LOOKBACK
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
 from training.dataset import Dataset, build_dataset, rising
@@ -29,7 +29,7 @@ RAW_AMPLITUDE = 4
 
 
 def forecaster_of(family: str, dataset: Dataset = DATASET) -> Forecaster:
-    return fit_forecaster(family, dataset, split_by_time(dataset), Settings(), lambda *_: None)
+    return fit_forecaster(family, dataset, split_by_time(dataset), TrainingSettings(), lambda *_: None)
 
 
 def forecasts_of(family: str, dataset: Dataset = DATASET) -> Forecasts:
@@ -153,5 +153,7 @@ def test_no_rule_looks_at_order_flow_or_at_what_came_later(family):
 @pytest.mark.parametrize("family", RULES)
 def test_the_report_slice_changes_no_rule(family):
     the_report_slice_only_reports(
-        lambda dataset, split: fit_forecaster(family, dataset, split, Settings(), lambda *_: None), DATASET, SPLIT
+        lambda dataset, split: fit_forecaster(family, dataset, split, TrainingSettings(), lambda *_: None),
+        DATASET,
+        SPLIT,
     )

@@ -7,7 +7,7 @@ import pytest
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from tests.support.bundles import sound_candles
 from training.dataset import build_dataset
 from training.families.interface import FAMILIES, family, fit_forecaster
@@ -20,7 +20,7 @@ SPLIT = split_by_time(DATASET)
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_gives_coherent_forecasts_with_and_without_order_flow(name, tmp_path):
-    settings = Settings(home=tmp_path, epochs=1)
+    settings = TrainingSettings(epochs=1)
 
     forecaster = fit_forecaster(name, DATASET, SPLIT, settings, lambda *_: None)
 

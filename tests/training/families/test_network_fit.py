@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ import pytest
 
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.settings import Settings
+from candlecast.market import Market
+from candlecast.settings import TrainingSettings
 from training.dataset import Dataset, build_dataset, recency_weights
 from training.families.batches import fit_batches, stop_batches
 from training.families.network import RANGES, build_network
@@ -22,13 +22,13 @@ OPTIONS: dict[str, Any] = {"units": 8, "epochs": 3, "batch_size": 256, "sequence
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(home=tmp_path_factory.mktemp("home"), **OPTIONS)
+def settings() -> TrainingSettings:
+    return TrainingSettings(**OPTIONS)
 
 
 @pytest.fixture(scope="module")
-def dataset(bundled_candles: pd.DataFrame, settings: Settings) -> Dataset:
-    return build_dataset(bundled_candles.iloc[: 10 * 288], settings.market, settings.sequence_length)
+def dataset(bundled_candles: pd.DataFrame, settings: TrainingSettings) -> Dataset:
+    return build_dataset(bundled_candles.iloc[: 10 * 288], Market("BTCUSDT", "5m"), settings.training.sequence_length)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def split(dataset: Dataset) -> Split:
 
 
 @pytest.fixture(scope="module")
-def fitted(dataset: Dataset, split: Split, settings: Settings) -> FittedNetwork:
+def fitted(dataset: Dataset, split: Split, settings: TrainingSettings) -> FittedNetwork:
     return fit_lstm(dataset, split, settings, lambda epoch, losses: None)
 
 
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_network(dataset, split, settings, fitted):
 
 
 def test_another_seed_gives_another_network(dataset, split, settings, fitted):
-    other = fit_lstm(dataset, split, settings.model_copy(update={"seed": 8}), lambda epoch, losses: None)
+    other = fit_lstm(dataset, split, TrainingSettings(**OPTIONS | {"seed": 8}), lambda epoch, losses: None)
 
     assert other.history["loss"] != fitted.history["loss"]
 
@@ -74,7 +74,7 @@ def test_every_loss_is_told_by_epoch_and_by_target(dataset, split, settings):
 
 
 def test_told_losses_on_the_stopping_slice_are_those_of_the_answers(dataset, split, settings):
-    fitted = fit_lstm(dataset, split, settings.model_copy(update={"epochs": 1}), lambda epoch, losses: None)
+    fitted = fit_lstm(dataset, split, TrainingSettings(**OPTIONS | {"epochs": 1}), lambda epoch, losses: None)
     errors = []
     for with_flow in (True, False):
         raw, _ = fitted.answer(dataset, split.stop, with_flow=with_flow)
@@ -98,7 +98,7 @@ def test_each_part_keeps_the_last_of_its_equally_good_epochs(fitted):
 
 
 def test_it_stops_when_neither_part_gets_better(dataset, split, settings):
-    hasty = settings.model_copy(update={"epochs": 30, "patience": 2, "learning_rate": 0.2})
+    hasty = TrainingSettings(**OPTIONS | {"epochs": 30, "patience": 2, "learning_rate": 0.2})
 
     fitted = fit_lstm(dataset, split, hasty, lambda epoch, losses: None)
 
@@ -181,7 +181,3 @@ def test_every_pass_hides_the_flow_of_other_windows(dataset, split):
 
 def _weights_and_flow(batch: Any) -> tuple[list[float], list[bool]]:
     return batch[2]["targets"].numpy().tolist(), (batch[0].numpy()[:, 0, -1] != 0).tolist()
-
-
-def test_nothing_is_left_behind_on_disk(fitted, settings):
-    assert list(Path(settings.home).rglob("*")) == []

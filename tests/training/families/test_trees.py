@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
 from training.dataset import Dataset, build_dataset
@@ -35,7 +35,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def fitted(dataset: Dataset = DATASET, split: Split = SPLIT, **settings: Any) -> FittedTrees:
-    return fit_trees(dataset, split, Settings(**settings), lambda *_: None)
+    return fit_trees(dataset, split, TrainingSettings(**settings), lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -159,5 +159,7 @@ def test_short_windows_have_fewer_lags():
 
 def test_the_report_slice_changes_no_tree():
     the_report_slice_only_reports(
-        lambda dataset, split: fit_forecaster("trees", dataset, split, Settings(), lambda *_: None), DATASET, SPLIT
+        lambda dataset, split: fit_forecaster("trees", dataset, split, TrainingSettings(), lambda *_: None),
+        DATASET,
+        SPLIT,
     )

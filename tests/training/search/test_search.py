@@ -19,7 +19,8 @@ from optuna.trial import TrialState, create_trial
 
 from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
 from candlecast.registry.registry import Registry
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import Settings, TrainingSettings
 from tests.support.processes import runs
 from training.dataset import build_dataset
 from training.search import space as search_space
@@ -56,7 +57,7 @@ def candles(bundled_candles: pd.DataFrame) -> pd.DataFrame:
 
 
 def settings_in(home: Path, **changes: Any) -> Settings:
-    return Settings(home=home, units=4, epochs=1, sequence_length=12, batch_size=512, **changes)
+    return load_settings(home=home, units=4, epochs=1, sequence_length=12, batch_size=512, **changes)
 
 
 class Resumed(NamedTuple):
@@ -177,7 +178,7 @@ def with_four_complete_trials(candles: pd.DataFrame, settings: Settings, loss: f
     """Leave a study behind in which four trials had this loss after every epoch."""
     space = space_around(settings)
     directory = study_directory(candles, settings, space)
-    drawn = {name: getattr(settings, name) for name in space}
+    drawn = {name: settings.value(name) for name in space}
     with only_search(directory):
         study = open_study(directory, settings)
         for _ in range(4):
@@ -200,7 +201,7 @@ def with_four_complete_trials(candles: pd.DataFrame, settings: Settings, loss: f
     ],
 )
 def test_a_trial_is_pruned_when(candles, tmp_path, loss, budget, epochs):
-    settings = settings_in(tmp_path).model_copy(update={"epochs": 4})
+    settings = settings_in(tmp_path).changed(epochs=4)
     with_four_complete_trials(candles, settings, loss)
     told: list[str] = []
 
@@ -217,7 +218,7 @@ def test_trials_that_all_fail_end_the_search_with_the_reason(candles, tmp_path, 
     with pytest.raises(SearchFailed, match="3 trials in a row failed.*reported no epoch"):
         search_settings(
             candles,
-            settings_in(tmp_path).model_copy(update={"model_family": "har"}),
+            settings_in(tmp_path).changed(model_family="har"),
             Budget(minutes=5),
             told.append,
             jobs=1,
@@ -248,14 +249,14 @@ def test_what_comes_after_the_stopping_slice_is_not_even_sent_to_a_trial(candles
 
 
 def test_every_searched_setting_is_one_and_the_present_value_can_be_drawn(tmp_path):
-    settings = settings_in(tmp_path).model_copy(update={"learning_rate": 0.1})
+    settings = settings_in(tmp_path).changed(learning_rate=0.1)
 
     space = space_around(settings)
 
-    assert set(SPACE) <= set(Settings.model_fields)
+    assert set(SPACE) <= set(TrainingSettings.model_fields)
     assert space["learning_rate"] == Range(3e-4, 0.1)
     for name, distribution in distributions(space).items():
-        assert distribution._contains(distribution.to_internal_repr(getattr(settings, name)))
+        assert distribution._contains(distribution.to_internal_repr(settings.value(name)))
 
 
 def test_drawn_numbers_are_rounded_to_what_can_be_read_and_repeated():
@@ -269,7 +270,7 @@ def test_other_candles_settings_or_ends_are_another_search(candles, tmp_path):
 
     assert study_directory(candles, settings, space) == first
     assert study_directory(candles.iloc[1:], settings, space) != first
-    assert study_directory(candles, settings.model_copy(update={"epochs": 9}), space) != first
+    assert study_directory(candles, settings.changed(epochs=9), space) != first
     assert study_directory(candles, settings, {**space, "units": Choice((4, 8))}) != first
     assert first.is_relative_to(settings.home / "search")
 

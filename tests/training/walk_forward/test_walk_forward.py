@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from candlecast.errors import ConfigurationError, NotEnoughCandles
 from candlecast.market import Market, epoch_ms
-from candlecast.settings import Settings
+from candlecast.setting_sources import load_settings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import slices_share_no_candle
 from training.dataset import build_dataset
@@ -31,7 +31,7 @@ def utc(*date: int) -> datetime:
 
 MARKET = Market("BTCUSDT", "1h")
 CANDLES = sound_candles(5 * 31 * 24, MARKET, end=utc(2025, 6, 1, 4))
-SETTINGS = Settings(interval="1h", sequence_length=6)
+SETTINGS = load_settings(interval="1h", sequence_length=6)
 TWO_AND_ONE = FoldLengths(train_months=2)
 FOLDS = folds_of(CANDLES, MARKET, TWO_AND_ONE)
 
@@ -162,9 +162,11 @@ def test_what_a_fold_trains_on_matters():
 def test_the_figures_of_a_fold_are_those_of_its_validation_span(reports):
     fold = FOLDS[0]
     known = (CANDLES.index >= fold.start) & (CANDLES.index < fold.end)
-    dataset = build_dataset(CANDLES[known], MARKET, SETTINGS.sequence_length)
+    dataset = build_dataset(CANDLES[known], MARKET, SETTINGS.training.sequence_length)
     split = split_fold(dataset, fold)
-    forecasts = fit_forecaster("har", dataset, split, SETTINGS, lambda *_: None).forecast(dataset, split.report)
+    forecasts = fit_forecaster("har", dataset, split, SETTINGS.training, lambda *_: None).forecast(
+        dataset, split.report
+    )
 
     expected = measure(forecasts, dataset.actual[split.report], dataset.amplitude[split.report])
 

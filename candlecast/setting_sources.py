@@ -1,0 +1,183 @@
+"""Where settings are read from: arguments, the environment, candlecast.toml, and what `candlecast up` left."""
+
+from __future__ import annotations
+
+import json
+import os
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from candlecast.errors import ConfigurationError
+from candlecast.setting_rules import absolute
+from candlecast.settings import PREFIX, Setting, Settings, groups, known_settings, nested
+
+STACK_FILE = "stack.json"
+CONFIG_FILE = "candlecast.toml"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+
+
+class Origin(NamedTuple):
+    """Where a value comes from.
+
+    Attributes:
+        place: Variable or file; "argument" or "default".
+        subject: What a refusal of the value begins with.
+        remedy: What a refusal advises.
+    """
+
+    place: str
+    subject: str
+    remedy: str
+
+
+_Values = dict[str, tuple[Any, Origin]]
+"""Values and their origins by name of setting."""
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings of this process.
+
+    Args:
+        overrides: Values that win over every source, by name of setting, such as `epochs` or `service_port`.
+
+    Raises:
+        ConfigurationError: A value or a file is malformed, or a key of candlecast.toml is unknown.
+    """
+    return load_with_origins(**overrides)[0]
+
+
+def load_with_origins(**overrides: Any) -> tuple[Settings, dict[str, str]]:
+    """Read the settings of this process, and where each value comes from.
+
+    Returns:
+        The settings, and the variable or file of each by name; "argument" or "default".
+
+    Raises:
+        ConfigurationError: As `load_settings`.
+    """
+    given = _configured() | {name: (value, _argument(name)) for name, value in overrides.items()}
+    values = _stack_values(_home_of(given)) | given
+    try:
+        settings = Settings(**nested({name: value for name, (value, _) in values.items()}))
+    except ValidationError as exc:
+        fault = exc.errors()[0]
+        # Not "from exc": its text quotes values, and a value may be a password.
+        raise ConfigurationError(_refusal(fault["loc"], fault["msg"], values)) from None
+    return settings, {name: values[name][1].place if name in values else "default" for name in known_settings()}
+
+
+def home_directory() -> Path:
+    """Return HOME before any other setting is read."""
+    return _home_of(_configured())
+
+
+def config_file() -> Path | None:
+    """Return the file of settings: the one that CANDLECAST_CONFIG names, or candlecast.toml in the working directory.
+
+    Returns:
+        None if there is no such file, or if CANDLECAST_CONFIG is empty.
+
+    Raises:
+        ConfigurationError: CANDLECAST_CONFIG names a file that does not exist.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named is None:
+        found = Path(CONFIG_FILE).absolute()
+        return found if found.is_file() else None
+    if named and not Path(named).expanduser().is_file():
+        raise ConfigurationError(
+            f"{CONFIG_VARIABLE}: the file {named} does not exist. Correct the variable, or unset it."
+        )
+    return absolute(Path(named)) if named else None
+
+
+def unknown_variables() -> dict[str, str]:
+    """Return variables that look like settings and are none, with the nearest known one (empty if none is near)."""
+    known = {variable for setting in known_settings().values() for variable in setting.variables}
+    others = (name for name in os.environ if name.startswith(PREFIX) and name not in {*known, CONFIG_VARIABLE})
+    return {name: "".join(get_close_matches(name, known, 1)) for name in sorted(others)}
+
+
+def _configured() -> _Values:
+    """Read candlecast.toml and the environment."""
+    return _file_values() | _environment_values()
+
+
+def _home_of(values: _Values) -> Path:
+    home = values["home"][0] if "home" in values else Settings.model_fields["home"].default
+    return absolute(Path(home))
+
+
+def _environment_values() -> _Values:
+    values: _Values = {}
+    for name, setting in known_settings().items():
+        for variable in setting.variables:
+            if variable in os.environ:
+                origin = Origin(variable, variable, "Correct the variable, or unset it.")
+                values[name] = os.environ[variable], origin
+                break
+    return values
+
+
+def _file_values() -> _Values:
+    """Read candlecast.toml, if there is one."""
+    import tomllib
+
+    path = config_file()
+    if path is None:
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as exc:  # malformed TOML names its line
+        raise ConfigurationError(f"{path}: {exc}. Correct the file.") from exc
+    by_key = {setting.key: name for name, setting in known_settings().items()}
+    values: _Values = {}
+    for key, value in tables.items():
+        if key in groups() and not isinstance(value, dict):
+            raise ConfigurationError(f"{path}: {key} is a table. Write [{key}] on a line of its own, its keys below.")
+        entries = {f"{key}.{field}": one for field, one in value.items()} if isinstance(value, dict) else {key: value}
+        if key not in groups() and isinstance(value, dict):
+            raise ConfigurationError(f"{path}: Unknown table [{key}]. The tables are {', '.join(groups())}.")
+        for entry, one in entries.items():
+            if entry not in by_key:
+                raise ConfigurationError(f"{path}: Unknown key {entry}{_nearest(entry)}.")
+            values[by_key[entry]] = one, Origin(str(path), f"{path}: {entry}", "Correct the key, or delete it.")
+    return values
+
+
+def _nearest(key: str) -> str:
+    """Return an ending that names the known key nearest to `key`; empty if none is near."""
+    named: dict[str, Setting] = {}
+    for name, setting in known_settings().items():
+        named |= {setting.field: setting, name: setting, setting.key: setting}
+    near = get_close_matches(key, named, 1) or get_close_matches(key.rpartition(".")[2], named, 1)
+    return f"; the nearest known key is {named[near[0]].key}" if near else ""
+
+
+def _stack_values(home: Path) -> _Values:
+    """Read what `candlecast up` left; names that are no setting (any more) are skipped."""
+    path, remedy = home / STACK_FILE, "`candlecast up` writes it anew."
+    if not path.is_file():
+        return {}
+    try:
+        stored = json.loads(path.read_bytes())
+    except ValueError as exc:
+        raise ConfigurationError(f"{path} is damaged: {exc}. {remedy}") from exc
+    known = {name: value for name, value in stored.items() if name in known_settings()}
+    return {name: (value, Origin(str(path), f"{path}: {name}", remedy)) for name, value in known.items()}
+
+
+def _argument(name: str) -> Origin:
+    return Origin("argument", f"argument {name}", "Correct the argument.")
+
+
+def _refusal(location: tuple[int | str, ...], message: str, values: _Values) -> str:
+    group, *rest = map(str, location)
+    field = rest[0] if group in groups() else group
+    found = [s for s in known_settings().values() if (s.group, s.field) == (group if group in groups() else "", field)]
+    name = found[0].name
+    origin = values[name][1] if name in values else Origin("default", found[0].variable, "Set the variable.")
+    return f"{origin.subject}: {message}. {origin.remedy}"
