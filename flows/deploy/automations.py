@@ -1,4 +1,4 @@
-"""Prefect's own way of telling people: an automation that hands every alert to a notification block."""
+"""The Prefect automation that passes every alert to a notification block."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 ALERTS = "candlecast-alerts"
-"""Name of the automation, and of the notification block (Slack, mail, Teams, ...) that somebody made for it."""
+"""Name of the automation, and of the notification block (Slack, mail, Teams, ...) that the operator creates."""
 
 EVENTS = "candlecast.alert."
 """Prefix of the events that the flow `monitor` emits: `opened`, `recovered` or `happened` follows."""
 
 
 def create_alert_automation(client: SyncPrefectClient) -> bool:
-    """Make the automation, if there is a block for it and the automation is not there yet; whether it is there now.
+    """Create the automation if its block exists and it does not; an existing one stays as it is.
 
-    One that is there is left as it is: people change it in Prefect's UI.
+    Returns:
+        Whether the automation exists now.
     """
     from prefect.events.actions import SendNotification
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -38,7 +39,7 @@ def create_alert_automation(client: SyncPrefectClient) -> bool:
     client.create_automation(
         AutomationCore(
             name=ALERTS,
-            description="Hands what Candlecast alerts of to the notification block of the same name",
+            description="Passes every alert of Candlecast to the notification block of the same name",
             trigger=trigger,
             actions=[notification],
         )

@@ -1,11 +1,12 @@
-"""Deployments on a platform that `up` does not run, and flow runs as Kubernetes jobs made of a plain Job manifest."""
+"""Deployments without `up`, and flow runs as Kubernetes Jobs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
@@ -20,13 +21,14 @@ DEFAULT = "default"
 _LOOK_S = 2.0
 
 
-class Cluster(NamedTuple):
-    """Where flow runs become Jobs.
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The Kubernetes cluster on which flow runs are Jobs.
 
     Attributes:
-        flow_runs: Directory of `job.yaml`, the Job that a flow run becomes, and `resources.yaml`, what each flow needs.
-        image: What the runs' containers are made of.
-        namespace: Where they run.
+        flow_runs: Directory of `job.yaml`, the Job of a flow run, and `resources.yaml`, the resources of each flow.
+        image: Container image of the runs.
+        namespace: Namespace of the runs.
     """
 
     flow_runs: Path
@@ -37,19 +39,20 @@ class Cluster(NamedTuple):
 def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callable[[str], None]) -> None:
     """Put the deployments on the work pool and start their schedules; safe to repeat.
 
-    For a market without champion history is fetched and a first version trained, by the worker.
+    For each market without champion, the worker fetches the history and trains a first version.
 
     Args:
-        cluster: None where the worker runs flows as processes of its own.
+        cluster: None if the worker runs flows as processes.
+        report: Gets a line about each step.
 
     Raises:
-        StackError: Prefect refused, or the first backfill or training failed.
-        ExchangeUnavailable: The schedules could not be fitted to the exchange's clock.
+        StackError: Prefect refused a request, or the first backfill or training failed.
+        ExchangeUnavailable: The exchange's clock, which the schedules need, could not be read.
     """
     deploy_to_cluster(settings, cluster) if cluster else deploy(settings.prefect_api_url, {})
     with open_market(settings) as market:
         start_schedules(market)
-    report("the deployments are on the server, their schedules run")
+    report("the deployments are on the server, and their schedules run")
     registry = open_registry(settings)
     without = [market for market in settings.all_markets if CHAMPION not in registry.aliases(market.model_name)]
     for name, parameters in (("backfill", {}), ("train", {"force": True})):
@@ -67,12 +70,12 @@ def deploy_to_cluster(settings: Settings, cluster: Cluster) -> None:
 
 
 def base_job_template(job: dict[str, Any], resources: dict[str, str], image: str, namespace: str) -> dict[str, Any]:
-    """Prefect's own template for Kubernetes jobs, around our Job.
+    """Return Prefect's template for Kubernetes Jobs with our Job in it.
 
-    Prefect fills in what belongs to a run: name, labels, command, variables, resources.
+    Prefect fills in name, labels, command, variables and resources of each run.
 
     Args:
-        job: The Job; its first container is the run's.
+        job: The Job; its first container runs the flow.
         resources: Defaults of `cpu_request`, `cpu_limit`, `memory_request` and `memory_limit`.
     """
     from prefect_kubernetes.worker import KubernetesWorker
@@ -82,7 +85,7 @@ def base_job_template(job: dict[str, Any], resources: dict[str, str], image: str
     filled_in = manifest["spec"]["template"]["spec"]["containers"][0]
     pod = job["spec"]["template"]
     pod["spec"]["containers"][0] |= {name: filled_in[name] for name in ("args", "env", "image", "resources")}
-    # Prefect insists on these two here, where Kubernetes ignores them.
+    # Prefect requires these two here, although Kubernetes ignores them.
     pod["spec"] |= {name: manifest["spec"]["template"]["spec"][name] for name in ("completions", "parallelism")}
     job["metadata"] = manifest["metadata"]
     template["job_configuration"]["job_manifest"] = job
@@ -94,7 +97,7 @@ def base_job_template(job: dict[str, Any], resources: dict[str, str], image: str
 def _run(
     settings: Settings, name: str, markets: Sequence[Market], parameters: dict[str, Any], report: Callable[[str], None]
 ) -> None:
-    """Run a deployment for every market, as many at once as the work pool takes."""
+    """Run a deployment for every market, as many at a time as the work pool allows."""
     runs = [run_now(settings.prefect_api_url, name, {**market._asdict(), **parameters}) for market in markets]
     for run in runs:
         follow(settings.prefect_api_url, run, report, lambda: time.sleep(_LOOK_S))

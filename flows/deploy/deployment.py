@@ -1,4 +1,4 @@
-"""The deployments of `prefect.yaml` on the local Prefect server: put there, fitted to the market, tidied up."""
+"""The deployments of `prefect.yaml` on a Prefect server, and their runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def prefect_client(api_url: str) -> Iterator[SyncPrefectClient]:
-    """A client of the Prefect API at `api_url`, whatever profile this machine has."""
+    """Open a client of the Prefect API at `api_url`; this machine's Prefect profile is ignored."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -38,11 +38,11 @@ def deploy(api_url: str, environment: dict[str, str], jobs: Mapping[str, Any] | 
     """Put every deployment of `prefect.yaml` on the server, paused, and the automation of alerts; safe to repeat.
 
     Args:
-        environment: What Prefect's command is told beside this process's own environment.
-        jobs: What a run becomes on Kubernetes, as a base job template of Prefect; None where it is a process.
+        environment: Variables for Prefect's command, in addition to those of this process.
+        jobs: Prefect's base job template for runs on Kubernetes; None if a run is a process.
 
     Raises:
-        StackError: Prefect's command fails; with what it printed.
+        StackError: Prefect's command fails; carries its output.
     """
     _make_work_pool(api_url, jobs)
     done = subprocess.run(
@@ -78,7 +78,7 @@ def _make_work_pool(api_url: str, jobs: Mapping[str, Any] | None) -> None:
 
 
 def set_job_variables(api_url: str, variables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Say by deployment what its runs get instead of the work pool's defaults, such as their memory."""
+    """Set the variables that replace the work pool's defaults, such as memory, by deployment."""
     from prefect.client.schemas.actions import DeploymentUpdate
 
     with prefect_client(api_url) as client:
@@ -88,12 +88,12 @@ def set_job_variables(api_url: str, variables: Mapping[str, Mapping[str, Any]]) 
 
 
 def tidy_up(api_url: str) -> tuple[int, int]:
-    """Close what an earlier life left: runs whose process died with it, and runs that are due by now.
+    """Mark the runs of ended processes as crashed, and delete overdue runs; call it while no worker runs.
 
-    To be called while no worker runs. What the late runs would have done, the next run of each flow makes up.
+    The next run of each flow catches up with the deleted ones.
 
     Returns:
-        How many runs were marked as crashed, and how many late ones were deleted.
+        Number of runs marked as crashed, and number of deleted runs.
     """
     from prefect.client.schemas.filters import (
         FlowRunFilter,
@@ -115,7 +115,7 @@ def tidy_up(api_url: str) -> tuple[int, int]:
     with prefect_client(api_url) as client:
         crashed = list(_all_runs(client, dead))
         for run in crashed:
-            client.set_flow_run_state(run.id, Crashed(message="its process ended with the platform"), force=True)
+            client.set_flow_run_state(run.id, Crashed(message="the process ended with the platform"), force=True)
         overdue = list(_all_runs(client, late))
         for run in overdue:
             client.delete_flow_run(run.id)
@@ -123,20 +123,21 @@ def tidy_up(api_url: str) -> tuple[int, int]:
 
 
 def run_now(api_url: str, name: str, parameters: dict[str, Any] | None = None) -> FlowRun:
-    """Ask for one run of a deployment; does not wait for it."""
+    """Create one run of a deployment, without waiting for it."""
     with prefect_client(api_url) as client:
         deployment = client.read_deployment_by_name(f"{name}/{name}")
         return client.create_flow_run_from_deployment(deployment.id, parameters=parameters or {})
 
 
 def follow(api_url: str, run: FlowRun, report: Callable[[str], None], pause: Callable[[], None]) -> None:
-    """Wait for a run, telling its log lines as they come.
+    """Wait for a run, and report its log lines.
 
     Args:
-        pause: Called between two looks; may raise to give up.
+        report: Gets each log line.
+        pause: Called between two requests; may raise to stop the wait.
 
     Raises:
-        StackError: The run failed, with its last message.
+        StackError: The run failed; carries its last message.
     """
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
     from prefect.client.schemas.sorting import LogSort

@@ -12,8 +12,8 @@ from candlecast.settings import Settings
 from flows.deploy.deployment import deployments, prefect_client
 from flows.jobs.market import OpenMarket
 
-MARKETS_A_RUN = 20
-"""Markets that one run of ingest or monitor is for: to start a run takes longer than the run takes for one market."""
+MARKETS_PER_RUN = 20
+"""Most markets of one run of ingest or monitor; starting a run takes longer than its work for one market."""
 
 _MONITOR_EVERY = timedelta(minutes=15)
 _SHORTEST_PERIOD = timedelta(seconds=5)
@@ -22,12 +22,12 @@ _AFTER_FINAL = timedelta(seconds=1)
 
 
 def clock_speed(settings: Settings) -> float:
-    """Exchange seconds per real second."""
+    """Return the exchange seconds per real second."""
     return settings.exchange.replay_speed if settings.source == "replay" else 1.0
 
 
 def start_schedules(market: OpenMarket) -> datetime:
-    """Let a replay's clock run, and fit every schedule to the exchange's clock; what that said."""
+    """Start a replay's clock and fit every schedule to the exchange's clock; return the exchange's time."""
     settings = market.settings
     if settings.source == "replay":
         with ReplayControl(settings.exchange.binance_url) as control:
@@ -41,16 +41,16 @@ def start_schedules(market: OpenMarket) -> datetime:
 def fit_schedules(
     api_url: str, markets: Sequence[Market], exchange_now: datetime, speed: float, guard: timedelta
 ) -> None:
-    """Start every schedule, in step with the exchange's clock: ingest as soon as a candle is final.
+    """Start every schedule in step with the exchange's clock: ingest runs as soon as a candle is final.
 
-    One run of ingest is for up to MARKETS_A_RUN markets of an interval, and one of monitor for as many. All other flows
-    run for each market by itself, one market after the other over their period.
+    One run of ingest or monitor serves up to MARKETS_PER_RUN markets of an interval. The other flows run for one market
+    at a time, spread over their period.
 
     Args:
-        markets: What is forecast, of one horizon.
-        guard: Time since its close, on the exchange's clock, before a candle is stored.
-        exchange_now: The exchange's clock at this moment.
-        speed: Its seconds per real second; 1 except on the replay source.
+        markets: Markets that are forecast, all of one horizon.
+        exchange_now: The exchange's current time.
+        speed: Exchange seconds per real second; 1 except on the replay source.
+        guard: Time between the close of a candle and its storage, on the exchange's clock.
     """
     from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
     from prefect.client.schemas.schedules import IntervalSchedule
@@ -61,8 +61,8 @@ def fit_schedules(
         every = IntervalSchedule(interval=period, anchor_date=first)
         return DeploymentScheduleUpdate(schedule=every, active=True, slug=slug, parameters=parameters)
 
-    def together(every: timedelta | None = None) -> Iterator[DeploymentScheduleUpdate]:
-        for alike in _together(markets):
+    def for_groups(every: timedelta | None = None) -> Iterator[DeploymentScheduleUpdate]:
+        for alike in _market_groups(markets):
             market = alike[0]
             final = floor_time(exchange_now, market.interval) + market.step + guard
             first = now + (final - exchange_now) / speed + _AFTER_FINAL if every is None else now + _real(every, speed)
@@ -70,16 +70,16 @@ def fit_schedules(
             parameters = {"markets": names, "horizon": market.horizon} if len(alike) > 1 else market._asdict()
             yield schedule(_slug(market), _real(every or market.step, speed), first, parameters)
 
-    def one_by_one() -> Iterator[DeploymentScheduleUpdate]:
+    def for_each_market() -> Iterator[DeploymentScheduleUpdate]:
         period = _real(_DAY, speed)
         for number, market in enumerate(markets):
             first = now + period * (1 + number / len(markets))
             yield schedule(_slug(market), period, first, market._asdict())
 
-    fitted = {"ingest": list(together()), "monitor": list(together(_MONITOR_EVERY))}
+    fitted = {"ingest": list(for_groups()), "monitor": list(for_groups(_MONITOR_EVERY))}
     with prefect_client(api_url) as client:
         for name, deployment in deployments(client).items():
-            schedules = fitted.get(name) or list(one_by_one())
+            schedules = fitted.get(name) or list(for_each_market())
             client.update_deployment(deployment.id, DeploymentUpdate(schedules=schedules))
             for former in deployment.schedules:
                 if former.slug not in {one.slug for one in schedules}:
@@ -87,11 +87,11 @@ def fit_schedules(
             client.resume_deployment(deployment.id)
 
 
-def _together(markets: Sequence[Market]) -> Iterator[tuple[Market, ...]]:
-    """The markets of each interval, up to MARKETS_A_RUN at a time."""
+def _market_groups(markets: Sequence[Market]) -> Iterator[tuple[Market, ...]]:
+    """Yield the markets of each interval, up to MARKETS_PER_RUN at a time."""
     for interval in dict.fromkeys(market.interval for market in markets):
         alike = [market for market in markets if market.interval == interval]
-        yield from (tuple(alike[at : at + MARKETS_A_RUN]) for at in range(0, len(alike), MARKETS_A_RUN))
+        yield from (tuple(alike[at : at + MARKETS_PER_RUN]) for at in range(0, len(alike), MARKETS_PER_RUN))
 
 
 def _slug(market: Market) -> str:

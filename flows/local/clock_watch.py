@@ -1,4 +1,4 @@
-"""Keeping the schedules of a running platform in step with the exchange's clock."""
+"""A watch that keeps the schedules of a running platform in step with the exchange's clock."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST_OFF_S = 2.0
 
 
 class ClockWatch:
-    """Notices when the exchange's clock left the pace that the schedules were fitted to, and fits them again.
+    """A watch that fits the schedules again when the exchange's clock leaves its pace.
 
-    That happens when this machine slept, when somebody set its clock, and when the replay exchange was
-    started anew: it then stands still until told its speed.
+    The pace is lost when this machine sleeps, when its clock is set, and when the replay exchange restarts: its
+    clock then stands still until its speed is set.
     """
 
     def __init__(self, market: OpenMarket) -> None:
@@ -28,7 +28,7 @@ class ClockWatch:
         self._end_reported = False
 
     def look(self, console: Console) -> None:
-        """Compare the clocks once, and say so if a recording has come to its end.
+        """Compare the clocks once, and report the end of a recording.
 
         Raises:
             ExchangeUnavailable: The exchange does not answer.
@@ -43,7 +43,7 @@ class ClockWatch:
         expected = self._fitted_at + timedelta(seconds=(real_s - self._real_s) * speed)
         if abs((now - expected).total_seconds()) / speed > _MOST_OFF_S:
             self._fitted_at, self._real_s = start_schedules(self._market), time.time()
-            console.print("the exchange's clock left its pace: schedules are fitted to it again")
+            console.print("the exchange's clock left its pace: the schedules are fitted to it again")
 
     def _has_ended(self, console: Console) -> bool:
         with ReplayControl(self._market.settings.exchange.binance_url) as control:
@@ -51,7 +51,7 @@ class ClockWatch:
         ended = state.now >= state.end
         if ended and not self._end_reported:
             home = self._market.settings.home
-            console.rule("[bold yellow]the recording has ended: no more candles will come")
-            console.print(f"Everything stays up to look at. Delete {home} and start again to replay it anew.")
+            console.rule("[bold yellow]the recording has ended: there are no more candles")
+            console.print(f"Everything keeps running. To replay the recording again, stop, delete {home} and start.")
         self._end_reported = ended
         return ended

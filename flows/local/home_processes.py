@@ -1,6 +1,6 @@
-"""The processes of one home: one `up` at a time, and nothing left over from a crash.
+"""The processes of one home: one `up` at a time, and no processes left from a crash.
 
-A process belongs to a home if its environment says so; children inherit that, however deep they are.
+A variable of a process's environment names its home; all descendants inherit it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROUNDS = 3
 
 
 def stack_marker(home: Path) -> dict[str, str]:
-    """Return the environment variable that marks a process as one of this home's."""
+    """Return the environment variable that marks a process of this home."""
     return {STACK_VARIABLE: str(home.resolve())}
 
 
@@ -45,7 +45,7 @@ def single_instance(home: Path) -> Iterator[None]:
         except BlockingIOError as exc:
             raise AlreadyRunning(
                 f"The platform in {home} is already up, run by process {lock.read().strip() or 'unknown'}. "
-                "Stop that one first, or choose another CANDLECAST_HOME."
+                "Stop that process first, or set CANDLECAST_HOME to another directory."
             ) from exc
         lock.truncate()
         lock.write(f"{os.getpid()}\n")
@@ -54,17 +54,17 @@ def single_instance(home: Path) -> Iterator[None]:
 
 
 def stop_leftovers(home: Path, grace_s: float = 10) -> list[int]:
-    """Stop every process of this home that is still alive, except this one and its ancestors.
+    """Stop every process of this home that still runs, except this one and its ancestors.
 
-    A supervisord is stopped first and in its own order, since it would start the others again. PostgreSQL
-    is left to `LocalPostgres.stop_leftover`, which stops it without losing its shutdown checkpoint.
+    supervisord is stopped first, because it restarts its programs. PostgreSQL is left to
+    `LocalPostgres.stop_leftover`, which lets it write its shutdown checkpoint.
 
     Args:
         home: The home whose processes to stop.
         grace_s: Seconds between SIGTERM and SIGKILL.
 
     Returns:
-        The pids that were found.
+        The pids of the stopped processes.
     """
     stopped: list[int] = []
     for _ in range(_ROUNDS):  # a process may start another while it is being stopped
@@ -78,10 +78,10 @@ def stop_leftovers(home: Path, grace_s: float = 10) -> list[int]:
 
 
 def wait_for_end(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
-    """Wait until the processes have ended, at most `timeout_s` seconds, and return those that have not.
+    """Wait until the processes have ended, at most `timeout_s` seconds, and return those that still run.
 
-    A zombie has ended: psutil's own wait would wait for its parent to notice, which the first process of
-    a container may never do.
+    A zombie counts as ended. psutil's own wait would wait for its parent, and the first process of a container
+    may never collect it.
     """
     deadline = time.monotonic() + timeout_s
     while alive := [process for process in processes if _is_alive(process)]:
@@ -109,7 +109,7 @@ def _is_marked(process: psutil.Process, marker: str) -> bool:
     try:
         return process.environ().get(STACK_VARIABLE) == marker and process.name() != "postgres"
     except (psutil.Error, OSError):
-        return False  # it ended meanwhile, or is not ours to read
+        return False  # it has ended, or its environment is not readable
 
 
 def _is_supervisord(process: psutil.Process) -> bool:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: one way to end what runs until somebody ends it."""
+"""Interrupts: Ctrl-C, SIGTERM and a closed terminal end a long run in the same way."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 
 def refuse_interrupts() -> None:
-    """Ignore them from now on, inside `interrupted_by_sigterm`: impatience must not leave half of it running."""
+    """Ignore further interrupts, inside `interrupted_by_sigterm`: a second Ctrl-C must not stop the shutdown."""
     for number in _INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def wait_until_interrupted() -> None:
-    """Do nothing until Ctrl-C, or inside `interrupted_by_sigterm` until one of its signals."""
+    """Wait for Ctrl-C, or inside `interrupted_by_sigterm` for any of its signals."""
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(_A_DAY_S)

@@ -16,30 +16,30 @@ _KILL_S = 5.0
 
 
 def stop_leftover_server(data: Path) -> None:
-    """Stop every PostgreSQL process at work on `data`, and remove a pid file that would mislead the next.
+    """Stop every PostgreSQL process of the data directory, and remove a pid file that would block a start.
 
-    Processes are known by their working directory, which PostgreSQL sets to its data directory; the pid in
-    `postmaster.pid` may be anybody's by now.
+    A process is recognized by its working directory, the data directory. The pid in `postmaster.pid` may meanwhile
+    belong to another program.
 
     Args:
-        data: The data directory, resolved; need not exist.
+        data: The data directory, resolved; it may be missing.
 
     Raises:
-        StackError: A process outlived even SIGKILL.
+        StackError: A process still runs after SIGKILL.
     """
     found = [process for process in psutil.process_iter() if _works_in(process, data)]
     postmasters = [process for process in found if _is_postmaster(process)]
     _signal(postmasters, signal.SIGINT)
     wait_for_end(postmasters, _FAST_STOP_S)
-    # Processes whose postmaster was killed notice it and end by themselves, except in the midst of a long query.
+    # Without their postmaster, processes end by themselves, except during a long query.
     alive = wait_for_end(found, _LINGER_S)
     for harder in (signal.SIGQUIT, signal.SIGKILL):
         _signal(alive, harder)
         alive = wait_for_end(alive, _KILL_S)
     if alive:
         pids = ", ".join(str(process.pid) for process in alive)
-        raise StackError(f"PostgreSQL processes {pids} on {data} do not end. Stop them, then try again.")
-    _clear_misleading_pid_file(data / "postmaster.pid")
+        raise StackError(f"PostgreSQL processes {pids} on {data} do not end. Stop them, then start again.")
+    _remove_blocking_pid_file(data / "postmaster.pid")
 
 
 def _works_in(process: psutil.Process, data: Path) -> bool:
@@ -48,7 +48,7 @@ def _works_in(process: psutil.Process, data: Path) -> bool:
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
-        pass  # another account's process; but command lines are open to everybody
+        pass  # another account's process; its command line is still readable
     try:
         return str(data) in process.cmdline()
     except psutil.Error:
@@ -56,7 +56,7 @@ def _works_in(process: psutil.Process, data: Path) -> bool:
 
 
 def _is_postmaster(process: psutil.Process) -> bool:
-    """Tell the postmaster from its children, which call themselves `postgres: checkpointer` and the like."""
+    """Return whether the process is the postmaster; its children are named `postgres: checkpointer` and so on."""
     try:
         return not process.cmdline()[0].startswith("postgres: ")
     except (psutil.Error, IndexError):
@@ -71,10 +71,10 @@ def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
             continue
 
 
-def _clear_misleading_pid_file(pid_file: Path) -> None:
-    """Remove a pid file that keeps PostgreSQL from starting: an empty one, or one that names a stranger.
+def _remove_blocking_pid_file(pid_file: Path) -> None:
+    """Remove a pid file that blocks PostgreSQL's start: an empty one, or one with the pid of another program.
 
-    The file of a dead postmaster stays: PostgreSQL checks with it that no backend still uses its memory.
+    The file of an ended postmaster stays. PostgreSQL uses it to check that no backend still has its memory.
     """
     try:
         pid = int(pid_file.read_text().split("\n", 1)[0])

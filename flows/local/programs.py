@@ -1,4 +1,4 @@
-"""The programs of the local platform: their commands, and what their environment tells them."""
+"""The programs of the local platform: their commands and environments."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ DATABASE_ROLES = {
     "database_owner_url": "candlecast_owner",
     "database_reader_url": "candlecast_reader",
 }
-"""The role behind each address of the database."""
+"""Role of each database address, by field of `Settings`."""
 
 _ROOT = Path(__file__).parents[2]
 
-# No part of the platform phones home, and TensorFlow keeps its notices to itself.
+# No telemetry, and no notices of TensorFlow.
 _QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # version 2 of the UI calls an analytics host all the same
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # version 2 of the UI calls an analytics host in any case
     "BENTOML_DO_NOT_TRACK": "True",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
 
 def local_urls(settings: Settings) -> dict[str, str]:
-    """Where the parts that `up` runs are on this machine, by field of `Settings`."""
+    """Return the addresses of the parts that `up` runs, by field of `Settings`."""
     return {
         "service_url": f"http://{HOST}:{settings.service.port}",
         "mlflow_tracking_uri": f"http://{HOST}:{settings.mlflow_port}",
@@ -47,7 +47,7 @@ def local_urls(settings: Settings) -> dict[str, str]:
 
 
 def stack_values(settings: Settings) -> dict[str, str]:
-    """The settings that say what and where the parts of this platform are, passwords included, by field name."""
+    """Return the settings that describe this platform and its addresses, passwords included, by field name."""
     values = {
         "source": settings.source,
         "replay_speed": str(settings.exchange.replay_speed),
@@ -66,12 +66,12 @@ def stack_values(settings: Settings) -> dict[str, str]:
 
 
 def addresses(settings: Settings) -> dict[str, str]:
-    """`stack_values` as environment variables, and the places of libraries' own files."""
+    """Return `stack_values` as environment variables, and the directories of libraries' own files."""
     variables = {variable_name(field): value for field, value in stack_values(settings).items()}
     return variables | {
         "CANDLECAST_HOME": str(settings.home),
         CONFIG_VARIABLE: str(config_file() or ""),  # programs and flow runs have other working directories
-        # What libraries would otherwise write below the user's home directory.
+        # By default these libraries write below the user's home directory.
         "PREFECT_HOME": str(settings.home / "prefect"),
         "BENTOML_HOME": str(settings.home / "bentoml"),
         "KERAS_HOME": str(settings.home / "keras"),
@@ -82,28 +82,28 @@ def addresses(settings: Settings) -> dict[str, str]:
 def local_programs(
     settings: Settings, mlflow_store: str, replay_start: datetime | None, recordings: Path | None
 ) -> list[Program]:
-    """Everything but PostgreSQL, in the order in which the programs need one another.
+    """Return every program except PostgreSQL, in the order of their dependencies.
 
     Args:
-        settings: With the address of every part.
+        settings: Settings with the address of every part.
         mlflow_store: Address of MLflow's database.
-        replay_start: Where the replay exchange's clock begins if it never ran.
-        recordings: Directory of what it answers from; None for what ships with the project.
+        replay_start: First time of the replay exchange's clock if it never ran.
+        recordings: Directory of recordings that the replay exchange serves; None for those of the project.
     """
     home, environment = settings.home, _QUIET | addresses(settings)
     prefect = environment | {
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        # Without these the UI looks for its API on the default port.
+        # Without these the UI requests its API on the default port.
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        # The server deletes old runs itself, with their logs and artifacts; by default it keeps them for good.
+        # The server deletes old runs with their logs and artifacts; by default it keeps all of them.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(round(settings.retention.runs_kept_days * 86_400)),
     }
     reader = settings.database.reader_url or settings.database.url
     service = environment | (dict.fromkeys(_DATABASE_VARIABLES, reader.get_secret_value()) if reader else {})
-    # At speed 0 it waits for `up`, also when it was started anew in the middle (flows/local/clock_watch.py).
+    # At speed 0 the clock waits for `up`, also after a restart (flows/local/clock_watch.py).
     replay = f"exchange --port {settings.exchange.port} --speed 0 --state"
     replay_from = [f"--start={replay_start:%Y-%m-%dT%H:%M:%S}"] if replay_start else []
     replay_from += [f"--recordings={recordings}"] if recordings else []
@@ -128,7 +128,7 @@ def local_programs(
             "service",
             _command(
                 "bentoml",
-                # After its drain it waits so long for answers that somebody is slow to take.
+                # Seconds after the drain for clients that read their answers slowly.
                 f"serve service.service:Candlecast {at} {settings.service.port} --timeout-graceful-shutdown 10 "
                 "--working-dir",
                 str(_ROOT),
@@ -154,5 +154,5 @@ _DATABASE_VARIABLES = [variable_name(field) for field in DATABASE_ROLES]
 
 
 def _command(module: str, words: str, *more: str) -> list[str]:
-    """Command of a module, run by the interpreter this process runs in; `more` may hold blanks."""
+    """Return the command of a module for this process's interpreter; `more` may contain blanks."""
     return [sys.executable, "-m", module, *words.split(), *more]

@@ -1,4 +1,4 @@
-"""Where candles come from in a home: decided once, said loudly, never changed under data that are there."""
+"""The source of candles of a home: Binance or the replay exchange, decided at the first start."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ from candlecast.settings import Settings
 
 _FILE = "source"
 _PING_TIMEOUT_S = 3
-_PROBES = 2  # the choice binds the home: one lost packet must not make it
+_PROBES = 2  # the choice binds the home, so one lost packet must not decide it
 WARM_UP = timedelta(days=1)
-"""Recorded time that the loop runs through quickly at the first start."""
+"""Recorded time that the first start runs through quickly."""
 
 _LEAST_LEFT = timedelta(days=7)
 
 
 def resolve_source(settings: Settings) -> Settings:
-    """The settings with `source` binance or replay: the home's own, else the one asked for, else what answers.
+    """Return the settings with `source` resolved: that of the home, else the setting, else the reachable one.
 
     Raises:
-        ConfigurationError: The home holds data of the other source, or no longer says of which.
+        ConfigurationError: The home holds data of the other source, or its source file is invalid.
     """
     marker = settings.home / _FILE
     known = marker.read_text().strip() if marker.exists() else None
     if known is not None and known not in {"binance", "replay"}:
-        raise ConfigurationError(f"{marker} says {known!r}: write binance or replay into it, as the data there are")
+        raise ConfigurationError(
+            f"{marker} contains {known!r}: write binance or replay into it, the source of the stored data"
+        )
     if known is not None and settings.source not in {"auto", known}:
         raise ConfigurationError(
-            f"{settings.home} holds data of source {known!r}; CANDLECAST_SOURCE={settings.source} needs a home of "
-            f"its own: set CANDLECAST_HOME to another directory, or delete {settings.home}"
+            f"{settings.home} holds data of source {known!r}; CANDLECAST_SOURCE={settings.source} needs another home: "
+            f"set CANDLECAST_HOME to another directory, or delete {settings.home}"
         )
     chosen = known or (settings.source if settings.source != "auto" else _reachable_source(settings))
     return settings.changed(source=chosen)
 
 
 def store_source(settings: Settings) -> None:
-    """Bind the home to its source, before the first candle is stored; nothing if it is bound already."""
+    """Bind the home to its source before the first candle is stored; a bound home stays as it is."""
     marker = settings.home / _FILE
     if marker.exists():
         return
@@ -55,36 +57,36 @@ def store_source(settings: Settings) -> None:
     with draft.open("w") as file:
         file.write(settings.source + "\n")
         file.flush()
-        os.fsync(file.fileno())  # an empty marker after a power cut would let live candles into a replay's ledger
+        os.fsync(file.fileno())  # an empty file after a power cut would allow live candles in a replay's ledger
     draft.replace(marker)
 
 
 def recorded_market(market: Market) -> tuple[datetime, datetime]:
-    """Half-open span of the candles of a market that ship with the project; raises as `recorded_candles`."""
+    """Return the half-open span of the market's recording in the project; raises as `recorded_candles`."""
     return recorded_span({market[:2]: recorded_candles(market)})
 
 
 def recorded_candles(market: Market, of: str = ".") -> pd.DataFrame:
-    """The candles of a market that ship with the project.
+    """Return the candles of the market's recording in the project.
 
     Args:
-        of: As of `candlecast.replay.recordings.bundled_recordings`.
+        of: See `candlecast.replay.recordings.bundled_recordings`.
 
     Raises:
-        ConfigurationError: There are none; names those there are and the way out.
+        ConfigurationError: There is no recording of the market; names the recorded markets and the remedy.
     """
     recordings = bundled_recordings(of)
     if market[:2] not in recordings:
         known = ", ".join(" ".join(one) for one in recordings)
         raise ConfigurationError(
-            f"no recording of {market.symbol} {market.interval} ships with the project, only of {known}; choose that "
-            "one, or give the platform a route to Binance (CANDLECAST_BINANCE_URL)"
+            f"no recording of {market.symbol} {market.interval} ships with the project, only of {known}; set "
+            "CANDLECAST_SYMBOL and CANDLECAST_INTERVAL to it, or CANDLECAST_BINANCE_URL to a reachable address"
         )
     return recordings[market[:2]]
 
 
 def _reachable_source(settings: Settings) -> str:
-    """Binance if one of its addresses can be reached and serves this place, whatever it says just now."""
+    """Return binance if one of its addresses answers without barring this location, else replay."""
     for address in [one.strip() for one in settings.exchange.binance_url.split(",")] * _PROBES:
         with suppress(requests.RequestException), open_session(address) as session:
             answer = session.get(f"{address.rstrip('/')}/api/v3/ping", timeout=_PING_TIMEOUT_S)
@@ -94,13 +96,13 @@ def _reachable_source(settings: Settings) -> str:
 
 
 def replay_begin(settings: Settings, recorded: tuple[datetime, datetime]) -> datetime:
-    """Where the replay clock first stands: late enough for the history that training needs, with days to come.
+    """Return the first time of the replay clock: after the history that training needs, and days before the end.
 
     Args:
         recorded: Half-open span of the recording.
 
     Raises:
-        ConfigurationError: The recording is too short for a history before and days after.
+        ConfigurationError: The recording is too short for a history and the days after it.
     """
     start, end = recorded
     step = settings.market.step

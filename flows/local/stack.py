@@ -1,4 +1,4 @@
-"""The processes of the platform on one machine: what they are, what they are told, how one knows they are up."""
+"""The processes of the platform on one machine: start, readiness, stop."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from flows.local.supervisord_config import Program
 
 _POLL_S = 0.2
 _LASTING_PORTS = range(15_000, 32_000)
-"""Of these the kernel gives none to an outgoing connection, so that one that is free is so a few seconds later."""
+"""Ports that the kernel gives to no outgoing connection, so a free one stays free for some seconds."""
 _OPTIONAL = {"prefect": "prefect_api_url", "evidently": "evidently_url"}
-"""What one may do without, and the setting with its address."""
+"""Optional programs, and the setting with the address of each."""
 
 
 class LocalStack:
     """The local platform of one home.
 
     Args:
-        settings: With `source` resolved to binance or replay.
-        replay_start: Where the replay exchange's clock begins if it never ran in this home.
-        recordings: Directory of what the replay exchange answers from; None for what ships with the project.
-        without: Programs that are not run; nobody is sent to their addresses.
+        settings: Settings whose `source` is binance or replay.
+        replay_start: First time of the replay exchange's clock if it never ran in this home.
+        recordings: Directory of recordings that the replay exchange serves; None for those of the project.
+        without: Programs that do not run; the settings leave their addresses empty.
     """
 
     def __init__(
@@ -68,22 +68,20 @@ class LocalStack:
         self.supervisor = Supervisor(settings.home, programs)
 
     def launch(self) -> None:
-        """Leave the addresses for other terminals, and start supervisord without any program yet.
+        """Write the addresses for other terminals, and start supervisord without programs.
 
         Raises:
-            StackError: A port is taken by another program; names the setting that moves ours.
+            StackError: Another program uses a port; names the setting that changes ours.
         """
         for field in self._ports():
             port = self.settings.value(field)
             if _is_taken(port):
-                raise StackError(
-                    f"port {port} is taken by another program; stop it, or set {variable_name(field)} to another"
-                )
+                raise StackError(f"port {port} is in use by another program; stop it, or set {variable_name(field)}")
         self._write_stack_file()
         self.supervisor.launch()
 
     def start_database(self) -> None:
-        """Start PostgreSQL, unless it is somebody else's, and bring the schema up to date."""
+        """Start PostgreSQL unless the settings name another server, and bring the schema up to date."""
         if self.postgres is not None:
             self.supervisor.start("postgres")
             self.postgres.wait_ready(is_alive=self._postgres_lives)
@@ -92,7 +90,7 @@ class LocalStack:
             migrate(pool)
 
     def start_replay(self) -> None:
-        """Start the replay exchange and hold its clock: nothing happens before everybody is there to see it."""
+        """Start the replay exchange with its clock stopped until every part is up."""
         self.supervisor.start("exchange")
         self.wait_until_up("exchange", f"{self.settings.exchange.binance_url}/api/v3/ping")
         with ReplayControl(self.settings.exchange.binance_url) as control:
@@ -102,7 +100,7 @@ class LocalStack:
         return self.supervisor.states()["postgres"].state in {"STARTING", "RUNNING"}
 
     def start(self, *names: str) -> None:
-        """Start programs one after the other, without waiting for what they serve."""
+        """Start programs one after the other, without waiting until they answer."""
         for name in names:
             self.supervisor.start(name)
 
@@ -110,7 +108,7 @@ class LocalStack:
         """Wait until `url` answers.
 
         Raises:
-            StackError: It does not within `timeout_s`, or the program gave up; with the end of its log.
+            StackError: No answer within `timeout_s`, or the program failed; with the end of its log.
         """
         deadline = time.monotonic() + timeout_s
         while not _answers(url):
@@ -120,7 +118,7 @@ class LocalStack:
             time.sleep(_POLL_S)
 
     def stop(self) -> None:
-        """Stop everything, last started first; whatever survived by accident too."""
+        """Stop every program in reverse order of start, and every process left."""
         self.supervisor.shutdown()
         if self.postgres is not None:
             self.postgres.stop_leftover()
@@ -135,11 +133,11 @@ class LocalStack:
         return fields
 
     def _addressed(self, settings: Settings) -> Settings:
-        """The settings with the address of every part of this platform."""
+        """Return the settings with the address of every part of this platform."""
         update: dict[str, object] = {**local_urls(settings)}
         update |= {field: "" for program, field in _OPTIONAL.items() if program in self._without}
         if settings.source == "replay":
-            # The replay exchange serves its archive too: an offline start asks nobody else.
+            # The replay exchange serves its archive too, so an offline start needs no other host.
             update["binance_url"] = update["archive_url"] = f"http://{HOST}:{settings.exchange.port}"
         if self.postgres is not None:
             for field, role in DATABASE_ROLES.items():
@@ -147,7 +145,7 @@ class LocalStack:
         return settings.changed(**update)
 
     def _write_stack_file(self) -> None:
-        """`HOME/stack.json`, through which other terminals and processes find this platform."""
+        """Write `HOME/stack.json`, where other terminals and processes find this platform."""
         draft = self.settings.home / f"{STACK_FILE}.partial"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it holds passwords
         with os.fdopen(descriptor, "w") as file:
@@ -170,22 +168,22 @@ def _answers(url: str) -> bool:
 
 
 def refuse_foreign_addresses(settings: Settings) -> None:
-    """Refuse settings that send commands elsewhere than to the platform that `up` starts.
+    """Refuse settings whose addresses differ from those of the platform that `up` starts.
 
     Raises:
-        ConfigurationError: A variable or a key of candlecast.toml names another address; names it.
+        ConfigurationError: A variable or a key of candlecast.toml has another address; names it.
     """
     for name, ours in local_urls(settings).items():
         theirs = settings.value(name)
         if theirs.rstrip("/") != ours:
             raise ConfigurationError(
-                f"{variable_name(name)}={theirs} is set, but `candlecast up` runs its own at {ours}: commands would "
-                "go to the other one: unset the variable, or delete the key in candlecast.toml"
+                f"{variable_name(name)}={theirs} is set, but `candlecast up` starts this part at {ours}; commands "
+                "would use the other address: unset the variable, or delete the key in candlecast.toml"
             )
 
 
 def remove_partial_files(settings: Settings) -> None:
-    """Remove what killed processes left half done. To be called while nothing of the home runs."""
+    """Remove the partial files of killed processes; call it while no process of the home runs."""
     shutil.rmtree(settings.scratch_dir, ignore_errors=True)
     for directory, pattern in ((settings.models_dir, "*/.partial-*"), (settings.reports_dir, "*.partial")):
         for leftover in directory.glob(pattern):
@@ -196,7 +194,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None
     """Wait until `condition` holds.
 
     Raises:
-        StackError: It does not within `timeout_s`.
+        StackError: The condition does not hold within `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -206,14 +204,14 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None
 
 
 def free_ports(count: int) -> list[int]:
-    """Different TCP ports of this machine that nobody listens on now."""
+    """Return different free TCP ports of this machine."""
     in_any_order = SystemRandom().sample(_LASTING_PORTS, len(_LASTING_PORTS))
     return list(islice((port for port in in_any_order if not _is_taken(port)), count))
 
 
 def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was let go just now is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port released just now counts as free
         try:
             probe.bind((HOST, port))
         except OSError:

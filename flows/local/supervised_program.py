@@ -1,9 +1,9 @@
-"""Become one program of `run/programs.json`: what supervisord executes, in the home directory.
+"""The launcher that supervisord runs in the home directory for one program of `run/programs.json`.
 
     python -I -S flows/local/supervised_program.py NAME
 
-The file keeps passwords out of command lines, and arguments and environments out of supervisord's
-configuration, whose quoting cannot express every value. Imports the standard library only.
+The file keeps passwords out of command lines. supervisord's configuration cannot quote every value, so arguments
+and environments are in the file too. Imports the standard library only.
 """
 
 from __future__ import annotations

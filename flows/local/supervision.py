@@ -1,4 +1,4 @@
-"""Keep the programs of the local platform running: a thin wrapper over supervisord."""
+"""The supervision of the local platform's programs: a thin wrapper over supervisord."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ _ALREADY_STARTED = 60
 _NOT_RUNNING = 70
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ProgramState:
-    """What supervisord says of a program.
+    """The state of a program in supervisord.
 
     Attributes:
-        state: STOPPED, STARTING, RUNNING, BACKOFF (starting failed, tried again), STOPPING, EXITED or FATAL.
-        pid: Its process, None when it has none.
-        description: For people, e.g. `pid 42, uptime 0:01:10`.
+        name: Name of the program.
+        state: STOPPED, STARTING, RUNNING, BACKOFF (failed to start, will retry), STOPPING, EXITED or FATAL.
+        pid: Its process id; None without a process.
+        description: Text for people, such as `pid 42, uptime 0:01:10`.
     """
 
     name: str
@@ -58,11 +59,11 @@ class ProgramState:
 
 
 class Supervisor:
-    """The supervisord of one home. An object without programs can look at and stop a running one.
+    """The supervisord of one home; without programs the object can only inspect and stop a running one.
 
     Args:
-        home: Directory of the platform; files go to `run/` and `logs/`, and programs start in it.
-        programs: In the order in which they depend on one another; stopped in the reverse.
+        home: Directory of the platform and working directory of the programs; files go to `run/` and `logs/`.
+        programs: Programs in the order of their dependencies; they stop in reverse order.
     """
 
     def __init__(self, home: Path, programs: Sequence[Program] = ()) -> None:
@@ -71,11 +72,11 @@ class Supervisor:
         self._supervisord: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
-        """Start supervisord, with every program known and none started.
+        """Start supervisord without starting a program.
 
         Raises:
-            AlreadyRunning: One is up in this home.
-            StackError: It did not come up; names its log.
+            AlreadyRunning: A supervisord of this home runs.
+            StackError: supervisord did not start; names its log.
         """
         if self.alive():
             raise AlreadyRunning(f"The platform in {self.home} is already up; stop it first.")
@@ -94,13 +95,13 @@ class Supervisor:
             )
         if not _wait_until(self._answers_or_ended, _LAUNCH_S) or self._supervisord.poll() is not None:
             self.shutdown(timeout_s=0)
-            raise StackError(f"supervisord did not come up. Read {self.home / SUPERVISORD_LOG}")
+            raise StackError(f"supervisord did not start. Read {self.home / SUPERVISORD_LOG}")
 
     def start(self, name: str, timeout_s: float = 60) -> None:
-        """Start a program and wait until it has stayed up for its `start_seconds`.
+        """Start a program and wait until it has run for its `start_seconds`.
 
         Raises:
-            StackError: It ended instead; carries the end of its log.
+            StackError: The program ended; carries the end of its log.
         """
         self._ask("startProcess", name, False, harmless_fault=_ALREADY_STARTED)  # False: do not wait for it
         settled = ("RUNNING", *_FAILED_STATES)
@@ -114,7 +115,7 @@ class Supervisor:
         """Stop a program and wait for its end; supervisord kills it after its `stop_wait_s`.
 
         Raises:
-            StackError: It is still there after `timeout_s` seconds.
+            StackError: It still runs after `timeout_s` seconds.
         """
         self._ask("stopProcess", name, False, harmless_fault=_NOT_RUNNING)
         if not _wait_until(lambda: self._state(name).state in _STOPPED_STATES, timeout_s):
@@ -131,7 +132,7 @@ class Supervisor:
         return {state.name: state for state in states}
 
     def alive(self) -> bool:
-        """Tell whether supervisord answers; it does so while it shuts down, too."""
+        """Return whether supervisord answers, which it also does during its shutdown."""
         try:
             self._ask("getState", harmless_fault=_SHUTTING_DOWN)
         except StackError:
@@ -139,14 +140,14 @@ class Supervisor:
         return True
 
     def shutdown(self, timeout_s: float = 60) -> None:
-        """Stop every program in reverse order, then supervisord, then whatever they left behind.
+        """Stop every program in reverse order, then supervisord, then the processes that they left.
 
         Args:
-            timeout_s: Seconds for the orderly part; what is still there afterwards is killed.
+            timeout_s: Seconds for the orderly stop; processes that still run after that are killed.
         """
         deadline = time.monotonic() + timeout_s
-        with suppress(StackError):  # what does not answer, or not end, is left to stop_leftovers
-            # One by one: supervisord's own shutdown spends a second on each.
+        with suppress(StackError):  # stop_leftovers ends what does not answer or does not end
+            # One by one: supervisord's own shutdown takes a second for each.
             for name in reversed(program_names(self.home)):
                 self.stop(name, deadline - time.monotonic())
             self._ask("shutdown")
@@ -157,7 +158,7 @@ class Supervisor:
         remove_control(self.home)
 
     def log_path(self, name: str) -> Path:
-        """Return where a program's output goes."""
+        """Return the file of a program's output."""
         return self.home / "logs" / f"{name}.log"
 
     def log_tail(self, name: str, lines: int = 20) -> list[str]:
@@ -193,7 +194,7 @@ class Supervisor:
 
 
 class _SocketTransport(xmlrpc.client.Transport):
-    """XML-RPC over a Unix socket; unlike supervisor's own transport it has a timeout."""
+    """XML-RPC transport over a Unix socket; unlike supervisor's own it has a timeout."""
 
     def __init__(self, control: Control) -> None:
         super().__init__()
@@ -218,7 +219,7 @@ class _SocketConnection(http.client.HTTPConnection):
 
 
 def _wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Wait until the condition holds, and tell whether it came to hold in time."""
+    """Wait until the condition holds; return whether it held in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What supervisord reads: its configuration, the programs, and the place of its control socket."""
+"""The files that supervisord reads: its configuration, the programs, and the path of its control socket."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ username=candlecast
 password={password}
 """
 
-# Paths are relative to the home, so that no character of its name needs quoting.
+# Paths are relative to the home, so its name needs no quoting.
 _PROGRAM = """
 [program:{program.name}]
 command={command}
@@ -67,17 +67,17 @@ stdout_logfile_backups=2
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Program:
-    """A program to keep running.
+    """A program that supervisord keeps running.
 
     Attributes:
-        name: Its name, also of its log; letters, digits, `-` and `_`.
-        command: Program and arguments. They are visible to everybody: put passwords in the environment.
-        environment: Variables beside those of supervisord's own environment.
-        stop_signal: Asks it and its process group to end, e.g. TERM or INT.
-        stop_wait_s: Whole seconds until it is killed instead.
-        start_seconds: Whole seconds it has to stay up to count as started.
+        name: Name of the program and of its log; letters, digits, `-` and `_`.
+        command: Program and arguments. Every account can read them, so passwords belong into the environment.
+        environment: Variables that are added to supervisord's own environment.
+        stop_signal: Signal that ends the process group, such as TERM or INT.
+        stop_wait_s: Whole seconds between the stop signal and SIGKILL.
+        start_seconds: Whole seconds that the program must run to count as started.
     """
 
     name: str
@@ -88,20 +88,20 @@ class Program:
     start_seconds: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Control:
-    """Where a supervisord listens, and the password it asks for."""
+    """The control socket of a supervisord, and its password."""
 
     socket: str
     password: str
 
 
 def write_configuration(home: Path, programs: Sequence[Program]) -> None:
-    """Write all that supervisord needs into `home`, readable by the owner only.
+    """Write the files of supervisord into `home`, readable by the owner only.
 
     Args:
         home: Directory of the platform.
-        programs: In the order in which they start; they are stopped in the reverse.
+        programs: Programs in the order of their start; they stop in reverse order.
     """
     (home / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
     (home / "logs").mkdir(exist_ok=True)
@@ -114,10 +114,10 @@ def write_configuration(home: Path, programs: Sequence[Program]) -> None:
 
 
 def read_control(home: Path) -> Control:
-    """Return the control address of the last supervisord launched in `home`.
+    """Return the control socket of the last supervisord that was launched in `home`.
 
     Raises:
-        StackError: None was.
+        StackError: No supervisord was launched there.
     """
     try:
         return Control(**json.loads((home / _CONTROL_FILE).read_text()))
@@ -126,10 +126,10 @@ def read_control(home: Path) -> Control:
 
 
 def program_names(home: Path) -> list[str]:
-    """Return the names of the programs supervisord keeps in `home`, in the order in which they start.
+    """Return the names of the programs of supervisord in `home`, in the order of their start.
 
     Raises:
-        StackError: None was ever launched there.
+        StackError: No supervisord was launched there.
     """
     try:
         return list(json.loads((home / supervised_program.PROGRAMS_FILE).read_text()))
@@ -138,7 +138,7 @@ def program_names(home: Path) -> list[str]:
 
 
 def remove_control(home: Path) -> None:
-    """Remove the control socket of an ended supervisord, and its directory if that is outside of `home`."""
+    """Remove the control socket of an ended supervisord, and its directory if that lies outside `home`."""
     try:
         socket = Path(read_control(home).socket)
     except StackError:
@@ -151,7 +151,7 @@ def remove_control(home: Path) -> None:
 
 
 def _configuration(control: Control, programs: Sequence[Program]) -> str:
-    # Saying that root is meant keeps supervisord from warning about it.
+    # An explicit user prevents supervisord's warning about root.
     user = "user=root" if os.geteuid() == 0 else ""
     text = _SUPERVISORD.format(user=user, log=SUPERVISORD_LOG, socket=control.socket, password=control.password)
     launcher = [sys.executable, "-I", "-S", str(Path(supervised_program.__file__).resolve())]
@@ -162,7 +162,7 @@ def _configuration(control: Control, programs: Sequence[Program]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for supervisord, which expands `%` and takes ` #` and ` ;` for comments even in quotes."""
+    """Quote a word for supervisord, which expands `%` and reads ` #` and ` ;` as comments even in quotes."""
     quoted = shlex.quote(word).replace("#", "'\"#\"'").replace(";", "'\";\"'")
     return quoted.replace("%", "%%")
 
@@ -171,13 +171,13 @@ def _socket_path(home: Path) -> str:
     inside = str(home / "run" / _SOCKET)
     if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH and _PLAIN_PATH.fullmatch(inside):
         return inside
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp makes the directory ours alone
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp makes a private directory
         directory = tempfile.mkdtemp(prefix="candlecast-", dir=parent)  # mode 0700
         path = f"{directory}/{_SOCKET}"
         if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and _PLAIN_PATH.fullmatch(path):
             return path
         os.rmdir(directory)
-    raise StackError(f"No directory for a control socket: {inside} is too long. Choose a shorter CANDLECAST_HOME.")
+    raise StackError(f"No directory for a control socket: {inside} is too long. Set CANDLECAST_HOME to a shorter path.")
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -1,17 +1,16 @@
-"""Run a command as somebody other than root, in place of this process; PostgreSQL refuses to be root.
+"""The launcher that runs a command as another account than root; PostgreSQL refuses to run as root.
 
     python -I -S flows/local/unprivileged.py --directory DIR -- COMMAND...
 
-Called by path, so that it works from every working directory; it imports the standard library only.
-An ordinary user's command is executed as it is. For root, the first way that reaches both the command
-and the directory is taken:
+Called by path, so it works from every working directory; it imports the standard library only. Without root the
+command runs as it is. For root, the first identity that reaches both the command and the directory is taken:
 
-1. A user namespace in which root goes by the name of an unprivileged account. Outside of it the files
-   stay root's own, so any directory root may enter works and no account is created.
-2. Where namespaces are refused (most containers): become the owner of the directory's nearest ancestor
-   that is not root's, or the account `nobody`.
+1. A user namespace that maps root to the name of an unprivileged account. Outside it the files stay root's, so every
+   directory of root works, and no account is created.
+2. Where namespaces are refused (most containers): the owner of the directory's nearest ancestor that is not root's,
+   or an unprivileged account of the system.
 
-Files below DIR are handed to whoever the way turns out to be, so one way can follow another.
+The files below DIR are given to the chosen identity, so a later start may choose another one.
 """
 
 from __future__ import annotations
@@ -23,20 +22,22 @@ import pwd
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 _CLONE_NEWUSER = 0x10000000
 _REMEDIES = (
-    "PostgreSQL does not run as root, and no other account reaches {directory} and {command}. "
-    "Set CANDLECAST_HOME to a directory that the account `nobody` can enter, run as an ordinary user, "
+    "PostgreSQL does not run as root, and no other account can enter {directory} and run {command}. "
+    "Set CANDLECAST_HOME to a directory that other accounts can enter, run as an ordinary user, "
     "or set CANDLECAST_DATABASE_URL to a PostgreSQL server of your own."
 )
 
 
-class _Identity(NamedTuple):
-    """A way to stop being root: who then owns the files, and the step that takes it."""
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """An identity that replaces root: owner of the files, and the function that enters it."""
 
     uid: int
     gid: int
@@ -44,28 +45,28 @@ class _Identity(NamedTuple):
 
 
 def run_unprivileged(command: list[str], directory: Path) -> NoReturn:
-    """Replace this process by `command`, run as somebody other than root.
+    """Replace this process by `command`, run as another account than root.
 
     Args:
         command: Program and arguments; the program is looked up in PATH.
-        directory: What the command works in; root hands it to the account it becomes.
+        directory: Directory of the command's files; root gives it to the chosen identity.
 
     Raises:
-        PermissionError: Root found no account that reaches the command and the directory.
+        PermissionError: No identity reaches the command and the directory.
         OSError: The command cannot be executed.
     """
     if os.geteuid() == 0:
-        way = _first_identity_with_access(command[0], directory)
-        _hand_over(directory, way)
-        way.enter()
+        identity = _first_identity_with_access(command[0], directory)
+        _give_directory(directory, identity)
+        identity.enter()
     os.execvp(command[0], command)
 
 
 def _first_identity_with_access(program: str, directory: Path) -> _Identity:
     executable = shutil.which(program) or program
-    for way in _identities(directory):
-        if _reaches(way, executable, directory.parent):
-            return way
+    for identity in _identities(directory):
+        if _reaches(identity, executable, directory.parent):
+            return identity
     raise PermissionError(_REMEDIES.format(directory=directory, command=executable))
 
 
@@ -81,7 +82,7 @@ def _identities(directory: Path) -> Iterator[_Identity]:
 
 
 def _unprivileged_account() -> pwd.struct_passwd:
-    """Return `nobody`, or any account that is not root: initdb wants to know the name it goes by."""
+    """Return the usual account without rights, or else any that is not root's; initdb needs an account name."""
     others = [account for account in pwd.getpwall() if account.pw_uid != 0]
     if not others:
         raise PermissionError("this system has no account but root, and PostgreSQL does not run as root")
@@ -96,13 +97,13 @@ def _has_account(uid: int) -> bool:
     return True
 
 
-def _reaches(way: _Identity, executable: str, parent: Path) -> bool:
-    """Try the way in a forked child: a half-taken one cannot be taken back."""
+def _reaches(identity: _Identity, executable: str, parent: Path) -> bool:
+    """Try the identity in a forked child, because a process cannot leave it again."""
     child = os.fork()
     if child == 0:
         reached = False
         try:
-            way.enter()
+            identity.enter()
             reached = os.access(executable, os.X_OK) and os.access(parent, os.X_OK)
         except OSError:
             reached = False
@@ -126,17 +127,17 @@ def _become(uid: int, gid: int) -> None:
     os.setuid(uid)
 
 
-def _hand_over(directory: Path, way: _Identity) -> None:
-    """Make the whole directory the account's; links are changed themselves, never followed."""
+def _give_directory(directory: Path, identity: _Identity) -> None:
+    """Give the whole directory to the identity; links are changed themselves, never followed."""
     for folder, _, files in os.walk(directory):
         for path in (folder, *(os.path.join(folder, name) for name in files)):
-            if os.lstat(path).st_uid != way.uid:
-                os.chown(path, way.uid, way.gid, follow_symlinks=False)
+            if os.lstat(path).st_uid != identity.uid:
+                os.chown(path, identity.uid, identity.gid, follow_symlinks=False)
 
 
 def main() -> NoReturn:
-    """Run the command line; exits with EX_NOPERM and the remedies when root found no way."""
-    parser = argparse.ArgumentParser(description="Run a command as somebody other than root.")
+    """Run the command line; exit with EX_NOPERM and the remedies if no identity fits."""
+    parser = argparse.ArgumentParser(description="Run a command as another account than root.")
     parser.add_argument("--directory", type=Path, required=True, help="the directory the command works in")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""`candlecast up`: the whole platform on one machine, in order, until Ctrl-C."""
+"""`candlecast up`: the whole platform on one machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _LOOK_S = 2.0
 
 
 def up(console: Console) -> None:
-    """Start everything that is not up, bring data and model to the present, then report until interrupted.
+    """Start every part, bring data and model up to date, then report until interrupted.
 
     Raises:
         AlreadyRunning: Another `up` runs in this home.
-        StackError: A part did not come up; names its log.
+        StackError: A part did not start; names its log.
     """
     home = home_directory()
     with single_instance(home), interrupted_by_sigterm():
-        (home / STACK_FILE).unlink(missing_ok=True)  # of a former life: its addresses must not become settings
+        (home / STACK_FILE).unlink(missing_ok=True)  # addresses of an earlier run must not become settings
         settings = resolve_source(load_settings())
         refuse_foreign_addresses(settings)
         replay_start = None
         if settings.source == "replay":
             if not settings.exchange.replay_speed:
-                raise ConfigurationError("CANDLECAST_REPLAY_SPEED=0: nothing happens while the replay's clock stands")
+                raise ConfigurationError("CANDLECAST_REPLAY_SPEED=0 stops the replay's clock: set a speed above 0")
             spans = [recorded_market(market) for market in settings.all_markets]
             replay_start = replay_begin(settings, (max(start for start, _ in spans), min(end for _, end in spans)))
         store_source(settings)
@@ -60,7 +60,7 @@ def up(console: Console) -> None:
         stop_leftovers(home)
         remove_partial_files(settings)
         stack = LocalStack(settings, replay_start)
-        os.environ |= addresses(stack.settings)  # before Prefect's client is imported: it settles in its home at import
+        os.environ |= addresses(stack.settings)  # before the import of Prefect's client, which reads its home then
         try:
             _bring_up(console, stack)
             _report_until_interrupted(console, stack)
@@ -78,7 +78,7 @@ def _announce_source(console: Console, settings: Settings) -> None:
         console.print(
             f"Candles come from the recording that ships with the project, through the replay exchange, at "
             f"{settings.exchange.replay_speed:g} times the speed of the market. The page, the ledger and "
-            "`candlecast status` say so too."
+            "`candlecast status` show it too."
         )
     else:
         console.rule("[bold green]LIVE: candles of Binance")
@@ -108,12 +108,12 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
         start_schedules(market)
     for one in settings.all_markets:
         _run(console, settings, "ingest", one._asdict())
-    stack.start("evidently")  # last: it needs seconds of a processor to start, and nobody needs it
+    stack.start("evidently")  # last: it needs seconds of CPU time to start, and no other part uses it
     run_now(settings.prefect_api_url, "monitor")
 
 
 def _catch_up(console: Console, settings: Settings, registry: Registry, market: Market) -> bool:
-    """Fetch the history of a market and train its first version, if there is none; whether one is served."""
+    """Fetch the history of a market and train its first version if it has none; return whether one is served."""
     name, parameters = market.model_name, market._asdict()
     registry.end_lost_runs(experiment_name(market))
     _run(console, settings, "backfill", parameters)
@@ -121,9 +121,9 @@ def _catch_up(console: Console, settings: Settings, registry: Registry, market: 
         _run(console, settings, "train", parameters | {"force": True})
     champion = registry.aliases(name).get(CHAMPION)
     if champion is None:
-        console.print(f"[bold red]no version of {name} has earned to be served: nothing is forecast until one does")
+        console.print(f"[bold red]no version of {name} has passed the gate: there are no forecasts until one does")
         return False
-    with _step(console, f"service follows: {name} version {champion}"), open_service(settings) as service:
+    with _step(console, f"service loads {name} version {champion}"), open_service(settings) as service:
         wait_for(
             lambda: served_versions(service, market).get(CHAMPION) == champion,
             _SERVED_S,
@@ -133,7 +133,7 @@ def _catch_up(console: Console, settings: Settings, registry: Registry, market: 
 
 
 def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
-    """Run the loop quickly through the recorded candles up to `end`, so that the ledger is full."""
+    """Run the loop quickly through the recorded candles up to `end`, so that the ledger has forecasts."""
     settings = market.settings
     with ReplayControl(settings.exchange.binance_url) as control, open_service(settings) as service:
         now = control.state().now
@@ -147,17 +147,17 @@ def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
 
 
 def _run(console: Console, settings: Settings, name: str, parameters: dict[str, object] | None = None) -> None:
-    """Run a deployment through Prefect and wait, showing its newest log line; a failure is told and outlived."""
+    """Run a deployment and wait, showing its newest log line; a failure is reported and does not stop `up`."""
     try:
         with _step(console, name) as step:
             run = run_now(settings.prefect_api_url, name, parameters)
             follow(settings.prefect_api_url, run, step.update, lambda: time.sleep(0.5))
     except StackError as exc:
-        console.print(f"  [bold red]failed[/] {escape(str(exc))}; its schedule tries again")
+        console.print(f"  [bold red]failed[/] {escape(str(exc))}; its schedule will retry")
 
 
 def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
-    """Print the addresses, then each new forecast and each program that gave up."""
+    """Print the addresses, then each new forecast and each program that failed for good."""
     settings = stack.settings
     _print_addresses(console, settings)
     reported_failures: set[str] = set()
@@ -165,7 +165,7 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
     with open_market(settings) as market:
         clock = ClockWatch(market)
         while True:
-            with suppress(CandlecastError, psycopg.OperationalError):  # the database may be restarting: look again
+            with suppress(CandlecastError, psycopg.OperationalError):  # the database may be restarting: try again
                 forecast = market.ledger.newest_forecast()
                 if forecast is not None and forecast["open_time"] != reported_forecast:
                     reported_forecast = forecast["open_time"]
@@ -174,7 +174,7 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
             for name in failed - reported_failures:
                 console.print(f"[bold red]{name} keeps failing; see {stack.supervisor.log_path(name)}")
             reported_failures = failed
-            with suppress(ExchangeError, httpx.HTTPError):  # not answering now: look again
+            with suppress(ExchangeError, httpx.HTTPError):  # no answer now: try again
                 clock.look(console)
             time.sleep(_LOOK_S)
 
@@ -201,20 +201,20 @@ def _forecast_line(forecast: dict[str, Any]) -> str:
 
 
 class _Step:
-    """A running step, whose current activity is shown."""
+    """A running step with its current activity."""
 
     def __init__(self, console: Console, title: str, status: Status) -> None:
         self._console, self._title, self._status = console, title, status
 
     def update(self, activity: str) -> None:
-        """Show what is going on; on a terminal only the newest line is kept."""
+        """Show the newest activity, on a terminal only."""
         if self._console.is_terminal:
             self._status.update(f"{self._title}: {escape(activity)[: self._console.width - len(self._title) - 6]}")
 
 
 @contextmanager
 def _step(console: Console, title: str) -> Iterator[_Step]:
-    """Show that a step is running, and afterwards how long it took."""
+    """Show a running step, and its duration when it ends."""
     started = time.monotonic()
     with console.status(title) as status:
         yield _Step(console, title, status)

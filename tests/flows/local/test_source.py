@@ -56,7 +56,7 @@ def test_a_replay_whose_clock_would_stand_still_is_not_begun(tmp_path, monkeypat
     for name, value in {"HOME": str(tmp_path), "SOURCE": "replay", "REPLAY_SPEED": "0"}.items():
         monkeypatch.setenv(f"CANDLECAST_{name}", value)
 
-    with pytest.raises(ConfigurationError, match="CANDLECAST_REPLAY_SPEED=0: nothing happens"):
+    with pytest.raises(ConfigurationError, match="CANDLECAST_REPLAY_SPEED=0 stops the replay's clock"):
         up(Console())
 
 
