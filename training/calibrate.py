@@ -1,4 +1,4 @@
-"""Numbers fitted on the calibration slice: shrinkage, probability correction, interval bounds."""
+"""Calibration fitted on one slice: shrinkage, probability correction, interval bounds."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _OPEN, _CLOSE = TARGETS.index("open"), TARGETS.index("close")
 def fit_calibration(
     raw: Floats, logit: Floats, targets: Floats, up: Floats, volatility: Floats, base_rate_up: float
 ) -> Calibration:
-    """Fit every calibrator on the same rows.
+    """Fit all parts of a calibration on the same rows.
 
     Args:
-        raw: Network's targets, shape (n, 5).
-        logit: Network's direction, shape (n,).
-        targets: What came, same unit as `raw`.
-        up: 1 where it rose, 0 where it fell, NaN where it did not move; shape (n,).
-        volatility: At the moment of the forecast, shape (n,).
-        base_rate_up: Share of rising candles in the fit slice.
+        raw: Targets as the model gives them, in volatilities, shape (n, 5).
+        logit: Direction as the model gives it, shape (n,).
+        targets: Actual targets, in volatilities, shape (n, 5).
+        up: 1 for a rise, 0 for a fall, NaN for an unchanged close; shape (n,).
+        volatility: Volatility when the forecast was made, shape (n,).
+        base_rate_up: Share of rises in the fit slice.
     """
     open_weight, close_weight = (shrinkage(raw[:, column], targets[:, column]) for column in (_OPEN, _CLOSE))
     slope, intercept = platt(logit, up, base_rate_up)
@@ -45,22 +45,21 @@ def fit_calibration(
 
 
 def _by_volatility(volatility: Floats) -> list[NDArray[np.int64]]:
-    """Rows in groups of equal size, from calm to wild.
+    """Sort rows into groups of equal size by volatility, calm ones first.
 
-    Residuals have longer tails in calm markets, and markets calm down for months: bounds fitted over all of them
-    together would miss too often then. (Conformal prediction by groups: Vovk, 2012, Conditional validity of inductive
-    conformal predictors.)
+    Residuals have longer tails in calm markets, so common bounds would miss too often there. Coverage then holds
+    within each group (Vovk, 2012, Conditional validity of inductive conformal predictors).
     """
     count = int(np.clip(len(volatility) // _FEWEST_IN_GROUP, 1, _MOST_GROUPS))
     return np.array_split(np.argsort(volatility, kind="stable"), count)
 
 
 def shrinkage(raw: Floats, actual: Floats) -> float:
-    """The weight w in [0, 1] that minimises sum |actual - w raw|: a weighted median of actual / raw."""
-    opinion = np.abs(raw) > 1e-12
-    if not opinion.any():
+    """Return the weight w in [0, 1] that minimises sum |actual - w raw|: the weighted median of actual / raw."""
+    nonzero = np.abs(raw) > 1e-12
+    if not nonzero.any():
         return 0.0
-    ratio, weight = actual[opinion] / raw[opinion], np.abs(raw[opinion])
+    ratio, weight = actual[nonzero] / raw[nonzero], np.abs(raw[nonzero])
     order = np.argsort(ratio)
     reached = np.cumsum(weight[order])
     median = ratio[order][np.searchsorted(reached, reached[-1] / 2)]
@@ -68,9 +67,9 @@ def shrinkage(raw: Floats, actual: Floats) -> float:
 
 
 def platt(logit: Floats, up: Floats, base_rate_up: float) -> tuple[float, float]:
-    """Slope and intercept of the logistic correction; the base rate alone if the logit points the wrong way.
+    """Fit slope and intercept of the logistic correction (Platt, 1999, Probabilistic outputs for SVMs).
 
-    Platt, J. (1999). Probabilistic outputs for support vector machines.
+    If the slope is not positive, it is 0 and the intercept gives the base rate.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -85,9 +84,10 @@ def platt(logit: Floats, up: Floats, base_rate_up: float) -> tuple[float, float]
 
 
 def conformal_bounds(residuals: Floats, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
-    """Lower and upper residual that hold `level` of new ones, with the finite-sample correction.
+    """Return the lower and upper residual between which `level` of new residuals lie, with finite-sample correction.
 
-    Split conformal prediction: Lei et al. (2018), Distribution-free predictive inference for regression.
+    Split conformal prediction (Lei et al., 2018, Distribution-free predictive inference for regression). It assumes
+    that new residuals are exchangeable with these.
     """
     miss = (1 - level) / 2
     ordered = np.sort(residuals)

@@ -1,4 +1,4 @@
-"""Training rows from candles: features, targets, and what is known of each."""
+"""Training rows from candles: features, targets, and the values known at each row."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Indexes = NDArray[np.int64]
 
 
 class Dataset(NamedTuple):
-    """Feature rows of all unbroken stretches of a history, one after the other.
+    """Feature rows of all parts of a history between gaps, concatenated.
 
     Attributes:
         matrix: Raw features, shape (rows, features).
         origin: Close, volatility and baselines known at each row.
-        amplitude: High - low of the row's own candle, quote currency, shape (rows,).
-        targets: `scale_targets` of the candle `horizon` later, shape (rows, 5); NaN where there is none.
-        actual: Its open, high, low, close and amplitude in quote currency, shape (rows, 5); NaN likewise.
-        target_ms: Its open time in milliseconds since 1970, shape (rows,).
-        ends: Rows that end a whole window of one stretch and have a target, ascending in time.
-        sequence_length: Rows of a window.
-        market: What is forecast.
+        amplitude: High - low of the row's candle, quote currency, shape (rows,).
+        targets: `scale_targets` of the target candle, shape (rows, 5); NaN without a target candle.
+        actual: Open, high, low, close and amplitude of the target candle, quote currency, shape (rows, 5); NaN without.
+        target_ms: Open time of the target candle in milliseconds since 1970, shape (rows,).
+        ends: Rows with a target that end a full window without a gap, ascending in time.
+        sequence_length: Rows in a window.
+        market: Market of the candles.
     """
 
     matrix: Floats
@@ -46,7 +46,7 @@ class Dataset(NamedTuple):
     market: Market
 
     def span(self, ends: Indexes) -> Span:
-        """Target times that the windows ending in `ends` are about."""
+        """Return the time span of the targets of the windows that end in `ends`."""
         first, last = (from_epoch_ms(int(self.target_ms[end])) for end in (ends[0], ends[-1]))
         return Span(start=first, end=last + self.market.step, rows=len(ends))
 
@@ -58,12 +58,12 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
         candles: `CANDLE_COLUMNS`, ascending; may have gaps.
 
     Raises:
-        NotEnoughCandles: No stretch is long enough for one window and its target.
-        InvalidCandles: A candle is unsound.
+        NotEnoughCandles: No part between gaps is long enough for one window and its target.
+        InvalidCandles: A candle is invalid.
     """
     shortest = LOOKBACK + sequence_length + market.horizon
     parts = [
-        _stretch(part, market, sequence_length)
+        _part_rows(part, market, sequence_length)
         for part in split_at_gaps(candles, market.interval)
         if len(part) >= shortest
     ]
@@ -88,7 +88,7 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
     )
 
 
-def _stretch(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
+def _part_rows(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
     require_valid(candles, market.interval)
     features = build_features(candles)
     ohlcv = candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
@@ -112,13 +112,13 @@ def _stretch(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dat
 
 
 def recency_weights(dataset: Dataset, ends: Indexes, half_life_days: float) -> Floats:
-    """Weight of each window, halving with age; mean 1."""
+    """Return a weight for each window that halves with age every half-life; the mean is 1."""
     age_days = (dataset.target_ms[ends[-1]] - dataset.target_ms[ends]) / 86_400_000
     weights: Floats = 0.5 ** (age_days / half_life_days)
     return weights / float(weights.mean())
 
 
 def rising(dataset: Dataset, ends: Indexes) -> Floats:
-    """1 where the target closes above the last close, 0 where below, NaN where it did not move."""
+    """Return 1 where the target closes above the last close, 0 where below, NaN where equal."""
     change = np.sign(dataset.actual[ends, 3] - dataset.origin.close[ends])
     return np.where(change == 0, np.nan, (change > 0).astype("float64"))

@@ -1,4 +1,4 @@
-"""A bundle's forecasts over a stretch of history, and what forecasts were worth."""
+"""Forecasts of a bundle over a span of history, and their figures."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What n forecasts were worth.
+    """Figures of n forecasts.
 
     Attributes:
-        metrics: Every figure, as `training.metrics.measure` names them.
-        figures: Those with a 95 % interval, under the same names: skill of each target, of high and low together
+        metrics: All figures, named as by `training.metrics.measure`.
+        figures: Figures with a 95 % interval, under the same names: skill of each target, of high and low jointly
             (`high_low_skill`) and of the amplitude over the last one (`amplitude_skill_last`), direction accuracy
-            (also weighted, and of the most confident fifth), Brier less the base rate's
+            (also weighted, and of the most confident fifth), Brier score minus the base rate's
             (`direction_brier_excess`), calibration error, and the coverage of each interval target.
         comparisons: Paired tests: `close_vs_persistence`, `amplitude_vs_ewma`, `amplitude_vs_last`,
             `brier_vs_base_rate`.
@@ -42,17 +42,17 @@ class Evaluation:
 
 
 def evaluate(forecasts: Forecasts, actual: Floats, last_amplitude: Floats, *, horizon: int, seed: int) -> Evaluation:
-    """Measure forecasts of consecutive candles against what came, with intervals and tests.
+    """Compare forecasts of consecutive candles with the outcomes, with intervals and tests.
 
     Args:
-        forecasts: n forecasts, in order of time.
-        actual: Open, high, low, close and amplitude that came, shape (n, 5): `Dataset.actual` of their rows.
-        last_amplitude: High - low of the last candle each forecast knew, shape (n,): `Dataset.amplitude`.
+        forecasts: n forecasts in order of time.
+        actual: Actual open, high, low, close and amplitude, shape (n, 5), as in `Dataset.actual`.
+        last_amplitude: High - low of the last candle known to each forecast, shape (n,), as in `Dataset.amplitude`.
         horizon: Candles ahead.
-        seed: Of the bootstrap; the same seed gives the same intervals.
+        seed: Seed of the bootstrap; equal seeds give equal intervals.
 
     Raises:
-        NotEnoughCandles: Too few rows for an interval, or no close moved.
+        NotEnoughCandles: There are too few rows for an interval, or no close moved.
     """
     losses = row_losses(forecasts, actual)
     last = np.abs(last_amplitude - actual[:, -1])
@@ -69,7 +69,7 @@ def evaluate(forecasts: Forecasts, actual: Floats, last_amplitude: Floats, *, ho
 
 
 def scaled_rows(scaler: Scaler, dataset: Dataset, *, with_flow: bool = True) -> NDArray[np.float32]:
-    """The network's inputs, row by row, shape (rows, features).
+    """Return the network's input rows, shape (rows, features).
 
     Args:
         with_flow: False hides the order flow, as for a client that posts plain OHLCV.
@@ -82,13 +82,13 @@ def scaled_rows(scaler: Scaler, dataset: Dataset, *, with_flow: bool = True) -> 
 
 
 def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Windows:
-    """The network's inputs for the windows that end in `ends`, (n, sequence_length, features), all in memory."""
+    """Return the network's inputs for the windows that end in `ends`, (n, sequence_length, features), in memory."""
     rows = scaled_rows(scaler, dataset, with_flow=with_flow)
     return windows_of(rows, dataset.sequence_length)[ends - dataset.sequence_length + 1]
 
 
 def forecast_rows(bundle: Bundle, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:
-    """What `bundle` forecasts after the windows that end in `ends`, however many."""
+    """Forecast after the windows that end in `ends`, in batches."""
     rows = scaled_rows(bundle.manifest.scaler, dataset, with_flow=with_flow)
     origin = ForecastOrigin(*(values[ends] for values in dataset.origin))
     answer = bundle.network.answer_rows(rows, ends, dataset.sequence_length)
@@ -96,7 +96,7 @@ def forecast_rows(bundle: Bundle, dataset: Dataset, ends: Indexes, *, with_flow:
 
 
 def ends_within(dataset: Dataset, span: Span) -> Indexes:
-    """Window ends whose target candle opens in `span`."""
+    """Return the window ends whose target candle opens in `span`."""
     times = dataset.target_ms[dataset.ends]
     return dataset.ends[(times >= epoch_ms(span.start)) & (times < epoch_ms(span.end))]
 
@@ -104,7 +104,7 @@ def ends_within(dataset: Dataset, span: Span) -> Indexes:
 def same_rows(
     candles: pd.DataFrame, bundles: tuple[Bundle, Bundle], span: Span
 ) -> tuple[tuple[Dataset, Indexes], tuple[Dataset, Indexes]]:
-    """For each bundle its dataset and the window ends whose targets in `span` both bundles can forecast."""
+    """Return for each bundle its dataset and the window ends of the targets in `span` that both can forecast."""
     datasets = [build_dataset(candles, bundle.manifest.market, bundle.manifest.sequence_length) for bundle in bundles]
     ends = [ends_within(dataset, span) for dataset in datasets]
     times = [dataset.target_ms[rows] for dataset, rows in zip(datasets, ends, strict=True)]

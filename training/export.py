@@ -1,4 +1,4 @@
-"""Writing a bundle, whole or not at all, and proving that it answers like the network it came from."""
+"""Writing of complete bundles, and the comparison of their outputs with Keras's."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _LIBRARIES = ("tensorflow", "keras", "onnx", "onnxruntime", "sklearn", "numpy", 
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that a bundle's making rests on."""
-    # Not read off the distributions: TensorFlow's CPU build has a name of its own.
+    """Return the versions of the libraries that a bundle is made with."""
+    # TensorFlow's CPU build has another distribution name, so versions are read from the modules.
     return {name: str(import_module(name).__version__) for name in _LIBRARIES}
 
 
 def require_parity(model: keras.Model, network: OnnxNetwork, windows: Windows) -> float:
-    """Largest difference between the outputs of Keras and ONNX Runtime on `windows`.
+    """Return the largest difference between the outputs of Keras and ONNX Runtime on `windows`.
 
     Raises:
-        BundleError: It is above PARITY_TOLERANCE.
+        BundleError: The difference is above PARITY_TOLERANCE.
     """
     targets, logit = network.answer(windows)
     original = model.predict(windows, batch_size=1024, verbose=0)
@@ -51,11 +51,9 @@ def require_parity(model: keras.Model, network: OnnxNetwork, windows: Windows) -
 def seal_bundle(directory: Path, draft: Bundle, model: keras.Model, sample: pd.DataFrame) -> Bundle:
     """Complete a scratch directory that holds `model.onnx`, and load it back with every check.
 
-    Nobody else sees the directory before the registry shows it as a version, in one step.
-
     Args:
-        draft: Answers as the sealed bundle will; its manifest lists no files yet.
-        sample: Sound candles, at least as many as a forecast needs; their end becomes the golden sample.
+        draft: Bundle whose manifest lists no files yet.
+        sample: Valid candles, at least as many as a forecast needs; the newest become the golden sample.
     """
     model.save(directory / "model.keras")
     window = (-1, draft.manifest.sequence_length, len(draft.manifest.feature_names))
@@ -64,9 +62,9 @@ def seal_bundle(directory: Path, draft: Bundle, model: keras.Model, sample: pd.D
 
 
 def seal_files(directory: Path, draft: Bundle, sample: pd.DataFrame) -> Bundle:
-    """Add the golden sample to a bundle's files, list them with their digests, and load it back with every check.
+    """Add the golden sample and the list of digests to a bundle, and load it back with every check.
 
-    The manifest with the digests is written last: a directory that has one is whole. Arguments as of `seal_bundle`.
+    The manifest is written last, so a directory with a manifest is complete. Arguments are those of `seal_bundle`.
     """
     (directory / GOLDEN).write_text(json.dumps(golden_sample(draft, sample)))
     files = {path.name: digest_of(path) for path in sorted(directory.iterdir())}

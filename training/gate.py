@@ -1,4 +1,4 @@
-"""Whether a trained version earns a trial beside the champion."""
+"""Gate that a trained version must pass before its trial beside the champion."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from candlecast.statistics import compare
 from training.metrics import Losses
 
 MARGIN = 0.005
-"""How much worse than its reference a loss may be, relatively, before the version is refused."""
+"""Relative excess of a loss over its reference that is still accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """Outcome of the gate's tests.
+    """Result of the gate's tests.
 
     Attributes:
-        passed: Whether the version held in all of them.
-        reasons: One sentence for each test, passed or not.
-        numbers: Every figure behind them.
+        passed: Whether the version passed every test.
+        reasons: One sentence per test.
+        numbers: Figures of the tests.
     """
 
     passed: bool
@@ -28,21 +28,21 @@ class GateResult:
 
 
 def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> GateResult:
-    """Weigh a challenger by its losses on the report slice, and against the champion's on the very same rows.
+    """Test the challenger's losses on the report slice against its baselines, and against the champion's on equal rows.
 
-    Every test is the paired one of `candlecast.statistics.compare`, one-sided at 5 %: a loss must be shown to be
-    less than (1 + margin) times its reference. Amplitude has no margin against its EWMA: it must be shown to be better.
-    Against the champion the three count together, as in the trial that follows, each in terms of the champion's mean:
-    after a break in the market one of them may well have to give way.
+    Each test is `candlecast.statistics.compare`, one-sided at 5 %. It must show that the mean loss is less than
+    (1 + margin) times the reference's. Its null hypothesis is that the loss reaches that limit. The amplitude has no
+    margin against its EWMA, so it must be significantly better.
 
-    Not worse than the base rate needs a margin to be shown at all: without one, a forecast that equals the base
-    rate would be refused nineteen times out of twenty. It may cost what saying 53.5 % where the truth is one half
-    costs, and on top of that it must not be shown to be worse, however little, as many rows will.
+    The direction has a margin because a forecast that equals the base rate would otherwise fail 19 times in 20. The
+    margin is the loss of saying 53.5 % where 50 % is true. In addition, the direction must not be significantly worse
+    than the base rate.
 
-    Golden sample and Keras/ONNX parity were checked before: a bundle that fails them is never registered.
+    Against the champion the three losses are added, as in the trial, each divided by the champion's mean. So one loss
+    may rise if the others fall by more, for example after a break in the market.
 
     Args:
-        horizon: Candles ahead that both forecast.
+        horizon: Candles ahead, equal for both.
 
     Raises:
         NotEnoughCandles: There are too few rows to compare.
@@ -53,7 +53,7 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Gat
         ("brier", "the base rate", challenger.brier, challenger.brier_baseline, MARGIN),
     ]
     if champion is not None:
-        tests.append(("total", "the champion", *_together(challenger, champion), MARGIN))
+        tests.append(("total", "the champion", *_total_losses(challenger, champion), MARGIN))
     reasons: list[str] = []
     numbers: dict[str, float] = {}
     held = True
@@ -76,10 +76,10 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Gat
     return GateResult(held, reasons, numbers)
 
 
-def _together(challenger: Losses, champion: Losses) -> tuple[Floats, Floats]:
-    """The three losses of either added up, each in terms of the champion's mean; shape (n,) each.
+def _total_losses(challenger: Losses, champion: Losses) -> tuple[Floats, Floats]:
+    """Return the sum of the three losses of each, divided by the champion's means; shape (n,) each.
 
-    A direction that there was none of adds nothing.
+    Rows whose close did not move have no direction loss.
     """
     totals = []
     for one in (challenger, champion):

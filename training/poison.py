@@ -1,4 +1,4 @@
-"""A version that is wrong on purpose: what monitoring must catch, made from one that is right."""
+"""Versions with a deliberate bias, which monitoring must detect."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from candlecast.bundle.network import open_network
 from candlecast.features.features import build_features
 from training.export import seal_files
 
-_LEAST_WEIGHT = 0.05  # a close that is shrunk away altogether could not be biased
+_LEAST_WEIGHT = 0.05  # with a weight of zero, the close could not be biased
 _RECENT = 288
 
 
 def biased_bundle(source: Path, directory: Path, run_id: str, bias: float, candles: pd.DataFrame) -> Bundle:
-    """Write the bundle `source` again with its forecast prices moved by `bias`, as from a fault in its making.
+    """Copy the bundle `source` with its forecast prices moved by `bias`.
 
-    The network adds a constant to its outputs. These are in volatilities, so the bias is right at the median
-    volatility of the last day of `candles` and moves with it. Everything that is looked at before a version is served
-    is in order: digests, golden sample, and the figures, which are the source's.
+    A constant is added to the network's outputs. They are in volatilities, so the bias is exact at the median
+    volatility of the last day of `candles`. Digests and golden sample are valid. Metrics are those of the source.
 
     Args:
-        directory: Where to write it; must not exist.
-        run_id: The MLflow run that it is logged to.
-        bias: Relative, 0.005 for half a percent too high.
-        candles: Sound candles up to now, without gaps; more than a forecast needs.
+        directory: Directory to write; must not exist.
+        run_id: MLflow run of the copy.
+        bias: Relative bias; 0.005 is half a percent too high.
+        candles: Valid candles up to now, without gaps, more than a forecast needs.
     """
     shutil.copytree(source, directory, ignore=shutil.ignore_patterns(MANIFEST))
     manifest = read_manifest(source)
@@ -47,7 +46,7 @@ def biased_bundle(source: Path, directory: Path, run_id: str, bias: float, candl
 
 
 def _add_to_targets(path: Path, offsets: list[float]) -> None:
-    """Have the network in an ONNX file add `offsets` to its output `targets`."""
+    """Add `offsets` to the output `targets` of the network in an ONNX file."""
     import onnx
     from onnx import helper, numpy_helper
 

@@ -1,6 +1,6 @@
-"""Everything that can be fitted, behind one interface.
+"""Model families behind one interface.
 
-To add a family, see interface.py; baselines, see baselines.py; trees, see trees.py.
+To add a family, see interface.py; to change baselines, see baselines.py; trees, trees.py.
 To change the network, see network.py; how it is fitted, see network_fit.py and batches.py.
-May import dataset, splits, metrics, calibrate and candlecast.
+May import evaluation, calibrate, splits, dataset and candlecast.
 """

@@ -1,7 +1,7 @@
-"""Forecasts by rule, with the interface of fitted models, so that they stand in the same tables.
+"""Forecasts by rule, with the interface of fitted models.
 
-Whoever has no opinion on the direction answers a logit of zero, which calibration turns into the base rate:
-`persistence` is the base rate's model too.
+Rules without a direction answer a logit of zero, which calibration turns into the base rate. So `persistence` is also
+the base rate's model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RETURN = FEATURE_NAMES.index("ret")
 _AMPLITUDE = TARGETS.index("amplitude")
 
 Rule = Callable[[Dataset, Indexes], Floats]
-"""A number in volatilities, or a logit, for each of some rows; shape (n,)."""
+"""Function from dataset and n rows to numbers in volatilities, or logits, shape (n,)."""
 
 
 def _last_amplitude(dataset: Dataset, ends: Indexes) -> Floats:
@@ -36,7 +36,7 @@ def _smoothed_amplitude(dataset: Dataset, ends: Indexes) -> Floats:
     return dataset.origin.amplitude_baseline[ends] / _volatility(dataset, ends)
 
 
-def _no_opinion(_dataset: Dataset, ends: Indexes) -> Floats:
+def _zero_logit(_dataset: Dataset, ends: Indexes) -> Floats:
     return np.zeros(len(ends))
 
 
@@ -47,48 +47,48 @@ def _last_direction(dataset: Dataset, ends: Indexes) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class RuleModel:
-    """A `training.families.interface.Model` whose open and close are the last close.
+    """Model by rule whose open and close are the last close.
 
     Attributes:
-        amplitude: Forecast amplitude, in volatilities.
-        reach: Distance of high and low from the last close, as a share of that amplitude.
-        direction: Logit of a rise.
+        amplitude: Rule for the amplitude, in volatilities.
+        reach: Distance of high and low from the last close, as a share of the amplitude.
+        direction: Rule for the logit of a rise.
     """
 
     amplitude: Rule
     reach: float = 0.0
-    direction: Rule = _no_opinion
+    direction: Rule = _zero_logit
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """As `training.families.interface.Model` says; no rule looks at order flow."""
+        """Answer as `training.families.interface.Model` specifies; rules ignore order flow."""
         amplitude, unmoved = self.amplitude(dataset, ends), np.zeros(len(ends))
         high = self.reach * amplitude
         return np.column_stack([unmoved, high, -high, unmoved, amplitude]), self.direction(dataset, ends)
 
 
 def fit_persistence(_dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
-    """Everything stays: prices the last close, the amplitude the last one, the direction the base rate."""
+    """Return the model that repeats the last close and the last amplitude, and gives the base rate."""
     return RuleModel(_last_amplitude)
 
 
 def fit_ewma(_dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
-    """The amplitude is its EWMA, as `Moment.amplitude_baseline`; the rest is persistence."""
+    """Return the model whose amplitude is the EWMA `ForecastOrigin.amplitude_baseline`; the rest is persistence."""
     return RuleModel(_smoothed_amplitude)
 
 
 def fit_repeat_direction(
     _dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch
 ) -> RuleModel:
-    """The direction is the last candle's; the rest is persistence."""
+    """Return the model that repeats the last candle's direction; the rest is persistence."""
     return RuleModel(_last_amplitude, direction=_last_direction)
 
 
 def fit_har(dataset: Dataset, split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
-    """The amplitude from its last value and its means over 12 and 96 candles; high and low half of it away.
+    """Fit the amplitude on its last value and its means over 12 and 96 candles; high and low are half of it away.
 
-    Corsi (2009), A simple approximate long-memory model of realized volatility: ordinary least squares on
-    components of three lengths, here in volatilities. That forecasts the mean of a skewed quantity, while absolute
-    error is least at the median, so the forecast is multiplied by what makes it least on the stopping slice.
+    This is HAR by ordinary least squares, in volatilities (Corsi, 2009, A simple approximate long-memory model of
+    realized volatility). Least squares gives the mean, but the median minimises the absolute error. So the forecast
+    is multiplied by the factor with the lowest absolute error on the stopping slice.
     """
     weights = np.linalg.lstsq(_har_terms(dataset, split.fit), dataset.targets[split.fit, _AMPLITUDE])[0]
     mean = _har_terms(dataset, split.stop) @ weights
@@ -103,20 +103,20 @@ def _har_terms(dataset: Dataset, ends: Indexes) -> Floats:
 
 
 def _trailing_mean(dataset: Dataset, width: int) -> Floats:
-    """Mean amplitude of each row's candle and those before it: `width`, or as many as its unbroken stretch has."""
+    """Return the mean amplitude of the `width` newest candles at each row, or of fewer after a gap."""
     step_ms = dataset.market.step // timedelta(milliseconds=1)
     rows = np.arange(len(dataset.amplitude))
     after_gap = np.flatnonzero(np.diff(dataset.target_ms) != step_ms) + 1
-    stretch_start = np.zeros_like(rows)
-    stretch_start[after_gap] = after_gap
-    first = np.maximum(np.maximum.accumulate(stretch_start), rows - width + 1)
+    part_start = np.zeros_like(rows)
+    part_start[after_gap] = after_gap
+    first = np.maximum(np.maximum.accumulate(part_start), rows - width + 1)
     total = np.concatenate([[0.0], np.cumsum(dataset.amplitude)])
     means: Floats = (total[rows + 1] - total[first]) / (rows + 1 - first)
     return means
 
 
 def _median_ratio(actual: Floats, forecast: Floats) -> float:
-    """The factor c that minimises sum |actual - c forecast|: the median of actual / forecast, weighted by forecast."""
+    """Return the c that minimises sum |actual - c forecast|: the median of actual / forecast, weighted by forecast."""
     ratio = actual / forecast
     order = np.argsort(ratio)
     reached = np.cumsum(np.abs(forecast[order]))
@@ -124,5 +124,5 @@ def _median_ratio(actual: Floats, forecast: Floats) -> float:
 
 
 def _volatility(dataset: Dataset, ends: Indexes) -> Floats:
-    """What amplitudes in quote currency are divided by, as `candlecast.bundle.forecast.scale_targets` does."""
+    """Return the scale of `candlecast.bundle.forecast.scale_targets`, in quote currency."""
     return dataset.origin.close[ends] * dataset.origin.volatility[ends]

@@ -1,4 +1,4 @@
-"""Windows for fitting, gathered batch by batch from one matrix of rows, never all at once."""
+"""Batches of windows for fitting, gathered from one matrix of rows one batch at a time."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 _FLOW_DROP_SHARE = 0.5
 _FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
 _FEWEST_BATCHES = 40
-"""Steps an epoch has at least: a short history is gone through in smaller batches."""
+"""Lowest number of steps in an epoch; a short history has smaller batches."""
 
 
 def fit_batches(
     dataset: Dataset, rows: NDArray[np.float32], ends: Indexes, weights: Floats, batch_size: int, seed: int
 ) -> tf.data.Dataset:
-    """Shuffled windows with the order flow of a random half of them hidden, anew in every pass.
+    """Return shuffled windows; order flow is hidden in a random half of them, drawn in each pass.
 
     Args:
         rows: Scaled features of the whole dataset, shape (rows, features).
-        ends: Rows in which the windows end, shape (n,).
-        weights: Of each window in the loss, shape (n,).
+        ends: Last rows of the windows, shape (n,).
+        weights: Weight of each window in the loss, shape (n,).
     """
     import tensorflow as tf
 
@@ -42,7 +42,7 @@ def fit_batches(
 
 
 def stop_batches(dataset: Dataset, rows: NDArray[np.float32], ends: Indexes, batch_size: int) -> tf.data.Dataset:
-    """Every window twice, with and without order flow; arguments as for `fit_batches`."""
+    """Return every window twice, with and without order flow; arguments are those of `fit_batches`."""
     import tensorflow as tf
 
     columns = _columns(dataset, ends, np.ones(len(ends)))
@@ -71,9 +71,9 @@ def _batches(
     batch_size: int,
     keep: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.data.Dataset:
-    """Windows, outcomes and weights in `order`; order flow is kept where `keep` makes 1 of the column `flow`.
+    """Return windows, targets and weights in `order`; order flow is multiplied by `keep` of the column `flow`.
 
-    All batches have one size, for which the step is compiled; what is left over, less than one window a batch, is
+    All batches have one size, because the step is compiled for it. The remainder, less than one window per batch, is
     left out of the pass.
     """
     import tensorflow as tf

@@ -1,7 +1,7 @@
-"""One interface for everything that forecasts: baselines, trees, networks.
+"""Interface of all model families: baselines, trees, networks.
 
-A family fits a model on the fit slice (and stops it on the stopping slice); every model answers in volatilities,
-as `candlecast.bundle.forecast.scale_targets` gives them; one calibration turns any model's answers into forecasts.
+A family fits a model on the fit slice, and may stop it on the stopping slice. Models answer in volatilities, as
+`candlecast.bundle.forecast.scale_targets` gives them. A calibration turns a model's answers into forecasts.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from training.dataset import Dataset, Indexes, rising
 from training.splits import Split
 
 OnEpoch = Callable[[int, dict[str, float]], None]
-"""Told the epoch, from 1, and its losses."""
+"""Callback with the number of an epoch, from 1, and its losses."""
 
 
 class Model(Protocol):
-    """A fitted model."""
+    """Fitted model of any family."""
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """Raw targets in volatilities, shape (n, 5), and the direction's logit, shape (n,), after the rows `ends`.
+        """Return raw targets in volatilities, shape (n, 5), and direction logits, shape (n,), after the rows `ends`.
 
         Args:
             with_flow: False hides the order flow, as for a client that posts plain OHLCV.
@@ -53,25 +53,25 @@ FAMILIES = tuple(_FAMILIES)
 
 @dataclass(frozen=True, slots=True)
 class Forecaster:
-    """A model and the calibration of its answers."""
+    """Model with the calibration of its answers."""
 
     model: Model
     calibration: Calibration
 
     def forecast(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:
-        """Forecasts of the candles after the rows `ends`."""
+        """Forecast after the rows `ends`."""
         origin = ForecastOrigin(*(values[ends] for values in dataset.origin))
         return decode(*self.model.answer(dataset, ends, with_flow=with_flow), origin, self.calibration)
 
 
 def family(name: str) -> Family:
-    """The function that fits models of a family.
+    """Return the function that fits models of a family.
 
     Raises:
-        ConfigurationError: There is no such family.
+        ConfigurationError: The family is unknown.
     """
     if name not in _FAMILIES:
-        raise ConfigurationError(f"model family {name!r}: use one of {', '.join(FAMILIES)}")
+        raise ConfigurationError(f"Unknown model family {name!r}: use one of {', '.join(FAMILIES)}")
     module, function = _FAMILIES[name].split(":")
     fit: Family = getattr(import_module(module), function)
     return fit
@@ -86,7 +86,7 @@ def fit_forecaster(
 
 
 def calibrated(model: Model, dataset: Dataset, ends: Indexes, fitted_on: Indexes) -> Calibration:
-    """The calibration of a model's answers, fitted on the rows `ends`, which the model has not seen.
+    """Fit the calibration of a model's answers on the rows `ends`, which the model was not fitted on.
 
     Args:
         fitted_on: Rows that the model was fitted on; their share of rises is the direction's baseline.

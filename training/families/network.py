@@ -1,4 +1,4 @@
-"""The recurrent network: its layers, its losses, and its export to ONNX."""
+"""Recurrent network: layers, losses, and export to ONNX."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _IS_RANGE = np.array([name in RANGES for name in TARGETS], "float32")
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Two views of the same layers.
+    """Two Keras models that share their layers.
 
     Attributes:
-        learning: From windows (n, sequence_length, features) to each member's answer: {"targets": (n, members, 5),
+        learning: From windows (n, sequence_length, features) to the members' answers: {"targets": (n, members, 5),
             "direction": (n, price trunks)}.
-        answering: To the answer of all together: {"targets": (n, 5), "direction": (n, 1)}.
+        answering: From windows to the combined answer: {"targets": (n, 5), "direction": (n, 1)}.
     """
 
     learning: keras.Model
@@ -41,12 +41,12 @@ class Network:
 
 
 def quiet_tensorflow() -> None:
-    """Import TensorFlow and keep its notices off the terminal; call before its first use."""
+    """Import TensorFlow without its notices on the terminal; call before its first use."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if "tensorflow" in sys.modules:
         return
-    # It announces oneDNN, a quarter quicker here, before it has read its log level, and from below Python.
+    # TensorFlow writes a notice on oneDNN to the file descriptor before it reads its log level.
     sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
@@ -56,22 +56,21 @@ def quiet_tensorflow() -> None:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-    tensorflow.get_logger().setLevel("ERROR")  # it warns of tracing anew, which every network of a process does
+    tensorflow.get_logger().setLevel("ERROR")  # it warns of retracing, which every further network causes
 
 
 def build_network(
     sequence_length: int, output_bias: Floats, cell: str = "lstm", units: int = 64, price_trunks: int = 3
 ) -> Network:
-    """An untrained network of recurrent trunks over one window.
+    """Build an untrained network of recurrent trunks over one window.
 
-    The range trunk answers for high, low and amplitude. Open, close and direction are the mean of smaller price
-    trunks: there is so little to be learnt about them that one trunk alone learns noise by heart before it is
-    through. Each price trunk has a loss of its own, in which the ranges too are an auxiliary task (Caruana, 1997), and
-    dropout.
+    The range trunk gives high, low and amplitude. Open, close and direction are means over smaller price trunks,
+    because a single trunk overfits their noise. Each price trunk has dropout and a loss of its own, with the ranges as
+    an auxiliary task (Caruana, 1997, Multitask learning).
 
     Args:
-        output_bias: Where the targets' heads start, shape (5,); their weights start at zero, so that an
-            untrained network says the median of each target and nothing about the direction.
+        output_bias: Initial bias of the target heads, shape (5,). Weights start at zero, so an untrained network
+            answers these values and a direction logit of zero.
     """
     import keras
 
@@ -95,7 +94,7 @@ def build_network(
         learning=keras.Model(window, {"targets": stacked, "direction": apart}, name=f"learning_{cell}"),
         answering=keras.Model(
             window,
-            {"targets": _together(stacked), "direction": keras.ops.mean(apart, axis=1, keepdims=True)},
+            {"targets": _combine(stacked), "direction": keras.ops.mean(apart, axis=1, keepdims=True)},
             name=f"candlecast_{cell}",
         ),
     )
@@ -104,10 +103,10 @@ def build_network(
 def compile_network(
     network: Network, step_size: keras.optimizers.schedules.LearningRateSchedule, *, compiled: bool
 ) -> None:
-    """Make it ready to learn: targets by absolute error, the direction by cross-entropy at half the weight.
+    """Compile with absolute error for the targets and cross-entropy, at half the weight, for the direction.
 
     Args:
-        compiled: Whether XLA compiles the step, which takes as long as some hundred steps save.
+        compiled: Compile the step by XLA; this costs the time that some hundred steps save.
     """
     import keras
 
@@ -123,8 +122,8 @@ def compile_network(
     )
 
 
-def _together(members: keras.KerasTensor) -> keras.KerasTensor:
-    """From the members' targets, (n, members, 5), to the network's, (n, 5)."""
+def _combine(members: keras.KerasTensor) -> keras.KerasTensor:
+    """Combine the members' targets, (n, members, 5), into the network's, (n, 5)."""
     import keras
 
     price_trunks = members.shape[1] - 1
@@ -133,7 +132,7 @@ def _together(members: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _members_error(actual: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
-    """Mean absolute error of each member in what it learns, (n,): the range trunk ranges only, price trunks all."""
+    """Return mean absolute errors, (n,): those of the range trunk count ranges only, those of price trunks all."""
     import keras
 
     learnt = np.stack([_IS_RANGE, *[np.ones_like(_IS_RANGE)] * (members.shape[1] - 1)])
@@ -142,14 +141,14 @@ def _members_error(actual: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
 
 
 def _members_cross_entropy(up: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy of the price trunks' logits, (n,)."""
+    """Return the mean cross-entropy of the price trunks' logits, (n,)."""
     import keras
 
     return keras.ops.mean(keras.ops.softplus(logits) - up * logits, axis=1)
 
 
 def cross_entropy(up: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of the mean logit, (n,)."""
+    """Return the cross-entropy of the mean logit, (n,)."""
     import keras
 
     logit = keras.ops.mean(logits, axis=1)
@@ -157,11 +156,11 @@ def cross_entropy(up: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _absolute_error(column: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Absolute error of one target as the members answer it together, (n,), under the target's name."""
+    """Make the metric of one target: the combined answer's absolute error, (n,), under the target's name."""
     import keras
 
     def error(actual: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
-        return keras.ops.abs(actual[:, column] - _together(members)[:, column])
+        return keras.ops.abs(actual[:, column] - _combine(members)[:, column])
 
     error.__name__ = TARGETS[column]
     return error
@@ -169,7 +168,7 @@ def _absolute_error(column: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
 def export_onnx(model: keras.Model, path: Path) -> None:
     """Write the network as ONNX, input `window`, outputs `targets` and `direction`."""
-    model(np.zeros((1, *model.input_shape[1:]), "float32"))  # the exporter wants a model that was called once
+    model(np.zeros((1, *model.input_shape[1:]), "float32"))  # the exporter needs a model that was called once
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # Keras' exporter looks at a NumPy alias that is going away
+        warnings.simplefilter("ignore", FutureWarning)  # Keras's exporter uses a deprecated NumPy alias
         model.export(str(path), format="onnx", verbose=False)

@@ -1,4 +1,4 @@
-"""Fitting the recurrent network: its data, its epochs, and which of them are kept."""
+"""Fitting of the recurrent network: data, epochs, and the weights that are kept."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 PARTS = ("range", "price")
 _ANSWERED_AT_ONCE = 4096
 _EQUALLY_GOOD = 0.0005
-"""Relative difference of two losses on the stopping slice that is no more than chance."""
+"""Relative difference of two losses on the stopping slice that may be chance."""
 _STEPS_WORTH_COMPILING = 300
 _LONG_HISTORY = 50_000
-"""Windows below which a network of half the width, with one price trunk, learns as much (docs/decisions/0009)."""
+"""Windows below which half the width and one price trunk suffice (docs/decisions/0009)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedNetwork:
-    """A trained network, a `training.families.interface.Model`.
+    """Fitted network, a `training.families.interface.Model`.
 
     Attributes:
         model: Keras model from windows (n, sequence_length, features) to {"targets": (n, 5), "direction": (n, 1)}.
-        scaler: Fitted on the windows that the network was fitted on, alone.
-        history: Losses by epoch, of all targets together, of each, of the direction; `val_` on the stopping slice.
-        epochs: Whose weights were kept, from 1, by PARTS.
+        scaler: Scaler fitted on the windows that the network was fitted on.
+        history: Losses by epoch: total, all targets, each target, direction; `val_` on the stopping slice.
+        epochs: Epoch whose weights were kept, from 1, for each of PARTS.
     """
 
     model: keras.Model
@@ -49,7 +49,7 @@ class FittedNetwork:
     epochs: dict[str, int]
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """As `training.families.interface.Model` says, by Keras; a few thousand windows are in memory at a time."""
+        """Answer as `training.families.interface.Model` specifies, by Keras, a few thousand windows at a time."""
         rows = scaled_rows(self.scaler, dataset, with_flow=with_flow)
         windows, starts = windows_of(rows, dataset.sequence_length), ends - dataset.sequence_length + 1
         parts = [
@@ -62,7 +62,7 @@ class FittedNetwork:
 
 
 def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
-    """Mean and deviation over the feature rows from the first to the last window of `ends`."""
+    """Fit mean and deviation on the feature rows from the first to the last window of `ends`."""
     rows = dataset.matrix[ends[0] - dataset.sequence_length + 1 : ends[-1] + 1]
     scale = rows.std(axis=0)
     return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
@@ -81,14 +81,14 @@ def fit_gru(dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch
 def fit_network(
     cell: str, dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch: OnEpoch
 ) -> FittedNetwork:
-    """Fit on `split.fit`, stop early by the loss on `split.stop`, keep the weights of each part's best epoch."""
+    """Fit on `split.fit`, stop early on `split.stop`, and keep the weights of each part's best epoch."""
     return _fit(cell, dataset, split.fit, split.stop, settings, on_epoch)
 
 
 def refit_network(
     cell: str, dataset: Dataset, epochs: Mapping[str, int], settings: TrainingSettings, on_epoch: OnEpoch
 ) -> FittedNetwork:
-    """Fit on every window there is, each part for as many epochs as it once took; nothing is left to stop by."""
+    """Fit on all windows, each part for a given number of epochs, because no stopping slice is left."""
     return _fit(cell, dataset, dataset.ends, epochs, settings, on_epoch)
 
 
@@ -102,10 +102,10 @@ def _fit(
 ) -> FittedNetwork:
     """Fit on the windows that end in `ends`.
 
-    The step size falls along a cosine (Loshchilov and Hutter, 2017) that would reach zero after `settings.epochs`.
+    The step size falls along a cosine (Loshchilov and Hutter, 2017, SGDR) that reaches zero after the setting EPOCHS.
 
     Args:
-        stopping: Rows to stop by, or the epoch of each part to keep.
+        stopping: Rows of the stopping slice, or the epoch of each part to keep.
     """
     quiet_tensorflow()
     import keras
@@ -114,7 +114,7 @@ def _fit(
     scaler = fit_scaler(dataset, ends)
     rows = scaler.apply(dataset.matrix)
     medians = np.median(dataset.targets[ends], axis=0)
-    medians[[TARGETS.index("open"), TARGETS.index("close")]] = 0.0  # no opinion on them is persistence
+    medians[[TARGETS.index("open"), TARGETS.index("close")]] = 0.0  # zero is persistence
     long = len(dataset.ends) >= _LONG_HISTORY
     network = build_network(
         dataset.sequence_length,
@@ -146,15 +146,15 @@ def _fit(
 
 
 def _keep_best(model: keras.Model, patience: int, wanted: Mapping[str, int] | None, on_epoch: OnEpoch) -> Any:
-    """A callback that keeps the history, and of each part of the network the weights of its best epoch.
+    """Make a callback that keeps the history, and the weights of each part's best epoch.
 
-    Ranges take longer to learn than prices, and the two share no weight: each part has its own best epoch, by its
-    share of the loss on the stopping slice; of equally good ones the last, since its steps were the smallest. Losses
-    are those of the answer that the members give together.
+    Ranges take longer to learn than prices, and the two share no weights. So each part has its own best epoch by its
+    share of the loss on the stopping slice. Among equals the last is kept, because its steps were the smallest. Losses
+    are those of the combined answer.
 
     Args:
-        patience: Epochs without a better one of either part, after which it ends.
-        wanted: Epoch of each part to keep instead, where there is no stopping slice.
+        patience: Epochs without an improvement of either part after which the fit ends.
+        wanted: Epoch of each part to keep, if there is no stopping slice.
     """
     import keras
 
@@ -199,13 +199,13 @@ def _weights(layers: list[keras.Layer]) -> list[list[Floats]]:
 
 
 def _part_loss(losses: Mapping[str, float], part: str) -> float:
-    """What a part of the network contributes to the loss on the stopping slice."""
+    """Return the contribution of a part of the network to the loss on the stopping slice."""
     loss = sum(losses[f"val_{name}_loss"] for name in TARGETS if (name in RANGES) == (part == "range")) / len(TARGETS)
     return loss + (DIRECTION_LOSS_WEIGHT * losses["val_direction_loss"] if part == "price" else 0.0)
 
 
 def _losses(logs: Mapping[str, float]) -> dict[str, float]:
-    """Losses of an epoch by the names that runs are logged with: each target's, all targets', the direction's, all."""
+    """Return the losses of an epoch by their names in MLflow: total, all targets, each target, direction."""
     losses: dict[str, float] = {}
     for part in ("", "val_"):
         if f"{part}direction_cross_entropy" in logs:

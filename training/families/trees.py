@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on the features of the last candle and of some before it."""
+"""Gradient-boosted trees on the features of the last candle and of some earlier ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _GROWTH = {
 
 
 class BoostedEnsemble(NamedTuple):
-    """An ensemble, and how many of its rounds were best on the stopping slice; later ones are not used."""
+    """Ensemble with its best number of rounds on the stopping slice; later rounds are not used."""
 
     ensemble: Any
     rounds: int
@@ -46,15 +46,15 @@ class BoostedEnsemble(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FittedTrees:
-    """One ensemble for each target but the open, and one for the direction; a `training.families.interface.Model`.
+    """One ensemble per target except the open, and one for the direction; a `training.families.interface.Model`.
 
-    The open stays at the last close: it opens there but for a cent, and no round of boosting improved on that.
+    The open is the last close. It differs by a cent at most, and boosting did not improve on it.
 
     Attributes:
-        targets: By column of TARGETS.
-        direction: Classifies a rise.
-        lags: Candles before the last whose features are inputs too.
-        borders: Of the bins of each input, shape (_BINS - 1, inputs).
+        targets: Ensembles by column of TARGETS.
+        direction: Classifier of a rise.
+        lags: Distances of earlier candles whose features are inputs too.
+        borders: Bin borders of each input, shape (_BINS - 1, inputs).
     """
 
     targets: dict[int, BoostedEnsemble]
@@ -63,7 +63,7 @@ class FittedTrees:
     borders: Inputs
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
-        """As `training.families.interface.Model` says."""
+        """Answer as `training.families.interface.Model` specifies."""
         values = _inputs(dataset, ends, self.lags, hidden=np.full(len(ends), not with_flow))
         inputs = _binned(values, self.borders)
         raw = np.zeros((len(ends), len(TARGETS)))
@@ -74,9 +74,9 @@ class FittedTrees:
 
 
 def fit_trees(dataset: Dataset, split: Split, settings: TrainingSettings, _on_epoch: OnEpoch) -> FittedTrees:
-    """Boost on `split.fit` by absolute and by logistic loss, each until `split.stop` no longer gains.
+    """Boost on `split.fit` by absolute and by logistic loss until the loss on `split.stop` stops falling.
 
-    Order flow is hidden in a random half of the windows; the stopping slice counts with and without it.
+    Order flow is hidden in a random half of the windows. The stopping slice is used with and without it.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -90,20 +90,20 @@ def fit_trees(dataset: Dataset, split: Split, settings: TrainingSettings, _on_ep
     stop_inputs = _binned(stop_values, borders)
     weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
 
-    def boosted(ensemble: Any, wanted: Floats, stop_wanted: Floats) -> BoostedEnsemble:
+    def boost(ensemble: Any, wanted: Floats, stop_wanted: Floats) -> BoostedEnsemble:
         known, stop_known = np.isfinite(wanted), np.isfinite(stop_wanted)
         ensemble.fit(
             inputs[known],
             wanted[known],
             weights[known],
-            X_val=stop_inputs[stop_known],  # scikit-learn's own choice of rows would be random, and so see the future
+            X_val=stop_inputs[stop_known],  # scikit-learn's own choice is random and would leak the future
             y_val=stop_wanted[stop_known],
         )
         return BoostedEnsemble(ensemble, max(int(np.argmax(ensemble.validation_score_)), 1))
 
     growth = {**_GROWTH, "random_state": settings.seed}
     targets = {
-        column: boosted(
+        column: boost(
             HistGradientBoostingRegressor(loss="absolute_error", **growth),
             dataset.targets[split.fit, column],
             dataset.targets[stop_ends, column],
@@ -111,16 +111,14 @@ def fit_trees(dataset: Dataset, split: Split, settings: TrainingSettings, _on_ep
         for column in range(len(TARGETS))
         if column != _OPEN
     }
-    direction = boosted(
-        HistGradientBoostingClassifier(**growth), rising(dataset, split.fit), rising(dataset, stop_ends)
-    )
+    direction = boost(HistGradientBoostingClassifier(**growth), rising(dataset, split.fit), rising(dataset, stop_ends))
     return FittedTrees(targets, direction, lags, borders)
 
 
 def _inputs(dataset: Dataset, ends: Indexes, lags: tuple[int, ...], hidden: NDArray[np.bool_]) -> Inputs:
-    """Features of the rows `ends`, and some of those of the rows `lags` before; order flow zero where `hidden`.
+    """Return the features of the rows `ends`, and some of the rows `lags` before; order flow is zero where `hidden`.
 
-    Zero, and `flow_known` to tell it from the value: scikit-learn's own mark, NaN, may not fill a whole column.
+    Zero with `flow_known` marks a missing value, because scikit-learn does not accept a column of NaN alone.
     """
 
     def rows(lag: int) -> Inputs:
@@ -132,10 +130,10 @@ def _inputs(dataset: Dataset, ends: Indexes, lags: tuple[int, ...], hidden: NDAr
 
 
 def _binned(values: Inputs, borders: Inputs) -> Inputs:
-    """The bin of each input, at most _BINS of them in a column.
+    """Return the bin of each input, at most _BINS per column.
 
-    Trees look at the order of values only, so nothing is lost that they would keep; but scikit-learn cuts weighted
-    columns percentile by percentile, for each ensemble anew, and takes longer over it than over the boosting.
+    scikit-learn bins weighted columns for each ensemble, which takes longer than the boosting. Bins keep the order of
+    values, and trees use nothing else.
     """
     columns = zip(values.T, borders.T, strict=True)
     return np.column_stack([np.searchsorted(border, column) for column, border in columns]).astype("float32")

@@ -1,4 +1,4 @@
-"""Where a report slice's figures come from: by hour of day, by volatility, by stated probability."""
+"""Figures of a report slice by hour of day, by volatility and by forecast probability."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NORMAL_95 = float(stats.norm.ppf(0.975))
 
 
 class ReportRows(NamedTuple):
-    """The n forecasts of a report slice and what came, in order of time.
+    """The n forecasts of a report slice with their outcomes, in order of time.
 
     Attributes:
-        forecasts: n of them.
+        forecasts: n forecasts.
         actual: Open, high, low, close and amplitude in quote currency, shape (n, 5).
         target_ms: Open time of the target candle in milliseconds since 1970, shape (n,).
-        volatility: As `candlecast.features.features.Features` gives it at the moment of the forecast, shape (n,).
+        volatility: Volatility of `candlecast.features.features.Features` when the forecast was made, shape (n,).
     """
 
     forecasts: Forecasts
@@ -33,12 +33,12 @@ class ReportRows(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """A figure for each of k groups of rows.
+    """Figure of each of k groups of rows.
 
     Attributes:
-        at: Where the group is on its axis, shape (k,).
-        value: The figure, shape (k,).
-        error: Half the width of its 95 % interval, shape (k,).
+        at: Position of each group on the axis, shape (k,).
+        value: Figure of each group, shape (k,).
+        error: Half the width of each figure's 95 % interval, shape (k,).
     """
 
     at: Floats
@@ -47,18 +47,18 @@ class Groups(NamedTuple):
 
 
 def losses_of(rows: ReportRows, target: str) -> tuple[Floats, Floats]:
-    """Absolute errors of close or amplitude and of its baseline, in quote currency, shape (n,) each."""
+    """Return absolute errors of close or amplitude and of its baseline, in quote currency, shape (n,) each."""
     column = TARGETS.index(target)
     baseline = rows.forecasts.baseline_amplitude if column == _AMPLITUDE else rows.forecasts.baseline_close
-    came = rows.actual[:, column]
-    return np.abs(rows.forecasts.targets[:, column] - came), np.abs(baseline - came)
+    outcome = rows.actual[:, column]
+    return np.abs(rows.forecasts.targets[:, column] - outcome), np.abs(baseline - outcome)
 
 
 def skill_by_hour(rows: ReportRows, target: str) -> Groups:
-    """Skill of each hour of the day, UTC: 1 - sum of losses / sum of the baseline's.
+    """Compute the skill of each hour of the day, UTC: 1 - sum of losses / sum of the baseline's losses.
 
-    The error is that of a ratio of sums over days (Cochran, 1977, Sampling Techniques, 6.3): candles of one hour
-    hang together, hours of different days hardly do. NaN where the hour occurs on one day only.
+    The error is that of a ratio of sums over days (Cochran, 1977, Sampling Techniques, 6.3). It assumes that different
+    days are independent; candles of one hour may correlate. It is NaN if the hour occurs on one day only.
     """
     loss, baseline = losses_of(rows, target)
     hours, days = (rows.target_ms // _HOUR_MS) % 24, rows.target_ms // _DAY_MS
@@ -80,24 +80,28 @@ def skill_by_hour(rows: ReportRows, target: str) -> Groups:
 
 
 def coverage_by_volatility(rows: ReportRows, target: str, groups: int = 10) -> Groups:
-    """Share of intervals that held what came, in groups of equal count from calm to wild; `at` counts from 1.
+    """Compute the coverage of intervals in groups of equal count from calm to volatile; `at` counts from 1.
 
-    The error is the normal one of a share whose true value is INTERVAL_LEVEL.
+    The error is the normal approximation for independent rows with a true coverage of INTERVAL_LEVEL.
     """
     column = INTERVAL_TARGETS.index(target)
-    came = rows.actual[:, TARGETS.index(target)]
-    held = (rows.forecasts.lower[:, column] <= came) & (came <= rows.forecasts.upper[:, column])
+    outcome = rows.actual[:, TARGETS.index(target)]
+    covered = (rows.forecasts.lower[:, column] <= outcome) & (outcome <= rows.forecasts.upper[:, column])
     parts = [part for part in np.array_split(np.argsort(rows.volatility, kind="stable"), groups) if len(part)]
     sizes = np.array([len(part) for part in parts])
     return Groups(
         np.arange(1.0, len(parts) + 1),
-        np.array([held[part].mean() for part in parts]),
+        np.array([covered[part].mean() for part in parts]),
         _NORMAL_95 * np.sqrt(INTERVAL_LEVEL * (1 - INTERVAL_LEVEL) / sizes),
     )
 
 
 def reliability_of(rows: ReportRows, groups: int = 10) -> Groups:
-    """Share of rises where the close moved, in groups of equal count by the stated probability; `at` is its mean."""
+    """Compute the share of rises in groups of equal count by forecast probability, whose mean is `at`.
+
+    Rows whose close did not move are left out. The error is the normal approximation for independent rows with the
+    forecast probability as the true one.
+    """
     moved = rows.actual[:, _CLOSE] != rows.forecasts.baseline_close
     probability = rows.forecasts.probability_up[moved]
     up = rows.actual[moved, _CLOSE] > rows.forecasts.baseline_close[moved]

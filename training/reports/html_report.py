@@ -1,4 +1,4 @@
-"""The report of a training as one HTML page that needs nothing but itself."""
+"""Report of a training as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from training.export import PARITY_TOLERANCE
 from training.gate import MARGIN, GateResult
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
+    from matplotlib.figure import Figure as MplFigure
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture and how to read it; `name` is its file's."""
+    """Plot with its file name and caption."""
 
     name: str
-    picture: Picture
+    figure: MplFigure
     caption: str
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the report tells.
+    """Content of the report.
 
     Attributes:
         spans: Target times of each slice, in order.
-        parameters: Every setting of the training, and what identifies its candles.
+        parameters: Settings of the training, with the digest of its candles.
         libraries: Version of each library.
-        evaluation: Of the report slice.
-        ohlcv_only: The same with the order flow hidden.
-        gate_result: The gate's, against the baselines alone.
+        evaluation: Figures of the report slice.
+        ohlcv_only: Figures of the report slice with the order flow hidden.
+        gate_result: Result of the gate against the baselines, without the champion.
     """
 
     market: Market
@@ -63,7 +63,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One headline figure; `verdict` is good, bad or level."""
+    """Headline figure; `verdict` is good, bad or level."""
 
     label: str
     value: str
@@ -74,7 +74,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A figure of the report beside its baseline's; an empty text where there is none."""
+    """Figure of the report beside its baseline's; missing values are empty texts."""
 
     label: str
     value: str
@@ -86,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The figures of one target, or of the direction; `main` ones are shown at once, the rest on demand."""
+    """Figures of one target or of the direction; only `main` sections are shown at first."""
 
     title: str
     baseline: str
@@ -95,7 +95,7 @@ class Section:
 
 
 def render_report(page: Page) -> str:
-    """The page as HTML, pictures and styles inside; whatever a parameter says is escaped."""
+    """Render the page as HTML with inline plots and styles; parameters are escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -111,17 +111,17 @@ def render_report(page: Page) -> str:
         tiles=_tiles(page.evaluation),
         sections=_sections(page.evaluation, page.ohlcv_only),
         shares={name: 100 * span.rows / total for name, span in page.spans.items()},
-        plots=[(plot, _inlined(plot.picture)) for plot in page.plots],
+        plots=[(plot, _inlined(plot.figure)) for plot in page.plots],
         margin=f"{100 * MARGIN:g} %",
         level=f"{100 * INTERVAL_LEVEL:.0f} %",
         parity=f"{PARITY_TOLERANCE:f}".rstrip("0"),
     )
 
 
-def _inlined(picture: Picture) -> str:
-    """A picture as the address of an `<img>`; as one, its ids cannot meet another picture's."""
+def _inlined(figure: MplFigure) -> str:
+    """Return a plot as a data URL for `<img>`, which keeps its ids apart from those of other plots."""
     svg = io.BytesIO()
-    picture.savefig(svg, format="svg", metadata={"Date": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(svg.getvalue()).decode()
 
 
@@ -140,7 +140,7 @@ def _tiles(evaluation: Evaluation) -> list[Tile]:
             _percent,
         ),
         Tile(
-            f"Close, {100 * INTERVAL_LEVEL:.0f} % intervals that held",
+            f"Close, {100 * INTERVAL_LEVEL:.0f} % intervals, coverage",
             _percent(covered.value),
             _ends(covered, _percent),
             "as stated" if as_stated else "not as stated",
@@ -150,8 +150,8 @@ def _tiles(evaluation: Evaluation) -> list[Tile]:
 
 
 def _tile(label: str, figure: Figure, reference: float, rival: str, text: Callable[[float], str]) -> Tile:
-    """A tile whose verdict is open while the interval holds what the rival reaches."""
-    verdict, words = "level", "not told apart from"
+    """Make a tile; its verdict is level while the interval contains the reference."""
+    verdict, words = "level", "no significant difference from"
     if figure.lower > reference:
         verdict, words = "good", "better than"
     if figure.upper < reference:
@@ -160,12 +160,12 @@ def _tile(label: str, figure: Figure, reference: float, rival: str, text: Callab
 
 
 def _ends(figure: Figure, text: Callable[[float], str]) -> str:
-    """An interval, its unit said once."""
+    """Format an interval with its unit once."""
     return f"{text(figure.lower).partition(' ')[0]} to {text(figure.upper)}"
 
 
 def _sections(evaluation: Evaluation, ohlcv_only: Evaluation) -> list[Section]:
-    """Every figure, by what it is about; the skill first, then in the order of measuring."""
+    """Group all figures by target; skills first, then the order of measuring."""
     rows: dict[str, list[Row]] = {title: [] for title in _SECTIONS}
     for name, value in evaluation.metrics.items():
         group = next((one for one in sorted(_SECTIONS, key=len, reverse=True) if name.startswith(f"{one}_")), None)
@@ -173,12 +173,12 @@ def _sections(evaluation: Evaluation, ohlcv_only: Evaluation) -> list[Section]:
         if group is None or figure.endswith("_baseline") or (figure.endswith("_last") and figure != "skill_last"):
             continue
         text = _text_of(figure)
-        found = evaluation.figures.get(name)
+        bounds = evaluation.figures.get(name)
         baseline, last = evaluation.metrics.get(f"{name}_baseline"), evaluation.metrics.get(f"{name}_last")
         row = Row(
             label=_LABELS.get(figure, figure.replace("_", " ")),
             value=text(value),
-            interval="" if found is None else _ends(found, text),
+            interval="" if bounds is None else _ends(bounds, text),
             baseline="" if baseline is None else text(baseline),
             last="" if last is None or figure == "skill" else text(last),
             ohlcv_only=text(ohlcv_only.metrics[name]),
@@ -193,12 +193,12 @@ _SECTIONS = {
     "close": ("Close", "last close", True),
     "amplitude": ("Amplitude", "EWMA", True),
     "direction": ("Direction", "base rate", True),
-    "high_low": ("High and low together", "last close", False),
+    "high_low": ("High and low jointly", "last close", False),
     "high": ("High", "last close", False),
     "low": ("Low", "last close", False),
     "open": ("Open", "last close", False),
 }
-"""By the start of its figures' names: title, baseline, and whether it is shown at once."""
+"""Title, baseline and whether it is shown at first, by the prefix of its figures' names."""
 
 _LABELS = {
     "mae": "Mean absolute error",
@@ -225,7 +225,7 @@ _LABELS = {
 
 
 def _text_of(figure: str) -> Callable[[float], str]:
-    """How a figure is written: quote currency unless its name says otherwise."""
+    """Return the format of a figure; without another rule it is in quote currency."""
     kinds: list[tuple[str, Callable[[float], str]]] = [
         ("skill", _signed_percent),
         ("accuracy|weighted_error|coverage", _percent),
@@ -247,6 +247,6 @@ def _signed_percent(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """Four significant digits, never an exponent."""
+    """Format with four significant digits and without an exponent."""
     after = 3 - floor(log10(abs(value))) if value else 0
     return f"{value:,.{min(max(after, 0), 12)}f}".replace("-", "−")

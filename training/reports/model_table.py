@@ -1,4 +1,4 @@
-"""Model families side by side on the same candles, as a table in Markdown: `make report`."""
+"""Comparison of model families on the same candles, as a Markdown table: `make report`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from training.splits import split_by_time
 
 _BASELINES = ("persistence", "ewma", "har", "repeat_direction", "trees")
 _SHARES = (0.80, 0.08, 0.11, 0.01)
-"""Slices of the baselines, which report elsewhere and so need none of their own."""
+"""Slices of the baselines; the report slice is small because they are measured on `span`."""
 
 _COLUMNS = (
     ("close skill over the last close", "close_skill", 100, "+.2f"),
     ("high/low skill", "high_low_skill", 100, "+.1f"),
     ("amplitude skill over the last", "amplitude_skill_last", 100, "+.1f"),
     ("amplitude skill over EWMA(12)", "amplitude_skill", 100, "+.1f"),
-    ("direction right", "direction_accuracy", 100, ".2f"),
+    ("direction accuracy", "direction_accuracy", 100, ".2f"),
     ("... most confident fifth", "direction_accuracy_top_fifth", 100, ".2f"),
-    ("Brier less base rate's, x 1000", "direction_brier_excess", 1000, "+.2f"),
+    ("Brier score minus the base rate's, x 1000", "direction_brier_excess", 1000, "+.2f"),
     ("ECE", "direction_ece", 100, ".2f"),
     ("coverage high", "high_coverage", 100, ".1f"),
     ("low", "low_coverage", 100, ".1f"),
@@ -39,21 +39,26 @@ _COLUMNS = (
 
 
 class Row(NamedTuple):
-    """A line of the table."""
+    """Row of the table."""
 
     name: str
     evaluation: Evaluation
 
 
 def model_table(
-    bundle: Bundle, candles: pd.DataFrame, until: datetime, span: Span, settings: Settings, tell: Callable[[str], None]
+    bundle: Bundle,
+    candles: pd.DataFrame,
+    until: datetime,
+    span: Span,
+    settings: Settings,
+    report: Callable[[str], None],
 ) -> str:
     """Measure a version and the baselines on the targets in `span`.
 
     Args:
-        bundle: TrainingResult on the candles before `until`.
+        bundle: Bundle trained on the candles before `until`.
         candles: `CANDLE_COLUMNS`; the baselines are fitted on those before `until`.
-        span: Not before `until`.
+        span: Span of the targets, not before `until`.
     """
     dataset = build_dataset(candles, settings.market, bundle.manifest.sequence_length)
     ends = ends_within(dataset, span)
@@ -75,7 +80,7 @@ def model_table(
     known = build_dataset(candles[candles.index < until], settings.market, bundle.manifest.sequence_length)
     split = split_by_time(known, _SHARES)
     for name in _BASELINES:
-        tell(f"fitting {name}")
+        report(f"fitting {name}")
         forecaster = fit_forecaster(name, known, split, settings.training, lambda epoch, losses: None)
         rows.append(Row(name, measured(forecaster.forecast(dataset, ends))))
     return _written(rows, candles, dataset.span(ends), until, settings)
@@ -87,9 +92,9 @@ def _written(rows: list[Row], candles: pd.DataFrame, span: Span, until: datetime
         "# What the models are worth",
         "",
         f"{settings.symbol} {settings.interval}, fitted on {candles.index[0]:%Y-%m-%d} to {until:%Y-%m-%d}, measured "
-        f"on the {span.rows:,} candles from {span.start:%Y-%m-%d} to {span.end:%Y-%m-%d}, which nothing was fitted, "
-        "stopped, calibrated or chosen on. In percent; in brackets the 95 % interval (stationary bootstrap). Skill is "
-        "1 - MAE / MAE of the baseline named. Coverage is that of the 90 % intervals.",
+        f"on the {span.rows:,} candles from {span.start:%Y-%m-%d} to {span.end:%Y-%m-%d}. Those candles were not used "
+        "for fitting, stopping, calibration or selection. Values are in percent, with their 95 % interval (stationary "
+        "bootstrap) in brackets. Skill is 1 - MAE / MAE of the named baseline. Coverage is of the 90 % intervals.",
         "",
         f"| model | {' | '.join(titles)} | p: close against persistence |",
         f"|---|{'---:|' * (len(titles) + 1)}",

@@ -1,4 +1,4 @@
-"""Pictures of a training, for its MLflow run and its report."""
+"""Plots of a training, for its MLflow run and its report."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MODEL, BASELINE, ACTUAL, CHOSEN = "#5b4bc4", "#8d8d9b", "#1b1b23", "#0b8a74"
 _OF_TARGET = {"close": MODEL, "amplitude": "#0b8a74", "high": "#c2760c", "low": "#2f7ed8"}
 QUIET, _GRID, _FRAME = "#63636f", "#e2e2ea", "#c9c9d4"
 _DASHED = (0, (4, 3))
-_WIDTH, _HEIGHT = 6.6, 3.7  # inches, so that the text can be read on a report as wide as a phone
+_WIDTH, _HEIGHT = 6.6, 3.7  # inches; text stays legible when the report is as wide as a phone
 _SHOWN = 144
 _RIVALS = {"close": "persistence", "amplitude": "EWMA"}
 
 
 def learning_curves(history: dict[str, list[float]]) -> Figure:
-    """Total loss by epoch on the fit and the stopping slice, and the epoch whose weights were kept."""
+    """Plot the total loss by epoch on fit and stopping slice, and the epoch with the lowest."""
     figure, (axes,) = panels_of(1)
     _curve(axes, history, "loss")
     labelled(axes, "Learning curves", "epoch", "loss")
@@ -40,7 +40,7 @@ def learning_curves(history: dict[str, list[float]]) -> Figure:
 
 
 def learning_curves_by_target(history: dict[str, list[float]]) -> Figure:
-    """Every other curve of a fit in a panel of its own: the loss of each target, the step size."""
+    """Plot every other curve of a fit in its own panel, such as the loss of each target."""
     names = sorted((name for name in history if not name.startswith("val_") and name != "loss"), key=_rank)
     columns = min(3, len(names)) or 1
     lines = -(-len(names) // columns) or 1
@@ -57,17 +57,17 @@ def learning_curves_by_target(history: dict[str, list[float]]) -> Figure:
 
 
 def reliability_diagram(rows: ReportRows) -> Figure:
-    """Stated probability of a rise against how often it rose."""
+    """Plot the share of rises against the forecast probability of a rise."""
     figure, (axes,) = panels_of(1)
     groups = reliability_of(rows)
     ends = np.array([groups.at.min(), groups.at.max()])
     ends += np.array([-0.1, 0.1]) * max(float(np.ptp(ends)), 0.01)
-    axes.plot(ends, ends, color=ACTUAL, linewidth=0.9, linestyle=_DASHED, label="stated = observed")
+    axes.plot(ends, ends, color=ACTUAL, linewidth=0.9, linestyle=_DASHED, label="forecast = observed")
     axes.axhline(
         rows.forecasts.baseline_up, color=BASELINE, linewidth=0.9, linestyle=(0, (1, 2)), label="base rate of the fit"
     )
     _points(axes, groups, MODEL, "tenths of the forecasts, 95 %")
-    labelled(axes, "Reliability of the direction", "stated probability of a rise", "share that rose")
+    labelled(axes, "Reliability of the direction", "forecast probability of a rise", "share of rises")
     axes.xaxis.set_major_formatter(_percent())
     axes.yaxis.set_major_formatter(_percent())
     axes.legend(frameon=False, fontsize=8)
@@ -75,14 +75,14 @@ def reliability_diagram(rows: ReportRows) -> Figure:
 
 
 def error_histograms(rows: ReportRows) -> Figure:
-    """Errors of close and amplitude, in basis points of the price, beside their baselines'."""
+    """Plot errors of close and amplitude, in basis points of the price, beside their baselines'."""
     figure, panels = panels_of(1, 2)
     forecasts = rows.forecasts
     unit = 1e4 / forecasts.baseline_close
     for axes, target in zip(panels, ("close", "amplitude"), strict=True):
         column = TARGETS.index(target)
         baseline = {"close": forecasts.baseline_close, "amplitude": forecasts.baseline_amplitude}[target]
-        ours, naive = (unit * (said - rows.actual[:, column]) for said in (forecasts.targets[:, column], baseline))
+        ours, naive = (unit * (value - rows.actual[:, column]) for value in (forecasts.targets[:, column], baseline))
         reach = float(np.quantile(np.abs(naive), 0.99)) or 1.0
         bins = np.linspace(-reach, reach, 61).tolist()
         axes.hist(naive, bins=bins, color=BASELINE, alpha=0.45, label=_RIVALS[target])
@@ -96,7 +96,7 @@ def error_histograms(rows: ReportRows) -> Figure:
 
 
 def skill_by_hour_of_day(rows: ReportRows) -> Figure:
-    """Skill of close and amplitude in each hour of the day."""
+    """Plot the skill of close and amplitude in each hour of the day."""
     figure, panels = panels_of(2, 1, height=4.8, sharex=True)
     for axes, target in zip(panels, ("close", "amplitude"), strict=True):
         loss, baseline = losses_of(rows, target)
@@ -105,7 +105,7 @@ def skill_by_hour_of_day(rows: ReportRows) -> Figure:
         axes.axhline(overall, color=_OF_TARGET[target], linewidth=1, linestyle=_DASHED, label="whole slice")
         groups = skill_by_hour(rows, target)
         _points(axes, groups, _OF_TARGET[target], "hour, 95 %")
-        if not groups.value.any():  # a close that is all persistence would fill the axis with rounding
+        if not groups.value.any():  # rounding errors of pure persistence would otherwise fill the axis
             axes.set_ylim(-0.005, 0.005)
         labelled(axes, f"{target.capitalize()}: skill over {_RIVALS[target]} by hour of day", "", "skill")
         axes.yaxis.set_major_formatter(_percent())
@@ -115,7 +115,7 @@ def skill_by_hour_of_day(rows: ReportRows) -> Figure:
 
 
 def coverage(rows: ReportRows) -> Figure:
-    """Share of intervals that held, from calm to wild candles, against the stated level."""
+    """Plot the coverage of intervals, from calm to volatile candles, against the nominal level."""
     figure, (axes,) = panels_of(1)
     stated = coverage_by_volatility(rows, "close")
     low, high = INTERVAL_LEVEL - stated.error, INTERVAL_LEVEL + stated.error
@@ -125,7 +125,7 @@ def coverage(rows: ReportRows) -> Figure:
         groups = coverage_by_volatility(rows, target)
         axes.plot(groups.at, groups.value, "o-", color=_OF_TARGET[target], markersize=3.5, linewidth=1.2, label=target)
     title = f"Coverage of the {100 * INTERVAL_LEVEL:.0f} % intervals"
-    labelled(axes, title, "tenth of the candles by volatility: 1 calm, 10 wild", "share that held")
+    labelled(axes, title, "tenth of the candles by volatility: 1 calm, 10 volatile", "coverage")
     axes.set_xticks(stated.at)
     axes.yaxis.set_major_formatter(_percent())
     axes.legend(frameon=False, fontsize=8, ncols=2)
@@ -133,7 +133,7 @@ def coverage(rows: ReportRows) -> Figure:
 
 
 def forecasts_and_actual(rows: ReportRows, target: str) -> Figure:
-    """The last forecasts of close or amplitude with their interval, and what came."""
+    """Plot the last forecasts of close or amplitude with their interval, and the outcomes."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     figure, (axes,) = panels_of(1)
@@ -158,7 +158,7 @@ def forecasts_and_actual(rows: ReportRows, target: str) -> Figure:
 def panels_of(
     lines: int, columns: int = 1, height: float = _HEIGHT, *, sharex: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a list of panels in the one look of all pictures."""
+    """Make a figure with panels in the common style."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     figure = Figure(figsize=(_WIDTH, height), layout="constrained", facecolor="white")
@@ -174,20 +174,20 @@ def panels_of(
 
 
 def labelled(axes: Axes, title: str, x: str, y: str) -> None:
-    """Give a panel its title and the names of its axes."""
+    """Set the title and the axis labels of a panel."""
     axes.set_title(title, loc="left", color=ACTUAL, fontsize=10, fontweight="bold")
     axes.set_xlabel(x, color=QUIET, fontsize=9)
     axes.set_ylabel(y, color=QUIET, fontsize=9)
 
 
 def _curve(axes: Axes, history: dict[str, list[float]], name: str) -> None:
-    """One curve, with its twin of the stopping slice and the best epoch where there is one."""
+    """Draw a curve of the fit slice, that of the stopping slice, and the epoch with the lowest loss."""
     from matplotlib.ticker import MaxNLocator
 
-    twin = history.get(f"val_{name}", [])
+    stopping = history.get(f"val_{name}", [])
     axes.plot(range(1, len(history[name]) + 1), history[name], color=BASELINE, linewidth=1.4, label="fit slice")
-    if twin:
-        axes.plot(range(1, len(twin) + 1), twin, color=MODEL, linewidth=1.4, label="stopping slice")
+    if stopping:
+        axes.plot(range(1, len(stopping) + 1), stopping, color=MODEL, linewidth=1.4, label="stopping slice")
     if history.get("val_loss"):
         kept = int(np.argmin(np.nan_to_num(history["val_loss"], nan=np.inf))) + 1
         axes.axvline(kept, color=CHOSEN, linewidth=1, linestyle=_DASHED, label=f"kept: epoch {kept}")
@@ -195,7 +195,7 @@ def _curve(axes: Axes, history: dict[str, list[float]], name: str) -> None:
 
 
 def _rank(curve: str) -> tuple[int, str]:
-    """Targets in their order, then the rest."""
+    """Sort targets in their order, then the rest."""
     target = curve.removesuffix("_loss")
     return (TARGETS.index(target) if target in TARGETS else len(TARGETS), curve)
 

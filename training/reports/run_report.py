@@ -131,7 +131,7 @@ def log_report(run: RunLog, report_input: ReportInput) -> dict[str, float]:
     run.metrics({f"report_{name}": value for name, value in report.figures.items()})
     run.parameters({f"version_{name}": version for name, version in library_versions().items()})
     for plot in report.plots:
-        run.figure(plot.picture, f"{plot.name}.png")
+        run.figure(plot.figure, f"{plot.name}.png")
     run.text(report.html, "report.html")
     run.describe(report.summary)
     return report.figures

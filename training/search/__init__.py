@@ -1,6 +1,6 @@
-"""Looking for better training settings, within a budget.
+"""Search for better training settings within a budget.
 
-To change what is tried, see space.py; how trials run, see search.py and worker.py.
-To change what is stored, see study.py; what is reported, see report.py.
-May import walk_forward, reports, families and the modules at the root of training.
+To change the searched settings, see space.py; how trials run, search.py and worker.py.
+To change the stored study, see study.py; the report, report.py.
+May import reports, families, splits, dataset and candlecast.
 """

@@ -1,4 +1,4 @@
-"""What a search found, for the terminal, for scripts, and for its MLflow run."""
+"""Result of a search, for terminal, scripts and MLflow run."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search found.
+    """Best trial of a search.
 
     Attributes:
-        settings: The best settings, by field.
-        val_loss: Their loss on the stopping slice: the best of many, so it will be worse on new candles.
-        trial: Number of their trial; 0 had the settings as they were before.
-        trials: How many trials were complete, pruned, failed.
-        directory: Where the study is kept.
-        run_id: The MLflow run; None if it was not logged.
+        settings: Best settings by field.
+        val_loss: Loss on the stopping slice. It is the lowest of many, so expect more on new candles.
+        trial: Number of the best trial; trial 0 has the settings from before the search.
+        trials: Numbers of complete, pruned and failed trials.
+        directory: Directory of the study.
+        run_id: MLflow run, or None if nothing was logged.
     """
 
     settings: TrialSettings
@@ -44,31 +44,31 @@ class SearchResult:
 
     @property
     def environment(self) -> list[str]:
-        """The best settings as lines of an environment file."""
+        """Best settings as lines of an environment file."""
         return environment_lines(self.settings)
 
     @property
     def message(self) -> str:
-        """The outcome in one line."""
+        """Result in one line."""
         counts = ", ".join(f"{count} {state}" for state, count in self.trials.items() if count)
         return f"best stopping loss {self.val_loss:.5f} in trial {self.trial} ({counts})"
 
     def as_json(self) -> str:
-        """All of it, for scripts."""
+        """Serialise the result for scripts."""
         return json.dumps(asdict(self) | {"environment": self.environment}, default=str, indent=1)
 
 
 def search_result(study: Study, directory: Path, run_id: str | None) -> SearchResult:
-    """The best trial of a study.
+    """Return the best trial of a study.
 
     Raises:
-        SearchFailed: None came to its end.
+        SearchFailed: No trial is complete.
     """
     from optuna.trial import TrialState
 
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     if TrialState.COMPLETE not in states:
-        raise SearchFailed(f"{directory}: none of {len(states)} trials came to its end; raise the budget")
+        raise SearchFailed(f"{directory}: none of {len(states)} trials is complete; raise the budget")
     best = study.best_trial
     counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     return SearchResult(
@@ -81,18 +81,18 @@ def search_result(study: Study, directory: Path, run_id: str | None) -> SearchRe
     )
 
 
-def log_search(run: RunLog, study: Study, found: SearchResult) -> None:
-    """Log the outcome: figures, the best settings as tags and as a file, and a picture of all trials."""
-    run.metrics({"best_val_loss": found.val_loss} | {f"trials_{state}": n for state, n in found.trials.items()})
-    run.tags({f"best_{name}": str(value) for name, value in found.settings.items()})
-    run.text(found.as_json(), "best.json")
-    run.figure(trials_picture(study), "trials.png")
-    run.figure(settings_picture(study), "settings.png")
-    run.describe(f"{found.message}\n\n```\n" + "\n".join(found.environment) + "\n```")
+def log_search(run: RunLog, study: Study, best: SearchResult) -> None:
+    """Log figures, the best settings as tags and as a file, and plots of all trials."""
+    run.metrics({"best_val_loss": best.val_loss} | {f"trials_{state}": n for state, n in best.trials.items()})
+    run.tags({f"best_{name}": str(value) for name, value in best.settings.items()})
+    run.text(best.as_json(), "best.json")
+    run.figure(trials_figure(study), "trials.png")
+    run.figure(settings_figure(study), "settings.png")
+    run.describe(f"{best.message}\n\n```\n" + "\n".join(best.environment) + "\n```")
 
 
 class Trials(NamedTuple):
-    """The trials of one state in order: numbers, lowest losses, shape (n,) each, and what was tried."""
+    """Trials of one state in order: numbers and lowest losses, shape (n,) each, and settings."""
 
     numbers: Floats
     losses: Floats
@@ -100,9 +100,9 @@ class Trials(NamedTuple):
 
 
 def trials_of(study: Study, state: str) -> Trials:
-    """The trials that are complete or pruned and have a loss."""
-    found = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == state]
-    known = [trial for trial in found if trial.intermediate_values]
+    """Return the trials of a state that have a loss."""
+    trials = study.get_trials(deepcopy=False)
+    known = [trial for trial in trials if trial.state.name == state and trial.intermediate_values]
     return Trials(
         np.array([trial.number for trial in known], dtype="float64"),
         np.array([min(trial.intermediate_values.values()) for trial in known], dtype="float64"),
@@ -110,8 +110,8 @@ def trials_of(study: Study, state: str) -> Trials:
     )
 
 
-def trials_picture(study: Study) -> Figure:
-    """Loss of every trial in order, and the lowest so far."""
+def trials_figure(study: Study) -> Figure:
+    """Plot the loss of every trial in order, and the lowest so far."""
     from matplotlib.ticker import MaxNLocator
 
     complete, pruned = trials_of(study, "COMPLETE"), trials_of(study, "PRUNED")
@@ -120,15 +120,15 @@ def trials_picture(study: Study) -> Figure:
     axes.plot(complete.numbers, complete.losses, "o", color=MODEL, markersize=5, label="complete")
     lowest = np.minimum.accumulate(complete.losses)
     axes.step(complete.numbers, lowest, where="post", color=CHOSEN, linewidth=1.2, label="lowest so far")
-    _leave_out_astray(axes, complete.losses)
-    labelled(axes, "Trials of the search", "trial; 0 has the settings as they were", "stopping loss")
+    _limit_axis(axes, complete.losses)
+    labelled(axes, "Trials of the search", "trial; 0 has the settings from before", "stopping loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8, ncols=3)
     return figure
 
 
-def settings_picture(study: Study) -> Figure:
-    """Loss of every complete trial against each setting that was searched; the best is marked."""
+def settings_figure(study: Study) -> Figure:
+    """Plot the loss of every complete trial against each setting, with the best one marked."""
     complete = trials_of(study, "COMPLETE")
     best = int(np.argmin(complete.losses))
     figure, panels = panels_of(-(-len(SPACE) // 3), 3, height=4.6)
@@ -148,7 +148,7 @@ def settings_picture(study: Study) -> Figure:
             axes.set_xlim(-0.5, len(options) - 0.5)
         axes.plot(places, complete.losses, "o", color=MODEL, markersize=4)
         axes.plot(places[best], complete.losses[best], "*", color=CHOSEN, markersize=11)
-        _leave_out_astray(axes, complete.losses)
+        _limit_axis(axes, complete.losses)
         labelled(axes, name.replace("_", " "), "", "")
         axes.tick_params(labelleft=place % 3 == 0)
     for axes in panels[len(SPACE) :]:
@@ -157,8 +157,8 @@ def settings_picture(study: Study) -> Figure:
     return figure
 
 
-def _leave_out_astray(axes: Axes, losses: Floats) -> None:
-    """Cut the axis above the losses of the better half: one trial gone astray would press all others on a line."""
+def _limit_axis(axes: Axes, losses: Floats) -> None:
+    """Cut the axis above the better half of the losses, so that one very high loss does not hide the others."""
     low, middle = np.quantile(losses, [0, 0.5])
     reach = max(float(middle - low), 1e-4)
     axes.set_ylim(low - 0.15 * reach, min(float(losses.max()) + 0.15 * reach, middle + 4 * reach))

@@ -1,4 +1,4 @@
-"""Which settings a search tries, and between which ends."""
+"""Settings that a search tries, with their ranges."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 TrialSettings = Mapping[str, int | float | str]
-"""Values of settings, by field."""
+"""Setting values by field of `Settings`."""
 
 
 class Range(NamedTuple):
-    """Any number between two ends, on a logarithmic scale."""
+    """Numbers between two bounds, on a logarithmic scale."""
 
     low: float
     high: float
 
 
 class Choice(NamedTuple):
-    """One of a few values."""
+    """Set of a few values."""
 
     options: tuple[int | str, ...]
 
@@ -37,11 +37,11 @@ SPACE: Space = {
     "learning_rate": Range(3e-4, 5e-3),
     "recency_half_life_days": Range(10, 360),
 }
-"""By the field of `Settings`. Epochs and patience are not searched: more of them is never worse, only slower."""
+"""Space by field of `Settings`; EPOCHS and PATIENCE are left out because more is slower, but not worse."""
 
 
 def space_around(settings: Settings) -> Space:
-    """SPACE, made wide enough to hold the settings as they are, which are the first to be tried."""
+    """Widen SPACE to contain the current settings, which the first trial uses."""
     space: dict[str, Range | Choice] = {}
     for name, part in SPACE.items():
         current = settings.value(name)
@@ -55,7 +55,7 @@ def space_around(settings: Settings) -> Space:
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """The same for Optuna."""
+    """Convert a space into Optuna's distributions."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     return {
@@ -67,21 +67,21 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def longest_window(space: Space) -> int:
-    """The longest `sequence_length` that may be tried."""
+    """Return the longest `sequence_length` of a space."""
     lengths = space["sequence_length"]
     return max(int(length) for length in (lengths.options if isinstance(lengths, Choice) else lengths))
 
 
-def rounded(drawn: TrialSettings) -> TrialSettings:
+def rounded(values: TrialSettings) -> TrialSettings:
     """Round numbers to three significant digits, as they are tried and reported."""
-    return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in drawn.items()}
+    return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in values.items()}
 
 
-def applied(settings: Settings, drawn: TrialSettings) -> Settings:
-    """The settings with drawn values in place of their own."""
-    return settings.changed(**drawn)
+def with_trial_settings(settings: Settings, values: TrialSettings) -> Settings:
+    """Replace settings by those of a trial."""
+    return settings.changed(**values)
 
 
-def environment_lines(drawn: TrialSettings) -> list[str]:
-    """The values as lines of an environment file."""
-    return [f"{variable_name(name)}={value}" for name, value in drawn.items()]
+def environment_lines(values: TrialSettings) -> list[str]:
+    """Format the settings as lines of an environment file."""
+    return [f"{variable_name(name)}={value}" for name, value in values.items()]

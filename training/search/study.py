@@ -1,4 +1,4 @@
-"""The memory of a search: one file below HOME/search that outlives the process."""
+"""Study of a search, stored in one file below HOME/search."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _STARTUP_TRIALS = 8
 _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 2
 FIXED_SETTINGS = ("epochs", "patience", "seed")
-"""Settings that all trials share and that their losses depend on."""
+"""Settings that all trials share and that affect their losses."""
 
 TRIED = "tried"
-"""The attribute of a trial that holds its settings as they were tried."""
+"""Attribute of a trial with its rounded settings."""
 
 
 def study_directory(candles: pd.DataFrame, settings: Settings, space: Space) -> Path:
-    """Where the search over these candles is kept; another build, space or fixed setting is another search."""
+    """Return the directory of a search, which depends on candles, build, space and fixed settings."""
     fixed = {name: settings.value(name) for name in FIXED_SETTINGS}
     identity = (__version__, FEATURE_HASH, settings.market, candles_digest(candles), fixed, sorted(space.items()))
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
@@ -40,24 +40,24 @@ def study_directory(candles: pd.DataFrame, settings: Settings, space: Space) -> 
 
 @contextmanager
 def only_search(directory: Path) -> Iterator[None]:
-    """Keep every other search off the directory until the block ends; the kernel lets go if the process dies.
+    """Lock the directory against other searches; the kernel releases the lock when the process ends.
 
     Raises:
-        AlreadyRunning: Another one is at it.
+        AlreadyRunning: Another search holds the lock.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise AlreadyRunning(f"{directory}: another search is at work on the same candles; wait for it") from exc
+            raise AlreadyRunning(f"{directory}: another search runs on the same candles; wait for it") from exc
         yield
 
 
 def open_study(directory: Path, settings: Settings) -> Study:
-    """The study, as its search left it; to be called by the only search.
+    """Open the study and continue it; the caller holds the lock of `only_search`.
 
-    Trials that were running when the search was killed are marked as failed and put in front of the queue.
+    Trials that an earlier search left running are marked as failed and queued again.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -65,7 +65,7 @@ def open_study(directory: Path, settings: Settings) -> Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = directory / "journal.log"
-    journal.with_name("journal.log.lock").unlink(missing_ok=True)  # left by a killed search; ours is held
+    journal.with_name("journal.log.lock").unlink(missing_ok=True)  # left by a killed search
     _drop_torn_line(journal)
     study = optuna.create_study(
         study_name=directory.name,
@@ -74,7 +74,7 @@ def open_study(directory: Path, settings: Settings) -> Study:
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS),
     )
-    # A search that goes on must not draw what it drew before.
+    # A resumed search needs another seed, or it would draw the same trials again.
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=_STARTUP_TRIALS, seed=settings.training.seed + len(study.get_trials(deepcopy=False))
     )
@@ -85,7 +85,7 @@ def open_study(directory: Path, settings: Settings) -> Study:
 
 
 def _drop_torn_line(journal: Path) -> None:
-    """Cut off what a power failure left of a last line, which Optuna could not read."""
+    """Remove an incomplete last line, which Optuna cannot read after a power failure."""
     if not journal.exists():
         return
     written = journal.read_bytes()

@@ -1,5 +1,5 @@
-"""A family fitted and measured on fold after fold of a history.
+"""Walk-forward: a family fitted and measured on each fold of a history.
 
-To change the folds, see walk_forward.py; what is reported of them, see report.py.
-May import reports, families and the modules at the root of training.
+To change fitting and measuring of a fold, see walk_forward.py; reports on folds, report.py.
+May import reports, families, evaluation, metrics, splits, dataset and candlecast.
 """

@@ -1,4 +1,4 @@
-"""A walk-forward as people read it: a line, a table, a plot; and in its MLflow run."""
+"""Reports on a walk-forward: a line, a table, a plot, and its MLflow run."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 _PANELS = {
     "close_skill": "Close: skill over persistence, %",
     "amplitude_skill": "Amplitude: skill over EWMA, %",
-    "direction_accuracy": "Direction: right, %",
+    "direction_accuracy": "Direction: accuracy, %",
 }
 
 
 def fold_line(report: FoldReport) -> str:
-    """One line about one fold."""
-    return f"{_validated(report)}: {_in_short(report.figures)}"
+    """Return one line about a fold."""
+    return f"{_validated(report)}: {_figures_line(report.figures)}"
 
 
 def walk_forward_message(reports: Sequence[FoldReport], market: Market, family: str) -> str:
-    """One line about all folds."""
+    """Return one line about all folds."""
     figures = pooled(reports)
     return (
         f"{family} on {market.model_name}, {len(reports)} folds, validated {reports[0].fold.border:%Y-%m-%d} to "
-        f"{reports[-1].fold.end:%Y-%m-%d}: {_in_short(figures)}; close above persistence in "
+        f"{reports[-1].fold.end:%Y-%m-%d}: {_figures_line(figures)}; close above persistence in "
         f"{figures['folds_above_persistence']:.0f} of them"
     )
 
 
 def fold_table(reports: Sequence[FoldReport]) -> list[dict[str, str]]:
-    """One row for each fold, and one for all of them, under readable names; percentages are percent."""
+    """Return a row per fold and one for all, with readable column names."""
     rows = [_row(_validated(report), report.figures | pooled([report])) for report in reports]
     return [*rows, _row("all", pooled(reports))]
 
 
 def fold_markdown(reports: Sequence[FoldReport]) -> str:
-    """`fold_table` in Markdown."""
+    """Return `fold_table` in Markdown."""
     rows = fold_table(reports)
     lines = [list(rows[0]), ["---", *["---:"] * (len(rows[0]) - 1)], *(list(row.values()) for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def skill_by_fold(reports: Sequence[FoldReport], title: str) -> Figure:
-    """Skill of close and amplitude, and accuracy of the direction, fold by fold with 95 % intervals."""
+    """Plot skills of close and amplitude, and direction accuracy, of each fold with 95 % intervals."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     figure = Figure(figsize=(9, 7), layout="constrained")
@@ -68,7 +68,7 @@ def skill_by_fold(reports: Sequence[FoldReport], title: str) -> Figure:
 
 
 def log_walk_forward(run: RunLog, reports: Sequence[FoldReport], market: Market, family: str) -> None:
-    """Log every fold's figures as a step, all folds' as `pooled_*`, the table and the plot.
+    """Log each fold's figures as a step, pooled figures as `pooled_*`, the table and the plot.
 
     Raises:
         RegistryUnavailable: MLflow does not answer.
@@ -116,7 +116,7 @@ def _row(name: str, figures: dict[str, float]) -> dict[str, str]:
     }
 
 
-def _in_short(figures: dict[str, float]) -> str:
+def _figures_line(figures: dict[str, float]) -> str:
     return (
         f"close {100 * figures['close_skill']:+.3f} % over persistence, amplitude "
         f"{100 * figures['amplitude_skill']:+.2f} % over EWMA, direction {100 * figures['direction_accuracy']:.2f} %"

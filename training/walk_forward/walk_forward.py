@@ -1,4 +1,4 @@
-"""Walk-forward: fit on some months, measure on the next, move on, every fold from nothing."""
+"""Walk-forward: fit on some months and measure on the next, with a new model in each fold."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _POOLED_MEANS = ("high_low_skill", "direction_accuracy", "direction_ece", "close
 
 @dataclass(frozen=True, slots=True)
 class FoldReport:
-    """What a model was worth on the validation span of the fold it was fitted for.
+    """Figures of a fold's model on the fold's validation span.
 
     Attributes:
-        figures: Named as by `training.reports.run_report.flat`; those without order flow begin with `OHLCV_ONLY`.
-            `fit_rows` counts the windows that were fitted on.
+        figures: Figures named as by `training.reports.run_report.flat`; the prefix `OHLCV_ONLY` means without order
+            flow. `fit_rows` is the number of windows in the fit slice.
     """
 
     fold: Fold
@@ -48,10 +48,10 @@ def folds_of(
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> list[Fold]:
-    """The folds of a history that lie whole in [start, end), oldest first.
+    """Return the folds of a history that lie within [start, end), oldest first.
 
     Args:
-        start: The first fold starts here, or at the first midnight, UTC, that the history covers.
+        start: Start of the first fold, or None for the first midnight, UTC, of the history.
         end: None for the end of the history.
 
     Raises:
@@ -66,21 +66,21 @@ def folds_of(
 
 
 def candles_of(candles: pd.DataFrame, fold: Fold) -> pd.DataFrame:
-    """What a fold may see."""
+    """Return the candles of a fold."""
     return candles[(candles.index >= fold.start) & (candles.index < fold.end)]
 
 
 def measure_fold(candles: pd.DataFrame, fold: Fold, family: str, settings: Settings) -> dict[str, float]:
-    """Fit a model and its calibration anew on a fold's training span, and measure it on the validation span.
+    """Fit a new model and calibration on a fold's training span, and measure it on the validation span.
 
     Args:
-        candles: `CANDLE_COLUMNS`, ascending; none outside of the fold is looked at.
+        candles: `CANDLE_COLUMNS`, ascending; candles outside the fold are ignored.
 
     Returns:
-        The figures of a `FoldReport`.
+        Figures of a `FoldReport`.
 
     Raises:
-        ConfigurationError: There is no such family.
+        ConfigurationError: The family is unknown.
         NotEnoughCandles: The fold has too few candles.
     """
     dataset = build_dataset(candles_of(candles, fold), settings.market, settings.training.sequence_length)
@@ -94,24 +94,24 @@ def measure_fold(candles: pd.DataFrame, fold: Fold, family: str, settings: Setti
 
 
 def measure_folds(
-    candles: pd.DataFrame, folds: Sequence[Fold], family: str, settings: Settings, tell: Callable[[FoldReport], None]
+    candles: pd.DataFrame, folds: Sequence[Fold], family: str, settings: Settings, report: Callable[[FoldReport], None]
 ) -> list[FoldReport]:
-    """`measure_fold` of one fold after the other, in this process.
+    """Measure fold after fold in this process.
 
     Args:
-        tell: Told each report as it is there.
+        report: Called with each fold's report.
     """
     reports = []
     for fold in folds:
         reports.append(FoldReport(fold, measure_fold(candles, fold, family, settings)))
-        tell(reports[-1])
+        report(reports[-1])
     return reports
 
 
 def pooled(reports: Sequence[FoldReport]) -> dict[str, float]:
-    """Figures of all folds together: skills from the losses of all rows, the rest as means over rows.
+    """Pool the figures of all folds: skills from the losses of all rows, other figures as means over rows.
 
-    `folds_above_persistence` counts the folds whose close has skill.
+    `folds_above_persistence` is the number of folds whose close skill is positive.
     """
 
     def by_fold(name: str) -> np.ndarray:
