@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,21 +20,15 @@ CONFIG_FILE = "candlecast.toml"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 
 
-class Origin(NamedTuple):
-    """Where a value comes from.
-
-    Attributes:
-        place: Variable or file; "argument" or "default".
-        subject: What a refusal of the value begins with.
-        remedy: What a refusal advises.
-    """
+class _Origin(NamedTuple):
+    """Variable or file that a value comes from, and what a refusal of the value begins and ends with."""
 
     place: str
     subject: str
     remedy: str
 
 
-_Values = dict[str, tuple[Any, Origin]]
+_Values = dict[str, tuple[Any, _Origin]]
 """Values and their origins by name of setting."""
 
 
@@ -95,10 +90,11 @@ def config_file() -> Path | None:
 
 
 def unknown_variables() -> dict[str, str]:
-    """Return variables that look like settings and are none, with the nearest known one (empty if none is near)."""
-    known = {variable for setting in known_settings().values() for variable in setting.variables}
-    others = (name for name in os.environ if name.startswith(PREFIX) and name not in {*known, CONFIG_VARIABLE})
-    return {name: "".join(get_close_matches(name, known, 1)) for name in sorted(others)}
+    """Return each variable that resembles a setting and is none, with the nearest known one."""
+    known = {variable.removeprefix(PREFIX) for setting in known_settings().values() for variable in setting.variables}
+    others = sorted(name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX))
+    near = {name: get_close_matches(name, known, 1, cutoff=0.8) for name in others if name not in known}
+    return {PREFIX + name: PREFIX + found[0] for name, found in near.items() if found}
 
 
 def _configured() -> _Values:
@@ -108,7 +104,7 @@ def _configured() -> _Values:
 
 def _home_of(values: _Values) -> Path:
     home = values["home"][0] if "home" in values else Settings.model_fields["home"].default
-    return absolute(Path(home))
+    return absolute(Path(str(home)))
 
 
 def _environment_values() -> _Values:
@@ -116,7 +112,7 @@ def _environment_values() -> _Values:
     for name, setting in known_settings().items():
         for variable in setting.variables:
             if variable in os.environ:
-                origin = Origin(variable, variable, "Correct the variable, or unset it.")
+                origin = _Origin(variable, variable, "Correct the variable, or unset it.")
                 values[name] = os.environ[variable], origin
                 break
     return values
@@ -135,16 +131,26 @@ def _file_values() -> _Values:
         raise ConfigurationError(f"{path}: {exc}. Correct the file.") from exc
     by_key = {setting.key: name for name, setting in known_settings().items()}
     values: _Values = {}
-    for key, value in tables.items():
-        if key in groups() and not isinstance(value, dict):
-            raise ConfigurationError(f"{path}: {key} is a table. Write [{key}] on a line of its own, its keys below.")
-        entries = {f"{key}.{field}": one for field, one in value.items()} if isinstance(value, dict) else {key: value}
-        if key not in groups() and isinstance(value, dict):
-            raise ConfigurationError(f"{path}: Unknown table [{key}]. The tables are {', '.join(groups())}.")
-        for entry, one in entries.items():
-            if entry not in by_key:
-                raise ConfigurationError(f"{path}: Unknown key {entry}{_nearest(entry)}.")
-            values[by_key[entry]] = one, Origin(str(path), f"{path}: {entry}", "Correct the key, or delete it.")
+    for key, value in _flat(tables, path).items():
+        if key not in by_key:
+            raise ConfigurationError(f"{path}: Unknown key {key}{_nearest(key)}.")
+        values[by_key[key]] = value, _Origin(str(path), f"{path}: {key}", "Correct the key, or delete it.")
+    return values
+
+
+def _flat(tables: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return values by key, such as `training.epochs`; refuse what is no table of settings."""
+    values: dict[str, Any] = {}
+    for name, value in tables.items():
+        if name in groups():
+            if not isinstance(value, dict):
+                raise ConfigurationError(f"{path}: {name} is a table. Write its keys below a line with [{name}].")
+            values |= {f"{name}.{field}": one for field, one in value.items()}
+        elif isinstance(value, dict):
+            known = ", ".join(f"[{group}]" for group in groups())
+            raise ConfigurationError(f"{path}: Unknown table [{name}]. The tables are {known}.")
+        else:
+            values[name] = value
     return values
 
 
@@ -159,7 +165,7 @@ def _nearest(key: str) -> str:
 
 def _stack_values(home: Path) -> _Values:
     """Read what `candlecast up` left; names that are no setting (any more) are skipped."""
-    path, remedy = home / STACK_FILE, "`candlecast up` writes it anew."
+    path, remedy = home / STACK_FILE, "`candlecast up` writes it again."
     if not path.is_file():
         return {}
     try:
@@ -167,11 +173,11 @@ def _stack_values(home: Path) -> _Values:
     except ValueError as exc:
         raise ConfigurationError(f"{path} is damaged: {exc}. {remedy}") from exc
     known = {name: value for name, value in stored.items() if name in known_settings()}
-    return {name: (value, Origin(str(path), f"{path}: {name}", remedy)) for name, value in known.items()}
+    return {name: (value, _Origin(str(path), f"{path}: {name}", remedy)) for name, value in known.items()}
 
 
-def _argument(name: str) -> Origin:
-    return Origin("argument", f"argument {name}", "Correct the argument.")
+def _argument(name: str) -> _Origin:
+    return _Origin("argument", f"argument {name}", "Correct the argument.")
 
 
 def _refusal(location: tuple[int | str, ...], message: str, values: _Values) -> str:
@@ -179,5 +185,5 @@ def _refusal(location: tuple[int | str, ...], message: str, values: _Values) -> 
     field = rest[0] if group in groups() else group
     found = [s for s in known_settings().values() if (s.group, s.field) == (group if group in groups() else "", field)]
     name = found[0].name
-    origin = values[name][1] if name in values else Origin("default", found[0].variable, "Set the variable.")
+    origin = values[name][1] if name in values else _Origin("default", found[0].variable, "Set the variable.")
     return f"{origin.subject}: {message}. {origin.remedy}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,7 +30,11 @@ _FOREIGN_VARIABLES = {"mlflow_tracking_uri": "MLFLOW_TRACKING_URI", "prefect_api
 _NAMED_WITH_GROUP = {"port", "url", "owner_url", "reader_url", "weight_budget", "timeout_s"}
 """Fields whose variable names their group too: CANDLECAST_SERVICE_PORT, but CANDLECAST_EPOCHS."""
 
-_DatabaseUrl = Annotated[SecretStr | None, AfterValidator(postgresql_address)]
+_DatabaseUrl = Annotated[
+    SecretStr | None,
+    AfterValidator(postgresql_address),
+    Field(examples=["postgresql://user:password@host:5432/candlecast"]),
+]
 
 
 class _Group(BaseModel):
@@ -67,11 +73,11 @@ class DatabaseSettings(_Group):
     """Settings of PostgreSQL."""
 
     url: _DatabaseUrl = None
-    """PostgreSQL for candles and forecasts, as the writer. Default: the embedded server."""
+    """Address of PostgreSQL for candles and forecasts, as the writer. Default: the embedded server."""
     owner_url: _DatabaseUrl = None
-    """The same database as its owner, for migrations. Default: DATABASE_URL."""
+    """Address of that database as its owner, for migrations. Default: DATABASE_URL."""
     reader_url: _DatabaseUrl = None
-    """The same database as a read-only role, for the service. Default: DATABASE_URL."""
+    """Address of that database as a read-only role, for the service. Default: DATABASE_URL."""
     port: int = 5442
     """Port of the embedded PostgreSQL."""
 
@@ -145,7 +151,7 @@ class MonitoringSettings(_Group):
     """Rolling MAPE over persistence's that means drift."""
     trial_forecasts: int = Field(288, ge=2)
     """Settled forecasts of champion and challenger before a trial may promote the challenger."""
-    webhook_url: Annotated[SecretStr | None, AfterValidator(web_address)] = None
+    webhook_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(None, examples=["https://host/path"])
     """Address that alerts are posted to as JSON; without one, alerts are only recorded."""
 
 
@@ -174,12 +180,11 @@ class Settings(_Group):
     """Every market that is forecast, separated by commas, as in BTCUSDT-5m,ETHUSDT-15m. Default: the one of SYMBOL and
     INTERVAL."""
     symbol: str = Field(default_factory=lambda read: _first_market(read).symbol)
-    """Market that is meant where none is named, in the exchange's spelling. Default: the first of MARKETS, else
-    BTCUSDT."""
+    """Symbol of the default market, in the exchange's spelling. Default: the first of MARKETS, else BTCUSDT."""
     interval: Annotated[str, AfterValidator(fixed_length)] = Field(
         default_factory=lambda read: _first_market(read).interval
     )
-    """Its candle length: 1m, 5m, 15m, 1h, ... Default: that of the first of MARKETS, else 5m."""
+    """Candle length of the default market: 1m, 5m, 15m, 1h, ... Default: the first of MARKETS, else 5m."""
     horizon: int = Field(1, ge=1)
     """How many candles ahead the forecast looks."""
     lookback_days: float = Field(90, gt=0)
@@ -193,14 +198,13 @@ class Settings(_Group):
     evidently_port: int = 8010
     """Port of Evidently's UI."""
     mlflow_tracking_uri: str = Field(default_factory=lambda read: _on_this_machine(read["mlflow_port"]))
-    """Address of MLflow, without prefix. Default: MLFLOW_PORT on this machine."""
+    """Address of MLflow. Default: MLFLOW_PORT on this machine."""
     prefect_api_url: str = Field(default_factory=lambda read: _on_this_machine(read["prefect_port"]) + "/api")
-    """Address of the Prefect API, without prefix. Default: PREFECT_PORT on this machine."""
+    """Address of the Prefect API. Default: PREFECT_PORT on this machine."""
     evidently_url: str = Field(default_factory=lambda read: _on_this_machine(read["evidently_port"]))
     """Address of Evidently's UI, for links to reports. Default: EVIDENTLY_PORT on this machine."""
-    dask_scheduler: str | None = None
-    """Address of the Dask scheduler that runs the folds of a walk-forward, such as tcp://host:8786. Default: processes
-    on this machine."""
+    dask_scheduler: str | None = Field(None, examples=["tcp://host:8786"])
+    """Address of the Dask scheduler that runs the folds of a walk-forward. Default: processes on this machine."""
     exchange: ExchangeSettings = ExchangeSettings()
     database: DatabaseSettings = DatabaseSettings()
     service: ServiceSettings = ServiceSettings()
@@ -268,6 +272,7 @@ class Setting:
         field: Key in that table and attribute of that group.
         variable: Environment variable that is documented.
         default: Default value as text; empty if there is none.
+        example: Default value as candlecast.toml would hold it, or some value if there is none.
         description: What the setting means.
         secret: Whether the value must not be shown.
     """
@@ -277,6 +282,7 @@ class Setting:
     field: str
     variable: str
     default: str
+    example: str
     description: str
     secret: bool
 
@@ -308,13 +314,16 @@ def known_settings() -> Mapping[str, Setting]:
         for field, about in kind.model_fields.items():
             if not group and field in groups():
                 continue
+            default = getattr(part, field) if about.default_factory else about.default
+            example = (about.examples or [default])[0]
             name = f"{group}_{field}" if group and field in _NAMED_WITH_GROUP else field
             found[name] = Setting(
                 name,
                 group,
                 field,
                 _FOREIGN_VARIABLES.get(name, f"{PREFIX}{name.upper()}"),
-                as_text(getattr(part, field) if about.default_factory else about.default),
+                as_text(default),
+                json.dumps(example, default=str),
                 " ".join((about.description or "").split()),
                 "SecretStr" in str(about.annotation),
             )
@@ -336,10 +345,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_text(value: object) -> str:
-    """Return a value as an environment variable would hold it; empty for None."""
+    """Return a value as an environment variable would hold it, without secrets and without passwords of addresses."""
     if isinstance(value, tuple):
         return ",".join(map(as_text, value))
-    return "" if value is None else str(value)
+    return "" if value is None else re.sub(r"//[^/@]*@", "//**********@", str(value))
 
 
 def _first_market(read: Mapping[str, Any]) -> Market:

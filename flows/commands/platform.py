@@ -1,4 +1,4 @@
-"""Commands about the platform: up, monitor, simulate, status, exchange."""
+"""Commands about the platform: up, monitor, simulate, status, settings, exchange."""
 
 from __future__ import annotations
 
@@ -73,6 +73,23 @@ def status(as_json: Json = False) -> None:
 
     found = read_status(read_settings())
     print(json.dumps(found, default=str, indent=2)) if as_json else print_status(found)
+
+
+@app.command()
+def settings(as_json: Json = False) -> None:
+    """Print each setting's value and where it comes from: a variable, a file or the default; secrets are hidden."""
+    from candlecast.setting_sources import load_with_origins, unknown_variables
+    from candlecast.settings import as_text, known_settings
+
+    found, origins = load_with_origins()
+    rows = [(one, as_text(found.value(name)), origins[name]) for name, one in known_settings().items()]
+    if as_json:
+        print(json.dumps({one.key: {"value": text, "from": place} for one, text, place in rows}))
+    else:
+        width = max(len(one.key) for one, _, _ in rows)
+        print("\n".join(f"{one.key:{width}}  {text or '-'}  ({place})" for one, text, place in rows))
+    for name, nearest in unknown_variables().items():
+        print(f"Unknown variable {name}; the nearest known one is {nearest}", file=sys.stderr)
 
 
 @app.command()

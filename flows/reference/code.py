@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from typing import Any
 
 from flows.reference.markdown import code, docstring, page, table
@@ -19,6 +20,22 @@ def settings_page() -> str:
     ]
     columns = ("variable", "key in candlecast.toml", "default", "meaning")
     return page("Settings", docstring(Settings), table(columns, rows))
+
+
+def example_file() -> str:
+    """Return candlecast.toml with every key as a comment, below its meaning."""
+    from candlecast.settings import known_settings
+
+    lines, table = (
+        ["# Settings of Candlecast: copy this file to candlecast.toml, and remove the # before a key to set it."],
+        "",
+    )
+    for one in known_settings().values():
+        lines += ["", f"[{one.group}]"] if one.group != table else []
+        table = one.group
+        lines += ["", *textwrap.wrap(one.description, 118, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"#{one.field} = {one.example}")
+    return "\n".join([*lines, ""])
 
 
 def commands_page() -> str:

@@ -11,7 +11,7 @@ from flows.reference.tables import tables_page
 
 
 def write_pages(root: Path, docs: Path) -> None:
-    """Write the reference, the pictures of imports and the icon.
+    """Write the reference, the example of candlecast.toml, the pictures of imports and the icon.
 
     Args:
         root: The repository, which is read.
@@ -32,6 +32,7 @@ def write_pages(root: Path, docs: Path) -> None:
     for name, text in pages.items():
         (docs / "reference" / f"{name}.md").write_text(text, encoding="utf-8")
     (docs / "images" / "icon.svg").write_bytes((root / "service" / "page" / "icon.svg").read_bytes())
+    (docs / "candlecast.example.toml").write_text(code.example_file(), encoding="utf-8")
     write_imports(docs / "explanation")
 
 

@@ -130,7 +130,7 @@ def test_a_malformed_value_of_the_stack_file_is_named_too(tmp_path):
     (tmp_path / ".candlecast").mkdir()
     (tmp_path / ".candlecast" / STACK_FILE).write_text('{"horizon": 0}')
 
-    with pytest.raises(ConfigurationError, match=r"stack\.json: horizon: .*greater than.*writes it anew"):
+    with pytest.raises(ConfigurationError, match=r"stack\.json: horizon: .*greater than.*writes it again"):
         load_settings()
 
 
