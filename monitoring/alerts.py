@@ -1,4 +1,4 @@
-"""What somebody should know: conditions that open, are told once and recover, and events; the table `alerts`."""
+"""Alerts, in the table `alerts`: conditions that open and recover, and single events."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Kind = Literal["data fault", "missed forecasts", "drift", "training failed", "se
 News = Literal["opened", "recovered", "happened"]
 
 RECOVERY_DELAY = timedelta(minutes=20)
-"""How long a condition must not have been seen before it counts as recovered: one that flutters is one alert."""
+"""Time without a condition after which it counts as recovered, so that a fluctuating condition is one alert."""
 
 NOTICE_LIFETIME = timedelta(days=1)
-"""How long a notice that nobody took is offered; also the age from which an event is no news any more."""
+"""Time for which an unsent notice is retried; older events are not alerted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that is the matter now; two of the same kind and subject are the same."""
+    """Current problem, identified by kind and subject."""
 
     kind: Kind
     subject: str
@@ -33,11 +33,11 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to be told about an alert.
+    """Notification about an alert.
 
     Attributes:
-        id: Of the alert; with `news` it names the notice, so that a receiver can drop one that comes twice.
-        at: The exchange's clock.
+        id: Number of the alert; `id` and `news` identify the notice, so that receivers can drop duplicates.
+        at: Time by the exchange's clock.
     """
 
     id: int
@@ -48,7 +48,7 @@ class Notice:
     at: datetime
 
 
-_SEEN = """
+_OPEN = """
 insert into alerts (symbol, interval, horizon, kind, subject, state, message, opened_at, last_seen_at)
 values (%(symbol)s, %(interval)s, %(horizon)s, %(kind)s, %(subject)s, 'open', %(message)s, %(now)s, %(now)s)
 on conflict (symbol, interval, horizon, kind, subject) where state = 'open'
@@ -56,14 +56,14 @@ do update set last_seen_at = greatest(alerts.last_seen_at, excluded.last_seen_at
 returning case when xmax = 0 then id end, 'opened', kind, subject, message, opened_at
 """
 
-_RECOVERED = """
+_RECOVER = """
 update alerts set state = 'recovered', closed_at = %(now)s
 where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and state = 'open'
-  and kind = any(%(judged)s) and last_seen_at <= %(now)s::timestamptz - %(calm)s::interval
+  and kind = any(%(checked)s) and last_seen_at <= %(now)s::timestamptz - %(calm)s::interval
 returning id, 'recovered', kind, subject, message, closed_at
 """
 
-# A rollback is told by the failure of the old champion; that the new one was promoted is a part of it.
+# The notice of a rollback is the failure of the old champion; the successor's promotion has no notice.
 _EVENTS = """
 insert into alerts (symbol, interval, horizon, kind, subject, state, message, opened_at, last_seen_at)
 select %(symbol)s, %(interval)s, %(horizon)s,
@@ -81,8 +81,8 @@ on conflict (symbol, interval, horizon, kind, subject) where state = 'event' do 
 returning id, 'happened', kind, subject, message, opened_at
 """
 
-# What recovered before anybody was told of it is not told any more.
-_UNTOLD = """
+# A condition that recovered before its notice was sent has no notice.
+_PENDING = """
 select id, news, kind, subject, message, at from (
     select id, case state when 'event' then 'happened' else 'opened' end as news, kind, subject, message,
            opened_at as at
@@ -93,15 +93,15 @@ select id, news, kind, subject, message, at from (
     from alerts where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s
       and told_at is not null and recovery_told_at is null and state = 'recovered'
       and closed_at > %(now)s::timestamptz - %(told_for)s::interval
-) as untold order by at, id
+) as pending order by at, id
 """
 
 
 class Alerts:
-    """The alerts of one market.
+    """Alerts of one market.
 
     Args:
-        now: The exchange's clock.
+        now: Time by the exchange's clock.
     """
 
     def __init__(self, pool: ConnectionPool, market: Market, now: datetime) -> None:
@@ -109,36 +109,36 @@ class Alerts:
         self._arguments = {**market._asdict(), "model_name": market.model_name, "now": now}
         self._arguments |= {"calm": RECOVERY_DELAY, "told_for": NOTICE_LIFETIME}
 
-    def observe(self, conditions: Sequence[Condition], judged: Collection[Kind]) -> list[Notice]:
-        """Open an alert for each condition that has none; those of the judged kinds that are gone recover.
+    def observe(self, conditions: Sequence[Condition], checked: Collection[Kind]) -> list[Notice]:
+        """Open an alert for each new condition, and close alerts of the checked kinds whose condition is gone.
 
         Args:
-            judged: Kinds that could be looked at; alerts of others stay as they are.
+            checked: Kinds that could be checked; alerts of other kinds do not recover.
 
         Returns:
-            What is new, in the order in which it came.
+            New notices in order.
         """
-        arguments = self._arguments | {"judged": list(judged)}
+        arguments = self._arguments | {"checked": list(checked)}
         with self._pool.connection() as connection:
             rows = connection.execute(_EVENTS, arguments).fetchall()
             for condition in conditions:
-                rows += connection.execute(_SEEN, arguments | asdict(condition)).fetchall()
-            rows += connection.execute(_RECOVERED, arguments).fetchall()
+                rows += connection.execute(_OPEN, arguments | asdict(condition)).fetchall()
+            rows += connection.execute(_RECOVER, arguments).fetchall()
         return [Notice(*row) for row in rows if row[0] is not None]
 
     def pending(self) -> list[Notice]:
-        """What the webhook has not taken yet, oldest first."""
+        """Return the notices that were not sent yet, oldest first."""
         with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Notice)) as cursor:
-            return cursor.execute(_UNTOLD, self._arguments).fetchall()
+            return cursor.execute(_PENDING, self._arguments).fetchall()
 
     def mark_sent(self, notice: Notice) -> None:
-        """Keep that the webhook took a notice."""
+        """Record that a notice was sent."""
         column = "recovery_told_at" if notice.news == "recovered" else "told_at"
         with self._pool.connection() as connection:
             connection.execute(f"update alerts set {column} = clock_timestamp() where id = %s".encode(), [notice.id])
 
-    def forget(self, before: datetime) -> None:
-        """Delete what was closed, or had happened, before a moment on the exchange's clock."""
+    def delete_closed(self, before: datetime) -> None:
+        """Delete closed alerts and events from before a time by the exchange's clock."""
         query = (
             "delete from alerts where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s "
             "and state <> 'open' and last_seen_at < %(before)s"

@@ -1,4 +1,4 @@
-"""One monitoring check: measure, judge, record."""
+"""One monitoring check: measure, conclude, record."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from monitoring.performance import rolling_performance
 from monitoring.reports import Reports, current_reports
 from monitoring.skill import measure_skill
 from monitoring.trial import TrialResult
-from monitoring.verdict import NEWEST, Verdict, reach_verdict
+from monitoring.verdict import NEWEST_CANDLES, Verdict, reach_verdict
 
 _FAULTS = (CandlecastError, OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a check found; `performance` and `drift` are None where there was nothing to measure.
+    """Result of a check; `performance` and `drift` are None if there was nothing to measure.
 
     Attributes:
-        reports: The pages that are newest now; None if nobody asked for them, or they cannot be written.
+        reports: Newest report pages; None if they were not requested or could not be written.
     """
 
     verdict: Verdict
@@ -52,19 +52,19 @@ def check(
     trial: TrialResult | None = None,
     with_report: bool = True,
 ) -> Check:
-    """Measure the champion live, compare the market with its training, conclude, and store all of it.
+    """Measure the champion's live forecasts and the drift of its inputs, conclude, and record the check.
 
-    Where registry or Evidently fail, the reasons say so, and the verdict stands without drift or reports.
+    If the registry or Evidently fails, the verdict has no drift or reports, and its reasons name the failure.
 
     Args:
-        version: The champion; None if there is none.
-        now: The exchange's clock.
-        trial: What the shadow trial has come to by now, to be stored with it.
-        with_report: False leaves out Evidently's pages, which are due every few hours and take seconds.
+        version: Champion, or None without one.
+        now: Time by the exchange's clock.
+        trial: Current result of the shadow trial, to be recorded.
+        with_report: False skips Evidently's pages, which take seconds.
     """
     market, store = settings.market, CandleStore(pool)
     newest = store.latest_open_time(market.symbol, market.interval)
-    doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST - 1) * market.step, now) if newest else []
+    doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST_CANDLES - 1) * market.step, now) if newest else []
     needed = now - (LOOKBACK + settings.training.sequence_length) * market.step
     performance = rolling_performance(pool, market, "champion", settings.monitoring.rolling_n, version)
     manifest, drift, faults = _drift(settings, pool, registry, version, now)
@@ -82,8 +82,8 @@ def check(
     )
     reports = None
     if with_report:
-        reports, troubles = _reports(settings, pool, registry, manifest, version, now)
-        faults += troubles
+        reports, failures = _reports(settings, pool, registry, manifest, version, now)
+        faults += failures
     verdict.reasons.extend(faults)
     numbers = {
         "performance": performance.numbers() if performance else None,
@@ -107,7 +107,7 @@ def check(
 def _drift(
     settings: Settings, pool: ConnectionPool, registry: Registry, version: str | None, now: datetime
 ) -> tuple[Manifest | None, Drift | None, list[str]]:
-    """The champion's manifest, drift of its inputs, and why either could not be had."""
+    """Return the champion's manifest, the drift of its inputs, and why either is missing."""
     if version is None:
         return None, None, []
     manifest = None
@@ -115,7 +115,7 @@ def _drift(
         manifest = read_manifest(registry.fetch(settings.market.model_name, version, settings.models_dir))
         return manifest, input_drift(pool, manifest, now), []
     except _FAULTS as exc:
-        return manifest, None, [f"drift is not measured: {type(exc).__name__}: {exc}"]
+        return manifest, None, [f"drift was not measured: {type(exc).__name__}: {exc}"]
 
 
 def _reports(
@@ -126,7 +126,7 @@ def _reports(
     version: str | None,
     now: datetime,
 ) -> tuple[Reports | None, list[str]]:
-    """The newest pages, to which the champion points in the registry, and why they could not be had."""
+    """Return the newest pages, tagged on the champion in the registry, or why they are missing."""
     try:
         reports = current_reports(settings, pool, manifest, version, now)
         if version is not None and reports.new:

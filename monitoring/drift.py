@@ -1,4 +1,4 @@
-"""Whether the market still looks like what the model was trained on: distances of the model's inputs."""
+"""Drift: distances of the model's current inputs from those of its training."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from candlecast.features.seasons import SEASON_NAMES
 from candlecast.market import Market
 
 VOLATILITY = "volatility"
-"""Log of the mean log range, by which prices are scaled before the model sees them: watched, though no input."""
+"""Log of the mean log range that scales prices; monitored although it is no input of the model."""
 
-WATCHED = (*(name for name in FEATURE_NAMES if name not in {*SEASON_NAMES, "flow_known"}), VOLATILITY)
-"""What can drift; the seasons and the flag cannot."""
+MONITORED = (*(name for name in FEATURE_NAMES if name not in {*SEASON_NAMES, "flow_known"}), VOLATILITY)
+"""Inputs that can drift; season features and the flag cannot."""
 
 DRIFTED_SHARE = 0.3
-"""Share of the watched inputs that have drifted from which the market has."""
+"""Share of drifted inputs at which the market counts as drifted."""
 
 WINDOW = timedelta(days=7)
-"""What is compared with the training; whole weeks, because weekends differ. Less where the training is short."""
+"""Span that is compared with the training; a whole week, because weekends differ. Shorter for short trainings."""
 
-_SMALLEST = 0.1  # standard deviations; nothing below is a change worth a training
+_SMALLEST = 0.1  # standard deviations; smaller changes need no training
 _BEYOND_WIDEST = 1.25
 _FEWEST_WINDOWS = 4
 REFERENCE_ROWS = 5000
-"""Rows that distances are measured from, spread evenly over the training."""
+"""Rows of the reference, spread evenly over the training span."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a model was trained on, and what came last; `WATCHED` columns without those that a side does not know.
+    """Inputs of the training and the newest ones, in the `MONITORED` columns that both have.
 
     Attributes:
-        reference: The training span, thinned evenly to some thousand rows.
-        current: The newest WINDOW.
-        limits: Distance from which each input has drifted.
+        reference: Rows of the training span, thinned evenly to REFERENCE_ROWS.
+        current: Rows of the newest WINDOW.
+        limits: Distance at which each input counts as drifted.
     """
 
     reference: pd.DataFrame
@@ -55,13 +55,13 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far the inputs are from the training's.
+    """Distances of the current inputs from the training's.
 
     Attributes:
         share: Share of the inputs that drifted.
-        distances: Of each input, in standard deviations of the training.
-        limits: From which each of them counts.
-        volatility_ratio: Median volatility over the training's.
+        distances: Distance of each input, in standard deviations of the training.
+        limits: Distance at which each input counts as drifted.
+        volatility_ratio: Median volatility divided by the training's.
     """
 
     share: float
@@ -71,36 +71,36 @@ class Drift:
 
     @property
     def drifted(self) -> list[str]:
-        """The inputs that drifted."""
+        """Inputs that drifted."""
         return [name for name, distance in self.distances.items() if distance >= self.limits[name]]
 
     @property
     def alarming(self) -> bool:
-        """Whether the market has drifted: a share of its inputs, or its volatility alone."""
+        """Whether the market drifted: enough of its inputs, or its volatility alone."""
         return self.share >= DRIFTED_SHARE or VOLATILITY in self.drifted
 
     def numbers(self) -> dict[str, Any]:
-        """What a check keeps of it."""
+        """Return the figures that a check records."""
         return {**asdict(self), "drifted": self.drifted, "alarming": self.alarming}
 
 
 def input_drift(pool: ConnectionPool, manifest: Manifest, now: datetime) -> Drift:
-    """Compare the newest inputs with those a model was trained on; 20 ms after the first time for a model.
+    """Compare the newest inputs with those of a model's training.
 
     Args:
-        now: The exchange's clock.
+        now: Time by the exchange's clock.
 
     Raises:
-        NotEnoughCandles: There is too little of either.
+        NotEnoughCandles: There are too few candles of either.
     """
-    return measure_drift(watched_inputs(pool, manifest, now))
+    return measure_drift(monitored_inputs(pool, manifest, now))
 
 
-def watched_inputs(pool: ConnectionPool, manifest: Manifest, now: datetime) -> Inputs:
-    """The inputs to compare, from sound candles.
+def monitored_inputs(pool: ConnectionPool, manifest: Manifest, now: datetime) -> Inputs:
+    """Read the inputs to compare, without doubtful candles.
 
-    The reference is all the model was made from. An input's limit is a quarter more than the widest distance that any
-    window of the reference, day by day, has from the whole: what candles that hang together do by themselves.
+    The reference is the whole span of the model's training data. An input's limit is 1.25 times the largest distance
+    of any window of the reference, day by day, from the whole. So autocorrelation alone does not count as drift.
     """
     span = (min(span.start for span in manifest.spans.values()), manifest.trained_until)
     window = min(WINDOW, (span[1] - span[0]) / _FEWEST_WINDOWS)
@@ -111,7 +111,7 @@ def watched_inputs(pool: ConnectionPool, manifest: Manifest, now: datetime) -> I
 
 
 def measure_drift(inputs: Inputs) -> Drift:
-    """Distances of the current inputs from the reference, and which of them are drift."""
+    """Measure the distances of the current inputs from the reference."""
     distances = _distances(inputs.reference, inputs.current)
     drifted = sum(distance >= inputs.limits[name] for name, distance in distances.items())
     ratio = np.exp(inputs.current[VOLATILITY].median() - inputs.reference[VOLATILITY].median())
@@ -119,15 +119,16 @@ def measure_drift(inputs: Inputs) -> Drift:
 
 
 def input_rows(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """The watched inputs of candles, which may have gaps; order flow only where all of them know it.
+    """Compute the monitored inputs of candles, which may have gaps.
 
     Returns:
-        One row for each candle with LOOKBACK unbroken ones before it, indexed as they are.
+        One row per candle with LOOKBACK candles without a gap before it, indexed by open_time. Order flow is left out
+        unless all candles have it.
     """
     pieces = [piece for piece in split_at_gaps(candles, interval) if len(piece) > LOOKBACK]
     if not pieces:
         raise NotEnoughCandles(
-            f"{len(candles)} candles, and nowhere {LOOKBACK + 1} of them in a row: nothing to compare"
+            f"{len(candles)} candles, but nowhere {LOOKBACK + 1} of them in a row: nothing to compare"
         )
     parts = []
     for piece in pieces:
@@ -136,10 +137,10 @@ def input_rows(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
         parts.append(rows.assign(**{VOLATILITY: np.log(features.volatility)}))
     rows = pd.concat(parts)
     unknown = [] if rows["flow_known"].all() else list(FLOW_NAMES)
-    return rows[[name for name in WATCHED if name not in unknown]]
+    return rows[[name for name in MONITORED if name not in unknown]]
 
 
-@lru_cache(maxsize=4)  # of champion and challenger: their training does not change
+@lru_cache(maxsize=4)  # the training span of a version does not change
 def _reference(
     pool: ConnectionPool, market: Market, start: datetime, end: datetime, window: timedelta
 ) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -149,14 +150,14 @@ def _reference(
 
 
 def drift_limits(rows: pd.DataFrame, thinned: pd.DataFrame, window: timedelta) -> dict[str, float]:
-    """Distance from which each input has drifted, from the windows of a training span.
+    """Return the distance at which each input counts as drifted, from the windows of a training span.
 
     Args:
         rows: `input_rows` of the span.
-        thinned: What distances are measured from.
+        thinned: Reference that distances are measured from.
     """
     widest = dict.fromkeys(rows.columns, 0.0)
-    fewest = 0.5 * len(rows) * (window / (rows.index[-1] - rows.index[0]))  # stumps beside gaps are no weeks
+    fewest = 0.5 * len(rows) * (window / (rows.index[-1] - rows.index[0]))  # windows beside gaps may be too short
     for start in pd.date_range(rows.index[0], rows.index[-1] - window, freq=min(window / 7, timedelta(days=1))):
         part = rows.loc[start : start + window]
         for name, distance in _distances(thinned, part).items() if len(part) >= fewest else ():
@@ -170,9 +171,10 @@ def _read_inputs(pool: ConnectionPool, market: Market, start: datetime, end: dat
 
 
 def _distances(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
-    """First Wasserstein distance of each column in standard deviations of the reference, as Evidently has it.
+    """Return the first Wasserstein distance of each column in standard deviations of the reference, as Evidently does.
 
-    It is the area between the two distribution functions; all columns at once, four times faster than scipy's.
+    The distance is the area between the two distribution functions. All columns at once are four times faster than
+    scipy.
     """
     values = np.vstack([reference.to_numpy(), current.to_numpy()]).T.copy()
     steps = np.repeat([1 / len(reference), -1 / len(current)], [len(reference), len(current)])

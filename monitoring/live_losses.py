@@ -1,4 +1,4 @@
-"""How versions stand live: their settled forecasts as columns, alone and beside each other's."""
+"""Settled forecasts of versions as columns, and their losses beside those of baselines and rivals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORECAST = ("close", "amplitude", "probability_up", "baseline_close", "baseline
 _ACTUAL = ("reference_close", "actual_close", "actual_amplitude")
 _NAMES = (*_FORECAST, *_ACTUAL)
 
-# A forecast is issued about when its target candle opens: the second condition is for the partitions alone.
+# The condition on open_time only limits the partitions to read.
 _ISSUED_SINCE = "issued_at >= %(since)s and open_time > %(since)s::timestamptz - candle_length(%(interval)s)"
 _OF_VERSION = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s"
 
@@ -55,15 +55,15 @@ class SettledForecasts(NamedTuple):
 
     @property
     def moved(self) -> Any:
-        """Which candles closed elsewhere than the last one before the forecast: only they have a direction."""
+        """Rows whose close differs from the last one before the forecast; other rows have no direction."""
         return self.actual_close != self.reference_close
 
     def beside_baselines(self) -> dict[str, PairedLosses]:
-        """Losses of close, amplitude and direction beside those of their baselines."""
+        """Pair the losses of close, amplitude and direction with those of the baselines."""
         return self._losses(self.baseline_close, self.baseline_amplitude, self.baseline_up)
 
     def beside(self, rival: SettledForecasts) -> dict[str, PairedLosses]:
-        """Losses of close, amplitude and direction beside a rival's of the same targets."""
+        """Pair the losses of close, amplitude and direction with a rival's on the same targets."""
         return self._losses(rival.close, rival.amplitude, rival.probability_up)
 
     def _losses(self, close: Floats, amplitude: Floats, up: Floats) -> dict[str, PairedLosses]:
@@ -78,13 +78,13 @@ class SettledForecasts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Champion and challenger on the targets that both have forecast.
+    """Forecasts of champion and challenger for the same targets, without targets where both abstained.
 
     Attributes:
-        champion: Its forecasts; where both abstained, neither counts.
-        challenger: Those of the challenger.
-        targets: Targets that either of the two has forecast.
-        missed: Of them, those that the challenger has not.
+        champion: Forecasts of the champion.
+        challenger: Forecasts of the challenger.
+        targets: Number of targets that either has forecast.
+        missed: Number of targets that only the champion has forecast.
     """
 
     champion: SettledForecasts
@@ -96,14 +96,14 @@ class Pairs:
 def first_since(
     pool: ConnectionPool, market: Market, version: str, since: datetime | None, count: int
 ) -> SettledForecasts:
-    """The first `count` settled forecasts that a version issued as champion since a moment, abstentions left out."""
+    """Read the first `count` settled forecasts of a version as champion since a time, without abstentions."""
     issued = f"and {_ISSUED_SINCE}" if since is not None else ""
     query = f"{_ALONE} {issued} order by open_time limit %(count)s"
     return _settled(_read(pool, query, market, version=version, since=since, count=count))
 
 
 def newest(pool: ConnectionPool, market: Market, version: str, count: int) -> SettledForecasts:
-    """The newest `count` settled forecasts that a version issued as champion, abstentions left out."""
+    """Read the newest `count` settled forecasts of a version as champion, without abstentions."""
     query = f"{_ALONE} order by open_time desc limit %(count)s"
     return _settled(_read(pool, query, market, version=version, count=count)[::-1])
 
@@ -111,7 +111,7 @@ def newest(pool: ConnectionPool, market: Market, version: str, count: int) -> Se
 def pairs_since(
     pool: ConnectionPool, market: Market, champion: str, challenger: str, since: datetime, limit: int
 ) -> Pairs:
-    """The first `limit` targets, since a moment, that a champion or a challenger has forecast."""
+    """Read the first `limit` targets since a time that the champion or the challenger has forecast."""
     rows = _read(pool, _BESIDE, market, champion=champion, challenger=challenger, since=since, limit=limit)
     both = [row[3:] for row in rows if row[0] and row[1] and not row[2]]
     theirs = [row[: len(_NAMES)] for row in both]

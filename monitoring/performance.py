@@ -1,4 +1,4 @@
-"""Rolling performance of the live forecasts, from the ledger."""
+"""Rolling performance of live forecasts, from the ledger."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from candlecast.market import Market
 def rolling_performance(
     pool: ConnectionPool, market: Market, role: Role, n: int, version: str | None = None
 ) -> Performance | None:
-    """Figures of the newest `n` settled forecasts of a role; None if there is not one to measure.
+    """Measure the newest `n` settled forecasts of a role.
 
     Args:
-        version: Only forecasts of this model version.
+        version: Use only forecasts of this model version.
+
+    Returns:
+        Figures, or None without a settled forecast.
     """
     return measure(partial(_rows, pool), market, role, n, version)
 
@@ -27,7 +30,7 @@ def rolling_performance(
 def performance_by_hour(
     pool: ConnectionPool, market: Market, role: Role, n: int, version: str | None = None
 ) -> dict[int, Performance]:
-    """The same by the hour (UTC, 0 to 23) in which the target candle opened; hours without a forecast are absent."""
+    """Measure by the hour (UTC, 0 to 23) in which the target candle opened; hours without a forecast are absent."""
     return measure_by_hour(partial(_rows, pool), market, role, n, version)
 
 

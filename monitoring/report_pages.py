@@ -1,4 +1,4 @@
-"""What Evidently makes of inputs, candles and forecasts: one snapshot for each, which becomes a page."""
+"""Evidently snapshots of inputs, candles, forecasts and direction, which become pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def inputs_page(inputs: Inputs, now: datetime) -> Snapshot:
-    """Drift of the inputs from the training; the distances are those of `monitoring.drift.measure_drift`."""
+    """Report the drift of the inputs from the training, with the distances of `monitoring.drift.measure_drift`."""
     from evidently import DataDefinition, Report
     from evidently.presets import DataDriftPreset
 
@@ -36,29 +36,29 @@ def inputs_page(inputs: Inputs, now: datetime) -> Snapshot:
 def candles_page(
     current: pd.DataFrame, before: pd.DataFrame, doubtful: list[DoubtfulCandle], now: datetime
 ) -> Snapshot:
-    """Quality of the newest candles beside those before them.
+    """Report the quality of the newest candles beside earlier ones.
 
     Args:
         current: `CANDLE_COLUMNS` on the whole grid; a missing candle is a row of NaN.
-        doubtful: The marked candles of both.
+        doubtful: Doubtful candles of both spans.
     """
     from evidently import DataDefinition, Report
     from evidently.presets import DataSummaryPreset
 
     marked = pd.DatetimeIndex([one.open_time for one in doubtful], tz="UTC")
 
-    def judged(candles: pd.DataFrame) -> pd.DataFrame:
+    def with_flags(candles: pd.DataFrame) -> pd.DataFrame:
         return candles.assign(
             missing=candles["close"].isna().astype(int), doubtful=candles.index.isin(marked).astype(int)
         )
 
     definition = DataDefinition(numerical_columns=[*CANDLE_COLUMNS, "missing", "doubtful"])
     report = Report([DataSummaryPreset()], include_tests=False)
-    return _run(report, judged(current), judged(before), definition, now)
+    return _run(report, with_flags(current), with_flags(before), definition, now)
 
 
 def forecasts_page(settled: SettledForecasts, now: datetime) -> Snapshot:
-    """Regression quality of close and amplitude; the reference is the baseline on the same candles."""
+    """Report the errors of close and amplitude; the reference is the baseline on the same candles."""
     from evidently import DataDefinition, Regression, Report
     from evidently.presets import RegressionPreset
 
@@ -75,7 +75,7 @@ def forecasts_page(settled: SettledForecasts, now: datetime) -> Snapshot:
 
 
 def direction_page(settled: SettledForecasts, now: datetime) -> Snapshot | None:
-    """Classification quality of the direction beside the base rate's; None where the market went but one way."""
+    """Report the quality of the direction beside the base rate's; None if all closes moved the same way."""
     from evidently import BinaryClassification, DataDefinition, Report
     from evidently.presets import ClassificationPreset
 
@@ -107,7 +107,7 @@ def _run(report: Any, current: pd.DataFrame, reference: pd.DataFrame, definition
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Evidently's own calls of pandas and scikit-learn warn by the hundred of what is shown in the page anyway."""
+    """Suppress the warnings of pandas and scikit-learn, which Evidently causes by the hundred."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Evidently's reports of one check: pages (HTML), their figures (JSON) and runs in the workspace of Evidently's UI."""
+"""Evidently's reports of a check: HTML pages, JSON figures, and runs in the workspace of Evidently's UI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
 from candlecast.settings import Settings
-from monitoring.drift import WINDOW, watched_inputs
+from monitoring.drift import WINDOW, monitored_inputs
 from monitoring.live_losses import newest
 from monitoring.verdict import MIN_FORECASTS
 from monitoring.workspace import add_run, keep_runs, project_id
@@ -35,13 +35,13 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """The pages of one moment.
+    """Report pages of one check.
 
     Attributes:
-        pages: Name of each HTML file in the reports directory, by what it is about (inputs, candles, forecasts,
-            direction); beside each lies a `.json`.
-        links: Their addresses at the service, and that of the market's project in Evidently's UI.
-        new: Whether they were written just now.
+        pages: Name of each HTML file in the reports directory, by subject (inputs, candles, forecasts, direction);
+            each has a `.json` beside it.
+        links: Addresses of the pages at the service, and of the market's project in Evidently's UI.
+        new: Whether the pages were written by this check.
     """
 
     pages: dict[str, str]
@@ -49,37 +49,37 @@ class Reports:
     new: bool
 
     def tags(self) -> dict[str, str]:
-        """Tags by which a model version in the registry points to its newest reports."""
-        return {f"report_{about}": address for about, address in self.links.items()}
+        """Return the tags that link a model version in the registry to its newest reports."""
+        return {f"report_{subject}": address for subject, address in self.links.items()}
 
 
 def current_reports(
     settings: Settings, pool: ConnectionPool, manifest: Manifest | None, version: str | None, now: datetime
 ) -> Reports:
-    """The newest pages; if they are REPORT_EVERY old, a new one about each thing there is enough of.
+    """Return the newest pages, and write new ones if those are REPORT_EVERY old.
 
-    Names are made of market and time: writing again at the same `now` replaces. No page is ever half there. What is
-    older than REPORTS_KEPT_DAYS goes.
+    A page is left out if its subject has too little data. Names contain market and time, so a second call at the same
+    `now` replaces pages. Pages appear when they are complete. Pages older than REPORTS_KEPT_DAYS are deleted.
 
     Args:
-        manifest: The champion's; None leaves out the inputs, which are compared with its training.
-        version: The champion; None leaves out what belongs to its forecasts.
-        now: The exchange's clock.
+        manifest: Champion's manifest; None leaves out the inputs.
+        version: Champion; None leaves out forecasts and direction.
+        now: Time by the exchange's clock.
 
     Raises:
-        OSError: The disk is full, or not ours.
+        OSError: The disk is full or not writable.
     """
     name = settings.market.model_name
     new = _due(settings, now)
     if new:
-        os.environ.setdefault("DO_NOT_TRACK", "true")  # Evidently would count this run, far away
-        for about, snapshot in _snapshots(settings, pool, manifest, version, now).items():
-            page = f"{name}-{now.astimezone(UTC):{_STAMP}}-{about}"
+        os.environ.setdefault("DO_NOT_TRACK", "true")  # no telemetry of Evidently
+        for subject, snapshot in _snapshots(settings, pool, manifest, version, now).items():
+            page = f"{name}-{now.astimezone(UTC):{_STAMP}}-{subject}"
             add_run(settings.evidently_dir, settings.scratch_dir, name, page, snapshot)
             _save(settings.reports_dir, page, snapshot)
         prune_reports(settings, now)
     pages = _newest_pages(settings, now)
-    links = {about: f"{settings.service.url}/reports/{page}" for about, page in pages.items()}
+    links = {subject: f"{settings.service.url}/reports/{page}" for subject, page in pages.items()}
     if pages:
         links["evidently"] = f"{settings.evidently_url}/projects/{project_id(name)}/reports"
     return Reports(pages, links, new and bool(pages))
@@ -97,15 +97,15 @@ def prune_reports(settings: Settings, now: datetime) -> None:
 
 
 def _due(settings: Settings, now: datetime) -> bool:
-    """Whether the market's newest pages are REPORT_EVERY old; a clock that was set back counts as that."""
+    """Return whether the market's newest pages are REPORT_EVERY old, or the clock was set back that far."""
     moments = _pages(settings.reports_dir, settings.market).values()
     return all(abs(now - moment) >= REPORT_EVERY for moment in moments)
 
 
 def _newest_pages(settings: Settings, now: datetime) -> dict[str, str]:
-    found = _pages(settings.reports_dir, settings.market)
-    newest = max((moment for moment in found.values() if moment <= now), default=None)
-    pages = [path for path, moment in found.items() if moment == newest and path.suffix == ".html"]
+    files = _pages(settings.reports_dir, settings.market)
+    newest = max((moment for moment in files.values() if moment <= now), default=None)
+    pages = [path for path, moment in files.items() if moment == newest and path.suffix == ".html"]
     return {path.stem.split("-")[-1]: path.name for path in sorted(pages)}
 
 
@@ -116,8 +116,8 @@ def _snapshots(
 
     snapshots: dict[str, Snapshot] = {}
     if manifest is not None:
-        with suppress(NotEnoughCandles):  # the check says so
-            snapshots["inputs"] = pages.inputs_page(watched_inputs(pool, manifest, now), now)
+        with suppress(NotEnoughCandles):  # a reason of the check
+            snapshots["inputs"] = pages.inputs_page(monitored_inputs(pool, manifest, now), now)
     current, before = _weeks(pool, settings.market, now)
     if len(current.dropna(how="all")) and len(before.dropna(how="all")):
         doubtful = CandleQuality(pool).doubtful(settings.market, before.index[0].to_pydatetime(), now)
@@ -133,7 +133,7 @@ def _snapshots(
 
 
 def _weeks(pool: ConnectionPool, market: Market, now: datetime) -> list[pd.DataFrame]:
-    """All stored candles of the last WINDOW and of the one before, on the whole grid."""
+    """Read the candles of the last WINDOW and of the one before, on the whole grid."""
     end = floor_time(now, market.interval)
     stored = CandleStore(pool).read(market.symbol, market.interval, end - 2 * WINDOW, end)
     return [
@@ -151,8 +151,8 @@ def _save(directory: Path, page: str, snapshot: Snapshot) -> None:
 
 
 def _pages(directory: Path, market: Market) -> dict[Path, datetime]:
-    """The market's files in the reports directory and the times in their names."""
-    # The digit begins a time: another horizon's reports (BTCUSDT-5m-h3-...) are not ours to count.
+    """Return the market's files in the reports directory with the times in their names."""
+    # The digits of the time exclude reports of other horizons, such as BTCUSDT-5m-h3-...
     name = re.compile(rf"{re.escape(market.model_name)}-(\d{{8}}T\d{{6}}Z)-[a-z]+\.(html|json)")
-    found = ((path, name.fullmatch(path.name)) for path in directory.glob(f"{market.model_name}-*"))
-    return {path: datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC) for path, match in found if match}
+    files = ((path, name.fullmatch(path.name)) for path in directory.glob(f"{market.model_name}-*"))
+    return {path: datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC) for path, match in files if match}

@@ -1,4 +1,4 @@
-"""The way back from a champion that does not do live what it was promoted for."""
+"""Rollback of a champion that fails on live candles."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from monitoring.live_losses import SettledForecasts, first_since, newest
 from monitoring.sequential import evidence_of_worse
 
 MARGIN = 0.05
-"""How much worse than allowed a loss must be, relatively."""
+"""Relative excess of a loss over its limit that is still accepted."""
 
 PROOF = 300.0
-"""Evidence for it, in one of three losses: wrong once in a hundred promotions at the most, however often one looks."""
+"""Evidence in one of three losses that proves failure; false for at most one promotion in 100, at any look."""
 
-WATCHED = 3
-"""Times ROLLING_N forecasts after a promotion that count; what becomes of a champion later is decay."""
+MEASURED_SPANS = 3
+"""Multiple of ROLLING_N forecasts after a promotion that count; later losses are decay."""
 
 _FEWEST = 36
 
 
 @dataclass(frozen=True, slots=True)
 class RollbackResult:
-    """A champion that failed, and the version that took its place; None where there was nothing sound."""
+    """Champion that failed, and the version that replaced it, or None without a valid one."""
 
     failed: str
     champion: str | None
@@ -46,17 +46,18 @@ def roll_back_if_failed(
     now: datetime,
     unfit: str | None = None,
 ) -> RollbackResult | None:
-    """Mark a champion that fails and give its alias to the newest sound predecessor; None if all is well.
+    """Mark a failing champion and move its alias to the newest valid predecessor, or else to the challenger.
 
-    Without one the challenger, which has passed the gate, takes over. Without that either the alias stays where it is:
-    a marked champion is replaced by the next version that passes the gate, or as soon as there is a sound one.
-
-    To be called while `candlecast.registry.promotion.alias_lock`.
+    Without either, the alias stays. A marked champion is replaced as soon as there is a valid version. The caller holds
+    `candlecast.registry.promotion.alias_lock`.
 
     Args:
-        aliases: As the registry has them, with every move recorded (`record_alias_moves`).
-        now: The exchange's clock.
-        unfit: Why the champion fails its health checks, if it does.
+        aliases: Aliases in the registry, with every move recorded by `record_alias_moves`.
+        now: Time by the exchange's clock.
+        unfit: Why the champion fails its health checks, or None.
+
+    Returns:
+        The rollback, or None if nothing changed.
 
     Raises:
         RegistryUnavailable: MLflow does not answer.
@@ -75,7 +76,7 @@ def roll_back_if_failed(
             return None
     successor = _successor(settings, pool, registry, champion, aliases.get(CHALLENGER))
     if not marked:
-        then = f"version {successor} takes its place" if successor else "there is nothing sound to put in its place"
+        then = f"version {successor} takes its place" if successor else "no valid version can take its place"
         failure = Decision(champion, "failed", "monitor", [*reasons, then], numbers=numbers, as_of=now)
         mark_failed(registry, pool, name, failure)
     elif successor is None:
@@ -91,21 +92,21 @@ def roll_back_if_failed(
 def worse_than_allowed(
     settings: Settings, pool: ConnectionPool, champion: str, since: datetime | None
 ) -> tuple[list[str], dict[str, float]]:
-    """Why a champion's live losses cannot be put up with, and the figures; no reason if they can.
+    """Return why a champion's live losses exceed their limits, and the figures; no reasons if they do not.
 
-    Allowed is what its baseline loses (the last close, the EWMA amplitude, the base rate) or, if that was more, what
-    its predecessor lost in terms of the baseline. Only its forecasts since its promotion count.
+    The limit of a loss is its baseline's loss (last close, EWMA amplitude, base rate). If the predecessor's loss
+    relative to its baseline was higher, the limit is that. Only forecasts since the promotion count.
 
     Args:
-        since: Its promotion, on the exchange's clock; None for its first forecast.
+        since: Time of the promotion by the exchange's clock; None for the first forecast.
     """
     market = settings.market
-    settled = first_since(pool, market, champion, since, WATCHED * settings.monitoring.rolling_n)
+    settled = first_since(pool, market, champion, since, MEASURED_SPANS * settings.monitoring.rolling_n)
     losses = settled.beside_baselines()
-    found = {name: evidence_of_worse(loss, MARGIN, market.horizon) for name, loss in losses.items()}
+    evidence_by_loss = {name: evidence_of_worse(loss, MARGIN, market.horizon) for name, loss in losses.items()}
     numbers: dict[str, float] = {"forecasts": len(settled.close)}
     reasons = []
-    suspects = [name for name, evidence in found.items() if evidence.peak >= PROOF]
+    suspects = [name for name, evidence in evidence_by_loss.items() if evidence.peak >= PROOF]
     predecessor = _predecessor_losses(settings, pool, champion) if suspects else {}
     for name in suspects:
         allowed = max(predecessor.get(name, 1.0), 1.0) * (1 + MARGIN)
@@ -120,7 +121,7 @@ def worse_than_allowed(
 
 
 def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str) -> dict[str, float]:
-    """Losses of the sound predecessor's newest forecasts over those of their baselines; empty if there are too few."""
+    """Return the predecessor's newest losses relative to its baselines'; empty with too few forecasts."""
     before = next(iter(predecessors(pool, settings.market.model_name, champion)), None)
     if before is None:
         return {}
@@ -137,7 +138,7 @@ def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str)
 def _successor(
     settings: Settings, pool: ConnectionPool, registry: Registry, champion: str, challenger: str | None
 ) -> str | None:
-    """The newest sound version before the champion, else the challenger; sound is one that loads and has not failed."""
+    """Return the newest version before the champion, else the challenger, that loads and has not failed."""
     name = settings.market.model_name
     candidates = predecessors(pool, name, champion)
     if challenger is not None and not has_failed(pool, name, challenger):
@@ -146,6 +147,6 @@ def _successor(
         try:
             load_version(registry, name, version, settings.models_dir)
         except (BundleError, ModelNotFound):
-            continue  # neither could the service serve it
+            continue  # the service could not load it either
         return version
     return None

@@ -1,8 +1,8 @@
-"""Whether one forecast has become worse than another, asked after every candle without raising false alarms by asking.
+"""Sequential tests of whether one forecast has become worse than another, valid at every look.
 
-Both tests bet against "it is not worse" and need no block length: given the past, the next loss has one expectation,
-however the candles hang together. What they do need is a bound on the next difference of losses that is known before
-the outcome, and forecasts have one: two absolute errors differ by no more than the two forecasts do.
+The tests bet against the hypothesis that it is not worse. Each difference of losses needs a bound that is known before
+the outcome: two absolute errors differ by at most the difference of the forecasts. No assumption on autocorrelation is
+needed, because only the expectation of each difference given the past enters.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 from candlecast.arrays import Floats
 
 FALSE_ALARM_RUN = 100_000
-"""Forecasts from one false alarm to the next, on average and at least, of `evidence_of_worse(..., changed=True)`."""
+"""Lower bound of the mean number of forecasts between false alarms of `evidence_of_worse(..., changed=True)`."""
 
 _BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 _SCALE_SPAN = 96
 
 
 class PairedLosses(NamedTuple):
-    """Losses of a forecast and of its rival on the same targets, in order of time, shape (n,) each.
+    """Losses of a forecast and of its reference on the same targets, in order of time, shape (n,) each.
 
     Attributes:
-        bound: The most by which the two can differ, from the two forecasts alone.
+        bound: Largest possible difference of the two losses, from the two forecasts alone.
     """
 
     losses: Floats
@@ -34,25 +34,25 @@ class PairedLosses(NamedTuple):
 
     @property
     def swapped(self) -> PairedLosses:
-        """The rival's losses beside the forecast's."""
+        """Pair with forecast and reference exchanged."""
         return PairedLosses(self.reference, self.losses, self.bound)
 
     @property
     def excess(self) -> float:
-        """Mean loss over the mean reference, less 1; 0 of none."""
+        """Mean loss / mean reference - 1, or 0 if the reference is 0."""
         reference = float(self.reference.sum())
         return float(self.losses.sum()) / reference - 1 if reference else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Evidence that a mean loss is above its limit; 1 is none.
+    """Evidence that a mean loss is above its limit; 1 means no evidence.
 
     Attributes:
-        n: Forecasts behind it.
-        excess: Mean loss over the mean reference, less 1.
-        now: The evidence after the newest forecast.
-        peak: The most there was after any of them.
+        n: Number of forecasts.
+        excess: Mean loss / mean reference - 1.
+        now: Evidence after the newest forecast.
+        peak: Highest evidence after any forecast.
     """
 
     n: int
@@ -62,12 +62,12 @@ class Evidence:
 
 
 def absolute_errors(forecast: Floats, rival: Floats, actual: Floats) -> PairedLosses:
-    """Absolute errors of two forecasts of `actual`, shape (n,) each."""
+    """Pair the absolute errors of two forecasts of `actual`, shape (n,) each."""
     return PairedLosses(np.abs(forecast - actual), np.abs(rival - actual), np.abs(forecast - rival))
 
 
 def brier_scores(probability: Floats, rival: Floats, up: Floats) -> PairedLosses:
-    """Squared errors of two probabilities of `up` (0 or 1), shape (n,) each."""
+    """Pair the squared errors of two probabilities of `up` (0 or 1), shape (n,) each."""
     bound = np.abs(probability - rival) * np.maximum(probability + rival, 2 - probability - rival)
     return PairedLosses((probability - up) ** 2, (rival - up) ** 2, bound)
 
@@ -75,21 +75,22 @@ def brier_scores(probability: Floats, rival: Floats, up: Floats) -> PairedLosses
 def evidence_of_worse(
     paired: PairedLosses, margin: float = 0.0, horizon: int = 1, *, changed: bool = False
 ) -> Evidence:
-    """Evidence that the loss is above (1 + margin) times the reference.
+    """Measure the evidence that the loss is above (1 + margin) times the reference.
 
-    A bettor stakes shares (0.05, 0.1, ... 0.8) of a wealth of 1 on each next excess, scaled to [-1, 1]; the wealth is
-    the evidence. If the expected excesses, each given what was known before its forecast, do not sum to more than 0,
-    no wealth reaches 1 / alpha with a probability above alpha, whenever one looks (Ville's inequality): the bets of
-    Waudby-Smith and Ramdas (2024) on the differences of Choe and Ramdas (2023); fixed shares, averaged, so that the
-    sum counts and not every single candle. With `changed`, a bettor starts before each forecast and their wealths
-    are added: the e-detector of Shin, Ramdas and Rinaldo (2024) in the manner of Shiryaev and Roberts. While no excess
-    is expected, it reaches `FALSE_ALARM_RUN` after that many forecasts on average, or later.
+    Bettors stake shares (0.05, 0.1, ... 0.8) of a wealth of 1 on each next excess, scaled to [-1, 1]. The evidence is
+    their mean wealth. The null hypothesis is that the expected excesses, each given the past, never sum to more than 0.
+    Under it, the wealth ever reaches 1 / alpha with probability alpha at most (Ville's inequality). The bets are those
+    of Waudby-Smith and Ramdas (2024) on the loss differences of Choe and Ramdas (2023), with fixed shares.
+
+    With `changed`, a bettor starts before each forecast, and wealths are added: the Shiryaev-Roberts e-detector of
+    Shin, Ramdas and Rinaldo (2024). If no excess is expected, it reaches `FALSE_ALARM_RUN` after at least that
+    many forecasts on average.
 
     Args:
-        margin: Relative to the reference's mean over the forecasts before; may be negative.
-        horizon: Candles ahead. Forecasts whose targets overlap are bet on apart, in `horizon` series: the wealth is
-            their mean over `horizon`, which keeps the guarantee (union bound).
-        changed: Ask whether it has become worse at some moment, not whether it has been from the first on.
+        margin: Margin relative to the reference's mean over earlier forecasts; may be negative.
+        horizon: Candles ahead. Overlapping targets are bet on in `horizon` separate series. The wealth is their mean
+            divided by `horizon`, which keeps the guarantee (union bound).
+        changed: Test for a change at some time, instead of an excess since the first forecast.
     """
     n = len(paired.losses)
     none = 0.0 if changed else 1.0
@@ -105,23 +106,23 @@ def evidence_of_worse(
 
 
 def _scaled_excess(paired: PairedLosses, margin: float, horizon: int) -> Floats:
-    """The excess over its largest possible value, which is known before the outcome; within [-1, 1]."""
+    """Divide each excess by its largest possible value, which is known before the outcome."""
     allowed = margin * _mean_before(paired.reference, horizon)
     largest = paired.bound + np.abs(allowed)
     excess = paired.losses - paired.reference - allowed
-    # Clipped against rounding only.
+    # The clip removes rounding errors only.
     return np.clip(np.divide(excess, largest, out=np.zeros(len(excess)), where=largest > 0), -1.0, 1.0)
 
 
 def _mean_before(values: Floats, horizon: int) -> Floats:
-    """Exponentially weighted mean of what was settled before each forecast; 0 before the first."""
+    """Return the exponentially weighted mean of the values settled before each forecast; 0 before the first."""
     import pandas as pd
 
     return pd.Series(values).ewm(span=_SCALE_SPAN).mean().shift(horizon, fill_value=0.0).to_numpy()
 
 
 def _wealth(excess: Floats, changed: bool) -> Floats:
-    """Wealth after each excess, the mean over the bets."""
+    """Return the wealth after each excess, as the mean over the shares."""
     growth = np.log1p(_BETS[:, None] * excess)
     if not changed:
         return np.asarray(_exp(np.cumsum(growth, axis=1)).mean(axis=0))
@@ -137,5 +138,5 @@ _MOST = 1e12
 
 
 def _exp(logarithms: Floats) -> Floats:
-    """Without overflow: nobody needs more evidence than a million millions."""
+    """Exponentiate up to _MOST, which avoids overflow."""
     return np.exp(np.minimum(logarithms, np.log(_MOST)))

@@ -1,4 +1,4 @@
-"""Whether the champion has lost what it was promoted for: the sequential test over its settled forecasts."""
+"""Skill of the champion over its baselines, tested sequentially on its settled forecasts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from monitoring.live_losses import first_since, newest
 from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse
 
 MARGINS = {"close": 0.005, "amplitude": 0.0, "direction": 0.005}
-"""How much worse than its baseline each loss may be, relatively: what the gate allowed when it let the version pass."""
+"""Relative excess of each loss over its baseline that is accepted, equal to the gate's margins."""
 
 _WINDOWS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """What speaks against a version, by loss: close, amplitude, direction.
+    """Skill of a version by loss: close, amplitude, direction.
 
     Attributes:
-        evidence: That the loss has come to be above its baseline's, margin included, at some moment of its newest
-            2 n forecasts.
-        at_first: Excess of the loss over its baseline's, relatively, in its first n forecasts.
+        evidence: Evidence that the loss rose above its baseline's plus margin within the newest 2 n forecasts.
+        at_first: Relative excess of the loss over its baseline's in the first n forecasts.
     """
 
     evidence: dict[str, Evidence]
@@ -32,11 +31,11 @@ class Skill:
 
     @property
     def lost(self) -> list[str]:
-        """The losses that are worse than allowed, shown so that it would be a false alarm once in 100,000 forecasts."""
+        """Losses above their limit; a false alarm occurs at most once in FALSE_ALARM_RUN forecasts on average."""
         return [name for name, evidence in self.evidence.items() if evidence.now >= FALSE_ALARM_RUN]
 
     def numbers(self) -> dict[str, Any]:
-        """What a check keeps of it."""
+        """Return the figures that a check records."""
         return {
             "evidence": {name: asdict(evidence) for name, evidence in self.evidence.items()},
             "at_first": self.at_first,
@@ -45,10 +44,13 @@ class Skill:
 
 
 def measure_skill(pool: ConnectionPool, market: Market, version: str, n: int) -> Skill | None:
-    """Test a version's forecasts as champion; None if none is settled.
+    """Test a version's forecasts as champion.
 
     Args:
-        n: Settled forecasts in the rolling error.
+        n: Number of settled forecasts in the rolling error.
+
+    Returns:
+        Skill, or None without a settled forecast.
     """
     recent = newest(pool, market, version, _WINDOWS * n)
     if not len(recent.close):

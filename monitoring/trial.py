@@ -1,4 +1,4 @@
-"""The shadow trial: whether a challenger that forecasts beside the champion has proved to be better."""
+"""Shadow trial: sequential comparison of a challenger with the champion on live candles."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from monitoring.live_losses import Pairs, pairs_since
 from monitoring.sequential import PairedLosses, evidence_of_worse
 
 PROOF = 20.0
-"""Evidence that proves: wrong in one trial of twenty at the most, however often one looks."""
+"""Evidence that counts as proof; false in at most one trial in 20, at any look."""
 
 TRIAL_LIMIT = 3
-"""Times TRIAL_FORECASTS targets after which a trial without proof ends."""
+"""Multiple of TRIAL_FORECASTS targets after which a trial without proof ends."""
 
 MAX_MISSED_SHARE = 0.1
-"""Share of the targets that a challenger may miss and still be promoted."""
+"""Share of targets that a challenger may miss and still be promoted."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """What a trial has come to, with a sentence for each reason; the evidence, 1 being none, is in `numbers`.
+    """Current result of a trial, with reasons as sentences and figures as numbers.
 
     Attributes:
-        outcome: `waiting` is more time.
+        outcome: Outcome; a trial that is `waiting` continues.
     """
 
     challenger: str
@@ -43,19 +43,20 @@ class TrialResult:
 def update_trial(
     settings: Settings, pool: ConnectionPool, registry: Registry, aliases: dict[str, str], now: datetime
 ) -> TrialResult | None:
-    """Look at the trial that is on and carry out what it has come to; None if there is no trial.
-
-    To be called while `candlecast.registry.promotion.alias_lock`.
+    """Evaluate the current trial and apply its outcome; the caller holds `candlecast.registry.promotion.alias_lock`.
 
     Args:
-        aliases: As the registry has them, with every move recorded (`record_alias_moves`).
-        now: The exchange's clock.
+        aliases: Aliases in the registry, with every move recorded by `record_alias_moves`.
+        now: Time by the exchange's clock.
+
+    Returns:
+        Result of the trial, or None without a trial.
     """
     name, champion, challenger = settings.market.model_name, aliases.get(CHAMPION), aliases.get(CHALLENGER)
     if champion is None or challenger is None:
         return None
     if has_failed(pool, name, challenger):
-        reasons = ["it is marked as failed; only a person can make it champion again"]
+        reasons = ["it is marked as failed; only a person can promote it"]
         trial_result = TrialResult(challenger, champion, "rejected", reasons, {})
     else:
         limit = TRIAL_LIMIT * settings.monitoring.trial_forecasts
@@ -74,15 +75,15 @@ def update_trial(
 
 
 def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pairs) -> TrialResult:
-    """Weigh a challenger against the champion on the targets that both have forecast.
+    """Compare a challenger with the champion on the targets that both have forecast.
 
-    The score of a forecast is its absolute error of the close and of the amplitude, both in expected amplitudes, and
-    the Brier score of its direction: three losses of like size, lower being better. An abstention counts as what it
-    answered, the baseline. The challenger
+    The score of a forecast is the sum of three losses: the absolute errors of close and amplitude, both divided by the
+    expected amplitude, and the Brier score of the direction. An abstention counts with its answer, the baseline. The
+    challenger is
 
-    - is rejected as soon as its score has proved to be higher,
-    - is promoted once its score has proved to be lower on TRIAL_FORECASTS targets or more, missing few,
-    - loses its alias undecided after TRIAL_LIMIT times as many: the champion has not been shown to be worse.
+    - rejected once its score is proved to be higher,
+    - promoted once its score is proved to be lower on TRIAL_FORECASTS targets or more, with few misses,
+    - removed undecided after TRIAL_LIMIT times as many targets.
     """
     wanted, horizon = settings.monitoring.trial_forecasts, settings.horizon
     losses = pairs.challenger.beside(pairs.champion)
@@ -99,27 +100,27 @@ def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pa
         "worse": total.peak,
         **{f"worse_{name}": evidence for name, evidence in worse.items()},
     }
-    seen = (
+    summary = (
         f"{total.n} forecasts beside champion {champion}: score {100 * total.excess:+.2f} %, evidence {better:.3g} "
         f"that it is better and {total.peak:.3g} that it is worse, {PROOF:g} is proof"
     )
 
-    def ruled(outcome: Literal["promoted", "rejected", "undecided", "waiting"], *why: str) -> TrialResult:
-        return TrialResult(challenger, champion, outcome, [seen, *why], numbers)
+    def trial_result(outcome: Literal["promoted", "rejected", "undecided", "waiting"], *why: str) -> TrialResult:
+        return TrialResult(challenger, champion, outcome, [summary, *why], numbers)
 
     if total.peak >= PROOF:
-        return ruled("rejected")
+        return trial_result("rejected")
     missing = pairs.missed > MAX_MISSED_SHARE * pairs.targets
     if better >= PROOF and total.n >= wanted and not missing:
-        return ruled("promoted")
+        return trial_result("promoted")
     notes = [f"it missed {pairs.missed} of {pairs.targets} targets"] if missing else []
     if pairs.targets >= TRIAL_LIMIT * wanted:
-        return ruled("undecided", *notes, f"no proof in {pairs.targets} targets: the champion stays")
-    return ruled("waiting", *notes)
+        return trial_result("undecided", *notes, f"no proof in {pairs.targets} targets: the champion stays")
+    return trial_result("waiting", *notes)
 
 
 def _score(losses: dict[str, PairedLosses], pairs: Pairs) -> PairedLosses:
-    """The three losses added up, target by target; a direction that there was none of adds nothing."""
+    """Add the three losses of each target; targets whose close did not move have no direction loss."""
     scale, moved = pairs.champion.baseline_amplitude, pairs.champion.moved
     total = []
     for close, amplitude, direction in zip(*losses.values(), strict=True):
@@ -130,6 +131,6 @@ def _score(losses: dict[str, PairedLosses], pairs: Pairs) -> PairedLosses:
 
 
 def _both_began(pool: ConnectionPool, name: str, champion: str, challenger: str) -> datetime | None:
-    """Since when both have their alias, on the exchange's clock; None if neither record tells."""
+    """Return since when both have their alias, by the exchange's clock, or None if it is unknown."""
     records = newest_decision(pool, name, champion, ("promoted",)), newest_decision(pool, name, challenger, ("trial",))
     return max((one.as_of for one in records if one is not None and one.as_of is not None), default=None)

@@ -1,4 +1,4 @@
-"""What a check concludes, and whether it asks for a training."""
+"""Verdict of a check, and whether it requests a training."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import Skill
 
 MIN_FORECASTS = 36
-"""Settled forecasts below which the rolling error says nothing yet."""
+"""Number of settled forecasts that the rolling error needs."""
 
-NEWEST = 3
-"""Newest candles that must be sound, or there is a fault in the data."""
+NEWEST_CANDLES = 3
+"""Number of newest candles that must not be doubtful, or the verdict is a data fault."""
 
 _STALE_CANDLES = 3
 
 
 class Verdict(NamedTuple):
-    """Conclusion of one check, with a sentence for each reason and the figures behind them."""
+    """Conclusion of a check, with reasons as sentences and figures as numbers."""
 
     verdict: Literal["healthy", "drift", "decay", "data fault", "too early"]
     action: Literal["none", "train"]
@@ -45,24 +45,25 @@ def reach_verdict(
     drift: Drift | None = None,
     on_trial: str | None = None,
 ) -> Verdict:
-    """Weigh the feed, then the errors and the inputs, then the age of the model.
+    """Check the data, then losses and inputs, then the age of the model.
 
-    `data fault`: nothing is trained on it. `drift`: the rolling MAPE reached the absolute limit or that relative to
-    persistence's, or the sequential test found a loss above its baseline's, or the inputs have drifted. `decay`: of
-    these only losses, in a market that looks like the training's, by a version that was better than its baselines at
-    first. Both ask for a training if TRAIN_MIN_HOURS have passed since the last; not while a version is on trial, which
-    may be the remedy and would be replaced before it has proved anything. After TRAIN_MAX_HOURS every verdict does but
-    a data fault.
+    - `data fault`: recent candles are old, doubtful or missing; no training is requested.
+    - `drift`: the rolling MAPE reached a limit, a sequential test found a loss above its baseline's, or inputs drifted.
+    - `decay`: only losses are worse, inputs have not drifted, and the version was better than its baselines at first.
+
+    Drift and decay request a training if TRAIN_MIN_HOURS have passed since the last. During a trial the limit is
+    TRAIN_MAX_HOURS, so that the challenger can finish its trial. After TRAIN_MAX_HOURS every verdict except a data
+    fault requests a training.
 
     Args:
-        now: The exchange's clock, like every other time here.
+        now: Time by the exchange's clock, as all times here.
         newest_candle: open_time of the newest stored candle.
-        last_training: When the last training began, whether it succeeded or not.
-        doubtful: The marked ones among the NEWEST newest candles.
+        last_training: Start of the last training, successful or not.
+        doubtful: Doubtful candles among the NEWEST_CANDLES newest.
         gaps: Open gaps in the history that the next forecast needs.
-        skill: None where no forecast is settled.
-        drift: None where it could not be measured.
-        on_trial: The version that is on trial beside the champion.
+        skill: Skill, or None without a settled forecast.
+        drift: Drift, or None if it was not measured.
+        on_trial: Version on trial beside the champion, or None.
     """
     since_training = now - last_training if last_training else timedelta.max
     numbers = {
@@ -76,7 +77,7 @@ def reach_verdict(
     fault = _data_fault(settings, now, newest_candle, doubtful, gaps)
     if fault:
         return Verdict("data fault", "none", [f"{fault}: nothing is trained"], numbers)
-    age = f"the last training began {_hours(since_training)} ago" if last_training else "nothing was trained yet"
+    age = f"the last training began {_hours(since_training)} ago" if last_training else "no training has run yet"
     drifted = _drifted_inputs(drift)
     reasons = [*_worse_than_limits(settings.monitoring, performance), *_lost_skill(skill), *drifted]
     if reasons:
@@ -94,10 +95,10 @@ def reach_verdict(
     action: Literal["none", "train"] = "train" if overdue else "none"
     if performance is None or performance.n < MIN_FORECASTS:
         settled = performance.n if performance else 0
-        few = f"{settled} settled forecasts, {MIN_FORECASTS} are needed for a rolling error"
+        few = f"{settled} settled forecasts, {MIN_FORECASTS} are needed for the rolling error"
         return Verdict("too early", action, [few, *too_old], numbers)
-    fine = f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's"
-    return Verdict("healthy", action, [fine, *too_old], numbers)
+    within = f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's"
+    return Verdict("healthy", action, [within, *too_old], numbers)
 
 
 def _data_fault(
@@ -158,7 +159,7 @@ def _drifted_inputs(drift: Drift | None) -> list[str]:
 
 
 def _had_skill(limits: MonitoringSettings, performance: Performance | None, skill: Skill | None) -> bool:
-    """Whether every loss that is worse than allowed now was better than its baseline's at first."""
+    """Return whether every loss above its limit was better than its baseline's at first."""
     if skill is None:
         return False
     worse = set(skill.lost)

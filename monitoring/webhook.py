@@ -1,4 +1,4 @@
-"""Telling a web address of alerts: one POST of JSON for each notice."""
+"""Webhook for alerts: one POST with JSON per notice."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ _TIMEOUT_S = 5.0
 
 
 def post_to_webhook(alerts: Alerts, url: SecretStr | None, market: Market) -> str | None:
-    """Post what the webhook has not taken yet; None if it has taken everything, else why not.
+    """Post all notices that were not sent yet.
 
-    Nothing is raised: a receiver that is away is offered the same again by the next check, for a day. One that answers
-    and is not heard gets a notice twice; `id` and `news` together name it.
+    The next check retries after a failure, for a day. If a response is lost, the notice is sent twice. `id` and `news`
+    identify a notice.
 
     Args:
-        url: None tells nobody.
+        url: Address of the webhook; None posts nothing.
+
+    Returns:
+        None if all notices were accepted, else the reason.
     """
     if url is None:
         return None
@@ -31,7 +34,7 @@ def post_to_webhook(alerts: Alerts, url: SecretStr | None, market: Market) -> st
                     url.get_secret_value(), json=_body(notice, market), timeout=_TIMEOUT_S, allow_redirects=False
                 )
             except requests.RequestException as exc:
-                return f"the webhook does not answer: {type(exc).__name__}"  # its text quotes the address
+                return f"the webhook does not answer: {type(exc).__name__}"  # the error text contains the address
             if not requests.codes.ok <= response.status_code < requests.codes.multiple_choices:
                 return f"the webhook answers HTTP {response.status_code}"
             alerts.mark_sent(notice)
@@ -39,7 +42,7 @@ def post_to_webhook(alerts: Alerts, url: SecretStr | None, market: Market) -> st
 
 
 def _body(notice: Notice, market: Market) -> dict[str, object]:
-    """`text` is the whole in one sentence, which is what chat services show."""
+    """Return the fields of a notice; chat services show `text`."""
     what = f"{notice.kind} {notice.news}: " if notice.news != "happened" else f"{notice.kind}: "
     return {
         "text": f"{market.model_name} {what}{notice.message}",

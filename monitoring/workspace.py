@@ -1,4 +1,4 @@
-"""The directory that Evidently's own UI shows: a project for each market, a run for each page."""
+"""Workspace of Evidently's UI: a project per market, a run per page."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _RUNS = "snapshots"
 
 
 def project_id(model_name: str) -> UUID:
-    """The project of a model: the same wherever and whenever it is asked for."""
+    """Return the project of a model, which never changes."""
     return uuid5(NAMESPACE_URL, f"candlecast/{model_name}")
 
 
 def run_id(model_name: str, page: str) -> UUID:
-    """The run of a page, by the page's name without suffix."""
+    """Return the run of a page, from the page's name without suffix."""
     return uuid5(project_id(model_name), page)
 
 
 def add_run(workspace: Path, scratch: Path, model_name: str, page: str, snapshot: Snapshot) -> None:
-    """Put a snapshot into the workspace; writing it again replaces it.
+    """Put a snapshot into the workspace, and replace an older one.
 
-    Files are made in `scratch` and appear in the workspace when they are whole: a UI that finds half a file when it
-    starts does not start, and one that runs does not look at a file that changed its name within the workspace.
+    Files are written in `scratch` and moved when they are complete. Evidently's UI does not start with an incomplete
+    file, and does not notice files that are renamed within the workspace.
     """
     from evidently.legacy.utils import NumpyEncoder
     from evidently.sdk.models import ProjectModel

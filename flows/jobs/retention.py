@@ -39,7 +39,7 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
     keep = timedelta(days=settings.retention.runs_kept_days)
     prune(pool, keep)
     now = market.exchange.server_time()
-    Alerts(pool, market.market, now).forget(now - keep)
+    Alerts(pool, market.market, now).delete_closed(now - keep)
     with alias_lock(pool, name):  # nobody makes a version champion while it is deleted
         record_alias_moves(registry, pool, name, now)
         dropped = _superfluous(market, registry)

@@ -124,7 +124,7 @@ def test_what_is_closed_is_forgotten_and_what_is_open_is_not(pool):
     at(pool, NOON).observe([STALE, AWAY], set())
     at(pool, NOON + RECOVERY_DELAY).observe([AWAY], {"data fault", "service down"})
 
-    at(pool, NOON + timedelta(days=9)).forget(NOON + timedelta(days=1))
+    at(pool, NOON + timedelta(days=9)).delete_closed(NOON + timedelta(days=1))
 
     with pool.connection() as connection:
         assert connection.execute("select kind, state from alerts").fetchall() == [("service down", "open")]

@@ -13,7 +13,7 @@ from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FLOW_NAMES, LOOKBACK
 from candlecast.replay.alterations import scale_volatility
-from monitoring.drift import VOLATILITY, WATCHED, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
+from monitoring.drift import MONITORED, VOLATILITY, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
 from tests.support.bundles import sound_candles
 
 TRAINED_DAYS = 40
@@ -44,7 +44,7 @@ def test_recorded_weeks_after_the_training_have_not_drifted(bundled_candles, tra
 
     assert not measured.alarming
     assert 0.3 < measured.volatility_ratio < 3
-    assert set(measured.distances) == set(measured.limits) == set(WATCHED)
+    assert set(measured.distances) == set(measured.limits) == set(MONITORED)
 
 
 @pytest.mark.parametrize("factor", [3.0, 1 / 3])
@@ -111,7 +111,7 @@ def test_a_stump_of_a_week_beside_a_gap_is_no_measure_of_the_usual(trained, limi
 def test_order_flow_that_one_side_lacks_is_left_out():
     plain = input_rows(sound_candles(400)[list(OHLCV_COLUMNS)], "5m")
 
-    assert set(plain.columns) == set(WATCHED) - set(FLOW_NAMES)
+    assert set(plain.columns) == set(MONITORED) - set(FLOW_NAMES)
 
 
 def test_input_rows_are_the_models_inputs_without_calendar_and_flag_across_gaps():
@@ -119,10 +119,10 @@ def test_input_rows_are_the_models_inputs_without_calendar_and_flag_across_gaps(
 
     rows = input_rows(candles, "5m")
 
-    assert list(rows.columns) == list(WATCHED)
+    assert list(rows.columns) == list(MONITORED)
     assert len(rows) == 300 - LOOKBACK + 389 - LOOKBACK
     assert np.isfinite(rows.to_numpy()).all()
-    assert not {"day_sin", "weekend", "flow_known"} & set(WATCHED)
+    assert not {"day_sin", "weekend", "flow_known"} & set(MONITORED)
 
 
 def test_too_few_candles_in_a_row_are_said():
