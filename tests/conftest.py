@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
@@ -44,6 +45,15 @@ class RunningReplay:
     url: str
     control: ReplayControl
     recording: pd.DataFrame
+
+
+@pytest.fixture
+def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment without any setting, in a directory without home and file of settings."""
+    for name in list(os.environ):
+        if name.startswith("CANDLECAST_") or name in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")

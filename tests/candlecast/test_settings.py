@@ -1,30 +1,19 @@
-"""Where a setting comes from, what a malformed one is told, and that the reference lists every one."""
+"""Settings: names, values and refusals."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
+import functools
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.setting_sources import STACK_FILE, load_settings
-from candlecast.settings import known_settings
+from candlecast.setting_sources import load_settings
+from candlecast.settings import Settings, known_settings
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment without any setting, in a directory without any home."""
-    for name in list(os.environ):
-        if name.startswith("CANDLECAST_") or name in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL"}:
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_environment")
 
 
 def test_without_anything_set_the_defaults_hold(tmp_path):
@@ -49,47 +38,6 @@ def test_without_a_list_there_is_the_one_market_of_symbol_and_interval(monkeypat
     monkeypatch.setenv("CANDLECAST_SYMBOL", "ETHUSDT")
 
     assert load_settings().all_markets == (Market("ETHUSDT", "5m"),)
-
-
-def test_the_environment_wins_over_the_stack_file_and_that_over_the_default(monkeypatch, tmp_path):
-    (tmp_path / STACK_FILE).write_text(
-        '{"service_url": "http://stack.test", "epochs": 3, "mlflow_tracking_uri": "http://mlflow.test"}'
-    )
-    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path))
-    monkeypatch.setenv("CANDLECAST_EPOCHS", "4")
-
-    settings = load_settings()
-
-    assert settings.training.epochs == 4
-    assert settings.service.url == "http://stack.test"
-    assert settings.mlflow_tracking_uri == "http://mlflow.test"
-    assert settings.training.batch_size == 1024
-
-
-def test_an_argument_wins_over_the_environment(monkeypatch):
-    monkeypatch.setenv("CANDLECAST_EPOCHS", "4")
-
-    assert load_settings(epochs=5).training.epochs == 5
-
-
-def test_the_stack_file_of_the_default_home_is_read(tmp_path):
-    (tmp_path / ".candlecast").mkdir()
-    (tmp_path / ".candlecast" / STACK_FILE).write_text('{"symbol": "ETHUSDT"}')
-
-    assert load_settings().symbol == "ETHUSDT"
-
-
-def test_two_homes_are_two_platforms(monkeypatch, tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / STACK_FILE).write_text(json.dumps({"service_url": f"http://{name}.test"}))
-
-    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "one"))
-    one = load_settings()
-    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "two"))
-    two = load_settings()
-
-    assert (one.service.url, two.service.url) == ("http://one.test", "http://two.test")
 
 
 def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch):
@@ -126,22 +74,6 @@ def test_a_malformed_variable_is_named_with_its_fault(monkeypatch, name, value, 
         load_settings()
 
 
-def test_a_malformed_value_of_the_stack_file_is_named_too(tmp_path):
-    (tmp_path / ".candlecast").mkdir()
-    (tmp_path / ".candlecast" / STACK_FILE).write_text('{"horizon": 0}')
-
-    with pytest.raises(ConfigurationError, match=r"stack\.json: horizon: .*greater than.*writes it again"):
-        load_settings()
-
-
-def test_a_damaged_stack_file_is_named(tmp_path):
-    (tmp_path / ".candlecast").mkdir()
-    (tmp_path / ".candlecast" / STACK_FILE).write_text('{"symbol": ')
-
-    with pytest.raises(ConfigurationError, match=STACK_FILE):
-        load_settings()
-
-
 @pytest.mark.parametrize(
     "address",
     [
@@ -161,11 +93,121 @@ def test_a_malformed_database_address_is_refused_without_showing_its_password(mo
     assert caught.value.__suppress_context__
 
 
+VARIABLES: dict[str, tuple[str, str, object]] = {
+    "CANDLECAST_HOME": ("home", "/srv/candles", Path("/srv/candles")),
+    "CANDLECAST_MARKETS": ("markets", "ETHUSDT-15m, BTCUSDT-5m", ("ETHUSDT-15m", "BTCUSDT-5m")),
+    "CANDLECAST_SYMBOL": ("symbol", "ETHUSDT", "ETHUSDT"),
+    "CANDLECAST_INTERVAL": ("interval", "15m", "15m"),
+    "CANDLECAST_HORIZON": ("horizon", "3", 3),
+    "CANDLECAST_SEQUENCE_LENGTH": ("training.sequence_length", "12", 12),
+    "CANDLECAST_LOOKBACK_DAYS": ("lookback_days", "0.5", 0.5),
+    "CANDLECAST_SOURCE": ("source", "replay", "replay"),
+    "CANDLECAST_BINANCE_URL": ("exchange.binance_url", "http://a,http://b", "http://a,http://b"),
+    "CANDLECAST_ARCHIVE_URL": ("exchange.archive_url", "http://a", "http://a"),
+    "CANDLECAST_EXCHANGE_WEIGHT_BUDGET": ("exchange.weight_budget", "100", 100),
+    "CANDLECAST_EXCHANGE_TIMEOUT_S": ("exchange.timeout_s", "2.5", 2.5),
+    "CANDLECAST_FINALITY_GUARD_S": ("exchange.finality_guard_s", "0", 0),
+    "CANDLECAST_REPLAY_SPEED": ("exchange.replay_speed", "0", 0),
+    "CANDLECAST_SERVICE_PORT": ("service.port", "3001", 3001),
+    "CANDLECAST_MLFLOW_PORT": ("mlflow_port", "5001", 5001),
+    "CANDLECAST_PREFECT_PORT": ("prefect_port", "4201", 4201),
+    "CANDLECAST_DATABASE_PORT": ("database.port", "5443", 5443),
+    "CANDLECAST_EXCHANGE_PORT": ("exchange.port", "8901", 8901),
+    "CANDLECAST_EVIDENTLY_PORT": ("evidently_port", "8011", 8011),
+    "CANDLECAST_SERVICE_URL": ("service.url", "http://service:3000", "http://service:3000"),
+    "MLFLOW_TRACKING_URI": ("mlflow_tracking_uri", "http://mlflow:5000", "http://mlflow:5000"),
+    "PREFECT_API_URL": ("prefect_api_url", "http://prefect:4200/api", "http://prefect:4200/api"),
+    "CANDLECAST_EVIDENTLY_URL": ("evidently_url", "", ""),
+    "CANDLECAST_DASK_SCHEDULER": ("dask_scheduler", "tcp://host:8786", "tcp://host:8786"),
+    "CANDLECAST_DATABASE_URL": ("database.url", "postgresql://w@h/db", SecretStr("postgresql://w@h/db")),
+    "CANDLECAST_DATABASE_OWNER_URL": ("database.owner_url", "postgresql://o@h/db", SecretStr("postgresql://o@h/db")),
+    "CANDLECAST_DATABASE_READER_URL": ("database.reader_url", "postgresql://r@h/db", SecretStr("postgresql://r@h/db")),
+    "CANDLECAST_API_KEYS": ("service.api_keys", "0123456789abcdef,", (SecretStr("0123456789abcdef"),)),
+    "CANDLECAST_RATE_LIMIT_PER_MINUTE": ("service.rate_limit_per_minute", "60", 60),
+    "CANDLECAST_CORS_ORIGINS": ("service.cors_origins", "https://a.test, *", ("https://a.test", "*")),
+    "CANDLECAST_ACCESS_LOG": ("service.access_log", "false", False),
+    "CANDLECAST_MODEL_FAMILY": ("training.model_family", "gru", "gru"),
+    "CANDLECAST_UNITS": ("training.units", "4", 4),
+    "CANDLECAST_EPOCHS": ("training.epochs", "3", 3),
+    "CANDLECAST_BATCH_SIZE": ("training.batch_size", "128", 128),
+    "CANDLECAST_LEARNING_RATE": ("training.learning_rate", "1e-3", 1e-3),
+    "CANDLECAST_PATIENCE": ("training.patience", "2", 2),
+    "CANDLECAST_RECENCY_HALF_LIFE_DAYS": ("training.recency_half_life_days", "60", 60),
+    "CANDLECAST_SEED": ("training.seed", "8", 8),
+    "CANDLECAST_TRAIN_MIN_HOURS": ("training.train_min_hours", "0", 0),
+    "CANDLECAST_TRAIN_MAX_HOURS": ("training.train_max_hours", "48", 48),
+    "CANDLECAST_ROLLING_N": ("monitoring.rolling_n", "50", 50),
+    "CANDLECAST_MAPE_THRESHOLD": ("monitoring.mape_threshold", "2", 2),
+    "CANDLECAST_MAPE_RATIO_THRESHOLD": ("monitoring.mape_ratio_threshold", "1.5", 1.5),
+    "CANDLECAST_TRIAL_FORECASTS": ("monitoring.trial_forecasts", "100", 100),
+    "CANDLECAST_PROMOTE_AT_ONCE": ("training.promote_at_once", "true", True),
+    "CANDLECAST_WEBHOOK_URL": ("monitoring.webhook_url", "https://h.test/x", SecretStr("https://h.test/x")),
+    "CANDLECAST_MODEL_EXPIRY_HOURS": ("service.model_expiry_hours", "24", 24),
+    "CANDLECAST_MODEL_POLL_S": ("service.model_poll_s", "15", 15),
+    "CANDLECAST_DRAIN_S": ("service.drain_s", "10", 10),
+    "CANDLECAST_RUNS_KEPT_DAYS": ("retention.runs_kept_days", "10", 10),
+    "CANDLECAST_VERSIONS_KEPT": ("retention.versions_kept", "5", 5),
+    "CANDLECAST_REPORTS_KEPT_DAYS": ("retention.reports_kept_days", "1", 1),
+}
+"""Every variable since 0.1.0, its setting, and a value that differs from the default, as text and as read."""
+
+
+def value_of(settings: Settings, key: str) -> object:
+    return functools.reduce(getattr, key.split("."), settings)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_of_0_1_0_still_sets_its_setting(monkeypatch, name):
+    key, text, value = VARIABLES[name]
+    before = value_of(load_settings(), key)
+    monkeypatch.setenv(name, text)
+
+    settings = load_settings()
+
+    assert value_of(settings, key) == value != before
+    assert settings.value(next(name for name, one in known_settings().items() if one.key == key)) == value
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_may_name_the_group_but_the_documented_one_wins(monkeypatch, name):
+    key, text, value = VARIABLES[name]
+    monkeypatch.setenv(f"CANDLECAST_{key.replace('.', '_').upper()}", text)
+    assert value_of(load_settings(), key) == value
+
+    monkeypatch.setenv(name, text)
+    monkeypatch.setenv("CANDLECAST_TRAINING_EPOCHS", "4")
+    monkeypatch.setenv("CANDLECAST_EPOCHS", "3")
+    assert value_of(load_settings(), key) == value
+    assert load_settings().training.epochs == 3
+
+
+def test_no_variable_sets_two_settings():
+    variables = [variable for one in known_settings().values() for variable in one.variables]
+
+    assert len(variables) == len(set(variables))
+    assert {name: one.variable for name, one in known_settings().items()}.items() >= {
+        ("service_port", "CANDLECAST_SERVICE_PORT"),
+        ("epochs", "CANDLECAST_EPOCHS"),
+    }
+    assert set(VARIABLES) <= {one.variable for one in known_settings().values()}
+
+
+def test_other_values_are_set_by_name_and_the_rest_stays():
+    settings = load_settings(epochs=3, service_port=3111)
+
+    changed = settings.changed(epochs=4, symbol="ETHUSDT", database_url=None)
+
+    assert (changed.training.epochs, changed.symbol, changed.service.port) == (4, "ETHUSDT", 3111)
+    assert (settings.training.epochs, settings.symbol) == (3, "BTCUSDT")
+
+
 def test_settings_are_frozen():
     settings = load_settings()
 
     with pytest.raises(ValidationError, match="frozen"):
         settings.horizon = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.training.epochs = 3  # type: ignore[misc]
 
 
 def test_a_database_password_does_not_appear_where_settings_are_printed(monkeypatch):
@@ -226,16 +268,3 @@ def test_every_setting_says_what_it_is_for():
     silent = [name for name, setting in known_settings().items() if not setting.description]
 
     assert not silent
-
-
-def test_the_reference_lists_every_setting_and_no_other():
-    rows = [line for line in REFERENCE.read_text().splitlines() if line.startswith("|")]
-
-    listed = {name for row in rows for name in re.findall(r"`([A-Z][A-Z_]+)(?:=[^`]*)?`", row.split("|")[1])}
-
-    assert {setting.variable for setting in known_settings().values()} == listed & {
-        variable for setting in known_settings().values() for variable in setting.variables
-    }
-    assert {name for name in listed if name.startswith("CANDLECAST_")} <= {
-        setting.variable for setting in known_settings().values()
-    }
