@@ -1,3 +1,3 @@
-"""The domain of Candlecast: candles, features, forecasts and the clients of what it talks to."""
+"""The domain of Candlecast: candles, features, forecasts, and clients of exchange, registry and service."""
 
 __version__ = "0.1.0"

@@ -25,16 +25,16 @@ _BUSY = (requests.codes.too_many_requests, requests.codes.service_unavailable)
 
 
 class ForecastClient:
-    """Asks one forecast service; keeps its connection open, so it belongs to one thread.
+    """A client of one forecast service, with an open connection; use it in one thread.
 
-    Forecasting changes nothing, so a request is repeated, three times in all, if the connection broke or could not
-    be made, or if the service says when to come back and that is at most two seconds away. A request that took too
-    long is not: the service has enough to do.
+    A request is sent up to three times if the connection fails, or if the service asks for a retry within two
+    seconds. Repeating is safe because a forecast changes nothing. A request that timed out is not repeated, because
+    the service is overloaded.
 
     Args:
         base_url: Address of the service, e.g. http://127.0.0.1:3000.
         timeout_s: Limit on one attempt.
-        session: Connection to use; tests mount a transport of their own.
+        session: Requests session to use; tests mount their own transport.
         api_key: Sent as `Authorization: Bearer`; None if the service asks for none.
     """
 
@@ -52,7 +52,7 @@ class ForecastClient:
             self._session.headers["Authorization"] = f"Bearer {api_key.get_secret_value()}"
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._session.close()
 
     def __enter__(self) -> Self:
@@ -62,53 +62,53 @@ class ForecastClient:
         self.close()
 
     def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
-        """The forecast after the last of `candles`.
+        """Forecast the candle after the last of `candles`.
 
         Args:
             candles: At least OHLCV, indexed by UTC open_time, ascending, closed, without gaps. Order flow that
-                is not known for every candle is left out.
-            model: Alias, or number of a version that is being served.
+                is not known for every candle is not sent.
+            model: Alias or number of a served version.
 
         Raises:
-            ServiceUnavailable: No connection, no model loaded yet, or a fault on its side: try again.
-            ModelNotFound: `model` is not being served.
-            ServiceRejected: The candles or the market are refused; the message names row and field.
+            ServiceUnavailable: No connection, no model loaded yet, or a server error; try again.
+            ModelNotFound: `model` is not served.
+            ServiceRejected: The candles or the market are invalid; the message names row and field.
         """
         return self.predict_posted(_posted(candles, symbol, interval, model))
 
     def predict_posted(self, body: dict[str, Any]) -> ForecastAnswer:
-        """The answer to a body of `POST /predict` as somebody wrote it; raises as `predict`."""
+        """Send a body of `POST /predict` as it is; raises as `predict`."""
         return self._ask("POST", "/predict", ForecastAnswer, json=body)
 
     def predict_series(
         self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion"
     ) -> ForecastSeriesAnswer:
-        """One forecast after every one of `candles` that has enough others before it; arguments as of `predict`.
+        """Make one forecast after every candle that has enough others before it; arguments as for `predict`.
 
         Raises:
             ServiceUnavailable: As `predict`.
             ModelNotFound: As `predict`.
-            ServiceRejected: As `predict`; also more candles than `series_limit` of `model()` says.
+            ServiceRejected: As `predict`; also for more candles than `series_limit` of `model()`.
         """
         return self._ask(
             "POST", "/predict/series", ForecastSeriesAnswer, json=_posted(candles, symbol, interval, model)
         )
 
     def model(self, market: Market) -> ModelsAnswer:
-        """What is being served of a market, and what it needs.
+        """Return the models served for a market, and the input that they need.
 
         Raises:
-            ServiceUnavailable: No connection, or a fault on its side.
-            ServiceRejected: It serves nothing of this market.
+            ServiceUnavailable: No connection, or a server error.
+            ServiceRejected: The service serves no model of this market.
         """
         asked = {"symbol": market.symbol, "interval": market.interval}
         return self._ask("GET", "/model", ModelsAnswer, params=asked)
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Return as soon as a champion is being served.
+        """Wait until a champion is served.
 
         Raises:
-            ServiceUnavailable: None is after `timeout_s`.
+            ServiceUnavailable: No champion is served after `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -124,7 +124,7 @@ class ForecastClient:
             time.sleep(_LOOK_AGAIN_S)
 
     def _ask(self, method: str, path: str, answer: type[_A], **arguments: Any) -> _A:
-        response = self._persist(method, path, **arguments)
+        response = self._with_retries(method, path, **arguments)
         if not response.ok:
             raise _refusal(response)
         try:
@@ -132,8 +132,8 @@ class ForecastClient:
         except ValidationError as exc:
             raise ServiceUnavailable(f"{response.url} answers something else than Candlecast: {exc}") from exc
 
-    def _persist(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        """The answer of the last of a few attempts."""
+    def _with_retries(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """Return the answer of the last attempt."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 response = self._send(method, path, **arguments)
@@ -156,7 +156,7 @@ class ForecastClient:
 
 
 def _posted(candles: pd.DataFrame, symbol: str, interval: str, model: str) -> dict[str, Any]:
-    """A body of `POST /predict`."""
+    """Make a body of `POST /predict`."""
     sent = [name for name in CANDLE_COLUMNS if name in candles.columns]
     sent = [name for name in sent if name not in FLOW_COLUMNS or candles[name].notna().all()]
     times = [epoch_ms(moment) for moment in pd.DatetimeIndex(candles.index).to_pydatetime()]

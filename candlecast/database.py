@@ -22,15 +22,15 @@ _MIGRATION_LOCK = zlib.crc32(b"candlecast migrations")
 
 @contextmanager
 def open_database(url: SecretStr | None, max_size: int = 4, timeout_s: float = 10) -> Iterator[ConnectionPool]:
-    """Open a pool of connections whose sessions speak UTC; closed on the way out.
+    """Open a pool of connections with time zone UTC, closed at the end of the context.
 
     Raises:
-        ConfigurationError: There is no address.
+        ConfigurationError: `url` is None.
         DatabaseUnavailable: The server does not answer within `timeout_s`, at opening or later.
     """
     if url is None:
         raise ConfigurationError("no database: set CANDLECAST_DATABASE_URL, or start the platform with `candlecast up`")
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # what it warns of is raised below, in words
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # its warnings are raised as errors below
     pool = ConnectionPool(
         url.get_secret_value(),
         min_size=1,
@@ -57,13 +57,13 @@ def _without_secret(url: SecretStr) -> str:
 
 
 def migrate(pool: ConnectionPool) -> list[str]:
-    """Bring the schema up to date; safe to run from several processes at once.
+    """Apply the missing migrations; several processes may do so at once.
 
     Returns:
-        Names of the migration files applied now, in order; empty if there was nothing to do.
+        Names of the migration files applied now, in order.
 
     Raises:
-        ConfigurationError: A file that was applied has another content now: applied migrations never change.
+        ConfigurationError: A file differs from the one that was applied under its name.
     """
     files = sorted(resources.files("candlecast.migrations").iterdir(), key=lambda file: file.name)
     applied = []
@@ -92,23 +92,23 @@ def migrate(pool: ConnectionPool) -> list[str]:
 
 
 def lock_for_transaction(connection: psycopg.Connection, what: str) -> None:
-    """Wait until no other transaction works on `what`, and keep others away until this one ends."""
+    """Take the lock `what`, after waiting for other transactions, until this transaction ends."""
     connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [what])
 
 
 @contextmanager
 def exclusive_lock(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None]:
-    """Hold the lock of `job` for the whole cluster; it is let go when the holder's process dies.
+    """Hold the lock `job` of the database; it is released when its process dies.
 
     Args:
-        wait_s: How long to wait for another holder.
+        wait_s: Seconds to wait for another holder.
 
     Raises:
-        AlreadyRunning: Another process still holds it.
+        AlreadyRunning: Another process still holds the lock.
     """
     key = _lock_key(job)
     with pool.connection() as connection:
-        # Session level and outside a transaction: a job of hours must not hold a snapshot open.
+        # A session lock outside a transaction, because a long job must not hold a snapshot open.
         connection.autocommit = True
         try:
             deadline = time.monotonic() + wait_s
@@ -119,15 +119,15 @@ def exclusive_lock(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterato
             try:
                 yield
             finally:
-                with suppress(psycopg.OperationalError):  # a lost connection has let go of the lock already
+                with suppress(psycopg.OperationalError):  # a lost connection has released the lock
                     connection.execute("select pg_advisory_unlock(%s, %s)", key)
         finally:
             if not connection.closed:
-                connection.autocommit = False  # the pool's next borrower expects transactions
+                connection.autocommit = False  # the next user of the connection expects transactions
 
 
 def is_locked(pool: ConnectionPool, job: str) -> bool:
-    """Whether somebody holds the lock of `job` now; asking takes it from nobody."""
+    """Return whether a process holds the lock `job` now, without taking it."""
     query = (
         "select exists (select from pg_locks where locktype = 'advisory' and granted and (classid, objid) = (%s, %s) "
         "and database = (select oid from pg_database where datname = current_database()))"

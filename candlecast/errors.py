@@ -1,4 +1,4 @@
-"""Every error Candlecast raises on purpose; each name says what the caller does next.
+"""The errors that Candlecast raises, each with what the caller does next.
 
 CandlecastError
 ├── ConfigurationError        correct the setting it names
@@ -11,13 +11,13 @@ CandlecastError
 ├── DatabaseUnavailable       start the database, or correct DATABASE_URL
 ├── RegistryUnavailable       start MLflow, or correct MLFLOW_TRACKING_URI
 ├── ModelNotFound             train and promote a model first
-├── VersionFailed             promote another version, or insist on it with --force
+├── VersionFailed             promote another version, or use --force
 ├── BundleError               fetch the version again, or retrain: the bundle is damaged
 │   └── ForeignBundleError    serve it with the build that made it, or retrain
-├── SearchFailed              correct what its message names, then start the search again: it goes on
+├── SearchFailed              correct what its message names, then start the search again: it resumes
 ├── ServiceUnavailable        try again, after `retry_after_s` if given
 ├── ServiceRejected           correct the request
-├── ForecastTooLate           nothing: it is missed; look for what was slow
+├── ForecastTooLate           nothing: the forecast is missed; look for the slow step
 ├── AlreadyRunning            wait for the other run to end
 └── StackError                read the log it names
 """
@@ -26,19 +26,19 @@ from __future__ import annotations
 
 
 class CandlecastError(Exception):
-    """Anything Candlecast refuses or cannot do, with the remedy in its message."""
+    """An error of Candlecast, with the remedy in its message."""
 
 
 class ConfigurationError(CandlecastError):
-    """A setting is missing or makes no sense."""
+    """A setting is missing or invalid."""
 
 
 class ExchangeError(CandlecastError):
-    """The exchange did not give what was asked."""
+    """A request to the exchange failed."""
 
 
 class ExchangeUnavailable(ExchangeError):
-    """The exchange cannot answer now; the same request may succeed later."""
+    """The exchange does not answer now; the same request may succeed later."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -46,15 +46,15 @@ class ExchangeUnavailable(ExchangeError):
 
 
 class ExchangeRejected(ExchangeError):
-    """The exchange will not answer this request, however often it is sent."""
+    """The exchange rejects this request, and would reject it again."""
 
 
 class InvalidCandles(CandlecastError):
-    """Candles that cannot be used, with the first offending row and field.
+    """Candles that cannot be used, with the first invalid row and field.
 
     Attributes:
-        row: Position of the candle in the input, 0-based; None if the input as a whole is wrong.
-        field: Name of the offending field, or None.
+        row: Position of the candle in the input, 0-based; None if the whole input is invalid.
+        field: Name of the invalid field, or None.
     """
 
     def __init__(self, message: str, row: int | None = None, field: str | None = None) -> None:
@@ -68,7 +68,7 @@ class CandleGapError(InvalidCandles):
 
 
 class NotEnoughCandles(InvalidCandles):
-    """The history is shorter than what the computation needs."""
+    """The history is too short for the computation."""
 
 
 class DatabaseUnavailable(CandlecastError):
@@ -80,11 +80,11 @@ class RegistryUnavailable(CandlecastError):
 
 
 class ModelNotFound(CandlecastError):
-    """No model version stands under this name and alias."""
+    """No model version has this name and alias."""
 
 
 class VersionFailed(CandlecastError):
-    """A model version is marked as failed: it was champion and did not stand the test."""
+    """A model version is marked as failed: it was rolled back as champion."""
 
 
 class BundleError(CandlecastError):
@@ -96,11 +96,11 @@ class ForeignBundleError(BundleError):
 
 
 class SearchFailed(CandlecastError):
-    """A search for better settings cannot go on: its trials fail."""
+    """A search for better settings cannot continue, because its trials fail."""
 
 
 class ServiceUnavailable(CandlecastError):
-    """The forecast service cannot answer now."""
+    """The forecast service does not answer now; the same request may succeed later."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -108,13 +108,13 @@ class ServiceUnavailable(CandlecastError):
 
 
 class ServiceRejected(CandlecastError):
-    """The forecast service refuses this request, however often it is sent.
+    """The forecast service rejects this request, and would reject it again.
 
     Attributes:
-        status: HTTP status; None if the request was not even sent.
-        kind: What kind of problem it is, the end of the problem document's `type`; None if there was none.
-        row: Position of the offending candle, 0-based, or None.
-        field: Its offending field, or None.
+        status: HTTP status; None if the request was not sent.
+        kind: Last part of the problem document's `type`; None without such a document.
+        row: Position of the invalid candle, 0-based, or None.
+        field: Name of the invalid field, or None.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class ServiceRejected(CandlecastError):
 
 
 class ForecastTooLate(CandlecastError):
-    """A forecast whose outcome could be known already is none."""
+    """The target candle had already closed, so the forecast was not recorded."""
 
 
 class AlreadyRunning(CandlecastError):
@@ -141,4 +141,4 @@ class AlreadyRunning(CandlecastError):
 
 
 class StackError(CandlecastError):
-    """A process of the local platform did not come up."""
+    """A process of the local platform did not start."""

@@ -1,4 +1,4 @@
-"""A market, and the grid that its candles lie on: intervals, open times, milliseconds."""
+"""Markets, and the time grid of their candles: intervals, open times, milliseconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GRID_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays
 
 
 class Market(NamedTuple):
-    """What is forecast: a symbol's candles of one interval, `horizon` of them ahead."""
+    """A symbol and interval whose candle is forecast `horizon` candles ahead."""
 
     symbol: str
     interval: str
@@ -27,16 +27,16 @@ class Market(NamedTuple):
 
     @property
     def model_name(self) -> str:
-        """Name of the registered model: `BTCUSDT-5m`, or `BTCUSDT-1m-h15` further than one candle ahead."""
+        """Name of the registered model: `BTCUSDT-5m`, or `BTCUSDT-1m-h15` for a horizon of 15."""
         name = f"{self.symbol}-{self.interval}"
         return name if self.horizon == 1 else f"{name}-h{self.horizon}"
 
     @classmethod
     def named(cls, name: str, horizon: int = 1) -> Market:
-        """The market that a symbol and an interval name together, as in `BTCUSDT-5m`.
+        """Parse a market's name, such as `BTCUSDT-5m`.
 
         Raises:
-            ConfigurationError: It is not of that form.
+            ConfigurationError: `name` does not have that form.
         """
         symbol, _, interval = name.rpartition("-")
         if not re.fullmatch(r"[A-Z0-9]{2,20}", symbol):
@@ -47,10 +47,10 @@ class Market(NamedTuple):
 
 @lru_cache(maxsize=64)
 def interval_duration(interval: str) -> timedelta:
-    """Length of one candle of `interval`, e.g. 5 minutes for "5m".
+    """Return the length of one candle of `interval`, e.g. 5 minutes for "5m".
 
     Raises:
-        ConfigurationError: Not an interval of fixed length (months vary and are not supported).
+        ConfigurationError: Not an interval of fixed length; months are not supported.
     """
     match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", interval)
     if not match:
@@ -59,15 +59,15 @@ def interval_duration(interval: str) -> timedelta:
 
 
 def floor_time(moment: datetime, interval: str) -> datetime:
-    """The open_time of the candle of `interval` that `moment` lies in."""
+    """Return the open_time of the candle that contains `moment`."""
     return moment - (moment - GRID_ORIGIN) % interval_duration(interval)
 
 
 def epoch_ms(moment: datetime) -> int:
-    """Milliseconds since 1970 of an aware time."""
+    """Convert an aware time to milliseconds since 1970."""
     return round(moment.timestamp() * 1000)
 
 
 def from_epoch_ms(milliseconds: int) -> datetime:
-    """Aware UTC time of milliseconds since 1970."""
+    """Convert milliseconds since 1970 to an aware UTC time."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

@@ -1,4 +1,4 @@
-"""Client of Binance's public archive: monthly and daily files of candles, each checked against its checksum."""
+"""Client of Binance's public archive: monthly and daily files of candles, checked against their checksums."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ import requests
 from candlecast.archive.files import ArchiveFile, candles_in
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.answers import BANNED_OR_LIMITED
-from candlecast.exchange.requests import TRANSIENT, open_session, patient, retry_after_s
+from candlecast.exchange.requests import TRANSIENT, open_session, retries, retry_after_s
 
 _REMEDY = "Run the backfill again later, or set CANDLECAST_ARCHIVE_URL to a mirror"
 
 
 class ArchiveClient:
-    """Files of the archive, each checked against the SHA-256 that is published beside it; safe to share by threads.
+    """Files of the archive, each checked against its published SHA-256; safe to share between threads.
 
-    A failure that may pass, and a file that does not match its checksum, is tried up to four times within about
-    30 s.
+    Transient failures and wrong checksums are retried up to four times within about 30 s.
 
     Args:
         base_url: Address before `/data/spot`, e.g. `https://data.binance.vision`.
         timeout_s: Limit on connecting, and on each wait for bytes, of one request.
-        session: Requests session to use instead of an own one; closed with the client.
+        session: Requests session to use instead of a new one; closed with the client.
         sleep: Waits the given seconds between two attempts.
 
     Raises:
-        ConfigurationError: `base_url` is no http address.
+        ConfigurationError: `base_url` is not an http address.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class ArchiveClient:
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
         self._session = session or open_session(self.base_url, "CANDLECAST_ARCHIVE_URL")
-        self._retrying = patient(sleep)
+        self._retrying = retries(sleep)
 
     def __enter__(self) -> Self:
         return self
@@ -57,15 +56,16 @@ class ArchiveClient:
         self._session.close()
 
     def candles(self, file: ArchiveFile) -> pd.DataFrame | None:
-        """All candles of one file, or None if the archive does not have it (HTTP 404).
+        """Download the candles of one file.
 
         Returns:
-            `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the file's order; all of them closed.
+            Closed candles, `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the file's order. None if the
+            archive does not have the file (HTTP 404).
 
         Raises:
-            ExchangeUnavailable: No answer, or one that does not match its checksum, after retries.
+            ExchangeUnavailable: No answer, or a wrong checksum, after retries.
             ExchangeRejected: The archive does not serve this client.
-            InvalidCandles: The file is as it was published, but holds no sound candles.
+            InvalidCandles: The published file holds invalid candles.
         """
         zipped: bytes | None = self._retrying(self._verified, file)
         return None if zipped is None else candles_in(file, zipped)
@@ -79,7 +79,7 @@ class ArchiveClient:
         if published[:1] != [digest]:
             raise ExchangeUnavailable(
                 f"archive file {file.name} from {self.base_url}: its SHA-256 is {digest}, but its .CHECKSUM says "
-                f"{published[0] if published else 'nothing'}. {_REMEDY}; nothing of the file is stored"
+                f"{published[0] if published else 'nothing'}. {_REMEDY}; nothing from the file is stored"
             )
         return zipped
 

@@ -1,4 +1,4 @@
-"""Files of Binance's public archive: which ones a range of time needs, and the candles in one of them."""
+"""Files of Binance's public archive: which of them a time range needs, and the candles in one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIRST_MICROSECONDS = 10**14  # in milliseconds this is the year 5138, in micros
 
 
 class ArchiveFile(NamedTuple):
-    """One zip of the archive: the candles of a market that open in [start, end), a UTC month or day."""
+    """A zip of the archive: the candles of a market that open in [start, end), a UTC month or day."""
 
     symbol: str
     interval: str
@@ -38,24 +38,24 @@ class ArchiveFile(NamedTuple):
 
     @property
     def is_daily(self) -> bool:
-        """Whether it holds one day; else it holds a month."""
+        """Whether the file holds a day, not a month."""
         return self.end - self.start == _DAY
 
     @property
     def path(self) -> str:
-        """Its path at the archive's host, from `/data` on."""
+        """Path on the archive's host, from `/data` on."""
         return archive_path(self.symbol, self.interval, self.start.date(), self.is_daily)
 
     @property
     def name(self) -> str:
-        """Its file name, e.g. `BTCUSDT-5m-2025-06.zip`."""
+        """File name, e.g. `BTCUSDT-5m-2025-06.zip`."""
         return self.path.rpartition("/")[2]
 
 
 def plan_files(market: Market, ranges: Sequence[Range], now: datetime) -> list[ArchiveFile]:
-    """The fewest files that hold the candles of `ranges`, ascending; periods that `now` lies in have none yet.
+    """Choose the fewest files that hold the candles of `ranges`, ascending; the current month and day have none.
 
-    A past month of which more than one day is needed comes as one monthly file, the rest as daily ones.
+    A past month with more than one needed day comes as a monthly file, other days as daily files.
 
     Args:
         ranges: Half-open ranges of open times, aware UTC.
@@ -70,7 +70,7 @@ def plan_files(market: Market, ranges: Sequence[Range], now: datetime) -> list[A
 
 
 def plan_days(month: ArchiveFile, ranges: Sequence[Range], now: datetime) -> list[ArchiveFile]:
-    """The daily files in place of a monthly one that the archive does not have."""
+    """Choose the daily files in place of a monthly one that the archive does not have."""
     inside = [(max(start, month.start), min(end, month.end)) for start, end in ranges]
     return _daily(Market(month.symbol, month.interval), _days_in(inside), now)
 
@@ -92,9 +92,9 @@ def _days_in(ranges: Sequence[Range]) -> list[datetime]:
 
 
 def candles_in(file: ArchiveFile, zipped: bytes) -> pd.DataFrame:
-    """The candles of a downloaded file; those that close after its period are left out: they may not be final.
+    """Read the candles of a downloaded file, without those that close after its period and may not be final.
 
-    A header is tolerated, and times may be in milliseconds or, as from 2025 on, in microseconds: the value tells.
+    A header is skipped. Times may be in milliseconds or, from 2025 on, in microseconds.
 
     Returns:
         `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the file's order; order flow may be NaN.
@@ -161,7 +161,7 @@ def _require_rows_of(file: ArchiveFile, opened_us: NDArray[np.int64], values: ND
 
 def _damaged(file: ArchiveFile, fault: str, row: int | None = None) -> InvalidCandles:
     return InvalidCandles(
-        f"archive file {file.name}: {fault}. Nothing of it is stored; set CANDLECAST_ARCHIVE_URL to a mirror with a "
-        "sound file, or leave its range to the exchange's REST API",
+        f"archive file {file.name}: {fault}. Nothing from it is stored; set CANDLECAST_ARCHIVE_URL to a mirror with a "
+        "valid file, or leave its range to the exchange's REST API",
         row,
     )

@@ -1,4 +1,4 @@
-"""The zip files of Binance's public archive, made from candles: same names, same CSV, same checksum file."""
+"""Zip files in the form of Binance's public archive, made from candles: names, CSV, checksum file."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.market import epoch_ms, interval_duration
 
 MICROSECONDS_FROM = datetime(2025, 1, 1, tzinfo=UTC)
-"""Candles that open from here on carry microseconds in the spot archive, earlier ones milliseconds."""
+"""First open_time in microseconds in the spot archive; earlier ones are in milliseconds."""
 
 _ROW = "%d,%.8f,%.8f,%.8f,%.8f,%.8f,%d,%.8f,%s,%.8f,%.8f,0\n"
 _WRITTEN = (2020, 1, 1, 0, 0, 0)  # a constant, so that equal candles give equal bytes and one checksum
 
 
 def archive_name(symbol: str, interval: str, start: date, daily: bool = False) -> str:
-    """File name of the month, or day, that contains `start`: `BTCUSDT-5m-2025-06.zip`, `BTCUSDT-5m-2025-06-01.zip`."""
+    """Name the file of a month, or of a day: `BTCUSDT-5m-2025-06.zip`, `BTCUSDT-5m-2025-06-01.zip`."""
     return f"{symbol}-{interval}-{start:%Y-%m-%d}.zip" if daily else f"{symbol}-{interval}-{start:%Y-%m}.zip"
 
 
 def archive_path(symbol: str, interval: str, start: date, daily: bool = False) -> str:
-    """Where the archive keeps that file, from its host on: `/data/spot/monthly/klines/BTCUSDT/5m/...zip`."""
+    """Return the path of that file on its host: `/data/spot/monthly/klines/BTCUSDT/5m/...zip`."""
     kind = "daily" if daily else "monthly"
     return f"/data/spot/{kind}/klines/{symbol}/{interval}/{archive_name(symbol, interval, start, daily)}"
 
 
 def archive_zip(candles: pd.DataFrame, symbol: str, interval: str, name: str) -> bytes:
-    """One archive file: a zip of one CSV without header, 12 columns, ascending as given.
+    """Make an archive file: a zip of one CSV without header, 12 columns, in the given order.
 
     Equal candles give equal bytes. Unknown order flow is written as `nan`.
 
     Args:
         candles: `CANDLE_COLUMNS`, indexed by UTC open_time.
-        name: What `archive_name` gives; the CSV inside is named after it.
+        name: From `archive_name`; the CSV inside has the same stem.
 
     Raises:
-        ValueError: `name` is of another symbol or interval.
+        ValueError: `name` has another symbol or interval.
         ConfigurationError: `interval` is not of fixed length.
     """
     if not name.startswith(f"{symbol}-{interval}-"):
@@ -64,5 +64,5 @@ def archive_zip(candles: pd.DataFrame, symbol: str, interval: str, name: str) ->
 
 
 def checksum_line(content: bytes, name: str) -> bytes:
-    """What the `.CHECKSUM` beside the file says: SHA-256 in hexadecimal, two spaces, the file's name."""
+    """Make the content of a `.CHECKSUM` file: SHA-256 in hexadecimal, two spaces, the file's name."""
     return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()

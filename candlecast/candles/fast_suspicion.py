@@ -1,8 +1,8 @@
-"""Fast check that candles are not suspicious: a fiftieth of the time of `candlecast.candles.suspicion`.
+"""Fast check for suspicious candles, in a fiftieth of the time of `candlecast.candles.suspicion`.
 
-What is usual at each candle is not worked out. It is an upper quartile of 50 values or more, so it has 36 of all
-values below it at the least and 13 at or above it; and only candles that these bounds do not clear are compared
-with what was usual at their time. The rules and limits are those of `find_suspicious`, for candles without a gap.
+A usual value is an upper quartile of 50 values or more, so at least 36 of all values are below it and 13 at or above
+it. Only candles that fail these bounds are compared with the usual value of their time. Rules and limits are those of
+`find_suspicious`, for candles without a gap.
 """
 
 from __future__ import annotations
@@ -22,38 +22,37 @@ from candlecast.candles.suspicion import CONTEXT, FEWEST, find_suspicious
 _RANK = (FEWEST - 1) * 3 // 4
 _HIGHER = FEWEST - 1 - _RANK
 _MOST_COMPARED = 60
-_MOST_JUDGED = 250
+_MOST_CHECKED = 250
 _AT_ONCE = 4096
 _NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 def doubtful_in_windows(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str, length: int) -> dict[int, int]:
-    """The newest doubtful candle in each window of `length` consecutive candles that has one.
+    """Find the newest doubtful candle in each window of `length` consecutive candles.
 
-    Each window is judged by itself, as if there were no other candles: the answer neither knows what came later
-    nor depends on how much more history there is. If more than 250 windows need the full judgement, the rest of
-    these is judged by all candles together, so that nobody can keep the service busy with rubbish.
+    Each window is checked without the other candles, so later ones and a longer history change nothing. Beyond 250
+    windows that need the full check, the remaining ones are checked by all candles together, which bounds the time.
 
     Args:
         open_ms: Open times in milliseconds since 1970, without a gap, shape (n,).
         ohlcv: `OHLCV_COLUMNS`, shape (n, 5), n >= length.
 
     Returns:
-        Position of the candle by the number of the window, both from 0.
+        Position of the candle by number of the window, both 0-based; windows without one are absent.
     """
     if len(ohlcv) == length:
         unclear = [] if passes_fast_check(ohlcv) else [0]
     else:
-        maybe = np.flatnonzero(~_plainly_sound_windows(ohlcv, length))
+        maybe = np.flatnonzero(~_windows_passing(ohlcv, length))
         unclear = [int(first) for first in maybe if not passes_fast_check(ohlcv[first : first + length])]
     found: dict[int, int] = {}
-    for first in unclear[:_MOST_JUDGED]:
+    for first in unclear[:_MOST_CHECKED]:
         doubtful = _doubtful(open_ms[first : first + length], ohlcv[first : first + length], interval)
         if len(doubtful):
             found[first] = first + int(doubtful[-1])
-    if len(unclear) > _MOST_JUDGED:
+    if len(unclear) > _MOST_CHECKED:
         doubtful = _doubtful(open_ms, ohlcv, interval)
-        for first in unclear[_MOST_JUDGED:]:
+        for first in unclear[_MOST_CHECKED:]:
             last = np.searchsorted(doubtful, first + length) - 1
             if last >= 0 and doubtful[last] >= first:
                 found[first] = int(doubtful[last])
@@ -61,29 +60,29 @@ def doubtful_in_windows(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str
 
 
 def doubtful_in_histories(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str) -> dict[int, int]:
-    """The newest doubtful candle in each history that has one: `doubtful_in_windows` of several at once.
+    """Find the newest doubtful candle in each of several histories, as `doubtful_in_windows`.
 
     Args:
         open_ms: Shape (histories, n).
         ohlcv: Shape (histories, n, 5).
 
     Returns:
-        Position of the candle in its history by the number of the history.
+        Position of the candle in its history by number of the history.
     """
     count, length = open_ms.shape
-    maybe = np.flatnonzero(~_plainly_sound_windows(ohlcv, length)) if count > 1 else range(count)
+    maybe = np.flatnonzero(~_windows_passing(ohlcv, length)) if count > 1 else range(count)
     found = {int(number): doubtful_in_windows(open_ms[number], ohlcv[number], interval, length) for number in maybe}
     return {number: positions[0] for number, positions in found.items() if positions}
 
 
 def passes_fast_check(ohlcv: Floats) -> bool:
-    """Whether `find_suspicious` would find nothing.
+    """Return whether candles are certainly not suspicious.
 
     Args:
         ohlcv: `OHLCV_COLUMNS` of candles without a gap, shape (n, 5).
 
     Returns:
-        False does not mean that something is wrong, only that `find_suspicious` has to say.
+        False if only `find_suspicious` can decide.
     """
     opened, high, low, close, volume = np.ascontiguousarray(ohlcv.T)
     if (volume[1:] == volume[:-1]).any() and (ohlcv[1:] == ohlcv[:-1]).all(axis=1).any():
@@ -95,7 +94,7 @@ def passes_fast_check(ohlcv: Floats) -> bool:
     least_extent, most_extent, most_volume = by_extent[_RANK], by_extent[-_HIGHER], by_volume[-_HIGHER]
     if by_extent[rules.FLAT_RUN - 1] == 0 and _flat_runs(extent, close).any():
         return False
-    # The scalars before each comparison of arrays spare it in most histories.
+    # The scalar conditions avoid the array comparisons in most histories.
     stubs = breaks = jumps = _NONE
     if by_volume[0] < rules.STUB_VOLUME * most_volume and by_extent[0] < rules.STUB_RANGE * most_extent:
         few_traded, small = volume < rules.STUB_VOLUME * most_volume, extent < rules.STUB_RANGE * most_extent
@@ -136,7 +135,7 @@ def _jump_limit(extent: Floats, volume: Floats, i: int) -> float:
 
 
 def _off_level(ohlcv: Floats) -> Floats:
-    """How far each close is from the middle one of the seven around it, or its wick reaches, whichever is more."""
+    """Compute the larger of a wick and the distance of its close from the median of the seven around it."""
     opened, high, low, close, _ = ohlcv.T
     off: Floats = np.maximum(high - np.maximum(opened, close), np.minimum(opened, close) - low)
     level = np.median(sliding_window_view(close, 7), axis=1)
@@ -145,7 +144,7 @@ def _off_level(ohlcv: Floats) -> Floats:
 
 
 def _farthest_from_level(close: Floats) -> Floats:
-    """How far each close can be from the middle one of the seven around it: no farther than from the farthest."""
+    """Bound the distance of each close from the median of the seven around it by that from the farthest."""
     farthest = np.zeros_like(close)
     for by in (1, 2, 3):
         step = np.abs(close[..., by:] - close[..., :-by])
@@ -155,13 +154,13 @@ def _farthest_from_level(close: Floats) -> Floats:
 
 
 def _flat_runs(extent: Floats, close: Floats) -> Flags:
-    """Where a run of candles without range, at one price, begins that is long enough to be doubted."""
+    """Flag where a run of FLAT_RUN candles without a range, at one price, begins."""
     still = (extent[..., 1:] == 0) & (extent[..., :-1] == 0) & (close[..., 1:] == close[..., :-1])
     return np.asarray(_windows(still, rules.FLAT_RUN - 1).all(axis=-1))
 
 
 def _usual_at(values: Floats, position: int, quarters: int) -> float:
-    """The quartile that is usual at a position, if nothing before it is doubtful."""
+    """Compute the usual quartile at a position, if no candle before it is doubtful."""
     last = max(position, FEWEST - 1)
     window = values[max(last + 1 - CONTEXT, 0) : last + 1]
     rank = (len(window) - 1) * quarters / 4
@@ -170,19 +169,19 @@ def _usual_at(values: Floats, position: int, quarters: int) -> float:
     return float(two[0] + (two[-1] - two[0]) * (rank - below))
 
 
-def _plainly_sound_windows(ohlcv: Floats, length: int) -> Flags:
-    """The same for every window of `length` candles at once, and less sharp.
+def _windows_passing(ohlcv: Floats, length: int) -> Flags:
+    """Return whether each window of `length` candles is certainly not suspicious; coarser than `passes_fast_check`.
 
     Args:
-        ohlcv: Of one history or of several, shape (..., n, 5).
+        ohlcv: One history or several, shape (..., n, 5).
 
     Returns:
         Shape (..., n - length + 1).
     """
     *histories, count = ohlcv.shape[:-1]
-    sound = np.zeros((*histories, count - length + 1), dtype=bool)
+    passing = np.zeros((*histories, count - length + 1), dtype=bool)
     if length <= FEWEST:
-        return sound
+        return passing
     opened, high, low, close, volume = np.ascontiguousarray(ohlcv.transpose(-1, *range(ohlcv.ndim - 1)))
     extent, repeats = high - low, np.zeros(close.shape)
     repeats[..., 1:] = (ohlcv[..., 1:, :] == ohlcv[..., :-1, :]).all(axis=-1)
@@ -191,7 +190,7 @@ def _plainly_sound_windows(ohlcv: Floats, length: int) -> Flags:
     gap[..., :-1] = np.abs(opened[..., 1:] - close[..., :-1])
     gap[gap <= rules.BREAK_OF_OWN_RANGE * extent] = 0
     reach = np.maximum(_farthest_from_level(close), extent)
-    for start in range(0, sound.shape[-1], _AT_ONCE):
+    for start in range(0, passing.shape[-1], _AT_ONCE):
         part = slice(start, start + _AT_ONCE + length - 1)
         by_extent = np.partition(_windows(extent[..., part], length), (0, _RANK, length - _HIGHER))
         by_volume = np.partition(_windows(volume[..., part], length), (0, length - _HIGHER))
@@ -200,19 +199,19 @@ def _plainly_sound_windows(ohlcv: Floats, length: int) -> Flags:
         stub = (by_volume[..., 0] < rules.STUB_VOLUME * most_volume) & (
             by_extent[..., 0] < rules.STUB_RANGE * most_extent
         )
-        sound[..., start : start + _AT_ONCE] = ~(
+        passing[..., start : start + _AT_ONCE] = ~(
             stub
             | _windows(repeats[..., part], length).any(axis=-1)
             | (_windows(gap[..., part], length).max(axis=-1) > rules.BREAK_OF_USUAL_RANGE * least_extent)
             | (_windows(reach[..., part], length).max(axis=-1) > rules.JUMP * least_extent)
         )
-    return sound
+    return passing
 
 
 def _windows(values: NDArray[Any], length: int) -> NDArray[Any]:
-    """All windows along the last axis, shape (..., n - length + 1, length)."""
+    """Return all windows along the last axis, shape (..., n - length + 1, length)."""
     if values.shape[-1] == length:
-        return values[..., np.newaxis, :]  # what follows would take ten times as long
+        return values[..., np.newaxis, :]  # ten times as fast as the general way
     return sliding_window_view(values, length, axis=-1)
 
 

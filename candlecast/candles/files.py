@@ -1,4 +1,4 @@
-"""Candles from and to files that people have."""
+"""Candles in files: parquet, csv and json."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from candlecast.market import interval_duration
 
 
 def read_candles(path: Path) -> pd.DataFrame:
-    """Read a parquet or csv file, told apart by its ending.
+    """Read a parquet or csv file, by its ending.
 
     Args:
-        path: Has `open_time` (ISO-8601, UTC unless it says otherwise, or milliseconds since 1970) and OHLCV; order flow
-            is taken if it is there, other columns are left.
+        path: Has `open_time` (ISO-8601, UTC by default, or milliseconds since 1970) and OHLCV. Order flow is
+            optional; other columns are ignored.
 
     Returns:
-        OHLCV and known order flow as float64, indexed by UTC open_time in the file's order.
+        OHLCV and order flow as float64, indexed by UTC open_time in the file's order.
 
     Raises:
-        InvalidCandles: Not such a file; names what is missing or malformed.
+        InvalidCandles: A column is missing or malformed; the message names it.
     """
     try:
         if path.suffix == ".parquet":
@@ -57,10 +57,10 @@ def read_candles(path: Path) -> pd.DataFrame:
 
 
 def read_history(path: Path, interval: str) -> pd.DataFrame:
-    """The candles of a file as the store would take them; gaps are allowed.
+    """Read the candles of a file in the form of the store; gaps are allowed.
 
     Returns:
-        `CANDLE_COLUMNS`; order flow that the file does not have is NaN.
+        `CANDLE_COLUMNS`; order flow missing in the file is NaN.
 
     Raises:
         InvalidCandles: As `read_candles` and `require_importable`.
@@ -69,10 +69,10 @@ def read_history(path: Path, interval: str) -> pd.DataFrame:
 
 
 def read_posted(path: Path) -> dict[str, Any]:
-    """Read a json file as a body of `POST /predict`: an object is one, a list is the `klines` of one.
+    """Read a json file as a body of `POST /predict`; a list becomes the body's `klines`.
 
     Raises:
-        InvalidCandles: It is neither.
+        InvalidCandles: The file holds neither an object nor a list.
     """
     try:
         posted = json.loads(path.read_bytes())
@@ -86,13 +86,13 @@ def read_posted(path: Path) -> dict[str, Any]:
 
 
 def write_candles(path: Path, candles: pd.DataFrame) -> None:
-    """Write candles to a parquet or csv file, told apart by its ending; `read_candles` gives back the same ones.
+    """Write candles to a parquet or csv file, by its ending; `read_candles` reads equal ones.
 
     Args:
-        candles: Indexed by UTC open_time. In a csv times are ISO-8601 and numbers have every digit they need.
+        candles: Indexed by UTC open_time. A csv has ISO-8601 times and exact numbers.
 
     Raises:
-        InvalidCandles: The name ends otherwise, or the file cannot be written.
+        InvalidCandles: The name has another ending, or the file cannot be written.
     """
     draft = path.with_name(f"{path.name}.partial")
     try:
@@ -102,23 +102,23 @@ def write_candles(path: Path, candles: pd.DataFrame) -> None:
             candles.to_csv(draft, date_format="%Y-%m-%dT%H:%M:%SZ")
         else:
             raise InvalidCandles(f"{path}: the name must end in .parquet or .csv")
-        draft.replace(path)  # a file of this name is whole
+        draft.replace(path)  # so that a file of this name is complete
     except OSError as exc:
         raise InvalidCandles(f"{path}: {exc}") from exc
 
 
 def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """The candles of a file as the store takes them, if every row can be stored as `interval`; gaps are allowed.
+    """Check that every row of a file can be stored as `interval`; gaps are allowed.
 
     Args:
         path: Named in errors.
-        candles: What `read_candles` gave.
+        candles: From `read_candles`.
 
     Returns:
-        `CANDLE_COLUMNS`; order flow that the file does not have is NaN.
+        `CANDLE_COLUMNS`; order flow missing in the file is NaN.
 
     Raises:
-        InvalidCandles: No candle, of another interval, or a row is unsound: names the row, counted from 0.
+        InvalidCandles: No candle, another interval, or an invalid row; the message names the row, 0-based.
     """
     if candles.empty:
         raise InvalidCandles(f"{path}: no candle in it")
@@ -139,8 +139,8 @@ def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.D
 
 def _require_flow(candles: pd.DataFrame) -> None:
     flow = candles[list(FLOW_COLUMNS)].to_numpy(dtype="float64")
-    unsound = (flow < 0) | np.isinf(flow)  # NaN is unknown, and fine
-    if unsound.any():
-        row, column = (int(position) for position in np.argwhere(unsound)[0])
+    invalid = (flow < 0) | np.isinf(flow)  # NaN is unknown, which is allowed
+    if invalid.any():
+        row, column = (int(position) for position in np.argwhere(invalid)[0])
         field = FLOW_COLUMNS[column]
         raise InvalidCandles(f"row {row}: {field} is {flow[row, column]:g}, it must be finite and positive", row, field)

@@ -1,4 +1,4 @@
-"""Missing candles: found on the grid, asked for, and accounted for one by one in `candle_gaps`."""
+"""Missing candles, in the table `candle_gaps`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from candlecast.market import Market, floor_time
 State = Literal["open", "repaired", "outage"]
 Range = tuple[datetime, datetime]
 
-_NAMED = 10  # gaps that a message lists one by one
+_NAMED = 10  # gaps listed in a message
 
 
-# What the rows of a range should be: the ranges of a market's rows never overlap, so each candle has one state.
-# Known rows are cut where only a part of them arrived, or is missing once more; what is missing and in no row is
-# new. Before the first and after the last stored candle it is new only if `edges` says so.
+# The rows that a range should have; rows never overlap. Known rows are cut where a part arrived or is missing again.
+# Missing candles in no row are new; outside the stored candles only with `edges`.
 _PIECES = """
 with known as (
     select start_time, end_time, state, found_at from candle_gaps
@@ -85,7 +84,7 @@ where symbol = %(symbol)s and interval = %(interval)s and state = 'open'
 
 
 class CandleGap(NamedTuple):
-    """A half-open range of missing open times, aware UTC, and what became of it."""
+    """A half-open range of missing open times, aware UTC, and its state."""
 
     start: datetime
     end: datetime
@@ -103,13 +102,13 @@ class CandleGaps:
         self._pool = pool
 
     def record(self, market: Market, start: datetime, end: datetime, *, edges: bool = True) -> None:
-        """Bring the rows that touch [start, end) in line with the stored candles; idempotent, safe beside others.
+        """Update the rows that touch [start, end) from the stored candles; idempotent, and safe beside other runs.
 
-        Rows are `open` where a candle is missing, unless it is known as an `outage`, and `repaired` where it has
-        arrived since; a row of which a part arrived is split at the candle.
+        A missing candle is `open` unless it is a known `outage`; it is `repaired` once it has arrived. A row is split
+        where a part of it arrived.
 
         Args:
-            edges: False if what is missing before the first and after the last stored candle was never asked for.
+            edges: Whether candles before the first and after the last stored one count as missing.
         """
         arguments = {**_named(market, start, end), "edges": edges}
         with self._pool.connection() as connection:
@@ -122,13 +121,13 @@ class CandleGaps:
                 connection.execute(_INSERT, {**_named(market, *row), "found_at": pieces[row]})
 
     def conclude(self, market: Market, start: datetime, end: datetime) -> None:
-        """Call the open gaps inside [start, end) outages: the exchange never had these candles."""
+        """Mark the open gaps inside [start, end) as outages: the exchange never had these candles."""
         with self._pool.connection() as connection:
             lock_for_transaction(connection, f"candle gaps {market.symbol} {market.interval}")
             connection.execute(_CONCLUDE, _named(market, start, end))
 
     def listed(self, market: Market, start: datetime, end: datetime, *states: State) -> list[CandleGap]:
-        """The rows that touch [start, end), cut to it, ascending; only those of `states` if any are given."""
+        """Return the rows that touch [start, end), cut to it, ascending; by default in every state."""
         with self._pool.connection() as connection:
             rows = connection.execute(_KNOWN, _named(market, start, end)).fetchall()
         return [
@@ -137,7 +136,7 @@ class CandleGaps:
 
 
 def describe_gaps(gaps: Sequence[CandleGap], step: timedelta) -> str:
-    """A phrase for people: how many candles of `step` are missing, where, and what became of them."""
+    """Describe how many candles of `step` are missing, where, and in which state."""
     if not gaps:
         return "no gap"
     missing = sum((gap.end - gap.start) // step for gap in gaps)
@@ -147,7 +146,7 @@ def describe_gaps(gaps: Sequence[CandleGap], step: timedelta) -> str:
 
 
 def on_grid(moment: datetime, market: Market) -> datetime:
-    """The first open_time of a market's candles at or after `moment`."""
+    """Return the first open_time of a market's candles at or after `moment`."""
     floor = floor_time(moment, market.interval)
     return floor if floor == moment else floor + market.step
 

@@ -1,4 +1,4 @@
-"""Which stored candles are doubtful: the marks in `candle_suspicions`, and histories without the marked ones."""
+"""Doubtful stored candles: the marks in `candle_suspicions`, and histories without the marked candles."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from candlecast.database import lock_for_transaction
 from candlecast.market import Market
 
 BESIDE = 100
-"""Candles on each side of faults that a repair asks for too: a bar that lacks its last seconds goes unnoticed."""
+"""Candles on each side of faults that a repair requests too, because a truncated bar is not always noticed."""
 
-_PIECE = 50_000  # candles looked at together, so that memory does not grow with the range
+_PIECE = 50_000  # candles checked together, which bounds memory
 
 
 _READ = f"""
@@ -29,7 +29,7 @@ select open_time, {", ".join(OHLCV_COLUMNS)} from candles
 where symbol = %s and interval = %s and open_time >= %s and open_time < %s order by open_time
 """
 
-# Marks that stand are not touched: looking again writes nothing.
+# Unchanged marks are not written again.
 _MARK = """
 with found as (
     select open_time, string_to_array(reasons, ',') as reasons
@@ -51,14 +51,14 @@ select (select count(*) from written where inserted), (select count(*) from lift
 
 
 class DoubtfulCandle(NamedTuple):
-    """A marked candle: its open_time, aware UTC, and its reasons (`candlecast.candles.suspicion.REASONS`)."""
+    """A marked candle: open_time, aware UTC, and reasons from `candlecast.candles.suspicion.REASONS`."""
 
     open_time: datetime
     reasons: tuple[str, ...]
 
 
 class MarkResult(NamedTuple):
-    """What a look at a range found: doubtful candles in it now, marks that are new, marks that were lifted."""
+    """Counts of a range: doubtful candles in it, new marks, removed marks."""
 
     doubtful: int = 0
     new: int = 0
@@ -66,7 +66,7 @@ class MarkResult(NamedTuple):
 
 
 class CandleQuality:
-    """Marks on the candles of any symbol and interval. The candles themselves stay as they were received.
+    """Marks on the candles of any symbol and interval; the candles are not changed.
 
     Args:
         pool: An open pool of `candlecast.database.open_database`.
@@ -76,10 +76,10 @@ class CandleQuality:
         self._pool = pool
 
     def mark(self, market: Market, start: datetime, end: datetime) -> MarkResult:
-        """Judge the stored candles opening in [start, end) and bring their marks up to date; idempotent.
+        """Check the stored candles opening in [start, end) and update their marks; idempotent.
 
-        A candle that was corrected, and is fine now, loses its mark. The SETTLED_AFTER candles before `start` are
-        judged again, because what follows a candle shows what it is. Safe beside other runs.
+        A corrected candle may lose its mark. The SETTLED_AFTER candles before `start` are checked again, because
+        their marks depend on later candles. Safe beside other runs.
         """
         start -= SETTLED_AFTER * market.step
         counts = MarkResult()
@@ -92,7 +92,7 @@ class CandleQuality:
         return counts
 
     def doubtful(self, market: Market, start: datetime, end: datetime) -> list[DoubtfulCandle]:
-        """The marked candles opening in [start, end), ascending."""
+        """Return the marked candles opening in [start, end), ascending."""
         query = (
             "select open_time, reasons from candle_suspicions where symbol = %s and interval = %s "
             "and open_time >= %s and open_time < %s order by open_time"
@@ -102,22 +102,22 @@ class CandleQuality:
             return [DoubtfulCandle(open_time, tuple(reasons)) for open_time, reasons in rows]
 
     def clean_history(self, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
-        """The candles opening in [start, end) without the marked ones, as `CandleStore.read` gives them.
+        """Read the candles opening in [start, end) without the marked ones, as `CandleStore.read`.
 
-        A candle left out is a gap like any other: no window of training or serving crosses it.
+        A marked candle becomes a gap, which no window of training or serving crosses.
         """
         candles = CandleStore(self._pool).read(market.symbol, market.interval, start, end)
         return without_doubtful(candles, self.doubtful(market, start, end))
 
 
 def without_doubtful(candles: pd.DataFrame, doubtful: Sequence[DoubtfulCandle]) -> pd.DataFrame:
-    """The candles that are not among the doubtful ones."""
+    """Return the candles that are not doubtful."""
     times = pd.DatetimeIndex([one.open_time for one in doubtful], tz="UTC")
     return candles[~candles.index.isin(times)]
 
 
 def describe_doubtful(doubtful: Sequence[DoubtfulCandle]) -> str:
-    """A phrase for people: how many, from when to when, and for which reasons."""
+    """Describe how many candles are doubtful, from when to when, and for which reasons."""
     if not doubtful:
         return "no doubtful candle"
     reasons = Counter(reason for one in doubtful for reason in one.reasons)
@@ -129,14 +129,14 @@ def describe_doubtful(doubtful: Sequence[DoubtfulCandle]) -> str:
 
 
 def repair_command(market: Market, start: datetime, end: datetime) -> str:
-    """What to type to ask the exchange again for every candle of [start, end) and BESIDE candles on each side."""
+    """Return the command that requests [start, end) and BESIDE candles on each side again."""
     start, end = start - BESIDE * market.step, end + BESIDE * market.step
     return f"candlecast backfill --repair --start {start:%Y-%m-%dT%H:%M} --end {end:%Y-%m-%dT%H:%M}"
 
 
 def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> MarkResult:
     symbol, interval, _ = market
-    lock_for_transaction(connection, f"candle quality {symbol} {interval}")  # what is read below is what is marked
+    lock_for_transaction(connection, f"candle quality {symbol} {interval}")  # no other run marks between read and write
     before, after = start - CONTEXT * market.step, end + SETTLED_AFTER * market.step
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(_READ.encode(), [symbol, interval, before, after]).fetchall()

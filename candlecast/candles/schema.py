@@ -1,4 +1,4 @@
-"""What a candle is: its columns, its grid in time, and what makes a series of them usable."""
+"""Candles: their columns, their time grid, and the rules of a valid series."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _KLINE_FIELDS = ("open_time", *OHLCV_COLUMNS, "close_time", *FLOW_COLUMNS)
 
 
 def open_times_ms(candles: pd.DataFrame) -> NDArray[np.int64]:
-    """Open times of candles in milliseconds since 1970, shape (n,)."""
+    """Return the open times of candles in milliseconds since 1970, shape (n,)."""
     return pd.DatetimeIndex(candles.index).as_unit("ms").astype("int64").to_numpy()
 
 
 def candles_digest(candles: pd.DataFrame) -> str:
-    """SHA-256 over open times and values, so that two runs can be known to have seen the same candles."""
+    """Compute the SHA-256 of open times and values, to compare the candles of two runs."""
     return hashlib.sha256(open_times_ms(candles).tobytes() + candles.to_numpy(dtype="float64").tobytes()).hexdigest()
 
 
 def empty_candles() -> pd.DataFrame:
-    """No candles, in the shape every function here gives and takes."""
+    """Return a frame of candles without rows."""
     index = pd.DatetimeIndex([], name="open_time").tz_localize(UTC).as_unit("us")
     return pd.DataFrame(index=index, columns=list(CANDLE_COLUMNS), dtype="float64")
 
 
 def candles_from_klines(klines: Iterable[Sequence[Any]]) -> pd.DataFrame:
-    """Turn klines as Binance returns them (12 values a row, numbers as strings) into candles.
+    """Convert klines as Binance returns them (12 values a row, numbers as strings) to candles.
 
     Returns:
         `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the order given; order flow may be NaN.
 
     Raises:
-        InvalidCandles: A row is too short or has a value that is no number.
+        InvalidCandles: A row is too short, or a value is not a number.
     """
     rows = list(klines)
     if not rows:
@@ -84,18 +84,15 @@ def _first_non_number(rows: list[Sequence[Any]]) -> tuple[int, str]:
 
 
 def ohlcv_values(candles: pd.DataFrame) -> NDArray[np.float64]:
-    """`OHLCV_COLUMNS` as float64, shape (n, 5).
-
-    Where the columns are just `CANDLE_COLUMNS` pandas' column selection is left out: it alone would cost a
-    request to the service more than the whole forecast does.
-    """
+    """Return `OHLCV_COLUMNS` as float64, shape (n, 5)."""
+    # pandas' column selection takes longer than a whole forecast.
     if tuple(candles.columns) == CANDLE_COLUMNS:
         return candles.to_numpy(dtype="float64")[:, : len(OHLCV_COLUMNS)]
     return candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
 
 
 def require_valid(candles: pd.DataFrame, interval: str) -> None:
-    """Refuse a series that no feature may be computed from.
+    """Check that features may be computed from a series.
 
     Args:
         candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time.
@@ -109,7 +106,7 @@ def require_valid(candles: pd.DataFrame, interval: str) -> None:
 
 
 def require_storable(candles: pd.DataFrame, interval: str) -> None:
-    """Refuse a series of which a row contradicts itself or its place; gaps are allowed.
+    """Check that every row of a series is consistent and on the grid; gaps are allowed.
 
     Args:
         candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time.
@@ -122,10 +119,10 @@ def require_storable(candles: pd.DataFrame, interval: str) -> None:
 
 
 def require_consistent(candles: pd.DataFrame) -> None:
-    """Refuse rows that contradict themselves, wherever they stand.
+    """Check that every row is consistent, in any order.
 
     Raises:
-        InvalidCandles: Not finite, not positive, or high < low; order flow may be unknown, but not negative.
+        InvalidCandles: Not finite, not positive, or high < low. Order flow may be NaN, but not negative.
     """
     _require_prices(candles)
     flow = [name for name in FLOW_COLUMNS if name in candles.columns]
@@ -201,7 +198,7 @@ def _require_grid(candles: pd.DataFrame, interval: str, *, gaps_allowed: bool) -
 
 
 def split_at_gaps(candles: pd.DataFrame, interval: str) -> list[pd.DataFrame]:
-    """The stretches of ascending `candles` that have no gap inside, in order."""
+    """Split ascending `candles` into stretches without a gap, in order."""
     breaks = np.flatnonzero(np.diff(open_times_ms(candles)) != interval_duration(interval) // timedelta(milliseconds=1))
     borders = [0, *(int(position) + 1 for position in breaks), len(candles)]
     return [candles.iloc[start:end] for start, end in pairwise(borders)]

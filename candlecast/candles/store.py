@@ -25,7 +25,7 @@ select not exists (
 
 _STAGE = f"create temp table staged_candles on commit drop as select {_STORED} from candles with no data"
 
-# What the sender does not know (order flow from a source of plain OHLCV) does not erase what is known.
+# Order flow that a source of plain OHLCV lacks does not erase known order flow.
 _AS_STORED = ", ".join(f"candles.{name}" for name in CANDLE_COLUMNS)
 _AS_SENT = ", ".join(
     [
@@ -34,7 +34,7 @@ _AS_SENT = ", ".join(
     ]
 )
 
-# Unchanged candles are found by a join first: `on conflict` would lock, and so write, each of them.
+# A join finds unchanged candles first, because `on conflict` would lock, and so write, each of them.
 _UPSERT_STAGED = f"""
 changed as (
     select staged.*
@@ -56,7 +56,7 @@ select count(*) filter (where inserted), count(*) filter (where not inserted) fr
 """
 _UPSERT = f"with {_UPSERT_STAGED}"
 
-# The few candles of an ingest go as arrays: a temporary table takes longer to make than they to write.
+# Few candles go as arrays, because making a temporary table takes longer than writing them.
 _FEW = 100
 _ARRAYS = ", ".join(["%(open_time)s::timestamptz[]", *(f"%({name})s::float8[]" for name in CANDLE_COLUMNS)])
 _UPSERT_FEW = f"""
@@ -67,7 +67,7 @@ with staged_candles as (
 {_UPSERT_STAGED}
 """
 
-# Counting is cheap: only the parts of the grid that hold too few candles are looked at one by one.
+# Counting is cheap: only parts of the grid with too few candles are read candle by candle.
 _PART = 500
 _MISSING_RANGES = """
 with parts as (
@@ -104,12 +104,12 @@ order by 1
 
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
-_COPY_BLOCK = 8192  # rows encoded at a time, which bounds the memory of a write
+_COPY_BLOCK = 8192  # rows encoded at a time, which bounds memory
 _POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01
 
 
 class UpsertResult(NamedTuple):
-    """What a write changed; candles that were already there as sent count in neither."""
+    """Counts of a write; unchanged candles are in neither."""
 
     inserted: int
     corrected: int
@@ -131,19 +131,18 @@ class CandleStore:
     def upsert(self, symbol: str, interval: str, candles: pd.DataFrame, source: str) -> UpsertResult:
         """Insert new candles and correct changed ones in one transaction; old values go to `candle_revisions`.
 
-        What arrives last wins: a later call over an earlier one, and within `candles` a later row over an earlier
-        one of the same open_time. Order flow that is NaN does not erase what is known. However the same rows are
-        cut into calls, the table ends up the same; of two calls at once, either may have the say over a candle.
+        The last value of a candle wins, across calls and within `candles`. Order flow that is NaN does not erase
+        known order flow. Splitting rows over several calls gives the same table. Of two concurrent calls, either may
+        win.
 
-        Into a range without candles many rows go by COPY directly; else, or if another writer was faster, they
-        pass through a temporary table.
+        Many rows go by COPY into a range without candles, else through a temporary table.
 
         Args:
-            candles: `CANDLE_COLUMNS` indexed by UTC open_time, in any order. All of them must be closed.
-            source: Where they come from, e.g. `rest` or `archive`.
+            candles: `CANDLE_COLUMNS` indexed by UTC open_time, in any order; closed candles only.
+            source: Origin of the candles, e.g. `rest` or `archive`.
 
         Raises:
-            psycopg.errors.IntegrityError: A candle contradicts itself or lies off the grid. Nothing is stored.
+            psycopg.errors.IntegrityError: A candle is inconsistent or off the grid. Nothing is stored.
         """
         if candles.empty:
             return UpsertResult(0, 0)
@@ -158,7 +157,7 @@ class CandleStore:
                 try:
                     with connection.transaction():
                         _copy(cursor, "candles", symbol, interval, rows, source)
-                except errors.UniqueViolation:  # another writer committed in between: its rows are compared below
+                except errors.UniqueViolation:  # another writer committed in between; its rows are compared below
                     pass
                 else:
                     return UpsertResult(len(rows), 0)
@@ -168,7 +167,7 @@ class CandleStore:
         return UpsertResult(*counts) if counts else UpsertResult(0, 0)
 
     def read(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        """Candles opening in [start, end): `CANDLE_COLUMNS` as float64 (NaN where unknown), ascending."""
+        """Read the candles opening in [start, end): `CANDLE_COLUMNS` as float64 (NaN if unknown), ascending."""
         return self._frame(
             f"select open_time, {_COLUMNS} from candles where symbol = %s and interval = %s "
             "and open_time >= %s and open_time < %s order by open_time",
@@ -176,7 +175,7 @@ class CandleStore:
         )
 
     def newest(self, symbol: str, interval: str, count: int) -> pd.DataFrame:
-        """The newest `count` candles, ascending, as `read` gives them."""
+        """Read the newest `count` candles, ascending, in the form of `read`."""
         return self._frame(
             f"select * from (select open_time, {_COLUMNS} from candles where symbol = %s and interval = %s "
             "order by open_time desc limit %s) as newest order by open_time",
@@ -184,7 +183,7 @@ class CandleStore:
         )
 
     def latest_open_time(self, symbol: str, interval: str) -> datetime | None:
-        """The watermark: open_time of the newest candle, None if there is none."""
+        """Return the watermark: open_time of the newest candle, or None without candles."""
         with self._pool.connection() as connection:
             row = connection.execute(
                 "select max(open_time) from candles where symbol = %s and interval = %s", [symbol, interval]
@@ -194,7 +193,7 @@ class CandleStore:
     def missing_ranges(
         self, symbol: str, interval: str, start: datetime, end: datetime
     ) -> list[tuple[datetime, datetime]]:
-        """Half-open ranges of the grid of [start, end) that hold no candle, ascending."""
+        """Return the half-open ranges of the grid of [start, end) without candles, ascending."""
         step = interval_duration(interval)
         first, beyond = (floor_time(moment + step - timedelta(microseconds=1), interval) for moment in (start, end))
         window = {"start": first, "end": beyond, "step": step, "part": _PART * step}
@@ -217,13 +216,13 @@ class CandleStore:
 
 
 def _last_arrived(candles: pd.DataFrame) -> pd.DataFrame:
-    """One row for each open_time, ascending, as if the rows had been written one after the other."""
+    """Merge rows of equal open_time as if they had been written one after the other; ascending."""
     rows = candles[list(CANDLE_COLUMNS)]
     if not rows.index.is_unique:
         known_flow = rows[list(FLOW_COLUMNS)].groupby(level=0).last()
         rows = rows[~rows.index.duplicated(keep="last")].sort_index()
         rows = rows.assign(**{name: known_flow[name] for name in FLOW_COLUMNS})
-    # Ascending also because writers that go through the keys in one order cannot deadlock.
+    # Writers that lock keys in the same order cannot deadlock.
     return rows if rows.index.is_monotonic_increasing else rows.sort_index()
 
 
@@ -250,10 +249,10 @@ def _copy(cursor: Cursor, table: str, symbol: str, interval: str, rows: pd.DataF
 
 
 def _encoded(symbol: str, interval: str, rows: pd.DataFrame, source: str) -> bytes:
-    """Rows in the binary format of COPY: a field count, then each field's length and big-endian value.
+    """Encode rows in the binary format of COPY: a field count, then each field's length and big-endian value.
 
-    https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". All rows are equally long until the
-    eight bytes of each NaN are cut out again, which makes it null.
+    https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". All rows have equal length at first; a
+    NaN becomes null when its eight bytes are cut out.
     """
     values = rows.to_numpy(dtype="float64")
     opened_us = pd.DatetimeIndex(rows.index).as_unit("us").astype("int64").to_numpy()

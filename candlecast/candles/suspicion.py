@@ -1,7 +1,7 @@
-"""Telling candles that can hardly be what the market did, from the candles alone.
+"""Rules that find suspicious candles: those that are unlikely to be what the market did.
 
-Each rule compares a candle with what is usual just before it, so that none knows a price, a symbol or an interval.
-How often the rules are right and wrong is measured in docs/decisions/0007-doubtful-candles.md.
+Each rule compares a candle with recent ones, so it works for any price, symbol and interval.
+Error rates of the rules: docs/decisions/0007-doubtful-candles.md.
 """
 
 from __future__ import annotations
@@ -18,45 +18,44 @@ from candlecast.candles.schema import PRICE_COLUMNS, ohlcv_values, open_times_ms
 from candlecast.market import interval_duration
 
 REASONS = ("stub", "break", "flat", "frozen", "jump")
-"""What a candle can be doubted for; the names that `candle_suspicions` holds."""
+"""Reasons for doubt, as `candle_suspicions` holds them."""
 
 CONTEXT = 576
-"""Candles before one that say what is usual: two days of 5m, long enough to span a quiet night."""
+"""Candles that a candle is compared with: two days of 5m, long enough to include a quiet night."""
 
 SETTLED_AFTER = 4
-"""Candles after one until nothing that follows changes what is said of it."""
+"""Number of later candles that the result for a candle depends on."""
 
-FEWEST = 50  # sound candles below which nothing is called usual
+FEWEST = 50  # candles needed for a usual value
 
-# A stub is a bar stored moments after it opened: hardly a trade in it, and no room between high and low. No sound
-# candle of the recordings is below both; three quarters of the stored stubs are.
+# A stub is a bar stored moments after it opened, with few trades and a small range.
+# No valid candle of the recordings is below both limits; three quarters of the stored stubs are.
 STUB_VOLUME = 0.01
 STUB_RANGE = 0.1
-# Between stubs, low volume alone is enough: the feed was at fault there.
+# Between stubs, low volume alone is enough, because the feed was faulty there.
 _AMONG_STUBS_VOLUME = 0.1
 _AMONG_STUBS = 2
 
-# On Binance a candle opens where the last one closed, within a cent in 99 % of cases. A bar that was stored before
-# it closed leaves out its last move, which then shows as a break before the next open. Sound breaks reach 0.144 of
-# the candle's own range at 5m, in crashes; a fifth of it, or more, is a move that was not recorded.
+# A bar stored before it closed lacks its last move, which shows as a break before the next open. Valid breaks on
+# Binance reach 0.144 of the candle's own range at 5m; 99 % are within a cent.
 BREAK_OF_OWN_RANGE = 0.2
 BREAK_OF_USUAL_RANGE = 0.02
 BREAK_TICKS = 2.5
-BREAK_OF_USUAL_BREAK = 10.0  # thin markets, where the first trade is often some ticks away
-# A break does not say which side is wrong. Beyond three usual ranges (0.6 is the widest recorded) both are doubted.
+BREAK_OF_USUAL_BREAK = 10.0  # for thin markets, where the first trade is often some ticks away
+# Beyond three usual ranges (the widest recorded is 0.6) the candles on both sides of a break are doubtful.
 _WIDE_BREAK = 3.0
 
-# Three candles in a row without any range, in a market that has one: no trades, or a feed that fills in.
+# Three candles in a row without a range: no trades, or a feed that fills in.
 FLAT_RUN = 3
 
-# A close that leaves its six neighbours' level and comes back, or a wick, beyond 15 usual ranges for each time the
-# usual volume. Moves of the market bring volume: the widest recorded are 7.3 at 1m and 3.6 at 5m, crashes included.
+# A close that leaves the level of its six neighbours, or a wick, in usual ranges per usual volume, because real moves
+# bring volume. The widest recorded are 7.3 at 1m and 3.6 at 5m.
 JUMP = 15.0
 _JUMP_WINDOW = 7
 
 
 class _Bars(NamedTuple):
-    """Candles as the rules look at them, arrays of shape (n,); NaN where a neighbour is missing."""
+    """Columns of candles that the rules use, shape (n,) each; NaN where a neighbour is missing."""
 
     ohlcv: Floats
     adjacent: Flags  # to the row before
@@ -66,7 +65,7 @@ class _Bars(NamedTuple):
 
 
 class _Usual(NamedTuple):
-    """What is usual at each candle: upper quartiles, that many empty bars do not pull down, and the usual gap."""
+    """Usual values at each candle: upper quartiles, which empty bars hardly lower, and the lower quartile of gaps."""
 
     extent: Floats
     volume: Floats
@@ -74,31 +73,31 @@ class _Usual(NamedTuple):
 
 
 def find_suspicious(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """Say for which of `REASONS` each candle is doubted.
+    """Find the `REASONS` for doubt of each candle.
 
     - `stub`: volume below 1 % and range below 10 % of the usual, or volume below 10 % among stubs and breaks.
-    - `break`: the next candle opens away from this one's close by more than a fifth of its range.
-    - `flat`: one of three or more candles in a row without any range.
-    - `frozen`: repeats the prices and the volume of the candle before.
-    - `jump`: leaves the level of its neighbours, and comes back, without the volume that such a move brings.
+    - `break`: the next open differs from this close by more than a fifth of this candle's range.
+    - `flat`: one of three or more candles in a row without a range.
+    - `frozen`: prices and volume equal those of the candle before.
+    - `jump`: leaves the level of its neighbours and returns, without the volume of such a move.
 
-    Usual is the upper quartile of the CONTEXT candles up to this one, doubtful ones left out. Below 50 candles
-    nothing is usual and only repetition is told.
+    Usual is the upper quartile of the CONTEXT candles up to this one, without doubtful ones. Below 50 candles only
+    repetition is found.
 
     Args:
-        candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, ascending; may have gaps. Give CONTEXT candles
-            before and SETTLED_AFTER after those that matter: at its edges less is known.
+        candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, ascending; may have gaps. Include CONTEXT candles
+            before and SETTLED_AFTER after the relevant ones, because edges are less certain.
 
     Returns:
-        `REASONS` as bool columns, same index. Row t depends on candles up to SETTLED_AFTER after t, and on the tick,
-        the finest step between all prices given.
+        `REASONS` as bool columns, same index. Row t depends on candles up to t + SETTLED_AFTER, and on the tick, the
+        smallest difference of all prices.
     """
     found: Flags = np.zeros((len(candles), len(REASONS)), dtype=bool)
     if len(candles):
         bars = _bars(candles, interval)
-        found = _judge(bars, _usual(bars, np.asarray(found.any(axis=1))))
-        if found.any():  # what the first look finds is left out of what the second calls usual
-            found = _judge(bars, _usual(bars, np.asarray(found.any(axis=1))))
+        found = _reasons(bars, _usual(bars, np.asarray(found.any(axis=1))))
+        if found.any():  # the second pass leaves these out of the usual values
+            found = _reasons(bars, _usual(bars, np.asarray(found.any(axis=1))))
     return pd.DataFrame(found, index=candles.index, columns=list(REASONS))
 
 
@@ -128,10 +127,10 @@ def _rolling_quantile(values: Floats, doubtful: Flags, quantile: float) -> Float
     usual = of(pd.Series(values))
     if doubtful.any():
         usual = of(pd.Series(np.where(doubtful, np.nan, values))).fillna(usual)
-    return usual.bfill().to_numpy(dtype="float64")  # the first candles are compared with those after them
+    return usual.bfill().to_numpy(dtype="float64")  # the first candles are compared with later ones
 
 
-def _judge(bars: _Bars, usual: _Usual) -> Flags:
+def _reasons(bars: _Bars, usual: _Usual) -> Flags:
     volume = bars.ohlcv[:, 4]
     least = np.maximum(BREAK_OF_USUAL_RANGE * usual.extent, BREAK_OF_OWN_RANGE * bars.extent)
     least = np.maximum(np.maximum(least, BREAK_OF_USUAL_BREAK * usual.gap), BREAK_TICKS * bars.tick)
@@ -143,7 +142,7 @@ def _judge(bars: _Bars, usual: _Usual) -> Flags:
 
 
 def _neighbours(flags: Flags) -> NDArray[np.int64]:
-    """How many of the two candles on each side are flagged."""
+    """Count the flagged ones among the two candles on each side."""
     count: NDArray[np.int64] = np.sum([_shifted(flags, by) for by in (-2, -1, 1, 2)], axis=0)
     return count
 
@@ -173,7 +172,7 @@ def _frozen(bars: _Bars) -> Flags:
 
 def _jumps(bars: _Bars, usual: _Usual) -> Flags:
     opened, high, low, close, volume = bars.ohlcv.T
-    # In a rise, a fall or a step to a new level the middle one of seven closes is their median.
+    # In a rise, a fall or a step to a new level the middle of seven closes is their median.
     level = pd.Series(close).rolling(_JUMP_WINDOW, center=True).median().to_numpy()
     wick = np.maximum(high - np.maximum(opened, close), np.minimum(opened, close) - low)
     limit = JUMP * usual.extent * np.maximum(volume / np.where(usual.volume > 0, usual.volume, np.inf), 1)

@@ -1,4 +1,4 @@
-"""The addresses of an exchange: tried in order, passed over while they do not serve, held within their limits."""
+"""The addresses of an exchange: fail-over between them, and their limits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from candlecast.exchange.answers import BANNED_OR_LIMITED, BARRED, read_answer
 from candlecast.exchange.limits import LimitStore
 from candlecast.exchange.requests import TRANSIENT, open_session
 
-_UNAVAILABLE_S = 60.0  # how long an address that failed is passed over while others serve
+_UNAVAILABLE_S = 60.0  # how long a failed address is skipped while others work
 _BARRED_S = 3600.0
-_MOST_MINUTES = 5  # how long a request waits for its turn in the weight budget
+_MOST_MINUTES = 5  # how long a request waits for the weight budget
 _UNLIMITED = 2**31 - 1
 
 Answer = TypeVar("Answer")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Address:
     url: str
     session: requests.Session
@@ -32,23 +32,23 @@ class _Address:
 
 
 class ExchangeAddresses:
-    """The base addresses of one exchange, each with its connections and its page in the limit book.
+    """The base addresses of one exchange, with their connections and their shared limits.
 
     Args:
         base_urls: Addresses before `/api/v3`, separated by commas, the preferred one first.
         timeout_s: Limit on connecting, and on each wait for bytes, of one request.
-        session: Requests session to use for all instead of one each; closed with this.
-        limits: The book all callers share. Addresses that share a limit at the exchange are counted apart.
-        weight_budget: Request weight a minute may hold, by address; None for no limit.
-        sleep: Waits the given seconds for the next minute.
-        monotonic: Real seconds that only grow.
+        session: Requests session for all addresses instead of one each; closed with this object.
+        limits: Store of weights and bans, shared by all callers.
+        weight_budget: Request weight a minute; None for no limit.
+        sleep: Waits the given seconds.
+        monotonic: Monotonic clock in seconds.
 
     Attributes:
-        used_weight: Request weight used in the current minute, as last reported by an address; None before that.
-        round_trip: Time from sending the last answered request to its answer.
+        used_weight: Request weight used in the current minute, as the exchange last reported it; None before that.
+        round_trip: Duration of the last answered request.
 
     Raises:
-        ConfigurationError: An address is no http address, or there is none.
+        ConfigurationError: An address is not an http address.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class ExchangeAddresses:
     ) -> None:
         urls = [url.strip().rstrip("/") for url in base_urls.split(",")]
         self._addresses = [_Address(url, session or open_session(url)) for url in dict.fromkeys(urls)]
-        # One page in the book for all addresses: the exchange counts and bans by the caller's IP address.
-        self._page = ",".join(address.url for address in self._addresses)
+        # One entry for all addresses, because the exchange counts and bans by the caller's IP address.
+        self._limit_key = ",".join(address.url for address in self._addresses)
         self.used_weight: int | None = None
         self.round_trip = timedelta(0)
         self._timeout_s = timeout_s
@@ -84,11 +84,11 @@ class ExchangeAddresses:
     def ask(
         self, what: str, path: str, params: Mapping[str, Any], weight: int, read: Callable[[Any], Answer]
     ) -> Answer:
-        """What `read` makes of the answer of the first address that serves; each is asked once at most.
+        """Request from one address after the other, once each, and `read` the first usable answer.
 
         Raises:
-            ExchangeUnavailable: None gave a usable answer, or all are banned; with the shortest wait that was asked.
-            ExchangeRejected: The request is wrong, or no address serves this client.
+            ExchangeUnavailable: No address gave a usable answer, or this client is banned; has the shortest wait asked.
+            ExchangeRejected: The request is invalid, or no address serves this client.
         """
         unavailable: list[ExchangeUnavailable] = []
         rejected: list[ExchangeRejected] = []
@@ -139,25 +139,25 @@ class ExchangeAddresses:
             return read_answer(response, what, read)
         except ExchangeUnavailable as exc:
             if response.status_code in BANNED_OR_LIMITED and exc.retry_after_s:
-                self._limits.ban(self._page, exc.retry_after_s)
+                self._limits.ban(self._limit_key, exc.retry_after_s)
             raise
 
     def _reserve(self, address: _Address, what: str, weight: int) -> int:
-        reservation = self._limits.reserve(self._page, weight, self._weight_budget)
+        reservation = self._limits.reserve(self._limit_key, weight, self._weight_budget)
         for _ in range(_MOST_MINUTES):
             if not reservation.wait_s or reservation.banned_s:
                 break
             self._sleep(reservation.wait_s)
-            reservation = self._limits.reserve(self._page, weight, self._weight_budget)
+            reservation = self._limits.reserve(self._limit_key, weight, self._weight_budget)
         if reservation.granted:
             return reservation.used_weight
         if reservation.banned_s:
             raise ExchangeUnavailable(
-                f"{what}: not asked, it banned this client for another {reservation.banned_s:.0f} s",
+                f"{what}: not sent, the exchange banned this client for another {reservation.banned_s:.0f} s",
                 reservation.banned_s,
             )
         raise ExchangeUnavailable(
-            f"{what}: not asked, other callers used up the weight budget of {self._weight_budget} for "
+            f"{what}: not sent, other callers used up the weight budget of {self._weight_budget} for "
             f"{_MOST_MINUTES} minutes; raise CANDLECAST_EXCHANGE_WEIGHT_BUDGET, or run fewer jobs at a time",
             reservation.wait_s,
         )
@@ -166,5 +166,5 @@ class ExchangeAddresses:
         weight = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
         if weight.isdecimal():
             self.used_weight = int(weight)
-            if self.used_weight > reserved:  # somebody who does not write into the book
-                self._limits.report(self._page, self.used_weight)
+            if self.used_weight > reserved:  # other clients of this IP address
+                self._limits.report(self._limit_key, self.used_weight)

@@ -1,4 +1,4 @@
-"""Reading an exchange's answers: every bad one becomes one of two errors, every page of klines is put in order."""
+"""Reading an exchange's answers: a bad one becomes one of two errors, klines are sorted and checked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ KLINES_LIMIT = 1000  # rows Binance gives at most for one /api/v3/klines request
 
 _BANNED = 418
 BANNED_OR_LIMITED = (_BANNED, 429)
-"""418: banned for having ignored 429."""
+"""418: banned after ignoring 429."""
 
 BARRED = (403, 451)
-"""451: Binance serves no client from this country; 403: its firewall, or a proxy."""
+"""451: Binance does not serve this country; 403: its firewall, or a proxy."""
 
-_SHORTEST_BAN_S = 120.0  # what Binance bans for at least, should a 418 not say how long
+_SHORTEST_BAN_S = 120.0  # Binance's shortest ban, for a 418 without Retry-After
 
 Answer = TypeVar("Answer")
 
@@ -31,7 +31,7 @@ class KlinesPage(NamedTuple):
 
     Attributes:
         candles: Ascending and without duplicates.
-        full: The answer had as many rows as an answer may have: there may be more behind it.
+        full: Whether the answer had the maximum number of rows, so that there may be more.
     """
 
     candles: pd.DataFrame
@@ -39,11 +39,11 @@ class KlinesPage(NamedTuple):
 
 
 def read_answer(response: requests.Response, what: str, read: Callable[[Any], Answer]) -> Answer:
-    """What `read` makes of a good answer's JSON; a bad answer becomes one of the two exchange errors.
+    """Apply `read` to a good answer's JSON; turn a bad answer into one of the two exchange errors.
 
     Raises:
-        ExchangeUnavailable: HTTP 418, 429 or 5xx, or a body that is not the JSON `read` expects.
-        ExchangeRejected: Any other HTTP 4xx, with Binance's code and message if it gives them.
+        ExchangeUnavailable: HTTP 418, 429 or 5xx, or a body that `read` cannot use.
+        ExchangeRejected: Any other HTTP 4xx, with Binance's code and message if present.
     """
     status = response.status_code
     if status >= 500 or status in BANNED_OR_LIMITED:
@@ -65,11 +65,10 @@ def read_answer(response: requests.Response, what: str, read: Callable[[Any], An
 
 
 def read_klines(klines: Any, interval: str, first_ms: int, end_ms: int) -> KlinesPage:
-    """The candles of one `/api/v3/klines` answer to a request for open times in [first_ms, end_ms).
+    """Read the candles of one `/api/v3/klines` answer to a request for open times in [first_ms, end_ms).
 
-    Rows in the wrong order are sorted, and a row that is said twice counts once: neither leaves a doubt about any
-    candle. Two rows that give one candle different values, a row outside the window or off the grid, or one that
-    contradicts itself, make the whole answer unusable: it cannot be told what else is wrong in it.
+    Rows are sorted, and equal rows count once. The whole answer is unusable if two rows differ for one candle, or if
+    a row is inconsistent, off the grid or outside the window.
 
     Raises:
         TypeError, ValueError, InvalidCandles: The answer is unusable.

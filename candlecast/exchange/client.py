@@ -1,4 +1,4 @@
-"""REST client of the exchange: candles, the exchange's clock, and every failure under one of two names."""
+"""REST client of the exchange: its candles and its clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from candlecast.errors import ExchangeRejected
 from candlecast.exchange.addresses import ExchangeAddresses
 from candlecast.exchange.answers import KLINES_LIMIT, read_klines
 from candlecast.exchange.limits import LimitStore, MemoryLimitStore
-from candlecast.exchange.requests import patient
+from candlecast.exchange.requests import retries
 from candlecast.market import from_epoch_ms, interval_duration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,25 +28,23 @@ _KLINES_WEIGHT = 2
 class ExchangeClient:
     """Market data through Binance's REST API, or the replay exchange's, over reused connections.
 
-    With several addresses the first that serves is used; one that is banned, does not answer usably or bars this
-    client is passed over for a while. Failures that may pass are tried up to four times within about 30 s, waiting
-    as long as `Retry-After` asks; a longer wait is handed to the caller at once as
-    `ExchangeUnavailable.retry_after_s`. A ban is written into the limit book: until it ends no client that shares
-    the book sends a request to that address.
+    The first address that works is used; one that fails, bans or bars this client is skipped for a while. Transient
+    failures are retried up to four times within about 30 s, after `Retry-After`. A longer wait is raised at once as
+    `ExchangeUnavailable.retry_after_s`. Until a ban ends, no client that shares `limits` sends a request.
 
     Args:
         base_urls: Addresses before `/api/v3`, e.g. `https://api.binance.com`; several are separated by commas and
             tried in order.
         timeout_s: Limit on connecting, and on each wait for bytes, of one request.
         session: Requests session to use instead of an own one; closed with the client.
-        sleep: Waits the given seconds between two attempts, or for the next minute of the weight budget.
-        limits: Book of weights and bans shared with other clients; an own one, in memory, by default.
-        weight_budget: Request weight that all who share the book may use in a minute, by address; before passing it
-            a request waits for the next minute, for five at most. None for no limit.
-        monotonic: Real seconds that only grow.
+        sleep: Waits the given seconds between two attempts, or for the weight budget.
+        limits: Store of weights and bans shared with other clients; by default in memory, for this client.
+        weight_budget: Request weight a minute of all clients that share `limits`; beyond it a request waits, at most
+            five minutes. None for no limit.
+        monotonic: Monotonic clock in seconds.
 
     Raises:
-        ConfigurationError: One of `base_urls` is no http address.
+        ConfigurationError: One of `base_urls` is not an http address.
     """
 
     def __init__(
@@ -59,9 +57,9 @@ class ExchangeClient:
         weight_budget: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        book = limits or MemoryLimitStore()
-        self._addresses = ExchangeAddresses(base_urls, timeout_s, session, book, weight_budget, sleep, monotonic)
-        self._retrying = patient(sleep)
+        store = limits or MemoryLimitStore()
+        self._addresses = ExchangeAddresses(base_urls, timeout_s, session, store, weight_budget, sleep, monotonic)
+        self._retrying = retries(sleep)
 
     def __enter__(self) -> Self:
         return self
@@ -79,16 +77,16 @@ class ExchangeClient:
         return self._addresses.used_weight
 
     def ping(self) -> None:
-        """Ask every address once at most, without retries, whether the exchange answers now.
+        """Check that the exchange answers now, with one request an address at most and no retries.
 
         Raises:
-            ExchangeUnavailable: It does not, for now.
-            ExchangeRejected: It does not serve this client.
+            ExchangeUnavailable: The exchange does not answer.
+            ExchangeRejected: The exchange does not serve this client.
         """
         self._addresses.ask("ping", "/api/v3/ping", {}, _LIGHT, dict)
 
     def server_time(self) -> datetime:
-        """The exchange's clock, aware UTC, whole milliseconds.
+        """Return the exchange's clock, aware UTC, whole milliseconds.
 
         Raises:
             ExchangeUnavailable: No answer after retries.
@@ -98,10 +96,10 @@ class ExchangeClient:
         return moment
 
     def clock_skew(self) -> timedelta:
-        """How far the exchange's clock is ahead of this machine's; negative if behind.
+        """Measure how far the exchange's clock is ahead of this machine's; negative if behind.
 
-        The exchange is taken to have read its clock halfway between question and answer, so the error is half the
-        round trip at most. For logs: what is closed is decided by `server_time()` alone, whatever this says.
+        The error is at most half the round trip. For logs only: `server_time()` alone decides which candles have
+        closed.
 
         Raises:
             ExchangeUnavailable: No answer after retries.
@@ -115,21 +113,17 @@ class ExchangeClient:
         return skew
 
     def klines(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        """Every candle the exchange has that opens in [start, end).
+        """Request all candles of the exchange that open in [start, end), 1,000 a request.
 
-        One request per 1,000 candles. If `end` lies beyond the exchange's clock and the candles up to it are an exact
-        multiple of 1,000, one more is needed to learn that there are none. The last row MAY STILL BE OPEN: its
-        values change until the exchange's clock reaches open_time + interval. Store it only after comparing with
-        `server_time()` taken *before*.
+        The last row MAY STILL BE OPEN: its values change until the exchange's clock reaches open_time + interval.
+        Compare it with a `server_time()` read *before* this call.
 
         Returns:
-            `CANDLE_COLUMNS` as float64, indexed by UTC open_time, ascending, without duplicates; candles the
-            exchange itself lacks are missing.
+            `CANDLE_COLUMNS` as float64, indexed by UTC open_time, ascending, without duplicates.
 
         Raises:
-            ExchangeUnavailable: No usable answer after retries. Unusable are also klines outside the window and two
-                different ones of one open_time; equal ones and a wrong order are put right.
-            ExchangeRejected: Unknown symbol or interval, a time without zone, or a client that is not served.
+            ExchangeUnavailable: No usable answer after retries; see `candlecast.exchange.answers.read_klines`.
+            ExchangeRejected: Unknown symbol or interval, a time without zone, or this client is not served.
             ConfigurationError: `interval` is not of fixed length.
         """
         what = f"klines {symbol} {interval}"

@@ -1,4 +1,4 @@
-"""What an exchange allows this machine: request weight per minute and bans, in one book for all callers."""
+"""Limits of an exchange: request weight per minute and bans, in a store that callers share."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import NamedTuple, Protocol
 from psycopg_pool import ConnectionPool
 
 LONGEST_BAN_S = 3 * 86_400.0
-"""Binance bans for two minutes up to three days; a longer `Retry-After` is remembered as this."""
+"""Binance bans for two minutes up to three days; a longer `Retry-After` is stored as this."""
 
 
 class Reservation(NamedTuple):
-    """Whether a request may be sent now.
+    """Permission to send a request now, or the wait until then.
 
     Attributes:
         banned_s: Seconds until the address's ban ends; 0 without a ban.
-        wait_s: Seconds until the next minute if the budget of this one is used up; 0 if not.
-        used_weight: Weight used in this minute, this reservation included if it was granted.
+        wait_s: Seconds until the next minute if the budget of this one is used up, else 0.
+        used_weight: Weight used in this minute, with this reservation if it was granted.
     """
 
     banned_s: float
@@ -29,73 +29,73 @@ class Reservation(NamedTuple):
 
     @property
     def granted(self) -> bool:
-        """The weight has been written into the book; send the request."""
+        """Whether the weight was counted and the request may be sent."""
         return not self.banned_s and not self.wait_s
 
 
 class LimitStore(Protocol):
-    """Where all callers of an exchange write down what they used and what they were told, by address."""
+    """Store of the weights and bans of all callers of an exchange, by address."""
 
     def reserve(self, base_url: str, weight: int, budget: int) -> Reservation:
         """Count `weight` into this minute, unless there is a ban or the minute would then hold more than `budget`."""
 
     def report(self, base_url: str, used_weight: int) -> None:
-        """Raise this minute's weight to what the exchange itself has counted, others' requests included."""
+        """Raise this minute's weight to the exchange's own count."""
 
     def ban(self, base_url: str, seconds: float) -> None:
-        """Grant nothing for `seconds` from now, LONGEST_BAN_S at most; a ban that ends later stays."""
+        """Ban for `seconds` from now, at most LONGEST_BAN_S; a ban that ends later stays."""
 
 
-@dataclass
-class _Page:
+@dataclass(slots=True)
+class _AddressUsage:
     minute: int = 0
     used_weight: int = 0
     banned_until: float = 0.0
 
 
 class MemoryLimitStore:
-    """A book for the threads of one process, by this machine's clock; forgotten when the process ends.
+    """A store for the threads of one process, by this machine's clock.
 
     Args:
-        clock: Seconds since 1970. Minutes begin when the exchange's do, if the two clocks agree.
+        clock: Seconds since 1970.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._pages: dict[str, _Page] = {}
+        self._usage: dict[str, _AddressUsage] = {}
 
     def reserve(self, base_url: str, weight: int, budget: int) -> Reservation:
         """See `LimitStore.reserve`."""
         with self._lock:
-            now, page = self._turned(base_url)
-            banned_s = max(0.0, page.banned_until - now)
-            wait_s = 60 - now % 60 if page.used_weight + weight > budget else 0.0
+            now, usage = self._current(base_url)
+            banned_s = max(0.0, usage.banned_until - now)
+            wait_s = 60 - now % 60 if usage.used_weight + weight > budget else 0.0
             if not banned_s and not wait_s:
-                page.used_weight += weight
-            return Reservation(banned_s, wait_s, page.used_weight)
+                usage.used_weight += weight
+            return Reservation(banned_s, wait_s, usage.used_weight)
 
     def report(self, base_url: str, used_weight: int) -> None:
         """See `LimitStore.report`."""
         with self._lock:
-            _, page = self._turned(base_url)
-            page.used_weight = max(page.used_weight, used_weight)
+            _, usage = self._current(base_url)
+            usage.used_weight = max(usage.used_weight, used_weight)
 
     def ban(self, base_url: str, seconds: float) -> None:
         """See `LimitStore.ban`."""
         with self._lock:
-            now, page = self._turned(base_url)
-            page.banned_until = max(page.banned_until, now + min(seconds, LONGEST_BAN_S))
+            now, usage = self._current(base_url)
+            usage.banned_until = max(usage.banned_until, now + min(seconds, LONGEST_BAN_S))
 
-    def _turned(self, base_url: str) -> tuple[float, _Page]:
+    def _current(self, base_url: str) -> tuple[float, _AddressUsage]:
         now = self._clock()
-        page = self._pages.setdefault(base_url, _Page())
-        if page.minute != now // 60:
-            page.minute, page.used_weight = int(now // 60), 0
-        return now, page
+        usage = self._usage.setdefault(base_url, _AddressUsage())
+        if usage.minute != now // 60:
+            usage.minute, usage.used_weight = int(now // 60), 0
+        return now, usage
 
 
-# The clock is read in every place anew: what is written is decided only once the row is locked, which may take a while.
+# Each `clock_timestamp()` is read after the row is locked, which may take a while.
 _RESERVE = """
 insert into exchange_limits as held (base_url, used_weight, weight_minute)
 values (%(base_url)s, %(weight)s, date_trunc('minute', clock_timestamp()))
@@ -132,9 +132,9 @@ on conflict (base_url) do update set banned_until = greatest(held.banned_until, 
 
 
 class DatabaseLimitStore:
-    """A book for all processes and machines on one database, by the database's clock; restarts do not lose it.
+    """A store for all processes of one database, by the database's clock; it survives restarts.
 
-    Costs one short transaction a request. Database errors pass through for `open_database` to name.
+    A request takes one short transaction. `open_database` translates database errors.
 
     Args:
         pool: Connections of a role that may write `exchange_limits`.
@@ -151,7 +151,7 @@ class DatabaseLimitStore:
             if granted:
                 return Reservation(0.0, 0.0, granted[0])
             banned_s, wait_s, used_weight = connection.execute(_WHY_NOT, values).fetchone() or (0.0, 0.0, 0)
-        # Nothing stands in the way any more if ban or minute ended between the two statements: ask again soon.
+        # Both are 0 if the ban or the minute ended between the two statements: retry soon.
         return Reservation(banned_s, 0.0 if banned_s else max(wait_s, 0.001), used_weight)
 
     def report(self, base_url: str, used_weight: int) -> None:

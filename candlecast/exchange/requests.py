@@ -1,4 +1,4 @@
-"""What requests to the exchange and to its archive have in common: sessions, passing failures, patience."""
+"""Sessions and retries of requests to the exchange and to its archive."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from candlecast.errors import ConfigurationError, ExchangeUnavailable
 TRANSIENT = (
     requests.ConnectionError,
     requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,  # also an answer that was cut off
+    requests.exceptions.ChunkedEncodingError,  # also a truncated answer
     requests.exceptions.ContentDecodingError,
 )
-"""What `requests` raises where the same request may succeed later."""
+"""Errors of `requests` after which the same request may succeed."""
 
 _ATTEMPTS = 4
 _RETRY_TOTAL_S = 30.0
@@ -33,13 +33,13 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def open_session(base_url: str, variable: str = "CANDLECAST_BINANCE_URL") -> requests.Session:
-    """A session for one address; a proxy from the environment is not used for this machine itself.
+    """Open a session for one address; loopback addresses use no proxy.
 
     Args:
         variable: The setting that the address comes from.
 
     Raises:
-        ConfigurationError: `base_url` is no http address.
+        ConfigurationError: `base_url` is not an http address.
     """
     address = urlsplit(base_url)
     if address.scheme not in ("http", "https") or not address.hostname:
@@ -51,8 +51,8 @@ def open_session(base_url: str, variable: str = "CANDLECAST_BINANCE_URL") -> req
     return session
 
 
-def patient(sleep: Callable[[float], None]) -> Retrying:
-    """Repeats what raises `ExchangeUnavailable`: four attempts within about 30 s, `Retry-After` obeyed."""
+def retries(sleep: Callable[[float], None]) -> Retrying:
+    """Make a retrier after `ExchangeUnavailable`: four attempts within about 30 s, waiting for `Retry-After`."""
     return Retrying(
         retry=retry_if_exception_type(ExchangeUnavailable),
         wait=_wait_s,
@@ -63,7 +63,7 @@ def patient(sleep: Callable[[float], None]) -> Retrying:
 
 
 def retry_after_s(response: requests.Response) -> float | None:
-    """What `Retry-After` asks for; Binance sends whole seconds, never a date."""
+    """Read `Retry-After`; Binance sends whole seconds, never a date."""
     seconds = response.headers.get("Retry-After", "")
     return float(seconds) if seconds.isdecimal() else None
 

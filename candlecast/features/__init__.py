@@ -1,4 +1,4 @@
-"""Model inputs: what a network sees of the candles, computed in one place.
+"""Model inputs, computed from candles in one place.
 
 To change an input, see features.py (and raise FEATURE_VERSION); time of day and week, see seasons.py.
 May import candles, market, errors.

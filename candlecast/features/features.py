@@ -1,7 +1,7 @@
-"""Model inputs from candles: the one place where training, service and monitoring get them.
+"""Model inputs from candles, for training, service and monitoring.
 
-Every feature is free of the price level: returns and ranges are divided by the volatility of their moment,
-volumes by their recent mean. `ret`, `acc`, `amp` and `vol_rel` are the field's classic four.
+Features do not depend on the price level: returns and ranges are divided by the present volatility, volumes by their
+recent mean.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.seasons import SEASON_NAMES, season_columns
 
 LOOKBACK = 96
-"""Candles before t that row t depends on; not one more, so a short history gives what a long one gives."""
+"""Candles before t that row t depends on; a longer history changes nothing."""
 
 _VOLATILITY_SPAN = 48
 _RETURN_WINDOWS = (3, 12, 48)
 
 FLOW_NAMES = ("taker_imbalance", "trades_rel", "flow_known")
-"""Inputs that need order flow; all zero where the sender does not know it."""
+"""Inputs that need order flow; all zero if it is unknown."""
 
 FEATURE_NAMES = (
     "ret",
@@ -42,10 +42,10 @@ FEATURE_NAMES = (
 )
 
 FEATURE_VERSION = 2
-"""Raise it when a feature's formula changes under the same name."""
+"""Raise it if a feature's formula changes under the same name."""
 
 FEATURE_HASH = hashlib.sha256(repr((FEATURE_VERSION, LOOKBACK, FEATURE_NAMES)).encode()).hexdigest()[:16]
-"""Identifies the meaning of a feature row; a bundle trained on another meaning is refused."""
+"""Identifies the meaning of a feature row; a bundle with another one is rejected."""
 
 
 class Features(NamedTuple):
@@ -53,7 +53,7 @@ class Features(NamedTuple):
 
     Attributes:
         matrix: Shape (..., rows, len(FEATURE_NAMES)).
-        volatility: Mean log range, the scale of all returns and targets of the row. Shape (..., rows).
+        volatility: Mean log range, the scale of the row's returns and targets, shape (..., rows).
     """
 
     matrix: Floats
@@ -61,7 +61,7 @@ class Features(NamedTuple):
 
 
 def order_flow(candles: pd.DataFrame) -> tuple[Floats, Floats] | None:
-    """Taker buy volume and trade count, shape (n,) each; None unless both are known for every candle."""
+    """Return taker buy volume and trade count, shape (n,) each; None unless both are known for every candle."""
     if not {"taker_buy_base", "trades"} <= set(candles.columns):
         return None
     taker_buy = candles["taker_buy_base"].to_numpy(dtype="float64")
@@ -82,7 +82,7 @@ def build_features(candles: pd.DataFrame) -> Features:
 
     Raises:
         NotEnoughCandles: No candle has LOOKBACK others before it.
-        InvalidCandles: A feature is not finite: prices or volumes stood still for LOOKBACK candles.
+        InvalidCandles: A feature is not finite, because prices or volumes did not change for LOOKBACK candles.
     """
     open_ms = open_times_ms(candles)
     ohlcv = ohlcv_values(candles)
@@ -90,7 +90,7 @@ def build_features(candles: pd.DataFrame) -> Features:
 
 
 def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats, Floats] | None) -> Features:
-    """`build_features` on plain arrays: of one history, or of several of equal length, which are the leading axes.
+    """Compute `build_features` on arrays, of one history or of several of equal length (the leading axes).
 
     Args:
         open_ms: Open times in milliseconds since 1970, shape (..., n).
@@ -98,11 +98,11 @@ def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats
         flow: Taker buy volume and trade count, shape (..., n) each, or None.
 
     Returns:
-        Bit for bit the same for a history by itself and among others.
+        The same bits for a history alone and among others.
 
     Raises:
         NotEnoughCandles: As `build_features`.
-        InvalidCandles: As `build_features`; of several histories it does not say which.
+        InvalidCandles: As `build_features`; the message does not name the history.
     """
     count = ohlcv.shape[-2]
     if count <= LOOKBACK:
@@ -128,7 +128,7 @@ def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats
             *season_columns(open_ms[..., LOOKBACK:]),
             *_flow_columns(flow, volume),
         ]
-    # Column by column: thrice as fast as row by row.
+    # Column by column is three times as fast as row by row.
     by_column = np.concatenate(columns).reshape(len(columns), *volatility.shape)
     matrix = by_column.transpose(*range(1, by_column.ndim), 0)
     if not np.isfinite(by_column.sum()) and not np.isfinite(by_column).all():
@@ -150,23 +150,23 @@ def _returns(log_close: Floats, window: int) -> Floats:
 
 
 def _previous(log_close: Floats) -> Floats:
-    """The one-candle return of the candle before each row's."""
+    """Compute the return of the candle before each row's candle."""
     return log_close[..., LOOKBACK - 1 : -1] - log_close[..., LOOKBACK - 2 : -2]
 
 
 def weighted_mean(values: Floats, span: float) -> Floats:
-    """Exponentially weighted mean of a value and the LOOKBACK before it, cut off there, weights summing to 1."""
+    """Compute the exponentially weighted mean of each value and the LOOKBACK before it; weights sum to 1."""
     return _moving_mean(values, _weights(span))
 
 
 def _moving_mean(values: Floats, weights: Floats) -> Floats:
-    """Weighted mean of each value and the LOOKBACK before it; the first weight is the oldest one's."""
+    """Compute the weighted mean of each value and the LOOKBACK before it; `weights` begin with the oldest."""
     values = np.ascontiguousarray(values, dtype="float64")
     *histories, count = values.shape
-    past = np.ndarray(  # as `sliding_window_view` makes it, in a tenth of the time
+    past = np.ndarray(  # as `sliding_window_view`, in a tenth of the time
         (*histories, count - LOOKBACK, LOOKBACK + 1), values.dtype, values, 0, (*values.strides, values.itemsize)
     )
-    means: Floats = np.vecdot(past, weights)  # a window at a time, whence the same bits wherever it stands
+    means: Floats = np.vecdot(past, weights)  # one window at a time, so that bits do not depend on its position
     return means
 
 
@@ -181,12 +181,12 @@ _EVEN = np.full(LOOKBACK + 1, 1 / (LOOKBACK + 1))
 
 
 def _relative(values: Floats) -> Floats:
-    """Log of each value over the mean of it and the LOOKBACK before; the hundredth keeps a zero finite."""
+    """Compute the log of each value over its mean with the LOOKBACK before; 0.01 keeps a zero finite."""
     return np.log(values[..., LOOKBACK:] / _moving_mean(values, _EVEN) + 0.01)
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
-    """Part over whole, of equal shape; 0 where the whole is 0."""
+    """Divide part by whole, of equal shape; 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 

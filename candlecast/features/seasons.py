@@ -1,7 +1,7 @@
-"""Where a candle stands in the hour, in the trading day and in the week, as smooth periodic inputs.
+"""The position of a candle in hour, day and week, as smooth periodic inputs.
 
-Ranges follow the clock: whole hours and their quarters, and the day of the American stock market, whose opening
-moves an hour against UTC twice a year. So day and week are New York's, the hour is everybody's.
+Price ranges follow whole and quarter hours, and the day of the American stock market, which shifts by an hour
+against UTC twice a year. Day and week are therefore in New York time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from candlecast.market import epoch_ms
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _HARMONICS = {"day": 4, "hour": 6, "week": 2}
-"""Sine and cosine of so many multiples of each cycle; six of the hour tell all twelve 5-minute candles apart."""
+"""Number of harmonics of each cycle; six of the hour distinguish all twelve 5-minute candles."""
 
 SEASON_NAMES = (
     *(
@@ -41,7 +41,7 @@ _PARTS, _MULTIPLES, _CYCLES = (np.array(column) for column in zip(*_PICKED, stri
 
 
 def season_columns(open_ms: NDArray[np.int64]) -> Floats:
-    """Columns `SEASON_NAMES`, shape (len(SEASON_NAMES), *open_ms.shape).
+    """Compute the columns `SEASON_NAMES`, shape (len(SEASON_NAMES), *open_ms.shape).
 
     Args:
         open_ms: Open times in milliseconds since 1970, of any shape.
@@ -61,9 +61,9 @@ def season_columns(open_ms: NDArray[np.int64]) -> Floats:
 
 
 def _new_york_ms(open_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """New York's wall clock: UTC-5, in summer UTC-4, by the rule of the Energy Policy Act of 2005 (since 2007).
+    """Compute New York's wall clock: UTC-5, in summer UTC-4 (Energy Policy Act of 2005).
 
-    Arithmetic, because a feature must not depend on the time zone files of the machine it is computed on.
+    Time zone files are not used, because features must not depend on the machine.
     """
     summer = np.zeros(open_ms.shape, dtype=bool)
     for year in range(_year(open_ms.min()), _year(open_ms.max()) + 1) if open_ms.size else ():
@@ -79,11 +79,11 @@ def _year(open_ms: np.int64) -> int:
 
 @cache
 def _summer(year: int) -> tuple[int, int]:
-    """Start and end of New York's summer time, in milliseconds since 1970."""
+    """Return start and end of New York's summer time, in milliseconds since 1970."""
     start = _sunday_from(datetime(year, 3, 1, 7, tzinfo=UTC), nth=2)
     return epoch_ms(start), epoch_ms(_sunday_from(datetime(year, 11, 1, 6, tzinfo=UTC), nth=1))
 
 
 def _sunday_from(moment: datetime, nth: int) -> datetime:
-    """The nth Sunday from a moment on, at its time of day."""
+    """Return the nth Sunday from a moment on, at its time of day."""
     return moment + timedelta(days=6 - moment.weekday() + 7 * (nth - 1))

@@ -1,8 +1,7 @@
-"""Recorded candles altered in a stated way, for simulations of markets that were not recorded.
+"""Altered recordings, for simulations of markets that were not recorded.
 
-Each candle is taken apart into the log distances of its prices from the close before. These are altered and put
-together again from the same first price. Order within a candle is kept by construction, volume, trades and taker
-volume stay what they were, and prices stay on the recording's tick: every altered candle is as sound as it was.
+The log distances of a candle's prices from the close before are altered, and prices are rebuilt from the same first
+price. The order within a candle, its volume, trades and taker volume are kept, and prices stay on the tick.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from candlecast.candles.schema import PRICE_COLUMNS
 from candlecast.replay.recordings import decimals
 
 Alteration = Callable[[Floats], Floats]
-"""From log distances of open, high, low and close from the close before, shape (n, 4), to others; low stays lowest."""
+"""Maps log distances of open, high, low and close from the close before, shape (n, 4); low stays lowest."""
 
 _OPEN, _HIGH, _LOW, _CLOSE = range(4)
 
 
 def scale_volatility(candles: pd.DataFrame, since: datetime, factor: float) -> pd.DataFrame:
-    """Candles whose every move from the close before is `factor` times as large, in logarithms, from `since` on.
+    """Scale every log move from the close before by `factor`, from `since` on.
 
     Args:
         candles: `CANDLE_COLUMNS`, ascending.
@@ -34,13 +33,13 @@ def scale_volatility(candles: pd.DataFrame, since: datetime, factor: float) -> p
 
 
 def add_momentum(candles: pd.DataFrame, start: datetime, end: datetime, strength: float) -> pd.DataFrame:
-    """Candles of [start, end) whose close goes on by `strength` times the return of the candle before.
+    """Add `strength` times the return of the candle before to each close of [start, end).
 
-    A positive strength makes moves go on, a negative one makes them turn: something that can be learnt, and that
-    ends. The close's distance becomes c[t] + strength * c'[t - 1], and high or low moves with it.
+    A positive strength continues moves, a negative one reverses them. The close's distance becomes
+    c[t] + strength * c'[t - 1], and high or low moves with it.
     """
 
-    def go_on(distances: Floats) -> Floats:
+    def continue_moves(distances: Floats) -> Floats:
         altered, carried = distances.copy(), 0.0
         for row in altered:
             row[_CLOSE] += carried
@@ -49,7 +48,7 @@ def add_momentum(candles: pd.DataFrame, start: datetime, end: datetime, strength
             carried = strength * row[_CLOSE]
         return altered
 
-    return _altered(candles, start, end, go_on)
+    return _altered(candles, start, end, continue_moves)
 
 
 def _altered(candles: pd.DataFrame, start: datetime, end: datetime | None, alter: Alteration) -> pd.DataFrame:
@@ -61,12 +60,12 @@ def _altered(candles: pd.DataFrame, start: datetime, end: datetime | None, alter
     distances[first:last] = alter(distances[first:last])
     closes = np.log(before[0]) + np.cumsum(distances[:, _CLOSE])
     moved = np.exp(distances + np.concatenate([[np.log(before[0])], closes[:-1]])[:, None])
-    moved[:first] = prices[:first]  # not by way of logarithms: these are the recording's own
+    moved[:first] = prices[:first]  # exact, without the rounding of logarithms
     return _with_prices(candles, moved.round(decimals(prices)))
 
 
 def _with_prices(candles: pd.DataFrame, prices: Floats) -> pd.DataFrame:
-    """The candles at other prices, and the quote amounts that go with them."""
+    """Replace the prices of candles, and adjust their quote amounts."""
     was = candles[["high", "low"]].mean(axis=1)
     altered = candles.assign(**dict(zip(PRICE_COLUMNS, prices.T, strict=True)))
     ratio = altered[["high", "low"]].mean(axis=1) / was

@@ -1,4 +1,4 @@
-"""What the replay exchange's API answers: Binance's routes, parameters, shapes and error codes over recordings."""
+"""The replay exchange's API: Binance's routes, parameters, shapes and error codes over recordings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from candlecast.replay.injector import ApiAnswer, FaultHit, FaultInjector
 from candlecast.replay.recordings import RecordedKlines
 
 _DEFAULT_LIMIT = 500
-_WEIGHT_LIMIT = 6000  # request weight per minute and address that Binance grants
+_WEIGHT_LIMIT = 6000  # Binance's request weight per minute and address
 _QUOTE_ASSETS = ("USDT", "USDC", "FDUSD", "BTC", "ETH", "BNB", "EUR", "TRY")
 _INTEGER = "^[0-9]{1,20}$"
 _SYMBOL = "^[A-Z0-9-_.]{1,20}$"
@@ -27,7 +27,7 @@ Body = tuple[bytes, list[FaultHit]]
 
 
 class _Refusal(Exception):
-    """An error answer of Binance's: HTTP 400 with a code and a message."""
+    """Binance's error answer: HTTP 400 with a code and a message."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -52,10 +52,10 @@ class RecordedExchange:
     def endpoint(
         self, weight: int, answer: Callable[[QueryParams, int], Body]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """A route that costs `weight`.
+        """Make a route of the given request weight.
 
         Args:
-            answer: Body, and the faults in it, from the query and the request's number.
+            answer: Makes the body, and the faults in it, from the query and the request's number.
         """
 
         async def respond(request: Request) -> Response:
@@ -73,22 +73,22 @@ class RecordedExchange:
         return respond
 
     def _spend(self, weight: int) -> int:
-        minute = time.time() // 60  # real time: the limit protects a server, not the recorded market
+        minute = time.time() // 60  # real time, because the limit protects a real server
         if minute != self._weight_minute:
             self._weight_minute, self._weight = minute, 0
         self._weight += weight
         return self._weight
 
     def ping(self, _: QueryParams, __: int) -> Body:
-        """`/api/v3/ping`."""
+        """Answer `/api/v3/ping`."""
         return b"{}", []
 
     def time(self, _: QueryParams, __: int) -> Body:
-        """`/api/v3/time`."""
+        """Answer `/api/v3/time`."""
         return b'{"serverTime":%d}' % self._injector.now_ms(), []
 
     def klines(self, params: QueryParams, number: int) -> Body:
-        """`/api/v3/klines`."""
+        """Answer `/api/v3/klines`."""
         symbol = self._known_symbol(_mandatory(params, "symbol"))
         interval = _mandatory(params, "interval")
         series = self._series.get((symbol, interval))
@@ -99,12 +99,12 @@ class RecordedExchange:
         if limit == 0:
             raise _Refusal(-1130, "Data sent for parameter 'limit' is not valid.")
         limit = min(limit or _DEFAULT_LIMIT, KLINES_LIMIT)  # Binance clamps a larger limit without saying so
-        answered = series.rows(self._injector.now_ms(), start_ms, end_ms, limit, self._injector.faults)
-        rows, hits = self._injector.arranged(answered.rows, number, limit)
-        return b"[" + b",".join(rows) + b"]", hits + [FaultHit(*hit) for hit in answered.hit]
+        found = series.rows(self._injector.now_ms(), start_ms, end_ms, limit, self._injector.faults)
+        rows, hits = self._injector.rearranged(found.rows, number, limit)
+        return b"[" + b",".join(rows) + b"]", hits + [FaultHit(*hit) for hit in found.hits]
 
     def exchange_info(self, params: QueryParams, _: int) -> Body:
-        """`/api/v3/exchangeInfo`."""
+        """Answer `/api/v3/exchangeInfo`."""
         asked = [self._known_symbol(params["symbol"])] if "symbol" in params else sorted(self._symbols)
         limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _WEIGHT_LIMIT}
         info = json.dumps(

@@ -1,12 +1,12 @@
-"""The public archive of a replay exchange: monthly and daily zips of its recordings, there once they are over."""
+"""The public archive of a replay exchange: monthly and daily zips of its recordings."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
 
 import pandas as pd
 from starlette.concurrency import run_in_threadpool
@@ -23,7 +23,8 @@ _ZIPS_KEPT = 16
 _NOT_FOUND = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code></Error>'
 
 
-class _File(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _File:
     symbol: str
     interval: str
     name: str
@@ -33,10 +34,10 @@ class _File(NamedTuple):
 
 
 class ReplayArchive:
-    """Answers `/data/spot/{monthly,daily}/klines/SYMBOL/INTERVAL/NAME` with zips and their `.CHECKSUM`.
+    """The route `/data/spot/{monthly,daily}/klines/SYMBOL/INTERVAL/NAME`, for zips and their `.CHECKSUM`.
 
-    A file is there once its month or day is over on the exchange's clock, if the recording has a candle in it. It
-    holds every recorded candle of its time but those that `Faults.gap` takes away for good.
+    A file exists once its month or day has ended on the exchange's clock, if the recording has a candle in it. It
+    holds the recorded candles of its period without those that `Faults.gap` removes.
 
     Args:
         recordings: Candles by (symbol, interval).
@@ -49,7 +50,7 @@ class ReplayArchive:
         self._zip = lru_cache(maxsize=_ZIPS_KEPT)(self._make_zip)
 
     async def respond(self, request: Request) -> Response:
-        """The endpoint."""
+        """Answer a request."""
         return await self._injector.answer_archive(await self._file_answer(**request.path_params))
 
     async def _file_answer(self, kind: str, symbol: str, interval: str, name: str) -> Response:

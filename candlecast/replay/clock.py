@@ -1,4 +1,4 @@
-"""The replay exchange's clock: accelerated or stepped, and never going back, not even over a kill -9."""
+"""The replay exchange's clock: accelerated or stepped, and monotonic even after a kill -9."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _LEASE_S = 1.0  # real seconds of running that one write of the file covers
 class ReplayClock:
     """A clock over recorded time: anchor + elapsed real time * speed, until the recording's end.
 
-    With a file, a restarted clock resumes at or after every moment this one has ever shown. The file is written
-    *before* a moment is shown and holds one up to a real second ahead (a lease), so that a killed process needs
-    no last word; it costs at most that second of the recording. `stop` leaves the exact moment. While the
-    process is down the clock stands still. All methods may be called from any thread.
+    With a file, a restarted clock resumes at or after every moment shown before. The file is written *before* a moment
+    is shown, and holds a moment up to a real second ahead (a lease). A killed process therefore loses at most a
+    second; `stop` writes the exact moment. The clock stops while the process is down. It is safe to share between
+    threads.
 
     Args:
-        start: First moment of the recording, aware UTC.
-        end: Moment after which nothing is recorded; the clock stands still there.
-        now: Where a clock without a file begins; `start` by default.
+        start: Start of the recording, aware UTC.
+        end: End of the recording, where the clock stops.
+        now: Start of a clock without a file; by default `start`.
         speed: Exchange seconds per real second; 0 moves only by `set` and `advance`.
-        path: File that carries the moment over restarts; it wins over `now`.
-        monotonic: Real seconds that only grow.
+        path: File that keeps the moment over restarts; it takes precedence over `now`.
+        monotonic: Monotonic clock in seconds.
 
     Raises:
         ConfigurationError: The moment lies outside [start, end], the file is damaged, or the speed is negative.
@@ -51,7 +51,7 @@ class ReplayClock:
         self._path = path
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._speed = _sound_speed(speed)
+        self._speed = _checked_speed(speed)
         saved_ms = _read_moment(path) if path is not None and path.exists() else None
         self._anchor_ms: int = epoch_ms(now or start) if saved_ms is None else saved_ms
         self._anchor_s = monotonic()
@@ -68,7 +68,7 @@ class ReplayClock:
         return self._speed
 
     def now(self) -> datetime:
-        """The exchange's time, aware UTC, whole milliseconds; never earlier than any answer before."""
+        """Return the exchange's time, aware UTC, whole milliseconds; never earlier than an earlier answer."""
         with self._lock:
             now_ms = self._now_ms()
             if now_ms > self._leased_ms:
@@ -76,7 +76,7 @@ class ReplayClock:
             return from_epoch_ms(now_ms)
 
     def set(self, moment: datetime | None = None, speed: float | None = None) -> None:
-        """Jump forward to `moment` (at most the recording's end), go on at `speed`; None leaves either as it is.
+        """Jump forward to `moment`, at most the recording's end, and set `speed`; None changes nothing.
 
         Raises:
             ExchangeRejected: `moment` is in the clock's past.
@@ -97,7 +97,7 @@ class ReplayClock:
             self._restart(now_ms, now_ms + by // timedelta(milliseconds=1), None)
 
     def stop(self) -> None:
-        """Stand still from here on and leave the exact moment in the file."""
+        """Stop the clock and write the exact moment to the file."""
         self.set(speed=0.0)
 
     def _now_ms(self) -> int:
@@ -108,10 +108,10 @@ class ReplayClock:
         if to_ms < now_ms:
             raise ExchangeRejected(
                 f"replay clock: {from_epoch_ms(to_ms).isoformat()} is before {from_epoch_ms(now_ms).isoformat()}; "
-                "a clock never goes back, start over without its file"
+                "the clock never goes back; start again without its file"
             )
         if speed is not None:
-            self._speed = _sound_speed(speed)
+            self._speed = _checked_speed(speed)
         self._anchor_ms = min(to_ms, self._end_ms)
         self._anchor_s = self._monotonic()
         self._lease(self._anchor_ms)
@@ -122,11 +122,11 @@ class ReplayClock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft = self._path.with_name(self._path.name + ".tmp")
             draft.write_text(json.dumps({"now_ms": leased_ms}), encoding="utf-8")
-            draft.replace(self._path)  # atomic: a kill leaves the old moment or the new one, never half of one
+            draft.replace(self._path)  # atomic, so that a kill leaves a complete file
         self._leased_ms = leased_ms
 
 
-def _sound_speed(speed: float) -> float:
+def _checked_speed(speed: float) -> float:
     if not (math.isfinite(speed) and speed >= 0):
         raise ConfigurationError(f"replay clock: speed {speed} must be 0 (stepped) or a positive number")
     return float(speed)

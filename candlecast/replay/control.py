@@ -1,4 +1,4 @@
-"""The remote control of a replay exchange: its clock, and what goes wrong with it."""
+"""Client of a replay exchange's control routes: its clock and its faults."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from candlecast.replay.faults import Faults
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReplayState:
-    """A replay exchange's clock: its moment, speed, and the recording's [start, end), all aware UTC."""
+    """A replay exchange's clock: moment, speed, and the recording's [start, end), aware UTC."""
 
     now: datetime
     speed: float
@@ -28,14 +28,13 @@ class ReplayState:
     end: datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FaultReport:
-    """What goes wrong at a replay exchange, and what has gone wrong since that was switched on.
+    """Faults of a replay exchange, and their counts since they were set.
 
     Attributes:
-        faults: The faults at work.
-        fired: How often each fired: answers for faults of requests and archive files, bars for faults of bars.
-        bars: Open times of the bars that each fault hit in answers sent whole, ascending, aware UTC.
+        fired: Count of each fault: answers for faults of requests and files, bars for faults of bars.
+        bars: Open times of the bars that each fault hit in complete answers, ascending, aware UTC.
     """
 
     faults: Faults
@@ -44,14 +43,14 @@ class FaultReport:
 
 
 class ReplayControl:
-    """Shows and moves the clock of a running replay exchange, and switches its faults.
+    """A client that shows and moves the clock of a replay exchange, and sets its faults.
 
     Args:
         base_url: The replay exchange's address.
         timeout_s: Limit on one request.
 
-    All methods raise `ExchangeUnavailable` if it does not answer, and `ExchangeRejected` if it refuses, such as to
-    go back in time, or is no replay exchange.
+    All methods raise `ExchangeUnavailable` if the exchange does not answer, and `ExchangeRejected` if it rejects the
+    request (such as to go back in time) or is not a replay exchange.
     """
 
     def __init__(self, base_url: str, timeout_s: float = 10) -> None:
@@ -70,11 +69,11 @@ class ReplayControl:
         self._session.close()
 
     def state(self) -> ReplayState:
-        """Where the clock stands now."""
+        """Return the state of the clock."""
         return self._send("GET", "clock", None, _read_state)
 
     def set(self, moment: datetime | None = None, speed: float | None = None) -> ReplayState:
-        """Jump forward to `moment`, go on at `speed` (0: stand still); None leaves either as it is."""
+        """Jump forward to `moment` and set `speed` (0: stopped); None changes nothing."""
         order = {"now_ms": None if moment is None else epoch_ms(moment), "speed": speed}
         return self._order_clock({name: value for name, value in order.items() if value is not None})
 
@@ -83,11 +82,11 @@ class ReplayControl:
         return self._order_clock({"advance_ms": by // timedelta(milliseconds=1)})
 
     def faults(self) -> FaultReport:
-        """What goes wrong, and how often it did."""
+        """Return the faults and their counts."""
         return self._send("GET", "faults", None, _read_faults)
 
     def set_faults(self, faults: Faults) -> FaultReport:
-        """Have these faults instead of the ones before; counts begin at 0 again, running bans end."""
+        """Replace the faults; counts are reset and running bans end."""
         return self._send("POST", "faults", faults.model_dump(mode="json"), _read_faults)
 
     def _order_clock(self, order: dict[str, Any]) -> ReplayState:

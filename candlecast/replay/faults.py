@@ -1,4 +1,4 @@
-"""Faults of the replay exchange: which there are, how often, and whom they hit; the same ones at every run."""
+"""Faults of the replay exchange: their kinds, probabilities and targets, reproducible by a seed."""
 
 from __future__ import annotations
 
@@ -31,33 +31,32 @@ FileFault = Literal["missing_month", "missing_day", "wrong_checksum"]
 
 
 class Faults(BaseModel):
-    """What goes wrong at a replay exchange; nothing by default.
+    """Faults of a replay exchange and their probabilities; none by default.
 
-    Whom a fault hits is a function of the seed and of what is hit alone: of the request's number (counted from the
-    moment the faults were switched on), the bar's open_time, or the archive file's name. At most one fault breaks
-    a request, the first in the order below. Durations are in seconds of real time for requests, and of the
-    exchange's clock for bars.
+    The seed and the target decide whether a fault hits: the number of a request since the faults were set, the
+    open_time of a bar, or the name of an archive file. At most one fault breaks a request, the first in the order
+    below. Durations are in real time for requests, and in the exchange's time for bars.
 
     Attributes:
-        seed: Another seed hits others.
+        seed: Chooses the targets.
         forbidden: HTTP 451.
-        ban: HTTP 418 with Retry-After; every request until then is answered so and counted as `ignored_ban`.
-        rate_limit: HTTP 429 with Retry-After; a request before that is only counted, as `ignored_rate_limit`.
-        retry_after_s: What Retry-After says.
-        server_error: HTTP 503; archive requests too.
-        timeout: The right answer, `timeout_s` late; archive requests too.
-        cut_off: The connection ends in the middle of the body; archive requests too.
+        ban: HTTP 418 with Retry-After; requests until then get it too and count as `ignored_ban`.
+        rate_limit: HTTP 429 with Retry-After; requests until then are answered and count as `ignored_rate_limit`.
+        retry_after_s: Value of Retry-After.
+        server_error: HTTP 503, also for archive requests.
+        timeout: The correct answer, `timeout_s` late, also for archive requests.
+        cut_off: The connection ends in the middle of the body, also for archive requests.
         invalid_json: HTTP 200 with half of the JSON.
-        duplicate_rows: Every third kline twice, and as many fewer at the end if the answer becomes too long.
-        wrong_order: The klines in descending order.
-        clock_skew_ms: How far everything the exchange says and serves is ahead of the replay clock.
-        gap, gap_at: Bars that neither the REST API nor the archive ever has, by chance and by open_time.
-        passing_gap, passing_gap_at: Bars that the REST API does not have until `passing_gap_until`, or never if
-            that is None; the archive has them.
-        late_bar: Bars that appear only `late_by_s` after their close.
-        revised_bar: Bars served for `revised_for_s` after their close as they stood at nine tenths of their time.
-        missing_month, missing_day: Monthly and daily files that the archive does not have.
-        wrong_checksum: Archive files whose .CHECKSUM is of another content.
+        duplicate_rows: Every third kline twice; the answer keeps its limit.
+        wrong_order: Klines in descending order.
+        clock_skew_ms: How far the exchange's times and candles are ahead of the replay clock.
+        gap, gap_at: Bars missing in REST API and archive, by chance and by open_time.
+        passing_gap, passing_gap_at: Bars missing in the REST API until `passing_gap_until` (None: always), but not in
+            the archive.
+        late_bar: Bars that appear `late_by_s` after their close.
+        revised_bar: Bars served unfinished, at nine tenths of their time, until `revised_for_s` after their close.
+        missing_month, missing_day: Monthly and daily files missing in the archive.
+        wrong_checksum: Archive files with a wrong .CHECKSUM.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +93,7 @@ class Faults(BaseModel):
 
     @cached_property
     def on_bars(self) -> bool:
-        """Whether any bar can be hit."""
+        """Whether a bar can be hit."""
         return bool(self.gap or self.passing_gap or self.late_bar or self.revised_bar or any(self._listed.values()))
 
     @cached_property
@@ -105,15 +104,15 @@ class Faults(BaseModel):
         }
 
     def hits_request(self, fault: RequestFault, number: int) -> bool:
-        """Whether `fault` is drawn for the request of this number, counted from 0."""
+        """Return whether `fault` hits the request of this number, 0-based."""
         return self._drawn(fault, number)
 
     def hits_bar(self, fault: BarFault, open_ms: int) -> bool:
-        """Whether `fault` is the lot of the bar that opens at `open_ms`, milliseconds since 1970."""
+        """Return whether `fault` hits the bar that opens at `open_ms`, milliseconds since 1970."""
         return self._drawn(fault, open_ms) or open_ms in self._listed.get(fault, ())
 
     def fault_of_bar(self, open_ms: int, close_ms: int, now_ms: int) -> BarFault | None:
-        """What is wrong at `now_ms` with a bar of the REST API, or None; all but `revised_bar` hide it."""
+        """Return the fault of a bar of the REST API at `now_ms`, or None; all but `revised_bar` hide the bar."""
         if self.hits_bar("gap", open_ms):
             return "gap"
         until = self.passing_gap_until
@@ -126,7 +125,7 @@ class Faults(BaseModel):
         return None
 
     def hits_file(self, fault: FileFault, name: str) -> bool:
-        """Whether `fault` is the lot of the archive file of this name, without its directory."""
+        """Return whether `fault` hits the archive file of this name, without directory."""
         return self._drawn(fault, name)
 
     def _drawn(self, fault: str, key: object) -> bool:
@@ -138,10 +137,10 @@ class Faults(BaseModel):
 
 
 def load_faults(path: Path) -> Faults:
-    """Read faults from a JSON file of an object with `Faults`' fields.
+    """Read faults from a JSON file, an object with the fields of `Faults`.
 
     Raises:
-        ConfigurationError: The file cannot be read, or a field is unknown or out of its range.
+        ConfigurationError: The file cannot be read, or a field is unknown or out of range.
     """
     try:
         return Faults.model_validate_json(path.read_bytes())

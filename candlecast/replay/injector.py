@@ -1,4 +1,4 @@
-"""Faults at work: which request of the replay exchange each one hits, and what was counted of them."""
+"""Fault injection: faults in the answers of the replay exchange, and their counts."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ _ARCHIVE_FAULTS: tuple[RequestFault, ...] = ("server_error", "timeout", "cut_off
 
 
 class FaultHit(NamedTuple):
-    """A fault inside an otherwise good answer, and the open_time in milliseconds if it hit a bar."""
+    """A fault inside a good answer, and the open_time in milliseconds if it hit a bar."""
 
     fault: str
     open_ms: int | None = None
 
 
 class ApiAnswer(NamedTuple):
-    """An answer and the faults inside it."""
+    """An answer, and the faults inside it."""
 
     response: Response
     hits: list[FaultHit]
 
 
 class FaultInjector:
-    """Puts the faults of one replay exchange to work and keeps count.
+    """Applies the faults of one replay exchange and counts them.
 
     Args:
-        clock: The true clock of the exchange.
-        faults: What goes wrong from the first request on.
-        monotonic: Real seconds that only grow.
+        clock: The exchange's clock, without skew.
+        faults: Faults from the first request on; by default none.
+        monotonic: Monotonic clock in seconds.
     """
 
     def __init__(
@@ -62,35 +62,34 @@ class FaultInjector:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong now."""
+        """The present faults."""
         return self._faults
 
     def switch(self, faults: Faults) -> None:
-        """Have other faults from here on; requests and counts begin at 0 again, and running bans end."""
+        """Replace the faults; request numbers and counts are reset, and running bans end."""
         self._faults = faults
         self._request = 0
         self._fired: Counter[str] = Counter()
         self._bars: dict[str, set[int]] = {}
-        self._refused: dict[str, float] = {}  # until when requests are not to be sent, by the fault that said so
+        self._waits: dict[str, float] = {}  # end of each announced wait, by fault
 
     def now_ms(self) -> int:
-        """The exchange's time as it says it, clock skew included, in milliseconds since 1970."""
+        """Return the exchange's time with clock skew, in milliseconds since 1970."""
         return epoch_ms(self._clock.now()) + self._faults.clock_skew_ms
 
     def count(self, fault: str) -> None:
-        """Note that a fault fired."""
+        """Count a fault."""
         self._fired[fault] += 1
 
     async def answer_api(self, build: Callable[[int], ApiAnswer]) -> Response:
-        """The answer to the next API request, or what a fault makes of it.
+        """Answer the next API request, or apply a fault.
 
         Args:
-            build: The answer to the request of this number; the faults inside it count only if it is sent whole.
+            build: Makes the answer to the request of this number; the faults inside it count if it is sent complete.
         """
         number = self._request
         self._request += 1
-        barred = self._knocking_too_early()
-        fault = barred or self._first_hit(_API_FAULTS, number)
+        fault = self._ignored_wait() or self._first_hit(_API_FAULTS, number)
         if fault is None:
             response, hits = build(number)
             self._note(hits)
@@ -98,20 +97,20 @@ class FaultInjector:
         self.count(fault)
         if fault in {"forbidden", "ignored_ban", "ban", "rate_limit", "server_error"}:
             return self._refusal(fault)
-        return await self._spoilt(fault, build(number).response)
+        return await self._damaged(fault, build(number).response)
 
     async def answer_archive(self, response: Response) -> Response:
-        """The archive's answer, or what a fault makes of it."""
+        """Return the archive's answer, or apply a fault."""
         number = self._request
         self._request += 1
         fault = self._first_hit(_ARCHIVE_FAULTS, number)
         if fault is None:
             return response
         self.count(fault)
-        return self._refusal(fault) if fault == "server_error" else await self._spoilt(fault, response)
+        return self._refusal(fault) if fault == "server_error" else await self._damaged(fault, response)
 
-    def arranged(self, rows: list[bytes], number: int, limit: int) -> tuple[list[bytes], list[FaultHit]]:
-        """Klines repeated and put out of order, if that is the lot of the request of this number."""
+    def rearranged(self, rows: list[bytes], number: int, limit: int) -> tuple[list[bytes], list[FaultHit]]:
+        """Repeat and reorder klines, if such faults hit the request of this number."""
         hits = []
         if len(rows) > 1 and self._faults.hits_request("duplicate_rows", number):
             hits.append(FaultHit("duplicate_rows"))
@@ -122,7 +121,7 @@ class FaultInjector:
         return rows, hits
 
     async def show(self, _: Request) -> Response:
-        """`GET /replay/faults`: the faults, how often each fired, and which bars were hit in good answers."""
+        """Answer `GET /replay/faults`: the faults, their counts, and the bars hit in good answers."""
         return JSONResponse(
             {
                 "faults": self._faults.model_dump(mode="json"),
@@ -132,7 +131,7 @@ class FaultInjector:
         )
 
     async def set(self, request: Request) -> Response:
-        """`POST /replay/faults`: an object with `Faults`' fields; what it does not name is off."""
+        """Answer `POST /replay/faults`: an object with fields of `Faults`; the other faults are off."""
         try:
             self.switch(Faults.model_validate_json(await request.body()))
         except ValidationError as exc:
@@ -142,11 +141,11 @@ class FaultInjector:
     def _first_hit(self, faults: Iterable[RequestFault], number: int) -> RequestFault | None:
         return next((fault for fault in faults if self._faults.hits_request(fault, number)), None)
 
-    def _knocking_too_early(self) -> str | None:
+    def _ignored_wait(self) -> str | None:
         now = self._monotonic()
-        if now < self._refused.get("rate_limit", -math.inf):
+        if now < self._waits.get("rate_limit", -math.inf):
             self.count("ignored_rate_limit")
-        return "ignored_ban" if now < self._refused.get("ban", -math.inf) else None
+        return "ignored_ban" if now < self._waits.get("ban", -math.inf) else None
 
     def _refusal(self, fault: str) -> Response:
         if fault == "forbidden":
@@ -154,12 +153,12 @@ class FaultInjector:
         if fault == "server_error":
             return _error(503, "Service Unavailable.", {})
         if fault != "ignored_ban":
-            self._refused[fault] = self._monotonic() + self._faults.retry_after_s
-        wait_s = math.ceil(self._refused["ban" if fault == "ignored_ban" else fault] - self._monotonic())
+            self._waits[fault] = self._monotonic() + self._faults.retry_after_s
+        wait_s = math.ceil(self._waits["ban" if fault == "ignored_ban" else fault] - self._monotonic())
         status, message = (429, "Too many requests.") if fault == "rate_limit" else (418, "Way too many requests.")
         return _error(status, message, {"Retry-After": str(wait_s)})
 
-    async def _spoilt(self, fault: str, response: Response) -> Response:
+    async def _damaged(self, fault: str, response: Response) -> Response:
         body = bytes(response.body)
         if fault == "timeout":
             await asyncio.sleep(self._faults.timeout_s)
@@ -177,13 +176,13 @@ class FaultInjector:
 
 
 class _CutOff(Response):
-    """An answer whose connection ends after half of the bytes that its Content-Length promises."""
+    """An answer whose connection ends after half of its Content-Length."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         half = bytes(self.body)[: len(self.body) // 2]
         await send({"type": "http.response.body", "body": half, "more_body": True})
-        # Returning without the rest makes the server close the connection.
+        # The server closes the connection because the rest is missing.
 
 
 def _error(status: int, message: str, headers: Mapping[str, str]) -> JSONResponse:

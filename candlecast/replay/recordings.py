@@ -1,4 +1,4 @@
-"""Recorded candles: reading them, the ones that ship with Candlecast, and the rows an exchange answers from them."""
+"""Recorded candles: files, the recordings that ship with Candlecast, and rows of an exchange's answers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ _DECIMALS = 8  # Binance writes every price and quantity with eight
 
 
 def load_recording(path: Path) -> pd.DataFrame:
-    """Read candles from a Parquet file whose index or column `open_time` is in UTC.
+    """Read candles from a Parquet file whose index or column `open_time` has a time zone.
 
     Returns:
-        `CANDLE_COLUMNS` as float64, indexed by UTC open_time (microseconds), ascending. Flow columns that
-        the file lacks are NaN.
+        `CANDLE_COLUMNS` as float64, indexed by UTC open_time (microseconds), ascending. Missing flow columns are NaN.
 
     Raises:
         ConfigurationError: The file cannot be read.
-        InvalidCandles: A price or volume column is missing, or open_time is without zone or not ascending.
+        InvalidCandles: A price or volume column is missing, or open_time has no zone or does not ascend.
     """
     try:
         table = pd.read_parquet(path)
@@ -52,17 +51,17 @@ def load_recording(path: Path) -> pd.DataFrame:
 
 
 def bundled_recordings(of: str = ".") -> dict[tuple[str, str], pd.DataFrame]:
-    """The candles that ship with Candlecast, by (symbol, interval); see `recorded/README.md`.
+    """Read the recordings that ship with Candlecast, by (symbol, interval); see `recorded/README.md`.
 
     Args:
-        of: A folder of them; by default the recording that the replay exchange serves.
+        of: A folder below `recorded`; by default the recording that the replay exchange serves.
     """
     with resources.as_file(resources.files("candlecast") / "recorded") as folder:
         return recordings_in(folder / of)
 
 
 def recordings_in(folder: Path) -> dict[tuple[str, str], pd.DataFrame]:
-    """Every `SYMBOL-INTERVAL.parquet` of a directory, by (symbol, interval)."""
+    """Read every `SYMBOL-INTERVAL.parquet` of a directory, by (symbol, interval)."""
     return {_series_name(path): load_recording(path) for path in sorted(folder.glob("*.parquet"))}
 
 
@@ -72,7 +71,7 @@ def _series_name(path: Path) -> tuple[str, str]:
 
 
 def recorded_span(recordings: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[datetime, datetime]:
-    """The [start, end) that every recording covers, aware UTC; end is where the last candle closes."""
+    """Return the [start, end) that every recording covers, aware UTC; end is the close of the last candle."""
     if not recordings:
         raise ConfigurationError("no recording: name a directory that holds SYMBOL-INTERVAL.parquet files")
     starts = [candles.index[0].to_pydatetime() for candles in recordings.values()]
@@ -81,17 +80,17 @@ def recorded_span(recordings: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[d
 
 
 class KlineRows(NamedTuple):
-    """Rows of one answer, ascending, and the bars of its window that a fault hit, by open_time in milliseconds."""
+    """Rows of an answer, ascending, and the bars of its window that a fault hit, by open_time in milliseconds."""
 
     rows: list[bytes]
-    hit: list[tuple[BarFault, int]]
+    hits: list[tuple[BarFault, int]]
 
 
 class RecordedKlines:
-    """One recording as an exchange answers it: JSON rows made once, the newest one still open.
+    """JSON rows of a recording, as an exchange answers them; the newest row is still open.
 
     Attributes:
-        price_decimals, volume_decimals: Digits the recording needs; the tick and lot sizes.
+        price_decimals, volume_decimals: Digits of tick and lot size.
     """
 
     def __init__(self, candles: pd.DataFrame, interval: str) -> None:
@@ -106,14 +105,14 @@ class RecordedKlines:
         ]
 
     def answer(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int) -> bytes:
-        """The JSON of `/api/v3/klines` at `now_ms`: at most `limit` candles that have opened by then.
+        """Make the JSON of `/api/v3/klines` at `now_ms`: at most `limit` candles that have opened by then.
 
-        From `start_ms` on, ascending, if it is given; else the newest ones up to `end_ms` (inclusive).
+        The first ones from `start_ms` on if given, else the newest up to `end_ms` (inclusive); ascending.
         """
         return b"[" + b",".join(self.rows(now_ms, start_ms, end_ms, limit, Faults()).rows) + b"]"
 
     def rows(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int, faults: Faults) -> KlineRows:
-        """The rows of that answer from an exchange that has `faults`, each as JSON."""
+        """Make the rows of `answer`, each as JSON, with `faults`."""
         last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
         stop = bisect_right(self._opened_ms, last_ms)
         first = 0 if start_ms is None else bisect_left(self._opened_ms, start_ms)
@@ -123,7 +122,7 @@ class RecordedKlines:
             chosen = chosen[:limit] if oldest_first else chosen[-limit:]
             return KlineRows(self._final_but_last(chosen, now_ms), [])
         rows: list[bytes] = []
-        hit: list[tuple[BarFault, int]] = []
+        hits: list[tuple[BarFault, int]] = []
         for position in range(first, stop) if oldest_first else range(stop - 1, first - 1, -1):
             if len(rows) == limit:
                 break
@@ -131,12 +130,12 @@ class RecordedKlines:
             close_ms = opened_ms + self._step_ms
             fault = faults.fault_of_bar(opened_ms, close_ms, now_ms)
             if fault is not None:
-                hit.append((fault, opened_ms))
+                hits.append((fault, opened_ms))
             if fault == "revised_bar":
                 rows.append(self._unfinished(position, opened_ms + self._step_ms * 9 // 10))
             elif fault is None:
                 rows.append(self._final[position] if close_ms <= now_ms else self._unfinished(position, now_ms))
-        return KlineRows(rows if oldest_first else rows[::-1], hit)
+        return KlineRows(rows if oldest_first else rows[::-1], hits)
 
     def _final_but_last(self, chosen: range, now_ms: int) -> list[bytes]:
         rows = self._final[chosen.start : chosen.stop]
@@ -145,9 +144,9 @@ class RecordedKlines:
         return rows
 
     def _unfinished(self, position: int, now_ms: int) -> bytes:
-        """The bar as it may have stood at `now_ms`: on a straight way to its close, extremes and volume in proportion.
+        """Interpolate the bar at `now_ms`: price on a line to its close, extremes and volume in proportion.
 
-        Rounding down keeps every amount below its final value, so that an open bar never passes for the final one.
+        Rounding down keeps every amount below its final value, so that an open bar differs from the final one.
         """
         opened_ms = self._opened_ms[position]
         elapsed = (now_ms - opened_ms) / self._step_ms
@@ -162,11 +161,11 @@ class RecordedKlines:
 
 def _encode(opened_ms: int, step_ms: int, values: list[float]) -> bytes:
     *ohlcv, quote_volume, trades, taker_buy_base, taker_buy_quote = values
-    count = '"NaN"' if math.isnan(trades) else str(int(trades))  # a recording of OHLCV only has no trade count
+    count = '"NaN"' if math.isnan(trades) else str(int(trades))  # unknown in a recording of OHLCV only
     row = (opened_ms, *ohlcv, opened_ms + step_ms - 1, quote_volume, count, taker_buy_base, taker_buy_quote)
     return (_KLINE % row).encode()
 
 
 def decimals(values: np.ndarray) -> int:
-    """Digits behind the point that the values need, at most Binance's eight."""
+    """Return the number of decimals that the values need, at most Binance's eight."""
     return next((digits for digits in range(_DECIMALS) if (np.round(values, digits) == values).all()), _DECIMALS)

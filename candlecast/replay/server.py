@@ -1,4 +1,4 @@
-"""The replay exchange: a small server that speaks Binance's REST API over recorded candles, on its own clock."""
+"""The replay exchange: a server of Binance's REST API over recorded candles, on its own clock."""
 
 from __future__ import annotations
 
@@ -39,19 +39,16 @@ __all__ = [
 def create_replay_app(
     recordings: Mapping[tuple[str, str], pd.DataFrame], clock: ReplayClock, faults: Faults | None = None
 ) -> Starlette:
-    """The replay exchange as an ASGI application; it stops the clock, and saves it, when it shuts down.
+    """Make the replay exchange as an ASGI application; at shutdown it stops and saves the clock.
 
     Args:
         recordings: Candles (`CANDLE_COLUMNS`, indexed by UTC open_time, ascending) by (symbol, interval).
-        clock: What the exchange takes for now. A candle is answered from its open_time on; the one that has
-            not closed yet is answered unfinished.
-        faults: What goes wrong from the first request on; nothing by default.
+        clock: The exchange's clock. A candle is served from its open_time on, unfinished until its close.
+        faults: Faults from the first request on; by default none.
 
     Returns:
-        Routes `/api/v3/ping`, `/time`, `/exchangeInfo`, `/klines` in Binance's shapes, errors included; the public
-        archive below `/data/spot`; `/replay/clock`, which shows the clock (GET) and moves it (POST); and
-        `/replay/faults`, which shows the faults and their counts (GET) and switches them (POST). `ReplayControl`
-        is the client of the last two.
+        Routes `/api/v3/ping`, `/time`, `/exchangeInfo`, `/klines` in Binance's shapes, with its errors; the public
+        archive below `/data/spot`; `/replay/clock` and `/replay/faults`, for `ReplayControl`.
     """
     injector = FaultInjector(clock, faults)
     exchange = RecordedExchange(recordings, injector)
@@ -84,7 +81,7 @@ def serve_replay(
     port: int,
     faults: Faults | None = None,
 ) -> None:
-    """Run the replay exchange until SIGTERM or SIGINT; open requests are answered and the clock is saved first."""
+    """Run the replay exchange until SIGTERM or SIGINT, then answer open requests and save the clock."""
     app = create_replay_app(recordings, clock, faults)
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5

@@ -183,7 +183,7 @@ def test_a_ban_is_obeyed_by_a_client_that_is_started_afterwards(replay_exchange,
             banned.server_time()
 
     with ExchangeClient(replay.url, limits=DatabaseLimitStore(pool)) as restarted:
-        with pytest.raises(ExchangeUnavailable, match="not asked, it banned this client") as caught:
+        with pytest.raises(ExchangeUnavailable, match="not sent, the exchange banned this client") as caught:
             restarted.server_time()
 
     assert caught.value.retry_after_s == pytest.approx(600, abs=10)
