@@ -1,4 +1,4 @@
-"""Client of the forecast service."""
+"""Client of the forecast service, its answers and its errors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,48 @@ import pandas as pd
 import requests
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer, Problem
-from candlecast.api.series_answers import ForecastSeriesAnswer
+from candlecast.api.answers import (
+    PROBLEM_TYPE,
+    Baseline,
+    Direction,
+    ForecastAnswer,
+    InputContract,
+    Intervals,
+    ModelReference,
+    ModelsAnswer,
+    Problem,
+    ReplicaAnswer,
+    ServedModelAnswer,
+    SpanAnswer,
+)
+from candlecast.api.series_answers import AbstainedStretch, ForecastColumns, ForecastSeriesAnswer
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
-from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
+from candlecast.errors import CandlecastError, ConfigurationError, ModelNotFound, ServiceRejected, ServiceUnavailable
 from candlecast.exchange.requests import open_session
 from candlecast.market import Market, epoch_ms
+
+__all__ = [
+    "AbstainedStretch",
+    "Baseline",
+    "CandlecastError",
+    "ConfigurationError",
+    "Direction",
+    "ForecastAnswer",
+    "ForecastClient",
+    "ForecastColumns",
+    "ForecastSeriesAnswer",
+    "InputContract",
+    "Intervals",
+    "Market",
+    "ModelNotFound",
+    "ModelReference",
+    "ModelsAnswer",
+    "ReplicaAnswer",
+    "ServedModelAnswer",
+    "ServiceRejected",
+    "ServiceUnavailable",
+    "SpanAnswer",
+]
 
 _A = TypeVar("_A", bound=BaseModel)
 _LOOK_AGAIN_S = 0.25
@@ -35,7 +71,10 @@ class ForecastClient:
         base_url: Address of the service, e.g. http://127.0.0.1:3000.
         timeout_s: Limit on one attempt.
         session: Requests session to use; tests mount their own transport.
-        api_key: Sent as `Authorization: Bearer`; None if the service asks for none.
+        api_key: Sent as `Authorization: Bearer`; None if the service needs no key.
+
+    Raises:
+        ConfigurationError: `base_url` is not an http address.
     """
 
     def __init__(

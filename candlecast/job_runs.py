@@ -1,4 +1,4 @@
-"""What ran and what was found: the tables `job_runs` and `monitoring_checks`."""
+"""Runs of jobs and monitoring checks: the tables `job_runs` and `monitoring_checks`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from candlecast.market import Market
 JOBS = ("backfill", "ingest", "train", "monitor")
 
 
-@dataclass
+@dataclass(slots=True)
 class JobReport:
-    """What a job says of itself while it runs; stored when it ends.
+    """The report of a running job, stored when it ends.
 
     Attributes:
-        skipped: There was nothing to do; `message` says why.
-        as_of: The exchange's clock when it began, if the job was given one.
+        skipped: Whether there was nothing to do, for the reason in `message`.
+        as_of: The exchange's clock when the job began, if known.
     """
 
     message: str = ""
@@ -42,16 +42,16 @@ def recorded_job(
     prefect_run_id: str | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> Iterator[JobReport]:
-    """Run a job alone, with a row in `job_runs` whichever way it ends.
+    """Run a job under its lock, and record the run in `job_runs`.
 
-    The lock is the database's: it covers Prefect, the command line and other machines alike, and goes with
-    the process that holds it. Rows that a killed process left as running are closed by the next run.
+    The database's lock covers Prefect, the command line and other machines, and is released when its process dies.
+    The next run closes rows that a killed process left as running.
 
     Args:
-        clock: The exchange's clock, for jobs whose next run depends on when this one began (`last_attempt`).
+        clock: Reads the exchange's clock, for jobs that use `last_attempt`.
 
     Raises:
-        AlreadyRunning: The same job of this market runs elsewhere; recorded as skipped.
+        AlreadyRunning: This market's job is already running; recorded as skipped.
     """
     symbol, interval, _ = market
     with ExitStack() as lock:
@@ -75,12 +75,12 @@ def recorded_job(
         report = JobReport()
         status = "failed"
         try:
-            if clock is not None:  # kept at once: a run that is killed counts as an attempt too
+            if clock is not None:  # stored at once, because a killed run counts as an attempt
                 report.as_of = clock()
                 _execute(pool, "update job_runs set as_of = %s where id = %s", [report.as_of, run])
             yield report
             status = "skipped" if report.skipped else "completed"
-        except BaseException as exc:  # recorded and raised on: interrupts too are an end of the job
+        except BaseException as exc:  # also an interrupt ends the job
             report.message = f"{type(exc).__name__}: {exc}"
             raise
         finally:
@@ -93,10 +93,10 @@ def recorded_job(
 
 
 def last_attempt(pool: ConnectionPool, job: str, market: Market, *, ended: bool = False) -> datetime | None:
-    """The exchange's clock when the newest run of a job began, however it ended; None if there is none.
+    """Return the exchange's clock when the newest run of a job began, or None without runs.
 
     Args:
-        ended: Leave out the one that is running, for whom it asks itself.
+        ended: Only runs that have ended.
     """
     row = _one(
         pool,
@@ -108,7 +108,7 @@ def last_attempt(pool: ConnectionPool, job: str, market: Market, *, ended: bool 
 
 
 def last_failure(pool: ConnectionPool, job: str, market: Market) -> str | None:
-    """Why the newest run of a job failed, its process's death included; None if it did not."""
+    """Return why the newest run of a job failed, or None; a killed process is a failure too."""
     row = _one(
         pool,
         "select status, message, started_at from job_runs where (job, symbol, interval) = (%s, %s, %s) "
@@ -119,14 +119,14 @@ def last_failure(pool: ConnectionPool, job: str, market: Market) -> str | None:
         return None
     if row["status"] == "failed":
         return str(row["message"])
-    # Whoever runs holds the lock from before the row says so until after it does not any more.
+    # A run holds the lock for as long as its row says "running".
     if is_locked(pool, _lock_of(job, market)):
         return None
     return f"the process that began at {row['started_at']:%F %T} died"
 
 
 def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]]:
-    """The newest run of each job of a market, all columns."""
+    """Return the newest run of each job of a market, all columns."""
     query = (
         "select newest.* from unnest(%s::text[]) as wanted (job) cross join lateral ("
         "select * from job_runs where (job, symbol, interval) = (wanted.job, %s, %s) and status <> 'skipped' "
@@ -137,10 +137,9 @@ def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]
 
 
 def prune(pool: ConnectionPool, keep: timedelta) -> None:
-    """Delete what grows without end and is of no use after `keep`, on the database's clock.
+    """Delete records of jobs, checks and repaired gaps that are older than `keep`, by the database's clock.
 
-    Records of jobs, checks and repaired gaps go. Forecasts, outcomes, promotions, outages and candle revisions stay:
-    they are what others are believed by, and the last is as short as the exchange is honest.
+    Forecasts, outcomes, promotions, outages and candle revisions stay, because figures are checked against them.
     """
     for query in (
         "delete from job_runs where finished_at < clock_timestamp() - %s",
@@ -162,7 +161,7 @@ def record_check(
     numbers: dict[str, Any],
     reports: list[str],
 ) -> None:
-    """Keep a monitoring check with everything it rests on."""
+    """Record a monitoring check with its reasons and figures."""
     _execute(
         pool,
         "insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, verdict, action, "
@@ -172,7 +171,7 @@ def record_check(
 
 
 def last_check(pool: ConnectionPool, market: Market) -> dict[str, Any] | None:
-    """The newest monitoring check, all columns; None if there is none."""
+    """Return the newest monitoring check, all columns, or None."""
     return _one(
         pool,
         "select * from monitoring_checks where (symbol, interval, horizon) = (%s, %s, %s) order by id desc limit 1",

@@ -1,8 +1,9 @@
-"""Whether a difference is more than chance: paired tests and block-bootstrap intervals for rows that hang together."""
+"""Significance: paired tests and block-bootstrap intervals for autocorrelated rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,19 +16,20 @@ CONFIDENCE = 0.95
 _RESAMPLES = 1000
 _MOST_CELLS = 10_000
 FEWEST_ROWS = 30
-"""Of fewer no interval is given: none could be believed."""
+"""Rows that an interval needs."""
 _FEWEST_BLOCKS = 20
 
 
-class Comparison(NamedTuple):
-    """Mean loss of a forecast against another's on the same rows; a negative excess is a better forecast.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Mean losses of a forecast and of a reference on the same rows, and their paired test.
 
     Attributes:
         loss: Mean loss of the forecast.
-        reference: Mean loss of the one it is compared with.
+        reference: Mean loss of the reference.
         statistic: Diebold-Mariano statistic of loss - reference; negative where the forecast is better.
-        p_value: Two-sided: how likely so large a difference is if both are equally good.
-        p_better: One-sided: how likely so good a result is if the forecast is not better.
+        p_value: Two-sided: probability of so large a difference if both are equally good.
+        p_better: One-sided: probability of so good a result if the forecast is not better.
         excess_upper: Upper end of the one-sided 95 % interval of loss - reference.
     """
 
@@ -54,14 +56,14 @@ class Comparison(NamedTuple):
 
 
 def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
-    """Paired test of two loss series, shape (n,), in order of time (Diebold and Mariano, 1995).
+    """Test two loss series, shape (n,), in order of time, pairwise (Diebold and Mariano, 1995).
 
     The variance of the mean difference allows for autocorrelation (`long_run_variance`). Statistic and degrees of
     freedom carry the small-sample correction of Harvey, Leybourne and Newbold (1997): Student's t with n - 1, and
     a factor sqrt((n + 1 - 2h + h(h - 1)/n) / n) = sqrt((n - h)(n - h + 1)) / n.
 
     Args:
-        horizon: Candles ahead, h; errors of forecasts that overlap hang together for h - 1 rows at least.
+        horizon: Candles ahead, h; errors of overlapping forecasts are correlated over at least h - 1 rows.
 
     Raises:
         NotEnoughCandles: n is not above h + 1.
@@ -73,7 +75,7 @@ def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
         raise NotEnoughCandles(f"{n} forecasts {horizon} ahead to compare: give at least {horizon + 2}")
     difference = losses - reference
     mean = float(difference.mean())
-    # Of two series that are the same but for rounding neither is better.
+    # Two series that differ by rounding are equally good.
     error = max(_error_of_mean(difference, horizon), 1e-12 * float(np.abs(reference).mean()), 1e-300)
     student = stats.t(n - 1)
     statistic = mean / error
@@ -88,7 +90,7 @@ def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
 
 
 def long_run_variance(series: Floats, horizon: int = 1) -> float:
-    """Variance of a series, shape (n,), times n that its mean has (Newey and West, 1987, Bartlett weights).
+    """Estimate n times the variance of the mean of a series, shape (n,) (Newey and West, 1987, Bartlett weights).
 
     Lags: 4 (n / 100)^(2/9) (Newey and West, 1994), and at least horizon - 1.
     """
@@ -102,12 +104,15 @@ def long_run_variance(series: Floats, horizon: int = 1) -> float:
 
 
 def ratio_error(part: Floats, whole: Floats, horizon: int = 1) -> float:
-    """Standard error of mean(part) / mean(whole), shape (n,) each and in order of time; 0 where the latter is.
+    """Estimate the standard error of mean(part) / mean(whole), shape (n,) each, in order of time.
 
     Delta method, with the long-run variance of the rows' influence and the small-sample factor of `compare`.
 
     Args:
         horizon: Candles ahead, below n.
+
+    Returns:
+        0 if mean(whole) is 0.
     """
     level = float(whole.mean())
     if level == 0:
@@ -129,12 +134,12 @@ class Figure(NamedTuple):
 
 
 class RowFigure(NamedTuple):
-    """A figure that is a function of the means of columns, so that resampling rows is resampling sums.
+    """A figure that is a function of the means of columns, so that resampling needs sums only.
 
     Attributes:
         columns: One row for each forecast, in order of time, shape (n, k).
-        of_means: From means, shape (..., k), to the figure, shape (...).
-        is_norm: Whether `of_means` is a norm, zero at best, so that chance alone pushes the figure up.
+        of_means: Maps means, shape (..., k), to the figure, shape (...).
+        is_norm: Whether `of_means` is a norm, so that chance alone increases the figure.
     """
 
     columns: Floats
@@ -143,23 +148,23 @@ class RowFigure(NamedTuple):
 
 
 def bootstrap(figures: Mapping[str, RowFigure], seed: int) -> dict[str, Figure]:
-    """Intervals of figures of the same n rows by the stationary bootstrap (Politis and Romano, 1994).
+    """Compute intervals of figures of the same n rows by the stationary bootstrap (Politis and Romano, 1994).
 
-    All figures are resampled together, in blocks whose mean length is the longest that any of them asks for by
-    the rule of Patton, Politis and White (2009), but at most a twentieth of the rows. The ends are quantiles of the
-    resampled figures; of a norm, which chance pushes up a second time, the lower end is the figure less the norm of
-    what resampling adds (triangle inequality), so that it reaches zero where nothing but chance was measured.
+    All figures are resampled together. The mean block length is the longest that a figure needs by the rule of
+    Patton, Politis and White (2009), but at most a twentieth of the rows. The ends are quantiles of the resampled
+    figures. The lower end of a norm is the figure less the norm of the resampled differences (triangle inequality),
+    so that it reaches zero for chance alone.
 
     Raises:
-        NotEnoughCandles: n is below 30: no interval could be believed.
+        NotEnoughCandles: n is below FEWEST_ROWS.
     """
     from arch.bootstrap import StationaryBootstrap
 
     rows = len(next(iter(figures.values())).columns)
     if rows < FEWEST_ROWS:
         raise NotEnoughCandles(f"{rows} forecasts to measure: an interval needs at least {FEWEST_ROWS}")
-    # Of many rows a few neighbours are kept together, fewer than a block has. That changes nothing but the time:
-    # up to 10,000 numbers OpenBLAS starts no threads, which on busy cores wait for one another.
+    # Neighbouring rows are summed in cells smaller than a block, which only saves time.
+    # Up to 10,000 numbers OpenBLAS starts no threads, which would wait for busy cores.
     first = np.arange(0, rows, -(-rows // _MOST_CELLS))
     sizes = np.diff([*first, rows]).astype("float64")
     sums = [np.add.reduceat(figure.columns, first, axis=0) for figure in figures.values()]
@@ -169,7 +174,7 @@ def bootstrap(figures: Mapping[str, RowFigure], seed: int) -> dict[str, Figure]:
 
     def means(cells: NDArray[np.int64]) -> Floats:
         times = np.bincount(cells, minlength=len(first)).astype("float64")
-        total = np.einsum("i,ij->j", times, table)  # `@` starts threads a thousand times, and waits for each
+        total = np.einsum("i,ij->j", times, table)  # `@` would start threads a thousand times
         return np.asarray(total[1:] / total[0])
 
     resampling = StationaryBootstrap(block, np.arange(len(first)), seed=np.random.default_rng(seed))
@@ -192,7 +197,7 @@ def _interval(figure: RowFigure, whole: Floats, drawn: Floats) -> Figure:
 
 
 def _block_length(figure: RowFigure, sums: Floats, sizes: Floats) -> int:
-    """Mean block length, in cells, for the figure with each cell left out in turn: its influence, cell by cell."""
+    """Compute the mean block length, in cells, from the figure without each cell in turn."""
     from arch.bootstrap import optimal_block_length
 
     without = figure.of_means((sums.sum(axis=0) - sums) / (sizes.sum() - sizes)[:, None])

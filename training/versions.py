@@ -115,13 +115,13 @@ def pass_gate(
         if not gate_result.passed:
             record_decision(pool, name, decision)
         elif settings.training.promote_at_once or not compared:
-            decision = decision._replace(outcome="promoted", alias=CHAMPION)
+            decision = replace(decision, outcome="promoted", alias=CHAMPION)
             make_champion(registry, pool, name, decision)
         elif leader is not None:
-            decision = decision._replace(reasons=[*decision.reasons, leader])
+            decision = replace(decision, reasons=[*decision.reasons, leader])
             record_decision(pool, name, decision)
         else:
-            decision = decision._replace(outcome="trial")
+            decision = replace(decision, outcome="trial")
             begin_trial(registry, pool, name, decision)
         registry.tag(name, number, {"gate": decision.outcome, "gate_reasons": "; ".join(decision.reasons)})
     return decision

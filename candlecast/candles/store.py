@@ -132,8 +132,7 @@ class CandleStore:
         """Insert new candles and correct changed ones in one transaction; old values go to `candle_revisions`.
 
         The last value of a candle wins, across calls and within `candles`. Order flow that is NaN does not erase
-        known order flow. Splitting rows over several calls gives the same table. Of two concurrent calls, either may
-        win.
+        known order flow. Splitting rows over calls gives the same table. Either of two concurrent calls may win.
 
         Many rows go by COPY into a range without candles, else through a temporary table.
 

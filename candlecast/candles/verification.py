@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg.rows import dict_row
 
@@ -31,7 +32,8 @@ where symbol = %(symbol)s and interval = %(interval)s and open_time >= %(start)s
 _SPAN = "select min(open_time), max(open_time) from candles where symbol = %s and interval = %s"
 
 
-class Verification(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Verification:
     """Faults found among the candles of [start, end).
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Forecasts as they were issued, what became of them, and nothing that could be changed afterwards."""
+"""The ledger: forecasts as they were issued, and their outcomes; forecasts cannot be changed afterwards."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ Role = Literal["champion", "challenger"]
 ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ForecastRecord:
     """One row of `forecasts`. Prices and amplitude in quote currency; times aware UTC.
 
-    `open_time` is the target candle's, `last_open_time` that of the last candle used, and `issued_at`
-    the exchange's clock; the database refuses a row whose outcome could be known (`Ledger.record`), and adds
-    `recorded_at`, `lateness_s` and `clocks_agree`.
+    `open_time` is that of the target candle, `last_open_time` that of the last candle used, `issued_at` the exchange's
+    clock. The database rejects a row whose outcome could be known (see `Ledger.record`).
     """
 
     symbol: str
@@ -65,12 +64,11 @@ _RECORD = (
 )
 _TOO_LATE = {"issued_before_outcome", "recorded_before_outcome"}
 
-# Left to itself the planner takes the parts below for a few rows and joins them row by row, in many times the time.
+# The planner underestimates the parts below, and would join them row by row.
 _NO_NESTED_LOOP = "set local enable_nestloop = off"
 
-# A forecast is settled once both its target candle and the candle it was made after are stored; an outcome
-# follows a candle that the exchange corrected. The three parts are cut out first: left to itself, and without
-# statistics on a young table, the planner reads all candles each time.
+# A forecast is settled once its target candle and its last candle are stored; corrections change the outcome.
+# Materialized parts, because without statistics the planner would read all candles each time.
 _SETTLE = """
 with due as materialized (
     select distinct open_time, last_open_time from forecasts
@@ -100,7 +98,7 @@ set reference_close = excluded.reference_close, open = excluded.open, high = exc
 
 _OF_ROLE = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and role = %(role)s"
 
-# Due is one for every candle that came, from the role's first forecast on: an outage leaves nothing to forecast.
+# A forecast is due for every stored candle from the role's first forecast on; not for those of an outage.
 _MISSED = f"""
 with first as materialized (
     select min(open_time) as moment from forecasts
@@ -143,12 +141,14 @@ class Ledger:
         self._market = market
 
     def record(self, forecast: ForecastRecord) -> bool:
-        """Write a forecast down; False if this target and role have theirs already (it stays as it was).
+        """Record a forecast.
+
+        Returns:
+            False if this target and role have a forecast already, which stays.
 
         Raises:
-            ForecastTooLate: Its outcome could be known: it was issued after the target candle had closed; or that
-                candle, a later one, or a miss of this forecast is stored; or, live, it had closed half a minute
-                before by the database's clock.
+            ForecastTooLate: The outcome could be known: the target candle had closed when it was issued, or half a
+                minute ago by the database's clock (live); or this candle, a later one or its miss is stored.
         """
         arguments = {name: getattr(forecast, name) for name in _NAMES}
         try:
@@ -161,24 +161,24 @@ class Ledger:
             raise ForecastTooLate(f"{forecast.open_time:%F %T}: {exc.diag.message_primary}") from exc
 
     def record_missed(self, role: Role, since: datetime, now: datetime, version: str | None = None) -> int:
-        """Note the forecasts of a role that were due and never made; how many are new. They cannot be made any more.
+        """Record the due forecasts of a role that were not made, and return the number of new ones.
 
-        Due is one for every stored candle, from the role's first forecast on. Looked at are those since its newest
-        forecast, so that no downtime is too long, and those from `since` on, where a gap may have been repaired.
+        A forecast is due for every stored candle, from the role's first forecast on. Candles since the newest forecast
+        are checked, and those from `since` on, where a gap may have been repaired.
 
         Args:
             now: The exchange's clock.
-            version: Only count from this version's first forecast in the role: a challenger comes and goes.
+            version: Only from this version's first forecast in the role on, for challengers.
         """
         arguments = {**self._market._asdict(), "role": role, "since": since, "now": now, "version": version}
         with self._pool.connection() as connection:
             return connection.execute(_MISSED.encode(), arguments).rowcount
 
     def newest_forecast(self, role: Role = "champion", until: datetime | None = None) -> dict[str, Any] | None:
-        """The newest row of `forecasts` for a role, all columns; None if there is none.
+        """Return the newest row of `forecasts` for a role, all columns, or None.
 
         Args:
-            until: Leave out what was issued after this.
+            until: Without forecasts issued later.
         """
         query = (
             "select * from forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
@@ -188,17 +188,17 @@ class Ledger:
             return cursor.execute(query, [*self._market, role, until, until]).fetchone()
 
     def settle(self, since: datetime) -> int:
-        """Write the outcomes of forecasts whose candles are stored; how many were new or corrected.
+        """Record the outcomes of forecasts whose candles are stored, and return the number of new or corrected ones.
 
         Args:
-            since: Only target candles from here on are looked at, so that a run costs the same in any year.
+            since: First target candle to check, which bounds the time of a run.
         """
         with self._pool.connection() as connection:
             connection.execute(_NO_NESTED_LOOP)
             return connection.execute(_SETTLE, {**self._market._asdict(), "since": since}).rowcount
 
     def settled(self, role: Role, limit: int, version: str | None = None) -> list[dict[str, Any]]:
-        """The newest `limit` rows of `settled_forecasts` for a role, oldest first, all columns.
+        """Return the newest `limit` rows of `settled_forecasts` for a role, oldest first, all columns.
 
         Args:
             version: Only forecasts of this model version.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,8 @@ where symbol = %s and interval = %s and open_time between %s and %s
 """
 
 
-class ParityCheck(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ParityCheck:
     """Outcome of recomputing one recorded forecast.
 
     `corrected`: an input candle was corrected after the forecast was recorded, so the two cannot be equal.
@@ -111,18 +113,18 @@ def _check(
     revisions: list[tuple[datetime, datetime]],
     market: Market,
 ) -> ParityCheck:
-    def found(outcome: Outcome, detail: str = "") -> ParityCheck:
+    def checked(outcome: Outcome, detail: str = "") -> ParityCheck:
         return ParityCheck(row["open_time"], row["role"], row["model_version"], outcome, detail)
 
     if isinstance(bundle, str):
-        return found("not checkable", bundle)
+        return checked("not checkable", bundle)
     last = row["last_open_time"]
     first = last - (bundle.manifest.history - 1) * market.step
     if any(first <= opened <= last and replaced > row["recorded_at"] for opened, replaced in revisions):
-        return found("corrected")
+        return checked("corrected")
     history = candles.loc[first:last]
     if len(history) < bundle.manifest.history or len(split_at_gaps(history, market.interval)) > 1:
-        return found("not checkable", f"only {len(history)} of its {bundle.manifest.history} candles are stored")
+        return checked("not checkable", f"only {len(history)} of its {bundle.manifest.history} candles are stored")
     known = history.loc[:, history.notna().all()]  # the client sends known columns only
     forecasts = bundle.forecast(known)
     if row["abstained"]:
@@ -131,5 +133,5 @@ def _check(
     again += [forecasts.baseline_close[0], forecasts.baseline_amplitude[0], forecasts.baseline_up]
     for name, value in zip(_FIELDS, again, strict=True):
         if not np.isclose(value, row[name], rtol=TOLERANCE, atol=0):
-            return found("different", f"{name} was {row[name]!r}, comes out as {float(value)!r}")
-    return found("equal")
+            return checked("different", f"{name} was {row[name]!r}, comes out as {float(value)!r}")
+    return checked("equal")

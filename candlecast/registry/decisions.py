@@ -1,9 +1,10 @@
-"""What was decided about versions, and so which one was live when and why: the table `promotions`."""
+"""Decisions about model versions, in the table `promotions`: which version was live when, and why."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -12,20 +13,21 @@ from psycopg_pool import ConnectionPool
 from candlecast.registry.registry import CHAMPION
 
 Outcome = Literal["promoted", "trial", "rejected", "undecided", "failed"]
-"""Became champion; became challenger; not good enough; its trial ended without proof; not to be champion again."""
+"""Became champion; became challenger; not good enough; trial ended without proof; may not become champion again."""
 
 DecidedBy = Literal["gate", "trial", "monitor", "rollback", "person"]
-"""The gate after training; the shadow trial; the automatic rollback; `candlecast rollback`; somebody by hand."""
+"""Gate after training; shadow trial; automatic rollback; `candlecast rollback`; a person."""
 
 
-class Decision(NamedTuple):
-    """A decision about a version, whichever way it went.
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision about a version.
 
     Attributes:
-        alias: The alias that it was about.
-        predecessor: The champion when it was decided.
-        numbers: What it rests on.
-        as_of: The exchange's clock; None if whoever decided did not know it.
+        alias: The alias concerned.
+        predecessor: The champion at the time of the decision.
+        numbers: Figures that the decision is based on.
+        as_of: The exchange's clock; None if unknown.
     """
 
     version: str
@@ -39,12 +41,13 @@ class Decision(NamedTuple):
 
     @property
     def promoted(self) -> bool:
-        """Whether the version is champion now."""
+        """Whether the version became champion."""
         return self.outcome == "promoted"
 
 
-class DecisionRecord(NamedTuple):
-    """A row of `promotions`; `at` is the exchange's clock if it was known, else the database's."""
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """A row of `promotions`; `at` is the exchange's clock if known, else the database's."""
 
     id: int
     version: str
@@ -65,28 +68,29 @@ _RECORDED = (
 
 
 def promotion_lock(model_name: str) -> str:
-    """Name of the lock under which an alias is moved and the move recorded."""
+    """Name the lock under which an alias is moved and the move recorded."""
     return f"promotion {model_name}"
 
 
 def record_decision(pool: ConnectionPool, model_name: str, decision: Decision) -> None:
-    """Keep a decision; there is no way to change it afterwards."""
+    """Insert a decision; rows cannot be changed afterwards."""
     with pool.connection() as connection:
         connection.execute(
             "insert into promotions "
             "(model_name, version, decision, decided_by, reasons, alias, predecessor, numbers, as_of) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [model_name, *decision._replace(numbers=Jsonb(decision.numbers or {}))],  # type: ignore[arg-type]
+            "values (%(model_name)s, %(version)s, %(outcome)s, %(decided_by)s, %(reasons)s, %(alias)s, "
+            "%(predecessor)s, %(numbers)s, %(as_of)s)",
+            asdict(decision) | {"model_name": model_name, "numbers": Jsonb(decision.numbers or {})},
         )
 
 
 def decision_history(
     pool: ConnectionPool, model_name: str, until: datetime | None = None, limit: int = 100
 ) -> list[DecisionRecord]:
-    """The newest decisions about a model's versions, newest first.
+    """Return the newest decisions about a model's versions, newest first.
 
     Args:
-        until: Leave out what was decided after this.
+        until: Without later decisions.
     """
     query = (
         f"{_RECORDED} and coalesce(as_of, decided_at) <= coalesce(%(until)s::timestamptz, 'infinity') order by id desc"
@@ -97,12 +101,12 @@ def decision_history(
 def champion_decision_at(
     pool: ConnectionPool, model_name: str, moment: datetime | None = None
 ) -> DecisionRecord | None:
-    """The decision that made the champion of `moment`, by default the newest; None if there was no champion."""
+    """Return the decision that made the champion of `moment`, by default the newest; None without champion."""
     return _newest_promotion(pool, model_name, moment=moment)
 
 
 def last_promoted(pool: ConnectionPool, model_name: str, other_than: str | None = None) -> str | None:
-    """The version that was last recorded to become champion, `other_than` left out."""
+    """Return the version that last became champion by the record, except `other_than`."""
     found = _newest_promotion(pool, model_name, other_than=other_than)
     return found.version if found else None
 
@@ -110,10 +114,10 @@ def last_promoted(pool: ConnectionPool, model_name: str, other_than: str | None 
 def newest_decision(
     pool: ConnectionPool, model_name: str, version: str, among: tuple[Outcome, ...] | None = None
 ) -> DecisionRecord | None:
-    """The newest decision about one version; None if there is none.
+    """Return the newest decision about one version, or None.
 
     Args:
-        among: Look at these outcomes only.
+        among: Only these outcomes.
     """
     found = _read(
         pool,
@@ -127,13 +131,13 @@ def newest_decision(
 
 
 def has_failed(pool: ConnectionPool, model_name: str, version: str) -> bool:
-    """Whether a version is marked as failed; a person who makes it champion all the same lifts the mark."""
+    """Return whether a version is marked as failed; promoting it with force removes the mark."""
     newest = newest_decision(pool, model_name, version, ("failed", "promoted"))
     return newest is not None and newest.decision == "failed"
 
 
 def open_trials(pool: ConnectionPool, model_name: str) -> list[DecisionRecord]:
-    """Trials of which no end is recorded, newest first."""
+    """Return the trials without a recorded end, newest first."""
     return _read(
         pool,
         f"{_RECORDED} and decision = 'trial' and not exists ("
@@ -144,7 +148,7 @@ def open_trials(pool: ConnectionPool, model_name: str) -> list[DecisionRecord]:
 
 
 def predecessor_of(pool: ConnectionPool, model_name: str, version: str) -> str | None:
-    """The version that `version` took over from; None if it was the first. Rollbacks do not count as taking over."""
+    """Return the champion before `version`, not counting rollbacks; None if `version` was the first."""
     found = _read(
         pool,
         f"{_RECORDED} and version = %(version)s and decision = 'promoted' "
@@ -156,7 +160,7 @@ def predecessor_of(pool: ConnectionPool, model_name: str, version: str) -> str |
 
 
 def predecessors(pool: ConnectionPool, model_name: str, version: str) -> list[str]:
-    """The line of champions before `version`, newest first, without those that failed."""
+    """Return the champions before `version`, newest first, without failed ones."""
     seen = [version]
     while (before := predecessor_of(pool, model_name, seen[-1])) is not None and before not in seen:
         seen.append(before)
@@ -166,7 +170,7 @@ def predecessors(pool: ConnectionPool, model_name: str, version: str) -> list[st
 def _newest_promotion(
     pool: ConnectionPool, model_name: str, moment: datetime | None = None, other_than: str | None = None
 ) -> DecisionRecord | None:
-    """The newest decision until `moment` that made a version champion, `other_than` left out."""
+    """Return the newest decision until `moment` that made a version champion, except `other_than`."""
     found = _read(
         pool,
         f"{_RECORDED} and decision = 'promoted' and alias = %(alias)s and version is distinct from %(other)s "

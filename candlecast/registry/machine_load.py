@@ -1,4 +1,4 @@
-"""CPU and memory of this machine while a run lasts, under the names that MLflow gives its system metrics."""
+"""CPU and memory of this machine during a run, under MLflow's names of system metrics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _EVERY_S = 5.0  # some two dozen points over a two-minute training
 
 
 class LoadSample(NamedTuple):
-    """What the machine did at one moment.
+    """CPU and memory at one time.
 
     Attributes:
         time_ms: Milliseconds since 1970.
-        figures: By name, `system/...`; percentages of all cores, and megabytes.
+        figures: By name `system/...`; percentages of all cores, and megabytes.
     """
 
     time_ms: int
@@ -22,10 +22,10 @@ class LoadSample(NamedTuple):
 
 
 class MachineLoad:
-    """Samples in a thread of its own from `start` to `stop`.
+    """A thread that samples from `start` to `stop`.
 
-    MLflow's own monitor asks its server from the thread that samples, and waits for the answer when the run ends:
-    a server that has gone away would hold a training for a minute. This thread only collects.
+    MLflow's monitor sends from the thread that samples, so an unreachable server would delay the end of a training by
+    a minute. This thread sends nothing.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class MachineLoad:
         self._thread = threading.Thread(target=self._collect, name="machine-load", daemon=True)
 
     def start(self) -> None:
-        """Begin to sample."""
+        """Start to sample."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -43,7 +43,7 @@ class MachineLoad:
         self._thread.join()
 
     def take(self) -> list[LoadSample]:
-        """The samples since the last call."""
+        """Return the samples since the last call."""
         taken, self._samples = self._samples, []
         return taken
 
@@ -51,7 +51,7 @@ class MachineLoad:
         import psutil
 
         process = psutil.Process()
-        psutil.cpu_percent()  # the first one is about no time at all
+        psutil.cpu_percent()  # the first value covers no time
         over = False
         while not over:
             over = self._stop.wait(_EVERY_S)

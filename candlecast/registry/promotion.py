@@ -1,13 +1,14 @@
-"""Moving the aliases of a model, with the reason kept; and noting what others moved.
+"""Moves of a model's aliases, recorded with their reasons; and the record of moves made elsewhere.
 
-The alias moves first and the record follows, both under one lock. A version is tagged before its alias moves, so that
-who dies between the two leaves a move that `record_alias_moves` can still tell from one by hand.
+The alias is moved first and recorded next, under one lock. The version is tagged before, so that
+`record_alias_moves` distinguishes the move of a killed process from one by hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal, cast
 
@@ -32,18 +33,18 @@ _WAIT_S = 60.0
 _BY_HAND = "moved by hand in the registry"
 
 PENDING = "pending"
-"""Tag of a version whose alias is being moved: who moves it and to what end, `gate promoted`; empty once recorded."""
+"""Tag of a version whose alias is being moved: decider and outcome, `gate promoted`; empty once recorded."""
 
 FAILED = "failed"
-"""Tag of a version that failed as champion: why. The table `promotions` decides, this one is for people."""
+"""Tag of a failed champion with the reason, for readers; the table `promotions` decides."""
 
 
 @contextmanager
 def alias_lock(pool: ConnectionPool, model_name: str) -> Iterator[None]:
-    """Keep everybody else from moving a model's aliases meanwhile.
+    """Hold the lock under which a model's aliases are moved.
 
     Raises:
-        AlreadyRunning: Somebody else does, and does not end.
+        AlreadyRunning: Another process still holds the lock.
     """
     with exclusive_lock(pool, promotion_lock(model_name), wait_s=_WAIT_S):
         yield
@@ -60,18 +61,18 @@ def move_champion(
     as_of: datetime | None = None,
     force: bool = False,
 ) -> str:
-    """Point the champion alias at a version, for a person, and record who did and why.
+    """Point the champion alias at a version, at a person's request, and record it.
 
     Args:
-        version: None for the newest sound one before the present champion.
-        as_of: The exchange's clock, if it is known.
-        force: Take a version that is marked as failed all the same; that lifts the mark.
+        version: None for the newest earlier champion that did not fail.
+        as_of: The exchange's clock, if known.
+        force: Allow a version that is marked as failed, and remove the mark.
 
     Returns:
-        The version that is champion now.
+        The champion now.
 
     Raises:
-        ModelNotFound: There is no such version, or nothing to go back to.
+        ModelNotFound: The version does not exist, or there is no earlier champion.
         VersionFailed: The version is marked as failed.
     """
     with alias_lock(pool, model_name):
@@ -80,8 +81,7 @@ def move_champion(
         wanted = version or next(iter(before), None)
         if wanted is None:
             raise ModelNotFound(
-                f"{model_name}: no version was champion before, or all that were have failed; name one with "
-                "`candlecast promote`"
+                f"{model_name}: no earlier champion, or all of them failed; name a version with `candlecast promote`"
             )
         if not force and has_failed(pool, model_name, wanted):
             raise VersionFailed(f"{model_name} version {wanted} is marked as failed; --force promotes it all the same")
@@ -91,10 +91,10 @@ def move_champion(
 
 
 def make_champion(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
-    """Carry out a decision that a version is champion from now on; to be called while `alias_lock`.
+    """Make a version champion; call it under `alias_lock`.
 
     Raises:
-        ModelNotFound: There is no such version; nothing is moved.
+        ModelNotFound: The version does not exist; nothing is moved.
     """
     with _recorded(registry, pool, model_name, decision):
         registry.set_alias(model_name, CHAMPION, decision.version)
@@ -103,28 +103,25 @@ def make_champion(registry: Registry, pool: ConnectionPool, model_name: str, dec
 
 
 def begin_trial(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
-    """Carry out a decision that a version is challenger from now on; the trial of another one ends undecided.
-
-    To be called while `alias_lock`.
-    """
+    """Make a version challenger; the trial of another one ends undecided. Call it under `alias_lock`."""
     with _recorded(registry, pool, model_name, decision):
         registry.set_alias(model_name, CHALLENGER, decision.version)
         for trial in open_trials(pool, model_name):
             if trial.version != decision.version:
                 why = [f"made way for version {decision.version}"]
                 record_decision(
-                    pool, model_name, decision._replace(version=trial.version, outcome="undecided", reasons=why)
+                    pool, model_name, replace(decision, version=trial.version, outcome="undecided", reasons=why)
                 )
 
 
 def end_trial(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
-    """Carry out a decision that a version is challenger no longer; to be called while `alias_lock`."""
+    """Remove the challenger alias; call it under `alias_lock`."""
     registry.delete_alias(model_name, CHALLENGER)
     record_decision(pool, model_name, decision)
 
 
 def mark_failed(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
-    """Keep a version from becoming champion again, unless a person insists; to be called while `alias_lock`."""
+    """Mark a version as failed, so that only force makes it champion again; call it under `alias_lock`."""
     record_decision(pool, model_name, decision)
     registry.tag(model_name, decision.version, {FAILED: "; ".join(decision.reasons)})
 
@@ -132,13 +129,16 @@ def mark_failed(registry: Registry, pool: ConnectionPool, model_name: str, decis
 def record_alias_moves(
     registry: Registry, pool: ConnectionPool, model_name: str, as_of: datetime | None = None
 ) -> dict[str, str]:
-    """Record what the aliases say and no record does; the version under each alias.
+    """Record alias moves that are not recorded yet; call it under `alias_lock`.
 
-    Somebody moved an alias in the registry, or whoever moved it died before the record was written: the tag of the
-    version tells which. A version under both aliases stops being challenger. To be called while `alias_lock`.
+    An alias was moved by hand in the registry, or the moving process was killed before recording; the version's tag
+    distinguishes them. A version under both aliases stops being challenger.
 
     Args:
         as_of: The exchange's clock.
+
+    Returns:
+        The version under each alias.
     """
     aliases = registry.aliases(model_name)
     champion, known = aliases.get(CHAMPION), last_promoted(pool, model_name)
@@ -162,7 +162,7 @@ def record_alias_moves(
 
 @contextmanager
 def _recorded(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> Iterator[None]:
-    """Record a decision after the body has moved the alias."""
+    """Tag the version, let the body move the alias, and record the decision."""
     registry.tag(model_name, decision.version, {PENDING: f"{decision.decided_by} {decision.outcome}"})
     yield
     record_decision(pool, model_name, decision)
@@ -170,11 +170,13 @@ def _recorded(registry: Registry, pool: ConnectionPool, model_name: str, decisio
 
 
 def _record_afterwards(registry: Registry, pool: ConnectionPool, model_name: str, note: Decision) -> None:
-    """Record a move that was found, as that of a person unless the version says who had begun it."""
-    who, _, outcome = registry.version(model_name, note.version).tags.get(PENDING, "").partition(" ")
+    """Record a move that was found, by a person unless the version's tag names another decider."""
+    decider, _, outcome = registry.version(model_name, note.version).tags.get(PENDING, "").partition(" ")
     newest = newest_decision(pool, model_name, note.version)
-    if outcome == note.outcome and not (newest and (newest.decided_by, newest.decision) == (who, outcome)):
-        note = note._replace(decided_by=cast(DecidedBy, who), reasons=[f"decided by {who}, recorded afterwards"])
+    if outcome == note.outcome and not (newest and (newest.decided_by, newest.decision) == (decider, outcome)):
+        note = replace(
+            note, decided_by=cast(DecidedBy, decider), reasons=[f"decided by {decider}, recorded afterwards"]
+        )
     record_decision(pool, model_name, note)
     if outcome:
         registry.tag(model_name, note.version, {PENDING: ""})

@@ -1,4 +1,4 @@
-"""Registered model versions in MLflow: aliases, bundles, runs. Only this room imports MLflow."""
+"""Registered model versions in MLflow: aliases, bundles, runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHALLENGER = "challenger"
 
 
 def experiment_name(market: Market) -> str:
-    """The MLflow experiment that holds the trainings of a market."""
+    """Name the MLflow experiment of a market's trainings."""
     return f"candlecast/{market.model_name}"
 
 
@@ -37,12 +37,12 @@ class RegisteredVersion(NamedTuple):
 
 
 class Registry:
-    """What flows and service need of the MLflow registry; quick to give up, so that callers decide when to retry.
+    """A client of the MLflow registry; it fails early, so that callers decide about retries.
 
     Args:
         tracking_uri: Address of MLflow.
-        timeout_s: Limit on one HTTP request to it.
-        retries: How often a failed request is repeated; training, with hours of work to lose, asks for more.
+        timeout_s: Limit on one HTTP request.
+        retries: Retries of a failed request.
     """
 
     def __init__(self, tracking_uri: str, timeout_s: float = 5, retries: int = 1) -> None:
@@ -52,48 +52,48 @@ class Registry:
         self._client: MlflowClient | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the connection: a process it is sent to opens one of its own."""
+        """Return the state without the connection; another process opens its own."""
         return self.__dict__ | {"_client": None}
 
     def aliases(self, model_name: str) -> dict[str, str]:
-        """Version number under each alias; empty if the model has none or does not exist yet.
+        """Return the version number under each alias; empty if the model has none or does not exist.
 
         Raises:
             RegistryUnavailable: MLflow does not answer.
         """
         try:
-            with self._answering() as client:
+            with self._connected() as client:
                 aliases = client.get_registered_model(model_name).aliases
-                return {alias: str(number) for alias, number in aliases.items()}  # of a store without server: integers
+                return {alias: str(number) for alias, number in aliases.items()}  # integers without a server
         except ModelNotFound:
             return {}
 
     def version(self, model_name: str, number: str) -> RegisteredVersion:
-        """One version.
+        """Return one version.
 
         Raises:
-            ModelNotFound: There is no such version.
+            ModelNotFound: The version does not exist.
             RegistryUnavailable: MLflow does not answer.
         """
-        with self._answering() as client:
+        with self._connected() as client:
             found = client.get_model_version(model_name, number)
             return RegisteredVersion(str(found.version), found.run_id or "", dict(found.tags))
 
     def versions(self, model_name: str) -> list[RegisteredVersion]:
-        """All versions, newest first."""
-        with self._answering() as client:
+        """Return all versions, newest first."""
+        with self._connected() as client:
             found = client.search_model_versions(f"name = '{model_name}'")
             newest_first = sorted(found, key=lambda version: int(version.version), reverse=True)
             return [RegisteredVersion(str(one.version), one.run_id or "", dict(one.tags)) for one in newest_first]
 
     def register(self, model_name: str, run_id: str, tags: dict[str, str]) -> str:
-        """Make the bundle among a run's artifacts a version of `model_name`; the version's number.
+        """Register the bundle among a run's artifacts, and return the version's number.
 
-        A run has one version at the most: registering it again, after a crash, gives the same number.
+        A run has at most one version, so registering again after a crash gives the same number.
         """
         import mlflow
 
-        with self._answering() as client:
+        with self._connected() as client:
             try:
                 client.get_registered_model(model_name)
             except mlflow.MlflowException as exc:
@@ -111,43 +111,43 @@ class Registry:
 
     def set_alias(self, model_name: str, alias: str, number: str) -> None:
         """Point `alias` at a version."""
-        with self._answering() as client:
+        with self._connected() as client:
             client.set_registered_model_alias(model_name, alias, number)
 
     def delete_alias(self, model_name: str, alias: str) -> None:
-        """Take `alias` away; nothing happens if nobody has it."""
-        with self._answering() as client:
+        """Delete `alias`, if it exists."""
+        with self._connected() as client:
             client.delete_registered_model_alias(model_name, alias)
 
     def tag(self, model_name: str, number: str, tags: dict[str, str]) -> None:
         """Set tags of a version."""
-        with self._answering() as client:
+        with self._connected() as client:
             for key, value in tags.items():
                 client.set_model_version_tag(model_name, number, key, value)
 
     def delete_version(self, model_name: str, number: str) -> None:
-        """Take a version out of the registry; its run stays."""
-        with self._answering() as client:
+        """Delete a version from the registry; its run stays."""
+        with self._connected() as client:
             client.delete_model_version(model_name, number)
 
     def delete_runs(self, experiment: str, before: datetime, kept: Collection[str]) -> int:
-        """Delete the runs of an experiment that ended before a moment, with their artifacts; how many there were.
+        """Delete runs and artifacts of an experiment that ended before a moment, and return their number.
 
         Args:
-            before: On the clock of the machine that ran them.
+            before: By the clock of the machine that ran them.
             kept: Ids of runs that stay.
         """
-        with self._answering() as client:
+        with self._connected() as client:
             return delete_runs(client, experiment, before, kept)
 
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
-        """Directory of a version's bundle, downloaded into `cache` unless it is there already.
+        """Return the directory of a version's bundle in `cache`, after a download if necessary.
 
-        The directory appears under its name only when it is complete; a version never changes.
+        The directory gets its name when it is complete; a version never changes.
 
         Raises:
-            ModelNotFound: There is no such version, or its artifacts are gone.
-            BundleError: The version is something else than a bundle.
+            ModelNotFound: The version or its artifacts do not exist.
+            BundleError: The version is not a bundle.
             RegistryUnavailable: MLflow does not answer.
         """
         directory = cached_bundle(cache, model_name, number)
@@ -157,8 +157,8 @@ class Registry:
 
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".partial-") as partial:
-            with self._answering() as client:
-                # Not models:/..., which MLflow resolves through the process-wide registry, whatever it is told.
+            with self._connected() as client:
+                # MLflow would resolve models:/... through the process-wide registry.
                 address = client.get_model_version_download_uri(model_name, number)
                 mlflow.artifacts.download_artifacts(
                     artifact_uri=address, dst_path=partial, tracking_uri=self.tracking_uri
@@ -169,16 +169,16 @@ class Registry:
             try:
                 found.parent.rename(directory)
             except OSError:
-                if not directory.is_dir():  # otherwise another process was quicker, with the same bytes
+                if not directory.is_dir():  # else another process was faster, with the same bytes
                     raise
         return directory
 
     def end_lost_runs(self, experiment: str, parent_run_id: str | None = None) -> int:
-        """End the runs of an experiment whose process died in the middle; how many there were.
+        """End the running runs of an experiment as killed, and return their number.
 
-        To be called while no training runs, or, with `parent_run_id`, none of those below that run.
+        Call it while no training runs, or, with `parent_run_id`, none below that run.
         """
-        with self._answering() as client:
+        with self._connected() as client:
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 return 0
@@ -200,16 +200,16 @@ class Registry:
         parent_run_id: str | None = None,
         continued_run_id: str | None = None,
     ) -> Iterator[RunLog]:
-        """Log what happens in the body as an MLflow run; it ends as FAILED if the body raises.
+        """Log the body as an MLflow run, which ends as FAILED if the body raises.
 
         Args:
-            parent_run_id: Shown below that run.
-            continued_run_id: Go on with this run, which was interrupted; a new one if it is gone.
+            parent_run_id: The run that this one is shown below.
+            continued_run_id: An interrupted run to continue, if it still exists.
 
         Raises:
             RegistryUnavailable: MLflow does not answer.
         """
-        with self._answering() as client:
+        with self._connected() as client:
             run_id = self._reopened(client, continued_run_id)
             if run_id is None:
                 tags = {"mlflow.source.name": "candlecast"}
@@ -226,13 +226,13 @@ class Registry:
                 log.metrics({})
                 client.set_terminated(run_id, "FINISHED")
             except BaseException:
-                self._give_up(client, run_id)
+                self._fail_run(client, run_id)
                 raise
             finally:
                 load.stop()
 
     def _reopened(self, client: MlflowClient, run_id: str | None) -> str | None:
-        """`run_id`, running again; None if there is no such run any more."""
+        """Set a run to running again; None if it no longer exists."""
         from mlflow import MlflowException
 
         if run_id is None:
@@ -245,8 +245,8 @@ class Registry:
             return None
         return run_id
 
-    def _give_up(self, client: MlflowClient, run_id: str) -> None:
-        """End a run as FAILED; once is enough, since a server that is away may be why."""
+    def _fail_run(self, client: MlflowClient, run_id: str) -> None:
+        """End a run as FAILED, without retries, because the server may be unreachable."""
         from mlflow import MlflowException
         from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 
@@ -255,7 +255,7 @@ class Registry:
             client.set_terminated(run_id, "FAILED")
 
     @contextmanager
-    def _answering(self) -> Iterator[MlflowClient]:
+    def _connected(self) -> Iterator[MlflowClient]:
         import mlflow
         from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
         from mlflow.exceptions import MlflowException
@@ -275,17 +275,17 @@ class Registry:
 
 
 def cached_bundle(cache: Path, model_name: str, number: str) -> Path:
-    """Where `Registry.fetch` keeps a version's bundle."""
+    """Return the directory where `Registry.fetch` keeps a version's bundle."""
     return cache / model_name / number
 
 
 def delete_cached_bundle(cache: Path, model_name: str, number: str) -> None:
-    """Delete a cached bundle, so that a damaged one is fetched again."""
+    """Delete a cached bundle, so that it is fetched again."""
     shutil.rmtree(cached_bundle(cache, model_name, number), ignore_errors=True)
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of that name, made if there is none; marked so that MLflow shows what trainings need."""
+    """Return an experiment's id; create it if necessary, of the kind that shows trainings in MLflow."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)

@@ -1,4 +1,4 @@
-"""What one MLflow run is told: parameters, figures, plots, files; and the signature of a bundle's model."""
+"""The log of an MLflow run: parameters, figures, plots, files; and the signature of a bundle's model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 BUNDLE_PATH = "bundle"
-"""Where a run keeps the bundle among its artifacts."""
+"""Path of the bundle among a run's artifacts."""
 
 _PARAMETERS_A_CALL = 100
 _METRICS_A_CALL = 1000
@@ -30,9 +30,9 @@ class RunLog:
     """One MLflow run, open for writing.
 
     Args:
-        client: Where it is kept.
-        run_id: Its id.
-        load: Measures the machine meanwhile; its figures are written with the next metrics.
+        client: Client of MLflow.
+        run_id: Id of the run.
+        load: Samples of the machine, logged with the next metrics.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, load: MachineLoad) -> None:
@@ -42,14 +42,14 @@ class RunLog:
         self._load_step = 0
 
     def parameters(self, values: Mapping[str, object]) -> None:
-        """Log what the run was made with; a parameter once logged never changes."""
+        """Log parameters, which cannot be changed afterwards."""
         from mlflow.entities import Param
 
         for part in _in_parts([Param(name, str(value)) for name, value in values.items()], _PARAMETERS_A_CALL):
             self._client.log_batch(self.run_id, params=part)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Log figures, of an epoch if `step` is given, and what the machine did since the last call."""
+        """Log figures, with the epoch as `step`, and the machine's load since the last call."""
         from mlflow.entities import Metric
 
         now_ms = time.time_ns() // 1_000_000
@@ -71,13 +71,13 @@ class RunLog:
         self.tags({"mlflow.note.content": markdown})
 
     def dataset(self, name: str, digest: str, source: str, columns: Iterable[str], profile: dict[str, object]) -> None:
-        """Log what was learnt from, which MLflow lists with the run and lets runs be found by.
+        """Log the training data, which MLflow lists with the run and finds runs by.
 
         Args:
-            digest: Tells one state of it from another; MLflow keeps 36 characters.
-            source: Where it is from.
-            columns: Names of its columns, all numbers.
-            profile: Figures to describe it.
+            digest: Identifies the content; MLflow keeps 36 characters.
+            source: Origin of the data.
+            columns: Names of the columns, all numeric.
+            profile: Figures that describe the data.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -94,20 +94,20 @@ class RunLog:
         self._client.log_text(self.run_id, text, name)
 
     def bundle(self, directory: Path) -> None:
-        """Log a bundle's files where `Registry.register` expects them."""
+        """Log a bundle's files for `Registry.register`."""
         self._client.log_artifacts(self.run_id, str(directory), BUNDLE_PATH)
 
 
 def describe_model(directory: Path, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
-    """Write the `MLmodel` file by which MLflow shows a bundle's signature and loads its `model.onnx`.
+    """Write the `MLmodel` file, from which MLflow shows a bundle's signature and loads its `model.onnx`.
 
-    Nothing of Candlecast reads it. `mlflow.onnx` and `mlflow.pyfunc` load such a version; its network only: raw
-    targets from scaled windows, not forecasts from candles.
+    Candlecast does not read it. `mlflow.onnx` and `mlflow.pyfunc` load the network only: raw targets from scaled
+    windows, not forecasts from candles.
 
     Args:
-        directory: Of the bundle, before its digests are taken.
-        inputs: Shape of each float32 tensor by name; -1 is any length.
-        outputs: The same of what it answers.
+        directory: The bundle's directory, before its digests are computed.
+        inputs: Shape of each float32 input by name; -1 is any length.
+        outputs: Shape of each float32 output by name.
     """
     import mlflow.pyfunc
     import numpy as np
@@ -127,10 +127,10 @@ def describe_model(directory: Path, inputs: Mapping[str, Shape], outputs: Mappin
 
 
 def delete_runs(client: MlflowClient, experiment: str, before: datetime, kept: Collection[str]) -> int:
-    """Delete the runs of an experiment that ended before a moment, with their artifacts; how many there were.
+    """Delete runs and artifacts of an experiment that ended before a moment, and return their number.
 
-    Artifacts go first: who dies between the two finds the run again. MLflow marks the run as deleted and shows it no
-    more; `mlflow gc` takes its rows away too.
+    Artifacts are deleted first, so that an interrupted deletion is resumed. MLflow marks the run as deleted;
+    `mlflow gc` deletes its rows.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -141,7 +141,7 @@ def delete_runs(client: MlflowClient, experiment: str, before: datetime, kept: C
     old: list[Run] = []
     page = client.search_runs([found.experiment_id], ended)
     old.extend(page)
-    while page.token:  # all of it before anything is deleted: pages are counted from the first run that is there
+    while page.token:  # all pages first, because deleting would shift them
         page = client.search_runs([found.experiment_id], ended, page_token=page.token)
         old.extend(page)
     dropped = [run for run in old if run.info.run_id not in kept]
@@ -152,6 +152,6 @@ def delete_runs(client: MlflowClient, experiment: str, before: datetime, kept: C
 
 
 def _in_parts(values: list[Logged], most: int) -> Iterator[list[Logged]]:
-    """`values` in lists of `most` at the most, as many as MLflow takes in one call."""
+    """Split `values` into lists of at most `most`, MLflow's limit of one call."""
     for start in range(0, len(values), most):
         yield values[start : start + most]

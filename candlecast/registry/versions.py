@@ -12,21 +12,24 @@ from candlecast.registry.registry import delete_cached_bundle
 
 
 class BundleSource(Protocol):
-    """What is needed of `candlecast.registry.registry.Registry`."""
+    """Methods of `candlecast.registry.registry.Registry` that loading needs."""
 
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
-        """Directory of a version's bundle."""
+        """Return the directory of a version's bundle."""
         ...
 
 
 def load_version(registry: BundleSource, model_name: str, number: str, cache: Path) -> tuple[Bundle, Path]:
-    """A version's bundle, verified, and its directory; a damaged copy is fetched again, once.
+    """Load and verify a version's bundle; a damaged copy is fetched again, once.
+
+    Returns:
+        The bundle and its directory.
 
     Raises:
-        ForeignBundleError: It is of another format or feature set than this build.
-        BundleError: What the registry holds is damaged.
-        ModelNotFound: There is no such version.
-        RegistryUnavailable: MLflow does not answer, and the version is not here yet.
+        ForeignBundleError: The bundle has another format or feature set than this build.
+        BundleError: The registry's copy is damaged.
+        ModelNotFound: The version does not exist.
+        RegistryUnavailable: MLflow does not answer, and the version is not cached.
     """
     directory = registry.fetch(model_name, number, cache)
     try:

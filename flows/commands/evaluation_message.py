@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS
@@ -61,7 +62,7 @@ def evaluation_figures(judged: OfflineEvaluation, version: str, manifest: Manife
         "flow_known": judged.flow_known,
         "metrics": evaluation.metrics,
         "intervals": {name: [figure.lower, figure.upper] for name, figure in evaluation.figures.items()},
-        "tests": {name: comparison._asdict() for name, comparison in evaluation.comparisons.items()},
+        "tests": {name: asdict(comparison) for name, comparison in evaluation.comparisons.items()},
     }
 
 

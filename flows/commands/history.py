@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ def as_figures(live: PastChampion) -> dict[str, Any]:
     return {
         "at": live.moment,
         "version": decision.version if decision else None,
-        "decision": decision._asdict() if decision else None,
+        "decision": asdict(decision) if decision else None,
         "forecast": live.forecast,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -227,7 +228,7 @@ def history(
             return
         decisions = decisions_until(market.pool, market.market.model_name, limit=last)
     if as_json:
-        print(json.dumps([one._asdict() for one in decisions], default=str))
+        print(json.dumps([asdict(one) for one in decisions], default=str))
     else:
         print(history_message(decisions))
 
@@ -261,7 +262,7 @@ def verify_forecasts(
         settings = market.settings
         checked = make_again(market, open_registry(settings), settings.models_dir, last)
         job.rows, job.message = len(checked), parity_message(checked)
-    different = [one._asdict() for one in checked if one.outcome == "different"]
+    different = [asdict(one) for one in checked if one.outcome == "different"]
     say(job.message, as_json, checked=len(checked), different=different)
     if different:
         raise typer.Exit(EXIT_ERROR)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+from collections.abc import Iterator
 from io import BytesIO
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import requests
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from requests.adapters import BaseAdapter
 
+from candlecast import client as public
 from candlecast.candles.schema import FLOW_COLUMNS
 from candlecast.client import ForecastClient
 from candlecast.errors import ModelNotFound, ServiceRejected, ServiceUnavailable
@@ -226,3 +230,42 @@ def test_a_body_that_somebody_wrote_is_sent_as_it_is() -> None:
     client_of(service).predict_posted({"klines": [[1, "2"]], "model": "2"})
 
     assert sent_body(service) == {"klines": [[1, "2"]], "model": "2"}
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The answer types that a type annotation names, and those of their fields."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from models_in(field.annotation)
+    for part in get_args(annotation):
+        yield from models_in(part)
+
+
+def public_methods() -> list[Any]:
+    return [method for name, method in inspect.getmembers(ForecastClient, inspect.isfunction) if name[0] != "_"]
+
+
+def test_every_public_name_can_be_imported():
+    assert [name for name in public.__all__ if not hasattr(public, name)] == []
+    assert public.__all__ == sorted(set(public.__all__))
+
+
+def test_types_of_answers_and_arguments_are_public():
+    hints = [hint for method in public_methods() for hint in get_type_hints(method).values()]
+    types = {model for hint in hints for model in models_in(hint)}
+
+    assert {ForecastClient.predict, ForecastClient.predict_series, ForecastClient.model} <= set(public_methods())
+    assert {model.__name__ for model in types} <= set(public.__all__)
+    assert {hint.__name__ for hint in hints if getattr(hint, "__module__", "").startswith("candlecast.")} <= set(
+        public.__all__
+    )
+
+
+def test_errors_named_by_docstrings_are_public():
+    texts = [inspect.getdoc(part) or "" for part in [ForecastClient, *public_methods()]]
+    raised = {name for text in texts for name in re.findall(r"^ +(\w+): ", text.partition("Raises:")[2], re.M)}
+
+    assert {"ServiceUnavailable", "ServiceRejected", "ModelNotFound", "ConfigurationError"} <= raised
+    assert raised <= set(public.__all__)
+    assert all(issubclass(getattr(public, name), public.CandlecastError) for name in raised)

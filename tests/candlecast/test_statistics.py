@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_of_equal_losses_neither_is_better(noise):
 def test_a_difference_without_any_spread_is_a_finite_number_in_json():
     comparison = compare(np.full(100, 1.1), np.full(100, 1.0))
 
-    assert json.loads(json.dumps(comparison._asdict(), allow_nan=False))["statistic"] > 1e6
+    assert json.loads(json.dumps(asdict(comparison), allow_nan=False))["statistic"] > 1e6
     assert comparison.clearly_worse
 
 

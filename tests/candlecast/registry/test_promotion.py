@@ -71,7 +71,7 @@ def test_a_rollback_goes_back_one_version_at_a_time(pool, registry):
 def test_there_is_nothing_before_the_first(pool, registry):
     move_champion(registry, pool, NAME, "1", "first", "person")
 
-    with pytest.raises(ModelNotFound, match="no version was champion before"):
+    with pytest.raises(ModelNotFound, match="no earlier champion"):
         move_champion(registry, pool, NAME, None, "worse", "rollback")
 
     assert registry.pointers[CHAMPION] == "1"
