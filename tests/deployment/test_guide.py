@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,20 @@ def test_secrets_are_listed_with_all_their_keys():
     for name, keys in made_secrets().make_secrets("db:5432").items():
         (row,) = re.findall(rf"^ *\| `{name}` \|.*$", guide, re.MULTILINE)
         assert name == "candlecast-postgres" or all(f"`{key}`" in row for key in keys)
+
+
+def test_the_bucket_for_compose_changes_only_where_files_go():
+    (block,) = re.findall(r"```yaml\n(.*?)```", (HOW_TO / "s3-artifacts.md").read_text(), re.DOTALL)
+    override = yaml.safe_load(textwrap.dedent(block))["services"]
+    server = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["mlflow"]
+
+    def others(command):
+        return [word for word in command if not word.startswith("--artifacts-destination=")]
+
+    assert list(override) == ["mlflow"]
+    assert others(override["mlflow"]["command"]) == others(server["command"])
+    assert "--artifacts-destination=s3://candlecast-models/artifacts" in override["mlflow"]["command"]
+    assert override["mlflow"]["environment"].keys().isdisjoint(server["environment"])
 
 
 def test_the_delivery_example_backs_up_before_it_upgrades_and_waits_for_approval():
