@@ -21,7 +21,7 @@ BUILD_GUIDE = mkdir -p build && \
 help:            ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-install: $(INSTALLED)  ## install the packages of requirements.lock into .venv, and build the guide
+install: $(INSTALLED) $(GUIDE)/index.html  ## install the packages of requirements.lock into .venv, and build the guide
 
 # uv comes from the lock file too, with its hashes; it installs the rest in a minute or two.
 $(INSTALLED): requirements.lock pyproject.toml
@@ -32,8 +32,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r requirements.lock
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
-	@$(BUILD_GUIDE) || echo "The guide is not built, so /guide answers 404. Correct the pages above, then run make docs."
 	@touch $@
+
+$(GUIDE)/index.html: $(INSTALLED) zensical.toml $(shell find docs -type f)
+	@$(BUILD_GUIDE) || echo "The guide is not built. Correct the pages named above, then run make docs."
 
 up: install      ## run the whole platform on this machine; Ctrl-C stops it
 	@$(BIN)/candlecast up
@@ -48,7 +50,7 @@ check: install   ## check format, lint, types, import contracts and the links of
 	@$(BIN)/lint-imports
 	@$(BUILD_GUIDE)
 
-docs: install    ## write the reference from the code, and build the guide that the service shows at /guide
+docs: $(INSTALLED)  ## write the reference from the code, and build the guide that the service shows at /guide
 	@$(BIN)/python -m flows.reference
 	@$(BUILD_GUIDE)
 	@echo "built: $(GUIDE)/index.html"

@@ -14,12 +14,12 @@ import yaml
 
 from candlecast.client import ForecastClient
 from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.guide import DEAD_PROXY, built_guide
 from tests.support.manifests import one, rendered
 from tests.support.processes import mapped_files
 from tests.support.serving import ROOT, Served, serving
 
 pytestmark = pytest.mark.integration
-DEAD_PROXY = "http://127.0.0.1:9"
 MARK = "served from the bento"
 
 
@@ -27,6 +27,7 @@ MARK = "served from the bento"
 def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a bento, built while no network can be reached."""
     home = tmp_path_factory.mktemp("bentoml")
+    built_guide()
     offline = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), DEAD_PROXY)
     built = subprocess.run(
         [sys.executable, "-m", "bentoml", "build", str(ROOT), "--version", "test", "--output", "tag"],
@@ -53,7 +54,12 @@ def test_the_bento_carries_the_service_and_the_domain_and_nothing_else(bento: Pa
 
     assert {path.split("/")[0] for path in carried} == {"service", "candlecast", "bentofile.yaml"}
     assert not [path for path in carried if "recorded" in path or "__pycache__" in path]
-    assert {"service/service.py", "service/page/index.html", "candlecast/migrations/0001_candles.sql"} <= carried
+    assert {
+        "service/service.py",
+        "service/page/index.html",
+        "service/guide/index.html",
+        "candlecast/migrations/0001_candles.sql",
+    } <= carried
 
 
 def test_every_file_of_service_and_domain_that_is_needed_is_carried(bento: Path):
@@ -91,10 +97,12 @@ def test_the_container_starts_from_a_pinned_image_and_does_not_run_as_root(bento
 
 def test_the_bento_serves_forecasts_from_its_own_folder(served: Served):
     page = requests.get(f"{served.url}/", timeout=10)
+    guide = requests.get(f"{served.url}/guide/reference/errors", timeout=10)
     with ForecastClient(served.url, timeout_s=10) as client:
         forecast = client.predict(sound_candles(160), "BTCUSDT", "5m")
 
     assert MARK in page.text
+    assert "<title>Errors" in guide.text
     assert forecast.model.version == "1"
 
 
