@@ -11,15 +11,19 @@ from flows.reference.markdown import code, docstring, page, table
 
 
 def settings_page() -> str:
-    """Describe every setting."""
-    from candlecast.settings import Settings, known_settings
+    """Describe every setting, group by group."""
+    from candlecast.settings import Settings, groups, known_settings
 
-    rows = [
-        (code(one.variable), code(one.key), code(one.default) if one.default else "", one.description)
-        for one in known_settings().values()
-    ]
-    columns = ("variable", "key in candlecast.toml", "default", "meaning")
-    return page("Settings", docstring(Settings), table(columns, rows))
+    parts = [docstring(Settings), "[candlecast.example.toml](../candlecast.example.toml) has every key."]
+    for group, kind in {"": Settings, **groups()}.items():
+        rows = [
+            (code(setting.variable), code(setting.key), code(setting.default), setting.description)
+            for setting in known_settings().values()
+            if setting.group == group
+        ]
+        parts += [f"## {group or 'General'}", docstring(kind) if group else ""]
+        parts.append(table(("variable", "key in candlecast.toml", "default", "meaning"), rows))
+    return page("Settings", *parts)
 
 
 def example_file() -> str:

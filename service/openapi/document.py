@@ -75,8 +75,9 @@ unclosed last candle from a closed one, so leave that one out. At most {HISTORY_
 {BODY_LIMIT // 2**20} MiB for `/predict`, {SERIES_LIMIT:,} and {SERIES_BODY_LIMIT // 2**20} MiB for `/predict/series`.
 A body must be complete after {PATIENCE_S:g} s, plus a second for every {SLOWEST // 1024} KiB.
 
-**Keys.** Where the operator has set API keys, everything but this reference, `/livez`, `/readyz` and `/metrics` asks
-for one: `Authorization: Bearer KEY` or `{KEY_HEADER}: KEY`; browsers send it as the password of basic authentication.
+**Keys.** Where the operator has set API keys, everything but this reference, the guide, `/livez`, `/readyz`
+and `/metrics` asks for one: `Authorization: Bearer KEY` or `{KEY_HEADER}: KEY`; browsers send it as the password of
+basic authentication.
 
 **Problems.** Every refusal is `{MEDIA_TYPE}` (RFC 9457) and says what to correct, or after which `Retry-After` to come
 again. Its `type` is `{PROBLEM_TYPE}` and one of these names, which do not change:
