@@ -137,7 +137,7 @@ def test_the_bucket_for_compose_changes_only_where_files_go():
     assert override["mlflow"]["environment"].keys().isdisjoint(server["environment"])
 
 
-def test_the_delivery_example_backs_up_before_it_upgrades_and_waits_for_approval():
+def test_the_delivery_example_backs_up_and_waits_for_approval():
     jobs = yaml.safe_load((ROOT / "docs" / "github-actions.yml").read_text())["jobs"]
     steps = [step.get("name") for step in jobs["production"]["steps"]]
 
