@@ -5,9 +5,9 @@
 
     k8s/make_secrets.py --compose > .env
 
-Run it once: a server that was initialised with other passwords refuses new ones. `--database HOST:PORT` names a server
-that is not in the cluster; then its roles must have the passwords that are printed. Production keeps its secrets in a
-store of its own (docs/how-to/deploy-on-kubernetes.md) and needs the same names and keys.
+Run it once, because a server keeps the passwords it was initialised with. `--database HOST:PORT` names a server outside
+the cluster, whose roles must have the printed passwords. In production, use your secret store with the same names and
+keys (docs/how-to/deploy-on-kubernetes.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import secrets
 
 
 def make_variables() -> dict[str, str]:
-    """Value by variable of compose.yaml."""
+    """Make a value for each variable of compose.yaml."""
     roles = ("postgres", "owner", "writer", "reader", "mlflow", "prefect", "browser")
     return {
         **{f"{role.upper()}_PASSWORD": secrets.token_urlsafe(24) for role in roles},
@@ -28,7 +28,7 @@ def make_variables() -> dict[str, str]:
 
 
 def make_secrets(database: str) -> dict[str, dict[str, str]]:
-    """Value by key, by name of the Secret."""
+    """Make the values of each Secret, by key."""
     passwords = {
         role: secrets.token_urlsafe(24) for role in ("postgres", "owner", "writer", "reader", "mlflow", "prefect")
     }
@@ -71,24 +71,24 @@ def make_secrets(database: str) -> dict[str, dict[str, str]]:
 
 
 def main() -> None:
-    """Print them."""
+    """Print secrets or variables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", default="postgres:5432", help="HOST:PORT of PostgreSQL")
     parser.add_argument("--namespace", default="candlecast")
     parser.add_argument("--compose", action="store_true", help="print the file .env of compose.yaml instead")
-    asked = parser.parse_args()
-    if asked.compose:
+    arguments = parser.parse_args()
+    if arguments.compose:
         print("\n".join(f"{name}={value}" for name, value in make_variables().items()))
         return
     items = [
         {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": name, "namespace": asked.namespace},
+            "metadata": {"name": name, "namespace": arguments.namespace},
             "type": "Opaque",
             "stringData": values,
         }
-        for name, values in make_secrets(asked.database).items()
+        for name, values in make_secrets(arguments.database).items()
     ]
     print(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1))
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Roles and databases of a new server; the image runs it once, on an empty volume.
+# Creates roles and databases; the image runs it once, on an empty volume.
 set -eu
 
 psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
