@@ -1,4 +1,4 @@
-"""The service's routes as one ASGI application, which runs under BentoML and, in tests, without it."""
+"""The service's routes as one ASGI application, with or without BentoML."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REFRESH_S = 5.0
 
 
 def create_app(wiring: Wiring | None = None) -> Starlette:
-    """Put the application together; settings are read and resources opened when it starts, not here.
+    """Make the application; it reads settings and opens resources when it starts.
 
     Returns:
         The application; while it runs `app.state.resources` holds its `Resources`.
@@ -57,9 +57,9 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
 
 
 class ConfiguredCors:
-    """Lets pages of other origins call the service if the setting CORS_ORIGINS names them; otherwise does nothing.
+    """Middleware that lets pages of the origins in the setting CORS_ORIGINS call the service.
 
-    Credentials of the browser, such as a remembered password, are never let through: such a page sends a key.
+    Such a page sends an API key; the browser's own credentials are not accepted from it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,7 +67,7 @@ class ConfiguredCors:
         self._cors: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, through Starlette's middleware where there is a setting."""
+        """Pass the request on, through Starlette's middleware if the setting names origins."""
         if scope["type"] == "http" and self._cors is None:
             origins = scope["app"].state.resources[Settings].service.cors_origins
             self._cors = _cors(self._app, origins) if origins else self._app

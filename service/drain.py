@@ -1,4 +1,4 @@
-"""Stopping without losing a request: SIGTERM first means "no new requests, please", and only later "stop"."""
+"""Shutdown without a lost request: SIGTERM first stops new requests, and later the server."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from service.http.resources import Resources
 from service.models.readiness import Readiness
 
 _LAST_ACCEPTED_S = 0.5
-"""For the first request over a connection just made: the server closes those that have none when it stops."""
+"""Seconds for the first request of a new connection; the server closes connections without one when it stops."""
 
 
 class ConnectionCloser:
-    """Passes requests on, and from `begin` on ends each connection after its answer."""
+    """Middleware that ends each connection after its answer, as soon as `begun` is set."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -45,15 +45,12 @@ class ConnectionCloser:
 
 @contextmanager
 def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
-    """Let the server's own handler of SIGTERM come only after the setting DRAIN_S, in which:
+    """Delay the server's own handler of SIGTERM by the setting DRAIN_S.
 
-    - readiness says no, so that nobody sends new requests;
-    - what comes all the same is answered, and its connection ended with `Connection: close`, so that clients
-      with open connections go elsewhere without running into one that is closed under their hands.
-
-    At its end no new connection is let in, unless other workers go on, who will take it; and what came over those that
-    were is answered. A second SIGTERM does not wait. To be entered in the main thread, after the server has set its
-    handlers.
+    During the delay readiness fails, so that load balancers send no new requests. Requests that still arrive are
+    answered with `Connection: close`, so that clients open their next connection elsewhere. After the delay new
+    connections are dropped, unless other workers accept them. A second SIGTERM ends the delay. Enter this in the
+    main thread, after the server has set its handlers.
     """
     loop = asyncio.get_running_loop()
     ending = ConnectionCloser(app)
@@ -81,7 +78,7 @@ def draining(here: Resources, app: ASGIApp) -> Iterator[ASGIApp]:
             ending.begun = True
             loop.call_soon_threadsafe(begin)
 
-    if not callable(stop):  # nobody here stops on SIGTERM: nothing to put off
+    if not callable(stop):  # the server has no handler of SIGTERM
         yield app
         return
     with closing(ActiveWorkers()) as workers:

@@ -1,7 +1,7 @@
 """The page at `/` and the API reference at `/docs`: static files, nothing inline, nothing from elsewhere.
 
-Where API keys are asked for the page asks too, by a challenge that the browser answers from then on for all that the
-page fetches. The reference is open: it tells what everybody may read in the source.
+If the service asks for API keys, the page does too: the browser answers its challenge for all that the page fetches.
+The reference is open, because its text is public.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DOCS_POLICY = f"{_POLICY}; img-src 'self' data:; style-src 'self' 'unsafe-inlin
 
 
 def routes() -> list[BaseRoute]:
-    """Routes of the pages and of their files."""
+    """Make the routes of the pages and of their files."""
     files = Path(str(resources.files("service"))) / "page"
     # BentoML ships Swagger UI; its own page around it would load Google Tag Manager.
     swagger = Path(str(resources.files("bentoml"))) / "_internal" / "server" / "static_content"
@@ -42,10 +42,7 @@ def routes() -> list[BaseRoute]:
 
 
 def _chart_library() -> Path:
-    """Where the package `lightweight-charts` keeps TradingView's library of that name.
-
-    It is found and not imported: what it would import is for windows of its own.
-    """
+    """Find TradingView's library in the package `lightweight-charts`, without importing the package's window code."""
     found = find_spec("lightweight_charts")
     if found is None or not found.submodule_search_locations:
         raise ConfigurationError("the package lightweight-charts is not installed: run `make install`")

@@ -1,7 +1,7 @@
 """Health checks of the application itself.
 
-Under BentoML its own routes of these names answer GET, with the same verdicts (`service.service`); these refuse the
-other methods, and serve where the application runs without it.
+BentoML's own routes of these names answer GET with the same verdicts (`service.service`). These routes refuse the
+other methods, and answer if the application runs without BentoML.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from service.models.reloaders import ModelReloaders
 
 @Documented(tag="operations")
 async def livez(request: Request) -> Response:
-    """Whether the process is alive."""
+    """Check whether the process is alive."""
     alive = resources(request)[ModelReloaders].are_running()
-    return PlainTextResponse("alive\n" if alive else "the registry is no longer followed\n", 200 if alive else 503)
+    return PlainTextResponse("alive\n" if alive else "the registry is no longer polled\n", 200 if alive else 503)
 
 
 @Documented(tag="operations")
 async def readyz(request: Request) -> Response:
-    """Whether a champion is being served and answers its golden sample."""
+    """Check whether a champion is served and reproduces its golden sample."""
     fault = resources(request)[Readiness].fault()
     return PlainTextResponse(f"{fault or 'ready'}\n", 503 if fault else 200)
 

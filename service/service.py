@@ -1,4 +1,4 @@
-"""The BentoML service: serves the ASGI application of `service.app`, and drains it before it stops.
+"""The BentoML service, which serves the ASGI application of `service.app` and drains it before it stops.
 
 All routes are one mounted Starlette application rather than `@bentoml.api` methods (docs/decisions/0005).
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from service.models.reloaders import ModelReloaders
 
 
-class _Anything(BaseRoute):
-    """What BentoML asks whether a request is for the frame: every one is."""
+class _EveryRequest(BaseRoute):
+    """Route that matches every request, for BentoML."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether a request is for the frame."""
+        """Match every request."""
         return Match.FULL, {}
 
 
 class _Frame(Starlette):
-    """Stands where the application will be: BentoML wants to mount it before there are settings.
+    """Place of the application, which BentoML mounts before settings are read.
 
-    BentoML's supervisor imports this module too, and would hold pandas for nothing; so the application is put
-    together in the worker, when BentoML runs the lifespan of what it mounts.
+    BentoML's supervisor imports this module too, and needs neither pandas nor the application. So the worker makes
+    the application when BentoML runs the lifespan of this frame.
     """
 
     readiness: Readiness
@@ -44,10 +44,10 @@ class _Frame(Starlette):
     inner: ASGIApp
 
     def __init__(self) -> None:
-        super().__init__(routes=[_Anything()], lifespan=self._run)
+        super().__init__(routes=[_EveryRequest()], lifespan=self._run)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on without the middleware of one more application around it."""
+        """Pass a request on, without the middleware of another application."""
         await self.inner(scope, receive, send)
 
     @asynccontextmanager
@@ -71,9 +71,9 @@ _FRAME = _Frame()
 
 @bentoml.service(
     name="candlecast",
-    workers=1,  # one model in memory; replicas are Kubernetes' business
+    workers=1,  # one model in memory; Kubernetes adds replicas
     threads=4,
-    metrics={"enabled": False},  # they would have a label for every path that a client thinks of
+    metrics={"enabled": False},  # they would have a label for every path that clients send
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
 )
@@ -82,14 +82,14 @@ class Candlecast:
     """Forecasts the next market candle from the candles posted to it."""
 
     async def __is_ready__(self) -> bool:
-        """Whether a champion is being served and answers its golden sample; the refusal says why not."""
+        """Check whether a champion is served and reproduces its golden sample; the refusal says why not."""
         fault = _FRAME.readiness.fault()
         if fault:
             raise HTTPException(503, fault)
         return True
 
     async def __is_alive__(self) -> bool:
-        """Whether new versions are still noticed; if not, only a restart helps."""
+        """Check whether the registry is still polled; if not, only a restart helps."""
         return _FRAME.reloaders.are_running()
 
 

@@ -1,7 +1,7 @@
-"""One line of JSON for every request, and for every defect; never a body, an address's query, or a secret.
+"""The access log: one line of JSON per request and per defect, without bodies, query strings or secrets.
 
-Requests only append to a queue: a thread of its own turns it into lines and writes them, five times a second, so
-that neither a slow disk nor a full pipe holds up an answer.
+Requests only append to a queue. A thread writes the queue five times a second, so that a slow disk or a full pipe
+does not delay answers.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _MOST_QUEUED = 50_000
 
 
 class AccessLog:
-    """Writes entries in the order they came.
+    """Writer of log entries, in the order of their arrival.
 
     Args:
-        stream: Where to; standard output if None.
+        stream: Target of the lines; standard output if None.
         requests: Whether requests are logged; defects always are.
     """
 
@@ -34,21 +34,21 @@ class AccessLog:
         self._thread = threading.Thread(target=self._write_on, name="access-log", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the writing thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is left, and end."""
+        """Write the rest of the queue, and end the thread."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
     def note(self, at: float, event: str, **facts: Any) -> None:
-        """Queue an entry; if the reader of the log has stopped reading, the oldest are dropped.
+        """Queue an entry; a full queue drops its oldest entries.
 
         Args:
             at: Seconds since 1970.
-            event: What happened, e.g. "request".
+            event: Name of the event, such as "request".
         """
         self._queue.append((at, event, facts))
 
@@ -62,7 +62,7 @@ class AccessLog:
                     stream = self._stream or sys.stdout.buffer
                     stream.write(lines)
                     stream.flush()
-                except (OSError, ValueError):  # nobody reads any more: not a reason to stop answering
+                except (OSError, ValueError):  # the reader of the log is gone; requests are still answered
                     continue
 
     @staticmethod

@@ -1,9 +1,8 @@
-"""The way of a request past BentoML's own layers, straight to the application.
+"""Bypass of BentoML's own layers: requests go straight to the application.
 
-For every request BentoML opens a context, which only its own endpoints read, looks whether it is to be traced, and
-starts a task and a timer. The timer cannot be switched off and stays for the whole timeout when the answer is long
-out, with 1 kB of memory: 50 MB at 1,700 requests a second. All of it together takes a tenth of a request's time, and
-the application has limits of its own. An address with a line break in it would not even get through.
+BentoML opens a context for every request, checks whether to trace it, and starts a task and a timer. The timer
+lasts for the whole timeout and holds 1 kB: 50 MB at 1,700 requests a second. The bypass saves a tenth of a request's
+time. BentoML would also fail on an address with a line break.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 PROBES = frozenset({"/livez", "/readyz", "/healthz"})
-"""What BentoML answers itself."""
+"""Paths that BentoML answers itself."""
 
 
 class BentoMLBypass:
-    """To be added to BentoML as one more layer: when BentoML starts, it goes in front of all others.
+    """Middleware of BentoML that moves in front of all other layers when BentoML starts.
 
     Args:
-        application: Where requests go, but for PROBES.
+        application: Receiver of all requests except PROBES.
     """
 
     def __init__(self, app: ASGIApp, application: ASGIApp) -> None:
@@ -27,12 +26,12 @@ class BentoMLBypass:
         self._bentoml: ASGIApp = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let BentoML start, and answer probes."""
+        """Move to the front when BentoML starts, and pass on the rest."""
         if scope["type"] == "lifespan":
             around = scope["app"]
             self._bentoml, around.middleware_stack = around.middleware_stack, self._choose
         await self._next_layer(scope, receive, send)
 
     async def _choose(self, scope: Scope, receive: Receive, send: Send) -> None:
-        way = self._bentoml if scope.get("path") in PROBES else self._application
-        await way(scope, receive, send)
+        receiver = self._bentoml if scope.get("path") in PROBES else self._application
+        await receiver(scope, receive, send)

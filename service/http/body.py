@@ -1,4 +1,4 @@
-"""Reading a request's body: JSON only, no more bytes than allowed, no slower than allowed."""
+"""Reading of request bodies: JSON only, with limits on size, time and memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from starlette.types import Receive, Scope
 
 from service.http.problems import Refusal
 
-PATIENCE_S = 5.0
-SLOWEST = 256 * 1024
+TIMEOUT_S = 5.0
+SLOWEST_BYTES_PER_S = 256 * 1024
 _FREE = 64 * 1024
 _BUDGET = 48 * 1024 * 1024
 _READERS = 2_000
@@ -18,50 +18,50 @@ _READERS = 2_000
 class BodyBudget:
     """Memory for bodies, shared by all requests of a process.
 
-    The usual body, of up to 64 KiB, never waits for it: neither a thousand slow clients nor a few huge bodies
-    keep short requests from being read.
+    The first 64 KiB of each body are free, so that slow clients and huge bodies do not hold up short requests.
 
     Args:
-        capacity: Bytes of all bodies together beyond their first 64 KiB each.
-        readers: Most bodies that are being read at once.
-        patience_s: Within this time, plus a second for every SLOWEST bytes that came, a body must be complete.
+        capacity: Bytes of all bodies beyond their free part.
+        readers: Most bodies that are read at once.
+        timeout_s: Seconds until a body must be complete; SLOWEST_BYTES_PER_S received bytes add one second.
     """
 
-    def __init__(self, capacity: int = _BUDGET, readers: int = _READERS, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, capacity: int = _BUDGET, readers: int = _READERS, timeout_s: float = TIMEOUT_S) -> None:
         self._capacity = capacity
         self._most_readers = readers
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._held = 0
         self._readers = 0
 
     @property
     def held(self) -> int:
-        """Bytes that are taken."""
+        """Bytes in use beyond the free parts."""
         return self._held
 
     async def read(self, scope: Scope, receive: Receive, limit: int) -> bytes:
-        """The whole body; `release` its length when done with it.
+        """Read a whole body; the caller passes its length to `release` when done.
 
         Args:
             limit: Most bytes.
 
         Raises:
-            Refusal: It is no JSON by its headers, too large, too slow, the client went away, or there is no memory.
+            Refusal: The headers do not announce JSON, the body is too large or too slow, the client disconnected, or
+                memory is used up.
         """
         _require_acceptable(dict(scope["headers"]), limit)
         if self._readers >= self._most_readers:
-            raise Refusal("overloaded", f"{self._readers:,} bodies are being read; come again", retry_after_s=2)
+            raise Refusal("overloaded", f"{self._readers:,} bodies are being read; retry later", retry_after_s=2)
         parts: list[bytes] = []
         size = 0
         clock = asyncio.get_running_loop()
         started = clock.time()
         self._readers += 1
         try:
-            async with asyncio.timeout(self._patience_s) as patience:
+            async with asyncio.timeout(self._timeout_s) as deadline:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Refusal("malformed-body", "the client went away")
+                        raise Refusal("malformed-body", "the client disconnected before the body was complete")
                     part: bytes = message.get("body", b"")
                     if size + len(part) > limit:
                         raise _too_large(f"more than {limit:,}", limit)
@@ -70,10 +70,10 @@ class BodyBudget:
                     parts.append(part)
                     if not message.get("more_body", False):
                         return part if size == len(part) else b"".join(parts)
-                    patience.reschedule(started + self._patience_s + size / SLOWEST)
+                    deadline.reschedule(started + self._timeout_s + size / SLOWEST_BYTES_PER_S)
         except TimeoutError as exc:
             self.release(size)
-            late = f"{size:,} bytes of the body arrived within {clock.time() - started:.1f} s; send it at once"
+            late = f"{size:,} bytes of the body arrived within {clock.time() - started:.1f} s; send it without pauses"
             raise Refusal("body-too-slow", late, headers={"Connection": "close"}) from exc
         except BaseException:
             self.release(size)
@@ -82,13 +82,13 @@ class BodyBudget:
             self._readers -= 1
 
     def release(self, size: int) -> None:
-        """Give back what a body of `size` bytes had taken."""
+        """Free the memory of a body of `size` bytes."""
         self._held -= max(0, size - _FREE)
 
     def _take(self, before: int, after: int) -> None:
         more = max(0, after - _FREE) - max(0, before - _FREE)
         if more and self._held + more > self._capacity:
-            raise Refusal("overloaded", "too many large bodies are being read; come again", retry_after_s=2)
+            raise Refusal("overloaded", "too many large bodies are being read; retry later", retry_after_s=2)
         self._held += more
 
 
@@ -102,13 +102,13 @@ def _require_acceptable(headers: dict[bytes, bytes], limit: int) -> None:
         raise Refusal("unsupported-media-type", message, field="content-type", value=media_type[:60])
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
     if encoding.lower() != "identity":
-        message = f"content-encoding is {encoding[:60]!r}; send the body as it is"
+        message = f"content-encoding is {encoding[:60]!r}; send the body uncompressed"
         raise Refusal("unsupported-media-type", message, field="content-encoding", value=encoding[:60])
 
 
 def _too_large(size: str, limit: int) -> Refusal:
     return Refusal(
         "body-too-large",
-        f"the body has {size:.40} bytes, at most {limit:,} are taken; send fewer candles, the newest",
+        f"the body has {size:.40} bytes, the limit is {limit:,}; send fewer candles, the newest",
         headers={"Connection": "close"},  # the rest of it is not read
     )

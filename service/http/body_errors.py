@@ -1,4 +1,4 @@
-"""What is wrong with a body that msgspec refused: every row is looked at again, slowly, to name row and field."""
+"""Faults of a body that msgspec rejected: every row is checked again, slowly, to name row and field."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ EARLIEST_MS = 946_684_800_000  # 2000-01-01: a smaller number is in seconds
 LATEST_MS = 4_102_444_800_000  # 2100-01-01: a larger one is in microseconds
 TIME_FORMS = "send ISO-8601 with an offset, such as 2025-09-30T12:00:00Z, or milliseconds since 1970"
 OUT_OF_TIME = f"is not between the years 2000 and 2100; {TIME_FORMS}"
-_Found = tuple[str, Fault]
+_KindAndFault = tuple[str, Fault]
 
 
 def shown(value: Any) -> str:
-    """A JSON value as a client would write it, cut short."""
+    """Write a value as JSON of at most 60 characters."""
     try:
         text = msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError, OverflowError):
@@ -29,15 +29,15 @@ def shown(value: Any) -> str:
 
 
 def time_fault(row: int, value: Any, fault: str) -> Fault:
-    """A fault of a row's open_time."""
+    """Describe a fault of a row's open_time."""
     return Fault(row=row, field="open_time", value=shown(value), detail=f"row {row}: open_time {shown(value)} {fault}")
 
 
 def parse_time(text: str) -> datetime:
-    """An aware UTC time from ISO-8601 with an offset, or from milliseconds since 1970.
+    """Read an aware UTC time from ISO-8601 with an offset, or from milliseconds since 1970.
 
     Raises:
-        ValueError: It is neither, or outside the years 2000 to 2100; says so in words that follow the value.
+        ValueError: The text is neither, or outside the years 2000 to 2100; the message continues after the value.
     """
     if text.isascii() and text.isdigit():
         milliseconds = int(text[:20])
@@ -45,9 +45,9 @@ def parse_time(text: str) -> datetime:
         try:
             moment = msgspec.convert(text, datetime)
         except msgspec.ValidationError as exc:
-            raise ValueError(f"is no time; {TIME_FORMS}") from exc
+            raise ValueError(f"is not a time; {TIME_FORMS}") from exc
         if moment.tzinfo is None:
-            raise ValueError("has no offset, so its moment is unknown; append Z if it is UTC")
+            raise ValueError("has no offset; append Z if it is UTC")
         milliseconds = round(moment.timestamp() * 1000)
     if not EARLIEST_MS <= milliseconds < LATEST_MS:
         raise ValueError(OUT_OF_TIME)
@@ -62,19 +62,20 @@ def explain(
     kline: Any,
     reason: str,
 ) -> Refusal:
-    """Why `body` is no `shape`.
+    """Find out why `body` does not match `shape`.
 
     Args:
-        candle: Schema of one of its `candles`.
-        kline_names: Names of the values of one of its `klines`, and `kline` the tuple of their types.
-        reason: What msgspec said, for want of something better.
+        candle: Type of one row of `candles`.
+        kline_names: Names of the values in one row of `klines`.
+        kline: Tuple of the types of these values.
+        reason: Message of msgspec, used if no fault is found.
     """
     try:
         request = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return Refusal("malformed-body", f"the body is no JSON: {exc}")
+        return Refusal("malformed-body", f"the body is not JSON: {exc}")
     if not isinstance(request, dict):
-        message = 'the body is no object; send {"candles": [{"open_time": ..., "open": ..., ...}]}'
+        message = 'the body is not an object; send {"candles": [{"open_time": ..., "open": ..., ...}]}'
         return Refusal("malformed-body", message, value=shown(request))
     known = {field.name: field.type for field in msgspec.structs.fields(shape)}
     for name, value in request.items():
@@ -94,15 +95,15 @@ def explain(
     return Refusal("malformed-body", reason)
 
 
-def _first(found: Iterator[_Found]) -> list[_Found]:
+def _first(found: Iterator[_KindAndFault]) -> list[_KindAndFault]:
     return [each for each, _ in zip(found, range(FAULTS_SHOWN), strict=False)]
 
 
-def _candle_faults(rows: list[Any], types: dict[str, Any]) -> Iterator[_Found]:
+def _candle_faults(rows: list[Any], types: dict[str, Any]) -> Iterator[_KindAndFault]:
     """At most one fault for each row."""
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            yield _fault("invalid-value", number, None, row, f"a candle is an object, this is {shown(row)}")
+            yield _fault("invalid-value", number, None, row, f"a candle must be an object, not {shown(row)}")
             continue
         unknown = next((name for name in row if name not in types), None)
         if unknown is not None:
@@ -117,19 +118,19 @@ def _candle_faults(rows: list[Any], types: dict[str, Any]) -> Iterator[_Found]:
         yield from _value_fault(number, row, types)
 
 
-def _kline_faults(rows: list[Any], types: dict[str, Any]) -> Iterator[_Found]:
+def _kline_faults(rows: list[Any], types: dict[str, Any]) -> Iterator[_KindAndFault]:
     """At most one fault for each row."""
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(types):
             held = f"{len(row)} values" if isinstance(row, list) else shown(row)
             yield _fault(
-                "invalid-value", number, None, row, f"a kline is an array of {len(types)} values, this is {held}"
+                "invalid-value", number, None, row, f"a kline must be an array of {len(types)} values, not {held}"
             )
             continue
         yield from _value_fault(number, dict(zip(types, row, strict=True)), types)
 
 
-def _value_fault(number: int, row: dict[str, Any], types: dict[str, Any]) -> Iterator[_Found]:
+def _value_fault(number: int, row: dict[str, Any], types: dict[str, Any]) -> Iterator[_KindAndFault]:
     for name, value in row.items():
         if not _fits(value, types[name]):
             wanted = _time_wanted(value) if name == "open_time" else "send a number"
@@ -137,7 +138,7 @@ def _value_fault(number: int, row: dict[str, Any], types: dict[str, Any]) -> Ite
             return
 
 
-def _fault(kind: str, row: int, field: str | None, value: Any, detail: str) -> _Found:
+def _fault(kind: str, row: int, field: str | None, value: Any, detail: str) -> _KindAndFault:
     return kind, Fault(row=row, field=field, value=shown(value), detail=f"row {row}: {detail}")
 
 
@@ -151,7 +152,7 @@ def _fits(value: Any, expected: Any) -> bool:
 
 def _time_wanted(value: Any) -> str:
     if isinstance(value, str) and _fits(value, datetime):
-        return "it has no offset, so its moment is unknown; append Z if it is UTC"
+        return "it has no offset; append Z if it is UTC"
     return TIME_FORMS
 
 
@@ -160,5 +161,5 @@ def _wanted(name: str) -> str:
         "candles": "it must be a list of objects, oldest candle first",
         "klines": "it must be a list of arrays, oldest candle first",
         "model": "send an alias, champion or challenger, or a version number in quotes",
-        "fields": "send a list of the columns wanted; /docs lists them",
+        "fields": "send a list of column names; /docs lists them",
     }.get(name, "send a string, or leave it out")

@@ -13,7 +13,7 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """Decorator of a handler: facts for the OpenAPI document, whose words come from the handler's docstring.
+    """Decorator that gives a handler facts for the OpenAPI document; its texts come from the handler's docstring.
 
     Attributes:
         answer: Schema of the JSON answer; None if the answer is text.

@@ -1,4 +1,4 @@
-"""Who may ask, how often, and how much is done at once. All of it holds for one process of the service."""
+"""Limits of one process: access by API key, requests per minute, and bounded queues of work."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from service.http.problems import Refusal
 
 KEY_HEADER = "X-API-Key"
 _CHALLENGE = 'Basic realm="candlecast", Bearer realm="candlecast"'  # Chromium reads the first one only
-_CALLERS_REMEMBERED = 10_000
+_CALLERS_KEPT = 10_000
 _T = TypeVar("_T")
 
 
 class ApiKeys:
-    """The keys that open the service; only their digests are kept.
+    """API keys that the service accepts; only their digests are kept.
 
     Args:
-        keys: As clients send them; empty means that everybody may ask.
+        keys: Keys as clients send them; if empty, no key is needed.
     """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
@@ -41,9 +41,9 @@ class ApiKeys:
         return bool(self._digests)
 
     def number_of(self, headers: dict[bytes, bytes]) -> int | None:
-        """Which key a request carries, from 1 on; None if it carries none of them.
+        """Find the position of a request's key, counted from 1; None if the request has no valid key.
 
-        Takes as long for a wrong key as for a right one: digests are compared, and always all of them.
+        Every digest is compared, so that a wrong key takes as long as a valid one.
         """
         presented = hashlib.sha256(_presented_key(headers)).digest()
         found = None
@@ -54,7 +54,7 @@ class ApiKeys:
 
 
 def _presented_key(headers: dict[bytes, bytes]) -> bytes:
-    """`X-API-Key`, a bearer token, or the password of basic authentication, which browsers ask for themselves."""
+    """Read `X-API-Key`, a bearer token, or the password of basic authentication, which browsers ask for."""
     if KEY_HEADER.lower().encode() in headers:
         return headers[KEY_HEADER.lower().encode()]
     scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
@@ -67,11 +67,11 @@ def _presented_key(headers: dict[bytes, bytes]) -> bytes:
 
 
 class RateLimit:
-    """A bucket of tokens for every caller: full at first, refilled steadily.
+    """Token bucket of every caller, full at first and refilled at a steady rate.
 
     Args:
-        per_minute: Requests a minute, and most at once.
-        clock: Seconds, for tests.
+        per_minute: Requests per minute, and the size of the bucket.
+        clock: Clock in seconds; tests replace it.
     """
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,50 +81,50 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, caller: str) -> float:
-        """Take a token; 0, or the seconds until there is one."""
+        """Take a token; return 0, or the seconds until one is free."""
         now = self._clock()
         tokens, seen = self._buckets.pop(caller, (self._most, now))
         tokens = min(self._most, tokens + (now - seen) * self._per_second)
         granted = tokens >= 1
         self._buckets[caller] = (tokens - granted, now)
-        if len(self._buckets) > _CALLERS_REMEMBERED:
-            self._buckets.popitem(last=False)  # who has not asked for the longest time
+        if len(self._buckets) > _CALLERS_KEPT:
+            self._buckets.popitem(last=False)  # the caller that was silent for longest
         return 0.0 if granted else (1 - tokens) / self._per_second
 
 
 class WorkQueue:
-    """Work in threads: so many at once, so many waiting, nobody for longer than a while.
+    """A bounded thread pool with a bounded queue and a maximum waiting time.
 
     Args:
-        at_once: Threads.
-        waiting: Most requests that wait for one.
-        patience_s: Longest wait.
+        threads: Number of threads.
+        queued: Most requests in the queue.
+        timeout_s: Longest wait in the queue.
     """
 
-    def __init__(self, at_once: int, waiting: int, patience_s: float) -> None:
-        self._limiter = CapacityLimiter(at_once)
-        self._free = asyncio.Semaphore(at_once)
-        self._most_waiting = waiting
-        self._waiting = 0
-        self._patience_s = patience_s
+    def __init__(self, threads: int, queued: int, timeout_s: float) -> None:
+        self._limiter = CapacityLimiter(threads)
+        self._free = asyncio.Semaphore(threads)
+        self._most_queued = queued
+        self._queued = 0
+        self._timeout_s = timeout_s
 
     async def run(self, work: Callable[..., _T], *arguments: object) -> _T:
-        """`work(*arguments)` in a thread.
+        """Run `work(*arguments)` in a thread.
 
         Raises:
-            Refusal: Too many wait already, or its turn did not come.
+            Refusal: The queue is full, or the wait took too long.
         """
-        if self._waiting >= self._most_waiting:
-            raise Refusal("overloaded", f"{self._waiting} requests of this kind wait already", retry_after_s=2)
-        self._waiting += 1
+        if self._queued >= self._most_queued:
+            raise Refusal("overloaded", f"the queue is full: {self._queued} requests wait", retry_after_s=2)
+        self._queued += 1
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 await self._free.acquire()
         except TimeoutError as exc:
-            message = f"its turn did not come within {self._patience_s:g} s"
-            raise Refusal("overloaded", message, retry_after_s=self._patience_s) from exc
+            message = f"the request waited {self._timeout_s:g} s for a free thread"
+            raise Refusal("overloaded", message, retry_after_s=self._timeout_s) from exc
         finally:
-            self._waiting -= 1
+            self._queued -= 1
         try:
             return await to_thread.run_sync(partial(work, *arguments), limiter=self._limiter)
         finally:
@@ -136,8 +136,8 @@ class Limits:
 
     Attributes:
         bodies: Memory for bodies.
-        computing: Long histories, which would hold up short ones: one at a time, in a thread.
-        reading: Questions to the database, a few more than it has connections.
+        computing: Queue of long histories, one at a time, because they would delay short ones.
+        reading: Queue of database reads, with some threads more than there are connections.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
@@ -145,14 +145,14 @@ class Limits:
         self._rate = RateLimit(settings.rate_limit_per_minute) if settings.rate_limit_per_minute else None
         self.is_open = not self._keys and self._rate is None
         self.bodies = BodyBudget()
-        self.computing = WorkQueue(at_once=1, waiting=8, patience_s=8)
-        self.reading = WorkQueue(at_once=6, waiting=64, patience_s=4)
+        self.computing = WorkQueue(threads=1, queued=8, timeout_s=8)
+        self.reading = WorkQueue(threads=6, queued=64, timeout_s=4)
 
     def admit(self, scope: Scope) -> None:
-        """Note the caller in `scope["caller"]`.
+        """Check key and rate of a request, and set `scope["caller"]`.
 
         Raises:
-            Refusal: It has no valid key, or asks too often.
+            Refusal: The request has no valid key, or the caller exceeds the rate.
         """
         caller = _address(scope)
         if self._keys:
@@ -161,7 +161,7 @@ class Limits:
                 self._require_rate(caller)
                 raise Refusal(
                     "unauthorized",
-                    f"send an API key: Authorization: Bearer KEY, or {KEY_HEADER}: KEY",
+                    f"API key missing or unknown; send Authorization: Bearer KEY, or {KEY_HEADER}: KEY",
                     headers={"WWW-Authenticate": _CHALLENGE},
                 )
             caller = f"key {number}"
@@ -172,18 +172,18 @@ class Limits:
         wait_s = self._rate.take(caller) if self._rate else 0.0
         if wait_s:
             raise Refusal(
-                "rate-limited", f"{caller} asks too often; come again in {wait_s:.1f} s", retry_after_s=wait_s
+                "rate-limited", f"rate limit of {caller} exceeded; retry in {wait_s:.1f} s", retry_after_s=wait_s
             )
 
 
 class AccessControl:
-    """Lets a request through to a route, or refuses it; the routes without one are open to all."""
+    """Middleware that checks the access to a route; routes without it are open to all."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an admitted request on; a refusal becomes its answer further out."""
+        """Pass on an admitted request; the application turns a `Refusal` into an answer."""
         limits: Limits = scope["app"].state.resources[Limits]
         if not limits.is_open:
             limits.admit(scope)
@@ -191,7 +191,7 @@ class AccessControl:
 
 
 def _address(scope: Scope) -> str:
-    """Where the request came from; of IPv6 the network, because everyone has 2^64 addresses of one."""
+    """Read the client's address; for IPv6 its /64 network, because one client has 2^64 addresses in it."""
     address: str = (scope.get("client") or ("unknown", 0))[0]
     if ":" not in address:
         return address

@@ -1,9 +1,8 @@
-"""Closing the door of a listening socket without hurting anybody who is already inside (Linux).
+"""Closing of a listening socket without loss of accepted connections (Linux).
 
-The socket is shared with BentoML's supervisor, which keeps it open after the worker has stopped accepting. Who
-connects in between would be accepted by the kernel and never answered. So the kernel is told to drop what arrives
-for the listening socket itself: no connection is made any more, those that were made are not touched, and their
-clients' next attempt finds the port closed, or the worker that came after this one.
+BentoML's supervisor shares the socket and keeps it open after a worker stopped accepting. The kernel would still
+accept connections then, and no process would answer them. A filter on the socket therefore drops new connections.
+Existing connections are not affected. The client's next attempt is refused, or reaches the next worker.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction of classic BPF
 
 
 class ActiveWorkers:
-    """Tells whether other workers of the same supervisor still take requests from the same socket.
+    """Lock that shows whether other workers of the same supervisor still accept requests.
 
-    Each of them holds a shared lock on the supervisor's entry in /proc; it goes with the process, however that ends.
-    Where there is no /proc everybody is alone.
+    Each worker holds a shared lock on the supervisor's entry in /proc, and the end of the process releases it.
+    Without /proc every worker counts as the only one.
     """
 
     def __init__(self) -> None:
@@ -34,12 +33,12 @@ class ActiveWorkers:
             fcntl.flock(self._entry, fcntl.LOCK_SH)
 
     def leave(self) -> None:
-        """Take requests no more."""
+        """Release the lock, because this worker stops accepting requests."""
         if self._entry is not None:
             fcntl.flock(self._entry, fcntl.LOCK_UN)
 
     def others_remain(self) -> bool:
-        """Whether somebody still takes requests; to be asked after `leave`."""
+        """Check whether another worker still accepts requests; call it after `leave`."""
         if self._entry is None:
             return False
         try:
@@ -50,13 +49,13 @@ class ActiveWorkers:
         return False
 
     def close(self) -> None:
-        """Give the lock's file back."""
+        """Close the lock's file."""
         if self._entry is not None:
             os.close(self._entry)
 
 
 def drop_connections() -> None:
-    """Let no new connection come to this process's listening sockets; does nothing where that is unknown."""
+    """Drop new connections to the listening sockets of this process; no effect on systems without such filters."""
     instructions = ctypes.create_string_buffer(_DROP_ALL)
     program = struct.pack("HP", 1, ctypes.addressof(instructions))
     for listener in _listeners():
@@ -65,9 +64,9 @@ def drop_connections() -> None:
 
 
 def accept_connections() -> None:
-    """Take back `drop_connections`, which a worker before this one may have left behind."""
+    """Remove the filter of `drop_connections`, which the worker before this one may have left behind."""
     for listener in _listeners():
-        with suppress(OSError):  # there is no filter
+        with suppress(OSError):  # no filter is attached
             listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
@@ -84,7 +83,7 @@ def _listeners() -> Iterator[socket.socket]:
 
 @contextmanager
 def _borrowed(number: int) -> Iterator[socket.socket]:
-    """The socket of a file descriptor that stays open; OSError if it is none."""
+    """Open the socket of a file descriptor, which stays open; raise OSError if it is not a socket."""
     duplicate = os.dup(number)
     try:
         borrowed = socket.socket(fileno=duplicate)

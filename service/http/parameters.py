@@ -1,4 +1,4 @@
-"""Query parameters of the read API, checked."""
+"""Query parameters, read and checked."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _END = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def require_known(request: Request, *known: str) -> None:
-    """Refuse parameters that would silently be ignored, or of which only one would be read."""
+    """Refuse unknown and repeated parameters."""
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
         if name not in known:
-            allowed = f"known are {', '.join(known)}" if known else "there are none here"
+            allowed = f"known are {', '.join(known)}" if known else "this route takes none"
             raise _wrong(name, value, f"unknown parameter {name!r:.60}; {allowed}")
         if name in seen:
             raise _wrong(name, value, f"{name} is given twice; send it once")
@@ -38,7 +38,7 @@ def require_known(request: Request, *known: str) -> None:
 
 
 def read_window(request: Request) -> dict[str, Any]:
-    """`limit`, and `start` and `end` of the half-open window, as SQL arguments."""
+    """Read `limit`, and `start` and `end` of the half-open window, as SQL arguments."""
     start, end = _time(request, "start", _BEGINNING), _time(request, "end", _END)
     if start >= end:
         detail = f"start {start.isoformat()} is not before end {end.isoformat()}"
@@ -46,38 +46,38 @@ def read_window(request: Request) -> dict[str, Any]:
     return {"limit": read_limit(request), "start": start, "end": end}
 
 
-def read_market(request: Request, forecast_here: Market) -> Market:
-    """`symbol` and `interval`, each by default that of the market which is forecast here."""
-    symbol = request.query_params.get("symbol", forecast_here.symbol)
-    interval = request.query_params.get("interval", forecast_here.interval)
+def read_market(request: Request, default: Market) -> Market:
+    """Read `symbol` and `interval`; a missing one is that of `default`."""
+    symbol = request.query_params.get("symbol", default.symbol)
+    interval = request.query_params.get("interval", default.interval)
     if not re.fullmatch(SYMBOL, symbol):
         raise _wrong("symbol", symbol, f"symbol is {symbol!r:.60}; send it in the exchange's spelling, like BTCUSDT")
     try:
         interval_duration(interval)
     except ConfigurationError as exc:
         raise _wrong("interval", interval, str(exc)) from exc
-    return forecast_here._replace(symbol=symbol, interval=interval)
+    return default._replace(symbol=symbol, interval=interval)
 
 
 def read_points(request: Request) -> int:
-    """`points`, a whole number from 1 to POINTS_MAXIMUM."""
+    """Read `points`, a whole number from 1 to POINTS_MAXIMUM."""
     return _whole(request, "points", POINTS_DEFAULT, POINTS_MAXIMUM)
 
 
 def read_limit(request: Request) -> int:
-    """`limit`, a whole number from 1 to LIMIT_MAXIMUM."""
+    """Read `limit`, a whole number from 1 to LIMIT_MAXIMUM."""
     return _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAXIMUM)
 
 
 def read_hours(request: Request) -> int | None:
-    """`hours`, a whole number from 1 to HOURS_MAXIMUM; None if it is not given."""
+    """Read `hours`, a whole number from 1 to HOURS_MAXIMUM; None if it is not given."""
     if "hours" not in request.query_params:
         return None
     return _whole(request, "hours", HOURS_DEFAULT, HOURS_MAXIMUM)
 
 
 def read_choice(request: Request, name: str, choices: tuple[str, ...]) -> str | None:
-    """An optional parameter that has few values."""
+    """Read a parameter that has few values; None if it is not given."""
     value = request.query_params.get(name)
     if value is not None and value not in choices:
         raise _wrong(name, value, f"{name} is {value!r:.60}; send one of {', '.join(choices)}")
@@ -85,10 +85,10 @@ def read_choice(request: Request, name: str, choices: tuple[str, ...]) -> str | 
 
 
 def refuse_both(request: Request, one: str, *others: str) -> None:
-    """Refuse two parameters that say different things about the same."""
+    """Refuse two parameters that exclude each other."""
     for other in others:
         if one in request.query_params and other in request.query_params:
-            raise _wrong(one, request.query_params[one], f"send either {one} or {other}, and not both")
+            raise _wrong(one, request.query_params[one], f"send either {one} or {other}")
 
 
 def _whole(request: Request, name: str, default: int, maximum: int) -> int:

@@ -1,4 +1,4 @@
-"""Refusals as `application/problem+json` (RFC 9457): their kinds, and which error becomes which."""
+"""Refusals as `application/problem+json` (RFC 9457): the kinds, and the kind of each error."""
 
 from __future__ import annotations
 
@@ -28,55 +28,55 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemKind(NamedTuple):
-    """What all problems of one `type` have in common."""
+    """HTTP status and title of all problems of one `type`."""
 
     status: int
     title: str
 
 
 KINDS: dict[str, ProblemKind] = {
-    "malformed-body": ProblemKind(400, "The body is not what this route takes"),
-    "unknown-field": ProblemKind(400, "A field that nobody reads"),
-    "missing-field": ProblemKind(400, "A required field is missing"),
-    "invalid-value": ProblemKind(400, "A value is of the wrong type or out of range"),
-    "invalid-candle": ProblemKind(400, "A candle contradicts itself"),
-    "off-grid": ProblemKind(400, "A candle opens where none of its interval does"),
-    "not-ascending": ProblemKind(400, "A candle is repeated or earlier than the one before"),
+    "malformed-body": ProblemKind(400, "The body does not have the form of this route"),
+    "unknown-field": ProblemKind(400, "Unknown field"),
+    "missing-field": ProblemKind(400, "Missing field"),
+    "invalid-value": ProblemKind(400, "A value has the wrong type or is out of range"),
+    "invalid-candle": ProblemKind(400, "The prices of a candle contradict each other"),
+    "off-grid": ProblemKind(400, "A candle does not open on the grid of its interval"),
+    "not-ascending": ProblemKind(400, "A candle is repeated or out of order"),
     "candle-gap": ProblemKind(400, "A candle is missing between two others"),
     "too-few-candles": ProblemKind(400, "The history is shorter than the model needs"),
     "too-many-candles": ProblemKind(400, "The history is longer than this route takes"),
     "unusable-history": ProblemKind(400, "No forecast can be computed from these candles"),
-    "wrong-market": ProblemKind(400, "Symbol or interval are not what is forecast here"),
-    "invalid-parameter": ProblemKind(400, "A query parameter is wrong"),
-    "unauthorized": ProblemKind(401, "An API key is needed"),
-    "not-found": ProblemKind(404, "There is nothing at this address"),
-    "model-not-found": ProblemKind(404, "The model asked for is not being served"),
+    "wrong-market": ProblemKind(400, "This service does not forecast this market"),
+    "invalid-parameter": ProblemKind(400, "Invalid query parameter"),
+    "unauthorized": ProblemKind(401, "API key missing or unknown"),
+    "not-found": ProblemKind(404, "No route has this address"),
+    "model-not-found": ProblemKind(404, "This model is not being served"),
     "nothing-recorded": ProblemKind(404, "Nothing is recorded yet"),
-    "method-not-allowed": ProblemKind(405, "This route does not know the method"),
+    "method-not-allowed": ProblemKind(405, "This route does not support the method"),
     "body-too-slow": ProblemKind(408, "The body did not arrive in time"),
     "body-too-large": ProblemKind(413, "The body is too large"),
-    "unsupported-media-type": ProblemKind(415, "The body is of another media type than JSON"),
+    "unsupported-media-type": ProblemKind(415, "The body is not JSON by its media type"),
     "rate-limited": ProblemKind(429, "Too many requests"),
     "internal-error": ProblemKind(500, "A defect of the service"),
     "no-model": ProblemKind(503, "No model is being served yet"),
     "database-unavailable": ProblemKind(503, "The database does not answer"),
-    "overloaded": ProblemKind(503, "Too much to do at the moment"),
+    "overloaded": ProblemKind(503, "The service is overloaded"),
 }
-"""Every kind of problem by the end of its `type`; clients may rely on these names."""
+"""Kinds of problems by the end of their `type`; clients may rely on these names."""
 
 
 class Refusal(CandlecastError):
-    """A request that is not answered; says what to correct, or when to come again.
+    """Refusal of a request; says what to correct, or when to retry.
 
     Args:
         kind: Key of KINDS.
         detail: What is wrong, and the remedy.
-        row: Position of the offending candle, 0-based, or None.
-        field: Offending field or query parameter, or None.
-        value: What was sent there, as text.
-        faults: All faults found, if there may be several; the first is what the other arguments tell.
-        retry_after_s: When to come again, where that helps.
-        headers: More headers of the answer.
+        row: Position of the invalid candle, 0-based, or None.
+        field: Invalid field or query parameter, or None.
+        value: Value of that field, as text, or None.
+        faults: All faults found; the other arguments describe the first.
+        retry_after_s: Seconds until a retry may succeed, or None.
+        headers: Additional headers of the answer.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class Refusal(CandlecastError):
 
 
 def refusal_of(kind: str, faults: list[Fault]) -> Refusal:
-    """A refusal for one or more faults, which are all of it; the first is the one told in full."""
+    """Make a refusal of one or more faults; the first gives detail, row, field and value."""
     first = faults[0]
     return Refusal(kind, first.detail, first.row, first.field, first.value, faults)
 
 
 def refuse(request: Request, exc: Exception) -> Response:
-    """Starlette's handler of everything in HANDLED."""
+    """Build the answer to an error of HANDLED; Starlette calls it."""
     kind, detail = _kind_of(exc), str(exc)
     headers: dict[str, str] = {}
     if isinstance(exc, HTTPException):
@@ -142,8 +142,8 @@ def problem_response(scope: Scope, kind: str, detail: str, headers: dict[str, st
 
 
 _HINTS = {
-    "not-found": "there is nothing at this address; /docs lists what there is",
-    "method-not-allowed": "this route does not know the method; the header Allow names those it knows",
+    "not-found": "no route has this address; /docs lists the routes",
+    "method-not-allowed": "this route does not support the method; the header Allow names the supported ones",
 }
 _BY_ERROR: dict[type[Exception], str] = {
     NotEnoughCandles: "too-few-candles",
@@ -165,4 +165,4 @@ def _kind_of(exc: Exception) -> str:
 
 
 HANDLED: tuple[type[Exception], ...] = (Refusal, HTTPException, *_BY_ERROR)
-"""Errors that become an answer; any other is a defect: it is logged, and answered with 500."""
+"""Errors with an answer of their own; any other is a defect, which is logged and answered with 500."""

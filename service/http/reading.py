@@ -1,4 +1,4 @@
-"""What all routes of the read API share: the market asked about, rows of the database, the answer, the thread."""
+"""Parts of all reading routes: the market, database rows, JSON answers, and the thread."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ _ZIP_LEVEL = 4  # twice as fast as the usual 9, and within a tenth of its size
 
 
 def market_of(request: Request) -> Market:
-    """The market asked about: the one that is forecast here, unless `symbol` or `interval` say otherwise."""
+    """Read the market from `symbol` and `interval`; the default is the first market forecast here."""
     return read_market(request, resources(request)[Settings].market)
 
 
 def rows(request: Request, query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """All rows of a query about the market asked about."""
+    """Read all rows of a query about the market of the request."""
     return resources(request)[ReadOnlyDatabase].rows(query, {**market_of(request)._asdict(), **arguments})
 
 
 def json_answer(answer: Answer) -> Response:
-    """An answer as JSON, for no cache to keep."""
+    """Answer with JSON that caches do not keep."""
     return Response(answer.model_dump_json(), media_type="application/json", headers=_NOT_STORED)
 
 
 def json_rows(answer: dict[str, Any]) -> Response:
-    """An answer of thousands of rows, encoded as they are: three times as fast as by way of a model."""
+    """Answer with thousands of rows as JSON, three times as fast as through a pydantic model."""
     return Response(msgspec.json.encode(answer), media_type="application/json", headers=_NOT_STORED)
 
 
 def iso(moment: datetime) -> str:
-    """UTC, ISO-8601 with a Z."""
+    """Write a UTC time as ISO-8601 with a Z."""
     return moment.isoformat().replace("+00:00", "Z")
 
 

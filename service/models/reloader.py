@@ -1,4 +1,4 @@
-"""Follows the registry's aliases: the bundles being served, swapped by one pointer."""
+"""Reloading of the served bundles as the registry's aliases move."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -24,10 +25,10 @@ from service.models.replicas import Replica, ReplicaNotes, ServedNote
 from service.models.served import ALIASES, ServedModel, ServedModels
 
 LONGEST_PAUSE_S = 10.0
-"""Between two looks at a registry that does not answer."""
+"""Longest pause between polls of a registry that does not answer."""
 
 LONGEST_RETRY_S = 60.0
-"""Between two attempts at a version that does not load."""
+"""Longest pause between attempts to load a version."""
 
 _STOP_S = 1.0
 _WARM_UP_RUNS = 3
@@ -35,22 +36,23 @@ _OBJECT_ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
 
 
 class AliasRegistry(BundleSource, Protocol):
-    """What is needed of `candlecast.registry.registry.Registry`."""
+    """The part of `candlecast.registry.registry.Registry` that a reloader uses."""
 
     def aliases(self, model_name: str) -> dict[str, str]:
-        """Version number under each alias."""
+        """Read the version number under each alias."""
         ...
 
 
 class _Loaded(NamedTuple):
-    """A version in memory, and what it must answer."""
+    """A version in memory, and its golden sample."""
 
     bundle: Bundle
     golden: GoldenSample
 
 
-class _Failure(NamedTuple):
-    """A version that did not load: why, and when it is tried again, on the monotonic clock."""
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A failed load: its reason, the pause after it, and the next attempt on the monotonic clock."""
 
     reason: str
     pause_s: float
@@ -58,27 +60,27 @@ class _Failure(NamedTuple):
 
 
 def _ignore(_: Any) -> None:
-    """Nobody wants to know."""
+    """Report to no caller."""
 
 
 class ModelReloader:
-    """Serves what the registry's aliases point to; looks at them every `poll_s` seconds in a thread of its own.
+    """Reloader of one market: polls the registry's aliases in a thread, and swaps what is served by one pointer.
 
-    - A version that cannot be fetched or verified changes nothing: its alias goes on with what it has. It is tried
-      again after a pause that doubles up to LONGEST_RETRY_S; one of another format only when the alias has moved.
-    - A challenger whose alias is taken away is served no longer. A champion goes on until there is another.
-    - While the registry is unreachable everything stays, and it is asked less and less often, every LONGEST_PAUSE_S
-      at the least. A start begins with the versions served last, from the cache, before the registry is asked.
-    - The version that an alias pointed to before stays in memory, so that the way back takes no download.
+    - An alias keeps its version while the new one cannot be fetched or verified. The next attempt follows after a
+      pause that doubles up to LONGEST_RETRY_S; one of another format only after the alias moved.
+    - A challenger without alias is no longer served. A champion is served until another version has the alias.
+    - While the registry is unreachable nothing changes, and pauses grow up to LONGEST_PAUSE_S. A start serves the
+      last versions from the cache before its first poll.
+    - The previous version of an alias stays in memory, so that a rollback needs no download.
 
     Args:
-        registry: `candlecast.registry.registry.Registry`, or its like.
-        market: What is served; versions of another market are refused.
-        cache: Directory of downloaded bundles, of the note of what was served last, and of the replicas' notes.
-        poll_s: Pause between two looks; the real one is a quarter more or less, so that replicas do not ask together.
-        on_served: Called with what is served after every change of it.
-        on_problems: Called with `problems` after every change of them.
-        name: Of this process among the replicas; None for host and process number.
+        registry: Registry to poll.
+        market: Market of the versions; versions of other markets are refused.
+        cache: Directory of downloaded bundles, of the note of the last served versions, and of the replicas' notes.
+        poll_s: Mean pause between polls; each pause varies by a quarter, so that replicas poll at different times.
+        on_served: Called with the served versions after every change.
+        on_problems: Called with `problems` after every change.
+        name: Name of this process among the replicas; None for host and process number.
     """
 
     def __init__(
@@ -105,36 +107,36 @@ class ModelReloader:
         self._problems: Mapping[str, str] = MappingProxyType({})
         self._loaded: dict[str, _Loaded] = {}
         self._failures: dict[str, _Failure] = {}
-        self._looked = threading.Event()
+        self._polled = threading.Event()
         self._stop = threading.Event()
         self._jitter = np.random.default_rng()
-        self._thread = threading.Thread(target=self._follow, name="model-reloader", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="model-reloader", daemon=True)
 
     @property
     def served(self) -> ServedModels:
-        """What is served now; one reading is consistent for as long as it is held."""
+        """Models that are served now; this mapping never changes."""
         return self._served
 
     @property
     def previous(self) -> Mapping[str, str]:
-        """The version that each alias pointed to before, still in memory; missing where there was none."""
+        """Previous version of each alias, which is still in memory."""
         return self._previous
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """Faults of the last look, by alias, "registry" or "cache"; empty if all is as the registry says."""
+        """Faults of the last poll, by alias, "registry" or "cache"; empty if there are none."""
         return self._problems
 
     def replicas(self) -> list[Replica]:
-        """Every process that serves from this cache, this one included, by name."""
+        """Read the processes that serve from this cache, including this one, by name."""
         return self._replicas.read({alias: model.version for alias, model in self._served.items()})
 
     def start(self) -> None:
-        """Begin to follow; returns at once, nothing is served until the first look has begun."""
+        """Start the thread; nothing is served until its first poll."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the look it is at; one at a registry that hangs is left to itself."""
+        """Stop the thread after its current poll, without waiting for a registry that hangs."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
@@ -142,53 +144,53 @@ class ModelReloader:
 
     @property
     def has_polled(self) -> bool:
-        """Whether what is to be served was asked for once, with or without an answer."""
-        return self._looked.is_set()
+        """Whether the first poll has ended, even without an answer."""
+        return self._polled.is_set()
 
     def is_running(self) -> bool:
-        """Whether the thread lives; once it does not, only a restart helps."""
+        """Check whether the thread lives; if not, only a restart helps."""
         return self._thread.is_alive()
 
     def refresh(self) -> bool:
-        """Look once: load what is new and swap; whether the registry answered."""
+        """Poll once: load new versions and swap them in. Return whether the registry answered."""
         try:
-            return self._look()
+            return self._poll()
         finally:
-            self._looked.set()
+            self._polled.set()
 
-    def _look(self) -> bool:
+    def _poll(self) -> bool:
         problems: dict[str, str] = {}
         if not self._served:
-            self._take(self._note.read(), problems)
+            self._serve(self._note.read(), problems)
         try:
             wanted = self._registry.aliases(self.market.model_name)
         except (RegistryUnavailable, OSError) as exc:
             kept = {alias: why for alias, why in self._problems.items() if alias in ALIASES}
-            self._tell(kept | problems | {"registry": _OBJECT_ADDRESS.sub("", str(exc))})
+            self._report(kept | problems | {"registry": _OBJECT_ADDRESS.sub("", str(exc))})
             return False
         problems.clear()
         if CHAMPION not in wanted and CHAMPION in self._served:
             wanted = wanted | {CHAMPION: self._served[CHAMPION].version}
             problems["registry"] = (
-                f"no version has the alias champion: version {wanted[CHAMPION]} goes on until one has it"
+                f"no version has the alias champion: version {wanted[CHAMPION]} is served until one has it"
             )
         self._failures = {version: why for version, why in self._failures.items() if version in wanted.values()}
-        self._take({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems)
-        self._tell(problems)
+        self._serve({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems)
+        self._report(problems)
         return True
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         pause_s = self._poll_s
         answered = self.refresh()
-        _settle_heap()  # MLflow's client was imported just now
+        _settle_heap()  # the first poll imported MLflow's client
         while True:
             pause_s = self._poll_s if answered else longer(pause_s, self._poll_s, LONGEST_PAUSE_S)
             if self._stop.wait(pause_s * self._jitter.uniform(0.75, 1.25)):
                 return
             answered = self.refresh()
 
-    def _take(self, wanted: dict[str, str], problems: dict[str, str]) -> None:
-        """Serve these versions by alias; what does not load goes into `problems`."""
+    def _serve(self, wanted: dict[str, str], problems: dict[str, str]) -> None:
+        """Serve these versions by alias; add those that do not load to `problems`."""
         before = self._served
         after: dict[str, ServedModel] = {}
         for alias, version in wanted.items():
@@ -215,7 +217,7 @@ class ModelReloader:
         self._loaded = {version: loaded for version, loaded in self._loaded.items() if version in kept}
 
     def _load(self, version: str) -> _Loaded | None:
-        """The version, from memory, the cache or the registry; None if it does not load or is not yet due again."""
+        """Load a version from memory, cache or registry; None if it fails, or if its next attempt is not due."""
         if version in self._loaded:
             return self._loaded[version]
         failure = self._failures.get(version)
@@ -234,29 +236,29 @@ class ModelReloader:
     def _fetch(self, version: str) -> _Loaded:
         bundle, directory = load_version(self._registry, self.market.model_name, version, self._cache)
         if bundle.manifest.market != self.market:
-            raise ForeignBundleError(f"{directory} forecasts {bundle.manifest.market}, this service {self.market}")
+            raise ForeignBundleError(f"{directory} holds a model of {bundle.manifest.market}, not of {self.market}")
         golden = read_golden(directory / GOLDEN)
-        for _ in range(_WARM_UP_RUNS):  # the first answers of a session are slower than all later ones
+        for _ in range(_WARM_UP_RUNS):  # the first runs of a session are slower
             check_golden(bundle, golden)
         return _Loaded(bundle, golden)
 
-    def _tell(self, problems: dict[str, str]) -> None:
-        """Leave notes for the next start and the other replicas, and say what is wrong, if that is new."""
+    def _report(self, problems: dict[str, str]) -> None:
+        """Write the notes for the next start and the replicas, and report problems that changed."""
         versions = {alias: model.version for alias, model in self._served.items()}
         fault = self._note.write(versions) or self._replicas.write(versions)
         if fault:
-            problems["cache"] = f"a start without the registry would serve something older: {fault}"
+            problems["cache"] = f"not writable, so a start without the registry would serve an older version: {fault}"
         if problems != self._problems:
             self._problems = MappingProxyType(problems)
             self._on_problems(self._problems)
 
 
 def longer(pause_s: float, shortest_s: float, longest_s: float) -> float:
-    """The pause after one that was in vain: twice as long, up to `longest_s`, and never shorter than `shortest_s`."""
+    """Double a pause, within `shortest_s` and `longest_s`."""
     return max(min(2 * pause_s, longest_s), shortest_s)
 
 
 def _settle_heap() -> None:
-    """Keep the collector from walking over libraries and models, while requests wait for tens of ms."""
+    """Exclude libraries and models from garbage collection, which would delay requests by tens of ms."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Small files in the cache of bundles: what was served last, and what every process serves now."""
+"""Notes in the bundle cache: the versions served last, and what every process serves now."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 SILENT_S = 60.0
-"""After so long without a sign a process of another host counts as gone; a look at the registry is one."""
+"""Seconds without a poll after which a process of another host counts as stopped."""
 
 
-class Replica(NamedTuple):
-    """A process that serves: `name` is host and process number, `served` the version under each alias."""
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A process that serves.
+
+    Attributes:
+        name: Host and process number.
+        served: Version under each alias.
+        looked_at: Time of its last poll.
+        is_me: Whether it is this process.
+    """
 
     name: str
     served: Mapping[str, str]
@@ -26,18 +34,18 @@ class Replica(NamedTuple):
 
 
 class ServedNote:
-    """Which version had which alias when it was last written down, for a start without the registry."""
+    """Note of the version under each alias, for a start without the registry."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._written: dict[str, str] | None = None
 
     def read(self) -> dict[str, str]:
-        """Version by alias; empty if there is no note, or none that can be read."""
+        """Read the version by alias; empty if there is no readable note."""
         return _read(self._path)
 
     def write(self, served: dict[str, str]) -> OSError | None:
-        """Write it down, whole or not at all, unless it is written already; what went wrong, if anything."""
+        """Write a changed note as a whole; return the fault, or None."""
         if not served or served == self._written:
             return None
         fault = _write(self._path, served)
@@ -47,11 +55,11 @@ class ServedNote:
 
 
 class ReplicaNotes:
-    """The notes that processes sharing a cache leave for one another; each touches its own at every look.
+    """Notes of the processes that share a cache; each process touches its own at every poll.
 
     Args:
-        directory: Where they are.
-        name: Of this process; None for host and process number.
+        directory: Directory of the notes.
+        name: Name of this process; None for host and process number.
     """
 
     def __init__(self, directory: Path, name: str | None = None) -> None:
@@ -61,12 +69,12 @@ class ReplicaNotes:
         self._written: dict[str, str] | None = None
 
     def write(self, served: dict[str, str]) -> OSError | None:
-        """Say what this process serves; what went wrong, if anything."""
+        """Write what this process serves; return the fault, or None."""
         if served == self._written:
             try:
                 os.utime(self._own)
             except FileNotFoundError:
-                pass  # somebody cleared the cache: written anew below
+                pass  # the cache was cleared: the note is written again below
             except OSError as exc:
                 return exc
             else:
@@ -76,20 +84,20 @@ class ReplicaNotes:
         return fault
 
     def withdraw(self) -> None:
-        """Take this process's note away; it serves no longer."""
+        """Delete the note of this process, because it stops serving."""
         with suppress(OSError):
             self._own.unlink(missing_ok=True)
 
     def read(self, own: Mapping[str, str]) -> list[Replica]:
-        """All processes that gave a sign lately, this one among them with what it serves, by name."""
+        """Read the active processes by name; this one serves `own`."""
         found = {self.name: Replica(self.name, own, datetime.now(UTC), is_me=True)}
         for path in self._directory.glob("*.json") if self._directory.is_dir() else ():
             try:
                 age_s = time.time() - path.stat().st_mtime
             except OSError:
-                continue  # it withdrew
+                continue  # the process withdrew its note
             if path.stem == self.name:
-                found[self.name] = found[self.name]._replace(looked_at=_ago(age_s))
+                found[self.name] = replace(found[self.name], looked_at=_ago(age_s))
             elif age_s < SILENT_S and not self._is_dead(path.stem):
                 found[path.stem] = Replica(path.stem, _read(path), _ago(age_s), is_me=False)
             else:
@@ -102,7 +110,7 @@ class ReplicaNotes:
         return self._directory / f"{self.name}.json"
 
     def _is_dead(self, name: str) -> bool:
-        """Whether it was a process of this host that was killed."""
+        """Check whether the name is that of a killed process of this host."""
         host, _, number = name.rpartition(".")
         if host != self._host or not number.isdecimal():
             return False

@@ -1,4 +1,4 @@
-"""The OpenAPI document, put together from the routes, their docstrings and the schemas they answer with."""
+"""The OpenAPI document, made from the routes, their docstrings and the schemas of their answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from candlecast import __version__
 from candlecast.api.answers import PROBLEM_TYPE, Problem
 from candlecast.ledger.forecasts import ROLES
 from candlecast.settings import Settings
-from service.http.body import PATIENCE_S, SLOWEST
+from service.http.body import SLOWEST_BYTES_PER_S, TIMEOUT_S
 from service.http.documented import Documented, documented
 from service.http.limits import KEY_HEADER
 from service.http.parameters import (
@@ -37,61 +37,65 @@ from service.telemetry.observation import REQUEST_ID
 _TIME = {"anyOf": [{"type": "string", "format": "date-time"}, MILLISECONDS]}
 _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
     "symbol": (
-        "Another market than the first one that is forecast here.",
+        "Market, by default the first one forecast here.",
         {"type": "string", "pattern": SYMBOL},
         "BTCUSDT",
     ),
     "interval": (
-        "Another candle length than that of the first market.",
+        "Candle length, by default that of the first market.",
         {"type": "string", "pattern": "^[1-9][0-9]{0,4}[mhdw]$"},
         "5m",
     ),
     "limit": (
-        "Most candles, or target candles, to answer.",
+        "Most candles, or target candles, in the answer.",
         {"type": "integer", "minimum": 1, "maximum": LIMIT_MAXIMUM, "default": LIMIT_DEFAULT},
         12,
     ),
     "start": ("First open_time, ISO-8601 with an offset or milliseconds since 1970.", _TIME, "2025-09-29T00:00:00Z"),
-    "end": ("End of open_time, exclusive, in the same forms.", _TIME, "2025-09-30T12:00:00Z"),
+    "end": (
+        "End of open_time, exclusive, in the forms of `start`.",
+        _TIME,
+        "2025-09-30T12:00:00Z",
+    ),
     "hours": (
-        "How far back from the newest candle stored.",
+        "Hours before the newest stored candle.",
         {"type": "integer", "minimum": 1, "maximum": HOURS_MAXIMUM, "default": HOURS_DEFAULT},
         24,
     ),
     "points": (
-        "Most steps to merge the period into.",
+        "Most steps of the answer.",
         {"type": "integer", "minimum": 1, "maximum": POINTS_MAXIMUM, "default": POINTS_DEFAULT},
         288,
     ),
-    "role": ("Whose forecasts.", {"type": "string", "enum": list(ROLES)}, "champion"),
+    "role": ("Role of the model that forecast.", {"type": "string", "enum": list(ROLES)}, "champion"),
 }
 _DESCRIPTION = f"""Forecasts of the next market candle, and the record of those made.
 
 **Units.** Times are UTC. Prices and amplitudes (high - low) are in quote currency, volumes in base currency,
 probabilities between 0 and 1.
 
-**History.** Post closed candles, oldest first, without a gap. The service knows no time of day: it cannot tell an
-unclosed last candle from a closed one, so leave that one out. At most {HISTORY_LIMIT:,} candles and
+**History.** Post closed candles, oldest first, without a gap. The service has no clock of its own: it cannot detect
+an unclosed last candle, so leave that one out. At most {HISTORY_LIMIT:,} candles and
 {BODY_LIMIT // 2**20} MiB for `/predict`, {SERIES_LIMIT:,} and {SERIES_BODY_LIMIT // 2**20} MiB for `/predict/series`.
-A body must be complete after {PATIENCE_S:g} s, plus a second for every {SLOWEST // 1024} KiB.
+A body must be complete after {TIMEOUT_S:g} s, plus a second for every {SLOWEST_BYTES_PER_S // 1024} KiB.
 
-**Keys.** Where the operator has set API keys, everything but this reference, the guide, `/livez`, `/readyz`
-and `/metrics` asks for one: `Authorization: Bearer KEY` or `{KEY_HEADER}: KEY`; browsers send it as the password of
-basic authentication.
+**Keys.** If the operator has set API keys, every route except this reference, the guide, `/livez`, `/readyz` and
+`/metrics` asks for one: `Authorization: Bearer KEY` or `{KEY_HEADER}: KEY`. Browsers send it as the password of basic
+authentication.
 
-**Problems.** Every refusal is `{MEDIA_TYPE}` (RFC 9457) and says what to correct, or after which `Retry-After` to come
-again. Its `type` is `{PROBLEM_TYPE}` and one of these names, which do not change:
+**Problems.** Every refusal is `{MEDIA_TYPE}` (RFC 9457) and says what to correct, or after which
+`Retry-After` to retry. Its `type` is `{PROBLEM_TYPE}` and one of these names, which do not change:
 
 | name | status | |
 |---|---|---|
 {{kinds}}
 
-**Request ids.** A sane `{REQUEST_ID}` of yours (up to 64 letters, digits and `._:-`) comes back and stands in the log.
+**Request ids.** The answer and the log repeat a valid `{REQUEST_ID}` (up to 64 letters, digits and `._:-`).
 """
 
 
 def documentation_routes(described: Sequence[Route]) -> list[Route]:
-    """Make the route of the document that describes these routes; the document is made when it is asked for."""
+    """Make the route of the document that describes these routes; each request makes the document."""
 
     def openapi(request: Request) -> Response:
         here = resources(request)
@@ -122,8 +126,8 @@ def describe(routes: Sequence[Route], history: dict[str, Any], *, ask_for_keys: 
         "servers": [{"url": "."}],
         "tags": [
             {"name": "model", "description": "Forecasts from posted history; these need no database."},
-            {"name": "data", "description": "What is recorded, read from the database."},
-            {"name": "operations", "description": "For whoever runs the service; open to all."},
+            {"name": "data", "description": "Records, read from the database."},
+            {"name": "operations", "description": "For operators; open to all."},
         ],
         "security": keys if ask_for_keys else [],
         "paths": {route.path: {_method(route).lower(): _operation(route)} for route in routes},
@@ -207,7 +211,7 @@ def _example(name: str, title: str, status: int) -> dict[str, Any]:
         "type": PROBLEM_TYPE + name,
         "title": title,
         "status": status,
-        "detail": "What is wrong, and the remedy.",
+        "detail": "The fault, and the remedy.",
     }
     if name == "candle-gap":
         detail = (

@@ -17,7 +17,7 @@ _SHORT = [{**CANDLE, "open_time": "2025-09-30T11:50:00Z"}, CANDLE]
 
 
 def history_example(here: Resources) -> dict[str, Any]:
-    """A body of /predict that the served champion answers: its own golden sample; two candles if there is none."""
+    """Make a body of /predict from the champion's golden sample; of two candles if no champion is served."""
     champion = here[ModelReloaders].all[0].served.get(CHAMPION)
     if champion is None:
         return {"candles": _SHORT}

@@ -1,4 +1,4 @@
-"""Schemas of the OpenAPI document: of the bodies that are posted, and of the answers, with their docstrings' words."""
+"""Schemas of the OpenAPI document, for posted bodies and for answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _in_one_line(text: str) -> str:
 
 
 def posted_schemas() -> dict[str, Any]:
-    """JSON schemas by name of the bodies of /predict and /predict/series."""
+    """List the JSON schemas of the bodies of /predict and /predict/series, by name."""
     history: dict[str, Any] = {
         "candles": {
             "type": ["array", "null"],
@@ -46,12 +46,12 @@ def posted_schemas() -> dict[str, Any]:
         },
         "klines": {
             "type": ["array", "null"],
-            "description": "The same as Binance's /api/v3/klines gives them, without the last one until it has closed.",
+            "description": "Candles as in Binance's /api/v3/klines, without the last one until it has closed.",
             "items": {"$ref": f"{REF}Kline"},
             "maxItems": HISTORY_LIMIT,
         },
-        "symbol": {"type": ["string", "null"], "description": "By default the first of those forecast here."},
-        "interval": {"type": ["string", "null"], "description": "By default that of the first market."},
+        "symbol": {"type": ["string", "null"], "description": "By default that of the first market forecast here."},
+        "interval": {"type": ["string", "null"], "description": "By default that of the first market forecast here."},
         "model": {
             "type": "string",
             "default": "champion",
@@ -60,7 +60,7 @@ def posted_schemas() -> dict[str, Any]:
     }
     fields = {
         "type": ["array", "null"],
-        "description": "Columns wanted; all of them if left out.",
+        "description": "Columns wanted; by default all.",
         "items": {"type": "string", "enum": list(get_args(SeriesField))},
     }
     long = {name: {**part, "maxItems": SERIES_LIMIT} for name, part in history.items() if "maxItems" in part}
@@ -68,7 +68,7 @@ def posted_schemas() -> dict[str, Any]:
         "PostedCandle": _posted_candle(),
         "Kline": _kline(),
         "PredictRequest": _request(PredictRequest.__doc__, history),
-        "SeriesRequest": _request("The same for many forecasts at once.", {**history, **long, "fields": fields}),
+        "SeriesRequest": _request("History for many forecasts at once.", {**history, **long, "fields": fields}),
     }
 
 
@@ -95,7 +95,7 @@ def _posted_candle() -> dict[str, Any]:
             **{name: _number("In quote currency.", positive=True) for name in ("open", "high", "low", "close")},
             "volume": _number(base),
             "quote_volume": _number(quote, optional=True),
-            "trades": _number("How many.", optional=True),
+            "trades": _number("Number of trades.", optional=True),
             "taker_buy_base": _number(base, optional=True),
             "taker_buy_quote": _number(quote, optional=True),
         },
@@ -108,7 +108,7 @@ def _kline() -> dict[str, Any]:
     prices = [_number(f"{name}, in quote currency", positive=True) for name in ("Open", "High", "Low", "Close")]
     return {
         "type": "array",
-        "description": "One closed candle as Binance gives it: " + ", ".join(KLINE_NAMES) + ".",
+        "description": "One closed candle in Binance's form: " + ", ".join(KLINE_NAMES) + ".",
         "prefixItems": [
             {**MILLISECONDS, "description": "Open time, milliseconds since 1970."},
             *prices,

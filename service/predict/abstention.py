@@ -1,13 +1,14 @@
-"""When a model does not answer for its forecast: expired, doubtful candles, or inputs unlike those of its training.
+"""Abstention of expired models, and of models whose input is doubtful or unlike that of their training.
 
-The distance of a forecast's inputs from those of training is the largest, over the inputs made of prices and
-volumes, of each one's root mean square over the window, in standard deviations of the training slice. How often
-it and the doubts are right and wrong is measured in docs/decisions/0008-abstention.md.
+The distance from the training is measured for each input made of prices and volumes: the root mean square over the
+window, in standard deviations of the training slice. The largest one counts. docs/decisions/0008-abstention.md
+measures how often abstentions are right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -26,24 +27,24 @@ from candlecast.settings import ServiceSettings
 from service.models.served import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0
-"""Deviations from which inputs count as unlike those of training."""
+"""Distance in standard deviations above which inputs are unfamiliar."""
 
 _MARKET = [number for number, name in enumerate(FEATURE_NAMES) if name not in (*SEASON_NAMES, "flow_known")]
-"""Inputs that candles decide; the others are what the clock says, and whether order flow is known."""
+"""Inputs computed from candles; the others say the time, and whether order flow is known."""
 
 
 def model_expiry(settings: ServiceSettings) -> timedelta:
-    """Say for how long after its training data a model answers for its forecasts."""
+    """Read how long after the end of its training data a model is used."""
     return timedelta(hours=settings.model_expiry_hours)
 
 
 class Histories(NamedTuple):
-    """The candles that forecasts are made of: of one history, or of several of equal length, a forecast each.
+    """Candles of one history, or of several histories of equal length with one forecast each.
 
     Attributes:
         open_ms: Open times in milliseconds since 1970, shape (..., n).
         table: Columns `CANDLE_COLUMNS`, shape (..., n, 9); NaN is unknown.
-        first_rows: Which row of its request each history begins with, shape (histories,).
+        first_rows: Row of the request where each history begins, shape (histories,).
     """
 
     open_ms: NDArray[np.int64]
@@ -56,8 +57,9 @@ class Histories(NamedTuple):
         return self.table[..., : len(OHLCV_COLUMNS)]
 
 
-class Abstention(NamedTuple):
-    """One forecast that the model does not stand behind; `number` is its position among those asked for."""
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """A forecast that repeats the baseline; `number` is its position among those asked for."""
 
     number: int
     cause: Cause
@@ -65,14 +67,14 @@ class Abstention(NamedTuple):
 
 
 def abstentions(model: ServedModel, histories: Histories, inputs: ModelInputs, expiry: timedelta) -> list[Abstention]:
-    """The forecasts that `model` does not stand behind, ascending; one cause each, the first that holds.
+    """Find the forecasts for which `model` abstains, ascending; each has the first cause that holds.
 
-    A forecast is judged by the `manifest.history` candles that it is made of, and by nothing else.
+    Only the `manifest.history` candles of a forecast count.
 
     Args:
-        histories: Known to be sound.
-        inputs: Of all of them; one forecast for each window in its rows.
-        expiry: How long after its training data a model is believed.
+        histories: Valid histories.
+        inputs: Inputs of all histories; one forecast for each window in the rows.
+        expiry: How long after the end of its training data a model is used.
     """
     manifest = model.bundle.manifest
     found = _unfamiliar(manifest, inputs) | _doubtful(manifest, histories)
@@ -87,8 +89,8 @@ def _expired(model: ServedModel, last_ms: NDArray[np.int64], expiry: timedelta) 
     if not late:
         return {}
     reason = (
-        f"version {model.version} knows candles up to {manifest.trained_until:%Y-%m-%d %H:%M} UTC and is not "
-        f"believed more than {expiry / timedelta(hours=1):g} hours later: this is the baseline"
+        f"version {model.version} was trained on candles up to {manifest.trained_until:%Y-%m-%d %H:%M} UTC and "
+        f"expired {expiry / timedelta(hours=1):g} hours later: this is the baseline"
     )
     return {number: Abstention(number, "expired", reason) for number in late}
 
@@ -106,8 +108,8 @@ def _doubtful(manifest: Manifest, histories: Histories) -> dict[int, Abstention]
     found = {}
     for number, (row, open_ms) in rows.items():
         reason = (
-            f"row {row}, the candle of {from_epoch_ms(int(open_ms)):%Y-%m-%d %H:%M} UTC, can hardly be what the market "
-            "did, or had not closed; fetch the history again: this is the baseline"
+            f"row {row}: the candle of {from_epoch_ms(int(open_ms)):%Y-%m-%d %H:%M} UTC is doubtful or had not closed; "
+            "fetch the history again: this is the baseline"
         )
         found[number] = Abstention(number, "doubtful", reason)
     return found
@@ -127,8 +129,8 @@ def _unfamiliar(manifest: Manifest, inputs: ModelInputs) -> dict[int, Abstention
         name = FEATURE_NAMES[_MARKET[int(mean[number].argmax())]]
         reason = (
             f"input {name} is about {np.sqrt(farthest[number]):.0f} standard deviations away from its mean in training "
-            f"(root mean square over {length} candles); beyond {UNFAMILIAR_DISTANCE:g} the model is not believed: this "
-            "is the baseline"
+            f"(root mean square over {length} candles), more than the limit of {UNFAMILIAR_DISTANCE:g}: this is the "
+            "baseline"
         )
         found[int(number)] = Abstention(int(number), "unfamiliar", reason)
     return found

@@ -27,10 +27,10 @@ from service.predict.series import answer_series
 from service.telemetry.metrics import ServiceMetrics
 
 BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes of a request to /predict; HISTORY_LIMIT candles, prettily printed, fit in."""
+"""Most bytes of a body of /predict; HISTORY_LIMIT indented candles fit in."""
 
 SERIES_BODY_LIMIT = 16 * 1024 * 1024
-"""The same for SERIES_LIMIT candles and /predict/series."""
+"""Most bytes of a body of /predict/series; SERIES_LIMIT candles fit in."""
 
 _INLINE_BODY = 256 * 1024
 
@@ -42,19 +42,19 @@ _POSTED = (404, 408, 413, 415, 503)
 async def predict(request: Request) -> Response:
     """Forecast the next candle from the history in the body; closed candles only, oldest first.
 
-    The service has no clock of its own: a last candle that has not closed cannot be told from one that has, and
-    would be forecast from as if it had. Leave it out. `GET /model` tells the fewest and the most candles.
+    The service has no clock of its own, so it cannot detect a last candle that has not closed. Leave that candle
+    out. `GET /model` states the fewest and the most candles.
     """
     require_known(request)
     here = resources(request)
     bodies = here[Limits].bodies
     body = await bodies.read(request.scope, request.receive, BODY_LIMIT)
     try:
-        # A usual request takes less than a millisecond: a thread and back would cost a good part of another.
+        # A short history takes less than a millisecond; a thread would cost a large part of another.
         if len(body) > _INLINE_BODY:
             answer = await here[Limits].computing.run(_predict_long, here, body, request.scope["noted"])
         else:
-            answer = await here[RequestBatcher].ask(_forecast_request(here, body, request.scope["noted"]))
+            answer = await here[RequestBatcher].submit(_forecast_request(here, body, request.scope["noted"]))
         return Response(answer, media_type="application/json")
     finally:
         bodies.release(len(body))
@@ -64,9 +64,8 @@ async def predict(request: Request) -> Response:
 async def predict_series(request: Request) -> Response:
     """Forecast after every candle of a long history that has enough others before it.
 
-    The same forecasts as single calls would give, in columns and at once; `fields` names the columns wanted, all of
-    them otherwise. More candles than this takes are sent in pieces that overlap by the fewest that one forecast
-    needs, less one.
+    The forecasts equal those of single calls, and are answered in columns. `fields` names the columns wanted, by
+    default all. Send a longer history in pieces that overlap by one candle less than a single forecast needs.
     """
     require_known(request)
     here = resources(request)
@@ -80,7 +79,7 @@ async def predict_series(request: Request) -> Response:
 
 @Documented(ModelsAnswer, examples.MODEL, MARKET, refusals=(), tag="model")
 async def describe_model(request: Request) -> Response:
-    """Versions served under each alias: their figures beside the baselines', spans, and input contract."""
+    """Describe the versions served under each alias: figures beside the baselines', spans, and input contract."""
     require_known(request, *MARKET)
     here, market = resources(request), market_of(request)
     described = describe_models(
@@ -104,7 +103,7 @@ def _forecast_request(here: Resources, body: bytes, noted: dict[str, object]) ->
 
 
 def _predict_long(here: Resources, body: bytes, noted: dict[str, object]) -> bytes:
-    [answer] = here[RequestBatcher].answer([_forecast_request(here, body, noted)])
+    [answer] = here[RequestBatcher].compute([_forecast_request(here, body, noted)])
     return answer
 
 

@@ -1,16 +1,16 @@
-"""Forecasts that are asked for at the same moment are computed together.
+"""Batching of forecasts that are requested at the same moment.
 
-Most of the time of a single forecast goes by on the ways into and out of numpy and ONNX Runtime; eight together take
-hardly longer than three.
+Most of the time of a single forecast is overhead of numpy and ONNX Runtime: a batch of eight takes hardly longer than
+three single forecasts.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
-from typing import NamedTuple
 
 from service.http.problems import Refusal
 from service.models.served import ServedModel
@@ -20,39 +20,41 @@ from service.predict.single import answer_forecasts
 from service.telemetry.metrics import ServiceMetrics
 
 BATCH_LIMIT = 32
-"""Forecasts in one computation: more would keep other requests waiting for several milliseconds."""
+"""Most forecasts in one batch; more would delay other requests by several milliseconds."""
 
 QUEUE_LIMIT = 4_000
-"""Questions in memory; to answer them takes about a second."""
+"""Most requests in the queue; computing a full queue takes about a second."""
 
 
-class ForecastRequest(NamedTuple):
-    """A history, and the model that is to answer; questions of the same `kind` can be computed together."""
+@dataclass(frozen=True, slots=True)
+class ForecastRequest:
+    """A history and the model that answers; requests with the same `batch_key` can share a batch."""
 
     posted: PostedHistory
     model: ServedModel
-    kind: tuple[int, bool]
+    batch_key: tuple[int, bool]
 
 
 def forecast_request(posted: PostedHistory, model: ServedModel) -> ForecastRequest:
-    """What can be answered.
+    """Make a request that can be answered.
 
     Raises:
-        Refusal: A candle is not sound.
-        NotEnoughCandles: There are too few.
+        Refusal: A candle is invalid.
+        NotEnoughCandles: The history is too short.
     """
     require_answerable(posted, model)
     return ForecastRequest(posted, model, (id(model), knows_flow(posted, model)))
 
 
 class RequestBatcher:
-    """Answers what is asked in one turn of the event loop, or while its requests are still being read, at once.
+    """Batcher of the forecasts that are requested in one turn of the event loop, or while requests are being read.
 
-    Nobody waits for others to come. A forecast is, bit for bit, what it would be alone, and a question that cannot
-    be answered is refused by itself.
+    No request waits for later ones. Each forecast is, bit for bit, the one computed alone. A request that cannot be
+    answered does not affect the others.
 
     Args:
-        expiry: How long after its training data a model is believed.
+        expiry: How long after the end of its training data a model is used.
+        metrics: Metrics that count the forecasts.
     """
 
     def __init__(self, expiry: timedelta, metrics: ServiceMetrics) -> None:
@@ -60,59 +62,59 @@ class RequestBatcher:
         self._metrics = metrics
         self._waiting: list[tuple[ForecastRequest, asyncio.Future[bytes]]] = []
 
-    async def ask(self, asked: ForecastRequest) -> bytes:
-        """A `candlecast.api.answers.ForecastAnswer` as JSON.
+    async def submit(self, request: ForecastRequest) -> bytes:
+        """Queue a request, and wait for its `candlecast.api.answers.ForecastAnswer` as JSON.
 
         Raises:
-            InvalidCandles: Nothing can be computed from the history; names the row.
-            Refusal: Too many wait already.
+            InvalidCandles: No forecast can be computed from the history; names the row.
+            Refusal: The queue is full.
         """
         if len(self._waiting) >= QUEUE_LIMIT:
-            raise Refusal("overloaded", f"{len(self._waiting):,} forecasts wait to be made", retry_after_s=2)
+            raise Refusal("overloaded", f"the queue is full: {len(self._waiting):,} forecasts wait", retry_after_s=2)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bytes] = loop.create_future()
-        self._waiting.append((asked, answer))
+        self._waiting.append((request, answer))
         if len(self._waiting) == 1:
-            loop.call_soon(self._look, loop, 0)
+            loop.call_soon(self._check, loop, 0)
         return await answer
 
-    def answer(self, alike: Sequence[ForecastRequest]) -> list[bytes]:
-        """The answers to questions of one kind; raises as `ask`, of several without saying which is at fault."""
-        model = alike[0].model
-        answers, causes = answer_forecasts([one.posted for one in alike], model, self._expiry)
+    def compute(self, batch: Sequence[ForecastRequest]) -> list[bytes]:
+        """Compute the answers to requests of one `batch_key`; an error does not say which request caused it."""
+        model = batch[0].model
+        answers, causes = answer_forecasts([one.posted for one in batch], model, self._expiry)
         self._metrics.count_forecasts(model, len(answers), causes)
         self._metrics.batch_sizes.observe(len(answers))
         return answers
 
-    def _look(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
-        """Begin, unless more have come since the last look: then others may be about to come.
+    def _check(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
+        """Compute the queue, unless it grew since the last check: then more requests may follow.
 
-        The first look is before the loop has read what the connections hold by now, so it is never the last.
+        The first check runs before the loop has read its connections, so it never computes.
         """
         count = len(self._waiting)
         if before < count < BATCH_LIMIT:
-            loop.call_soon(self._look, loop, count)
+            loop.call_soon(self._check, loop, count)
             return
-        asked, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
+        due, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
         if self._waiting:
-            loop.call_soon(self._look, loop, len(self._waiting))
-        for _, alike in groupby(sorted(asked, key=_kind), key=_kind):
-            self._settle(list(alike))
+            loop.call_soon(self._check, loop, len(self._waiting))
+        for _, batch in groupby(sorted(due, key=_batch_key), key=_batch_key):
+            self._settle(list(batch))
 
-    def _settle(self, alike: list[tuple[ForecastRequest, asyncio.Future[bytes]]]) -> None:
+    def _settle(self, batch: list[tuple[ForecastRequest, asyncio.Future[bytes]]]) -> None:
         try:
-            answers = self.answer([asked for asked, _ in alike])
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to one of the questions alone
-            if len(alike) > 1:
-                for one in alike:
+            answers = self.compute([request for request, _ in batch])
+        except Exception as exc:  # noqa: BLE001 - any error belongs to one of the requests alone
+            if len(batch) > 1:
+                for one in batch:
                     self._settle([one])
-            elif not alike[0][1].done():
-                alike[0][1].set_exception(exc)
+            elif not batch[0][1].done():
+                batch[0][1].set_exception(exc)
             return
-        for (_, future), answer in zip(alike, answers, strict=True):
-            if not future.done():  # or the client went away
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():  # the client may have disconnected
                 future.set_result(answer)
 
 
-def _kind(waiting: tuple[ForecastRequest, asyncio.Future[bytes]]) -> tuple[int, bool]:
-    return waiting[0].kind
+def _batch_key(waiting: tuple[ForecastRequest, asyncio.Future[bytes]]) -> tuple[int, bool]:
+    return waiting[0].batch_key

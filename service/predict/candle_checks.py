@@ -1,7 +1,7 @@
-"""Whether posted candles may be forecast from: the rules of `candlecast.candles.schema.require_valid`, on arrays.
+"""Checks of posted candles: the rules of `candlecast.candles.schema.require_valid`, on arrays.
 
-A sound history passes in a dozen numpy calls; only an unsound one is looked at rule by rule, so that all its
-culprits, their values and the remedy can be named. The tests hold the rules against `require_valid`.
+A valid history passes in a dozen numpy calls. Only an invalid one is checked rule by rule, to name rows, values and
+remedies. The tests compare the rules with `require_valid`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _step_ms(interval: str) -> int:
 
 
 def _passes(open_ms: NDArray[np.int64], table: NDArray[np.float64], step_ms: int) -> bool:
-    """Whether everything is certainly sound."""
+    """Check all rules at once, without finding the rows."""
     opened, high, low, close = table[:, _OPEN], table[:, _HIGH], table[:, _LOW], table[:, _CLOSE]
     return bool(
         low.min() > 0  # false for NaN, as every comparison below
@@ -85,7 +85,7 @@ def _value_faults(table: NDArray[np.float64]) -> Iterator[tuple[str, Fault]]:
     for wrong, name, column in ((above | (high < low), "high", _HIGH), (below & ~above, "low", _LOW)):
         for row in _some(wrong):
             rule = (
-                f"that contradicts open {opened[row]:.12g}, high {high[row]:.12g}, low {low[row]:.12g}, close "
+                f"which contradicts open {opened[row]:.12g}, high {high[row]:.12g}, low {low[row]:.12g}, close "
                 f"{close[row]:.12g}; low <= open, close <= high must hold"
             )
             yield _of_value("invalid-candle", row, name, table[row, column], rule)

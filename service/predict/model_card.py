@@ -1,4 +1,4 @@
-"""What `GET /model` tells of the versions being served."""
+"""The answer of `GET /model`: the versions being served."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 
 
 def describe_models(readiness: Readiness, expiry: timedelta, reloader: ModelReloader) -> ModelsAnswer:
-    """What `reloader` serves, and what keeps the registry's newest state from being served."""
+    """Describe the models of `reloader`, and what keeps the registry's newest state from being served."""
     replicas = reloader.replicas()
     not_ready = readiness.fault_of(reloader)
     return ModelsAnswer(

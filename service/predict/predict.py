@@ -1,4 +1,4 @@
-"""From posted candles to forecasts."""
+"""Forecasts of posted candles, as arrays."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _FLOW = [CANDLE_COLUMNS.index("taker_buy_base"), CANDLE_COLUMNS.index("trades")]
 
 
 class ForecastBatch(NamedTuple):
-    """n forecasts, and which of them the model does not stand behind.
+    """n forecasts, and the abstentions among them.
 
     Attributes:
-        forecasts: Where the model abstains, the baseline's.
-        abstained: By their position, ascending.
-        last_ms: open_time of the last candle that each used, milliseconds since 1970, shape (n,).
+        forecasts: Forecasts of the model, or of the baseline where the model abstains.
+        abstained: Abstentions by ascending position.
+        last_ms: open_time of the last candle of each forecast, milliseconds since 1970, shape (n,).
     """
 
     forecasts: Forecasts
@@ -37,11 +37,11 @@ class ForecastBatch(NamedTuple):
 
 
 def choose_model(served: ServedModels, wanted: str) -> ServedModel:
-    """The served model of an alias or version number.
+    """Find the served model of an alias or version number.
 
     Raises:
-        ServiceUnavailable: There is no champion, or nothing at all.
-        ModelNotFound: Something is served, but not this.
+        ServiceUnavailable: No champion is served.
+        ModelNotFound: The alias or version is not served.
     """
     if wanted in served:
         return served[wanted]
@@ -57,11 +57,11 @@ def choose_model(served: ServedModels, wanted: str) -> ServedModel:
 
 
 def require_answerable(posted: PostedHistory, model: ServedModel) -> None:
-    """Refuse what `model` cannot forecast from.
+    """Refuse a history that `model` cannot forecast from.
 
     Raises:
-        Refusal: A candle is not sound; names row and field.
-        NotEnoughCandles: There are too few.
+        Refusal: A candle is invalid; names row and field.
+        NotEnoughCandles: The history is too short.
     """
     if len(posted.open_ms) < model.bundle.manifest.history:
         raise NotEnoughCandles(
@@ -73,21 +73,21 @@ def require_answerable(posted: PostedHistory, model: ServedModel) -> None:
 
 
 def knows_flow(posted: PostedHistory, model: ServedModel) -> bool:
-    """Whether order flow is known of all candles that the one forecast after the last is made of."""
+    """Check whether order flow is known for all candles of the newest forecast."""
     recent = posted.table[-model.bundle.manifest.history :]
     return all(bool(np.isfinite(recent[:, column]).all()) for column in _FLOW)
 
 
 def forecast_newest(batch: Sequence[PostedHistory], model: ServedModel, expiry: timedelta) -> ForecastBatch:
-    """The one forecast after the last candle of each history; older ones than the model sees change nothing.
+    """Forecast after the last candle of each history; only the model's window of candles counts.
 
     Args:
-        batch: Answerable, and all alike in what `knows_flow` says. Bit for bit each gets the forecast that it
-            would get alone.
+        batch: Histories that can be answered, with the same `knows_flow`. Each gets, bit for bit, the forecast
+            that it would get alone.
 
     Raises:
-        InvalidCandles: A feature or the forecast is not finite. Of one history alone it names the row of the
-            request; of several it only says that one of them is at fault.
+        InvalidCandles: A feature or the forecast is not finite. The error names the row of the request, unless the
+            batch has several histories.
     """
     history = model.bundle.manifest.history
     first_rows = [len(posted.open_ms) - history for posted in batch]
@@ -106,10 +106,10 @@ def forecast_newest(batch: Sequence[PostedHistory], model: ServedModel, expiry: 
 
 
 def forecast_all(posted: PostedHistory, model: ServedModel, expiry: timedelta) -> ForecastBatch:
-    """One forecast after every candle with enough others before it: those that single calls would answer.
+    """Forecast after every candle that completes a window; the forecasts equal those of single calls.
 
-    Order flow counts, as in a single call, where every candle that a forecast sees has it. Where only some
-    have, all is computed with and without it, and the one or the other is taken.
+    A forecast uses order flow if every candle of its window has it. If only some windows have it, the forecasts are
+    computed with and without it, and each window takes its own.
     """
     histories = Histories(posted.open_ms, posted.table, [0])
     known = np.isfinite(posted.table[:, _FLOW]).all(axis=1)
@@ -135,7 +135,7 @@ def forecast_all(posted: PostedHistory, model: ServedModel, expiry: timedelta) -
 
 
 def reference(model: ServedModel) -> dict[str, str]:
-    """Which model answered, as `candlecast.api.answers.ModelReference`."""
+    """Describe the model that answered, as `candlecast.api.answers.ModelReference`."""
     manifest = model.bundle.manifest
     return {
         "name": manifest.market.model_name,
@@ -147,14 +147,14 @@ def reference(model: ServedModel) -> dict[str, str]:
 
 
 def _forecast(histories: Histories, model: ServedModel, expiry: timedelta, *, with_flow: bool) -> ForecastBatch:
-    """Forecast with or without order flow, where the model does not abstain."""
+    """Forecast with or without order flow; abstentions get the baseline."""
     flow = (histories.table[..., _FLOW[0]], histories.table[..., _FLOW[1]]) if with_flow else None
-    # What cannot be computed from absurd prices is refused below, in words.
+    # Absurd prices overflow here, and are refused below.
     with np.errstate(over="ignore", invalid="ignore"):
         inputs = model.bundle.inputs_of(histories.open_ms, histories.ohlcv, flow)
         forecasts = model.bundle.answer(inputs)
     if not _is_finite(forecasts):
-        raise InvalidCandles("the forecast is not finite: these prices span more orders of magnitude than any market")
+        raise InvalidCandles("the forecast is not finite, because the prices span too many orders of magnitude")
     abstained = abstentions(model, histories, inputs, expiry)
     if abstained:
         rows = np.array([one.number for one in abstained])

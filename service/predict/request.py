@@ -1,8 +1,7 @@
-"""The bodies of `POST /predict` and `POST /predict/series`: their schemas, and the way from JSON to arrays.
+"""The bodies of `POST /predict` and `POST /predict/series`: their schemas, and their conversion to arrays.
 
-msgspec checks types while it parses and takes a fifth of pydantic's time; only when it refuses a body is the
-body walked again, row by row, to name the culprits (`service.http.body_errors`). No pandas: to build a frame of the
-candles of one forecast takes longer than the forecast.
+msgspec checks types while it parses, in a fifth of pydantic's time. Only a rejected body is checked again, row by
+row, to name its faults (`service.http.body_errors`). Building a pandas frame would take longer than the forecast.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import starmap
 from operator import attrgetter, itemgetter
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -46,7 +46,7 @@ class PostedCandle(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 Kline = tuple[int, float, float, float, float, float, int, float, float, float, float, Any]
-"""One closed candle as Binance's /api/v3/klines gives it; the last value is unused there as well."""
+"""One closed candle as in Binance's /api/v3/klines; the last value is unused there, too."""
 
 KLINE_NAMES = (
     "open_time", *OHLCV_COLUMNS, "close_time", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote", "unused"
@@ -56,8 +56,8 @@ KLINE_NAMES = (
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     """History to forecast from, oldest first: either `candles` or `klines`, closed ones only.
 
-    `symbol` and `interval` say which market's model answers, by default the first's; `model` is an alias (champion,
-    challenger) or the number of a version that is being served.
+    `symbol` and `interval` choose the market, by default the first one. `model` is an alias (champion, challenger) or
+    the number of a served version.
     """
 
     candles: list[PostedCandle] | None = None
@@ -77,18 +77,22 @@ SeriesField = Literal[
 
 
 class SeriesRequest(PredictRequest):
-    """The same for one forecast after every candle that has enough history; `fields` are the columns wanted."""
+    """History for one forecast after every candle that completes a window; `fields` are the columns wanted."""
 
     fields: list[SeriesField] | None = None
 
 
-class PostedHistory(NamedTuple):
-    """A body understood, but not yet checked for soundness.
+@dataclass(frozen=True, slots=True)
+class PostedHistory:
+    """A parsed body whose candles are not checked yet.
 
     Attributes:
         open_ms: Open times in milliseconds since 1970, shape (n,).
         table: Columns `CANDLE_COLUMNS`, shape (n, 9); NaN is unknown.
-        fields: Columns of the answer that were asked for; None is all of them.
+        symbol: Market asked for; None is the default.
+        interval: Interval asked for; None is the default.
+        model: Alias or version asked for.
+        fields: Columns asked for; None is all of them.
     """
 
     open_ms: NDArray[np.int64]
@@ -105,16 +109,16 @@ _R = TypeVar("_R", bound=PredictRequest)
 
 
 def parse_predict(body: bytes) -> PostedHistory:
-    """Understand a body of `POST /predict`.
+    """Parse a body of `POST /predict`.
 
     Raises:
-        Refusal: It is no JSON, of another shape, too long, or has malformed values; names rows and fields.
+        Refusal: The body is not JSON, has another shape, is too long, or has invalid values; names rows and fields.
     """
     return _parse(_PREDICT, PredictRequest, body, HISTORY_LIMIT)
 
 
 def parse_series(body: bytes) -> PostedHistory:
-    """Understand a body of `POST /predict/series`; raises as `parse_predict`."""
+    """Parse a body of `POST /predict/series`; raises as `parse_predict`."""
     return _parse(_SERIES, SeriesRequest, body, SERIES_LIMIT)
 
 
@@ -124,12 +128,12 @@ def _parse(decoder: msgspec.json.Decoder[_R], shape: type[_R], body: bytes, limi
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise explain(body, shape, PostedCandle, KLINE_NAMES, Kline, str(exc)) from exc
     if (request.candles is None) == (request.klines is None):
-        message = "send either candles (objects) or klines (arrays of 12 values), and not both"
+        message = "send either candles (objects) or klines (arrays of 12 values)"
         raise Refusal("malformed-body", message, field="candles")
     rows: Sequence[Any] = request.candles if request.candles is not None else request.klines or ()
     if len(rows) > limit:
         field = "candles" if request.candles is not None else "klines"
-        message = f"{len(rows):,} candles: at most {limit:,} are taken here; send the newest"
+        message = f"{len(rows):,} candles: the limit here is {limit:,}; send the newest"
         raise Refusal("too-many-candles", message, field=field, value=f"{len(rows)} rows")
     times, values = (_KLINE_TIME, _KLINE_VALUES) if request.candles is None else (_CANDLE_TIME, _CANDLE_VALUES)
     fields = getattr(request, "fields", None)
@@ -153,41 +157,41 @@ _KLINE_VALUES = itemgetter(*(KLINE_NAMES.index(name) for name in CANDLE_COLUMNS)
 
 def _table(rows: Sequence[Any], values: Callable[[Any], tuple[float | None, ...]]) -> NDArray[np.float64]:
     width = len(CANDLE_COLUMNS)
-    try:  # a third faster than by way of numpy, which would ask every single number for its type
+    try:  # a third faster than numpy, which would check the type of every number
         flat = np.frombuffer(b"".join(starmap(_PACK, map(values, rows))))
-    except struct.error:  # order flow of null, which means unknown
+    except struct.error:  # null order flow, which means unknown
         flat = np.array([values(row) for row in rows], dtype="float64")
     return flat.reshape(len(rows), width)
 
 
 def _milliseconds(times: list[int | datetime]) -> NDArray[np.int64]:
     if times and isinstance(times[0], int):
-        with suppress(TypeError, OverflowError):  # both forms in one body, or a number beyond all time: see below
+        with suppress(TypeError, OverflowError):  # both forms in one body, or an overflow: see below
             whole = np.array(times, dtype="int64")
             if whole.min() >= EARLIEST_MS and whole.max() < LATEST_MS:
                 return whole
     microseconds = _microseconds(times)
     milliseconds = np.rint(microseconds / 1e3)
-    for wrong, kind, tell in (
+    for wrong, kind, fault in (
         (~((milliseconds >= EARLIEST_MS) & (milliseconds < LATEST_MS)), "invalid-value", OUT_OF_TIME),
         (milliseconds * 1e3 != microseconds, "off-grid", "has fractions of a millisecond; no candle opens there"),
     ):
         if wrong.any():
             rows = [int(row) for row in np.flatnonzero(wrong)[:FAULTS_SHOWN]]
-            raise refusal_of(kind, [time_fault(row, times[row], tell) for row in rows])
+            raise refusal_of(kind, [time_fault(row, times[row], fault) for row in rows])
     return milliseconds.astype("int64")
 
 
 def _microseconds(times: list[int | datetime]) -> NDArray[np.float64]:
-    """Since 1970; exact, as a float holds whole microseconds up to the year 2255."""
+    """Convert to microseconds since 1970; exact, because a float holds whole ones up to the year 2255."""
     try:
         if times and isinstance(times[0], datetime):
             seconds = np.fromiter(map(datetime.timestamp, times), dtype="float64", count=len(times))  # type: ignore[arg-type]
             return np.rint(1e6 * seconds)
         return 1e3 * np.array(times, dtype="int64")
-    except (TypeError, OverflowError):  # both forms in one body, or a number beyond all time
+    except (TypeError, OverflowError):  # both forms in one body, or an overflow
         return np.array([_exact(time) if isinstance(time, int) else round(1e6 * time.timestamp()) for time in times])
 
 
 def _exact(milliseconds: int) -> float:
-    return 1e3 * min(max(milliseconds, -_BEYOND_ALL_TIME_MS), _BEYOND_ALL_TIME_MS)  # a float holds no 400 digits
+    return 1e3 * min(max(milliseconds, -_BEYOND_ALL_TIME_MS), _BEYOND_ALL_TIME_MS)  # a float overflows at 309 digits

@@ -22,15 +22,15 @@ def answer_forecasts(
     """Forecast the candle `horizon` after the last one of each history.
 
     Args:
-        batch: Answerable, and all alike in what `knows_flow` says.
-        expiry: How long after its training data a model is believed; later it abstains.
+        batch: Histories that can be answered, with the same `knows_flow`.
+        expiry: How long after the end of its training data a model is used; later it abstains.
 
     Returns:
-        Each a `candlecast.api.answers.ForecastAnswer` as JSON, and the cause of every abstention. To build the model
-        of the answer would take longer than the forecast.
+        A `candlecast.api.answers.ForecastAnswer` as JSON for each history, and the cause of every abstention. Going
+        through the pydantic model would take longer than the forecast.
 
     Raises:
-        InvalidCandles: As `forecast_newest`.
+        InvalidCandles: The forecast of a history is not finite, as in `forecast_newest`.
     """
     forecasts, abstained, last_ms = forecast_newest(batch, model, expiry)
     doubts = {one.number: one for one in abstained}

@@ -35,13 +35,12 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class ServiceMetrics:
-    """Counts requests, forecasts and abstentions, and says which version is served.
+    """Metrics of one process: requests, forecasts, abstentions, and the versions served.
 
-    Gauges that are the same in all processes show the largest value (`livemax`); without it every series would
-    carry the worker's pid, as those of the process itself are meant to.
+    Gauges that are equal in all processes show the largest value (`livemax`); only those of a process carry its pid.
 
     Args:
-        registry: Where the metrics stand; tests bring one of their own, because names are taken once.
+        registry: Registry of the metrics; tests use their own, because a name can be registered once.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -73,7 +72,7 @@ class ServiceMetrics:
         )
         self.batch_sizes = Histogram(
             "candlecast_forecasts_together",
-            "Forecasts of /predict that were computed in one go.",
+            "Forecasts of /predict in one batch.",
             buckets=_BATCH_BUCKETS,
             registry=registry,
         )
@@ -85,7 +84,7 @@ class ServiceMetrics:
         )
         self.served_version_lowest = Gauge(
             "candlecast_served_version_lowest",
-            "The same of the process that lags behind most.",
+            "Lowest version that a process serves under an alias; 0 if none is.",
             ("model", "alias"),
             registry=registry,
             multiprocess_mode="livemin",
@@ -101,43 +100,46 @@ class ServiceMetrics:
         )
         self.model_trained_until = self._gauge(
             "candlecast_model_trained_until_timestamp_seconds",
-            "End of the candles a served model knows.",
+            "End of the training candles of a served model.",
             "model",
             "alias",
         )
         self.model_age = self._gauge(
-            "candlecast_model_age_seconds", "Since the training of a served model ended.", "model", "alias"
+            "candlecast_model_age_seconds", "Time since the training of a served model ended.", "model", "alias"
         )
         self.problems = self._gauge(
             "candlecast_model_problem",
-            "1 while something keeps the registry's newest state from being served.",
+            "1 while a fault keeps the registry's newest state from being served.",
             "model",
             "about",
         )
         self.memory = Gauge(
             "candlecast_process_resident_memory_bytes",
-            "Memory of the process.",
+            "Resident memory of the process.",
             registry=registry,
             multiprocess_mode="liveall",
         )
         self.cpu = Counter("candlecast_process_cpu_seconds", "Processor time of the process.", registry=registry)
         self._served: dict[str, ServedModels] = {}
         self._cpu_counted_s = 0.0
-        self._alone = threading.Lock()  # every reloader tells from a thread of its own
+        self._lock = threading.Lock()  # every reloader reports from its own thread
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry, multiprocess_mode="livemax")
 
     def show_served(self, name: str, served: ServedModels) -> None:
-        """Say what is served of the registered model `name` under every alias."""
-        with self._alone:
+        """Show which versions of the registered model `name` are served."""
+        with self._lock:
             for alias in ALIASES:
                 version = served[alias].version if alias in served else "0"
                 number = int(version) if version.isdecimal() else -1
                 self.served_version.labels(name, alias).set(number)
                 self.served_version_lowest.labels(name, alias).set(number)
-            for known, value in ((self._served.get(name, {}), 0), (served, 1)):  # what is served no longer first
+            for known, value in (
+                (self._served.get(name, {}), 0),
+                (served, 1),
+            ):  # former versions first
                 for alias, model in known.items():
                     manifest = model.bundle.manifest
                     self.model_info.labels(name, alias, model.version, manifest.family, manifest.run_id).set(value)
@@ -147,13 +149,13 @@ class ServiceMetrics:
         self.refresh()
 
     def show_problems(self, name: str, problems: Mapping[str, str]) -> None:
-        """Say what keeps the registry's newest state of the registered model `name` from being served."""
+        """Show which faults keep the newest state of the registered model `name` from being served."""
         for about in (*ALIASES, "registry", "cache"):
             self.problems.labels(name, about).set(about in problems)
 
     def refresh(self) -> None:
-        """Bring up to date what changes by itself: ages, memory, processor time."""
-        with self._alone:
+        """Update ages, memory and processor time."""
+        with self._lock:
             now = time.time()
             for name, served in self._served.items():
                 for alias, model in served.items():
@@ -176,9 +178,9 @@ class ServiceMetrics:
         """Count the forecasts of one answer.
 
         Args:
-            by: The model that made them.
-            answered: How many.
-            abstained: Cause of every one that was the baseline's.
+            by: Model that answered.
+            answered: Number of forecasts.
+            abstained: Cause of every abstention.
         """
         causes = list(abstained)
         name, alias, version = by.bundle.manifest.market.model_name, by.alias, by.version
@@ -203,7 +205,7 @@ def _resident_bytes() -> float:
 
 @Documented(refusals=(), tag="operations")
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics."""
+    """Show the Prometheus metrics of all processes."""
     here = resources(request)[ServiceMetrics]
     return Response(await to_thread.run_sync(_exposition, here), media_type=CONTENT_TYPE_LATEST)
 
@@ -218,7 +220,7 @@ def _exposition(here: ServiceMetrics) -> bytes:
 
 
 def _forget_dead(directory: Path) -> None:
-    """Delete the gauges of killed processes: the largest value of all would go on to be theirs."""
+    """Delete the gauges of killed processes, because the largest value counts."""
     for path in directory.glob("gauge_live*.db"):
         pid = path.stem.rpartition("_")[2]
         try:

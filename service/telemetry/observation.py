@@ -1,4 +1,4 @@
-"""What is seen of every request: its id, its metrics, its line in the log, and its traceback if it is a defect."""
+"""Observation of every request: its id, metrics, line in the log, and traceback in case of a defect."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from service.telemetry.metrics import ServiceMetrics
 
 REQUEST_ID = "X-Request-ID"
 _HEADER = REQUEST_ID.lower().encode()
-_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_VALID_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Observation:
-    """Counts, times and logs every request under its route's pattern, never its path: paths are the client's.
+    """Middleware that counts, times and logs requests under their route's pattern, because clients choose paths.
 
-    `scope["request_id"]` is the client's own `X-Request-ID` if it is a sane one, and answered in the same header.
-    Handlers leave more for the log in `scope["noted"]`.
+    `scope["request_id"]` is the client's `X-Request-ID` if it is valid; the answer repeats it. Handlers add fields of
+    the log line to `scope["noted"]`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and note what became of it."""
+        """Pass the request on, and record its outcome."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -52,10 +52,10 @@ class Observation:
         log = resources[AccessLog]
         try:
             await self._app(scope, receive, observe)
-        except Exception:  # noqa: BLE001 - the outermost place: anything that comes here is a defect
+        except Exception:  # noqa: BLE001 - any error that arrives here is a defect
             log.note(time.time(), "defect", request_id=request_id, traceback=traceback.format_exc())
             if not status:
-                message = "a defect of the service; its log holds more under the request's id"
+                message = "a defect of the service; its log has the traceback under the request_id"
                 answer = problem_response(scope, "internal-error", message, {})
                 await answer(scope, receive, observe)
         seconds = time.perf_counter() - started
@@ -80,5 +80,5 @@ class Observation:
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == _HEADER:
-            return value.decode() if _SANE_ID.fullmatch(value) else token_hex(8)
+            return value.decode() if _VALID_ID.fullmatch(value) else token_hex(8)
     return token_hex(8)

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE
 from candlecast.settings import Settings
-from service.http.body import SLOWEST, BodyBudget
+from service.http.body import SLOWEST_BYTES_PER_S, BodyBudget
 from service.http.database import ReadOnlyDatabase
 from service.http.limits import ApiKeys, RateLimit, WorkQueue
 from service.http.problems import Refusal
@@ -197,7 +197,7 @@ class TestRateLimit:
 
 def test_a_line_that_is_too_long_is_not_joined() -> None:
     async def crowd() -> list[Any]:
-        line = WorkQueue(at_once=1, waiting=2, patience_s=5)
+        line = WorkQueue(threads=1, queued=2, timeout_s=5)
         return await asyncio.gather(*(line.run(time.sleep, 0.05) for _ in range(5)), return_exceptions=True)
 
     outcomes = asyncio.run(crowd())
@@ -209,7 +209,7 @@ def test_a_line_that_is_too_long_is_not_joined() -> None:
 
 def test_nobody_waits_in_line_for_ever() -> None:
     async def crowd() -> list[Any]:
-        line = WorkQueue(at_once=1, waiting=9, patience_s=0.02)
+        line = WorkQueue(threads=1, queued=9, timeout_s=0.02)
         return await asyncio.gather(line.run(time.sleep, 0.2), line.run(time.sleep, 0), return_exceptions=True)
 
     first, second = asyncio.run(crowd())
@@ -240,20 +240,20 @@ class TestBodies:
 
     def test_a_body_that_does_not_come_in_time_is_refused(self) -> None:
         with pytest.raises(Refusal, match="4 bytes of the body arrived") as caught:
-            self.read(BodyBudget(patience_s=1.0), b"only")
+            self.read(BodyBudget(timeout_s=1.0), b"only")
 
         assert caught.value.kind == "body-too-slow"
 
     def test_a_large_body_has_longer_the_more_of_it_came(self) -> None:
-        parts = [b"x" * SLOWEST] * 3
+        parts = [b"x" * SLOWEST_BYTES_PER_S] * 3
 
-        assert len(self.read(BodyBudget(patience_s=1.0), *parts, b"end", pause_s=0.4)) == 3 * SLOWEST + 3
+        assert len(self.read(BodyBudget(timeout_s=1.0), *parts, b"end", pause_s=0.4)) == 3 * SLOWEST_BYTES_PER_S + 3
 
     def test_large_bodies_share_a_budget_that_short_ones_do_not_need(self) -> None:
         budget = BodyBudget(capacity=100_000)
         large = self.read(budget, b"x" * 150_000, b"end")
 
-        with pytest.raises(Refusal, match="come again") as caught:
+        with pytest.raises(Refusal, match="retry later") as caught:
             self.read(budget, b"x" * 150_000, b"end")
         short = self.read(budget, b"x" * 60_000, b"end")
         budget.release(len(large))
@@ -264,7 +264,7 @@ class TestBodies:
         assert self.read(budget, b"x" * 150_000, b"end")
 
     def test_what_a_refused_body_had_taken_is_given_back(self) -> None:
-        budget = BodyBudget(patience_s=0.05)
+        budget = BodyBudget(timeout_s=0.05)
 
         for limit in (10**8, 250_000):
             with pytest.raises(Refusal):
@@ -273,7 +273,7 @@ class TestBodies:
         assert budget.held == 0
 
     def test_only_so_many_bodies_are_read_at_once(self) -> None:
-        with pytest.raises(Refusal, match="come again"):
+        with pytest.raises(Refusal, match="retry later"):
             self.read(BodyBudget(readers=0), b"end")
 
     @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "\x00", "json"])

@@ -112,7 +112,7 @@ def test_a_champion_whose_alias_is_taken_away_goes_on_and_that_is_told(
     reloader.refresh()
 
     assert served_versions(reloader) == {"champion": "1"}
-    assert "version 1 goes on" in reloader.problems["registry"]
+    assert "version 1 is served until" in reloader.problems["registry"]
 
 
 def test_the_way_back_takes_no_download_and_no_load(

@@ -96,7 +96,7 @@ def test_a_doubtful_candle_in_the_history_is_named_by_row_and_time(start_service
     answer = forecast(start_service(), stubs(history, [100]))
 
     assert (answer.abstained, answer.cause) == (True, "doubtful")
-    assert f"row 100, the candle of {history.index[100]:%Y-%m-%d %H:%M} UTC" in str(answer.reason)
+    assert f"row 100: the candle of {history.index[100]:%Y-%m-%d %H:%M} UTC" in str(answer.reason)
     assert is_baseline(answer)
 
 

@@ -71,7 +71,7 @@ def ask_all(batcher: RequestBatcher, questions: list[ForecastRequest]) -> list[b
     """Answers or errors of questions that are asked in one turn of the event loop."""
 
     async def gather() -> list[bytes | BaseException]:
-        return await asyncio.gather(*map(batcher.ask, questions), return_exceptions=True)
+        return await asyncio.gather(*map(batcher.submit, questions), return_exceptions=True)
 
     return asyncio.run(gather())
 
@@ -97,7 +97,7 @@ def test_answers_computed_together_are_byte_for_byte_those_computed_alone(
     computations = sizes(np.inf)
 
     assert computations == 1
-    assert answers == [batcher.answer([one])[0] for one in questions]
+    assert answers == [batcher.compute([one])[0] for one in questions]
     assert len(set(answers)) == count
 
 
@@ -117,7 +117,7 @@ def test_histories_with_and_without_order_flow_and_those_abstained_on_are_answer
     computations = sizes(np.inf)
 
     assert computations == 2
-    assert answers == [batcher.answer([one])[0] for one in questions]
+    assert answers == [batcher.compute([one])[0] for one in questions]
     assert {msgspec.json.decode(answer)["cause"] for answer in answers if isinstance(answer, bytes)} >= {
         None,
         "doubtful",
@@ -137,7 +137,7 @@ def test_one_history_that_cannot_be_used_gets_its_own_error_and_the_others_their
     del questions[2]
     assert isinstance(refusal, InvalidCandles)
     assert refusal.row == 149 - SEQUENCE_LENGTH + 1
-    assert answers == [batcher.answer([one])[0] for one in questions]
+    assert answers == [batcher.compute([one])[0] for one in questions]
 
 
 def test_questions_to_two_versions_in_one_turn_are_answered_each_by_its_own(
@@ -148,7 +148,7 @@ def test_questions_to_two_versions_in_one_turn_are_answered_each_by_its_own(
 
     answers = ask_all(batcher, questions)
 
-    assert answers == [batcher.answer([one])[0] for one in questions]
+    assert answers == [batcher.compute([one])[0] for one in questions]
     versions = [msgspec.json.decode(answer)["model"]["version"] for answer in answers if isinstance(answer, bytes)]
     assert versions == ["1", "2"] * 6
 
@@ -159,7 +159,7 @@ def test_a_client_that_goes_away_disturbs_nobody(batcher: RequestBatcher, models
     async def one_leaves() -> tuple[list[bytes | BaseException], list[dict[str, Any]]]:
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-        asking = [asyncio.ensure_future(batcher.ask(one)) for one in questions]
+        asking = [asyncio.ensure_future(batcher.submit(one)) for one in questions]
         await asyncio.sleep(0)
         asking[1].cancel()
         return await asyncio.gather(*asking, return_exceptions=True), complaints
@@ -169,14 +169,14 @@ def test_a_client_that_goes_away_disturbs_nobody(batcher: RequestBatcher, models
     assert isinstance(answers.pop(1), asyncio.CancelledError)
     del questions[1]
     assert complaints == []
-    assert answers == [batcher.answer([one])[0] for one in questions]
+    assert answers == [batcher.compute([one])[0] for one in questions]
 
 
 def test_a_question_that_comes_alone_waits_for_nobody(batcher: RequestBatcher, models: dict[str, ServedModel]) -> None:
     [alone] = different(models["1"], 1)
 
     async def turns() -> int:
-        asking = asyncio.ensure_future(batcher.ask(alone))
+        asking = asyncio.ensure_future(batcher.submit(alone))
         for turn in range(10):
             if asking.done():
                 return turn
@@ -203,7 +203,7 @@ def test_questions_beyond_what_memory_is_there_for_are_refused(
     [one] = different(models["1"], 1)
 
     async def flood() -> BaseException | None:
-        asking = [asyncio.ensure_future(batcher.ask(one)) for _ in range(QUEUE_LIMIT + 1)]
+        asking = [asyncio.ensure_future(batcher.submit(one)) for _ in range(QUEUE_LIMIT + 1)]
         await asyncio.sleep(0)
         refusal = asking.pop().exception()
         for waiting in asking:
