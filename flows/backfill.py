@@ -1,4 +1,4 @@
-"""At the start, and once a day: the history that training needs, without gaps."""
+"""Daily and at the first start: the history that training needs, without gaps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient)
 def fill_gaps(market: Market, start: datetime | None, end: datetime | None, repair: bool) -> loop.BackfillResult:
-    """Fetch whatever the grid misses, or everything again; a retry goes on where the last try stopped."""
+    """Fetch the missing candles, or all again; a retry continues where the last attempt stopped."""
     logger = get_run_logger()
     with open_market(settings_for(*market)) as opened:
         return loop.backfill(opened, start, end, lambda stored: logger.info("stored up to %s", stored), repair=repair)
@@ -32,9 +32,9 @@ def backfill(
     end: datetime | None = None,
     repair: bool = False,
 ) -> State[None] | None:
-    """Store every candle opening in [start, end), by default of LOOKBACK_DAYS; safe to re-run.
+    """Store every candle opening in [start, end), by default of the last LOOKBACK_DAYS days; safe to re-run.
 
-    With `repair` the exchange is asked for every one of them again, and what differs is corrected.
+    With `repair`, every candle of the span is requested again, and differences are corrected.
     """
     settings = settings_for(symbol, interval, horizon)
     try:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-# Everything else is imported where it is used: `candlecast --help` answers at once.
+# Other imports stand where they are used, so that `candlecast --help` answers at once.
 from flows.commands import candles as candle_commands
 from flows.commands import models as model_commands
 from flows.commands import operations as operation_commands
@@ -25,19 +25,25 @@ for commands in (platform_commands, candle_commands, model_commands, operation_c
 
 
 def main() -> None:
-    """Run the command line; an error of Candlecast's own becomes one line and exit code 1."""
+    """Run the command line; an error of Candlecast prints its message and its reference entry, exit code 1."""
     from candlecast.errors import CandlecastError
 
     _reach_this_machine_directly()
     try:
         app()
     except CandlecastError as exc:
-        print(f"candlecast: {exc}", file=sys.stderr)
+        print(f"candlecast: {exc}\nsee: {_reference_entry(exc)}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
 
 
+def _reference_entry(error: Exception) -> str:
+    """Return the entry of an error's class in the reference."""
+    documented = next(kind for kind in type(error).__mro__ if kind.__module__ == "candlecast.errors")
+    return f"docs/reference/errors.md#{documented.__name__.lower()}"
+
+
 def _reach_this_machine_directly() -> None:
-    """Keep a proxy of the environment away from the platform's own parts, here and in every process started."""
+    """Exclude this machine from the environment's proxies, also for the processes started from here."""
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 

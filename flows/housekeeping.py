@@ -1,4 +1,4 @@
-"""Daily: what nobody needs any more goes."""
+"""Daily: delete what is past its retention period."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, 
 
 @task(retries=2, retry_delay_seconds=[30, 300], retry_condition_fn=is_transient)
 def delete_expired_data(market: Market) -> HousekeepingResult:
-    """Prune records, versions, bundles and runs; what a rollback may need stays, and the ledger does."""
+    """Delete old records, versions, bundles and runs; the ledger and what a rollback may need stay."""
     settings = settings_for(*market)
     with open_market(settings) as opened:
         return delete_expired(opened, open_registry(settings))
@@ -25,7 +25,7 @@ def delete_expired_data(market: Market) -> HousekeepingResult:
 def housekeeping(
     symbol: str | None = None, interval: str | None = None, horizon: int | None = None
 ) -> State[None] | None:
-    """Delete what is older than the settings keep. Prefect's server deletes its own runs (flows/local/programs.py)."""
+    """Delete what is past its retention period; Prefect's server deletes its own runs (flows/local/programs.py)."""
     settings = settings_for(symbol, interval, horizon)
     try:
         with recorded_run("housekeeping", settings) as (_, job):

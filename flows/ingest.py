@@ -1,4 +1,4 @@
-"""Every interval, seconds after the close: candles in, outcomes settled, the next forecast written down."""
+"""Every interval, seconds after the close: store candles, settle outcomes, record the next forecast."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from flows.jobs.messages import ingest_message
 from flows.jobs.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
 
 _AT_ONCE = 4
-"""Markets that one run works on side by side, most of the time waiting for exchange and database."""
+"""Markets that one run works on in parallel; most of the time they wait for exchange and database."""
 
 
 @task(retries=3, retry_delay_seconds=[1, 5, 15], retry_condition_fn=is_transient)
 def sync_candles(market: Market) -> loop.IntakeResult:
-    """Store what closed since the last run, and the last few candles again; mark what is doubtful."""
+    """Store the candles closed since the last run, and the last few again; mark doubtful ones."""
     with open_market(settings_for(*market)) as opened:
         return loop.sync(opened)
 
 
 @task(retries=3, retry_delay_seconds=[1, 5, 15], retry_condition_fn=is_transient)
 def settle_outcomes(market: Market, since: datetime) -> int:
-    """Settle the forecasts whose outcome has arrived."""
+    """Settle the forecasts whose outcome arrived."""
     with open_market(settings_for(*market)) as opened:
         return loop.settle(opened, since)
 
 
 @task(retries=3, retry_delay_seconds=[1, 3, 5], retry_condition_fn=is_transient)
 def issue_forecasts(market: Market) -> IssueResult:
-    """Ask the service for the next candle and write its answer down."""
+    """Request the service's forecast of the next candle and record it."""
     with open_market(settings_for(*market)) as opened:
         return loop.issue(opened)
 
@@ -49,10 +49,10 @@ def ingest(
     horizon: int | None = None,
     markets: Sequence[str] = (),
 ) -> State[None] | None:
-    """Take in what the exchange closed, settle, forecast; safe to re-run, and it makes up for missed runs.
+    """Store closed candles, settle outcomes, record the next forecast; safe to re-run, and it catches up.
 
     Args:
-        markets: As in BTCUSDT-5m; they are taken in side by side, and what fails with one keeps none of the others.
+        markets: Names such as BTCUSDT-5m. Markets run in parallel, and a failure of one does not stop the others.
     """
     if markets:
         for_each(_ingest, markets, horizon, at_once=_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Every quarter of an hour: is the champion still good, the challenger better, the market another; who must know."""
+"""Every 15 minutes: check champion, challenger and market; roll back, promote, alert."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from flows.deploy.deployment import run_now
 from flows.jobs.market import open_market, open_registry
 from flows.jobs.messages import monitor_message
 from flows.jobs.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
-from flows.jobs.watch import WatchResult, alert_exchange_silence, watch
+from flows.jobs.watch import WatchResult, alert_unreachable_exchange, watch
 from monitoring.alerts import Notice
 
 _REGISTRY_RETRIES = 3
-"""Repeats of a failed MLflow request, some seconds together: a registry that is being started anew is no alert."""
+"""Retries of a failed MLflow request over some seconds, so a restart of the registry causes no alert."""
 
 
 @task(retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=is_transient)
 def watch_platform(market: Market) -> WatchResult:
-    """Roll back, rule on the trial, check, alert; everything is recorded."""
+    """Roll back, update the trial, check and alert; everything is recorded."""
     settings = settings_for(*market)
     with open_market(settings) as opened:
         try:
             now = opened.exchange.server_time()
         except ExchangeUnavailable as exc:
-            emit_alerts(market, alert_exchange_silence(opened, exc))
+            emit_alerts(market, alert_unreachable_exchange(opened, exc))
             raise
         return watch(opened, open_registry(settings, retries=_REGISTRY_RETRIES), now)
 
 
 @task(retries=2, retry_delay_seconds=5)
 def start_training(market: Market) -> str:
-    """Ask Prefect to run the train deployment; does not wait for it."""
+    """Start a run of the deployment `train`, without waiting for it."""
     return str(run_now(settings_for(*market).prefect_api_url, "train", market._asdict()).name)
 
 
 def emit_alerts(market: Market, notices: Sequence[Notice]) -> None:
-    """Make every notice an event, which Prefect's automations can act on: `candlecast.alert.opened` or the like."""
+    """Emit every notice as an event for Prefect's automations, such as `candlecast.alert.opened`."""
     for notice in notices:
         emit_event(
             event=f"{EVENTS}{notice.news}",
@@ -63,11 +63,11 @@ def monitor(
     horizon: int | None = None,
     markets: Sequence[str] = (),
 ) -> State[None] | None:
-    """Look at champion, challenger and market, act on it, and start a training if the check asks for it.
+    """Check champion, challenger and market, act on the result, and start a training if the check asks for one.
 
     Args:
-        markets: As in BTCUSDT-5m; they are looked at one after the other, as Evidently's pages take much memory, and
-            what fails with one keeps none of the others.
+        markets: Names such as BTCUSDT-5m. Markets run one after the other, because Evidently's pages need much memory;
+            a failure of one does not stop the others.
     """
     if markets:
         for_each(_monitor, markets, horizon, at_once=1)

@@ -1,4 +1,4 @@
-"""By hand: settings whose loss on the stopping slice of the stored history is lower."""
+"""On demand: search for settings with a lower loss on the stopping slice of the stored history."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def search(
     jobs: int | None = None,
     until: AwareDatetime | None = None,
 ) -> State[None] | None:
-    """Try settings within a budget of `trials`, `minutes` or both, and tell the best; it changes none.
+    """Try settings within a budget of `trials`, `minutes` or both, and report the best; no setting is changed.
 
-    A search that was killed goes on where it was if it is started again on the same candles: those before `until`,
-    by default the last midnight (UTC) on the exchange's clock.
+    A search that was killed continues if it starts again on the same candles: those before `until`, by default the
+    last midnight (UTC) on the exchange's clock.
     """
     budget = Budget(trials, minutes)
     settings = settings_for(symbol, interval, horizon)
@@ -40,7 +40,7 @@ def search(
             create_markdown_artifact(
                 f"{found.message}\n\n```\n" + "\n".join(found.environment) + "\n```",
                 key=f"search-settings-{settings.market.model_name}".lower(),
-                description="The best settings, to be set in the environment",
+                description="The best settings, as environment variables",
             )
     except AlreadyRunning as exc:
         return skipped(exc)

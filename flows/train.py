@@ -1,4 +1,4 @@
-"""Daily, or when a check asks: a new version, and the gate's decision about it."""
+"""Daily, or when a check asks for it: train a version and apply the gate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fit_and_register(market: Market, now: datetime) -> TrainedVersion:
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient)
 def decide_promotion(market: Market, now: datetime, version: str) -> Decision:
-    """Let the gate decide; the version becomes challenger if it earned it, or champion if there is none."""
+    """Apply the gate: a version that passes becomes challenger, or champion if there is none."""
     settings = settings_for(*market)
     with open_market(settings) as opened:
         return pass_gate(opened.history(now), version, settings, loop.training_registry(settings), opened.pool, now)
@@ -38,18 +38,18 @@ def decide_promotion(market: Market, now: datetime, version: str) -> Decision:
 def train(
     symbol: str | None = None, interval: str | None = None, horizon: int | None = None, force: bool = False
 ) -> State[None] | None:
-    """Train a version on the last LOOKBACK_DAYS and let the gate decide.
+    """Train a version on the last LOOKBACK_DAYS days and apply the gate.
 
-    Does nothing if the last training began less than TRAIN_MIN_HOURS ago, unless `force` is set.
+    The run is skipped if the last training began less than TRAIN_MIN_HOURS hours ago, unless `force` is set.
     """
     settings = settings_for(symbol, interval, horizon)
     try:
         with recorded_run("train", settings, timed=True) as (opened, job):
             now = job.as_of or opened.exchange.server_time()
-            too_early = None if force else loop.training_is_due(opened, now)
-            if too_early:
-                job.skipped, job.message = True, too_early
-                return skipped(too_early)
+            obstacle = None if force else loop.training_obstacle(opened, now)
+            if obstacle:
+                job.skipped, job.message = True, obstacle
+                return skipped(obstacle)
             trained = fit_and_register(settings.market, now)
             decision = decide_promotion(settings.market, now, trained.number)
             job.message = train_message(trained, decision, opened.left_out(now))

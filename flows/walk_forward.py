@@ -1,4 +1,4 @@
-"""By hand: what a model family is worth, refitted fold after fold over the stored history."""
+"""On demand: measure a model family, refitted fold after fold over the stored history."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from training.walk_forward.walk_forward import FoldReport, candles_of, folds_of,
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _WORKER_BYTES = 2_000_000_000
-"""Memory that fitting one fold may take: TensorFlow's 0.7 GB, a million feature rows, and as much again."""
+"""Memory of the fit of one fold, in bytes: 0.7 GB of TensorFlow, a million feature rows, and a reserve."""
 
 
 @task(retries=3, retry_delay_seconds=[10, 60, 300], retry_condition_fn=is_transient, cache_policy=NO_CACHE)
 def read_history(market: Market, start: datetime | None, end: datetime | None) -> pd.DataFrame:
-    """The stored candles opening in [start, end), without doubtful ones."""
+    """Return the stored candles opening in [start, end), without doubtful ones."""
     with open_market(settings_for(*market)) as opened:
         return opened.quality.clean_history(market, start or _EARLIEST, end or _LATEST)
 
 
 @task(task_run_name="{family} validated from {fold.border:%Y-%m-%d}", cache_policy=NO_CACHE)
 def fit_and_measure(candles: pd.DataFrame, fold: Fold, family: str, choices: dict[str, Any]) -> dict[str, float]:
-    """`measure_fold`, on a worker that may be anywhere: it needs neither database nor files of this machine."""
+    """Run `measure_fold` on any worker; it needs neither database nor files of this machine."""
     return measure_fold(candles, fold, family, load_settings(**choices))
 
 
@@ -58,15 +58,15 @@ def walk_forward(
     start: AwareDatetime | None = None,
     end: AwareDatetime | None = None,
 ) -> State[None] | None:
-    """Fit on `train_months`, measure on the `validate_months` that follow, move on by `step_months`, and so on.
+    """Fit on `train_months`, measure on the next `validate_months`, move by `step_months`, and repeat.
 
-    Every fold fits everything anew; folds run in parallel on Dask. Figures, table and plot go to an MLflow run.
+    Every fold fits a new model; folds run in parallel on Dask. Figures, table and plot go to an MLflow run.
     """
     settings = settings_for(symbol, interval, horizon)
     lengths = FoldLengths(train_months, validate_months, step_months)
     try:
         with recorded_run("walk-forward", settings) as (_, job):
-            family_named(family)  # an unknown one is refused before anything is read
+            family_named(family)  # an unknown family is refused before candles are read
             candles = read_history(settings.market, start, end)
             folds = folds_of(candles, settings.market, lengths, start, end)
             reports = _measured_and_logged(candles, folds, lengths, family, settings)
@@ -84,7 +84,7 @@ def walk_forward(
 def _measured_and_logged(
     candles: pd.DataFrame, folds: list[Fold], lengths: FoldLengths, family: str, settings: Settings
 ) -> list[FoldReport]:
-    """Run the folds on Dask inside an MLflow run; each gets its own candles and no others."""
+    """Run the folds on Dask inside an MLflow run; each gets only its own candles."""
     choices = {name: settings.value(name) for name in LOGGED_SETTINGS}
     parameters = choices | asdict(lengths) | {"model_family": family, "folds": len(folds)}
     name = f"walk-forward of {family}, {folds[0].start:%Y-%m-%d} to {folds[-1].end:%Y-%m-%d}"
@@ -104,9 +104,9 @@ def _measured_and_logged(
 
 
 def dask_runner(settings: Settings, folds: int) -> DaskTaskRunner:
-    """The runner of the folds: the scheduler of the settings, or a cluster of processes that lasts as long.
+    """Return the runner of the folds: the scheduler of the settings, or a temporary cluster of processes.
 
-    A process for each core that has memory enough. What a fit would spread over all cores it spreads over its share.
+    The cluster has a process for each core with enough memory, and each fit uses its share of the cores.
     """
     if settings.dask_scheduler:
         return DaskTaskRunner(address=settings.dask_scheduler)

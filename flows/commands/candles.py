@@ -11,8 +11,9 @@ from flows.commands.terminal import (
     EARLIEST,
     EXIT_ERROR,
     LATEST,
+    End,
     Json,
-    Time,
+    Start,
     progress,
     read_settings,
     recorded,
@@ -21,18 +22,18 @@ from flows.commands.terminal import (
 )
 
 app = typer.Typer()
-candles = typer.Typer(help="Stored candles to and from files.", no_args_is_help=True)
+candles = typer.Typer(help="Export and import stored candles.", no_args_is_help=True)
 app.add_typer(candles, name="candles")
 
 
 @app.command()
 def backfill(
-    start: Time = None,
-    end: Time = None,
-    repair: Annotated[bool, typer.Option(help="Ask for every candle again and correct what differs.")] = False,
+    start: Start = None,
+    end: End = None,
+    repair: Annotated[bool, typer.Option(help="Request every candle again and correct differences.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Store every candle opening in [start, end), by default of LOOKBACK_DAYS; safe to re-run."""
+    """Store every candle opening in [start, end); default: the last LOOKBACK_DAYS days. Safe to re-run."""
     from flows.jobs import loop
     from flows.jobs.messages import backfill_message
 
@@ -46,8 +47,8 @@ def backfill(
 
 
 @app.command()
-def verify(start: Time = None, end: Time = None, as_json: Json = False) -> None:
-    """Look for gaps, doubtful candles and broken rules in [start, end); exit code 1 if anything is wrong."""
+def verify(start: Start = None, end: End = None, as_json: Json = False) -> None:
+    """Find gaps, doubtful candles and broken rules in [start, end); default: all. Exit code 1 if there are any."""
     from candlecast.candles.verification import verification_message
     from flows.jobs import loop
 
@@ -61,7 +62,7 @@ def verify(start: Time = None, end: Time = None, as_json: Json = False) -> None:
 
 @app.command()
 def ingest(as_json: Json = False) -> None:
-    """Store newly closed candles, settle outcomes, record the next forecast."""
+    """Store closed candles, settle outcomes, record the next forecast."""
     from flows.jobs import loop
     from flows.jobs.messages import ingest_message
 
@@ -83,8 +84,8 @@ def ingest(as_json: Json = False) -> None:
 
 
 @candles.command("export")
-def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Json = False) -> None:
-    """Write the stored candles opening in [start, end) to FILE (parquet or csv, by its ending)."""
+def export_candles(file: Path, start: Start = None, end: End = None, as_json: Json = False) -> None:
+    """Write the stored candles opening in [start, end) to FILE: .parquet or .csv. Default: all candles."""
     from candlecast.candles.files import write_candles
     from flows.jobs.market import open_market
 
@@ -96,7 +97,7 @@ def export_candles(file: Path, start: Time = None, end: Time = None, as_json: Js
 
 @candles.command("import")
 def import_candles(file: Path, as_json: Json = False) -> None:
-    """Store the candles of FILE (parquet or csv, by its ending) as those of SYMBOL and INTERVAL."""
+    """Store the candles of FILE, .parquet or .csv, as candles of SYMBOL and INTERVAL."""
     from candlecast.candles.files import read_history
     from flows.jobs import loop
     from flows.jobs.messages import import_message

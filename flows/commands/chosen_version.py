@@ -1,4 +1,4 @@
-"""Which bundle a command means by a version."""
+"""The bundle that a command means by a version."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from training.offline import newest_offline, offline_bundle
 
 
 def chosen_version(settings: Settings, wanted: str | None) -> tuple[Bundle, str]:
-    """The bundle of a version and what the version is called.
+    """Return the bundle of a version and the name of the version.
 
     Args:
-        wanted: A version trained from a file, or a number or alias of the registry. None is the version that was
-            trained from a file last, else the champion.
+        wanted: A version trained from a file, or a number or alias of the registry. None for the version last trained
+            from a file, else the champion.
 
     Raises:
-        ModelNotFound: There is none of that name.
+        ModelNotFound: No version has that name.
         RegistryUnavailable: No version trained from a file has that name, and MLflow does not answer.
-        BundleError: It is damaged, or of another build.
+        BundleError: The bundle is damaged, or of another build.
     """
     name = wanted or newest_offline(settings) or CHAMPION
     trained_here = offline_bundle(settings, name)
@@ -32,7 +32,7 @@ def chosen_version(settings: Settings, wanted: str | None) -> tuple[Bundle, str]
     number = registry.aliases(model_name).get(name, name)
     if not number.isdecimal():
         raise ModelNotFound(
-            f"{model_name}: no version is called {name}; train one with `candlecast train --candles FILE`, or name a "
+            f"{model_name} has no version {name}; train one with `candlecast train --candles FILE`, or name a "
             "number or an alias of the registry"
         )
     bundle, _ = load_version(registry, model_name, number, settings.models_dir)

@@ -1,23 +1,25 @@
-"""Which version was live when, and why: the decisions on record beside what the ledger says was forecast."""
+"""The history of champions: the recorded decisions, and the forecasts in the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord, champion_decision_at
 from flows.jobs.market import OpenMarket
 
 
-class PastChampion(NamedTuple):
-    """The champion of a moment.
+@dataclass(frozen=True, slots=True)
+class PastChampion:
+    """The champion at a past time.
 
     Attributes:
-        decision: What made it champion; None if nothing was champion yet.
-        forecast: The champion's newest forecast issued by then, as the ledger has it; None if there is none.
+        moment: Time on the exchange's clock.
+        decision: Decision that promoted it; None if there was no champion.
+        forecast: Newest forecast of the champion that was issued by then; None if there is none.
     """
 
     moment: datetime
@@ -26,7 +28,7 @@ class PastChampion(NamedTuple):
 
 
 def champion_at(market: OpenMarket, moment: datetime) -> PastChampion:
-    """The champion of `moment`, on the exchange's clock."""
+    """Return the champion at `moment` on the exchange's clock."""
     return PastChampion(
         moment,
         champion_decision_at(market.pool, market.market.model_name, moment),
@@ -35,9 +37,9 @@ def champion_at(market: OpenMarket, moment: datetime) -> PastChampion:
 
 
 def live_message(live: PastChampion, market: Market) -> str:
-    """The same in two or three lines."""
+    """Return two or three lines about a past champion."""
     if live.decision is None:
-        message = f"no version of {market.model_name} was champion at {live.moment:%F %T}"
+        message = f"{market.model_name} had no champion at {live.moment:%F %T}"
     else:
         made = live.decision
         instead = f" in place of version {made.predecessor}" if made.predecessor else ""
@@ -54,7 +56,7 @@ def live_message(live: PastChampion, market: Market) -> str:
 
 
 def as_figures(live: PastChampion) -> dict[str, Any]:
-    """The same for scripts."""
+    """Return the figures of a past champion, for scripts."""
     decision = live.decision
     return {
         "at": live.moment,
@@ -65,9 +67,9 @@ def as_figures(live: PastChampion) -> dict[str, Any]:
 
 
 def history_message(decisions: Sequence[DecisionRecord]) -> str:
-    """Decisions with their reasons, in the order in which they are given."""
+    """Return lines about decisions and their reasons, in the given order."""
     if not decisions:
-        return "nothing was decided yet"
+        return "there is no decision yet"
     lines = []
     for one in decisions:
         beside = f" (champion then: version {one.predecessor})" if one.predecessor else ""

@@ -1,4 +1,4 @@
-"""`make report`: train on a file up to a moment, measure after it beside the baselines, write the table."""
+"""`make report`: train on a file up to a time, evaluate after it beside the baselines, write the table."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from flows.commands.terminal import TIME_FORMATS, progress, read_settings
 
 
 def report(
-    candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
-    until: Annotated[
-        datetime, typer.Option(formats=TIME_FORMATS, help="Fit on the candles before this, report after.")
-    ],
+    candles: Annotated[Path, typer.Option(help=".parquet or .csv with open_time, OHLCV, and order flow if known.")],
+    until: Annotated[datetime, typer.Option(formats=TIME_FORMATS, help="Time in UTC; fit before, evaluate after.")],
     out: Annotated[Path, typer.Option(help="Markdown file to write.")],
 ) -> None:
-    """Write what the network and the baselines are worth on candles that none of them has seen."""
+    """Write the figures of network and baselines on candles after the training."""
     from candlecast.bundle.load import load_bundle
     from candlecast.bundle.manifest import Span
     from candlecast.candles.files import read_history

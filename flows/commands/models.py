@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,8 +15,9 @@ from flows.commands.terminal import (
     EXIT_ERROR,
     LATEST,
     TIME_FORMATS,
+    End,
     Json,
-    Time,
+    Start,
     progress,
     read_settings,
     recorded,
@@ -29,28 +29,31 @@ app = typer.Typer()
 
 
 class Inputs(StrEnum):
-    """What `evaluate` lets a version see."""
+    """The columns that `evaluate` gives to a version."""
 
     ALL = "all"
     OHLCV = "ohlcv"
 
 
-Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
+Reason = Annotated[str, typer.Option(help="Reason; recorded with the decision.")]
 
 
 @app.command()
 def train(
-    candles: Annotated[Path | None, typer.Option(help="Train on this file instead; needs no database.")] = None,
+    candles: Annotated[
+        Path | None, typer.Option(help="Train on this .parquet or .csv file; needs no database.")
+    ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=TIME_FORMATS, help="With --candles: leave out what opens then or later.")
+        datetime | None,
+        typer.Option(formats=TIME_FORMATS, help="With --candles: use only candles before this time, in UTC."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a version on LOOKBACK_DAYS of stored candles and let the gate decide."""
+    """Train a version on the last LOOKBACK_DAYS days of stored candles and apply the gate."""
     if candles is not None:
         _train_on_file(candles, until, as_json)
     elif until is not None:
-        raise typer.BadParameter("--until goes with --candles; the stored history is used up to now")
+        raise typer.BadParameter("--until needs --candles: stored candles are always used up to now")
     else:
         _train_on_stored_candles(as_json)
 
@@ -82,7 +85,7 @@ def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
         trained = train_offline(history[history.index < (utc(until) or LATEST)], settings, report)
     say(
         f"version {trained.name}, report: {trained.report}\n"
-        f"to judge it on candles that it has not seen: candlecast evaluate --candles FILE --from T",
+        f"to evaluate it on later candles: candlecast evaluate --candles FILE --from T",
         as_json,
         version=trained.name,
         report=str(trained.report),
@@ -93,22 +96,25 @@ def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
 @app.command()
 def evaluate(
     candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
-    start: Annotated[datetime, typer.Option("--from", formats=TIME_FORMATS, help="open_time of the first target.")],
+    start: Annotated[
+        datetime, typer.Option("--from", formats=TIME_FORMATS, help="open_time of the first target, in UTC.")
+    ],
     end: Annotated[
-        datetime | None, typer.Option("--to", formats=TIME_FORMATS, help="Before this; default: the file's end.")
+        datetime | None,
+        typer.Option("--to", formats=TIME_FORMATS, help="End of the targets, in UTC; default: the file's end."),
     ] = None,
     inputs: Annotated[Inputs, typer.Option(help="ohlcv hides the order flow.")] = Inputs.ALL,
     model: Annotated[
         str | None,
         typer.Option(
-            help="A version trained from a file, or a number or alias of the registry. Default: the version trained "
-            "from a file last, else the champion."
+            help="A version trained from a file, or a number or alias of the registry. Default: the one last trained "
+            "from a file, else the champion."
         ),
     ] = None,
-    forecasts: Annotated[Path | None, typer.Option(help="Write every forecast to this parquet or csv file.")] = None,
+    forecasts: Annotated[Path | None, typer.Option(help="Write every forecast to this .parquet or .csv file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Forecast each candle of a file from those before it, and measure beside the baselines."""
+    """Forecast each candle of a file from those before it, and compare with the baselines."""
     from candlecast.candles.files import read_history, write_candles
     from flows.commands.chosen_version import chosen_version
     from flows.commands.evaluation_message import evaluation_figures, evaluation_message
@@ -117,7 +123,7 @@ def evaluate(
     settings = read_settings()
     bundle, version = chosen_version(settings, model)
     history = read_history(candles, bundle.manifest.interval)
-    judged = evaluate_offline(
+    evaluated = evaluate_offline(
         bundle,
         history,
         start.replace(tzinfo=UTC),
@@ -126,11 +132,11 @@ def evaluate(
         seed=settings.training.seed,
     )
     if forecasts is not None:
-        write_candles(forecasts, judged.forecasts)
+        write_candles(forecasts, evaluated.forecasts)
     say(
-        evaluation_message(judged, version, bundle.manifest),
+        evaluation_message(evaluated, version, bundle.manifest),
         as_json,
-        **evaluation_figures(judged, version, bundle.manifest),
+        **evaluation_figures(evaluated, version, bundle.manifest),
     )
 
 
@@ -138,14 +144,14 @@ def evaluate(
 def walk_forward(
     candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
     family: Annotated[str, typer.Option(help="lstm, gru, trees, har, ewma, persistence, repeat_direction.")] = "lstm",
-    train_months: Annotated[int, typer.Option(min=1)] = 3,
-    validate_months: Annotated[int, typer.Option(min=1)] = 1,
-    step_months: Annotated[int, typer.Option(min=1)] = 1,
-    start: Time = None,
-    end: Time = None,
+    train_months: Annotated[int, typer.Option(min=1, help="Months of candles to fit on.")] = 3,
+    validate_months: Annotated[int, typer.Option(min=1, help="Months after them to measure on.")] = 1,
+    step_months: Annotated[int, typer.Option(min=1, help="Months between the starts of two folds.")] = 1,
+    start: Start = None,
+    end: End = None,
     as_json: Json = False,
 ) -> None:
-    """Fit and measure a model family anew along a file; the flow of this name does it for stored candles."""
+    """Fit and measure a model family fold after fold along a file; the flow of this name uses stored candles."""
     from candlecast.candles.files import read_history
     from training.splits import FoldLengths
     from training.walk_forward.report import fold_line, fold_table, walk_forward_message
@@ -167,13 +173,15 @@ def walk_forward(
 
 @app.command()
 def search(
-    candles: Annotated[Path | None, typer.Option(help="Search on this file instead of the stored candles.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Most trials, those of an earlier start included.")] = None,
+    candles: Annotated[Path | None, typer.Option(help="Search on this file instead of stored candles.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Most trials, including those of an earlier start.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Most minutes.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: by the machine's cores.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trials in parallel; default: by the machine's cores.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look for better settings of the network; continues where it was stopped."""
+    """Search for better settings of the network; continue an interrupted search."""
     from candlecast.candles.files import read_history
     from candlecast.market import floor_time
     from flows.jobs import loop
@@ -196,27 +204,27 @@ def search(
 def promote(
     version: str,
     reason: Reason,
-    force: Annotated[bool, typer.Option("--force", help="Even one that failed as champion; lifts the mark.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Promote a version that failed, and clear its mark.")] = False,
 ) -> None:
-    """Make a registered version champion; the service follows within seconds."""
+    """Make a registered version champion; the service loads it within seconds."""
     _move_champion(version, reason, "person", force=force)
 
 
 @app.command()
 def rollback(reason: Reason) -> None:
-    """Make the newest version that was champion before, and did not fail, champion again."""
+    """Make the newest former champion that did not fail champion again."""
     _move_champion(None, reason, "rollback")
 
 
 @app.command()
 def history(
     at: Annotated[
-        datetime | None, typer.Option("--at", formats=TIME_FORMATS, help="Only what was live at this moment.")
+        datetime | None, typer.Option("--at", formats=TIME_FORMATS, help="Show the champion at this time, in UTC.")
     ] = None,
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest decisions.")] = 30,
+    last: Annotated[int, typer.Option(min=1, help="Number of decisions, newest first.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Tell which version was live at any moment, and why; the moments are those of the exchange's clock."""
+    """Show the decisions about versions, or the champion at a time of the exchange's clock, and the reasons."""
     from candlecast.registry.decisions import decision_history as decisions_until
     from flows.commands.history import as_figures, champion_at, history_message, live_message
     from flows.jobs.market import open_market
@@ -235,8 +243,10 @@ def history(
 
 @app.command()
 def predict(file: Path, model: str = "champion") -> None:
-    """Forecast the candle after the last one in FILE: parquet or csv with open_time, OHLCV, ...; or json, which is
-    what `POST /predict` takes, or a list of klines as Binance returns them."""
+    """Forecast the candle after the last one in FILE.
+
+    FILE is .parquet or .csv with open_time and OHLCV, or .json: a body of `POST /predict` or Binance's klines.
+    """
     from candlecast.candles.files import read_candles, read_posted
     from flows.jobs.market import open_service
 
@@ -251,16 +261,16 @@ def predict(file: Path, model: str = "champion") -> None:
 
 @app.command("verify-forecasts")
 def verify_forecasts(
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest forecasts.")] = 288, as_json: Json = False
+    last: Annotated[int, typer.Option(min=1, help="Number of newest forecasts.")] = 288, as_json: Json = False
 ) -> None:
-    """Make recorded forecasts again from the stored candles; exit code 1 if one comes out differently."""
+    """Recompute recorded forecasts from the stored candles; exit code 1 if one differs."""
     from candlecast.ledger.parity import parity_message
-    from candlecast.ledger.parity import verify_forecasts as make_again
+    from candlecast.ledger.parity import verify_forecasts as recompute
     from flows.jobs.market import open_registry
 
     with recorded("verify-forecasts") as (market, job):
         settings = market.settings
-        checked = make_again(market, open_registry(settings), settings.models_dir, last)
+        checked = recompute(market, open_registry(settings), settings.models_dir, last)
         job.rows, job.message = len(checked), parity_message(checked)
     different = [asdict(one) for one in checked if one.outcome == "different"]
     say(job.message, as_json, checked=len(checked), different=different)
@@ -271,15 +281,12 @@ def verify_forecasts(
 def _move_champion(
     version: str | None, reason: str, decided_by: Literal["person", "rollback"], *, force: bool = False
 ) -> None:
-    from candlecast.errors import ExchangeError
     from candlecast.registry.promotion import move_champion
     from flows.jobs.market import open_market, open_registry
 
-    settings, now = read_settings(), None
+    settings = read_settings()
     with open_market(settings) as market:
-        with suppress(ExchangeError):  # a way back must not depend on the exchange
-            market.exchange.ping()  # once, without the patience of a real request
-            now = market.exchange.server_time()
+        now = market.time_if_reachable()  # a rollback must not depend on the exchange
         registry, name = open_registry(settings), settings.market.model_name
         moved = move_champion(registry, market.pool, name, version, reason, decided_by, as_of=now, force=force)
     print(f"champion of {name} is now version {moved}")

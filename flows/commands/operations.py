@@ -28,12 +28,12 @@ def migrate(as_json: Json = False) -> None:
 @app.command()
 def deploy(
     flow_runs: Annotated[
-        Path | None, typer.Option(help="Directory of job.yaml and resources.yaml: runs become Jobs of Kubernetes.")
+        Path | None, typer.Option(help="Directory of job.yaml and resources.yaml; flow runs are then Kubernetes Jobs.")
     ] = None,
     image: Annotated[str, typer.Option(help="Container image of those Jobs.")] = "",
     namespace: Annotated[str, typer.Option(help="Kubernetes namespace of those Jobs.")] = "",
 ) -> None:
-    """Put the flows on Prefect's server, start their schedules and, where there is no model, make the first."""
+    """Put the flows on Prefect's server, start their schedules, and train missing first versions."""
     from flows.deploy.cluster import Cluster, deploy_and_start
 
     if flow_runs is not None and not (image and namespace):
@@ -45,20 +45,20 @@ def deploy(
 @app.command()
 def backup(
     directory: Path,
-    keep: Annotated[int, typer.Option(min=1, help="Newest backups that stay in the directory.")] = 14,
+    keep: Annotated[int, typer.Option(min=1, help="Number of newest backups to keep.")] = 14,
     as_json: Json = False,
 ) -> None:
-    """Write databases and the registry's files below DIRECTORY; everything may run meanwhile."""
+    """Write a backup of databases and registry files below DIRECTORY; the platform may run."""
     from flows.jobs.backup import back_up, drop_old
 
     made = back_up(read_settings(), os.environ, directory)
     dropped = drop_old(directory, keep)
-    say(f"{made}; dropped {len(dropped)} old ones", as_json, backup=made, dropped=dropped)
+    say(f"{made}; deleted {len(dropped)} old backups", as_json, backup=made, dropped=dropped)
 
 
 @app.command()
 def restore(backup: Path, as_json: Json = False) -> None:
-    """Bring BACKUP back into empty databases; nothing else may use them meanwhile."""
+    """Restore BACKUP into empty databases that no other program uses."""
     from flows.jobs.backup import restore as bring_back
 
     restored = bring_back(read_settings(), os.environ, backup)

@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import EXIT_ERROR, Json, Time, progress, read_settings, recorded, say, utc
+from flows.commands.terminal import EXIT_ERROR, End, Json, Start, progress, read_settings, recorded, say, utc
 
 app = typer.Typer()
 
 
 @app.command()
 def up() -> None:
-    """Start the whole platform on this machine; Ctrl-C stops it, the next start continues."""
+    """Start the whole platform on this machine until Ctrl-C; the next start continues."""
     from rich.console import Console
 
     from flows.local.up import up as bring_up
@@ -27,7 +27,7 @@ def up() -> None:
 
 @app.command()
 def monitor(as_json: Json = False) -> None:
-    """Look at champion, challenger and market: roll back, rule on the trial, alert; says if a training is due."""
+    """Check champion, challenger and market: roll back, update the trial, alert, and report a due training."""
     from flows.jobs.market import open_registry
     from flows.jobs.messages import monitor_message
     from flows.jobs.watch import watch
@@ -42,14 +42,18 @@ def monitor(as_json: Json = False) -> None:
 
 @app.command()
 def simulate(
-    start: Time = None,
-    end: Time = None,
-    scenario: Annotated[str, typer.Option(help="What happens; docs/how-to/simulate.md names the scenarios.")] = "calm",
-    candles: Annotated[Path | None, typer.Option(help="File of candles to simulate instead of the recording.")] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="Show its page and MLflow afterwards, until Ctrl-C.")] = False,
+    start: Start = None,
+    end: End = None,
+    scenario: Annotated[str, typer.Option(help="Name of a scenario, see docs/how-to/simulate.md.")] = "calm",
+    candles: Annotated[
+        Path | None, typer.Option(help="Simulate this .parquet or .csv file instead of the recording.")
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep page and MLflow up after the report, until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Drive the whole loop over recorded candles, through a scenario; exit code 1 if it does not end as it must."""
+    """Run a scenario of the whole loop over recorded candles; exit code 1 if a finding does not hold."""
     from flows.local.interruption import wait_until_interrupted
     from flows.simulation.simulation import simulate_scenario
 
@@ -68,7 +72,7 @@ def simulate(
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Tell in one screen what runs, how fresh the data are, what is served, and how good it is."""
+    """Show processes, age of the candles, served versions and their quality on one screen."""
     from flows.commands.status import print_status, read_status
 
     found = read_status(read_settings())
@@ -94,16 +98,19 @@ def settings(as_json: Json = False) -> None:
 
 @app.command()
 def exchange(
-    port: Annotated[int | None, typer.Option(help="Default: CANDLECAST_EXCHANGE_PORT.")] = None,
-    speed: Annotated[float | None, typer.Option(help="Exchange seconds per real second; 0 steps by hand.")] = None,
-    start: Time = None,
-    state: Annotated[Path | None, typer.Option(help="File that keeps the clock over restarts.")] = None,
-    recordings: Annotated[Path | None, typer.Option(help="Directory of SYMBOL-INTERVAL.parquet files.")] = None,
-    faults: Annotated[
-        Path | None, typer.Option(help="JSON file of what goes wrong; see candlecast/replay/faults.py.")
+    port: Annotated[int | None, typer.Option(help="TCP port; default: CANDLECAST_EXCHANGE_PORT.")] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(help="Exchange seconds per real second; 0 stops the clock. Default: CANDLECAST_REPLAY_SPEED."),
     ] = None,
+    start: Start = None,
+    state: Annotated[Path | None, typer.Option(help="File that keeps the clock between restarts.")] = None,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Directory of SYMBOL-INTERVAL.parquet files; default: those of the project.")
+    ] = None,
+    faults: Annotated[Path | None, typer.Option(help="JSON file of faults, see candlecast/replay/faults.py.")] = None,
 ) -> None:
-    """Serve recorded candles as Binance would, with a clock of its own."""
+    """Serve recorded candles with Binance's API and a clock of its own."""
     from candlecast.replay.clock import ReplayClock
     from candlecast.replay.faults import load_faults
     from candlecast.replay.recordings import bundled_recordings, recorded_span, recordings_in

@@ -1,4 +1,4 @@
-"""`candlecast status`: one screen about a platform, from whatever of it answers."""
+"""`candlecast status`: one screen about a platform, from the parts that answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flows.local.supervision import Supervisor
 
 
 def read_status(settings: Settings) -> dict[str, Any]:
-    """What can be learnt now; a part that does not answer has an `error` instead of figures."""
+    """Return the figures of the parts; a part that does not answer has an `error` instead."""
     found: dict[str, Any] = {
         "home": str(settings.home),
         "market": settings.market.model_name,
@@ -75,7 +75,7 @@ def _figures(market: OpenMarket) -> dict[str, Any]:
 
 
 def print_status(found: dict[str, Any]) -> None:
-    """Print `read_status`' findings for people."""
+    """Print the figures of `read_status` for people."""
     console = Console()
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_row("[bold]market", f"{found['market']}, source {found['source']}, home {found['home']}")

@@ -1,4 +1,4 @@
-"""What commands have in common: options, settings, progress, and how they say what they did."""
+"""The common parts of all commands: options, settings, progress and output."""
 
 from __future__ import annotations
 
@@ -13,35 +13,31 @@ import typer
 EXIT_ERROR = 1
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
-Time = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS)]
+Start = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="Start of the span, in UTC.")]
+End = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="End of the span, in UTC; not included.")]
 
 
 def read_settings() -> Any:
-    """The settings of this process."""
+    """Return the settings of this process."""
     from candlecast.setting_sources import load_settings
 
     return load_settings()
 
 
 def utc(moment: datetime | None) -> datetime | None:
-    """Times on the command line are UTC."""
+    """Return a time of the command line as UTC; None stays None."""
     return None if moment is None else moment.replace(tzinfo=UTC)
 
 
 @contextmanager
 def recorded(job: str, *, timed: bool = False) -> Iterator[tuple[Any, Any]]:
-    """Open the market and run a job alone, recorded in `job_runs`."""
-    from candlecast.job_runs import recorded_job
-    from flows.jobs.market import open_market
+    """Open the market and run a job alone, with a row in `job_runs`."""
+    from flows.jobs.market import open_job
 
-    settings = read_settings()
-    with (
-        open_market(settings) as market,
-        recorded_job(market.pool, job, settings.market, clock=market.exchange.server_time if timed else None) as report,
-    ):
-        yield market, report
+    with open_job(job, read_settings(), timed=timed) as opened:
+        yield opened
 
 
 @contextmanager
@@ -55,5 +51,5 @@ def progress(title: str) -> Iterator[Any]:
 
 
 def say(message: str, as_json: bool, **figures: Any) -> None:
-    """Print what was done: a line for people, or JSON with the figures."""
+    """Print the outcome of a command: a line for people, or JSON with the figures."""
     print(json.dumps({"message": message, **figures}, default=str) if as_json else message, flush=True)

@@ -1,4 +1,4 @@
-"""Backup of databases and of the registry's files, and their restoring into empty databases."""
+"""Backup of databases and of the registry's files, and restore into empty databases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MLFLOW_STORE = "MLFLOW_BACKEND_STORE_URI"
 PREFECT_STORE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 _ARTIFACTS = "artifacts"
-_GIVEN_UP_S = 86_400  # an unfinished backup that nobody touched for so long is nobody's
+_GIVEN_UP_S = 86_400  # an unfinished backup without a change for so long is abandoned
 _LIBPQ = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -42,10 +42,10 @@ _TABLES = "select count(*) from pg_tables where schemaname = 'public'"
 
 
 def stores(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
-    """Address of everything that is a database, by name; those of MLflow and Prefect as given there.
+    """Return the address of each database, by name; those of MLflow and Prefect as the environment has them.
 
     Raises:
-        ConfigurationError: No address of Candlecast's own database is known.
+        ConfigurationError: The address of Candlecast's own database is missing.
     """
     url = settings.database.owner_url or settings.database.url
     if url is None:
@@ -63,13 +63,13 @@ def stores(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]
 
 
 def back_up(settings: Settings, environment: Mapping[str, str], directory: Path) -> Path:
-    """Write a new backup below `directory`; it appears there when it is whole. Everything may run meanwhile.
+    """Write a new backup below `directory` while the platform may run; it appears there when it is complete.
 
-    The registry's database comes before its files: every version it names has its files in the backup. Files that
-    MLflow keeps in a bucket are not copied: the bucket's versioning keeps them.
+    The registry's database is read before its files, so every version in it has its files in the backup. Files that
+    MLflow stores in a bucket are not copied, because the bucket's versioning keeps them.
 
     Returns:
-        Its directory.
+        Directory of the backup.
 
     Raises:
         StackError: A database could not be read.
@@ -80,7 +80,7 @@ def back_up(settings: Settings, environment: Mapping[str, str], directory: Path)
     try:
         _write(settings, environment, partial, name)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)  # who tries again and again must not fill the disk
+        shutil.rmtree(partial, ignore_errors=True)  # repeated failures must not fill the disk
         raise
     return partial.rename(directory / name)
 
@@ -98,14 +98,14 @@ def _write(settings: Settings, environment: Mapping[str, str], partial: Path, ma
 
 
 def restore(settings: Settings, environment: Mapping[str, str], backup: Path) -> list[str]:
-    """Bring a backup back into empty databases, and the registry's files into HOME.
+    """Restore a backup into empty databases, and the registry's files into HOME.
 
     Returns:
-        What was restored.
+        Names of the restored databases and directories.
 
     Raises:
-        StackError: The backup is damaged, or PostgreSQL refused.
-        ConfigurationError: A database is not empty, or one of the backup has no address here.
+        StackError: The backup is damaged, or PostgreSQL refused a command.
+        ConfigurationError: A database is not empty, or the address of a database is missing.
     """
     verify(backup)
     known = stores(settings, environment)
@@ -113,7 +113,7 @@ def restore(settings: Settings, environment: Mapping[str, str], backup: Path) ->
     for dump in dumps:
         if dump.stem not in known:
             raise ConfigurationError(
-                f"{dump} has nowhere to go: name its database in {_variable(dump.stem)}, or move the file away"
+                f"no database for {dump}: set {_variable(dump.stem)} to its address, or move the file away"
             )
         _require_empty(known[dump.stem], _variable(dump.stem))
     artifacts = settings.home / "mlflow" / "artifacts"
@@ -129,7 +129,7 @@ def restore(settings: Settings, environment: Mapping[str, str], backup: Path) ->
 
 
 def drop_old(directory: Path, kept: int) -> list[str]:
-    """Delete all whole backups but the newest `kept`, and what broken-off ones left; the names of those deleted."""
+    """Delete all complete backups but the newest `kept`, and abandoned partial ones; return their names."""
     whole = sorted(path.parent for path in directory.glob(f"*/{MANIFEST}") if not path.parent.name.endswith(".partial"))
     given_up = time.time() - _GIVEN_UP_S
     broken_off = [path for path in directory.glob("*.partial") if path.stat().st_mtime < given_up]
@@ -140,19 +140,19 @@ def drop_old(directory: Path, kept: int) -> list[str]:
 
 
 def verify(backup: Path) -> None:
-    """Compare every file with the digest it was written with.
+    """Compare every file with its digest in the backup's manifest.
 
     Raises:
-        StackError: One is missing or differs, or this is no backup; names it.
+        StackError: A file is missing or differs, or the directory is not a complete backup; names it.
     """
     try:
         manifest: dict[str, Any] = json.loads((backup / MANIFEST).read_text())
     except (OSError, ValueError) as exc:
-        raise StackError(f"{backup} is no whole backup: {exc}") from exc
+        raise StackError(f"{backup} is not a complete backup: {exc}") from exc
     for name, digest in manifest["sha256"].items():
         path = backup / name
         if not path.is_file() or _digest(path) != digest:
-            raise StackError(f"{path} is missing or damaged: take another backup")
+            raise StackError(f"{path} is missing or damaged: choose another backup")
 
 
 def _dump(url: str, target: Path) -> None:
@@ -178,7 +178,7 @@ def _load(dump: Path, url: str) -> None:
 def _require_empty(url: str, variable: str) -> None:
     if url.startswith("sqlite:///"):
         if Path(url.removeprefix("sqlite:///")).exists():
-            raise ConfigurationError(f"{url} is there already: restore into an empty home")
+            raise ConfigurationError(f"{url} exists already: restore into an empty home")
         return
     try:
         with psycopg.connect(_plain(url), connect_timeout=10) as connection:
@@ -190,7 +190,7 @@ def _require_empty(url: str, variable: str) -> None:
 
 
 def _run(command: list[str], url: str) -> None:
-    """Run a program of PostgreSQL; address and password go through its environment, which others cannot read."""
+    """Run a program of PostgreSQL; its environment has address and password, which others cannot read."""
     parts = conninfo_to_dict(_plain(url))
     variables = {_LIBPQ[part]: str(value) for part, value in parts.items() if part in _LIBPQ}
     done = subprocess.run(
@@ -205,7 +205,7 @@ def _run(command: list[str], url: str) -> None:
 
 
 def _plain(url: str) -> str:
-    """An address as PostgreSQL's own programs take it, without what SQLAlchemy's drivers want in it."""
+    """Return an address as PostgreSQL's own programs accept it, without the driver of SQLAlchemy."""
     driver = re.compile(r"^(\w+)\+\w+://")
     return re.sub(r"([?&])ssl=", r"\1sslmode=", driver.sub(r"\1://", url))
 
@@ -216,7 +216,7 @@ def _variable(store: str) -> str:
 
 
 def _copy_if_there(source: str, target: str) -> None:
-    with suppress(FileNotFoundError):  # `housekeeping` deleted it since: its version is gone too
+    with suppress(FileNotFoundError):  # `housekeeping` deleted it meanwhile, together with its version
         shutil.copy2(source, target)
 
 

@@ -1,10 +1,11 @@
-"""The jobs of the loop, free of Prefect: what flows, commands and `simulate` run alike."""
+"""The work of each job, without Prefect, for flows, commands and simulations."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -29,17 +30,18 @@ from training.versions import TrainedVersion, pass_gate, train_version
 
 _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
-_HOLES_AGAIN = timedelta(days=1)  # a forecast needs an unbroken history, and the daily backfill may be hours away
+_HOLES_AGAIN = timedelta(days=1)  # a forecast needs an unbroken history, and the next backfill may be hours later
 _VERIFIED_EVERY = timedelta(days=1)
 _FAULT_HOLDS = timedelta(hours=1)
 
 
-class IntakeResult(NamedTuple):
-    """What the first part of ingest stored, and which of the newest candles are doubtful.
+@dataclass(frozen=True, slots=True)
+class IntakeResult:
+    """The stored and the doubtful candles of a run of ingest.
 
     Attributes:
-        skew: How far the exchange's clock is ahead of this machine's; None if it was not measured, as on the
-            replay source, where it is meant to be another. Harmless, because nothing here goes by this machine's clock.
+        skew: Exchange's clock minus this machine's clock, for information only. None if it was not measured, and on
+            the replay source.
     """
 
     synced: SyncResult
@@ -47,23 +49,25 @@ class IntakeResult(NamedTuple):
     skew: timedelta | None
 
 
-class BackfillResult(NamedTuple):
-    """What a backfill wrote, the gaps that are left, and which candles of its range are doubtful."""
+@dataclass(frozen=True, slots=True)
+class BackfillResult:
+    """The stored candles of a backfill, the gaps that are left, and the doubtful candles of its range."""
 
     written: UpsertResult
     missing: list[CandleGap]
     marked: MarkResult
 
 
-class ImportResult(NamedTuple):
-    """What the candles of a file changed, and which of them are doubtful."""
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """The stored candles of a file, and the doubtful ones among them."""
 
     written: UpsertResult
     marked: MarkResult
 
 
 def sync(market: OpenMarket) -> IntakeResult:
-    """Store what closed since the last run, the last few candles again, and what the last day lacks; judge them."""
+    """Store the candles closed since the last run, the last few again, and the missing ones of a day; check them."""
     now = market.exchange.server_time()
     holes = market.gaps.listed(market.market, now - _HOLES_AGAIN, now, "open")
     synced = sync_newest(
@@ -72,19 +76,19 @@ def sync(market: OpenMarket) -> IntakeResult:
         market.settings.exchange.finality_guard,
         again_from=holes[0].start if holes else None,
     )
-    # At once, not when the daily backfill finds it: nothing is to be trained on a hole in the newest candles.
+    # Gaps are recorded at once, so that no training uses newest candles with a gap.
     start, end = (on_grid(moment, market.market) for moment in (synced.start, synced.now))
     market.gaps.record(market.market, start, end, edges=False)
     marked = market.quality.mark(market.market, synced.start, synced.now)
     skew = None
     if market.settings.source != "replay":
-        with suppress(ExchangeError):  # for information only: the candles are in
+        with suppress(ExchangeError):  # for information only: the candles are stored
             skew = market.exchange.clock_skew()
     return IntakeResult(synced, marked, skew)
 
 
 def settle(market: OpenMarket, since: datetime) -> int:
-    """Settle the forecasts whose outcome has arrived since `since`, and those of the two days before again."""
+    """Settle the forecasts whose outcome arrived since `since`, and those of the two days before again."""
     return market.ledger.settle(since - _SETTLED_AGAIN)
 
 
@@ -102,13 +106,14 @@ def backfill(
     *,
     repair: bool = False,
 ) -> BackfillResult:
-    """Fill every gap of [start, end), judge its candles, settle what that makes possible, note what was missed.
+    """Fill every gap of [start, end), check its candles, settle forecasts, and record missed ones.
 
     Args:
-        start: None for the history that training needs.
+        start: None for the start of the history that training needs.
         end: None for the newest closed candle.
-        repair: Ask the exchange for every candle of the range again, correct what differs, and ask for known
-            outages once more. Replaced values go to `candle_revisions`.
+        on_page: Gets the time up to which candles are stored.
+        repair: Request every candle of the range again, known outages included, and correct differences. Replaced
+            values go to `candle_revisions`.
     """
     now = market.exchange.server_time()
     settled_until = now - market.settings.exchange.finality_guard
@@ -125,51 +130,47 @@ def backfill(
 
 
 def gap_sources(market: OpenMarket, settled_until: datetime, on_page: Callable[[datetime], None]) -> list[GapSource]:
-    """Where missing candles are asked for, in this order: whole past days from the archive, the rest over REST."""
+    """Return the sources of missing candles: the archive for whole past days, then REST."""
     return [
         ArchiveSource(
             market,
             market.archive,
             settled_until,
             on_file=lambda stored: on_page(stored.file.end),
-            on_failure=lambda failure: _LOG.warning("archive passed over: %s", failure),
+            on_failure=lambda failure: _LOG.warning("archive skipped: %s", failure),
         ),
         RestSource(market, settled_until, on_page),
     ]
 
 
 def verify(market: OpenMarket, start: datetime | None, end: datetime | None) -> Verification:
-    """Look for gaps, doubtful candles and broken rules in [start, end), and mark what is found.
+    """Find gaps, doubtful candles and broken rules in [start, end), with or without the exchange, and record them.
 
     Args:
         start: None for the first stored candle.
         end: None for the end of the newest stored candle.
 
     Raises:
-        NotEnoughCandles: Nothing is stored.
+        NotEnoughCandles: No candle is stored.
     """
-    now = None
-    with suppress(ExchangeError):  # an exchange that is away keeps nobody from looking at the table
-        market.exchange.ping()  # once, without the patience of a real request
-        now = market.exchange.server_time()
-    return verify_candles(market, start, end, now)
+    return verify_candles(market, start, end, market.time_if_reachable())
 
 
 def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
-    """Store candles from a file, account for gaps they fill, judge them, and settle what that makes possible.
+    """Store candles from a file, record the gaps they fill, check them, and settle forecasts.
 
     Args:
-        candles: As `candlecast.candles.files.require_importable` wants them.
+        candles: Candles that `candlecast.candles.files.require_importable` accepts.
 
     Raises:
-        InvalidCandles: A candle had not closed by the exchange's clock; nothing is stored.
-        ExchangeUnavailable: The exchange does not tell its clock.
+        InvalidCandles: A candle is not closed by the exchange's clock; no candle is stored.
+        ExchangeUnavailable: The exchange's clock could not be read.
     """
     symbol, interval, _ = market.market
     settled_until = market.exchange.server_time() - market.settings.exchange.finality_guard
     if len(closed_before(candles, settled_until, market.market.step)) < len(candles):
         raise InvalidCandles(
-            f"the candle of {candles.index[-1].isoformat()} had not closed by {settled_until.isoformat()} on the "
+            f"the candle of {candles.index[-1].isoformat()} is not closed at {settled_until.isoformat()} on the "
             "exchange's clock; import closed candles only"
         )
     written = market.store.upsert(symbol, interval, candles, "import")
@@ -182,9 +183,10 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
 
 
 def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
-    """Make the last day's recorded forecasts again, unless that was done within a day; what came of them.
+    """Recompute the last day's recorded forecasts, at most once a day; record it in `job_runs`.
 
-    Recorded in `job_runs` as `verify-forecasts`, on the exchange's clock.
+    Returns:
+        One result per forecast; empty if the last verification is less than a day old by the exchange's clock.
     """
     last = last_attempt(market.pool, "verify-forecasts", market.market)
     if last is not None and market.exchange.server_time() - last < _VERIFIED_EVERY:
@@ -198,21 +200,25 @@ def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
 
 
 class TrainingResult(NamedTuple):
-    """A version that was trained, and what the gate decided about it."""
+    """A trained version, and the gate's decision about it."""
 
     version: TrainedVersion
     decision: Decision
 
 
 def train(market: OpenMarket, now: datetime, report: Callable[[str], None]) -> TrainingResult:
-    """Train a version on the stored history up to `now`, the exchange's clock, and let the gate decide about it."""
+    """Train a version on the stored history up to `now`, on the exchange's clock, and apply the gate."""
     history, registry = market.history(now), training_registry(market.settings)
     version = train_version(history, market.settings, registry, report)
     return TrainingResult(version, pass_gate(history, version.number, market.settings, registry, market.pool, now))
 
 
-def training_is_due(market: OpenMarket, now: datetime) -> str | None:
-    """None if a training that holds the job's lock may go on at `now`; else a sentence that says why not yet."""
+def training_obstacle(market: OpenMarket, now: datetime) -> str | None:
+    """Return the reason against a training at `now` for the run that holds the job's lock.
+
+    Returns:
+        None if the training may run.
+    """
     check = last_check(market.pool, market.market)
     if check is not None and check["verdict"] == "data fault" and now - check["checked_at"] < _FAULT_HOLDS:
         return f"the check of {check['checked_at']:%F %T} found a data fault: {'; '.join(check['reasons'])}"
@@ -227,5 +233,5 @@ def training_is_due(market: OpenMarket, now: datetime) -> str | None:
 
 
 def training_registry(settings: Settings) -> Registry:
-    """The registry, more patient: minutes of fitting are at stake."""
+    """Return the registry with more retries, because a failure would lose minutes of fitting."""
     return open_registry(settings, retries=TRAINING_RETRIES)

@@ -1,4 +1,4 @@
-"""What flows and commands open before they work on a market, and what they have in common."""
+"""The session of a market, with database, exchange, archive, registry and service, for flows and commands."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from candlecast.candles.quality import DoubtfulCandle
 from candlecast.candles.session import MarketSession
 from candlecast.client import ForecastClient
 from candlecast.database import open_database
-from candlecast.errors import ServiceUnavailable
+from candlecast.errors import ExchangeError, ServiceUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import DatabaseLimitStore
 from candlecast.features.features import LOOKBACK
+from candlecast.job_runs import JobReport, recorded_job
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import Source
 from candlecast.market import Market
@@ -26,7 +27,7 @@ from candlecast.registry.registry import Registry
 from candlecast.settings import Settings
 
 TRAINING_RETRIES = 5
-"""Repeats of a failed MLflow request while minutes of fitting are at stake."""
+"""Retries of a failed MLflow request after minutes of fitting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +44,27 @@ class OpenMarket(MarketSession):
         return Ledger(self.pool, self.market)
 
     def history(self, now: datetime) -> pd.DataFrame:
-        """The stored candles that a training at `now`, on the exchange's clock, uses: no doubtful ones."""
+        """Return the stored candles, without doubtful ones, for a training at `now` on the exchange's clock."""
         return self.quality.clean_history(self.market, earliest_needed(self.settings, now), now)
 
     def left_out(self, now: datetime) -> list[DoubtfulCandle]:
-        """The doubtful candles that `history` leaves out."""
+        """Return the doubtful candles that `history` leaves out."""
         return self.quality.doubtful(self.market, earliest_needed(self.settings, now), now)
+
+    def time_if_reachable(self) -> datetime | None:
+        """Return the exchange's time after one request without retries; None if the exchange is unreachable."""
+        with suppress(ExchangeError):
+            self.exchange.ping()
+            return self.exchange.server_time()
+        return None
 
 
 @contextmanager
 def open_market(settings: Settings, timeout_s: float = 10) -> Iterator[OpenMarket]:
-    """Connect to database and exchange; both are let go on the way out.
+    """Open database and exchange, and close both at the end.
 
     Args:
-        timeout_s: How long to wait for the database.
+        timeout_s: Longest wait for the database, in seconds.
 
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer.
@@ -69,8 +77,26 @@ def open_market(settings: Settings, timeout_s: float = 10) -> Iterator[OpenMarke
         yield OpenMarket(settings.market, pool, exchange, archive, settings)
 
 
+@contextmanager
+def open_job(
+    job: str, settings: Settings, *, timed: bool = False, flow_run_id: str | None = None
+) -> Iterator[tuple[OpenMarket, JobReport]]:
+    """Open the market and run a job alone, with a row in `job_runs`.
+
+    Args:
+        timed: Record the exchange's time, as `as_of` of the report.
+
+    Raises:
+        AlreadyRunning: The same job of this market runs elsewhere.
+    """
+    with open_market(settings) as market:
+        clock = market.exchange.server_time if timed else None
+        with recorded_job(market.pool, job, settings.market, flow_run_id, clock) as report:
+            yield market, report
+
+
 def _open_exchange(settings: Settings, pool: ConnectionPool) -> ExchangeClient:
-    """The exchange, its weight budget shared through the database; a replay has neither limit nor budget."""
+    """Open the exchange client; its weight budget is shared through the database, a replay has none."""
     if settings.source == "replay":
         return ExchangeClient(settings.exchange.binance_url, settings.exchange.timeout_s)
     return ExchangeClient(
@@ -82,27 +108,27 @@ def _open_exchange(settings: Settings, pool: ConnectionPool) -> ExchangeClient:
 
 
 def open_registry(settings: Settings, retries: int = 1) -> Registry:
-    """The registry of `settings`."""
+    """Return the registry of `settings`."""
     return Registry(settings.mlflow_tracking_uri, retries=retries)
 
 
 def open_service(settings: Settings) -> ForecastClient:
-    """The client of the forecast service of `settings`."""
+    """Return the client of the forecast service of `settings`."""
     return ForecastClient(settings.service.url, timeout_s=5, api_key=settings.service.first_api_key)
 
 
 def served_versions(service: ForecastClient, market: Market) -> dict[str, str]:
-    """The version that the service answers with under each alias; none if it does not answer."""
+    """Return the version that the service serves for each alias; empty if the service does not answer."""
     with suppress(ServiceUnavailable):
         return {alias: model.version for alias, model in service.model(market).models.items()}
     return {}
 
 
 def source_of(settings: Settings) -> Source:
-    """What the ledger calls the source of candles."""
+    """Return the ledger's name of the candle source."""
     return "replay" if settings.source == "replay" else "live"
 
 
 def earliest_needed(settings: Settings, now: datetime) -> datetime:
-    """Start of the history kept at `now`: LOOKBACK_DAYS, and what the first feature row needs before them."""
+    """Return the start of the needed history: LOOKBACK_DAYS, and the candles before them for the first feature row."""
     return now - timedelta(days=settings.lookback_days) - LOOKBACK * settings.market.step

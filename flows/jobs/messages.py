@@ -1,4 +1,4 @@
-"""What a job did, in the words of `job_runs`, Prefect artifacts and the terminal."""
+"""The message of each job, for `job_runs`, Prefect artifacts and the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SKEW_TOLD = timedelta(seconds=1)
 
 
 def ingest_message(intake: IntakeResult, settled: int, issued: IssueResult) -> str:
-    """One line about a run of ingest."""
+    """Return one line about a run of ingest."""
     forecasts = ", ".join(
         f"{one.role} v{one.model_version} says {one.close:.2f} for {one.open_time:%Y-%m-%d %H:%M} "
         f"(up {100 * one.probability_up:.1f} %)"
@@ -38,40 +38,40 @@ def ingest_message(intake: IntakeResult, settled: int, issued: IssueResult) -> s
 
 
 def backfill_message(filled: BackfillResult, step: timedelta) -> str:
-    """One line about a run of backfill over candles of `step`."""
+    """Return one line about a run of backfill over candles of `step`."""
     inserted, corrected = filled.written
     gaps = describe_gaps(filled.missing, step) if filled.missing else "no gap is left"
     return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(filled.marked)}; {gaps}"
 
 
 def import_message(imported: ImportResult) -> str:
-    """One line about an import."""
+    """Return one line about an import."""
     inserted, corrected = imported.written
     return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(imported.marked)}"
 
 
 def _skew(skew: timedelta | None) -> str | None:
-    """How far the clocks are apart, where that is worth a word."""
+    """Return a phrase about the clocks' difference; None if it is small or unknown."""
     if skew is None or abs(skew) < _SKEW_TOLD:
         return None
     return f"the exchange's clock is {skew.total_seconds():+.1f} s from this machine's"
 
 
 def _doubtful(marked: MarkResult) -> str:
-    """What a look at the candles found, to be put behind what was written; nothing if nothing was or is doubtful."""
+    """Return a phrase about doubtful candles, empty if there are none."""
     parts = [f"{marked.doubtful:,} doubtful"] if marked.doubtful else []
     parts += [f"{marked.lifted:,} no longer doubtful"] if marked.lifted else []
     return "".join(f", {part}" for part in parts)
 
 
-_OUTCOMES = {"promoted": "is now champion", "trial": "is now challenger, on trial", "rejected": "is not tried"}
+_OUTCOMES = {"promoted": "is now champion", "trial": "is now challenger, on trial", "rejected": "is rejected"}
 
 
 def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequence[DoubtfulCandle]) -> str:
-    """What a training came to, as a short list.
+    """Return a short list about a training.
 
     Args:
-        left_out: Doubtful candles that the history was without.
+        left_out: Doubtful candles that were left out of the history.
     """
     notes = [f"left out of the history: {describe_doubtful(left_out)}"] if left_out else []
     reasons = "".join(f"\n- {reason}" for reason in [*decision.reasons, *notes])
@@ -79,15 +79,15 @@ def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequenc
 
 
 def monitor_message(outcome: WatchResult, settings: Settings, *, started: bool) -> str:
-    """What a look came to, as a short list.
+    """Return a short list about a look at the platform.
 
     Args:
-        started: Whether the training that the check asks for was started.
+        started: Whether a training was started if the check asks for one.
     """
     lines, verdict = [], "skipped"
     if outcome.rollback is not None:
         failed, champion = outcome.rollback.failed, outcome.rollback.champion
-        place = f"version {champion} is champion again" if champion else "there is nothing sound to put in its place"
+        place = f"version {champion} is champion again" if champion else "and no version can replace it"
         lines.append(f"version {failed} failed, {place}: {'; '.join(outcome.rollback.reasons)}")
     if outcome.trial is not None:
         lines.append(
@@ -103,7 +103,7 @@ def monitor_message(outcome: WatchResult, settings: Settings, *, started: bool) 
 
 
 def housekeeping_message(kept: HousekeepingResult) -> str:
-    """One line about a run of housekeeping."""
+    """Return one line about a run of housekeeping."""
     return f"deleted: {kept.versions} versions, {kept.bundles} bundles on this machine, {kept.runs} MLflow runs"
 
 

@@ -1,4 +1,4 @@
-"""What every Prefect flow here does alike: settings, name, lock, record, artifact."""
+"""The common parts of all Prefect flows: settings, name, lock, record, artifact."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from candlecast.errors import (
     RegistryUnavailable,
     ServiceUnavailable,
 )
-from candlecast.job_runs import JobReport, recorded_job
+from candlecast.job_runs import JobReport
 from candlecast.market import Market
 from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
-from flows.jobs.market import OpenMarket, open_market
+from flows.jobs.market import OpenMarket, open_job
 
 TRANSIENT = (ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)
 
 
 def settings_for(symbol: str | None, interval: str | None, horizon: int | None) -> Settings:
-    """The settings of this process, for another market where a parameter names one."""
+    """Return the settings of this process, for another market if a parameter is not None."""
     named = {"symbol": symbol, "interval": interval, "horizon": horizon}
     return load_settings(**{name: value for name, value in named.items() if value is not None})
 
@@ -39,15 +39,14 @@ def settings_for(symbol: str | None, interval: str | None, horizon: int | None) 
 def for_each(
     job: Callable[[Settings], State[None] | None], markets: Sequence[str], horizon: int | None, *, at_once: int
 ) -> None:
-    """Do a job for several markets in one run.
+    """Run a job for several markets in one flow run.
 
     Args:
-        markets: As in BTCUSDT-5m.
-        at_once: How many are worked on side by side.
+        markets: Names such as BTCUSDT-5m.
+        at_once: Number of markets in parallel.
 
     Raises:
-        CandlecastError: It failed with some, after it was done for all the others; names them, and its cause has the
-            exceptions themselves.
+        CandlecastError: The job failed for some markets and ran for all others; its cause holds the exceptions.
     """
     with ThreadPoolExecutor(at_once) as threads:
         runs = {}
@@ -63,12 +62,12 @@ def for_each(
 
 
 def _reason(why: BaseException) -> str:
-    """What failed, with its kind where the text was not written for people."""
+    """Return the text of a failure, with the exception's name unless it is one of Candlecast's."""
     return str(why) if isinstance(why, CandlecastError) else f"{type(why).__name__}: {why}"
 
 
 def run_name() -> str:
-    """Name of a flow run: its flow and market, or how many there are."""
+    """Return the name of a flow run: its flow, its first market and the number of others."""
     parameters = runtime.flow_run.parameters
     named: list[str] = parameters.get("markets") or []
     if len(named) > 1:
@@ -80,39 +79,23 @@ def run_name() -> str:
 
 
 def is_transient(_task: Any, _task_run: Any, state: State[Any]) -> bool:
-    """Whether a failed task is worth a retry."""
+    """Return whether a failed task should be retried."""
     return isinstance(state.result(raise_on_failure=False), TRANSIENT)
 
 
 @contextmanager
 def recorded_run(job: str, settings: Settings, *, timed: bool = False) -> Iterator[tuple[OpenMarket, JobReport]]:
-    """Run a flow's body alone and with a row in `job_runs`; at its end the message becomes an artifact.
-
-    Args:
-        timed: Keep the exchange's clock with the run, as `report.as_of`.
-
-    Raises:
-        AlreadyRunning: The same job of this market runs elsewhere.
-    """
-    with (
-        open_market(settings) as market,
-        recorded_job(
-            market.pool,
-            job,
-            settings.market,
-            str(runtime.flow_run.id),
-            clock=market.exchange.server_time if timed else None,
-        ) as report,
-    ):
+    """Run a flow's body as `open_job` does; at its end the message becomes an artifact."""
+    with open_job(job, settings, timed=timed, flow_run_id=str(runtime.flow_run.id)) as (market, report):
         yield market, report
         get_run_logger().info(report.message)
     create_markdown_artifact(
         f"**{job} {settings.market.model_name}**\n\n{report.message}",
         key=f"{job}-{settings.market.model_name}".lower(),
-        description=f"What the last {job} of {settings.market.model_name} did",
+        description=f"Outcome of the last {job} of {settings.market.model_name}",
     )
 
 
 def skipped(reason: AlreadyRunning | str) -> State[None]:
-    """The final state of a run that had nothing to do."""
+    """Return the final state of a run without work."""
     return Completed(name="Skipped", message=str(reason))

@@ -1,10 +1,10 @@
-"""One look at the whole platform: roll back, rule on the trial, check, alert. Flow, command and `simulate` share it."""
+"""One look at the whole platform: rollback, trial, check and alerts; for flow, command and simulation."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from candlecast.api.answers import ModelsAnswer
 from candlecast.errors import (
@@ -29,23 +29,24 @@ from monitoring.trial import TrialResult, update_trial
 from monitoring.webhook import post_to_webhook
 
 SAME_MOMENT = timedelta(seconds=30)
-"""Two looks within it, on the exchange's clock, are one."""
+"""A look within this time of the last check, on the exchange's clock, does nothing."""
 
-_MISSES_TOLD = timedelta(hours=1)
+_MISSES_REPORTED = timedelta(hours=1)
 _FEWEST_VERIFIED = 12
 
 
-class WatchResult(NamedTuple):
-    """What a look came to.
+@dataclass(frozen=True, slots=True)
+class WatchResult:
+    """The outcome of one look.
 
     Attributes:
-        check: None if there was a look at the same moment already; then nothing was done.
-        rollback: The champion that failed now, if one did.
-        trial: What the shadow trial has come to, if one is on.
-        notices: What is new and somebody should know.
-        notes: What else is worth a line.
-        trouble: The registry did not answer: nothing was decided, and the check is of the champion on record. For the
-            caller to raise once he has passed on the notices.
+        check: The check; None if the last check is so new that the look did nothing.
+        rollback: The rollback of a champion that failed now; None if none failed.
+        trial: State of the shadow trial; None without a trial.
+        notices: New alerts and recoveries.
+        notes: Further lines for the message.
+        trouble: Error of the registry, for the caller to raise after passing on the notices. Then nothing was decided,
+            and the check is of the champion on record.
     """
 
     check: Check | None
@@ -57,49 +58,48 @@ class WatchResult(NamedTuple):
 
     @property
     def training_due(self) -> bool:
-        """Whether the check asks for a training, and there is a registry that would take the version."""
+        """Whether the check asks for a training and the registry can take the version."""
         return self.trouble is None and self.check is not None and self.check.verdict.action == "train"
 
 
 def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report: bool = True) -> WatchResult:
-    """Look at service, champion, challenger and market at `now`, the exchange's clock; act, record, alert.
+    """Check service, champion, challenger and market at `now` on the exchange's clock; act, record, alert.
 
-    Everything but a training: the caller starts one if the check asks for it. One look at a time: the caller holds
-    the lock of the job `monitor`.
+    The caller starts a training if the check asks for it, and holds the lock of the job `monitor`.
 
     Args:
-        with_report: False leaves out what takes seconds: Evidently's report, and the daily verification of forecasts.
+        with_report: False omits Evidently's report and the daily verification of forecasts, which take seconds.
     """
     last = last_check(market.pool, market.market)
     if last is not None and timedelta(0) <= now - last["checked_at"] < SAME_MOMENT:
-        return WatchResult(None, notes=["nothing was done: there was a check within the same half minute"])
+        return WatchResult(None, notes=["nothing was done: the last check is less than half a minute old"])
     alerts = Alerts(market.pool, market.market, now)
     notes: list[str] = []
     conditions = [*_misses(market, now), *_failed_training(market)]
-    served, away = _served(market)
+    served, unreachable = _served(market)
     rollback, trial, trouble = None, None, None
     try:
         verified = _verified(market, notes) if with_report else []
         rollback, trial, champion = _decide(market, registry, now, served, verified)
-    except RegistryUnavailable as exc:  # the service goes on without it, and so does looking after the forecasts
+    except RegistryUnavailable as exc:  # the service works without the registry, and so do the checks
         trouble, champion = exc, last_promoted(market.pool, market.market.model_name)
         conditions.append(Condition("service down", "registry", str(exc)))
     found = check(market.settings, market.pool, registry, champion, now, trial=trial, with_report=with_report)
     moved = rollback is not None or (trial is not None and trial.outcome == "promoted")
-    if champion is not None and not moved:  # otherwise what it served a moment ago says nothing
-        conditions += _not_served(served, away)
+    if champion is not None and not moved:  # after a move the served versions are out of date
+        conditions += _not_served(served, unreachable)
     conditions += _found(found)
     notices, webhook_failure = _notify(market, alerts, conditions, _observable_kinds(found))
     return WatchResult(found, rollback, trial, notices, [*notes, *filter(None, [webhook_failure])], trouble)
 
 
-def alert_exchange_silence(market: OpenMarket, silence: CandlecastError) -> Sequence[Notice]:
-    """Alert that the exchange does not even tell its clock; what is new. The clock is taken to stand where it was."""
+def alert_unreachable_exchange(market: OpenMarket, cause: CandlecastError) -> Sequence[Notice]:
+    """Alert that the exchange's clock cannot be read, at the time of the last check; return the new notices."""
     last = last_check(market.pool, market.market)
-    if last is None:  # nothing was ever watched
+    if last is None:  # there was no check yet
         return ()
     alerts = Alerts(market.pool, market.market, last["checked_at"])
-    return _notify(market, alerts, [Condition("service down", "exchange", str(silence))], ())[0]
+    return _notify(market, alerts, [Condition("service down", "exchange", str(cause))], ())[0]
 
 
 def _decide(
@@ -109,7 +109,7 @@ def _decide(
     served: ModelsAnswer | None,
     verified: Sequence[ParityCheck],
 ) -> tuple[RollbackResult | None, TrialResult | None, str | None]:
-    """Roll back, rule on the trial; what came of both, and who is champion after it."""
+    """Roll back and update the trial; return both results and the champion after them."""
     settings, pool, name = market.settings, market.pool, market.market.model_name
     with alias_lock(pool, name):
         aliases = record_alias_moves(registry, pool, name, now)
@@ -117,7 +117,7 @@ def _decide(
         unfit = champion and (_unloadable(market, registry, champion, served) or _irreproducible(champion, verified))
         rollback = roll_back_if_failed(settings, pool, registry, aliases, now, unfit)
         if rollback is not None and rollback.champion is not None:
-            return rollback, None, rollback.champion  # the trial goes on beside the new champion
+            return rollback, None, rollback.champion  # the trial continues beside the new champion
         trial = update_trial(settings, pool, registry, aliases, now)
         if trial is not None and trial.outcome == "promoted":
             champion = trial.challenger
@@ -125,7 +125,7 @@ def _decide(
 
 
 def _served(market: OpenMarket) -> tuple[ModelsAnswer | None, str]:
-    """What the service serves, or why that is not known."""
+    """Return the served models, or the reason why they are unknown."""
     try:
         with open_service(market.settings) as service:
             return service.model(market.market), ""
@@ -133,10 +133,10 @@ def _served(market: OpenMarket) -> tuple[ModelsAnswer | None, str]:
         return None, str(exc)
 
 
-def _not_served(served: ModelsAnswer | None, away: str) -> list[Condition]:
-    """What keeps the service from answering with the champion."""
+def _not_served(served: ModelsAnswer | None, unreachable: str) -> list[Condition]:
+    """Return the condition that keeps the service from answering with the champion."""
     if served is None:
-        return [Condition("service down", "service", away)]
+        return [Condition("service down", "service", unreachable)]
     if not served.ready:
         return [Condition("service down", "service", served.not_ready or "it is not ready")]
     problem = served.problems.get(CHAMPION)
@@ -144,7 +144,7 @@ def _not_served(served: ModelsAnswer | None, away: str) -> list[Condition]:
 
 
 def _unloadable(market: OpenMarket, registry: Registry, champion: str, served: ModelsAnswer | None) -> str | None:
-    """Why nobody can load the champion, if the service cannot and neither can we; another build's is not its fault."""
+    """Return why neither service nor monitor can load the champion; None if it loads, or is of another build."""
     if served is None or CHAMPION not in served.problems:
         return None
     try:
@@ -157,16 +157,16 @@ def _unloadable(market: OpenMarket, registry: Registry, champion: str, served: M
 
 
 def _irreproducible(champion: str, verified: Sequence[ParityCheck]) -> str | None:
-    """Why the champion's recorded forecasts are not its own, if most of them do not come out again."""
+    """Return why the champion's recorded forecasts are not its own; None unless most of them differ."""
     outcomes = [one.outcome for one in verified if one.version == champion and one.outcome in {"equal", "different"}]
     different = outcomes.count("different")
     if len(outcomes) < _FEWEST_VERIFIED or different <= len(outcomes) / 2:
         return None
-    return f"{different} of its last {len(outcomes)} recorded forecasts do not come out again"
+    return f"{different} of its last {len(outcomes)} recorded forecasts differ when recomputed"
 
 
 def _verified(market: OpenMarket, notes: list[str]) -> list[ParityCheck]:
-    """The daily verification of forecasts, if it is due; its troubles are no reason not to go on."""
+    """Run the daily verification of forecasts if it is due; its errors do not stop the look."""
     try:
         verified = verify_forecasts_daily(market)
     except RegistryUnavailable:
@@ -180,13 +180,13 @@ def _verified(market: OpenMarket, notes: list[str]) -> list[ParityCheck]:
 
 
 def _misses(market: OpenMarket, now: datetime) -> list[Condition]:
-    """Forecasts that were found missing within the last hour, role by role."""
+    """Return the forecasts found missing within the last hour, by role."""
     query = (
         "select role, count(*), min(open_time), max(open_time) from missed_forecasts "
         "where (symbol, interval, horizon) = (%s, %s, %s) and noticed_at > %s group by role"
     )
     with market.pool.connection() as connection:
-        rows = connection.execute(query, [*market.market, now - _MISSES_TOLD]).fetchall()
+        rows = connection.execute(query, [*market.market, now - _MISSES_REPORTED]).fetchall()
     return [
         Condition("missed forecasts", role, f"{count} of the {role}, from {first:%F %R} to {last:%F %R}")
         for role, count, first, last in rows
@@ -199,7 +199,7 @@ def _failed_training(market: OpenMarket) -> list[Condition]:
 
 
 def _found(found: Check) -> list[Condition]:
-    """What the check says."""
+    """Return the condition of the check's verdict."""
     verdict, reason = found.verdict.verdict, "; ".join(found.verdict.reasons)
     if verdict == "data fault":
         return [Condition("data fault", "candles", reason)]
@@ -217,6 +217,6 @@ def _observable_kinds(found: Check) -> set[Kind]:
 def _notify(
     market: OpenMarket, alerts: Alerts, conditions: Sequence[Condition], judged: Collection[Kind]
 ) -> tuple[Sequence[Notice], str | None]:
-    """Record the alerts and tell the webhook; what is new, and why the webhook does not know it."""
+    """Record the alerts and post them to the webhook; return new notices, and the webhook's failure."""
     notices = alerts.observe(conditions, judged)
     return notices, post_to_webhook(alerts, market.settings.monitoring.webhook_url, market.market)

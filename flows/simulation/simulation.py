@@ -214,7 +214,7 @@ class _Run:
         """Do the work of the flow `train`."""
         began, market = time.monotonic(), self.market
         with recorded_job(market.pool, "train", market.market, clock=lambda: now) as job:
-            not_now = None if force else loop.training_is_due(market, now)
+            not_now = None if force else loop.training_obstacle(market, now)
             if not_now:
                 job.skipped, job.message = True, not_now
                 return

@@ -125,7 +125,7 @@ def test_every_figure_comes_with_its_interval(trained, file):
 def test_candles_that_the_version_was_made_of_are_called_no_test(trained, file):
     done = run("evaluate", "--candles", file, "--from", "2025-06-10", "--to", "2025-06-14")
 
-    assert f"NOT A TEST: {3 * 288} of them" in done.stdout
+    assert f"NOT A TEST: the version was trained on {3 * 288} of these candles" in done.stdout
 
 
 def test_a_version_that_nobody_knows_is_refused_by_name(trained, file):

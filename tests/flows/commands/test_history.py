@@ -65,7 +65,7 @@ def test_the_champion_of_a_moment_is_told_with_the_reason_and_what_it_forecast(r
 def test_before_the_first_promotion_there_was_no_champion(run):
     told = run("--at", "2025-09-01T11:00").stdout
 
-    assert told == "no version of BTCUSDT-5m was champion at 2025-09-01 11:00:00\n"
+    assert told == "BTCUSDT-5m had no champion at 2025-09-01 11:00:00\n"
 
 
 def test_without_a_moment_every_decision_is_told_newest_first(run):

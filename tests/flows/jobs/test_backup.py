@@ -192,7 +192,7 @@ def test_a_damaged_backup_is_refused_before_anything_is_touched(backup, empty, t
 def test_a_backup_that_broke_off_is_no_backup(tmp_path):
     (tmp_path / "2025-01-01T00-00-00Z.partial").mkdir()
 
-    with pytest.raises(StackError, match="no whole backup"):
+    with pytest.raises(StackError, match="is not a complete backup"):
         restore(load_settings(home=tmp_path), {}, tmp_path / "2025-01-01T00-00-00Z.partial")
 
 

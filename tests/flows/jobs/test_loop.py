@@ -200,7 +200,7 @@ def test_a_gap_of_today_is_no_outage_before_the_archive_could_have_had_its_day(o
 def test_an_import_of_a_candle_that_has_not_closed_is_refused_whole(open_on, final):
     market = open_on(final, now=time_at(final, 500) + timedelta(minutes=3))
 
-    with pytest.raises(InvalidCandles, match="had not closed by"):
+    with pytest.raises(InvalidCandles, match="is not closed at"):
         loop.import_candles(market, final.iloc[:501])
 
     assert market.store.latest_open_time("BTCUSDT", "5m") is None
@@ -211,9 +211,9 @@ def test_a_training_is_not_kept_back_by_itself(open_on, final):
     now = time_at(final, 900)
 
     with recorded_job(market.pool, "train", market.market, clock=lambda: now):
-        first = loop.training_is_due(market, now)
+        first = loop.training_obstacle(market, now)
     with recorded_job(market.pool, "train", market.market, clock=lambda: now + timedelta(hours=1)):
-        second = loop.training_is_due(market, now + timedelta(hours=1))
+        second = loop.training_obstacle(market, now + timedelta(hours=1))
 
     assert first is None
     assert "the last training began 1.0 h ago" in second
@@ -237,7 +237,7 @@ def test_nothing_is_trained_while_the_data_are_at_fault(open_on, final):
     due = []
     for verdict, age in (("data fault", timedelta(minutes=15)), ("data fault", timedelta(hours=2)), ("drift", STEP)):
         record_check(market.pool, market.market, now - age, verdict=verdict, reasons=["stale"], **told)
-        due.append(loop.training_is_due(market, now))
+        due.append(loop.training_obstacle(market, now))
 
     assert "found a data fault: stale" in due[0]
     assert due[1:] == [None, None]
@@ -254,6 +254,6 @@ def test_a_daily_training_and_one_that_a_check_asked_for_do_not_overlap_nor_foll
         ):
             pytest.fail("two trainings at once")
     with recorded_job(asked_for.pool, "train", asked_for.market, clock=lambda: now + STEP):
-        not_yet = loop.training_is_due(asked_for, now + STEP)
+        not_yet = loop.training_obstacle(asked_for, now + STEP)
 
     assert "at least 12 h must pass" in not_yet

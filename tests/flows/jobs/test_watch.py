@@ -19,7 +19,7 @@ from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.setting_sources import load_settings
 from flows.jobs.market import open_market
-from flows.jobs.watch import WatchResult, alert_exchange_silence, watch
+from flows.jobs.watch import WatchResult, alert_unreachable_exchange, watch
 from monitoring.alerts import RECOVERY_DELAY
 from tests.support.bundles import write_tiny_bundle
 from tests.support.fake_registry import Died, FakeRegistry
@@ -223,9 +223,9 @@ def test_a_webhook_that_is_away_is_a_note_without_its_address(platform):
 def test_an_exchange_without_a_clock_is_told_once_it_was_watched_before(platform):
     silence = ExchangeUnavailable("no answer")
 
-    never = alert_exchange_silence(platform.opened, silence)
+    never = alert_unreachable_exchange(platform.opened, silence)
     platform.look(after(MOVED))
-    first, again = (alert_exchange_silence(platform.opened, silence) for _ in range(2))
+    first, again = (alert_unreachable_exchange(platform.opened, silence) for _ in range(2))
 
     assert list(never) == []
     assert [(notice.kind, notice.subject) for notice in first] == [("service down", "exchange")]
