@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -118,6 +119,14 @@ def ratio_error(part: Floats, whole: Floats, horizon: int = 1) -> float:
     if level == 0:
         return 0.0
     return _error_of_mean((part - float(part.mean()) / level * whole) / level, horizon)
+
+
+def normal_interval(value: float, error: float | None, rows: int) -> tuple[float, float] | None:
+    """Give the 95 % interval of a figure with this standard error; None of fewer than FEWEST_ROWS rows."""
+    if error is None or rows < FEWEST_ROWS:
+        return None
+    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+    return value - reach, value + reach
 
 
 def _error_of_mean(series: Floats, horizon: int) -> float:

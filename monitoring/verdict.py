@@ -97,7 +97,7 @@ def reach_verdict(
         settled = performance.n if performance else 0
         few = f"{settled} settled forecasts, {MIN_FORECASTS} are needed for the rolling error"
         return Verdict("too early", action, [few, *too_old], numbers)
-    within = f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's"
+    within = f"rolling MAPE {performance.close.mape:.4f} % is {performance.close.mape_ratio:.4f} times persistence's"
     return Verdict("healthy", action, [within, *too_old], numbers)
 
 
@@ -125,16 +125,16 @@ def _worse_than_limits(limits: MonitoringSettings, performance: Performance | No
     faults = []
     if _over_ratio(limits, performance):
         faults.append(
-            f"rolling MAPE {performance.mape:.4f} % is {performance.mape_ratio:.4f} times persistence's "
-            f"{performance.baseline_mape:.4f} %, the limit is {limits.mape_ratio_threshold:g}"
+            f"rolling MAPE {performance.close.mape:.4f} % is {performance.close.mape_ratio:.4f} times persistence's "
+            f"{performance.close.baseline_mape:.4f} %, the limit is {limits.mape_ratio_threshold:g}"
         )
-    if performance.mape >= limits.mape_threshold:
-        faults.append(f"rolling MAPE {performance.mape:.4f} % reaches the limit of {limits.mape_threshold:g} %")
+    if performance.close.mape >= limits.mape_threshold:
+        faults.append(f"rolling MAPE {performance.close.mape:.4f} % reaches the limit of {limits.mape_threshold:g} %")
     return faults
 
 
 def _over_ratio(limits: MonitoringSettings, performance: Performance) -> bool:
-    return performance.mape_ratio >= limits.mape_ratio_threshold
+    return performance.close.mape_ratio >= limits.mape_ratio_threshold
 
 
 def _lost_skill(skill: Skill | None) -> list[str]:

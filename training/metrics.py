@@ -1,4 +1,4 @@
-"""What forecasts were worth, each figure beside its baseline's on the same rows."""
+"""Figures of forecasts, each beside its baseline's on the same rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.errors import NotEnoughCandles
+from candlecast.figures import FIGURES, INSIDE, LOSS, SQUARED_ERROR, skill
 from candlecast.statistics import RowFigure
 
 _CLOSE = TARGETS.index("close")
@@ -23,7 +24,7 @@ class Losses(NamedTuple):
     """Loss of every row of a report, shape (n,) each, for the forecast and its baseline.
 
     Attributes:
-        moved: Which closes moved, shape (n,); the Brier scores are of these rows alone.
+        moved: Whether the close moved, shape (n,); the Brier scores are of these rows alone.
     """
 
     close: Floats
@@ -36,41 +37,40 @@ class Losses(NamedTuple):
 
 
 def row_losses(forecasts: Forecasts, actual: Floats) -> Losses:
-    """Absolute errors of close and amplitude, and squared errors of the direction where the market moved.
+    """Compute absolute errors of close and amplitude, and squared errors of the direction where the close moved.
 
     Args:
         forecasts: n forecasts.
-        actual: Open, high, low, close and amplitude that came, shape (n, 5).
+        actual: Actual open, high, low, close and amplitude, shape (n, 5).
 
     Raises:
         NotEnoughCandles: No close moved.
     """
-    ours, naive = np.abs(forecasts.targets - actual), np.abs(_baseline(forecasts) - actual)
-    said = _direction_of(forecasts, actual)
+    ours, naive = LOSS.numpy(forecasts.targets, actual), LOSS.numpy(_baseline(forecasts), actual)
+    moves = _moves(forecasts, actual)
     return Losses(
         close=ours[:, _CLOSE],
         close_baseline=naive[:, _CLOSE],
         amplitude=ours[:, _AMPLITUDE],
         amplitude_baseline=naive[:, _AMPLITUDE],
-        brier=said.brier,
-        brier_baseline=said.brier_baseline,
-        moved=said.rows,
+        brier=moves.brier,
+        brier_baseline=moves.brier_baseline,
+        moved=moves.rows,
     )
 
 
 def measure(forecasts: Forecasts, actual: Floats, last_amplitude: Floats | None = None) -> dict[str, float]:
-    """All figures of a report slice.
+    """Compute all figures of a report slice, by the formulas of `candlecast.figures`.
 
-    Percentages are percent; `_baseline` is the same figure of the last close (prices), EWMA (amplitude) or
-    base rate (direction), `_last` that of the last amplitude; `_skill` is 1 - loss / baseline loss, the loss being
-    the mean absolute error. Direction figures are of the rows whose close moved. MAPE and sMAPE leave out rows
-    whose amplitude came as zero. `direction_accuracy_top_fifth` is of the fifth whose probability is farthest from
-    one half; weighted accuracy weighs a hit by |return|.
+    `_baseline` is the figure of the last close (prices), EWMA (amplitude) or base rate (direction), `_last` that of
+    the last amplitude. `_skill` is 1 - MAE / MAE of the baseline. MAPE and sMAPE are in percent and leave out rows
+    whose actual value is zero. Direction figures count the rows whose close moved. `direction_accuracy_top_fifth`
+    counts the fifth whose probability is farthest from one half. Weighted accuracy weighs a hit by |return|.
 
     Args:
         forecasts: n forecasts.
-        actual: Open, high, low, close and amplitude that came, shape (n, 5).
-        last_amplitude: High - low of the last candle that each forecast knew, shape (n,).
+        actual: Actual open, high, low, close and amplitude, shape (n, 5).
+        last_amplitude: high - low of the last candle before each forecast, shape (n,).
 
     Raises:
         NotEnoughCandles: No close moved.
@@ -82,43 +82,44 @@ def measure(forecasts: Forecasts, actual: Floats, last_amplitude: Floats | None 
         naive = _errors(baseline[:, column], actual[:, column])
         figures |= {f"{name}_{figure}": value for figure, value in ours.items()}
         figures |= {f"{name}_{figure}_baseline": value for figure, value in naive.items()}
-        figures[f"{name}_skill"] = _skill(ours["mae"], naive["mae"])
+        figures[f"{name}_skill"] = float(skill(ours["mae"], naive["mae"]))
     loss, reference = (figures[f"high_mae{of}"] + figures[f"low_mae{of}"] for of in ("", "_baseline"))
-    figures["high_low_skill"] = _skill(loss, reference)
+    figures["high_low_skill"] = float(skill(loss, reference))
     if last_amplitude is not None:
         last = _errors(last_amplitude, actual[:, _AMPLITUDE])
         figures |= {f"amplitude_{figure}_last": value for figure, value in last.items()}
-        figures["amplitude_skill_last"] = _skill(figures["amplitude_mae"], last["mae"])
+        figures["amplitude_skill_last"] = float(skill(figures["amplitude_mae"], last["mae"]))
     return figures | _direction_figures(forecasts, actual) | _interval_figures(forecasts, actual)
 
 
 def row_figures(forecasts: Forecasts, actual: Floats, last_amplitude: Floats) -> dict[str, RowFigure]:
-    """Those figures of `measure` that get an interval, row by row; arguments as there.
+    """Compute row by row the figures of `measure` that get an interval; arguments as there.
 
-    Which rows are the most confident fifth, and which bin of the calibration error a row is in, stays as it is
-    when rows are drawn again.
+    The most confident fifth, and each row's bin of the calibration error, stay the same when rows are resampled.
     """
-    ours, naive = np.abs(forecasts.targets - actual), np.abs(_baseline(forecasts) - actual)
-    last = np.abs(last_amplitude - actual[:, _AMPLITUDE])
+    ours, naive = LOSS.numpy(forecasts.targets, actual), LOSS.numpy(_baseline(forecasts), actual)
+    last = LOSS.numpy(last_amplitude, actual[:, _AMPLITUDE])
     figures = {f"{name}_skill": _skill_by_row(ours[:, i], naive[:, i]) for i, name in enumerate(TARGETS)}
     figures["high_low_skill"] = _skill_by_row(ours[:, _HIGH_LOW].sum(axis=1), naive[:, _HIGH_LOW].sum(axis=1))
     figures["amplitude_skill_last"] = _skill_by_row(ours[:, _AMPLITUDE], last)
 
-    said = _direction_of(forecasts, actual)
+    moves = _moves(forecasts, actual)
     spread = np.zeros((len(actual), _CALIBRATION_BINS))
-    spread[said.rows, calibration_bins(said.probability)] = said.probability - said.up
-    moved = said.rows.astype("float64")
+    spread[moves.rows, calibration_bins(moves.probability)] = moves.probability - moves.rose
+    moved = moves.rows.astype("float64")
     figures |= {
-        "direction_accuracy": _share_by_row(_at(said.rows, said.hit), moved),
+        "direction_accuracy": _share_by_row(_at(moves.rows, moves.hit), moved),
         "direction_accuracy_top_fifth": _share_by_row(
-            _at(said.rows, said.hit & said.confident), _at(said.rows, said.confident)
+            _at(moves.rows, moves.hit & moves.confident), _at(moves.rows, moves.confident)
         ),
-        "direction_weighted_accuracy": _share_by_row(_at(said.rows, said.size * said.hit), _at(said.rows, said.size)),
-        "direction_brier_excess": _share_by_row(_at(said.rows, said.brier - said.brier_baseline), moved),
+        "direction_weighted_accuracy": _share_by_row(
+            _at(moves.rows, moves.size * moves.hit), _at(moves.rows, moves.size)
+        ),
+        "direction_brier_excess": _share_by_row(_at(moves.rows, moves.brier - moves.brier_baseline), moved),
         "direction_ece": RowFigure(spread / moved.mean(), _sum_of_gaps, is_norm=True),
     }
-    for name, (inside, _) in _intervals(forecasts, actual).items():
-        figures[f"{name}_coverage"] = _share_by_row(inside.astype("float64"), np.ones(len(actual)))
+    for name, columns in _intervals(forecasts, actual).items():
+        figures[f"{name}_coverage"] = _share_by_row(INSIDE.numpy(*columns).astype("float64"), np.ones(len(actual)))
     return figures
 
 
@@ -143,32 +144,23 @@ def _baseline(forecasts: Forecasts) -> Floats:
     return np.column_stack([close, close, close, close, forecasts.baseline_amplitude])
 
 
-def _skill(loss: float, reference: float) -> float:
-    return 1 - loss / reference if reference else 0.0
+def _figure(name: str, *columns: NDArray[np.generic]) -> float:
+    return float(FIGURES[name].numpy(*columns))
 
 
 def _errors(forecast: Floats, actual: Floats) -> dict[str, float]:
-    error = forecast - actual
-    size = np.abs(error)
-    positive = actual > 0
-    return {
-        "mae": float(size.mean()),
-        "rmse": float(np.sqrt((error**2).mean())),
-        "mape": float(100 * (size[positive] / actual[positive]).mean()),
-        "smape": float(100 * (2 * size[positive] / (np.abs(forecast) + actual)[positive]).mean()),
-        "bias": float(error.mean()),
-    }
+    return {name: _figure(name, forecast, actual) for name in ("mae", "rmse", "mape", "smape", "bias")}
 
 
-class _Direction(NamedTuple):
-    """What was said of the direction and what came, of the m of n rows whose close moved.
+class _Moves(NamedTuple):
+    """Forecast and actual directions of the m of n rows whose close moved.
 
     `rows` has shape (n,), all else (m,); `size` is |return|.
     """
 
     rows: NDArray[np.bool_]
     size: Floats
-    up: NDArray[np.bool_]
+    rose: NDArray[np.bool_]
     probability: Floats
     hit: NDArray[np.bool_]
     confident: NDArray[np.bool_]
@@ -176,49 +168,49 @@ class _Direction(NamedTuple):
     brier_baseline: Floats
 
 
-def _direction_of(forecasts: Forecasts, actual: Floats) -> _Direction:
-    moves = actual[:, _CLOSE] / forecasts.baseline_close - 1
-    rows = moves != 0
+def _moves(forecasts: Forecasts, actual: Floats) -> _Moves:
+    returns = actual[:, _CLOSE] / forecasts.baseline_close - 1
+    rows = returns != 0
     if not rows.any():
         raise NotEnoughCandles(f"none of {len(rows)} closes moved: give rows of a market that does")
-    up, probability = moves[rows] > 0, forecasts.probability_up[rows]
+    rose, probability = returns[rows] > 0, forecasts.probability_up[rows]
     confidence = np.abs(probability - 0.5)
-    return _Direction(
+    return _Moves(
         rows=rows,
-        size=np.abs(moves[rows]),
-        up=up,
+        size=np.abs(returns[rows]),
+        rose=rose,
         probability=probability,
-        hit=(probability >= 0.5) == up,
+        hit=(probability >= 0.5) == rose,
         confident=confidence >= np.quantile(confidence, 1 - _CONFIDENT_SHARE),
-        brier=(probability - up) ** 2,
-        brier_baseline=(forecasts.baseline_up - up) ** 2,
+        brier=SQUARED_ERROR.numpy(probability, rose),
+        brier_baseline=SQUARED_ERROR.numpy(forecasts.baseline_up, rose),
     )
 
 
 def _direction_figures(forecasts: Forecasts, actual: Floats) -> dict[str, float]:
-    said = _direction_of(forecasts, actual)
-    size, up, hit = said.size, said.up, said.hit
-    base = np.full(len(up), forecasts.baseline_up)
-    base_hit = (base >= 0.5) == up
-    brier, brier_baseline = float(said.brier.mean()), float(said.brier_baseline.mean())
-    weighted = float((size * hit).sum() / size.sum())
+    moves = _moves(forecasts, actual)
+    size, rose, hit = moves.size, moves.rose, moves.hit
+    base = np.full(len(rose), forecasts.baseline_up)
+    base_hit = (base >= 0.5) == rose
+    brier, brier_baseline = _figure("brier", moves.probability, rose), _figure("brier", base, rose)
+    weighted = _figure("weighted_accuracy", hit, size)
     return {
-        "direction_rows": float(len(up)),
-        "direction_accuracy": float(hit.mean()),
-        "direction_accuracy_baseline": float(base_hit.mean()),
-        "direction_accuracy_top_fifth": float(hit[said.confident].mean()),
+        "direction_rows": float(len(rose)),
+        "direction_accuracy": _figure("accuracy", hit),
+        "direction_accuracy_baseline": _figure("accuracy", base_hit),
+        "direction_accuracy_top_fifth": _figure("accuracy", hit[moves.confident]),
         "direction_weighted_accuracy": weighted,
-        "direction_weighted_accuracy_baseline": float((size * base_hit).sum() / size.sum()),
+        "direction_weighted_accuracy_baseline": _figure("weighted_accuracy", base_hit, size),
         "direction_weighted_error": 1 - weighted,
-        "direction_mean_return_hit": float(size[hit].mean()) if hit.any() else 0.0,
-        "direction_mean_return_miss": float(size[~hit].mean()) if (~hit).any() else 0.0,
+        "direction_mean_return_hit": _figure("mean_return_on_hits", hit, size) if hit.any() else 0.0,
+        "direction_mean_return_miss": _figure("mean_return_on_misses", hit, size) if (~hit).any() else 0.0,
         "direction_brier": brier,
         "direction_brier_baseline": brier_baseline,
         "direction_brier_excess": brier - brier_baseline,
-        "direction_log_loss": _log_loss(said.probability, up),
-        "direction_log_loss_baseline": _log_loss(base, up),
-        "direction_ece": calibration_error(said.probability, up),
-        "direction_ece_baseline": calibration_error(base, up),
+        "direction_log_loss": _log_loss(moves.probability, rose),
+        "direction_log_loss_baseline": _log_loss(base, rose),
+        "direction_ece": calibration_error(moves.probability, rose),
+        "direction_ece_baseline": calibration_error(base, rose),
     }
 
 
@@ -227,21 +219,19 @@ def _log_loss(probability: Floats, up: NDArray[np.bool_]) -> float:
     return float(-np.where(up, np.log(clipped), np.log(1 - clipped)).mean())
 
 
-def _intervals(forecasts: Forecasts, actual: Floats) -> dict[str, tuple[NDArray[np.bool_], Floats]]:
-    """For each of INTERVAL_TARGETS whether the interval held what came, and its width; shape (n,) each."""
-    intervals = {}
-    for column, name in enumerate(INTERVAL_TARGETS):
-        came = actual[:, TARGETS.index(name)]
-        lower, upper = forecasts.lower[:, column], forecasts.upper[:, column]
-        intervals[name] = (lower <= came) & (came <= upper), upper - lower
-    return intervals
+def _intervals(forecasts: Forecasts, actual: Floats) -> dict[str, tuple[Floats, Floats, Floats]]:
+    """Actual value, lower and upper end of the interval, shape (n,) each, by name of INTERVAL_TARGETS."""
+    return {
+        name: (actual[:, TARGETS.index(name)], forecasts.lower[:, column], forecasts.upper[:, column])
+        for column, name in enumerate(INTERVAL_TARGETS)
+    }
 
 
 def _interval_figures(forecasts: Forecasts, actual: Floats) -> dict[str, float]:
     figures = {}
-    for name, (inside, width) in _intervals(forecasts, actual).items():
-        figures[f"{name}_coverage"] = float(inside.mean())
-        figures[f"{name}_width"] = float(width.mean())
+    for name, (came, lower, upper) in _intervals(forecasts, actual).items():
+        figures[f"{name}_coverage"] = _figure("coverage", came, lower, upper)
+        figures[f"{name}_width"] = float((upper - lower).mean())
     return figures
 
 
@@ -266,8 +256,7 @@ def _share_of_means(means: Floats) -> Floats:
 
 
 def _skill_of_means(means: Floats) -> Floats:
-    loss, reference = means[..., 0], means[..., 1]
-    return 1 - np.divide(loss, reference, out=np.ones_like(loss), where=reference > 0)
+    return skill(means[..., 0], means[..., 1])
 
 
 def _sum_of_gaps(means: Floats) -> Floats:

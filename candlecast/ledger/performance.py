@@ -1,49 +1,35 @@
-"""What the newest settled forecasts were worth, beside their baselines on the same rows, computed by the database."""
+"""Figures of the newest settled forecasts, beside their baselines on the same rows, computed by the database."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from candlecast.bundle.forecast import INTERVAL_TARGETS
+from candlecast.figures import FIGURES, LOSS, SQUARED_ERROR
 from candlecast.ledger.forecasts import Role
 from candlecast.market import Market
-from candlecast.statistics import CONFIDENCE, FEWEST_ROWS, ratio_error
+from candlecast.statistics import ratio_error
 
 Read = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
-"""Answers a query, given its arguments by name, with rows by column name."""
+"""Runs a query, given its arguments by name; rows come by column name."""
 
 
-class Performance(NamedTuple):
-    """Figures of the newest settled forecasts of one role, abstentions left out.
+@dataclass(frozen=True, slots=True)
+class TargetFigures:
+    """Figures of one target, and of its baseline: the last close, or the amplitude's EWMA.
 
-    Errors without another name are the close's: mean absolute and root mean squared in quote currency, MAPE and sMAPE
-    in percent. `baseline` is the same figure of the last close, of the amplitude's EWMA or of the base rate on the same
-    rows. A skill is 1 - MAE / MAE of the baseline, an `error` the standard error of its figure, autocorrelation allowed
-    for (None of a single row). MAPE and sMAPE of the amplitude leave out rows whose amplitude came as zero.
+    MAE and RMSE are in quote currency, MAPE and sMAPE in percent. The latter leave out rows whose outcome is 0.
 
     Attributes:
-        n: Forecasts behind the figures.
-        start: Target open_time of the first of them.
-        newest: Target open_time of the last.
-        high_skill: Over the last close, like `low_skill`.
-        moved: Candles that closed elsewhere than the last one before the forecast. Figures of the direction are of
-            these alone, and 0 where there is none.
-        direction_accuracy: Share of hits.
-        weighted_direction_accuracy: The same, each candle weighted by its |return|.
-        mean_return_on_hits: Mean |return| where the direction was right; None where it never was.
-        mean_return_on_misses: Mean |return| where it was wrong; None where it never was.
-        brier: Mean squared error of the probability up.
-        brier_skill_error: Standard error of 1 - brier / baseline_brier.
-        close_coverage: Share inside the 90 % interval, like the three after it.
+        skill: 1 - MAE / MAE of the baseline.
+        skill_error: Standard error of `skill`, autocorrelation allowed for; None of a single row.
     """
 
-    n: int
-    start: datetime
-    newest: datetime
     mae: float
     baseline_mae: float
     rmse: float
@@ -54,156 +40,175 @@ class Performance(NamedTuple):
     baseline_smape: float
     skill: float
     skill_error: float | None
-    amplitude_mae: float
-    amplitude_baseline_mae: float
-    amplitude_rmse: float
-    amplitude_baseline_rmse: float
-    amplitude_mape: float
-    amplitude_baseline_mape: float
-    amplitude_smape: float
-    amplitude_baseline_smape: float
-    amplitude_skill: float
-    amplitude_skill_error: float | None
-    high_skill: float
-    low_skill: float
+
+    @property
+    def mape_ratio(self) -> float:
+        """MAPE over the baseline's; 1 is no better than the baseline."""
+        return self.mape / self.baseline_mape if self.baseline_mape else 1.0
+
+    def named(self, target: str, baseline: str) -> dict[str, float | None]:
+        """Flatten the figures; names of the baseline's begin with `baseline`, all others with `target`."""
+        return {
+            baseline + name.removeprefix("baseline_") if name.startswith("baseline_") else target + name: value
+            for name, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionFigures:
+    """Figures of the direction, of the candles that moved from the last close; 0 where none moved.
+
+    Attributes:
+        moved: Candles that moved.
+        accuracy: Share of hits.
+        accuracy_error: Standard error of `accuracy`, autocorrelation allowed for; None of a single row.
+        weighted_accuracy: Share of hits, each candle weighted by its |return|.
+        mean_return_on_hits: Mean |return| where the direction was right; None where there is no hit.
+        mean_return_on_misses: Mean |return| where the direction was wrong; None where there is no miss.
+        brier: Mean squared error of the probability of a rise.
+        baseline_brier: Mean squared error of the base rate.
+        brier_skill_error: Standard error of 1 - brier / baseline_brier; None of a single row.
+    """
+
     moved: int
-    direction_accuracy: float
-    direction_accuracy_error: float | None
-    weighted_direction_accuracy: float
+    accuracy: float
+    accuracy_error: float | None
+    weighted_accuracy: float
     mean_return_on_hits: float | None
     mean_return_on_misses: float | None
     brier: float
     baseline_brier: float
     brier_skill_error: float | None
-    close_coverage: float
-    high_coverage: float
-    low_coverage: float
-    amplitude_coverage: float
 
-    @property
-    def mape_ratio(self) -> float:
-        """MAPE over persistence's; 1 is no better than repeating the last close."""
-        return self.mape / self.baseline_mape if self.baseline_mape else 1.0
+    def named(self) -> dict[str, Any]:
+        """Flatten the figures; each accuracy is named as one of the direction."""
+        return {name.replace("accuracy", "direction_accuracy"): value for name, value in asdict(self).items()}
 
-    @property
-    def brier_skill(self) -> float:
-        """1 - Brier / Brier of the base rate."""
-        return 1 - self.brier / self.baseline_brier if self.baseline_brier else 0.0
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """Figures of the newest settled forecasts of one role, abstentions left out.
+
+    Attributes:
+        n: Forecasts behind the figures.
+        start: Target open_time of the first forecast.
+        newest: Target open_time of the last forecast.
+        high_skill: 1 - MAE / MAE of the last close as the high.
+        low_skill: 1 - MAE / MAE of the last close as the low.
+        coverage: Share of outcomes inside the 90 % interval, by target.
+    """
+
+    n: int
+    start: datetime
+    newest: datetime
+    close: TargetFigures
+    amplitude: TargetFigures
+    high_skill: float
+    low_skill: float
+    direction: DirectionFigures
+    coverage: dict[str, float]
 
     def numbers(self) -> dict[str, Any]:
-        """What a check keeps of it."""
-        times = {"start": self.start.isoformat(), "newest": self.newest.isoformat()}
-        return self._asdict() | times | {"mape_ratio": self.mape_ratio}
-
-    def interval(self, name: str) -> tuple[float, float] | None:
-        """95 % interval of a figure that has an `error`; None of fewer rows than an interval could be believed of."""
-        value, error = getattr(self, name), getattr(self, f"{name}_error")
-        if error is None or (self.moved if name in _OF_DIRECTION else self.n) < FEWEST_ROWS:
-            return None
-        return value - _QUANTILE * error, value + _QUANTILE * error
-
-
-_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-_OF_DIRECTION = ("direction_accuracy", "brier_skill")
+        """Flatten to the names that stored checks have."""
+        return {
+            "n": self.n,
+            "start": self.start.isoformat(),
+            "newest": self.newest.isoformat(),
+            **self.close.named("", "baseline_"),
+            "mape_ratio": self.close.mape_ratio,
+            **self.amplitude.named("amplitude_", "amplitude_baseline_"),
+            "high_skill": self.high_skill,
+            "low_skill": self.low_skill,
+            **self.direction.named(),
+            **{f"{target}_coverage": share for target, share in self.coverage.items()},
+        }
 
 
 def measure(read: Read, market: Market, role: Role, n: int, version: str | None = None) -> Performance | None:
-    """Figures of the newest `n` rows of `settled_forecasts` for a role; None if there is not one to measure.
+    """Measure the newest `n` rows of `settled_forecasts` for a role.
 
     Args:
         version: Only forecasts of this model version.
+
+    Returns:
+        None if there is no row.
     """
-    (found,) = _figures(read, market, role, n, version, by_hour=False)
-    return _performance(found, market.horizon) if found["n"] else None
+    (row,) = _rows(read, market, role, n, version, by_hour=False)
+    return _performance(row, market.horizon) if row["n"] else None
 
 
 def measure_by_hour(
     read: Read, market: Market, role: Role, n: int, version: str | None = None
 ) -> dict[int, Performance]:
-    """The same rows by the hour (UTC, 0 to 23) in which the target candle opened; hours without a forecast are absent.
+    """Measure the rows of `measure` by the hour (UTC, 0 to 23) in which the target candle opened.
 
-    Args:
-        version: Only forecasts of this model version.
+    Hours without a forecast are absent.
     """
-    found = _figures(read, market, role, n, version, by_hour=True)
-    return {int(row["hour"]): _performance(row, market.horizon) for row in found}
+    rows = _rows(read, market, role, n, version, by_hour=True)
+    return {int(row["hour"]): _performance(row, market.horizon) for row in rows}
 
 
-def _errors(name: str, baseline: str, of: str = "") -> str:
-    """Errors of a target and its baseline: mean absolute, root mean squared, MAPE, sMAPE."""
-    parts = []
-    for forecast, prefix in ((name, of), (baseline, f"{of}baseline_")):
-        actual = f"actual_{name}"
-        size = f"abs({forecast} - {actual})"
-        parts += [
-            f"avg({size}) as {prefix}mae",
-            f"sqrt(avg(({forecast} - {actual}) ^ 2)) as {prefix}rmse",
-            f"coalesce(100 * avg({size} / {actual}) filter (where {actual} > 0), 0) as {prefix}mape",
-            f"coalesce(100 * avg(2 * {size} / (abs({forecast}) + {actual})) filter (where {actual} > 0), 0)"
-            f" as {prefix}smape",
-        ]
-    return ", ".join(parts)
+def _in_order(value: str) -> str:
+    return f"array_agg({value} order by open_time)"
 
 
-def _skill(name: str, baseline: str) -> str:
-    naive = f"nullif(avg(abs({baseline} - actual_{name})), 0)"
-    return f"coalesce(1 - avg(abs({name} - actual_{name})) / {naive}, 0)"
+def _losses(target: str, baseline: str) -> tuple[str, str]:
+    return LOSS.sql(target, f"actual_{target}"), LOSS.sql(baseline, f"actual_{target}")
 
 
-def _coverage(name: str) -> str:
-    return f"avg((actual_{name} between {name}_lower and {name}_upper)::int)::float8 as {name}_coverage"
+def _target(target: str, baseline: str) -> dict[str, str]:
+    losses = _losses(target, baseline)
+    columns = {
+        f"{target}_{prefix}{name}": f"coalesce({FIGURES[name].sql(forecast, f'actual_{target}')}, 0)"
+        for prefix, forecast in (("", target), ("baseline_", baseline))
+        for name in ("mae", "rmse", "mape", "smape")
+    }
+    in_order = dict(zip((f"{target}_losses", f"{target}_baseline_losses"), map(_in_order, losses), strict=True))
+    return columns | {f"{target}_skill": FIGURES["skill"].sql(*losses)} | in_order
 
 
-def _in_order(loss: str) -> str:
-    return f"array_agg({loss} order by open_time)"
-
-
-_MOVED = "filter (where direction_hit is not null)"
 _SIZE = "abs(actual_close / reference_close - 1)"
-_BRIER = "(probability_up - rose) ^ 2"
-_BASELINE_BRIER = "(baseline_up - rose) ^ 2"
-_FIGURES = f"""
-count(*) as n, min(open_time) as start, max(open_time) as newest,
-{_errors("close", "baseline_close")},
-{_skill("close", "baseline_close")} as skill,
-{_errors("amplitude", "baseline_amplitude", "amplitude_")},
-{_skill("amplitude", "baseline_amplitude")} as amplitude_skill,
-{_skill("high", "baseline_close")} as high_skill,
-{_skill("low", "baseline_close")} as low_skill,
-count(direction_hit) as moved,
-coalesce(avg(direction_hit::int)::float8, 0) as direction_accuracy,
-coalesce(sum({_SIZE} * direction_hit::int) / nullif(sum({_SIZE}), 0), 0) as weighted_direction_accuracy,
-avg({_SIZE}) filter (where direction_hit) as mean_return_on_hits,
-avg({_SIZE}) filter (where not direction_hit) as mean_return_on_misses,
-coalesce(avg({_BRIER}) {_MOVED}, 0) as brier,
-coalesce(avg({_BASELINE_BRIER}) {_MOVED}, 0) as baseline_brier,
-{_coverage("close")}, {_coverage("high")}, {_coverage("low")}, {_coverage("amplitude")},
-{_in_order("abs(close - actual_close)")} as losses,
-{_in_order("abs(baseline_close - actual_close)")} as baseline_losses,
-{_in_order("abs(amplitude - actual_amplitude)")} as amplitude_losses,
-{_in_order("abs(baseline_amplitude - actual_amplitude)")} as amplitude_baseline_losses,
-{_in_order("direction_hit::int")} {_MOVED} as hits,
-{_in_order(_BRIER)} {_MOVED} as briers,
-{_in_order(_BASELINE_BRIER)} {_MOVED} as baseline_briers
-"""
-
-# Of one row a figure would do, of many its mean does not say how sure it is: losses come along, in order of time.
-_LOSSES = {
-    "skill_error": ("losses", "baseline_losses"),
-    "amplitude_skill_error": ("amplitude_losses", "amplitude_baseline_losses"),
-    "direction_accuracy_error": ("hits", None),
-    "brier_skill_error": ("briers", "baseline_briers"),
+_HIT = ("direction_hit", _SIZE)
+_COLUMNS = {
+    "n": "count(*)",
+    "start": "min(open_time)",
+    "newest": "max(open_time)",
+    **_target("close", "baseline_close"),
+    **_target("amplitude", "baseline_amplitude"),
+    "high_skill": FIGURES["skill"].sql(*_losses("high", "baseline_close")),
+    "low_skill": FIGURES["skill"].sql(*_losses("low", "baseline_close")),
+    "moved": "count(direction_hit)",
+    "accuracy": f"coalesce({FIGURES['accuracy'].sql('direction_hit')}, 0)",
+    "weighted_accuracy": f"coalesce({FIGURES['weighted_accuracy'].sql(*_HIT)}, 0)",
+    "mean_return_on_hits": FIGURES["mean_return_on_hits"].sql(*_HIT),
+    "mean_return_on_misses": FIGURES["mean_return_on_misses"].sql(*_HIT),
+    "brier": f"coalesce({FIGURES['brier'].sql('probability_up', 'rose')}, 0)",
+    "baseline_brier": f"coalesce({FIGURES['brier'].sql('baseline_up', 'rose')}, 0)",
+    **{
+        f"{name}_coverage": FIGURES["coverage"].sql(f"actual_{name}", f"{name}_lower", f"{name}_upper")
+        for name in INTERVAL_TARGETS
+    },
+    **{
+        name: f"{_in_order(value)} filter (where rose is not null)"
+        for name, value in {
+            "hits": "direction_hit::int",
+            "briers": SQUARED_ERROR.sql("probability_up", "rose"),
+            "baseline_briers": SQUARED_ERROR.sql("baseline_up", "rose"),
+        }.items()
+    },
 }
+_FIGURES = ", ".join(f"{value} as {name}" for name, value in _COLUMNS.items())
 
 
-def _figures(
+def _rows(
     read: Read, market: Market, role: Role, n: int, version: str | None, *, by_hour: bool
 ) -> list[dict[str, Any]]:
     of_version = "and model_version = %(version)s" if version is not None else ""
     hour = "extract(hour from open_time at time zone 'UTC') as hour," if by_hour else ""
     query = f"""
     select {hour} {_FIGURES} from (
-        select *, (actual_close > reference_close)::int as rose from settled_forecasts
+        select *, case when direction_hit is not null then (actual_close > reference_close)::int end as rose
+        from settled_forecasts
         where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and role = %(role)s {of_version}
         order by open_time desc limit %(n)s
     ) as newest where not abstained {"group by hour order by hour" if by_hour else ""}
@@ -212,15 +217,31 @@ def _figures(
 
 
 def _performance(row: dict[str, Any], horizon: int) -> Performance:
-    errors: dict[str, Any] = {
-        name: _ratio_error(row[losses], row[reference] if reference else None, horizon)
-        for name, (losses, reference) in _LOSSES.items()
+    def target(name: str) -> TargetFigures:
+        error = _ratio_error(row[f"{name}_losses"], row[f"{name}_baseline_losses"], horizon)
+        figures: dict[str, Any] = {one.name: row.get(f"{name}_{one.name}") for one in fields(TargetFigures)}
+        return TargetFigures(**figures | {"skill_error": error})
+
+    figures: dict[str, Any] = {one.name: row.get(one.name) for one in fields(DirectionFigures)}
+    errors = {
+        "accuracy_error": _ratio_error(row["hits"], None, horizon),
+        "brier_skill_error": _ratio_error(row["briers"], row["baseline_briers"], horizon),
     }
-    return Performance(**{name: row[name] for name in Performance._fields if name not in errors}, **errors)
+    return Performance(
+        n=row["n"],
+        start=row["start"],
+        newest=row["newest"],
+        close=target("close"),
+        amplitude=target("amplitude"),
+        high_skill=row["high_skill"],
+        low_skill=row["low_skill"],
+        direction=DirectionFigures(**figures | errors),
+        coverage={name: row[f"{name}_coverage"] for name in INTERVAL_TARGETS},
+    )
 
 
 def _ratio_error(losses: list[float] | None, reference: list[float] | None, horizon: int) -> float | None:
-    """Standard error of mean loss / mean reference, or of the mean loss alone; None where it cannot be told."""
+    """Standard error of mean loss / mean reference, or of the mean loss alone; None of too few rows."""
     if losses is None or len(losses) < horizon + 1:
         return None
     own = np.array(losses, dtype="float64")

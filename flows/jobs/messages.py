@@ -110,10 +110,10 @@ def housekeeping_message(kept: HousekeepingResult) -> str:
 def _check_lines(found: Check, settings: Settings) -> list[str]:
     lines = [*found.verdict.reasons]
     if found.performance:
-        p = found.performance
+        p, close = found.performance, found.performance.close
         lines.append(
-            f"last {p.n} settled forecasts: MAPE {p.mape:.4f} % (persistence {p.baseline_mape:.4f} %), "
-            f"skill {100 * p.skill:+.2f} %, direction {100 * p.direction_accuracy:.1f} %"
+            f"last {p.n} settled forecasts: MAPE {close.mape:.4f} % (persistence {close.baseline_mape:.4f} %), "
+            f"skill {100 * close.skill:+.2f} %, direction {100 * p.direction.accuracy:.1f} %"
         )
     if found.drift:
         lines.append(f"{100 * found.drift.share:.0f} % of the inputs drifted")

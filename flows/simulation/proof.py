@@ -149,7 +149,8 @@ def _figures_as_recomputed(
         "skill": 1 - error.mean() / np.abs(known - close).mean(),
         "direction_accuracy": (up == (close > last))[moved].mean(),
     }
-    off = {name: abs(value - getattr(performance, name)) for name, value in ours.items()}
+    numbers = performance.numbers()
+    off = {name: abs(value - numbers[name]) for name, value in ours.items()}
     return Finding(
         must,
         max(off.values()) <= _TOLERANCE,

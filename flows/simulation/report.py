@@ -169,13 +169,14 @@ def _figures(report: Report) -> list[tuple[str, ...]]:
         ),
     ]
     if performance:
+        close, amplitude = performance.close, performance.amplitude
         rows.insert(
             3,
             (
                 "close",
-                f"MAPE {performance.mape:.4f} % (persistence {performance.baseline_mape:.4f} %), skill "
-                f"{100 * performance.skill:+.2f} %, direction {100 * performance.direction_accuracy:.1f} %, "
-                f"amplitude skill {100 * performance.amplitude_skill:+.1f} %",
+                f"MAPE {close.mape:.4f} % (persistence {close.baseline_mape:.4f} %), skill "
+                f"{100 * close.skill:+.2f} %, direction {100 * performance.direction.accuracy:.1f} %, "
+                f"amplitude skill {100 * amplitude.skill:+.1f} %",
             ),
         )
     return rows

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import accumulate
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
+from candlecast.figures import skill
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
-from candlecast.statistics import CONFIDENCE, FEWEST_ROWS, ratio_error
+from candlecast.statistics import normal_interval, ratio_error
 from service.charts import examples, queries
 from service.charts.period import Period, read_period
 from service.charts.schemas import (
@@ -36,7 +35,6 @@ from service.http.resources import resources
 _BUCKETS = 41
 _DOTS = 400
 _RELIABILITY_BINS = 10
-_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 _TAKEN = (*MARKET, "hours", "start", "end", "points", "role")
 _COUNTS = ("forecasts", "abstained", "hits", "misses")
 _SIZES = ("open", "high", "low", "close", "volume", "forecast_close", "forecast_high", "forecast_low")
@@ -81,18 +79,19 @@ def errors(request: Request) -> Response:
     figures, steps = found.get("figures") or {"n": 0}, found.get("steps") or []
     shown: dict[str, Any] = {name: figures.get(name) for name in _FIGURES}
     losses, naive = ([step[name] for step in steps] for name in ("losses", "naive_losses"))
-    skill = 1 - sum(losses) / sum(naive) if sum(naive) else None
+    by_step = skill(np.cumsum(losses), np.cumsum(naive)).tolist()
+    whole = by_step[-1] if sum(naive) else None
     return json_answer(
         ErrorsAnswer(
             **about,
             **shown,
             n=figures["n"],
-            close_skill=skill,
-            close_skill_interval=_interval(skill, losses, naive, market_of(request).horizon),
+            close_skill=whole,
+            close_skill_interval=_interval(whole, losses, naive, market_of(request).horizon),
             rolling_n=limits.rolling_n,
             mape_threshold=limits.mape_threshold,
             mape_ratio_threshold=limits.mape_ratio_threshold,
-            steps=_error_steps(steps, losses, naive),
+            steps=_error_steps(steps, by_step),
             residuals=_residuals(found.get("reach"), found.get("histogram") if steps else None),
             scatter=_scatter(found.get("dots") or []),
         )
@@ -146,13 +145,11 @@ def _arguments(period: Period, about: dict[str, Any]) -> dict[str, Any]:
     return {**period.arguments(), "role": about["role"]}
 
 
-def _error_steps(steps: list[dict[str, Any]], losses: list[float], naive: list[float]) -> ErrorSteps:
-    so_far = zip(accumulate(losses), accumulate(naive), strict=True)
-    skill = [1 - own / other if other else 0.0 for own, other in so_far]
+def _error_steps(steps: list[dict[str, Any]], skill_by_step: list[float]) -> ErrorSteps:
     columns: dict[str, Any] = {
         name: [step[name] for step in steps] for name in ErrorSteps.model_fields if name != "cumulative_skill"
     }
-    return ErrorSteps(**columns, cumulative_skill=skill)
+    return ErrorSteps(**columns, cumulative_skill=skill_by_step)
 
 
 def _residuals(reach: float | None, histogram: list[list[int]] | None) -> Residuals:
@@ -168,11 +165,11 @@ def _scatter(dots: list[list[float]]) -> Scatter:
 
 
 def _interval(value: float | None, part: list[float], whole: list[float], horizon: int) -> tuple[float, float] | None:
-    """95 % interval of mean(part) / mean(whole), or of 1 less that; None of too few rows to believe it of.
+    """95 % interval of mean(part) / mean(whole), or of 1 less that ratio; None of too few steps.
 
-    Sums of a step do as well as single rows: what hangs together within it is in them.
+    Sums of steps give the interval that single rows would, because a step holds the correlation of its rows.
     """
-    if value is None or len(part) < max(FEWEST_ROWS, horizon + 1):
+    if value is None or len(part) < horizon + 1:
         return None
     error = ratio_error(np.array(part, dtype="float64"), np.array(whole, dtype="float64"), horizon)
-    return value - _QUANTILE * error, value + _QUANTILE * error
+    return normal_interval(value, error, len(part))

@@ -1,9 +1,11 @@
-"""The SQL of the charts: one market's candles and forecasts, in steps of a period, put together by the database.
+"""SQL of the charts: one market's candles and forecasts, merged by the database into steps of a period.
 
-Every query is about open times in [start, end), and a step is named by its beginning.
+Every query is about open times in [start, end). A step has the time of its beginning.
 """
 
 from __future__ import annotations
+
+from candlecast.figures import FIGURES, LOSS, RELATIVE_LOSS
 
 _MARKET = "symbol = %(symbol)s and interval = %(interval)s"
 _PERIOD = "open_time >= %(start)s and open_time < %(end)s"
@@ -47,6 +49,18 @@ settled as materialized (
 
 _HIT = "(probability_up >= 0.5) = (actual_close > reference_close)"
 _MOVED = "actual_close <> reference_close"
+_OWN, _NAIVE = ("close", "actual_close"), ("baseline_close", "actual_close")
+
+
+def _figures(*names: str) -> str:
+    """Errors of the close, and for each but the bias that of persistence."""
+    return ", ".join(
+        f"{FIGURES[name].sql(*columns)} as {forecast}_{name}"
+        for name in names
+        for forecast, columns in (("close", _OWN), ("persistence", _NAIVE))
+        if (forecast, name) != ("persistence", "bias")
+    )
+
 
 STEPS = f"""
 with {_settled(_PERIOD)}, bars as (
@@ -68,10 +82,8 @@ select * from bars full join made using (at) full join directions using (at) ord
 # Sums up to a row, less those up to the row N before it: a moving window of N would read each row N times.
 ERRORS = f"""
 with {_settled("open_time >= %(lead)s and open_time < %(end)s")}, counted as (
-    select open_time, close - actual_close as error, baseline_close - actual_close as naive_error,
-           abs(close - actual_close) as loss, abs(baseline_close - actual_close) as naive_loss,
-           abs(close - actual_close) / actual_close as ape,
-           abs(baseline_close - actual_close) / actual_close as naive_ape, reference_close,
+    select open_time, close, baseline_close, actual_close, reference_close,
+           {RELATIVE_LOSS.sql(*_OWN)} as ape, {RELATIVE_LOSS.sql(*_NAIVE)} as naive_ape,
            100 * actual_amplitude / actual_close as amplitude_percent,
            1e4 * (close / reference_close - 1) as predicted_bp,
            1e4 * (actual_close / reference_close - 1) as actual_bp
@@ -85,13 +97,13 @@ with {_settled("open_time >= %(lead)s and open_time < %(end)s")}, counted as (
                as naive_mape
     from summed window w as (order by open_time)
 ), shown as materialized (
-    select *, 1e4 * error / reference_close as error_bp, 1e4 * naive_error / reference_close as naive_error_bp
+    select *, 1e4 * (close - actual_close) / reference_close as error_bp,
+           1e4 * (baseline_close - actual_close) / reference_close as naive_error_bp
     from rolled where open_time >= %(start)s
 ), steps as (
-    select {_STEP} as open_time, count(*) as n, avg(loss) as close_mae, avg(naive_loss) as persistence_mae,
-           100 * avg(ape) as close_mape, 100 * avg(naive_ape) as persistence_mape, avg(error) as close_bias,
+    select {_STEP} as open_time, count(*) as n, {_figures("mae", "mape", "bias")},
            {_last("mape")} as rolling_mape, {_last("naive_mape")} as rolling_persistence_mape,
-           sum(loss) as losses, sum(naive_loss) as naive_losses
+           sum({LOSS.sql(*_OWN)}) as losses, sum({LOSS.sql(*_NAIVE)}) as naive_losses
     from shown group by 1
 ), scale as (
     select greatest(percentile_cont(0.995) within group (order by greatest(abs(error_bp), abs(naive_error_bp))), 1e-6)
@@ -104,10 +116,8 @@ with {_settled("open_time >= %(lead)s and open_time < %(end)s")}, counted as (
 )
 select
     (select row_to_json(figures) from (
-        select count(*) as n, avg(loss) as close_mae, avg(naive_loss) as persistence_mae,
-               100 * avg(ape) as close_mape, 100 * avg(naive_ape) as persistence_mape,
-               sqrt(avg(error ^ 2)) as close_rmse, sqrt(avg(naive_error ^ 2)) as persistence_rmse,
-               avg(error) as close_bias, avg(amplitude_percent) as mean_amplitude_percent
+        select count(*) as n, {_figures("mae", "mape", "rmse", "bias")},
+               avg(amplitude_percent) as mean_amplitude_percent
         from shown) as figures) as figures,
     (select json_agg(steps order by open_time) from steps) as steps,
     (select reach from scale) as reach,
@@ -121,11 +131,9 @@ select
 
 DIRECTION = f"""
 with {_settled(_PERIOD)}, counted as materialized (
-    select open_time, probability_up, {_HIT} as hit, (actual_close > reference_close) as rose,
-           (probability_up >= 0.5) as said_up, abs(actual_close / reference_close - 1) as size,
+    select open_time, probability_up, baseline_up, {_HIT} as hit, (actual_close > reference_close) as rose,
+           (probability_up >= 0.5) as up, abs(actual_close / reference_close - 1) as size,
            abs(probability_up - 0.5) as confidence, (baseline_up >= 0.5) as base_up,
-           (probability_up - (actual_close > reference_close)::int) ^ 2 as brier,
-           (baseline_up - (actual_close > reference_close)::int) ^ 2 as base_brier,
            lag(actual_close > reference_close) over (order by open_time) as rose_before
     from settled where {_MOVED}
 ), bins as (
@@ -136,26 +144,28 @@ with {_settled(_PERIOD)}, counted as materialized (
 )
 select
     (select row_to_json(figures) from (
-        select count(*) as n, avg(hit::int)::float8 as accuracy,
-               sum(size * hit::int) / nullif(sum(size), 0) as weighted_accuracy,
-               avg(size) filter (where hit) as mean_return_on_hits,
-               avg(size) filter (where not hit) as mean_return_on_misses,
-               avg(rose::int)::float8 as rising, avg((rose = base_up)::int)::float8 as base_rate_accuracy,
-               avg((rose = rose_before)::int)::float8 as repeat_accuracy,
-               avg(brier) as brier, avg(base_brier) as base_rate_brier,
-               count(*) filter (where said_up and rose) as up_up,
-               count(*) filter (where said_up and not rose) as up_down,
-               count(*) filter (where not said_up and rose) as down_up,
-               count(*) filter (where not said_up and not rose) as down_down
+        select count(*) as n, {FIGURES["accuracy"].sql("hit")} as accuracy,
+               {FIGURES["weighted_accuracy"].sql("hit", "size")} as weighted_accuracy,
+               {FIGURES["mean_return_on_hits"].sql("hit", "size")} as mean_return_on_hits,
+               {FIGURES["mean_return_on_misses"].sql("hit", "size")} as mean_return_on_misses,
+               {FIGURES["accuracy"].sql("rose")} as rising,
+               {FIGURES["accuracy"].sql("(rose = base_up)")} as base_rate_accuracy,
+               {FIGURES["accuracy"].sql("(rose = rose_before)")} as repeat_accuracy,
+               {FIGURES["brier"].sql("probability_up", "rose::int")} as brier,
+               {FIGURES["brier"].sql("baseline_up", "rose::int")} as base_rate_brier,
+               count(*) filter (where up and rose) as up_up,
+               count(*) filter (where up and not rose) as up_down,
+               count(*) filter (where not up and rose) as down_up,
+               count(*) filter (where not up and not rose) as down_down
         from counted) as figures) as figures,
     (select json_agg(json_build_array(hits, n) order by at) from (
         select {_STEP} as at, count(*) filter (where hit) as hits, count(*) as n
         from counted group by 1) as one) as steps,
     (select json_agg(one order by bin) from (
-        select bin, count(*) as n, avg(probability_up) as probability, avg(rose::int)::float8 as rising
+        select bin, count(*) as n, avg(probability_up) as probability, {FIGURES["accuracy"].sql("rose")} as rising
         from bins group by bin) as one) as reliability,
     (select json_agg(one order by fifth) from (
         select fifth, count(*) as n, min(confidence) as least, max(confidence) as most,
-               avg(hit::int)::float8 as accuracy
+               {FIGURES["accuracy"].sql("hit")} as accuracy
         from fifths group by fifth) as one) as confidence
 """

@@ -25,7 +25,7 @@ from service.http.resources import resources
 from service.models.reloaders import ModelReloaders
 from service.status import examples, queries
 from service.status.importance import WINDOWS, Importances
-from service.status.monitoring_answer import monitoring_answer
+from service.status.monitoring_answer import figures_by_name, monitoring_answer
 from service.status.monitoring_schemas import MonitoringAnswer, Promotion
 from service.status.schemas import (
     Badge,
@@ -184,16 +184,7 @@ def _version(request: Request, version: str, decisions: list[dict[str, Any]]) ->
         aliases=[model.alias for model in mine],
         run_id=mine[0].bundle.manifest.run_id if mine else None,
         gate=by_gate[0] if by_gate else None,
-        live=live
-        and LiveFigures(
-            n=live.n,
-            close_mape=live.mape,
-            persistence_mape=live.baseline_mape,
-            close_skill=live.skill,
-            close_skill_interval=live.interval("skill"),
-            amplitude_skill=live.amplitude_skill,
-            direction_accuracy=live.direction_accuracy if live.moved else None,
-        ),
+        live=LiveFigures(**figures_by_name(live)) if live else None,
         decisions=[Promotion(**{name: row[name] for name in Promotion.model_fields}) for row in decisions],
     )
 

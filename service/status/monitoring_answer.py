@@ -1,4 +1,4 @@
-"""The answer of `GET /monitoring`, put together from the ledger and from what was found, decided and alerted."""
+"""The answer of `GET /monitoring`: live figures, missed forecasts, alerts, checks and decisions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from candlecast.ledger.performance import Performance, Read, measure, measure_by
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings import Settings
+from candlecast.statistics import normal_interval
 from service.status import queries
 from service.status.monitoring_schemas import (
     Alert,
@@ -29,10 +30,10 @@ _BY_HOUR_OF = timedelta(days=7)
 
 
 def monitoring_answer(read: Read, market: Market, settings: Settings, served: Mapping[str, str]) -> MonitoringAnswer:
-    """All of `GET /monitoring`.
+    """Build the answer of `GET /monitoring`.
 
     Args:
-        read: Asks the database about `market`.
+        read: Queries the database about `market`.
         served: Version under each alias.
     """
     shown = {"limit": _SHOWN}
@@ -58,57 +59,35 @@ def _rolling(read: Read, market: Market, n: int, role: Role, version: str | None
     found = measure(read, market, role, n, version) if version is not None else None
     if found is None:
         return Rolling(version=version, n=0)
-    return Rolling(
-        version=version,
-        start=found.start,
-        newest=found.newest,
-        close_mae=found.mae,
-        persistence_mae=found.baseline_mae,
-        close_rmse=found.rmse,
-        persistence_rmse=found.baseline_rmse,
-        close_smape=found.smape,
-        persistence_smape=found.baseline_smape,
-        close_skill_error=found.skill_error,
-        amplitude_mae=found.amplitude_mae,
-        ewma_mae=found.amplitude_baseline_mae,
-        amplitude_rmse=found.amplitude_rmse,
-        ewma_rmse=found.amplitude_baseline_rmse,
-        amplitude_mape=found.amplitude_mape,
-        ewma_mape=found.amplitude_baseline_mape,
-        amplitude_smape=found.amplitude_smape,
-        ewma_smape=found.amplitude_baseline_smape,
-        amplitude_skill_interval=found.interval("amplitude_skill"),
-        high_skill=found.high_skill,
-        low_skill=found.low_skill,
-        direction_accuracy_interval=found.interval("direction_accuracy"),
-        weighted_direction_accuracy=found.weighted_direction_accuracy if found.moved else None,
-        mean_return_on_hits=found.mean_return_on_hits,
-        mean_return_on_misses=found.mean_return_on_misses,
-        brier=found.brier if found.moved else None,
-        base_rate_brier=found.baseline_brier if found.moved else None,
-        high_coverage=found.high_coverage,
-        low_coverage=found.low_coverage,
-        amplitude_coverage=found.amplitude_coverage,
-        **_in_short(found),
-    )
+    return Rolling(version=version, **figures_by_name(found))
 
 
 def _by_hour(read: Read, market: Market, role: Role) -> list[HourOfDay]:
     hours = measure_by_hour(read, market, role, _BY_HOUR_OF // market.step)
-    return [HourOfDay(hour=hour, **_in_short(found)) for hour, found in hours.items()]
+    return [HourOfDay(hour=hour, **figures_by_name(found)) for hour, found in hours.items()]
 
 
-def _in_short(found: Performance) -> dict[str, Any]:
+def figures_by_name(found: Performance) -> dict[str, Any]:
+    """Flatten live figures to the field names of `Rolling`, `HourOfDay` and `LiveFigures`, which take what they have.
+
+    Figures of the direction are None where no candle moved.
+    """
+    close, amplitude, direction = found.close, found.amplitude, found.direction
     return {
         "n": found.n,
-        "close_mape": found.mape,
-        "persistence_mape": found.baseline_mape,
-        "close_skill": found.skill,
-        "close_skill_interval": found.interval("skill"),
-        "amplitude_skill": found.amplitude_skill,
-        "direction_n": found.moved,
-        "direction_accuracy": found.direction_accuracy if found.moved else None,
-        "close_coverage": found.close_coverage,
+        "start": found.start,
+        "newest": found.newest,
+        **close.named("close_", "persistence_"),
+        "close_skill_interval": normal_interval(close.skill, close.skill_error, found.n),
+        **amplitude.named("amplitude_", "ewma_"),
+        "amplitude_skill_interval": normal_interval(amplitude.skill, amplitude.skill_error, found.n),
+        "high_skill": found.high_skill,
+        "low_skill": found.low_skill,
+        "direction_n": direction.moved,
+        **{name: value if direction.moved else None for name, value in direction.named().items()},
+        "direction_accuracy_interval": normal_interval(direction.accuracy, direction.accuracy_error, direction.moved),
+        "base_rate_brier": direction.baseline_brier if direction.moved else None,
+        **{f"{target}_coverage": share for target, share in found.coverage.items()},
     }
 
 
