@@ -16,6 +16,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.database import open_database
 from candlecast.ledger.performance import Performance
 from candlecast.market import Market
+from candlecast.statistics import normal_interval
 from monitoring.performance import performance_by_hour, rolling_performance
 from tests.support.records import STEP, forecast_for, record_as_if_in_time
 
@@ -94,25 +95,27 @@ def test_every_figure_by_hand(pool, settle):
 
     performance = measured(pool)
 
-    assert (performance.n, performance.moved) == (2, 2)
+    assert (performance.n, performance.direction.moved) == (2, 2)
     assert (performance.start, performance.newest) == (START, START + STEP)
-    assert (performance.mae, performance.baseline_mae) == pytest.approx((1.25, 2))
-    assert (performance.rmse, performance.baseline_rmse) == pytest.approx((((1 + 1.5**2) / 2) ** 0.5, 2))
-    assert performance.mape == pytest.approx(100 * (1 / 102 + 1.5 / 98) / 2)
-    assert performance.baseline_mape == pytest.approx(100 * (2 / 102 + 2 / 98) / 2)
-    assert performance.smape == pytest.approx(100 * (1 / 101.5 + 1.5 / 98.75) / 2)
-    assert performance.skill == pytest.approx(1 - (1 + 1.5) / (2 + 2))
-    assert (performance.amplitude_mae, performance.amplitude_mape) == (2, 50)
-    assert performance.amplitude_smape == pytest.approx(100 * 2 * 2 / 6)
-    assert performance.amplitude_skill == pytest.approx(1 - 2 / 1)
+    assert (performance.close.mae, performance.close.baseline_mae) == pytest.approx((1.25, 2))
+    assert (performance.close.rmse, performance.close.baseline_rmse) == pytest.approx((((1 + 1.5**2) / 2) ** 0.5, 2))
+    assert performance.close.mape == pytest.approx(100 * (1 / 102 + 1.5 / 98) / 2)
+    assert performance.close.baseline_mape == pytest.approx(100 * (2 / 102 + 2 / 98) / 2)
+    assert performance.close.smape == pytest.approx(100 * (1 / 101.5 + 1.5 / 98.75) / 2)
+    assert performance.close.skill == pytest.approx(1 - (1 + 1.5) / (2 + 2))
+    assert (performance.amplitude.mae, performance.amplitude.mape) == (2, 50)
+    assert performance.amplitude.smape == pytest.approx(100 * 2 * 2 / 6)
+    assert performance.amplitude.skill == pytest.approx(1 - 2 / 1)
     assert (performance.high_skill, performance.low_skill) == pytest.approx((1 - 2 / 5, 1 - 1 / 3))
-    assert performance.direction_accuracy == 0.5
-    assert performance.weighted_direction_accuracy == 0.5
-    assert (performance.mean_return_on_hits, performance.mean_return_on_misses) == pytest.approx((0.02, 0.02))
-    assert performance.brier == pytest.approx((0.4**2 + 0.7**2) / 2)
-    assert performance.baseline_brier == pytest.approx(0.25)
-    assert performance.close_coverage == 0.5
-    assert performance.mape_ratio == pytest.approx(performance.mape / performance.baseline_mape)
+    assert performance.direction.accuracy == 0.5
+    assert performance.direction.weighted_accuracy == 0.5
+    assert (performance.direction.mean_return_on_hits, performance.direction.mean_return_on_misses) == pytest.approx(
+        (0.02, 0.02)
+    )
+    assert performance.direction.brier == pytest.approx((0.4**2 + 0.7**2) / 2)
+    assert performance.direction.baseline_brier == pytest.approx(0.25)
+    assert performance.coverage["close"] == 0.5
+    assert performance.close.mape_ratio == pytest.approx(performance.close.mape / performance.close.baseline_mape)
     assert json.loads(json.dumps(performance.numbers()))["newest"] == "2025-08-31T22:05:00+00:00"
 
 
@@ -121,7 +124,7 @@ def test_persistence_has_no_skill_and_a_ratio_of_one(pool, settle):
 
     performance = measured(pool)
 
-    assert (performance.skill, performance.mape_ratio) == (0.0, 1.0)
+    assert (performance.close.skill, performance.close.mape_ratio) == (0.0, 1.0)
 
 
 def test_nothing_to_measure_is_none(pool, settle):
@@ -138,10 +141,10 @@ def test_a_candle_that_did_not_move_counts_for_the_error_and_not_for_the_directi
 
     performance = measured(pool)
 
-    assert (performance.n, performance.moved) == (2, 1)
-    assert (performance.direction_accuracy, performance.mean_return_on_misses) == (1.0, None)
-    assert performance.brier == pytest.approx(0.16)
-    assert performance.mape == pytest.approx(100 * (1 / 102 + 1 / 100) / 2)
+    assert (performance.n, performance.direction.moved) == (2, 1)
+    assert (performance.direction.accuracy, performance.direction.mean_return_on_misses) == (1.0, None)
+    assert performance.direction.brier == pytest.approx(0.16)
+    assert performance.close.mape == pytest.approx(100 * (1 / 102 + 1 / 100) / 2)
 
 
 def test_a_market_that_never_moved_has_no_direction_and_divides_by_nothing(pool, settle):
@@ -149,15 +152,16 @@ def test_a_market_that_never_moved_has_no_direction_and_divides_by_nothing(pool,
 
     performance = measured(pool)
 
-    assert (performance.skill, performance.mape_ratio, performance.amplitude_mape) == (0.0, 1.0, 0.0)
-    assert (performance.moved, performance.direction_accuracy, performance.brier) == (0, 0.0, 0.0)
-    assert (performance.skill_error, performance.interval("direction_accuracy")) == (None, None)
+    assert (performance.close.skill, performance.close.mape_ratio) == (0.0, 1.0)
+    assert performance.amplitude.mape == 0.0
+    assert (performance.direction.moved, performance.direction.accuracy, performance.direction.brier) == (0, 0.0, 0.0)
+    assert (performance.close.skill_error, performance.direction.accuracy_error) == (None, None)
 
 
 def test_an_outcome_on_the_edge_of_its_interval_is_covered(pool, settle):
     settle({"close_upper": 102.0}, {"close_lower": 102.0}, {"close_upper": 101.9})
 
-    assert measured(pool).close_coverage == pytest.approx(2 / 3)
+    assert measured(pool).coverage["close"] == pytest.approx(2 / 3)
 
 
 def test_what_is_doubtful_abstained_another_role_version_or_market_is_left_out(database, pool, settle):
@@ -189,7 +193,7 @@ def test_what_is_doubtful_abstained_another_role_version_or_market_is_left_out(d
 def test_the_newest_n_are_measured(pool, settle):
     settle(*[WRONG] * 3, *[RIGHT] * 4)
 
-    assert measured(pool, n=4).direction_accuracy == 1.0
+    assert measured(pool, n=4).direction.accuracy == 1.0
     assert measured(pool, n=5).n == 5
 
 
@@ -276,10 +280,11 @@ def test_the_figures_are_those_of_an_independent_computation(pool, settle):
     performance = measured(pool, n=400)
 
     expected = by_pandas(numbers)
-    compared = {name: value for name, value in performance._asdict().items() if name in expected}
+    compared = {name: value for name, value in performance.numbers().items() if name in expected}
     assert compared == pytest.approx(expected, rel=1e-9)
-    assert set(Performance._fields) - set(expected) == {
-        "start", "newest", "skill_error", "amplitude_skill_error", "direction_accuracy_error", "brier_skill_error"
+    assert set(performance.numbers()) - set(expected) == {
+        "start", "newest", "mape_ratio",
+        "skill_error", "amplitude_skill_error", "direction_accuracy_error", "brier_skill_error",
     }  # fmt: skip
 
 
@@ -293,7 +298,7 @@ def test_by_hour_is_the_same_for_the_rows_of_each_hour(pool, settle):
     assert sorted(hours) == [*range(23), 23]
     for hour, rows in numbers.groupby(numbers.index.hour):
         expected = by_pandas(rows)
-        compared = {name: value for name, value in hours[hour]._asdict().items() if name in expected}
+        compared = {name: value for name, value in hours[hour].numbers().items() if name in expected}
         assert compared == pytest.approx(expected, rel=1e-9, nan_ok=True)
     assert sum(figures.n for figures in hours.values()) == len(numbers)
 
@@ -303,11 +308,17 @@ def test_intervals_are_given_of_thirty_rows_and_hold_the_figure(pool, settle):
 
     few, many = measured(pool, n=25), measured(pool)
 
-    assert few.skill_error is not None
-    assert few.interval("skill") is None
-    for name in ("skill", "amplitude_skill", "direction_accuracy", "brier_skill"):
-        lower, upper = many.interval(name) or (0, 0)
-        assert lower < getattr(many, name) < upper
-    assert many.interval("direction_accuracy") == pytest.approx(
-        (many.direction_accuracy - 0.07, many.direction_accuracy + 0.07), abs=0.025
+    assert few.close.skill_error is not None
+    assert normal_interval(few.close.skill, few.close.skill_error, few.n) is None
+    direction = many.direction
+    for figure, error in (
+        (many.close.skill, many.close.skill_error),
+        (many.amplitude.skill, many.amplitude.skill_error),
+        (direction.accuracy, direction.accuracy_error),
+        (1 - direction.brier / direction.baseline_brier, direction.brier_skill_error),
+    ):
+        lower, upper = normal_interval(figure, error, many.n) or (0, 0)
+        assert lower < figure < upper
+    assert normal_interval(direction.accuracy, direction.accuracy_error, direction.moved) == pytest.approx(
+        (direction.accuracy - 0.07, direction.accuracy + 0.07), abs=0.025
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from candlecast.candles.gaps import CandleGap
 from candlecast.candles.quality import DoubtfulCandle
-from candlecast.ledger.performance import Performance
+from candlecast.ledger.performance import DirectionFigures, Performance, TargetFigures
 from candlecast.setting_sources import load_settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence
@@ -23,8 +24,10 @@ HOUR = timedelta(hours=1)
 
 
 def performance(mape: float = 0.050, baseline_mape: float = 0.050, n: int = 288) -> Performance:
-    zeros = dict.fromkeys(Performance._fields, 0.0)
-    return Performance(**zeros | {"n": n, "mape": mape, "baseline_mape": baseline_mape})
+    zeros = dict.fromkeys([field.name for field in fields(TargetFigures)], 0.0)
+    close = TargetFigures(**zeros | {"mape": mape, "baseline_mape": baseline_mape})
+    direction = DirectionFigures(**dict.fromkeys([field.name for field in fields(DirectionFigures)], 0))
+    return Performance(n, NEWEST, NEWEST, close, TargetFigures(**zeros), 0.0, 0.0, direction, {})
 
 
 def verdict(**changes: Any) -> Verdict:

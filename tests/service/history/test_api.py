@@ -377,9 +377,9 @@ class TestAnswersFromTheDatabase:
 
         assert judged is not None
         assert (rolling.version, rolling.start, rolling.newest) == ("1", judged.start, judged.newest)
-        assert (rolling.close_rmse, rolling.ewma_smape) == (judged.rmse, judged.amplitude_baseline_smape)
-        assert (rolling.brier, rolling.base_rate_brier) == (judged.brier, judged.baseline_brier)
-        assert (rolling.close_skill_error, rolling.close_skill_interval) == (judged.skill_error, None)
+        assert (rolling.close_rmse, rolling.ewma_smape) == (judged.close.rmse, judged.amplitude.baseline_smape)
+        assert (rolling.brier, rolling.base_rate_brier) == (judged.direction.brier, judged.direction.baseline_brier)
+        assert (rolling.close_skill_error, rolling.close_skill_interval) == (judged.close.skill_error, None)
 
     def test_every_hour_of_the_day_has_its_figures(self, service: TestClient) -> None:
         hours = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).by_hour

@@ -1,0 +1,48 @@
+"""Live figures of `GET /monitoring`: field names are a contract, values those of an earlier release."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from candlecast.settings import Settings
+from service.status.monitoring_answer import monitoring_answer
+from tests.conftest import MigratedDatabase
+from tests.support.bundles import BTCUSDT_5M
+from tests.support.recorded_days import record_days
+
+EARLIER = Path(__file__).with_name("monitoring_answer.json")
+"""Answer to the same two days, by the commit before live figures had one shape."""
+
+
+@pytest.mark.integration
+def test_live_figures_are_those_of_an_earlier_release(
+    database: MigratedDatabase, bundled_candles: pd.DataFrame
+) -> None:
+    record_days(database.owner_url, bundled_candles.iloc[:500])
+    earlier = json.loads(EARLIER.read_text())
+
+    with psycopg.connect(database.reader_url.get_secret_value(), row_factory=dict_row) as connection:
+
+        def read(query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+            return connection.execute(query.encode(), BTCUSDT_5M._asdict() | arguments).fetchall()
+
+        answer = monitoring_answer(read, BTCUSDT_5M, Settings(), {"champion": "1"})
+
+    figures = json.loads(answer.model_dump_json())
+    assert_same(figures["rolling"], earlier["rolling"])
+    for now, before in zip(figures["by_hour"]["champion"], earlier["by_hour"]["champion"], strict=False):
+        assert_same(now, before)
+
+
+def assert_same(figures: dict[str, Any], earlier: dict[str, Any]) -> None:
+    assert list(figures) == list(earlier)
+    for name, value in figures.items():
+        exact = value is None or isinstance(value, str)
+        assert value == (earlier[name] if exact else pytest.approx(earlier[name], rel=1e-12)), name
