@@ -24,6 +24,7 @@ def known_variables() -> set[str]:
     return {
         *(variable for setting in known_settings().values() for variable in setting.variables),
         *re.findall(r"\b[A-Z]+_PASSWORD\b", (K8S / "components/postgres/init.sh").read_text()),
+        "CANDLECAST_CONFIG",  # the file of settings
         *("POSTGRES_USER", "POSTGRES_PASSWORD"),  # PostgreSQL's image
         *_get_settings_fields(PrefectSettings),
         *(f"{kubernetes}_OBSERVER_{name.upper()}" for name in KubernetesObserverSettings.model_fields),
