@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -104,6 +105,15 @@ def test_the_bento_serves_forecasts_from_its_own_folder(served: Served):
     assert MARK in page.text
     assert "<title>Errors" in guide.text
     assert forecast.model.version == "1"
+
+
+def test_a_problem_of_the_bento_links_to_its_guide(served: Served):
+    problem = requests.get(f"{served.url}/no/such/route", timeout=10)
+
+    page = requests.get(urljoin(problem.url, problem.links["help"]["url"]), timeout=10)
+
+    assert problem.status_code == 404
+    assert 'id="not-found"' in page.text
 
 
 def test_the_served_bento_never_loads_tensorflow(served: Served):
