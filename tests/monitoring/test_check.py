@@ -217,4 +217,4 @@ def test_a_history_too_short_to_compare_gives_no_report(pool, registry, settings
     found = check(settings, pool, registry, "1", bundled_candles.index[50].to_pydatetime())
 
     assert (found.drift, found.reports) == (None, Reports({}, {}, new=False))
-    assert "drift is not measured: NotEnoughCandles" in found.verdict.reasons[-1]
+    assert "drift was not measured: NotEnoughCandles" in found.verdict.reasons[-1]
