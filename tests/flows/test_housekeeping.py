@@ -1,7 +1,8 @@
-"""What nobody needs goes, what a rollback may need stays: the flow itself on real Prefect API, MLflow, PostgreSQL."""
+"""The flow `housekeeping` on a real Prefect API, MLflow and PostgreSQL: it keeps what a rollback may need."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,25 +31,13 @@ NAME = BTCUSDT_5M.model_name
 
 
 @pytest.fixture
-def settings(database: Any, replay_exchange: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """What the flow reads: a home of its own, two versions and ten days kept."""
-    environment = {
-        "CANDLECAST_HOME": str(tmp_path / "home"),
-        "CANDLECAST_SOURCE": "replay",
-        "CANDLECAST_BINANCE_URL": replay_exchange().url,
-        "CANDLECAST_DATABASE_URL": database.writer_url.get_secret_value(),
-        "CANDLECAST_VERSIONS_KEPT": "2",
-        "CANDLECAST_RUNS_KEPT_DAYS": "10",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts beside such a store
-    return load_settings()
+def settings(replay_exchange: Any, flow_environment: Callable[..., Settings]) -> Settings:
+    """Settings of the flow: two versions and ten days are kept."""
+    return flow_environment(BINANCE_URL=replay_exchange().url, VERSIONS_KEPT="2", RUNS_KEPT_DAYS="10")
 
 
 def run_of(registry: Registry, bundle: Path, ended: timedelta) -> str:
-    """A run with a bundle that ended so long ago; its id."""
+    """Log a run with a bundle, which ended in the past; return its id."""
     with registry.run(experiment_name(BTCUSDT_5M), "training", {}) as run:
         run.bundle(bundle)
     moment = (datetime.now(UTC) - ended).timestamp()
@@ -97,7 +86,7 @@ def test_the_line_of_the_champion_stays_and_what_is_old_goes(prefect_api, settin
     assert list(tmp_path.rglob(f"{runs['1']}/artifacts/*"))
 
 
-def test_alerts_are_passed_on_once_there_is_a_block_for_it_and_by_one_automation(prefect_api):
+def test_one_automation_passes_alerts_on_as_soon_as_its_block_exists(prefect_api):
     with get_client(sync_client=True) as client:
         without = create_alert_automation(client)
         CustomWebhookNotificationBlock(name=ALERTS, url="http://127.0.0.1:1/").save(ALERTS)

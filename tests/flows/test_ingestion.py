@@ -1,4 +1,4 @@
-"""Ingestion over everything a real exchange does wrong, processes that die and databases that restart."""
+"""Ingestion over faults of the exchange, killed processes and restarts of the database."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_thirty_days_with_every_fault_at_random_end_as_they_were_recorded(databa
                 patiently(lambda: loop.backfill(market, recording.index[0].to_pydatetime(), None, lambda _: None))
         replay.control.set(end + timedelta(days=2, hours=6))
         report = replay.control.faults()
-        replay.control.set_faults(faults.model_copy(update={"wrong_checksum": 0}))  # somebody mended the archive
+        replay.control.set_faults(faults.model_copy(update={"wrong_checksum": 0}))  # the archive is repaired
         patiently(lambda: loop.sync(market))
         start = recording.index[0].to_pydatetime()
         patiently(lambda: loop.backfill(market, start, None, lambda _: None, repair=True))
@@ -123,7 +123,7 @@ def test_two_backfills_and_an_ingest_at_once_store_everything_once(database, rep
         try:
             with open_market(settings) as market:
                 job(market)
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, the test has to see it
+        except BaseException as exc:  # noqa: BLE001 - the test must see every error
             failures.append(exc)
 
     jobs: list[Callable[[OpenMarket], object]] = [
@@ -143,8 +143,8 @@ def test_two_backfills_and_an_ingest_at_once_store_everything_once(database, rep
         assert pool_rows(pool, "select count(*) from candle_revisions") == [(0,)]
 
 
-# For n = 1, 2, ...: a candle closes, and a process that runs an ingest and a backfill kills itself before the n-th
-# statement it sends; until one is through. Prints how many were killed. Forked, for imports take longer than the rest.
+# For n = 1, 2, ...: a candle closes, and a process with an ingest and a backfill kills itself before its n-th
+# statement, until one completes. Prints the number of kills. Processes are forked, because imports are slow.
 KILLED = """
     import os, signal, sys, traceback
     from datetime import datetime, timedelta
@@ -191,7 +191,7 @@ KILLED = """
 """
 
 
-def test_a_process_killed_before_any_of_its_statements_loses_and_doubles_nothing(
+def test_a_process_killed_before_any_statement_loses_and_doubles_nothing(
     database, replay_exchange, bundled_candles, tmp_path
 ):
     recording = bundled_candles.iloc[: 4 * 288]
@@ -265,7 +265,7 @@ def market_settings(url: SecretStr, exchange: str, lookback_days: float) -> Sett
 
 
 def patiently(work: Callable[[], object]) -> None:
-    """Repeat what failed for a passing reason, as Prefect does."""
+    """Retry transient failures, as Prefect does."""
     for _ in range(30):
         try:
             work()

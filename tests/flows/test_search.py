@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +13,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
+from candlecast.settings import Settings
 from flows.search import search
 from tests.conftest import MigratedDatabase
 from tests.support.bundles import sound_candles
@@ -23,27 +24,15 @@ CANDLES = sound_candles(95 * 24, MARKET, end=UNTIL)
 
 
 @pytest.fixture
-def platform(prefect_api: None, database: MigratedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this process and the workers it starts read: a home of their own, and a database that holds CANDLES."""
-    environment = {
-        "CANDLECAST_HOME": str(tmp_path / "home"),
-        "CANDLECAST_SOURCE": "replay",
-        "CANDLECAST_INTERVAL": MARKET.interval,
-        "CANDLECAST_SEQUENCE_LENGTH": "12",
-        "CANDLECAST_EPOCHS": "1",
-        "CANDLECAST_UNITS": "4",
-        "CANDLECAST_DATABASE_URL": database.writer_url.get_secret_value(),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts beside such a store
+def platform(prefect_api: None, database: MigratedDatabase, flow_environment: Callable[..., Settings]) -> None:
+    """A small network to search for, and a database with CANDLES."""
+    flow_environment(INTERVAL=MARKET.interval, SEQUENCE_LENGTH="12", EPOCHS="1", UNITS="4")
     with open_database(database.writer_url) as pool:
         CandleStore(pool).upsert(*MARKET[:2], CANDLES, "test")
 
 
 @pytest.mark.integration
-def test_a_search_over_stored_candles_leaves_its_best_settings_as_an_artifact(platform, database):
+def test_a_search_over_stored_candles_writes_an_artifact_with_the_best(platform, database):
     state = search(trials=1, jobs=1, until=UNTIL, return_state=True)
     refused = search(until=UNTIL, return_state=True)
 

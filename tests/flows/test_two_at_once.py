@@ -1,4 +1,4 @@
-"""Two runs of a job that start at the same moment, in processes of their own, leave what one would have left."""
+"""Two runs of a job that start at the same time, in two processes, have the effect of one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Twice = Callable[..., list[subprocess.CompletedProcess[str]]]
 
 @pytest.fixture
 def twice(database: Any, replay_exchange: Any, bundled_candles: pd.DataFrame, tmp_path: Path) -> Iterator[Twice]:
-    """Run a command twice at once, on a stopped exchange, with a service and, for want of a registry, its cache."""
+    """Run a command twice at once, with a stopped exchange, a service, and a cache instead of a registry."""
     exchange = replay_exchange(now=bundled_candles.index[2400].to_pydatetime() + timedelta(seconds=2))
     home = tmp_path / "home"
     home.mkdir()
@@ -81,6 +81,6 @@ def test_two_runs_of_ingest_and_two_of_monitor_leave_one_row_each(twice, databas
     assert [one[1:] for one in forecasts] == [("champion", "1")], [one.stdout for one in ingested]
     assert checks == [("1",)], [one.stdout for one in monitored]
     assert stored == 0
-    assert jobs == [("ingest", 2), ("monitor", 2)]  # each of them says how it went
+    assert jobs == [("ingest", 2), ("monitor", 2)]  # each run is recorded
     assert all(count == 1 for *_, count in alerts)
     assert ("service down", "registry", 1) in alerts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -32,26 +32,16 @@ CANDLES = sound_candles(122 * 24, MARKET, end=datetime(2025, 5, 3, tzinfo=UTC)) 
 
 
 @pytest.fixture
-def platform(database: MigratedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """What this process and the workers it starts read: a home of their own, and a database that holds CANDLES."""
-    environment = {
-        "CANDLECAST_HOME": str(tmp_path / "home"),
-        "CANDLECAST_SOURCE": "replay",
-        "CANDLECAST_INTERVAL": MARKET.interval,
-        "CANDLECAST_SEQUENCE_LENGTH": "12",
-        "CANDLECAST_DATABASE_URL": database.writer_url.get_secret_value(),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts beside such a store
+def platform(database: MigratedDatabase, flow_environment: Callable[..., Settings]) -> Settings:
+    """Settings of the flow, and a database with CANDLES."""
+    settings = flow_environment(INTERVAL=MARKET.interval, SEQUENCE_LENGTH="12")
     with open_database(database.writer_url) as pool:
         CandleStore(pool).upsert(*MARKET[:2], CANDLES, "test")
-    return load_settings()
+    return settings
 
 
 @pytest.mark.integration
-def test_folds_in_processes_of_their_own_give_what_they_give_one_after_the_other(prefect_api, platform, database):
+def test_folds_give_the_same_figures_in_parallel_and_one_after_the_other(prefect_api, platform, database):
     folds = folds_of(CANDLES, MARKET, FoldLengths(train_months=2))
     alone = measure_folds(CANDLES, folds, "har", platform, lambda _: None)
 

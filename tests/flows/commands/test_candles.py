@@ -25,20 +25,20 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def final(bundled_candles: pd.DataFrame) -> pd.DataFrame:
-    """Five recorded days as the exchange has them now."""
+    """Five recorded days as the exchange serves them now."""
     return bundled_candles.iloc[: 5 * 288]
 
 
 @pytest.fixture
 def damaged(final: pd.DataFrame) -> pd.DataFrame:
-    """The same as a careless system stored them: the last 200 while they were open, the last and first half done."""
+    """Five recorded days of which the last 200 candles were stored while they were still open."""
     newest = len(final) - 1
     return half_done(stubs(final, range(newest - 199, newest)), [newest - 200, newest], 0.95)
 
 
 @pytest.fixture
 def run(database: Any, replay_exchange: Any, final: pd.DataFrame, monkeypatch: Any, tmp_path: Path) -> Run:
-    """Run a command against the database and an exchange that has the final candles; its clock is a minute on."""
+    """Run a command with the database and an exchange with the final candles, one minute after the last close."""
     monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CANDLECAST_DATABASE_URL", database.writer_url.get_secret_value())
     monkeypatch.setenv("CANDLECAST_SOURCE", "replay")
@@ -59,7 +59,7 @@ def words_after(found: Result, phrase: str) -> list[str]:
     return found.stdout.split(phrase)[1].splitlines()[0].split()
 
 
-def test_verify_finds_unfinished_bars_and_the_repair_it_names_restores_every_one(run, owner, final, damaged, tmp_path):
+def test_verify_finds_unfinished_bars_and_the_repair_restores_every_one(run, owner, final, damaged, tmp_path):
     write_candles(tmp_path / "table.parquet", damaged)
     imported = run("candles", "import", tmp_path / "table.parquet")
 

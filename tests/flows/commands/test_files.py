@@ -1,4 +1,4 @@
-"""Versions trained from a file and judged on a file, by the command line, without any server."""
+"""Versions trained and evaluated on files by the command line, without a server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def file(bundled_candles: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Small settings and a home of our own, with no MLflow and no database behind it."""
+    """Small settings and a home of its own, without MLflow and database."""
     home = tmp_path_factory.mktemp("home")
     values = {"HOME": str(home), **SMALL}
     with pytest.MonkeyPatch.context() as patch:
@@ -156,7 +156,7 @@ def test_a_training_that_is_killed_leaves_no_version(file, tmp_path):
     command = [sys.executable, "-m", "flows.cli", "train", "--candles", str(file), "--until", UNTIL]
     process = subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(home.rglob("*.onnx")):  # half of a bundle is there
+    while not list(home.rglob("*.onnx")):  # until a bundle is partly written
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""`candlecast history`: which version was live at any moment, and why, from what was recorded."""
+"""`candlecast history`: the champion at any time and the reasons, from the recorded decisions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def run(database: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """Run a command on a database in which version 2 took over from version 1 at one, and failed at two."""
+    """Run a command on a database in which version 2 replaced version 1 at 13:00 and failed at 14:00."""
     monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CANDLECAST_SOURCE", "replay")
     monkeypatch.setenv("CANDLECAST_DATABASE_URL", database.writer_url.get_secret_value())
@@ -53,7 +53,7 @@ def run(database: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calla
         ("2025-09-02", "1", "promoted at 2025-09-01 14:00:00 by monitor in place of version 2\n- version 2 failed\n"),
     ],
 )
-def test_the_champion_of_a_moment_is_told_with_the_reason_and_what_it_forecast(run, at, version, why):
+def test_the_champion_at_a_time_is_shown_with_reason_and_forecast(run, at, version, why):
     told, figures = run("--at", at).stdout, json.loads(run("--at", at, "--json").stdout)
 
     assert told.startswith(f"version {version} of BTCUSDT-5m was champion at")

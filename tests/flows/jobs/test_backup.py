@@ -1,4 +1,4 @@
-"""A backup brings everything back into an empty server, and says so when it cannot."""
+"""A restore into an empty server brings everything back, or reports why it cannot."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Answers = tuple[dict[str, str], Forecasts]
 
 @dataclass(frozen=True)
 class Side:
-    """A platform's state: its server of databases, its home, and what its processes are told."""
+    """A platform's state: its database server, its home and the environment of its processes."""
 
     server: LocalPostgres
     settings: Settings
@@ -70,7 +70,7 @@ class Side:
 
     @contextmanager
     def registry(self) -> Iterator[Registry]:
-        """MLflow over this side's database and files."""
+        """Return MLflow's registry over this side's database and files."""
         port = free_ports(1)[0]
         artifacts = self.settings.home / "mlflow" / "artifacts"
         command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -94,7 +94,7 @@ class Side:
             end_group(server)
 
     def champion_answers(self, registry: Registry) -> Answers:
-        """Aliases, and what the champion makes of the candles."""
+        """Return the aliases, and the champion's forecasts of the candles."""
         aliases = registry.aliases(NAME)
         bundle = load_bundle(registry.fetch(NAME, aliases[CHAMPION], self.settings.models_dir))
         return aliases, bundle.forecast(CANDLES)
@@ -148,7 +148,7 @@ def empty(tmp_path: Path) -> Iterator[Side]:
         yield platform
 
 
-def test_a_restored_platform_has_the_same_rows_and_its_champion_gives_the_same_answers(lost, backup, empty):
+def test_a_restored_platform_has_the_same_rows_and_gives_the_same_answers(lost, backup, empty):
     restored = restore(empty.settings, empty.environment, backup)
 
     assert restored == ["candlecast", "mlflow", "artifacts"]
@@ -160,7 +160,7 @@ def test_a_restored_platform_has_the_same_rows_and_its_champion_gives_the_same_a
     assert aliases == known_aliases == {CHAMPION: "1"}
     for restored_one, known_one in zip(forecasts, known, strict=True):
         np.testing.assert_array_equal(restored_one, known_one)
-    # The ledger still defends itself, and roles may do what they could.
+    # The triggers of the ledger and the rights of the roles are restored too.
     with psycopg.connect(empty.server.url("candlecast_owner")) as owner, pytest.raises(psycopg.Error, match="append"):
         owner.execute("update forecasts set close = 1")
     with psycopg.connect(empty.server.url("candlecast_reader")) as reader:
@@ -168,7 +168,7 @@ def test_a_restored_platform_has_the_same_rows_and_its_champion_gives_the_same_a
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             reader.execute("delete from candles")
     with open_database(empty.settings.database.owner_url) as pool:
-        assert migrate(pool) == []  # the same build finds nothing to do
+        assert migrate(pool) == []  # the schema is up to date
 
 
 def test_nothing_is_restored_over_what_is_there(lost, backup):

@@ -1,4 +1,4 @@
-"""The jobs of the loop on candles that cannot be trusted: stored, marked, told, and kept from training."""
+"""The jobs of the loop on doubtful candles: stored, marked, reported, and left out of training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def final(bundled_candles: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture
 def open_on(database: Any, replay_exchange: Any, tmp_path: Any) -> Iterator[Callable[..., OpenMarket]]:
-    """Open the market on an exchange that has `candles`, its clock at `now`, by default where they end."""
+    """Open the market on an exchange with `candles` and its clock at `now`, by default at their end."""
     with ExitStack() as opened:
 
         def on(candles: pd.DataFrame, now: datetime | None = None, **settings: Any) -> OpenMarket:
@@ -47,7 +47,7 @@ def open_on(database: Any, replay_exchange: Any, tmp_path: Any) -> Iterator[Call
 
 
 def nothing(_: datetime) -> None:
-    """Nobody wants to know of pages."""
+    """Ignore the progress of a backfill."""
 
 
 def time_at(candles: pd.DataFrame, position: int) -> datetime:
@@ -74,7 +74,7 @@ def test_ingest_lifts_the_mark_of_a_candle_that_the_exchange_corrected(open_on, 
     assert "3 corrected, 3 no longer doubtful" in ingest_message(intake, 0, IssueResult([]))
 
 
-def test_ingest_knows_a_hole_in_the_newest_candles_at_once_and_that_it_was_filled(open_on, final):
+def test_ingest_records_a_gap_in_the_newest_candles_and_its_repair_at_once(open_on, final):
     loop.sync(open_on(final, now=time_at(final, 890)))
 
     with_hole = open_on(final.drop(final.index[895]))
@@ -88,7 +88,7 @@ def test_ingest_knows_a_hole_in_the_newest_candles_at_once_and_that_it_was_fille
     assert CandleGaps(whole.pool).listed(whole.market, *hole) == [CandleGap(*hole, "repaired")]
 
 
-def test_ingest_asks_again_for_a_hole_of_the_last_day_however_many_candles_came_after_it(open_on, final):
+def test_ingest_requests_a_gap_of_the_last_day_again_after_many_candles(open_on, final):
     with_hole = final.drop(final.index[700])
     for now in (690, 701, 800):
         loop.sync(open_on(with_hole, now=time_at(final, now)))
@@ -126,7 +126,7 @@ def test_what_ingest_says_when_candles_keep_a_forecast_back(open_on, final):
     assert message.endswith("0 outcomes settled; no champion forecast: 1 doubtful candle")
 
 
-def test_a_live_exchange_whose_clock_is_elsewhere_is_told(open_on, final):
+def test_ingest_reports_the_clock_skew_of_a_live_exchange(open_on, final):
     intake = loop.sync(open_on(final, source="binance"))
 
     message = ingest_message(intake, 0, IssueResult([], None))
@@ -189,7 +189,7 @@ def test_an_import_says_how_many_of_its_candles_are_doubtful(open_on, final):
     assert import_message(imported) == "900 candles stored, 0 corrected, 50 doubtful"
 
 
-def test_a_gap_of_today_is_no_outage_before_the_archive_could_have_had_its_day(open_on, final):
+def test_a_gap_of_today_is_no_outage_before_the_archive_can_have_the_day(open_on, final):
     market = open_on(final.drop(final.index[700:702]).iloc[:790])  # five hours before the end of the exchange's day
 
     found = loop.backfill(market, time_at(final, 0), None, nothing)
@@ -243,8 +243,8 @@ def test_nothing_is_trained_while_the_data_are_at_fault(open_on, final):
     assert due[1:] == [None, None]
 
 
-def test_a_daily_training_and_one_that_a_check_asked_for_do_not_overlap_nor_follow_at_once(open_on, final):
-    daily, asked_for = open_on(final), open_on(final)  # connections of their own, as of two processes
+def test_daily_and_requested_trainings_neither_overlap_nor_follow_at_once(open_on, final):
+    daily, asked_for = open_on(final), open_on(final)  # two sets of connections, as of two processes
     now = time_at(final, 900)
 
     with recorded_job(daily.pool, "train", daily.market, clock=lambda: now):

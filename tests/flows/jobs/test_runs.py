@@ -1,4 +1,4 @@
-"""What flows do alike for several markets."""
+"""The common part of flows for several markets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from candlecast.settings import Settings
 from flows.jobs.runs import for_each
 
 
-def test_what_failed_with_some_markets_is_told_with_its_kind_and_kept_with_its_traceback() -> None:
+def test_failures_of_some_markets_are_reported_with_kind_and_traceback() -> None:
     done = []
 
     def job(settings: Settings) -> None:

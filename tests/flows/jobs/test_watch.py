@@ -1,4 +1,4 @@
-"""One look at the whole platform: what it decides, records and tells, and what it makes up for."""
+"""One look at the whole platform: its decisions, records and alerts, and its repair of interrupted looks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def service() -> Iterator[Receiver]:
 
 
 class Platform:
-    """Version 2 took over from version 1 in a market without candles: every check finds a data fault."""
+    """A platform whose version 2 replaced version 1, without candles: every check finds a data fault."""
 
     def __init__(self, opened: Any, database: Any, bundle: Path, service: Receiver) -> None:
         self.opened, self.service = opened, service
@@ -88,7 +88,7 @@ def told(outcome: WatchResult) -> set[tuple[str, str, str]]:
     return {(notice.news, notice.kind, notice.subject) for notice in outcome.notices if notice.news != "happened"}
 
 
-def test_a_biased_champion_is_rolled_back_told_and_the_check_is_of_its_successor(platform):
+def test_a_biased_champion_is_rolled_back_and_its_successor_is_checked(platform):
     platform.made_up.forecast("2", MOVED, MOVED + 48, close_off=0.005)
 
     outcome = platform.look(after(MOVED + 48))
@@ -134,7 +134,7 @@ def test_an_alias_that_somebody_moved_is_recorded_and_told_as_his(platform):
 
 
 @pytest.mark.parametrize("last", ["tag", "set_alias"])
-def test_who_dies_in_the_middle_of_a_rollback_is_made_up_for_by_the_next_look(platform, last):
+def test_the_next_look_completes_a_rollback_that_was_interrupted(platform, last):
     platform.made_up.forecast("2", MOVED, MOVED + 48, close_off=0.005)
     platform.registry.dies_after = last
     with pytest.raises(Died):
@@ -146,7 +146,7 @@ def test_who_dies_in_the_middle_of_a_rollback_is_made_up_for_by_the_next_look(pl
     assert platform.decisions() == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
 
 
-def test_without_the_registry_the_champion_on_record_is_checked_and_nothing_is_trained(platform):
+def test_without_registry_the_champion_is_checked_and_nothing_is_trained(platform):
     platform.look(after(MOVED))
     platform.registry.reachable = False
     away = platform.look(after(MOVED + 3))
@@ -170,7 +170,7 @@ def test_a_service_that_is_away_or_not_ready_is_told(platform):
     assert platform.registry.pointers == {CHAMPION: "2"}
 
 
-def test_a_champion_that_neither_the_service_nor_we_can_load_is_rolled_back(platform):
+def test_a_champion_that_fails_to_load_everywhere_is_rolled_back(platform):
     platform.registry.damaged = ("2",)
     platform.serve(champion="version 2: model.onnx is not what bundle.json says")
 
@@ -200,7 +200,7 @@ def test_missed_forecasts_and_a_failed_training_are_told(platform, database):
         connection.execute("alter table missed_forecasts disable trigger stamp_miss")  # no candle is stored
         connection.execute(
             "insert into missed_forecasts (symbol, interval, open_time, horizon, role, reason, noticed_at, "
-            "recorded_at) values ('BTCUSDT', '5m', %s, 1, 'champion', 'the service was away', %s, now())",
+            "recorded_at) values ('BTCUSDT', '5m', %s, 1, 'champion', 'the service was unreachable', %s, now())",
             [time_of(MOVED + 50), after(MOVED + 50)],
         )
 

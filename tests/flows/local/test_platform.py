@@ -34,17 +34,17 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 FLOWS = {"backfill", "ingest", "train", "monitor"}
 DAILY = {"housekeeping"}
-"""Runs too seldom to be seen here."""
+"""Deployments that run too seldom for this test."""
 BY_HAND = {"walk-forward", "search"}
 """Deployments without a schedule."""
 START_S = 300
 CANDLE_S = 10
 A_FEW_RUNS_S = 180
-"""Within this ingest has run a few times, a training beside it or not."""
+"""Seconds in which ingest runs several times, also beside a training."""
 
 
 class Platform:
-    """One home, and the `candlecast up` that runs in it."""
+    """One home, and the `candlecast up` in it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -69,7 +69,7 @@ class Platform:
         return f"http://127.0.0.1:{self.ports[part]}"
 
     def start(self) -> str:
-        """Start, and wait for the addresses; what was printed."""
+        """Start, wait for the addresses, and return the output."""
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "flows.cli", "up"],
@@ -87,13 +87,13 @@ class Platform:
         return self.output.read_text()
 
     def stop(self) -> int:
-        """Ctrl-C; the exit code."""
+        """Send Ctrl-C and return the exit code."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(timeout=90)
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that runs in this home, PostgreSQL with its backends included."""
+        """Return all processes of this home, PostgreSQL with its backends included."""
         found = [one for one in psutil.process_iter() if _environment(one).get(STACK_VARIABLE) == str(self.home)]
         postmasters = [one for one in psutil.process_iter(["cmdline"]) if str(self.home / "postgres") in _command(one)]
         for postmaster in postmasters:
@@ -104,7 +104,7 @@ class Platform:
         return found
 
     def kill(self) -> None:
-        """Kill -9 of all of them; the death of one may end another before its turn comes."""
+        """Kill all of them with SIGKILL; some may have ended because of another's end."""
         for process in set(self.processes()):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -136,7 +136,7 @@ class Platform:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform started once; whatever a test leaves of it is killed at the end."""
+    """A platform for all tests; its processes are killed at the end."""
     platform = Platform(tmp_path_factory.mktemp("platform") / "home")
     try:
         platform.start()
@@ -281,7 +281,7 @@ def test_the_page_shows_what_the_api_says_and_asks_nobody_else(platform, browser
     now.get_by_text("Probability up").wait_for()
     shown = now.inner_text()
     latest = requests.get(f"{platform.url('SERVICE')}/forecasts/latest", timeout=10).json()
-    champions.append(served_champion(platform))  # the gate may just have moved it
+    champions.append(served_champion(platform))  # the gate may have moved the alias meanwhile
 
     assert any(f"{forecast['close']:,.2f}" in shown for forecast in forecasts_since(platform, latest))
     assert any(f"v{champion} lstm" in shown for champion in champions)
@@ -349,7 +349,7 @@ def test_a_second_up_in_the_same_home_is_refused(platform):
     assert "candlecast: " in second.stderr
 
 
-def test_after_kill_9_of_everything_up_continues_and_nothing_is_lost_or_doubled(platform):
+def test_after_kill_9_of_everything_up_continues_without_loss_or_doubling(platform):
     eventually(lambda: "running" not in jobs(platform, "train"), 240)
     candles = platform.sql("select * from candles order by open_time")
     forecasts = platform.sql("select * from forecasts order by open_time, role")
@@ -398,7 +398,7 @@ def served_champion(platform: Platform) -> str:
 
 
 def forecasts_since(platform: Platform, latest: dict[str, Any]) -> list[dict[str, Any]]:
-    """The latest forecast and the one before: between two requests a new one may have come."""
+    """Return the latest forecast and the one before; a new one may arrive between two requests."""
     earlier = requests.get(f"{platform.url('SERVICE')}/forecasts?limit=2&role=champion", timeout=10).json()
     return [latest, *earlier["forecasts"]]
 

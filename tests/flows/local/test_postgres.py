@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL survives restarts, kills and misleading traces of earlier runs."""
+"""The embedded PostgreSQL survives restarts, kills and invalid pid files of earlier runs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_rows_committed_before_a_kill_are_there_afterwards(server):
 def test_backends_that_outlive_a_killed_postmaster_are_waited_for(server):
     with server.running():
         busy = psycopg.connect(server.url("candlecast_writer"), autocommit=True)
-        # A computation does not look up to notice the postmaster's death, as a sleep would.
+        # A computation, unlike a sleep, does not notice the end of the postmaster.
         busy.pgconn.send_query(b"select count(*) from generate_series(1, 10000000000) n")
         os.kill(postmaster_pid(server), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""A home keeps to the source it began with."""
+"""A home keeps the source of its first start."""
 
 from __future__ import annotations
 

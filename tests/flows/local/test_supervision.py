@@ -1,4 +1,4 @@
-"""supervisord keeps programs alive, and nothing of a home outlives its end."""
+"""supervisord keeps programs alive, and no process of a home survives its shutdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flows.local.supervisord_config import Program, read_control
 
 pytestmark = pytest.mark.integration
 
-# Sleeps in a child of its own session, the way Prefect runs flows.
+# Sleeps in a child with its own session, like Prefect's flow runs.
 PARENT_OF_SLEEPER = """
     import subprocess, sys, time
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
@@ -205,7 +205,7 @@ def test_second_instance_is_refused_and_told_who_holds_the_home(tmp_path):
         holder.kill()
 
     with single_instance(tmp_path):
-        pass  # the kernel gave the lock back
+        pass  # the kernel released the lock
 
 
 def python(name: str, source: str) -> Program:

@@ -1,4 +1,4 @@
-"""The proof of a simulation's ledger: it holds where all is right, and finds each thing that could be wrong."""
+"""The proof of a simulation's ledger: it holds for a correct ledger and fails for each defect."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pool(database: Any) -> Iterator[ConnectionPool]:
 
 @pytest.fixture
 def broken(database: Any, pool: ConnectionPool, raw: pd.DataFrame) -> Callable[..., list[str]]:
-    """What the proof finds wrong with these forecasts, stored candles and raw candles."""
+    """Return the failed findings for these forecasts, stored candles and raw candles."""
 
     def of(forecasts: list[ForecastRecord], stored: pd.DataFrame = raw, recorded: pd.DataFrame = raw) -> list[str]:
         CandleStore(pool).upsert("BTCUSDT", "5m", stored, "rest")
@@ -51,7 +51,7 @@ def broken(database: Any, pool: ConnectionPool, raw: pd.DataFrame) -> Callable[.
 
 
 def forecasts_of(raw: pd.DataFrame, skill: float = 0.1) -> list[ForecastRecord]:
-    """One for every candle but the first, its close a part of the way from the last close to the true one."""
+    """One forecast per candle after the first; its close lies between the last close and the true one."""
     moments: list[datetime] = [moment.to_pydatetime() for moment in raw.index]
     closes = raw["close"].tolist()
     return [
@@ -101,7 +101,7 @@ def test_a_forecast_from_a_candle_that_had_not_closed_is_found(broken, raw):
     ]
 
 
-def test_a_candle_stored_otherwise_than_the_exchange_had_it_is_found_with_all_that_came_of_it(broken, raw):
+def test_a_candle_that_differs_from_the_exchange_fails_every_finding_of_it(broken, raw):
     wrong = raw.copy()
     wrong.iloc[30, wrong.columns.get_loc("close")] = (raw["high"].iloc[30] + raw["low"].iloc[30]) / 2
 
@@ -121,9 +121,7 @@ def test_figures_from_another_baseline_than_the_last_close_are_found(broken, raw
     assert broken(forecasts) == ["the platform's figures equal those recomputed from the raw candles"]
 
 
-def test_a_forecast_from_a_bar_that_was_corrected_later_stands_beside_the_persistence_of_its_moment(
-    broken, raw, pool, database
-):
+def test_the_baseline_of_a_forecast_uses_its_bar_as_before_the_correction(broken, raw, pool, database):
     unfinished = raw.iloc[:31].copy()
     unfinished.iloc[30, unfinished.columns.get_loc("close")] = raw["open"].iloc[30]
     CandleStore(pool).upsert("BTCUSDT", "5m", unfinished, "rest")

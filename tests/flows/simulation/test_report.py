@@ -1,4 +1,4 @@
-"""The report of a simulation: everything that happened is in it, and whether it ended as it must comes first."""
+"""The report of a simulation: its outcome comes first, and all events are in it."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_champion_rolled_back_without_reason_fails(name):
 
 
 @pytest.mark.parametrize("name", ["crash", "regime-change"])
-def test_a_training_every_twelve_hours_fails_and_one_beside_the_daily_passes(name):
+def test_a_training_every_12_hours_fails_and_one_beside_the_daily_passes(name):
     daily_and_one = trainings(4, 16, 28, 52)
     storm = trainings(4, 16, 28, 40, 52, 64)
 
@@ -194,7 +194,7 @@ def test_the_recorded_crash_must_lie_in_the_simulated_span(tmp_path):
         plan_simulation(settings, "crash", datetime(2024, 8, 6, tzinfo=UTC), None, None)
 
 
-def test_every_scenario_can_be_planned_from_shipped_candles_without_webhook(tmp_path):
+def test_every_scenario_has_a_plan_from_shipped_candles_without_webhook(tmp_path):
     settings = load_settings(
         home=tmp_path, webhook_url="https://example.org/hook", database_url="postgresql://elsewhere/x"
     )

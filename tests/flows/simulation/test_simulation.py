@@ -33,12 +33,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 BEGIN = datetime(2025, 7, 1, tzinfo=UTC)
 QUICK = {"lookback_days": 30, "units": 16, "epochs": 3, "learning_rate": 5e-3}
-"""A training of some seconds, whose version passes the gate."""
+"""Settings of a training that takes seconds and passes the gate."""
 
 
 @dataclass
 class Command:
-    """`candlecast simulate` with the same options again and again, as a user gives it."""
+    """`candlecast simulate` with the same options at every start."""
 
     home: Path
     options: list[str]
@@ -57,7 +57,7 @@ class Command:
         return process
 
     def show(self) -> str:
-        """Simulate what is left and return the address of the page; the report is in `figures`."""
+        """Simulate the rest and return the address of the page; `figures` has the report."""
         with (self.home / "said").open("w") as said:
             process = self.start("--serve", "--json", stdout=said)
         told = [*takewhile(lambda line: not line.startswith("page: "), process.stderr or ()), ""]
@@ -76,7 +76,7 @@ class Command:
         return figures
 
     def asked(self, query: str) -> dict[str, Any]:
-        """The one row that the simulated platform's database answers."""
+        """Return the only row of a query to the simulated platform's database."""
         url = json.loads((self.simulated / STACK_FILE).read_text())["database_owner_url"]
         with psycopg.connect(url, row_factory=dict_row) as connection:
             row = connection.execute(query.encode()).fetchone()
@@ -86,7 +86,7 @@ class Command:
 
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
-    """Seven hours and a half, with a poisoned model after six; nothing of it survives the module."""
+    """A simulation of 7.5 hours with a poisoned model after six; its processes end with the module."""
     home = tmp_path_factory.mktemp("poisoned")
     span = [f"--start={BEGIN:%F}", f"--end={BEGIN + timedelta(hours=7, minutes=30):%FT%R}"]
     command = Command(home, ["--scenario=poisoned-model", *span])
@@ -121,7 +121,7 @@ def test_a_span_outside_the_recording_is_refused(tmp_path):
         pass
 
 
-def test_a_poisoned_model_is_rolled_back_and_a_simulation_that_was_killed_goes_on_where_it_was(poisoned):
+def test_a_poisoned_model_is_rolled_back_and_a_killed_simulation_continues(poisoned):
     killed = poisoned.start()
     told = list(takewhile(lambda line: "02:00:00, " not in line, killed.stderr))
     killed.kill()
@@ -142,7 +142,7 @@ def test_a_poisoned_model_is_rolled_back_and_a_simulation_that_was_killed_goes_o
     assert "every candle after the first forecast has exactly one champion forecast or one recorded miss" in page
 
 
-def test_every_panel_of_the_page_shows_what_sql_and_the_api_say_was_simulated(poisoned, browser: Browser):
+def test_every_panel_of_the_page_shows_the_figures_of_sql_and_of_the_api(poisoned, browser: Browser):
     newest = poisoned.asked("select * from forecasts order by open_time desc limit 1")
     candle = poisoned.asked("select * from candles order by open_time desc limit 1")
     check = poisoned.asked(
@@ -201,12 +201,12 @@ def test_every_panel_of_the_page_shows_what_sql_and_the_api_say_was_simulated(po
         # forecast table
         expect(panel["ledger"].locator("tbody tr")).to_have_count(60)
         expect(panel["ledger"].locator("tbody tr").first).to_contain_text(f"{newest['close']:,.2f}")
-        # try it: who served last answers from the same candles what he answered then
+        # try it: the last served version gives the same answer to the same candles
         panel["try"].locator("#fill").click()
         expect(panel["try"].locator("#candles-pasted")).to_have_value(re.compile("open_time,open,high"))
         panel["try"].locator("#ask").click()
         expect(panel["try"].locator(".answer")).to_contain_text(f"{newest['close']:,.2f}")
-        # nobody is sent to what does not run
+        # there are no links to programs that do not run
         expect(page.get_by_role("link", name="MLflow", exact=True)).to_be_visible()
         expect(page.get_by_role("link", name="Prefect", exact=True)).to_be_hidden()
 
