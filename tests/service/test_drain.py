@@ -1,4 +1,4 @@
-"""Stopping the real service under load: what was accepted is answered."""
+"""Shutdown of the real service under load: accepted requests are answered."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_a_draining_service_is_not_ready_and_says_so(tiny_bundles: dict[str, Pat
         fault = requests.get(f"{served.url}/readyz", timeout=10).text
         answer = ForecastClient(served.url).predict(sound_candles(150), "BTCUSDT", "5m")
         last = requests.get(f"{served.url}/model", timeout=10)
-        the_worker(served).terminate()  # for the second time, so that it does not wait
+        the_worker(served).terminate()  # the second SIGTERM ends the delay
 
     assert "about to stop" in fault
     assert answer.model.version == "1"
     assert last.headers["connection"] == "close"
 
 
-def test_a_worker_that_is_told_to_stop_alone_is_replaced_without_a_lost_request(
+def test_a_worker_stopped_alone_is_replaced_without_a_lost_request(
     tiny_bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     with serving(tmp_path, tiny_bundles["1"]) as served:
@@ -60,7 +60,7 @@ def test_a_worker_that_is_told_to_stop_alone_is_replaced_without_a_lost_request(
     assert set(answers.statuses) == {200}
 
 
-def test_a_killed_worker_is_replaced_and_only_what_it_was_working_on_is_lost(
+def test_a_killed_worker_is_replaced_and_loses_only_its_own_requests(
     tiny_bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     with serving(tmp_path, tiny_bundles["1"]) as served:
@@ -74,13 +74,13 @@ def test_a_killed_worker_is_replaced_and_only_what_it_was_working_on_is_lost(
 
 
 def the_worker(served: Served) -> psutil.Process:
-    """The process that answers."""
+    """The process that answers requests."""
     [worker] = service_workers(served.process.pid)
     return worker
 
 
 async def _under_load(served: Served, strike: Callable[[], None], still_there: Callable[[], bool]) -> Answers:
-    """Strike in the middle of a load, wait until others answer again, and end the load."""
+    """Call `strike` under load, wait until requests are answered again, and end the load."""
     answers, request, enough = Answers(), predict_request(sound_candles(150)), asyncio.Event()
     posting = [asyncio.create_task(keep_posting(port_of(served), request, answers, enough)) for _ in range(CONNECTIONS)]
     while answers.total < 100:
@@ -97,7 +97,7 @@ async def _under_load(served: Served, strike: Callable[[], None], still_there: C
 
 
 def port_of(served: Served) -> int:
-    """Where it listens."""
+    """The port of the service."""
     return int(served.url.rpartition(":")[2])
 
 

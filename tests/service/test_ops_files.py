@@ -1,4 +1,4 @@
-"""Grafana's dashboard and Prometheus' rules ask for what the service really tells."""
+"""Grafana's dashboard and Prometheus' rules query metrics that the service has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OF_KUBERNETES = {"CandlecastServiceDown", "CandlecastBackupMissing", "Candlecast
 
 
 def told() -> set[str]:
-    """Names of all series that the service can have."""
+    """Names of all series of the service."""
     metrics = ServiceMetrics(CollectorRegistry())
     types = re.findall(r"^# TYPE (\S+) (\w+)$", generate_latest(metrics.registry).decode(), re.M)
     return {
@@ -65,7 +65,7 @@ def test_the_rules_alert_of_series_that_exist() -> None:
     )
 
 
-def test_the_operator_gets_the_same_alerts_of_one_namespace_and_some_about_kubernetes() -> None:
+def test_operator_alerts_cover_one_namespace_and_kubernetes() -> None:
     [group] = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]["groups"]
     ours, of_operator = plain(), alerts(group)
 

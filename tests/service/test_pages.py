@@ -40,7 +40,7 @@ def test_a_page_loads_only_files_of_this_service_and_runs_nothing_inline(service
 
 
 @pytest.mark.parametrize("page", ["/", "/docs"])
-def test_behind_a_proxy_that_takes_a_prefix_away_everything_is_found(service: TestClient, page: str) -> None:
+def test_everything_is_found_behind_a_proxy_that_removes_a_prefix(service: TestClient, page: str) -> None:
     prefix = "https://host.example/candlecast"
     addresses = re.findall(r'(?:src|href)="([^":]+)"', service.get(page).text)
     asked_for = re.findall(r'url: "([^"]+)"', service.get("/static/docs.js").text)

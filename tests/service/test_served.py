@@ -1,4 +1,4 @@
-"""The service as it is run: by `bentoml serve`, in processes of its own."""
+"""The service as operators run it: `bentoml serve` in separate processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def many_descriptors() -> Iterator[None]:
-    """Over 1,000 connections may be open on both sides: what is started inherits the limit."""
+    """Allow over 1,000 open connections; started processes inherit the limit."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     yield
@@ -61,9 +61,7 @@ def test_an_unknown_address_is_a_problem_document(served: Served, path: str) -> 
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
 
 
-def test_the_reference_reads_its_document_in_a_browser_without_asking_anybody_else(
-    served: Served, browser: Browser
-) -> None:
+def test_the_reference_works_in_a_browser_without_other_hosts(served: Served, browser: Browser) -> None:
     asked: list[str] = []
     page = browser.new_page()
     page.on("request", lambda request: asked.append(request.url))
@@ -92,7 +90,7 @@ def test_a_body_of_a_million_candles_is_refused_while_others_are_answered(served
     assert ForecastClient(served.url).predict(sound_candles(150), "BTCUSDT", "5m").model.version == "1"
 
 
-def test_a_thousand_slow_clients_keep_nobody_from_an_answer(served: Served) -> None:
+def test_a_thousand_slow_clients_delay_no_other_answer(served: Served) -> None:
     port = int(served.url.rpartition(":")[2])
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
     slow = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(1000)]
@@ -112,10 +110,10 @@ def test_a_thousand_slow_clients_keep_nobody_from_an_answer(served: Served) -> N
 
 
 def test_requests_are_logged_as_json_on_the_service_s_output(served: Served) -> None:
-    requests.get(f"{served.url}/model", headers={"X-Request-ID": "told-by-a-client"}, timeout=5)
+    requests.get(f"{served.url}/model", headers={"X-Request-ID": "set-by-a-client"}, timeout=5)
 
-    wait_until(lambda: "told-by-a-client" in served.log.read_text())
-    [line] = [line for line in served.log.read_text().splitlines() if "told-by-a-client" in line]
+    wait_until(lambda: "set-by-a-client" in served.log.read_text())
+    [line] = [line for line in served.log.read_text().splitlines() if "set-by-a-client" in line]
     assert json.loads(line)["route"] == "/model"
 
 

@@ -26,10 +26,10 @@ _CANDLES = sound_candles(150)
 _TWO_WORKERS = json.dumps({"services": {"candlecast": {"workers": 2}}})
 
 
-def test_both_follow_a_promotion_and_a_killed_one_takes_only_its_own_requests_along(
+def test_both_follow_a_promotion_and_a_killed_one_loses_its_own_requests(
     tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where MLflow, without a server, begins its folder of artifacts
+    monkeypatch.chdir(tmp_path)  # MLflow without a server writes its artifacts here
     registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}")
     for version in "12":
         register_bundle(registry, tiny_bundles[version])
@@ -50,16 +50,17 @@ def test_both_follow_a_promotion_and_a_killed_one_takes_only_its_own_requests_al
     assert answers.refused == 0
 
 
-def test_one_that_is_told_to_stop_leaves_the_door_open_for_the_other(
-    tiny_bundles: dict[str, Path], tmp_path: Path
-) -> None:
-    settings = {"BENTOML_CONFIG_OVERRIDES": _TWO_WORKERS, "BENTOML_CONTAINERIZED": "true"}  # nobody takes its place
+def test_a_stopping_worker_leaves_the_socket_open_for_the_other(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    settings = {
+        "BENTOML_CONFIG_OVERRIDES": _TWO_WORKERS,
+        "BENTOML_CONTAINERIZED": "true",
+    }  # without replacement
     with serving(tmp_path, tiny_bundles["1"], **settings) as served:
         wait_until(lambda: versions_served(served) == ["1", "1"], 60)
         answers = asyncio.run(_stop_one(served))
         left = len(service_workers(served.process.pid))
         for _ in range(5):
-            assert requests.get(f"{served.url}/model", timeout=(0.9, 10)).ok  # a connection of its own, made at once
+            assert requests.get(f"{served.url}/model", timeout=(0.9, 10)).ok  # a new connection
 
     assert left == 1
     assert set(answers.statuses) == {200}
@@ -82,7 +83,7 @@ async def _stop_one(served: Served) -> Answers:
 
 
 async def _promote_and_kill(served: Served, registry: Registry, bundles: dict[str, Path]) -> tuple[Answers, int]:
-    """What came of a load during it, and how many connections the killed worker had."""
+    """Answers to a load during the kill, and the number of connections of the killed worker."""
     expected = {number: float(load_bundle(bundles[number]).forecast(_CANDLES).targets[0, 3]) for number in "12"}
     answers, enough = Answers(), asyncio.Event()
     versions = set[str]()
@@ -102,7 +103,7 @@ async def _promote_and_kill(served: Served, registry: Registry, bundles: dict[st
     await _more_of(answers)
     await asyncio.to_thread(registry.set_alias, BTCUSDT_5M.model_name, CHAMPION, "2")
     await until(["2", "2"])
-    await _more_of(answers)  # what was asked before has been answered by then
+    await _more_of(answers)  # earlier requests are answered by then
     versions.clear()
     await _more_of(answers)
     assert versions == {"2"}
@@ -122,7 +123,7 @@ async def _promote_and_kill(served: Served, registry: Registry, bundles: dict[st
 
 
 async def _more_of(answers: Answers) -> None:
-    """Wait until every connection may have had many more answers."""
+    """Wait until every connection had time for many more answers."""
     wanted = answers.total + 20 * CONNECTIONS
     async with asyncio.timeout(60):
         while answers.total < wanted:
@@ -130,6 +131,6 @@ async def _more_of(answers: Answers) -> None:
 
 
 def versions_served(served: Served) -> list[str]:
-    """The champion of every worker, as any one of them tells."""
+    """The champion of every worker, as reported by one of them."""
     replicas = requests.get(f"{served.url}/model", timeout=10).json()["replicas"]
     return [replica["served"].get(CHAMPION, "") for replica in replicas]

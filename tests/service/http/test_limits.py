@@ -1,4 +1,4 @@
-"""API keys, rate limits, what is done at once, bodies that are slow or large; and what is seen of a request."""
+"""API keys, rate limits, work queues, slow and large bodies, and the observation of requests."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def problem(response: Any, status: int, kind: str) -> dict[str, Any]:
 
 
 def break_reading(service: TestClient) -> None:
-    """Put a defect into the service: every question to the database is one."""
+    """Put a defect into the service: every query of the database fails."""
     state = service.app.state  # type: ignore[attr-defined]
     state.resources = Resources(*(one for one in state.resources if not isinstance(one, ReadOnlyDatabase)))
 
 
 def logged(log: BytesIO, count: int) -> list[dict[str, Any]]:
-    """What was logged of requests and defects, once there are so many lines."""
+    """Wait for so many log lines of requests and defects, and return them."""
 
     def written() -> list[dict[str, Any]]:
         entries = [json.loads(line) for line in log.getvalue().splitlines()]
@@ -71,7 +71,7 @@ class TestApiKeys:
         response = service.get(path)
 
         problem(response, 401, "unauthorized")
-        assert response.headers["www-authenticate"].startswith("Basic ")  # browsers obey the first
+        assert response.headers["www-authenticate"].startswith("Basic ")  # browsers use the first challenge
         assert "Bearer " in response.headers["www-authenticate"]
 
     @pytest.mark.parametrize("path", ["/predict", "/predict/series"])
@@ -143,7 +143,7 @@ class TestApiKeys:
 
 
 class TestRateLimit:
-    def test_as_many_as_a_minute_allows_are_granted_at_once_and_then_at_that_pace(self) -> None:
+    def test_a_minutes_requests_are_granted_at_once_and_more_at_that_pace(self) -> None:
         now = 100.0
         limit = RateLimit(per_minute=30, clock=lambda: now)
 
@@ -175,7 +175,7 @@ class TestRateLimit:
         assert limit.take("caller 10000") == 60.0
         assert limit.take("early") == 0.0
 
-    def test_who_asks_too_often_is_told_when_to_come_again(self, start_service: Start) -> None:
+    def test_a_caller_above_the_rate_learns_when_to_retry(self, start_service: Start) -> None:
         service = start_service(rate_limit_per_minute=2)
 
         answers = [service.get("/model") for _ in range(3)]
@@ -195,10 +195,10 @@ class TestRateLimit:
         assert [status("guess one"), status("guess two")] == [401, 429]
 
 
-def test_a_line_that_is_too_long_is_not_joined() -> None:
+def test_a_full_queue_refuses_requests() -> None:
     async def crowd() -> list[Any]:
-        line = WorkQueue(threads=1, queued=2, timeout_s=5)
-        return await asyncio.gather(*(line.run(time.sleep, 0.05) for _ in range(5)), return_exceptions=True)
+        queue = WorkQueue(threads=1, queued=2, timeout_s=5)
+        return await asyncio.gather(*(queue.run(time.sleep, 0.05) for _ in range(5)), return_exceptions=True)
 
     outcomes = asyncio.run(crowd())
 
@@ -207,10 +207,10 @@ def test_a_line_that_is_too_long_is_not_joined() -> None:
     assert outcomes[:3] == [None] * 3
 
 
-def test_nobody_waits_in_line_for_ever() -> None:
+def test_a_wait_in_the_queue_ends_after_its_limit() -> None:
     async def crowd() -> list[Any]:
-        line = WorkQueue(threads=1, queued=9, timeout_s=0.02)
-        return await asyncio.gather(line.run(time.sleep, 0.2), line.run(time.sleep, 0), return_exceptions=True)
+        queue = WorkQueue(threads=1, queued=9, timeout_s=0.02)
+        return await asyncio.gather(queue.run(time.sleep, 0.2), queue.run(time.sleep, 0), return_exceptions=True)
 
     first, second = asyncio.run(crowd())
 
@@ -223,7 +223,7 @@ class TestBodies:
     HEADERS: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"application/json"),)
 
     def read(self, budget: BodyBudget, *parts: bytes, limit: int = 10**8, pause_s: float = 0.0) -> bytes:
-        """Read a body that arrives in parts; after the last one given, nothing comes any more."""
+        """Read a body that arrives in parts; after the last one nothing follows."""
         left = list(parts)
 
         async def receive() -> dict[str, Any]:
@@ -360,7 +360,7 @@ class TestObservation:
 
         assert problem(response, 400, "malformed-body")["request_id"] == "mine-18"
 
-    def test_a_defect_is_answered_in_the_same_form_and_logged_with_its_traceback(
+    def test_a_defect_is_a_problem_document_and_its_traceback_is_logged(
         self, start_service: Start, log: BytesIO
     ) -> None:
         service = start_service()

@@ -1,4 +1,4 @@
-"""Following the registry's aliases."""
+"""Reloading of models as the registry's aliases move."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def served_versions(reloader: ModelReloader) -> dict[str, str]:
     return {alias: model.version for alias, model in reloader.served.items()}
 
 
-def test_nothing_is_served_before_the_first_look(reloader: ModelReloader) -> None:
+def test_nothing_is_served_before_the_first_poll(reloader: ModelReloader) -> None:
     assert served_versions(reloader) == {}
 
 
-def test_the_champion_is_served_after_the_first_look(reloader: ModelReloader) -> None:
+def test_the_champion_is_served_after_the_first_poll(reloader: ModelReloader) -> None:
     assert reloader.refresh()
 
     assert served_versions(reloader) == {"champion": "1"}
@@ -91,9 +91,7 @@ def test_two_aliases_of_one_version_share_one_bundle(reloader: ModelReloader, re
     assert reloader.served["champion"].bundle is reloader.served["challenger"].bundle
 
 
-def test_a_challenger_whose_alias_is_taken_away_is_served_no_longer(
-    reloader: ModelReloader, registry: FakeRegistry
-) -> None:
+def test_a_challenger_without_alias_is_no_longer_served(reloader: ModelReloader, registry: FakeRegistry) -> None:
     registry.pointers["challenger"] = "2"
     reloader.refresh()
     del registry.pointers["challenger"]
@@ -103,9 +101,7 @@ def test_a_challenger_whose_alias_is_taken_away_is_served_no_longer(
     assert served_versions(reloader) == {"champion": "1"}
 
 
-def test_a_champion_whose_alias_is_taken_away_goes_on_and_that_is_told(
-    reloader: ModelReloader, registry: FakeRegistry
-) -> None:
+def test_a_champion_without_alias_is_still_served_and_reported(reloader: ModelReloader, registry: FakeRegistry) -> None:
     reloader.refresh()
     del registry.pointers["champion"]
 
@@ -182,7 +178,7 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(
     assert "version 9" in reloader.problems["champion"]
 
 
-def test_a_version_that_does_not_load_is_not_tried_at_every_look(
+def test_a_version_that_does_not_load_is_not_tried_at_every_poll(
     registry: FakeRegistry, cache: Path, tmp_path: Path
 ) -> None:
     reloader = a_reloader(registry, cache, poll_s=60)
@@ -215,7 +211,7 @@ def test_a_version_that_could_not_be_fetched_is_tried_again(
     assert served_versions(reloader) == {"champion": "9"}
 
 
-def test_a_version_of_another_format_is_not_tried_again_until_the_alias_has_moved(
+def test_a_version_of_another_format_is_tried_again_after_a_move_only(
     reloader: ModelReloader, registry: FakeRegistry, cache: Path, tmp_path: Path
 ) -> None:
     registry.versions["9"] = shutil.copytree(registry.versions["2"], tmp_path / "foreign")
@@ -246,9 +242,9 @@ def test_pauses_double_up_to_a_limit_but_are_never_shorter_than_asked_for() -> N
     assert longer(30, shortest_s=30, longest_s=10) == 30
 
 
-def test_problems_are_told_when_they_change_and_not_at_every_look(registry: FakeRegistry, cache: Path) -> None:
-    told: list[dict[str, str]] = []
-    reloader = ModelReloader(registry, BTCUSDT_5M, cache, 0.01, on_problems=lambda problems: told.append({**problems}))
+def test_problems_are_reported_when_they_change_not_at_every_poll(registry: FakeRegistry, cache: Path) -> None:
+    reported: list[dict[str, str]] = []
+    reloader = ModelReloader(registry, BTCUSDT_5M, cache, 0.01, on_problems=lambda found: reported.append({**found}))
     reloader.refresh()
     registry.reachable = False
     for _ in range(3):
@@ -257,7 +253,7 @@ def test_problems_are_told_when_they_change_and_not_at_every_look(registry: Fake
     for _ in range(2):
         reloader.refresh()
 
-    assert [sorted(problems) for problems in told] == [["registry"], []]
+    assert [sorted(problems) for problems in reported] == [["registry"], []]
 
 
 def test_problems_go_once_the_registry_names_a_sound_version(
@@ -307,9 +303,7 @@ def test_without_the_registry_a_start_serves_what_was_served_last(
     assert "registry" in restarted.problems
 
 
-def test_a_start_serves_what_was_served_last_before_a_registry_that_hangs_has_answered(
-    registry: FakeRegistry, cache: Path
-) -> None:
+def test_a_start_serves_the_last_versions_while_the_registry_hangs(registry: FakeRegistry, cache: Path) -> None:
     a_reloader(registry, cache).refresh()
     registry.answering.clear()
     restarted = a_reloader(registry, cache)
@@ -322,7 +316,7 @@ def test_a_start_serves_what_was_served_last_before_a_registry_that_hangs_has_an
     restarted.stop()
 
 
-def test_a_start_goes_on_with_what_was_served_last_if_the_newest_does_not_load(
+def test_a_start_serves_the_last_version_if_the_newest_does_not_load(
     reloader: ModelReloader, registry: FakeRegistry, cache: Path, tmp_path: Path
 ) -> None:
     reloader.refresh()
@@ -336,7 +330,7 @@ def test_a_start_goes_on_with_what_was_served_last_if_the_newest_does_not_load(
     assert "version 9" in restarted.problems["champion"]
 
 
-def test_a_cache_that_cannot_be_written_is_told_and_serving_goes_on(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_reported_and_serving_continues(registry: FakeRegistry, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     for version in ("1", "2"):
         registry.fetch(BTCUSDT_5M.model_name, version, cache)

@@ -1,4 +1,4 @@
-"""Many markets by one service."""
+"""Many markets in one service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MARKETS = "BTCUSDT-5m,ETHUSDT-15m,LTCUSDT-5m"
 
 @pytest.fixture
 def registry(tmp_path: Path) -> RegistryOfMany:
-    """Nobody has trained LTCUSDT yet."""
+    """A registry of many markets; LTCUSDT has no version yet."""
     of = {LTCUSDT_5M.model_name: FakeRegistry()}
     for market, version in ((BTCUSDT_5M, "1"), (ETHUSDT_15M, "7")):
         of[market.model_name] = FakeRegistry.serving(version, write_tiny_bundle(tmp_path / version, market=market))
@@ -62,26 +62,26 @@ def test_each_market_is_answered_by_its_own_champion(registry: RegistryOfMany, t
     assert 'candlecast_served_version{alias="champion",model="LTCUSDT-5m"} 0.0' in metrics
 
 
-def test_what_is_served_is_told_by_market(registry: RegistryOfMany, tmp_path: Path) -> None:
+def test_served_versions_are_reported_by_market(registry: RegistryOfMany, tmp_path: Path) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
-        told = service.get("/model", params={"symbol": "ETHUSDT", "interval": "15m"}).json()
+        answer = service.get("/model", params={"symbol": "ETHUSDT", "interval": "15m"}).json()
         untrained = service.get("/model", params={"symbol": "LTCUSDT"}).json()
         first = service.get("/model").json()
 
-    assert (told["name"], told["models"]["champion"]["version"], told["ready"]) == ("ETHUSDT-15m", "7", True)
+    assert (answer["name"], answer["models"]["champion"]["version"], answer["ready"]) == ("ETHUSDT-15m", "7", True)
     assert (untrained["name"], untrained["models"], untrained["ready"]) == ("LTCUSDT-5m", {}, False)
     assert first["name"] == "BTCUSDT-5m"
 
 
 @pytest.mark.integration
-def test_status_names_the_markets_that_are_forecast_with_the_usual_one_first(
+def test_status_names_the_forecast_markets_with_the_default_first(
     registry: RegistryOfMany, tmp_path: Path, database: Any
 ) -> None:
     with running(registry, tmp_path, database_reader_url=database.reader_url) as service:
-        told = service.get("/status", params={"symbol": "XRPUSDT"}).json()
+        answer = service.get("/status", params={"symbol": "XRPUSDT"}).json()
 
-    assert [f"{one['symbol']}-{one['interval']}" for one in told["forecast_here"]] == MARKETS.split(",")
+    assert [f"{one['symbol']}-{one['interval']}" for one in answer["forecast_here"]] == MARKETS.split(",")
 
 
 def test_a_market_without_champion_keeps_the_others_from_nothing(registry: RegistryOfMany, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_market_without_champion_keeps_the_others_from_nothing(registry: Regis
     assert "no champion" in refused.json()["detail"]
 
 
-def test_another_market_is_refused_and_told_which_are_forecast(registry: RegistryOfMany, tmp_path: Path) -> None:
+def test_another_market_is_refused_with_the_names_of_those_forecast(registry: RegistryOfMany, tmp_path: Path) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
         symbol = service.post("/predict", json=posted(BTCUSDT_5M, symbol="XRPUSDT"))
@@ -105,26 +105,25 @@ def test_another_market_is_refused_and_told_which_are_forecast(registry: Registr
     assert "BTCUSDT 5m, ETHUSDT 15m, LTCUSDT 5m" in interval.json()["detail"]
 
 
-def test_it_is_not_ready_while_the_champion_of_a_market_is_still_on_its_way(
-    registry: RegistryOfMany, tmp_path: Path
-) -> None:
+def test_it_is_not_ready_before_every_market_was_polled_once(registry: RegistryOfMany, tmp_path: Path) -> None:
     slow = registry.of["ETHUSDT-15m"]
     slow.answering.clear()
 
     def is_waited_for(service: TestClient) -> bool:
-        told = service.get("/readyz")
-        return (told.status_code, told.text) == (503, "ETHUSDT-15m: its aliases were not read from the registry yet\n")
+        answer = service.get("/readyz")
+        return (answer.status_code, answer.text) == (
+            503,
+            "ETHUSDT-15m: its aliases were not read from the registry yet\n",
+        )
 
     with running(registry, tmp_path) as service:
-        wait_until(lambda: is_waited_for(service))  # the other markets' have arrived
+        wait_until(lambda: is_waited_for(service))  # the other markets' champions are served
         assert service.get("/model").json()["ready"]
         slow.answering.set()
         wait_until(lambda: service.get("/readyz").status_code == 200)
 
 
-def test_a_registry_that_is_away_does_not_keep_what_the_cache_has_from_being_served(
-    registry: RegistryOfMany, tmp_path: Path
-) -> None:
+def test_cached_versions_are_served_while_the_registry_is_unreachable(registry: RegistryOfMany, tmp_path: Path) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
     for one in registry.of.values():
@@ -139,14 +138,14 @@ def test_a_registry_that_is_away_does_not_keep_what_the_cache_has_from_being_ser
     assert answered.json()["model"]["version"] == "7"
 
 
-def test_followers_that_change_at_once_disturb_one_another_in_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reloaders_that_change_at_once_keep_each_metric_right(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = ServiceMetrics(CollectorRegistry())
     other = threading.Thread(target=metrics.show_served, args=("ETHUSDT-15m", {}))
     readings = iter((1.0, 3.0))
 
     def process_time() -> float:
         read = next(readings)
-        if read == 1.0:  # the other one comes between the reading and what is made of it
+        if read == 1.0:  # the other reloader interferes between read and write
             other.start()
             other.join(0.1)
         return read
@@ -158,5 +157,5 @@ def test_followers_that_change_at_once_disturb_one_another_in_no_metric(monkeypa
     assert metrics.registry.get_sample_value("candlecast_process_cpu_seconds_total") == 3.0
 
 
-def test_many_followers_together_ask_the_registry_no_more_often_than_a_few() -> None:
+def test_many_reloaders_poll_the_registry_no_more_often_than_a_few() -> None:
     assert [poll_s(2, markets) for markets in (1, 10, 40)] == [2, 2, 8]

@@ -1,4 +1,4 @@
-"""When a model does not answer for its forecast, in `POST /predict` and for arrays."""
+"""Abstention, in `POST /predict` and for arrays."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_model_expires_between_two_candles(model: ServedModel, judge: Judge) -
 
     found = judge(candles, count=10, expiry=timedelta(minutes=30))
 
-    # The last target opens at +60 min; those up to and with +30 min are still believed.
+    # The last target opens at +60 min; the model expires after the one at +30 min.
     assert [(one.number, one.cause) for one in found] == [(number, "expired") for number in range(4, 10)]
 
 
@@ -100,9 +100,7 @@ def test_a_doubtful_candle_in_the_history_is_named_by_row_and_time(start_service
     assert is_baseline(answer)
 
 
-def test_a_doubtful_candle_before_the_history_that_a_forecast_uses_does_not_matter(
-    model: ServedModel, judge: Judge
-) -> None:
+def test_a_doubtful_candle_before_the_window_has_no_effect(model: ServedModel, judge: Judge) -> None:
     unused = stubs(sound_candles(200), [200 - model.bundle.manifest.history - 1])
     used = stubs(sound_candles(200), [200 - model.bundle.manifest.history])
 

@@ -1,4 +1,4 @@
-"""Forecasts asked for at the same moment are computed together, and nobody can tell from the answers."""
+"""Batching of forecasts requested at the same moment, which changes no bit of the answers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def batcher(registry_of_metrics: CollectorRegistry) -> RequestBatcher:
 
 @pytest.fixture
 def sizes(registry_of_metrics: CollectorRegistry) -> Callable[[float], int]:
-    """How many computations were of at most so many forecasts."""
+    """Count the batches of at most so many forecasts."""
 
     def at_most(count: float) -> int:
         bound = "+Inf" if count == np.inf else str(float(count))
@@ -68,7 +68,7 @@ def sizes(registry_of_metrics: CollectorRegistry) -> Callable[[float], int]:
 
 
 def ask_all(batcher: RequestBatcher, questions: list[ForecastRequest]) -> list[bytes | BaseException]:
-    """Answers or errors of questions that are asked in one turn of the event loop."""
+    """Answers or errors of requests that are made in one turn of the event loop."""
 
     async def gather() -> list[bytes | BaseException]:
         return await asyncio.gather(*map(batcher.submit, questions), return_exceptions=True)
@@ -81,7 +81,7 @@ def ask(candles: pd.DataFrame, model: ServedModel, **more: Any) -> ForecastReque
 
 
 def different(model: ServedModel, count: int) -> list[ForecastRequest]:
-    """Histories that all end elsewhere, of different lengths."""
+    """Histories with different ends and lengths."""
     candles = sound_candles(400)
     fewest = model.bundle.manifest.history
     return [ask(candles.iloc[number : number + fewest + number % 7], model) for number in range(count)]
@@ -101,7 +101,7 @@ def test_answers_computed_together_are_byte_for_byte_those_computed_alone(
     assert len(set(answers)) == count
 
 
-def test_histories_with_and_without_order_flow_and_those_abstained_on_are_answered_as_alone(
+def test_mixed_order_flow_and_abstentions_are_answered_as_alone(
     batcher: RequestBatcher, sizes: Callable[[float], int], models: dict[str, ServedModel]
 ) -> None:
     candles, prices = sound_candles(200), ("open", "high", "low", "close", "volume")
@@ -124,7 +124,7 @@ def test_histories_with_and_without_order_flow_and_those_abstained_on_are_answer
     }
 
 
-def test_one_history_that_cannot_be_used_gets_its_own_error_and_the_others_their_answers(
+def test_an_invalid_history_gets_its_error_and_the_others_their_answers(
     batcher: RequestBatcher, models: dict[str, ServedModel]
 ) -> None:
     questions = different(models["1"], 4)
@@ -140,7 +140,7 @@ def test_one_history_that_cannot_be_used_gets_its_own_error_and_the_others_their
     assert answers == [batcher.compute([one])[0] for one in questions]
 
 
-def test_questions_to_two_versions_in_one_turn_are_answered_each_by_its_own(
+def test_requests_to_two_versions_in_one_turn_get_their_own_answers(
     batcher: RequestBatcher, models: dict[str, ServedModel]
 ) -> None:
     before, after = different(models["1"], 6), different(models["2"], 6)
@@ -153,7 +153,7 @@ def test_questions_to_two_versions_in_one_turn_are_answered_each_by_its_own(
     assert versions == ["1", "2"] * 6
 
 
-def test_a_client_that_goes_away_disturbs_nobody(batcher: RequestBatcher, models: dict[str, ServedModel]) -> None:
+def test_a_disconnected_client_affects_no_other(batcher: RequestBatcher, models: dict[str, ServedModel]) -> None:
     questions = different(models["1"], 5)
 
     async def one_leaves() -> tuple[list[bytes | BaseException], list[dict[str, Any]]]:
@@ -172,7 +172,7 @@ def test_a_client_that_goes_away_disturbs_nobody(batcher: RequestBatcher, models
     assert answers == [batcher.compute([one])[0] for one in questions]
 
 
-def test_a_question_that_comes_alone_waits_for_nobody(batcher: RequestBatcher, models: dict[str, ServedModel]) -> None:
+def test_a_single_request_does_not_wait_for_others(batcher: RequestBatcher, models: dict[str, ServedModel]) -> None:
     [alone] = different(models["1"], 1)
 
     async def turns() -> int:
@@ -183,7 +183,7 @@ def test_a_question_that_comes_alone_waits_for_nobody(batcher: RequestBatcher, m
             await asyncio.sleep(0)
         return 10
 
-    assert asyncio.run(turns()) <= 4  # to ask, to look once more, to compute, to take the answer
+    assert asyncio.run(turns()) <= 4  # submit, check again, compute, receive the answer
 
 
 def test_of_many_questions_no_more_are_computed_at_once_than_may_be(
@@ -263,7 +263,7 @@ def _served(directory: Path, version: str) -> ServedModel:
 
 
 def _lstm(seed: int) -> onnx.ModelProto:
-    """An LSTM, then a matrix: sums long enough for a different order of them to show in the bits."""
+    """An LSTM, then a matrix: its sums are long enough to show a different order in the bits."""
     random = np.random.default_rng(seed)
     inputs = len(FEATURE_NAMES)
 

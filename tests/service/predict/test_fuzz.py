@@ -1,4 +1,4 @@
-"""Whatever is posted is answered or refused in words, and the service goes on: bodies nobody would write by hand."""
+"""Random bodies are answered or refused with a reason, and the service continues."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def service(start_service: Start) -> TestClient:
 
 
 def post(service: TestClient, path: str, body: bytes, content_type: str = "application/json") -> int:
-    """Post, insist on a documented answer, and on an answer to the next client."""
+    """Post, and require a documented answer, also to the next client."""
     response = service.post(path, content=body, headers={"content-type": content_type})
     if response.status_code != 200:
         problem = Problem.model_validate_json(response.content)
@@ -161,7 +161,7 @@ def test_nothing_deep_long_or_odd_brings_the_service_down(service: TestClient, p
 
 
 @pytest.mark.parametrize("row", [0, 73, 149])
-def test_every_fault_of_a_body_is_told_up_to_ten(service: TestClient, row: int) -> None:
+def test_every_fault_of_a_body_is_listed_up_to_ten(service: TestClient, row: int) -> None:
     rows = copy.copy(ROWS)
     wrong = sorted({row, *range(20, 40)})
     for number in wrong:
@@ -174,7 +174,7 @@ def test_every_fault_of_a_body_is_told_up_to_ten(service: TestClient, row: int) 
     assert (problem.row, problem.field, problem.value) == (wrong[0], "close", '"much"')
 
 
-def test_unsound_rows_of_several_kinds_are_told_in_their_order(service: TestClient) -> None:
+def test_invalid_rows_of_several_kinds_are_listed_in_their_order(service: TestClient) -> None:
     rows = copy.copy(ROWS)
     rows[90] = {**rows[90], "high": 1.0}
     rows[12] = {**rows[12], "volume": -1}

@@ -72,7 +72,7 @@ def test_klines_as_binance_sends_them_give_the_same_forecast(service: TestClient
     assert forecast(service, klines=as_klines(history)) == forecast(service, candles=as_rows(history))
 
 
-def test_times_in_milliseconds_and_numbers_in_strings_give_the_same_forecast(
+def test_millisecond_times_and_numbers_in_strings_change_no_forecast(
     service: TestClient, history: pd.DataFrame
 ) -> None:
     rows = as_rows(history)
@@ -306,7 +306,7 @@ def test_get_is_not_allowed(service: TestClient) -> None:
     assert service.get("/predict").status_code == 405
 
 
-def test_the_model_route_tells_the_input_contract(service: TestClient) -> None:
+def test_the_model_route_states_the_input_contract(service: TestClient) -> None:
     answer = ModelsAnswer.model_validate_json(service.get("/model").content)
 
     champion = answer.models["champion"]
@@ -317,7 +317,7 @@ def test_the_model_route_tells_the_input_contract(service: TestClient) -> None:
     assert answer.problems == {}
 
 
-def test_the_model_route_tells_what_keeps_a_version_from_being_served(
+def test_the_model_route_states_what_keeps_a_version_from_being_served(
     service: TestClient, registry: FakeRegistry
 ) -> None:
     registry.reachable = False
@@ -337,7 +337,7 @@ def test_clients_do_not_see_one_anothers_answers(service: TestClient) -> None:
     assert together == alone * 4
 
 
-def test_every_json_value_anywhere_is_answered_or_refused_but_never_a_fault(
+def test_any_json_value_anywhere_is_answered_or_refused_without_fault(
     service: TestClient, history: pd.DataFrame
 ) -> None:
     rows = as_rows(history)

@@ -1,4 +1,4 @@
-"""`POST /predict/series`, in this process: the forecasts that single calls would give, in columns and at once."""
+"""`POST /predict/series`, in this process: the forecasts of single calls, in columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def service(start_service: Start) -> TestClient:
 
 @pytest.fixture
 def fewest(service: TestClient) -> int:
-    """How many candles one forecast needs."""
+    """Number of candles that one forecast needs."""
     return int(service.get("/model").json()["models"]["champion"]["input"]["history"])
 
 
@@ -81,9 +81,7 @@ def test_a_series_answers_what_single_calls_answer(service: TestClient, fewest: 
     assert answer.model == single_calls(service, rows[-fewest:], fewest)[0].model
 
 
-def test_order_flow_that_only_some_candles_have_counts_where_a_forecast_sees_it_for_all(
-    service: TestClient, fewest: int
-) -> None:
+def test_partial_order_flow_counts_in_windows_that_have_all_of_it(service: TestClient, fewest: int) -> None:
     rows = as_rows(sound_candles(2 * fewest + 30))
     for row in rows[10:14] + rows[-5:-4]:
         del row["trades"]
@@ -131,9 +129,7 @@ def test_predict_does_not_know_columns(service: TestClient, fewest: int) -> None
     assert (refused.status_code, refused.json()["type"]) == (400, f"{PROBLEM_TYPE}unknown-field")
 
 
-def test_where_the_model_has_expired_the_series_is_the_baselines_and_says_so(
-    start_service: Start, registry: FakeRegistry
-) -> None:
+def test_after_expiry_the_series_is_the_baselines_and_says_so(start_service: Start, registry: FakeRegistry) -> None:
     registry.pointers["champion"] = "3"
     history = sound_candles(200)
     last = history.index[-1].to_pydatetime()
