@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from candlecast.api.answers import PROBLEM_TYPE
 from candlecast.client import ForecastClient
 from tests.service.conftest import wait_until
 from tests.support.bundles import sound_candles
+from tests.support.manifests import ROOT
 from tests.support.processes import mapped_files
 from tests.support.serving import READY_S, Served, service_workers, serving
 
@@ -44,6 +48,26 @@ def test_a_forecast_is_answered_over_http(served: Served) -> None:
     answer = ForecastClient(served.url).predict(sound_candles(150), "BTCUSDT", "5m")
 
     assert answer.model.version == "1"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_the_examples_of_the_tutorial_on_posting_candles_run(served: Served, tmp_path: Path) -> None:
+    text = (ROOT / "docs/tutorials/post-candles.md").read_text().replace("http://127.0.0.1:3000", served.url)
+    body, *clients = re.findall(r"```(?:python|javascript)\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "candlecast").symlink_to(ROOT / "candlecast")
+
+    def run(code: str) -> str:
+        program, name = ("node", "example.mjs") if "await" in code else (sys.executable, "example.py")
+        (tmp_path / name).write_text(code)
+        return subprocess.run([program, name], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    (tmp_path / "body.json").write_text(run(body))
+    answers = [run(code) for code in clients]
+
+    assert len(answers) == 3
+    assert re.match(r"2025-10-01 00:00 close [\d,.]+, up [\d.]+%\n\d+ forecasts$", answers[0])
+    assert re.match(r"[\d.]+ \[[\d.]+, [\d.]+\] False$", answers[1])
+    assert re.match(r"[\d.]+ [\d.]+ false$", answers[2])
 
 
 def test_pages_health_and_metrics_are_where_they_are_expected(served: Served) -> None:
