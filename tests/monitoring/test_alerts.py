@@ -80,7 +80,7 @@ def test_what_could_not_be_judged_does_not_recover(pool):
     assert brief(notices) == [("recovered", "service down")]
 
 
-def test_two_subjects_of_a_kind_are_two_alerts_and_other_markets_have_their_own(pool):
+def test_each_subject_and_each_market_has_its_own_alert(pool):
     registry = Condition("service down", "registry", "MLflow is away")
 
     first = at(pool, NOON).observe([AWAY, registry], {"service down"})
@@ -99,7 +99,7 @@ def test_the_message_of_an_open_alert_is_the_newest(pool):
     assert (untold.message, untold.at) == ("still old", NOON)
 
 
-def test_promotions_and_rollbacks_are_told_once_and_a_rollbacks_successor_not_at_all(pool):
+def test_promotions_and_rollbacks_give_one_notice_each(pool):
     for version, outcome, decided_by in (
         ("1", "promoted", "gate"),
         ("2", "trial", "gate"),
@@ -130,7 +130,7 @@ def test_what_is_closed_is_forgotten_and_what_is_open_is_not(pool):
         assert connection.execute("select kind, state from alerts").fetchall() == [("service down", "open")]
 
 
-def test_the_webhook_is_told_of_opening_and_recovery_once_each(pool, webhook):
+def test_the_webhook_gets_opening_and_recovery_once_each(pool, webhook):
     url = SecretStr(f"{webhook.url}/hook/secret-token")
     for quarter, conditions in enumerate([[STALE], [STALE], [], []]):
         alerts = at(pool, NOON + quarter * QUARTER)
@@ -144,7 +144,7 @@ def test_the_webhook_is_told_of_opening_and_recovery_once_each(pool, webhook):
     assert (opened["symbol"], opened["kind"], opened["at"]) == ("BTCUSDT", "data fault", NOON.isoformat())
 
 
-def test_a_webhook_that_was_away_is_told_later_in_order_and_what_ended_meanwhile_is_not_told(pool, webhook):
+def test_an_unreachable_webhook_gets_open_notices_later_in_order(pool, webhook):
     url, gone = SecretStr(webhook.url), Condition("missed forecasts", "champion", "2 of the champion")
     first = at(pool, NOON)
     first.observe([STALE, gone], set())
@@ -161,7 +161,7 @@ def test_a_webhook_that_was_away_is_told_later_in_order_and_what_ended_meanwhile
     assert later.pending() == []
 
 
-def test_a_webhook_that_never_comes_back_is_given_up_after_a_day(pool):
+def test_notices_expire_after_a_day(pool):
     at(pool, NOON).observe([STALE], set())
 
     assert at(pool, NOON + NOTICE_LIFETIME + QUARTER).pending() == []
@@ -181,7 +181,7 @@ def test_the_webhooks_address_is_in_no_message_and_no_log(pool, webhook, caplog,
     assert "secret-token" not in caplog.text
 
 
-def test_without_a_webhook_nobody_is_told(pool):
+def test_without_a_webhook_nothing_is_posted(pool):
     alerts = at(pool, NOON)
     alerts.observe([STALE], set())
 

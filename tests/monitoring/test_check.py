@@ -23,8 +23,8 @@ from monitoring.reports import Reports
 from tests.monitoring.test_verdict import HOUR
 from tests.support.bundles import write_tiny_bundle
 from tests.support.damage import stubs
-from tests.support.fake_registry import FakeRegistry
 from tests.support.records import forecast_for, record_as_if_in_time
+from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +38,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def registry(tiny_bundle: Path) -> FakeRegistry:
-    return FakeRegistry(bundle=tiny_bundle)
+    return FakeRegistry.of_six(tiny_bundle)
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_doubtful_targets_are_left_out_of_the_figures_and_of_drift(
     assert found.drift is not None
 
 
-def test_without_model_and_candles_there_is_nothing_to_measure_and_no_crash(pool, registry, settings, bundled_candles):
+def test_a_check_without_model_and_candles_measures_nothing(pool, registry, settings, bundled_candles):
     found = check(settings, pool, registry, None, bundled_candles.index[-1].to_pydatetime())
 
     assert (found.performance, found.drift, found.model_version) == (None, None, None)

@@ -114,7 +114,7 @@ def test_order_flow_that_one_side_lacks_is_left_out():
     assert set(plain.columns) == set(MONITORED) - set(FLOW_NAMES)
 
 
-def test_input_rows_are_the_models_inputs_without_calendar_and_flag_across_gaps():
+def test_input_rows_leave_out_calendar_and_flag_and_skip_gaps():
     candles = sound_candles(700).drop(sound_candles(700).index[[300, 310]])
 
     rows = input_rows(candles, "5m")

@@ -136,7 +136,7 @@ def test_nothing_to_measure_is_none(pool, settle):
     assert performance_by_hour(pool, MARKET, "champion", 10) == {}
 
 
-def test_a_candle_that_did_not_move_counts_for_the_error_and_not_for_the_direction(pool, settle):
+def test_an_unmoved_candle_counts_for_the_error_but_not_the_direction(pool, settle):
     settle(RIGHT, STILL)
 
     performance = measured(pool)
@@ -164,7 +164,7 @@ def test_an_outcome_on_the_edge_of_its_interval_is_covered(pool, settle):
     assert measured(pool).coverage["close"] == pytest.approx(2 / 3)
 
 
-def test_what_is_doubtful_abstained_another_role_version_or_market_is_left_out(database, pool, settle):
+def test_doubtful_abstained_and_foreign_forecasts_are_left_out(database, pool, settle):
     settle(RIGHT, WRONG, model_version="7")
     counted = measured(pool)
     settle({"abstained": True, "reason": "expired", "close": 103.0}, first=2)

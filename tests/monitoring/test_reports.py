@@ -83,7 +83,7 @@ def test_the_page_about_candles_counts_the_missing_ones(settings, pool, now):
     assert [value["count"] for value in missing] == [3]
 
 
-def test_pages_and_runs_go_after_some_days_and_those_of_other_horizons_stay(settings, pool, now):
+def test_old_pages_and_runs_go_and_those_of_other_horizons_stay(settings, pool, now):
     settings.reports_dir.mkdir()
     theirs = settings.reports_dir / "BTCUSDT-5m-h3-20250501T000000Z-candles.html"
     theirs.write_text("three candles ahead")

@@ -17,8 +17,8 @@ from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.setting_sources import load_settings
 from monitoring.rollback import RollbackResult, roll_back_if_failed
 from tests.support.bundles import write_tiny_bundle
-from tests.support.fake_registry import Died, FakeRegistry
 from tests.support.made_up_market import MadeUpMarket, after, time_of
+from tests.support.registries import FakeRegistry, ProcessDied
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +42,7 @@ class Live:
     """Versions on a made-up market."""
 
     def __init__(self, pool: ConnectionPool, database: Any, bundle: Path, home: Path) -> None:
-        self.pool, self.registry = pool, FakeRegistry(bundle=bundle)
+        self.pool, self.registry = pool, FakeRegistry.of_six(bundle)
         self.market = MadeUpMarket(database, 500)
         self.settings = load_settings(home=home)
 
@@ -69,7 +69,7 @@ def live(pool: ConnectionPool, database: Any, bundle: Path, tmp_path: Path) -> L
     return live
 
 
-def test_a_champion_biased_by_half_a_percent_is_rolled_back_within_50_candles(live):
+def test_a_bias_of_half_a_percent_is_rolled_back_within_50_candles(live):
     live.market.forecast("2", MOVED, MOVED + 48, close_off=0.005)
 
     rolled = live.look(MOVED + 48)
@@ -132,7 +132,7 @@ def test_forecasts_before_its_promotion_are_not_held_against_it(live):
     assert live.registry.pointers == {CHAMPION: "2"}
 
 
-def test_a_champion_that_fails_its_health_checks_is_rolled_back_without_a_forecast(live):
+def test_failed_health_checks_roll_back_without_any_forecast(live):
     rolled = live.look(MOVED, unfit="it does not load: model.onnx is damaged")
 
     assert rolled == RollbackResult("2", "1", ["it does not load: model.onnx is damaged"])
@@ -165,7 +165,7 @@ def test_without_a_sound_predecessor_the_challenger_takes_over(live):
     assert live.registry.pointers == {CHAMPION: "3"}
 
 
-def test_with_nothing_sound_the_champion_is_marked_once_and_replaced_as_soon_as_there_is_something(live):
+def test_without_a_valid_successor_the_failed_champion_is_replaced_later(live):
     live.registry.damaged = ("1",)
 
     first, again = live.look(MOVED, unfit="bad"), live.look(MOVED + 3, unfit="bad")
@@ -181,7 +181,7 @@ def test_with_nothing_sound_the_champion_is_marked_once_and_replaced_as_soon_as_
 
 def test_who_dies_between_mark_and_move_is_made_up_for_by_the_next_look(live):
     live.registry.dies_after = "tag"
-    with pytest.raises(Died):
+    with pytest.raises(ProcessDied):
         live.look(MOVED, unfit="bad")
     before = dict(live.registry.pointers)
 

@@ -60,7 +60,7 @@ def test_nor_does_the_other_side_of_the_same_question():
     assert np.mean(np.array(peaks) >= 1 / ALPHA) <= ALPHA
 
 
-def test_a_change_that_never_came_is_seen_no_more_often_than_the_evidence_says():
+def test_false_alarms_of_a_change_are_no_more_frequent_than_promised():
     limit, longest = 200, 1000
     runs = []
     for seed in range(100):

@@ -15,8 +15,8 @@ from candlecast.registry.promotion import begin_trial, make_champion, mark_faile
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.setting_sources import load_settings
 from monitoring.trial import TrialResult, update_trial
-from tests.support.fake_registry import FakeRegistry
 from tests.support.made_up_market import MadeUpMarket, after, time_of
+from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +34,7 @@ class Trial:
     """Champion 1 and, since candle 0, challenger 2 on a made-up market."""
 
     def __init__(self, pool: ConnectionPool, database: Any, home: Path) -> None:
-        self.pool, self.registry = pool, FakeRegistry()
+        self.pool, self.registry = pool, FakeRegistry.of_six()
         self.market = MadeUpMarket(database, 250)
         self.settings = load_settings(home=home, trial_forecasts=M)
         make_champion(self.registry, pool, NAME, Decision("1", "promoted", "gate", ["first"], as_of=time_of(-300)))
@@ -56,7 +56,7 @@ def trial(pool: ConnectionPool, database: Any, tmp_path: Path) -> Trial:
     return Trial(pool, database, tmp_path)
 
 
-def test_a_challenger_that_proves_better_is_promoted_after_m_forecasts_and_not_before(trial):
+def test_a_proved_challenger_is_promoted_after_m_forecasts_not_before(trial):
     trial.market.forecast("1", 0, 2 * M, amplitude_off=0.6)
     trial.market.forecast("2", 0, M - 1, role="challenger", amplitude_off=0.1)
     before = trial.look(M)
@@ -76,7 +76,7 @@ def test_a_challenger_that_proves_better_is_promoted_after_m_forecasts_and_not_b
 
 
 @pytest.mark.parametrize("worse", [{"amplitude_off": 0.9}, {"close_off": 0.004}, {"probability_up": 0.9}])
-def test_a_challenger_that_is_worse_in_anything_is_rejected_and_the_champion_stays(trial, worse):
+def test_a_challenger_that_is_worse_in_one_loss_is_rejected(trial, worse):
     trial.market.forecast("1", 0, 2 * M, amplitude_off=0.3)
     trial.market.forecast("2", 0, 2 * M, role="challenger", **({"amplitude_off": 0.3} | worse))
 
@@ -88,7 +88,7 @@ def test_a_challenger_that_is_worse_in_anything_is_rejected_and_the_champion_sta
     assert trial.newest() == ("2", "rejected", "trial")
 
 
-def test_one_that_is_no_better_gets_more_time_and_in_the_end_loses_the_alias(trial):
+def test_an_equal_challenger_loses_the_alias_in_the_end(trial):
     trial.market.forecast("1", 0, 3 * M)
     trial.market.forecast("2", 0, 3 * M - 1, role="challenger")
     middle = trial.look(2 * M)  # of the made-up market; all of it is settled
@@ -108,7 +108,7 @@ def test_one_that_is_no_better_gets_more_time_and_in_the_end_loses_the_alias(tri
     assert trial.look(3 * M) is None
 
 
-def test_a_challenger_that_never_forecasts_does_not_hold_the_place_for_ever(trial):
+def test_a_challenger_that_never_forecasts_loses_the_alias(trial):
     trial.market.forecast("1", 0, 3 * M)
 
     trial_result = trial.look(3 * M)
@@ -121,7 +121,7 @@ def test_a_challenger_that_never_forecasts_does_not_hold_the_place_for_ever(tria
     )
 
 
-def test_a_challenger_that_misses_many_targets_is_not_promoted_however_good(trial):
+def test_a_challenger_that_misses_many_targets_is_not_promoted(trial):
     trial.market.forecast("1", 0, 2 * M, amplitude_off=0.6)
     trial.market.forecast("2", 15, 2 * M, role="challenger", amplitude_off=0.1)
 
@@ -132,7 +132,7 @@ def test_a_challenger_that_misses_many_targets_is_not_promoted_however_good(tria
     assert "missed 15 of 120" in trial_result.reasons[-1]
 
 
-def test_an_abstention_counts_as_the_baseline_that_it_answered_and_two_of_them_not_at_all(trial):
+def test_one_abstention_counts_as_the_baseline_and_two_do_not_count(trial):
     trial.market.forecast("1", 0, M, amplitude_off=0.2)
     expired = {"abstained": True, "reason": "too old", "amplitude_off": 0.8}
     trial.market.forecast("1", M, 2 * M, **expired)
@@ -146,7 +146,7 @@ def test_an_abstention_counts_as_the_baseline_that_it_answered_and_two_of_them_n
     assert trial_result.numbers["pairs"] == 2 * M - 20
 
 
-def test_only_forecasts_beside_the_present_champion_and_since_the_trial_began_count(trial):
+def test_only_forecasts_since_the_trial_beside_the_champion_count(trial):
     trial.market.forecast("1", 0, M)
     trial.market.forecast("2", 0, M, role="challenger")
     make_champion(trial.registry, trial.pool, NAME, Decision("3", "promoted", "person", ["mine"], as_of=time_of(M)))
@@ -159,7 +159,7 @@ def test_only_forecasts_beside_the_present_champion_and_since_the_trial_began_co
     assert (trial_result.champion, trial_result.outcome, trial_result.numbers["pairs"]) == ("3", "waiting", 10)
 
 
-def test_a_failed_version_that_somebody_makes_challenger_is_turned_down_at_once(trial):
+def test_a_failed_version_made_challenger_is_rejected_at_once(trial):
     mark_failed(trial.registry, trial.pool, NAME, Decision("4", "failed", "monitor", ["bad"]))
     trial.registry.pointers[CHALLENGER] = "4"
 

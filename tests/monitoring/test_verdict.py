@@ -167,7 +167,7 @@ def test_skill_that_never_was_there_is_not_decay_but_drift():
     assert verdict(skill=skill("close", at_first=0.01)).verdict == "drift"
 
 
-def test_a_rolling_error_over_the_ratio_is_decay_where_the_version_had_been_better():
+def test_a_rolling_error_over_the_ratio_is_decay_of_a_once_better_version():
     worse = performance(mape=0.053)
 
     assert verdict(performance=worse, skill=skill()).verdict == "decay"
@@ -198,7 +198,7 @@ def test_the_cooldown_holds_for_every_reason(reason):
     assert verdict(**reason, last_training=NOW - 12.0 * HOUR).action == "train"
 
 
-def test_while_a_version_is_on_trial_drift_asks_for_no_other_before_the_longest_time_between_two_trainings():
+def test_during_a_trial_drift_waits_for_the_longest_time_between_trainings():
     early = verdict(drift=drift(**{VOLATILITY: 2}), on_trial="7", last_training=NOW - 23.9 * HOUR)
     late = verdict(drift=drift(**{VOLATILITY: 2}), on_trial="7", last_training=NOW - 24.0 * HOUR)
 

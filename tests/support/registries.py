@@ -1,62 +1,110 @@
-"""A registry in memory, at the seam where the service sees MLflow."""
+"""Registries in memory, in place of MLflow."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from candlecast.errors import ModelNotFound, RegistryUnavailable
-from candlecast.registry.registry import cached_bundle
+from candlecast.registry.registry import RegisteredVersion, cached_bundle
 
 _ADDRESSES = itertools.count(0x7F0000000000)
 
 
-class FakeRegistry:
-    """Versions are directories, aliases a dict; `reachable = False` is an MLflow that is not there.
+class ProcessDied(Exception):
+    """End of the process after a call."""
 
-    Without `answering` it is there and does not answer.
+
+def _set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
+@dataclass
+class FakeRegistry:
+    """Versions, aliases and tags of one model.
+
+    Attributes:
+        versions: Bundle directory of each version.
+        pointers: Version of each alias.
+        damaged: Versions whose bundle does not load.
+        downloads: Versions that were fetched, in order.
+        reachable: False refuses connections.
+        answering: While it is clear, calls wait.
+        dies_after: Name of the call after which the process dies.
     """
 
-    def __init__(self) -> None:
-        self.versions: dict[str, Path] = {}
-        self.pointers: dict[str, str] = {}
-        self.reachable = True
-        self.downloads: list[str] = []
-        self.answering = threading.Event()
-        self.answering.set()
+    versions: dict[str, Path] = field(default_factory=dict)
+    pointers: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
+    downloads: list[str] = field(default_factory=list)
+    reachable: bool = True
+    answering: threading.Event = field(default_factory=_set_event)
+    dies_after: str | None = None
 
     @classmethod
     def serving(cls, version: str, bundle: Path) -> Self:
         """One version, which is champion."""
-        registry = cls()
-        registry.versions[version], registry.pointers["champion"] = bundle, version
-        return registry
+        return cls({version: bundle}, {"champion": version})
+
+    @classmethod
+    def of_six(cls, bundle: Path = Path("no bundle")) -> Self:
+        """Versions 1 to 6 of one bundle, without aliases."""
+        return cls(dict.fromkeys("123456", bundle))
 
     def aliases(self, model_name: str) -> dict[str, str]:
         self._answer()
         return dict(self.pointers)
 
+    def version(self, model_name: str, number: str) -> RegisteredVersion:
+        if number not in self.versions:
+            raise ModelNotFound(f"there is no version {number}")
+        return RegisteredVersion(number, "run", dict(self.tags.get(number, {})))
+
+    def tag(self, model_name: str, number: str, tags: dict[str, str]) -> None:
+        self.version(model_name, number)
+        self.tags.setdefault(number, {}).update(tags)
+        self._die_after("tag")
+
+    def set_alias(self, model_name: str, alias: str, number: str) -> None:
+        self.version(model_name, number)
+        self.pointers[alias] = number
+        self._die_after("set_alias")
+
+    def delete_alias(self, model_name: str, alias: str) -> None:
+        self.pointers.pop(alias, None)
+        self._die_after("delete_alias")
+
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
         directory = cached_bundle(cache, model_name, number)
         if not directory.is_dir():
             self._answer()
-            if number not in self.versions:
-                raise ModelNotFound(f"no version {number}")
+            self.version(model_name, number)
             self.downloads.append(number)
             shutil.copytree(self.versions[number], directory)
+            if number in self.damaged:
+                (directory / "model.onnx").write_bytes(b"damaged")
         return directory
 
     def _answer(self) -> None:
         self.answering.wait(10)
         if not self.reachable:
-            raise RegistryUnavailable(f"MLflow is away: <Connection object at {next(_ADDRESSES):#x}>")
+            raise RegistryUnavailable(f"MLflow does not answer: <Connection object at {next(_ADDRESSES):#x}>")
+
+    def _die_after(self, call: str) -> None:
+        if call == self.dies_after:
+            self.dies_after = None
+            raise ProcessDied(call)
 
 
 class RegistryOfMany:
-    """Several models, each as if it had a registry of its own."""
+    """Several models, each with a registry of its own."""
 
     def __init__(self, of: dict[str, FakeRegistry]) -> None:
         self.of = of

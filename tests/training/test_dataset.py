@@ -198,7 +198,7 @@ def test_weights_halve_with_every_half_life_and_average_one():
     np.testing.assert_allclose(weights[:-a_day] / weights[a_day:], 0.5)
 
 
-def test_rising_is_told_against_the_last_close_and_unknown_where_the_market_stood_still():
+def test_rising_compares_with_the_last_close_and_is_unknown_if_unmoved():
     candles = CANDLES.copy()
     position = LOOKBACK + DATASET.ends[5]
     candles.iloc[position + 1, [1, 2, 3]] = [2e5, 1e4, candles["close"].iloc[position]]

@@ -42,7 +42,7 @@ def test_rows_are_answered_as_the_service_answers_the_same_candles(bundle):
     assert_same(forecasts, served)
 
 
-def test_without_flow_rows_are_answered_as_for_a_client_that_posts_plain_ohlcv(bundle):
+def test_rows_without_flow_are_answered_like_posted_plain_ohlcv(bundle):
     plain = sound_candles(6000)[["open", "high", "low", "close", "volume"]]
 
     forecasts = forecast_rows(bundle, DATASET, DATASET.ends, with_flow=False)
@@ -102,7 +102,7 @@ def evaluated(bundle: Bundle) -> tuple[Dataset, Forecasts, Evaluation]:
     return DATASET, forecasts, evaluate(forecasts, DATASET.actual[ends], last, horizon=1, seed=3)
 
 
-def test_an_evaluation_holds_every_figure_and_an_interval_around_those_that_get_one(evaluated):
+def test_an_evaluation_holds_every_figure_and_its_interval_if_any(evaluated):
     dataset, forecasts, evaluation = evaluated
     ends = dataset.ends[-2000:]
 

@@ -128,7 +128,7 @@ def test_a_row_that_knows_the_future_is_noticed_when_the_future_is_deleted(leaky
 
 
 @pytest.mark.parametrize("leaky", LEAKY)
-def test_a_row_that_knows_the_future_is_noticed_when_the_future_is_poisoned(leaky):
+def test_a_row_that_uses_the_future_fails_with_a_poisoned_future(leaky):
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         poisoning_the_future_changes_nothing(leaky, CANDLES, cut=LOOKBACK + 201)
 

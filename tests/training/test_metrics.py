@@ -169,7 +169,7 @@ def test_high_and_low_together_are_measured_beside_the_last_close():
     assert skill == pytest.approx(1 - sklearn.mean_absolute_error(both, forecast) / naive)
 
 
-def test_the_most_confident_fifth_is_the_farthest_from_one_half_on_either_side():
+def test_the_most_confident_fifth_is_the_farthest_from_one_half():
     probability = np.full(N, 0.55)
     probability[:40], probability[40:80] = 0.9, 0.1  # the fifth of 400
     up = np.tile([1.0, 0.0], N // 2)
@@ -222,7 +222,7 @@ def test_figures_by_row_are_the_figures_of_the_report():
     assert {f"{name}_skill" for name in TARGETS} | {f"{name}_coverage" for name in INTERVAL_TARGETS} <= set(by_row)
 
 
-def test_the_calibration_error_of_honest_probabilities_is_not_told_from_zero_and_that_of_boasts_is():
+def test_the_calibration_error_separates_honest_from_boastful_forecasts():
     random = np.random.default_rng(8)
     n = 4000
     last = np.full(n, 1000.0)

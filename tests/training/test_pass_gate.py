@@ -116,7 +116,7 @@ def register(gate: Gate, modest: Path, tmp_path: Path) -> Register:
     return variant
 
 
-def test_the_first_version_that_holds_becomes_champion_at_once_and_its_decision_is_kept(gate, register):
+def test_the_first_version_that_passes_is_promoted_and_recorded(gate, register):
     number = register()
 
     decision = gate.decide(number)
@@ -211,7 +211,7 @@ def test_a_decision_that_was_taken_is_not_taken_again(gate, register):
     assert gate.registry.aliases(NAME) == {}
 
 
-def test_a_champion_that_this_build_cannot_answer_with_is_nothing_to_compare_with(gate, register):
+def test_a_champion_of_another_build_is_not_compared(gate, register):
     unloadable = register(feature_hash="of another build")
     gate.registry.set_alias(NAME, CHAMPION, unloadable)
 

@@ -152,7 +152,7 @@ def test_more_figures_than_mlflow_takes_at_once_are_all_kept(mlflow_server):
     assert sum(metric["key"].startswith("m") for metric in logged["metrics"]) == 1100
 
 
-def test_a_server_that_goes_away_ends_the_run_with_an_error_and_leaves_no_thread(mlflow_server):
+def test_a_lost_server_ends_the_run_with_an_error_and_leaves_no_thread(mlflow_server):
     with passed_on(mlflow_server) as (address, go_away):
         registry = Registry(address, timeout_s=1, retries=0)
 
@@ -174,7 +174,7 @@ def test_a_load_that_was_stopped_has_at_least_one_sample_and_no_thread():
     assert all(thread.name != "machine-load" for thread in threading.enumerate())
 
 
-def test_mlflow_knows_what_a_version_takes_and_gives_and_can_load_its_network(mlflow_server, tmp_path):
+def test_mlflow_shows_the_signature_of_a_version_and_loads_its_network(mlflow_server, tmp_path):
     import mlflow
 
     registry = Registry(mlflow_server, timeout_s=30)

@@ -110,7 +110,7 @@ def test_the_fetched_bundle_loads_and_forecasts_from_plain_candles_too(trained):
     np.testing.assert_allclose(forecast.targets[0, :4], last, rtol=0.01)
 
 
-def test_the_spans_of_the_bundle_are_those_of_the_split_and_of_all_it_was_made_from(trained):
+def test_the_spans_of_the_bundle_are_those_of_the_split_and_the_refit(trained):
     dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
     split = split_by_time(dataset)
 
@@ -120,7 +120,7 @@ def test_the_spans_of_the_bundle_are_those_of_the_split_and_of_all_it_was_made_f
     assert spans == {name: dataset.span(ends) for name, ends in split._asdict().items()}
 
 
-def test_the_figures_are_those_of_the_rehearsal_on_the_report_slice(trained):
+def test_the_figures_are_those_of_the_evaluation_model(trained):
     dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
     report = split_by_time(dataset).report
     evaluation_model, served = load_evaluation_model(fetched(trained)), load_bundle(fetched(trained))
@@ -135,7 +135,7 @@ def test_the_figures_are_those_of_the_rehearsal_on_the_report_slice(trained):
     assert of_served["amplitude_mae"] != pytest.approx(figures["amplitude_mae"], rel=1e-6)
 
 
-def test_a_rehearsal_knows_nothing_of_the_report_slice(trained):
+def test_the_evaluation_model_is_not_fitted_on_the_report_slice(trained):
     dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
     split = split_by_time(dataset)
 

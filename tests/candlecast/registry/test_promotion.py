@@ -20,7 +20,7 @@ from candlecast.registry.promotion import (
     record_alias_moves,
 )
 from candlecast.registry.registry import CHALLENGER, CHAMPION
-from tests.support.fake_registry import Died, FakeRegistry
+from tests.support.registries import FakeRegistry, ProcessDied
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ NOON = datetime(2025, 9, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def registry() -> FakeRegistry:
-    return FakeRegistry()
+    return FakeRegistry.of_six()
 
 
 def decisions(pool: ConnectionPool) -> list[tuple[str, str, str]]:
@@ -104,7 +104,7 @@ def test_a_failed_version_is_not_promoted_again_unless_somebody_insists(pool, re
 def test_the_mark_stands_in_the_database_where_the_registrys_is_lost(pool, registry):
     registry.dies_after = "tag"
 
-    with pytest.raises(Died):
+    with pytest.raises(ProcessDied):
         mark_failed(registry, pool, NAME, decision("2", "failed", "monitor"))
     registry.tags.clear()
 
@@ -215,7 +215,7 @@ def test_a_version_under_both_aliases_does_not_compete_with_itself(pool, registr
 def test_who_dies_while_promoting_is_not_taken_for_a_person(pool, registry, who, last):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     registry.dies_after = last
-    with pytest.raises(Died):
+    with pytest.raises(ProcessDied):
         make_champion(registry, pool, NAME, decision("2", "promoted", who))
 
     for _ in range(2):
@@ -230,7 +230,7 @@ def test_who_dies_while_a_challenger_becomes_champion_leaves_one_alias_after_the
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.dies_after = last
-    with pytest.raises(Died):
+    with pytest.raises(ProcessDied):
         make_champion(registry, pool, NAME, decision("2", "promoted", "trial"))
 
     for _ in range(2):
@@ -244,7 +244,7 @@ def test_a_trial_whose_beginning_was_not_recorded_is_the_gates_all_the_same(pool
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.dies_after = "set_alias"
-    with pytest.raises(Died):
+    with pytest.raises(ProcessDied):
         begin_trial(registry, pool, NAME, trial_of("3"))
 
     for _ in range(2):
@@ -257,7 +257,7 @@ def test_a_trial_whose_end_was_not_recorded_is_closed(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.dies_after = "delete_alias"
-    with pytest.raises(Died):
+    with pytest.raises(ProcessDied):
         end_trial(registry, pool, NAME, decision("2", "rejected", "trial", CHALLENGER))
 
     for _ in range(2):

@@ -22,9 +22,9 @@ from flows.jobs.market import open_market
 from flows.jobs.watch import WatchResult, alert_unreachable_exchange, watch
 from monitoring.alerts import RECOVERY_DELAY
 from tests.support.bundles import write_tiny_bundle
-from tests.support.fake_registry import Died, FakeRegistry
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.receivers import Receiver, receiving
+from tests.support.registries import FakeRegistry, ProcessDied
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +49,7 @@ class Platform:
 
     def __init__(self, opened: Any, database: Any, bundle: Path, service: Receiver) -> None:
         self.opened, self.service = opened, service
-        self.registry = FakeRegistry(bundle=bundle)
+        self.registry = FakeRegistry.of_six(bundle)
         self.made_up = MadeUpMarket(database, 200)
         for version, moment in (("1", time_of(0)), ("2", time_of(MOVED))):
             before = self.registry.pointers.get(CHAMPION)
@@ -137,7 +137,7 @@ def test_an_alias_that_somebody_moved_is_recorded_and_told_as_his(platform):
 def test_the_next_look_completes_a_rollback_that_was_interrupted(platform, last):
     platform.made_up.forecast("2", MOVED, MOVED + 48, close_off=0.005)
     platform.registry.dies_after = last
-    with pytest.raises(Died):
+    with pytest.raises(ProcessDied):
         platform.look(after(MOVED + 48))
 
     platform.look(after(MOVED + 49))

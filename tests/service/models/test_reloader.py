@@ -161,7 +161,7 @@ def test_an_unreachable_registry_changes_nothing_and_is_reported(
     assert not reloader.refresh()
 
     assert served_versions(reloader) == {"champion": "1"}
-    assert "away" in reloader.problems["registry"]
+    assert "does not answer" in reloader.problems["registry"]
 
 
 def test_a_version_that_does_not_load_leaves_the_old_one_serving(

@@ -56,7 +56,7 @@ def har_components() -> np.ndarray:
     return np.column_stack(means) / (DATASET.origin.close * DATASET.origin.volatility)[:, None]
 
 
-def test_persistence_is_the_last_close_the_last_amplitude_and_the_base_rate():
+def test_persistence_is_last_close_last_amplitude_and_base_rate():
     forecasts = forecasts_of("persistence")
 
     last = DATASET.origin.close[SPLIT.report]
@@ -81,7 +81,7 @@ def test_ewma_is_the_baseline_that_amplitudes_are_judged_by():
     np.testing.assert_array_equal(forecasts.targets[:, 3], forecasts.baseline_close)
 
 
-def test_har_is_least_squares_on_three_means_that_cross_no_gap_brought_to_the_median():
+def test_har_is_least_squares_on_three_means_scaled_to_the_median():
     components = sm.add_constant(har_components())
     mean = sm.OLS(DATASET.targets[SPLIT.fit, RAW_AMPLITUDE], components[SPLIT.fit]).fit().predict(components)
 
@@ -104,7 +104,7 @@ def test_har_puts_high_and_low_half_its_amplitude_from_the_last_close():
     assert not raw[:, [0, 3]].any()
 
 
-def test_on_recorded_candles_har_beats_the_ewma_and_that_the_last_amplitude(bundled_candles):
+def test_on_recorded_candles_har_beats_ewma_and_ewma_beats_the_last(bundled_candles):
     dataset = build_dataset(bundled_candles.iloc[: 25 * 288], MARKET, SEQUENCE)
     report = split_by_time(dataset).report
 
@@ -128,7 +128,7 @@ def test_where_directions_repeat_the_last_one_is_forecast():
     assert measure(forecasts, dataset.actual[report])["direction_accuracy"] > 0.6
 
 
-def test_where_directions_turn_the_base_rate_is_all_that_is_left_of_repeating_them():
+def test_repeating_directions_that_alternate_falls_back_to_the_base_rate():
     dataset = build_dataset(leaning(repeats=0.3), MARKET, SEQUENCE)
 
     forecasts = forecasts_of("repeat_direction", dataset)

@@ -45,7 +45,7 @@ def test_an_hour_of_a_single_day_has_no_error_that_could_be_told():
     assert np.isfinite(groups.value).all()
 
 
-def test_intervals_of_one_width_hold_more_in_calm_candles_than_in_wild_ones():
+def test_intervals_of_one_width_cover_more_calm_than_volatile_candles():
     rows = made_up_rows(3000)
 
     groups = coverage_by_volatility(rows, "close")

@@ -64,7 +64,7 @@ def test_a_training_leaves_every_plot_and_one_page_that_has_them_all(trained):
 
 
 @pytest.mark.integration
-def test_figures_come_with_intervals_tests_and_their_twins_without_order_flow(trained):
+def test_figures_have_intervals_tests_and_values_without_order_flow(trained):
     logged = {entry["key"]: entry["value"] for entry in run_of(trained)["data"]["metrics"]}
 
     for name in ("close_skill", "amplitude_skill", "direction_accuracy", "close_coverage"):

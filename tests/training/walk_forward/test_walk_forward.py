@@ -59,7 +59,7 @@ def test_folds_are_three_months_one_month_and_a_month_on():
 
 
 @given(start=MOMENTS, days=st.integers(0, 900), lengths=LENGTHS)
-def test_folds_lie_in_the_history_one_step_after_another_and_none_is_left_out(start, days, lengths):
+def test_folds_follow_each_other_by_one_step_within_the_history(start, days, lengths):
     end = start + timedelta(days=days)
     try:
         folds = walk_forward(start, end, lengths)
@@ -106,7 +106,7 @@ def test_folds_begin_at_the_first_whole_day_and_end_with_the_history():
     which=st.integers(0, len(FOLDS) - 1),
 )
 @settings(max_examples=25)
-def test_the_slices_of_a_fold_share_no_candle_and_stay_on_their_side_of_the_border(horizon, sequence, gaps, which):
+def test_the_slices_of_a_fold_share_no_candle_and_respect_the_border(horizon, sequence, gaps, which):
     fold = FOLDS[which]
     dataset = build_dataset(CANDLES.drop(CANDLES.index[gaps]), MARKET._replace(horizon=horizon), sequence)
 
