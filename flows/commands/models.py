@@ -40,12 +40,9 @@ Reason = Annotated[str, typer.Option(help="Reason; recorded with the decision.")
 
 @app.command()
 def train(
-    candles: Annotated[
-        Path | None, typer.Option(help="Train on this .parquet or .csv file; needs no database.")
-    ] = None,
+    candles: Annotated[Path | None, typer.Option(help=".parquet or .csv file to train on, without database.")] = None,
     until: Annotated[
-        datetime | None,
-        typer.Option(formats=TIME_FORMATS, help="With --candles: use only candles before this time, in UTC."),
+        datetime | None, typer.Option(formats=TIME_FORMATS, help="With --candles: train on candles before, in UTC.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -96,20 +93,12 @@ def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
 @app.command()
 def evaluate(
     candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
-    start: Annotated[
-        datetime, typer.Option("--from", formats=TIME_FORMATS, help="open_time of the first target, in UTC.")
-    ],
-    end: Annotated[
-        datetime | None,
-        typer.Option("--to", formats=TIME_FORMATS, help="End of the targets, in UTC; default: the file's end."),
-    ] = None,
+    start: Annotated[datetime, typer.Option("--from", formats=TIME_FORMATS, help="First open_time, in UTC.")],
+    end: Annotated[datetime | None, typer.Option("--to", formats=TIME_FORMATS, help="End, in UTC.")] = None,
     inputs: Annotated[Inputs, typer.Option(help="ohlcv hides the order flow.")] = Inputs.ALL,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="A version trained from a file, or a number or alias of the registry. Default: the one last trained "
-            "from a file, else the champion."
-        ),
+        typer.Option(help="Name, number or alias; default: the version last trained from a file, else the champion."),
     ] = None,
     forecasts: Annotated[Path | None, typer.Option(help="Write every forecast to this .parquet or .csv file.")] = None,
     as_json: Json = False,
@@ -176,9 +165,7 @@ def search(
     candles: Annotated[Path | None, typer.Option(help="Search on this file instead of stored candles.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Most trials, including those of an earlier start.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Most minutes.")] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trials in parallel; default: by the machine's cores.")
-    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trials in parallel; default: by the cores.")] = None,
     as_json: Json = False,
 ) -> None:
     """Search for better settings of the network; continue an interrupted search."""

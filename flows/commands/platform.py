@@ -45,12 +45,8 @@ def simulate(
     start: Start = None,
     end: End = None,
     scenario: Annotated[str, typer.Option(help="Name of a scenario, see docs/how-to/simulate.md.")] = "calm",
-    candles: Annotated[
-        Path | None, typer.Option(help="Simulate this .parquet or .csv file instead of the recording.")
-    ] = None,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Keep page and MLflow up after the report, until Ctrl-C.")
-    ] = False,
+    candles: Annotated[Path | None, typer.Option(help=".parquet or .csv file instead of the recording.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep page and MLflow up until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run a scenario of the whole loop over recorded candles; exit code 1 if a finding does not hold."""
@@ -99,15 +95,10 @@ def settings(as_json: Json = False) -> None:
 @app.command()
 def exchange(
     port: Annotated[int | None, typer.Option(help="TCP port; default: CANDLECAST_EXCHANGE_PORT.")] = None,
-    speed: Annotated[
-        float | None,
-        typer.Option(help="Exchange seconds per real second; 0 stops the clock. Default: CANDLECAST_REPLAY_SPEED."),
-    ] = None,
+    speed: Annotated[float | None, typer.Option(help="Seconds per second; default: CANDLECAST_REPLAY_SPEED.")] = None,
     start: Start = None,
     state: Annotated[Path | None, typer.Option(help="File that keeps the clock between restarts.")] = None,
-    recordings: Annotated[
-        Path | None, typer.Option(help="Directory of SYMBOL-INTERVAL.parquet files; default: those of the project.")
-    ] = None,
+    recordings: Annotated[Path | None, typer.Option(help="Directory of SYMBOL-INTERVAL.parquet files.")] = None,
     faults: Annotated[Path | None, typer.Option(help="JSON file of faults, see candlecast/replay/faults.py.")] = None,
 ) -> None:
     """Serve recorded candles with Binance's API and a clock of its own."""

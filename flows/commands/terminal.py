@@ -15,8 +15,8 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
-Start = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="Start of the span, in UTC.")]
-End = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="End of the span, in UTC; not included.")]
+Start = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="Start, in UTC.")]
+End = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="End, in UTC; not included.")]
 
 
 def read_settings() -> Any:

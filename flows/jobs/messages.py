@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from monitoring.check import Check
     from training.versions import TrainedVersion
 
-_SKEW_TOLD = timedelta(seconds=1)
+_LEAST_SKEW = timedelta(seconds=1)
 
 
 def ingest_message(intake: IntakeResult, settled: int, issued: IssueResult) -> str:
@@ -52,7 +52,7 @@ def import_message(imported: ImportResult) -> str:
 
 def _skew(skew: timedelta | None) -> str | None:
     """Return a phrase about the clocks' difference; None if it is small or unknown."""
-    if skew is None or abs(skew) < _SKEW_TOLD:
+    if skew is None or abs(skew) < _LEAST_SKEW:
         return None
     return f"the exchange's clock is {skew.total_seconds():+.1f} s from this machine's"
 
@@ -87,7 +87,7 @@ def monitor_message(outcome: WatchResult, settings: Settings, *, started: bool) 
     lines, verdict = [], "skipped"
     if outcome.rollback is not None:
         failed, champion = outcome.rollback.failed, outcome.rollback.champion
-        place = f"version {champion} is champion again" if champion else "and no version can replace it"
+        place = f"version {champion} is champion again" if champion else "no version can replace it"
         lines.append(f"version {failed} failed, {place}: {'; '.join(outcome.rollback.reasons)}")
     if outcome.trial is not None:
         lines.append(

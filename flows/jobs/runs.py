@@ -70,12 +70,11 @@ def run_name() -> str:
     """Return the name of a flow run: its flow, its first market and the number of others."""
     parameters = runtime.flow_run.parameters
     named: list[str] = parameters.get("markets") or []
-    if len(named) > 1:
-        return f"{runtime.flow_run.flow_name} {named[0]} and {len(named) - 1} more"
-    if named:
-        return f"{runtime.flow_run.flow_name} {named[0]}"
-    settings = settings_for(*(parameters.get(name) for name in ("symbol", "interval", "horizon")))
-    return f"{runtime.flow_run.flow_name} {settings.market.model_name}"
+    if not named:
+        settings = settings_for(*(parameters.get(name) for name in ("symbol", "interval", "horizon")))
+        named = [settings.market.model_name]
+    others = f" and {len(named) - 1} more" if len(named) > 1 else ""
+    return f"{runtime.flow_run.flow_name} {named[0]}{others}"
 
 
 def is_transient(_task: Any, _task_run: Any, state: State[Any]) -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable, Collection
 from datetime import datetime
 from itertools import islice
@@ -23,10 +22,9 @@ from candlecast.setting_sources import STACK_FILE
 from candlecast.settings import Settings, variable_name
 from flows.local.postgres import LocalPostgres
 from flows.local.programs import DATABASE_ROLES, HOST, local_programs, local_urls, stack_values
-from flows.local.supervision import Supervisor
+from flows.local.supervision import Supervisor, wait_until
 from flows.local.supervisord_config import Program
 
-_POLL_S = 0.2
 _LASTING_PORTS = range(15_000, 32_000)
 """Ports that the kernel gives to no outgoing connection, so a free one stays free for some seconds."""
 _OPTIONAL = {"prefect": "prefect_api_url", "evidently": "evidently_url"}
@@ -110,12 +108,10 @@ class LocalStack:
         Raises:
             StackError: No answer within `timeout_s`, or the program failed; with the end of its log.
         """
-        deadline = time.monotonic() + timeout_s
-        while not _answers(url):
-            if self.supervisor.states()[name].state == "FATAL" or time.monotonic() > deadline:
-                tail = "\n".join(self.supervisor.log_tail(name))
-                raise StackError(f"{name} is not up at {url}; see {self.supervisor.log_path(name)}:\n{tail}")
-            time.sleep(_POLL_S)
+        wait_until(lambda: _answers(url) or self.supervisor.states()[name].state == "FATAL", timeout_s)
+        if not _answers(url):
+            tail = "\n".join(self.supervisor.log_tail(name))
+            raise StackError(f"{name} is not up at {url}; see {self.supervisor.log_path(name)}:\n{tail}")
 
     def stop(self) -> None:
         """Stop every program in reverse order of start, and every process left."""
@@ -196,11 +192,8 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None
     Raises:
         StackError: The condition does not hold within `timeout_s`.
     """
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise StackError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(_POLL_S)
+    if not wait_until(condition, timeout_s):
+        raise StackError(f"{what}: not within {timeout_s:g} s")
 
 
 def free_ports(count: int) -> list[int]:

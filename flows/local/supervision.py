@@ -93,7 +93,7 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
-        if not _wait_until(self._answers_or_ended, _LAUNCH_S) or self._supervisord.poll() is not None:
+        if not wait_until(self._answers_or_ended, _LAUNCH_S) or self._supervisord.poll() is not None:
             self.shutdown(timeout_s=0)
             raise StackError(f"supervisord did not start. Read {self.home / SUPERVISORD_LOG}")
 
@@ -105,7 +105,7 @@ class Supervisor:
         """
         self._ask("startProcess", name, False, harmless_fault=_ALREADY_STARTED)  # False: do not wait for it
         settled = ("RUNNING", *_FAILED_STATES)
-        _wait_until(lambda: self._state(name).state in settled, timeout_s)
+        wait_until(lambda: self._state(name).state in settled, timeout_s)
         state = self._state(name)
         if state.state != "RUNNING":
             tail = "\n".join(self.log_tail(name))
@@ -118,7 +118,7 @@ class Supervisor:
             StackError: It still runs after `timeout_s` seconds.
         """
         self._ask("stopProcess", name, False, harmless_fault=_NOT_RUNNING)
-        if not _wait_until(lambda: self._state(name).state in _STOPPED_STATES, timeout_s):
+        if not wait_until(lambda: self._state(name).state in _STOPPED_STATES, timeout_s):
             raise StackError(f"{name} does not end. Read {self.log_path(name)}")
 
     def states(self) -> dict[str, ProgramState]:
@@ -151,7 +151,7 @@ class Supervisor:
             for name in reversed(program_names(self.home)):
                 self.stop(name, deadline - time.monotonic())
             self._ask("shutdown")
-        _wait_until(self._has_ended, deadline - time.monotonic())
+        wait_until(self._has_ended, deadline - time.monotonic())
         stop_leftovers(self.home)
         if self._supervisord is not None:
             self._supervisord.wait()
@@ -218,7 +218,7 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
     """Wait until the condition holds; return whether it held in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,6 @@ import psycopg
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.status import Status
 
 from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError, StackError
 from candlecast.market import Market, floor_time
@@ -149,9 +148,9 @@ def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
 def _run(console: Console, settings: Settings, name: str, parameters: dict[str, object] | None = None) -> None:
     """Run a deployment and wait, showing its newest log line; a failure is reported and does not stop `up`."""
     try:
-        with _step(console, name) as step:
+        with _step(console, name) as report:
             run = run_now(settings.prefect_api_url, name, parameters)
-            follow(settings.prefect_api_url, run, step.update, lambda: time.sleep(0.5))
+            follow(settings.prefect_api_url, run, report, lambda: time.sleep(0.5))
     except StackError as exc:
         console.print(f"  [bold red]failed[/] {escape(str(exc))}; its schedule will retry")
 
@@ -200,22 +199,15 @@ def _forecast_line(forecast: dict[str, Any]) -> str:
     )
 
 
-class _Step:
-    """A running step with its current activity."""
-
-    def __init__(self, console: Console, title: str, status: Status) -> None:
-        self._console, self._title, self._status = console, title, status
-
-    def update(self, activity: str) -> None:
-        """Show the newest activity, on a terminal only."""
-        if self._console.is_terminal:
-            self._status.update(f"{self._title}: {escape(activity)[: self._console.width - len(self._title) - 6]}")
-
-
 @contextmanager
-def _step(console: Console, title: str) -> Iterator[_Step]:
-    """Show a running step, and its duration when it ends."""
+def _step(console: Console, title: str) -> Iterator[Callable[[str], None]]:
+    """Show a running step and, on a terminal, its newest activity; at its end show its duration."""
     started = time.monotonic()
     with console.status(title) as status:
-        yield _Step(console, title, status)
+
+        def update(activity: str) -> None:
+            if console.is_terminal:
+                status.update(f"{title}: {escape(activity)[: console.width - len(title) - 6]}")
+
+        yield update
     console.print(f"  [green]done[/] {title} ({time.monotonic() - started:.1f} s)", highlight=False)

@@ -88,12 +88,8 @@ def _calm(facts: Facts, _: datetime) -> list[Finding]:
     return [_few_false_alarms(facts), _no_rollback(facts)]
 
 
-def _crash(facts: Facts, crash: datetime) -> list[Finding]:
-    return [_no_storm(facts, crash), _no_data_fault(facts), _no_rollback(facts)]
-
-
-def _regime_change(facts: Facts, change: datetime) -> list[Finding]:
-    return [_no_storm(facts, change), _no_data_fault(facts), _no_rollback(facts)]
+def _volatile(facts: Facts, event: datetime) -> list[Finding]:
+    return [_few_trainings(facts, event), _no_data_fault(facts), _no_rollback(facts)]
 
 
 def _feed_faults(facts: Facts, event: datetime) -> list[Finding]:
@@ -195,7 +191,7 @@ def _no_data_fault(facts: Facts) -> Finding:
     return Finding("the market is not reported as a data fault", not faults, f"{faults} of {len(facts.checks)} checks")
 
 
-def _no_storm(facts: Facts, event: datetime) -> Finding:
+def _few_trainings(facts: Facts, event: datetime) -> Finding:
     """Trainings are daily; a real drift may cause one more in three days."""
     days = min((facts.end - event) / _DAY, 3.0)
     trainings = facts.trained_between(event, event + 3 * _DAY)
@@ -241,14 +237,14 @@ SCENARIOS = {
     "crash": Scenario(
         "The crash of 2024-08-05: the mean move of a candle is four times that of the day before.",
         7 * _DAY,
-        _crash,
+        _volatile,
         event_at=_CRASH,
         recording="crash",
     ),
     "regime-change": Scenario(
         f"From the third day every move is {_FACTOR:g} times as large.",
         6 * _DAY,
-        _regime_change,
+        _volatile,
         event_after=2 * _DAY,
         alter=lambda candles, event: scale_volatility(candles, event, _FACTOR),
     ),

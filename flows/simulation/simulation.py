@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -129,54 +130,46 @@ def _running(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[_Run]:
         yield _Run(plan, market, control, service, open_registry(settings), report)
 
 
+@dataclass(slots=True)
 class _Run:
     """The loop of one simulation: its jobs by schedule, and the events of the scenario."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        market: OpenMarket,
-        control: ReplayControl,
-        service: ForecastClient,
-        registry: Registry,
-        report: Reporter,
-    ) -> None:
-        self.market = market
-        self._plan = plan
-        self._control = control
-        self._service = service
-        self._registry = registry
-        self._report = report
-        self._faults = Faults()
-        self._training_s = 0.0
+    plan: Plan
+    market: OpenMarket
+    control: ReplayControl
+    service: ForecastClient
+    registry: Registry
+    report: Reporter
+    faults: Faults = field(default_factory=Faults)
+    training_s: float = 0.0
 
     def go(self) -> Timing:
         """Simulate every candle that is left."""
-        now = self._control.state().now
-        self._report("storing the history")
+        now = self.control.state().now
+        self.report("storing the history")
         loop.backfill(self.market, None, None, lambda _: None)
-        if CHAMPION not in self._registry.aliases(self.market.market.model_name):
+        if CHAMPION not in self.registry.aliases(self.market.market.model_name):
             self._train(now, "there is no champion yet", force=True)
-        self._training_s = 0.0  # the first training is not part of the simulated time
+        self.training_s = 0.0  # the first training is not part of the simulated time
         gc.freeze()  # the collector skips what the libraries keep for good
         began, candles = time.monotonic(), 0
-        for moment in closing_moments(self._control, self.market.market, self._plan.end):
+        for moment in closing_moments(self.control, self.market.market, self.plan.end):
             close = floor_time(moment, self.market.market.interval)
             self._candle(close, moment)
             candles += 1
             if close.minute == 0:
-                self._report(f"{close:%F %T}, {candles / (time.monotonic() - began):.1f} candles per second")
+                self.report(f"{close:%F %T}, {candles / (time.monotonic() - began):.1f} candles per second")
         self._switch(Faults())
-        return Timing(candles, time.monotonic() - began, self._training_s)
+        return Timing(candles, time.monotonic() - began, self.training_s)
 
     def _candle(self, close: datetime, now: datetime) -> None:
-        self._switch(next((one.faults for one in self._plan.fault_periods if one.start <= close < one.end), Faults()))
-        self._control.set(now)
-        self._attempt("ingest", close, lambda: ingest_candle(self.market, self._service))
-        if self._plan.scenario.poisoned and close >= self._plan.event:
+        self._switch(next((one.faults for one in self.plan.fault_periods if one.start <= close < one.end), Faults()))
+        self.control.set(now)
+        self._attempt("ingest", close, lambda: ingest_candle(self.market, self.service))
+        if self.plan.scenario.poisoned and close >= self.plan.event:
             self._poison(now)
         if self._passed(_HOUSEKEEPING_AT, _DAY, close):
-            self._attempt("housekeeping", close, lambda: delete_expired(self.market, self._registry))
+            self._attempt("housekeeping", close, lambda: delete_expired(self.market, self.registry))
         if self._passed(_BACKFILL_AT, _DAY, close):
             self._attempt("backfill", close, lambda: loop.backfill(self.market, None, None, lambda _: None))
         if self._passed(timedelta(0), _MONITOR_EVERY, close):
@@ -193,17 +186,17 @@ class _Run:
         try:
             work()
         except CandlecastError as exc:
-            self._report(f"{at:%F %T} {job} failed: {exc}")
+            self.report(f"{at:%F %T} {job} failed: {exc}")
 
     def _switch(self, faults: Faults) -> None:
-        if faults != self._faults:
-            self._control.set_faults(faults)
-            self._faults = faults
+        if faults != self.faults:
+            self.control.set_faults(faults)
+            self.faults = faults
 
     def _watch(self, now: datetime) -> None:
-        outcome = watch(self.market, self._registry, now, with_report=False)
+        outcome = watch(self.market, self.registry, now, with_report=False)
         for notice in outcome.notices:
-            self._report(f"{now:%F %T} {notice.news}: {notice.kind}: {notice.message}")
+            self.report(f"{now:%F %T} {notice.news}: {notice.kind}: {notice.message}")
         if outcome.rollback or (outcome.trial and outcome.trial.outcome != "waiting"):
             self.wait_until_reloaded()
         if outcome.check and outcome.training_due:
@@ -218,26 +211,26 @@ class _Run:
             if not_now:
                 job.skipped, job.message = True, not_now
                 return
-            self._report(f"{now:%F %T} training: {why}")
+            self.report(f"{now:%F %T} training: {why}")
             version, decision = loop.train(market, now, lambda _: None)
             job.message = train_message(version, decision, market.left_out(now))
-        self._report(f"{now:%F %T} {job.message}")
+        self.report(f"{now:%F %T} {job.message}")
         self.wait_until_reloaded()
-        self._training_s += time.monotonic() - began
+        self.training_s += time.monotonic() - began
 
     def _poison(self, now: datetime) -> None:
         began = time.monotonic()
-        poisoned = poison_champion(self.market, self._registry, POISON, now)
+        poisoned = poison_champion(self.market, self.registry, POISON, now)
         if poisoned is not None:
-            self._report(f"{now:%F %T} poisoned version {poisoned} is champion")
+            self.report(f"{now:%F %T} poisoned version {poisoned} is champion")
             self.wait_until_reloaded()
-            self._training_s += time.monotonic() - began
+            self.training_s += time.monotonic() - began
 
     def wait_until_reloaded(self) -> None:
         """Wait until the service serves the versions of the aliases; meanwhile the clock stands still."""
-        wanted = self._registry.aliases(self.market.market.model_name)
+        wanted = self.registry.aliases(self.market.market.model_name)
         wait_for(
-            lambda: served_versions(self._service, self.market.market) == wanted,
+            lambda: served_versions(self.service, self.market.market) == wanted,
             _RELOAD_S,
             f"versions {wanted} served",
         )
