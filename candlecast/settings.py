@@ -38,7 +38,7 @@ _DatabaseUrl = Annotated[
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
 
 def _on_this_machine(port: int) -> str:
@@ -174,7 +174,7 @@ class Settings(_Group):
     programs; the defaults. A variable may also be written with its group, as in CANDLECAST_TRAINING_EPOCHS.
     """
 
-    home: Annotated[Path, AfterValidator(absolute)] = Field(Path(".candlecast"), validate_default=True)
+    home: Annotated[Path, AfterValidator(absolute)] = Path(".candlecast")
     """The one directory of all local state."""
     markets: Annotated[tuple[str, ...], BeforeValidator(separated), AfterValidator(well_named)] = ()
     """Every market that is forecast, separated by commas, as in BTCUSDT-5m,ETHUSDT-15m. Default: the one of SYMBOL and

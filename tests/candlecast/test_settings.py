@@ -268,3 +268,11 @@ def test_every_setting_says_what_it_is_for():
     silent = [name for name, setting in known_settings().items() if not setting.description]
 
     assert not silent
+
+
+def test_a_default_has_the_type_of_its_setting():
+    settings = load_settings()
+
+    assert isinstance(settings.lookback_days, float)
+    assert isinstance(settings.training.recency_half_life_days, float)
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
