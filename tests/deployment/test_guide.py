@@ -17,7 +17,13 @@ from tests.support.variables import known_variables, made_secrets
 DOCS = ROOT / "docs"
 HOW_TO = DOCS / "how-to"
 PAGES = sorted(
-    [*DOCS.glob("*.md"), *HOW_TO.glob("*.md"), *DOCS.glob("explanation/*.md"), *DOCS.glob("tutorials/*.md")]
+    [
+        *DOCS.glob("*.md"),
+        *HOW_TO.glob("*.md"),
+        *DOCS.glob("explanation/*.md"),
+        *DOCS.glob("decisions/*.md"),
+        *DOCS.glob("tutorials/*.md"),
+    ]
     + [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/github-actions.yml")]
 )
 TEXT = "\n".join(page.read_text() for page in PAGES)
@@ -52,6 +58,12 @@ def test_the_front_page_of_the_site_links_every_page():
     written = {page for folder in ("how-to", "tutorials", "decisions") for page in DOCS.glob(f"{folder}/*.md")}
 
     assert [str(page) for page in sorted(written - linked)] == []
+
+
+def test_the_front_page_of_the_site_names_decisions_by_their_titles():
+    titles = [page.read_text().partition(". ")[2].partition("\n")[0] for page in sorted(DOCS.glob("decisions/*.md"))]
+
+    assert re.findall(r"^\d+\. \[(.+)\]\(decisions/", (DOCS / "index.md").read_text(), re.MULTILINE) == titles
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -111,7 +123,8 @@ def test_the_autoscaler_aims_at_what_the_measured_capacity_says():
 def test_variables_are_there():
     named = set(re.findall(r"`((?:CANDLECAST|MLFLOW|PREFECT)_[A-Z_]+)[`=]", TEXT))
 
-    assert named - known_variables() == {"PREFECT_LOGIN"}
+    kubernetes_and_marks = {"CANDLECAST_SERVICE_PORT_HTTP", "CANDLECAST_STACK"}  # decision 16
+    assert named - known_variables() == {"PREFECT_LOGIN"} | kubernetes_and_marks
     assert "PREFECT_LOGIN" in made_secrets().make_variables()
 
 
