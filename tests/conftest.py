@@ -23,8 +23,10 @@ import uvicorn
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, sync_playwright
+from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
+from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.replay.clock import ReplayClock
 from candlecast.replay.control import ReplayControl
@@ -117,6 +119,19 @@ def database(database_server: LocalPostgres) -> MigratedDatabase:
     with open_database(urls.owner_url) as pool:
         migrate(pool)
     return urls
+
+
+@pytest.fixture
+def pool(database: MigratedDatabase) -> Iterator[ConnectionPool]:
+    """The empty database as the writer sees it."""
+    with open_database(database.writer_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(pool: ConnectionPool) -> CandleStore:
+    """The candles of that database."""
+    return CandleStore(pool)
 
 
 @pytest.fixture(scope="module")

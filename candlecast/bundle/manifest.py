@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +113,3 @@ def read_manifest(directory: Path) -> Manifest:
         return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
     except (OSError, ValidationError) as exc:
         raise BundleError(f"{directory / MANIFEST}: {exc}") from exc
-
-
-def is_expired(manifest: Manifest, target: datetime, expiry: timedelta) -> bool:
-    """Return whether `target` lies more than `expiry` after the candles that the version was trained on."""
-    return target - manifest.trained_until > expiry

@@ -34,14 +34,7 @@ class _Address:
 class ExchangeAddresses:
     """The base addresses of one exchange, with their connections and their shared limits.
 
-    Args:
-        base_urls: Addresses before `/api/v3`, separated by commas, the preferred one first.
-        timeout_s: Limit on connecting, and on each wait for bytes, of one request.
-        session: Requests session for all addresses instead of one each; closed with this object.
-        limits: Store of weights and bans, shared by all callers.
-        weight_budget: Request weight a minute; None for no limit.
-        sleep: Waits the given seconds.
-        monotonic: Monotonic clock in seconds.
+    Arguments are those of `candlecast.exchange.client.ExchangeClient`; `session` is used for all addresses.
 
     Attributes:
         used_weight: Request weight used in the current minute, as the exchange last reported it; None before that.

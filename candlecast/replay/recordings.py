@@ -104,15 +104,11 @@ class RecordedKlines:
             for opened, row in zip(self._opened_ms, self._values.tolist(), strict=True)
         ]
 
-    def answer(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int) -> bytes:
-        """Make the JSON of `/api/v3/klines` at `now_ms`: at most `limit` candles that have opened by then.
+    def rows(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int, faults: Faults) -> KlineRows:
+        """Make the JSON rows of `/api/v3/klines` at `now_ms`: at most `limit` candles that have opened by then.
 
         The first ones from `start_ms` on if given, else the newest up to `end_ms` (inclusive); ascending.
         """
-        return b"[" + b",".join(self.rows(now_ms, start_ms, end_ms, limit, Faults()).rows) + b"]"
-
-    def rows(self, now_ms: int, start_ms: int | None, end_ms: int | None, limit: int, faults: Faults) -> KlineRows:
-        """Make the rows of `answer`, each as JSON, with `faults`."""
         last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
         stop = bisect_right(self._opened_ms, last_ms)
         first = 0 if start_ms is None else bisect_left(self._opened_ms, start_ms)

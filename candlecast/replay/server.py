@@ -20,20 +20,8 @@ from candlecast.market import epoch_ms, from_epoch_ms
 from candlecast.replay.api import RecordedExchange
 from candlecast.replay.archive import ReplayArchive
 from candlecast.replay.clock import ReplayClock
-from candlecast.replay.control import ReplayControl, ReplayState
 from candlecast.replay.faults import Faults
 from candlecast.replay.injector import FaultInjector
-from candlecast.replay.recordings import bundled_recordings, load_recording
-
-__all__ = [
-    "ReplayClock",
-    "ReplayControl",
-    "ReplayState",
-    "bundled_recordings",
-    "create_replay_app",
-    "load_recording",
-    "serve_replay",
-]
 
 
 def create_replay_app(

@@ -30,14 +30,15 @@ from candlecast.database import migrate, open_database
 from candlecast.registry.registry import CHAMPION, Registry
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
-from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.load import Answers, keep_posting, predict_request
+from tests.support.markets import MARKET
 from tests.support.processes import end_group
 from tests.support.serving import service_workers
 
 CONNECTIONS = 8
 _CANDLES = sound_candles(150)
-_NAME = BTCUSDT_5M.model_name
+_NAME = MARKET.model_name
 _BALLAST_MB = 6
 LEAK_MB = _BALLAST_MB / 3
 """What every promotion would add to the memory of the worker, if no version were ever let go of."""

@@ -36,14 +36,15 @@ from flows.deploy.schedules import start_schedules
 from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.local.stack import LocalStack, free_ports
-from tests.support.bundles import BTCUSDT_5M, sound_candles
+from tests.support.bundles import sound_candles
 from tests.support.load import Answers, keep_posting, predict_request
 from tests.support.manifests import ROOT
+from tests.support.markets import MARKET
 from tests.support.platforms import make_champions, platform_settings, running, write_recordings
 
 CONNECTIONS = 4
 SPEED = 6
-CANDLE_S = BTCUSDT_5M.step.total_seconds() / SPEED
+CANDLE_S = MARKET.step.total_seconds() / SPEED
 WITHOUT_DATABASE_S = 60
 _DRAIN_S = 3
 
@@ -72,15 +73,15 @@ def main() -> None:
         home = Path(directory)
         recorded = bundled_recordings()["BTCUSDT", "5m"].iloc[: 3 * 288]
         begin = recorded.index[400].to_pydatetime()
-        write_recordings(home / "recordings", recorded, [BTCUSDT_5M])
+        write_recordings(home / "recordings", recorded, [MARKET])
         prefect_port, *ports = free_ports(3)
-        settings = platform_settings(home / "home", [BTCUSDT_5M], replay_speed=SPEED)
+        settings = platform_settings(home / "home", [MARKET], replay_speed=SPEED)
         prefect_database = _PrefectDatabase(home / "prefect-database", prefect_port)
         prefect_database.start()
         opened.callback(prefect_database.stop)
         os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = prefect_database.address.replace("://", "+asyncpg://")
         stack = opened.enter_context(running(settings, begin, home / "recordings"))
-        make_champions(stack.settings, [BTCUSDT_5M], home / "bundles")
+        make_champions(stack.settings, [MARKET], home / "bundles")
         bento = _build(home)
         replicas = [_Replica(bento, home / f"replica{port}", port) for port in ports]
         for replica in replicas:
@@ -203,7 +204,7 @@ def _prove(stack: LocalStack, replicas: list[_Replica], prefect_database: _Prefe
             do()
             took_s = time.monotonic() - started
             time.sleep(2 * CANDLE_S)  # of which one candle at least opens after the restart
-            forecasts = _forecasts(settings, began, clock.state().now - BTCUSDT_5M.step * 0.8)
+            forecasts = _forecasts(settings, began, clock.state().now - MARKET.step * 0.8)
             missing = [f"{open_time:%H:%M}" for open_time, count in forecasts.items() if count != 1]
             print(
                 f"{what:<28} took {took_s:5.1f} s, {load.answers.total - answered:6,} answers, {load.failed - failed} "
@@ -221,8 +222,8 @@ def _forecasts(settings: Settings, start: datetime, end: datetime) -> dict[datet
     query = "select open_time, count(*) from forecasts where open_time >= %s and open_time < %s group by 1"
     with psycopg.connect(settings.database.url.get_secret_value()) as connection:
         found: dict[datetime, int] = dict(connection.execute(query, [start, end]).fetchall())
-    first = floor_time(start - timedelta(microseconds=1), BTCUSDT_5M.interval) + BTCUSDT_5M.step
-    due = pd.date_range(first, end, freq=BTCUSDT_5M.step, inclusive="left").to_pydatetime()
+    first = floor_time(start - timedelta(microseconds=1), MARKET.interval) + MARKET.step
+    due = pd.date_range(first, end, freq=MARKET.step, inclusive="left").to_pydatetime()
     return {open_time: found.get(open_time, 0) for open_time in due}
 
 

@@ -28,7 +28,8 @@ from candlecast.market import epoch_ms
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.stack import free_ports
 from tests.bench.servers import BUNDLE, KERAS
-from tests.support.bundles import BTCUSDT_5M, write_tiny_bundle
+from tests.support.bundles import write_tiny_bundle
+from tests.support.markets import MARKET
 
 CONNECTIONS = 8
 _SECONDS = 5.0
@@ -108,7 +109,7 @@ def make_models(home: Path) -> int:
     """The same untrained network for every server; how many candles it needs. In a process of its own: TensorFlow."""
     command = [sys.executable, "-m", "tests.bench.service", "models", str(home)]
     subprocess.run(command, cwd=_ROOT, check=True, capture_output=True)
-    cache = home / "models" / BTCUSDT_5M.model_name
+    cache = home / "models" / MARKET.model_name
     (cache / "served.json").write_text('{"champion": "1"}')
     manifest: dict[str, Any] = json.loads((cache / "1" / "bundle.json").read_text())
     return int(manifest["lookback"]) + int(manifest["sequence_length"])
@@ -127,7 +128,7 @@ def _write_models(home: Path) -> None:
     model.save(home / "model.keras")
     mlflow.keras.save_model(model, str(home / "flavour"), pip_requirements=[])
     network = (home / "model.onnx").read_bytes()
-    bundle = home / "models" / BTCUSDT_5M.model_name / "1"
+    bundle = home / "models" / MARKET.model_name / "1"
     write_tiny_bundle(bundle, network=network, sequence_length=_SEQUENCE_LENGTH)
     mlflow.pyfunc.save_model(
         home / "pyfunc",
@@ -188,7 +189,7 @@ def running(home: Path, command: list[str]) -> Iterator[psutil.Process]:
         "BENTOML_DO_NOT_TRACK": "True",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow's command looks for uvicorn there
-        BUNDLE: str(home / "models" / BTCUSDT_5M.model_name / "1"),
+        BUNDLE: str(home / "models" / MARKET.model_name / "1"),
         KERAS: str(home / "model.keras"),
     }
     with (home / "server.log").open("wb") as log:

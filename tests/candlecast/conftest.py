@@ -1,23 +1,21 @@
-"""What the tests of the store and of the ledger stand on: an empty database, as the writer sees it."""
+"""Fixtures of the domain's tests."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.store import CandleStore
-from candlecast.database import open_database
+from candlecast.candles.session import MarketSession
+from candlecast.ledger.forecasts import Ledger
+from tests.support.markets import MARKET
+from tests.support.sessions import market_session
 
 
 @pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
+def session(pool: ConnectionPool) -> MarketSession:
+    return market_session(pool)
 
 
 @pytest.fixture
-def store(pool: ConnectionPool) -> CandleStore:
-    return CandleStore(pool)
+def ledger(pool: ConnectionPool) -> Ledger:
+    return Ledger(pool, MARKET)

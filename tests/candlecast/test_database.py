@@ -13,13 +13,11 @@ from pydantic import SecretStr
 from candlecast.candles.store import CandleStore
 from candlecast.database import exclusive_lock, migrate, open_database
 from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
-from candlecast.market import Market
 from flows.local.stack import free_ports
 from tests.support.bundles import sound_candles
+from tests.support.markets import MARKET
 
 pytestmark = pytest.mark.integration
-
-MARKET = Market("BTCUSDT", "5m")
 
 
 def in_threads(count: int, task: Callable[[], object]) -> list[object]:

@@ -19,10 +19,10 @@ from candlecast.job_runs import (
     recorded_job,
 )
 from candlecast.market import Market
+from tests.support.markets import MARKET
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
 NOW = datetime(2025, 9, 1, 12, tzinfo=UTC)
 
 
@@ -99,7 +99,7 @@ def test_a_refused_run_closes_no_row_of_the_one_that_runs(pool):
     assert still == ["running", "skipped"]
 
 
-def test_an_attempt_counts_whether_it_succeeded_or_not_and_a_skipped_one_does_not(pool):
+def test_failed_attempts_count_and_skipped_ones_do_not(pool):
     before = last_attempt(pool, "train", MARKET)
     with recorded_job(pool, "train", MARKET, clock=lambda: NOW):
         with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET, clock=lambda: NOW + timedelta(hours=9)):

@@ -128,7 +128,7 @@ def test_not_worse_means_the_whole_interval_lies_below_the_margin():
     assert comparison.skill == pytest.approx(-0.002)
 
 
-def test_an_interval_holds_the_truth_of_an_autocorrelated_series_about_as_often_as_it_says():
+def test_an_interval_of_autocorrelated_rows_has_its_stated_coverage():
     random, n, trials = np.random.default_rng(4), 600, 60
     series = [autoregressive(random, n, 0.6) for _ in range(trials)]
 
@@ -164,7 +164,7 @@ def test_a_ratio_of_means_is_resampled_as_a_ratio():
     assert interval.upper - interval.lower == pytest.approx(2 * 1.96 * error, rel=0.15)
 
 
-def test_very_many_rows_are_resampled_in_small_groups_with_the_same_interval():
+def test_resampling_many_rows_in_groups_gives_the_same_interval():
     series = np.random.default_rng(8).normal(3, 2, 120_001)
 
     interval = bootstrap({"mean": mean_of(series)}, seed=1)["mean"]
@@ -173,7 +173,7 @@ def test_very_many_rows_are_resampled_in_small_groups_with_the_same_interval():
     assert interval.upper - interval.lower == pytest.approx(2 * 1.96 * 2 / np.sqrt(120_001), rel=0.15)
 
 
-def test_the_seed_decides_the_resampling_and_figures_do_not_disturb_one_another():
+def test_resampling_depends_on_the_seed_and_not_on_other_figures():
     random = np.random.default_rng(9)
     one, other = mean_of(random.normal(size=200)), mean_of(random.normal(size=200))
 
@@ -196,7 +196,7 @@ def test_too_few_rows_for_an_interval_are_refused():
         bootstrap({"mean": mean_of(np.arange(29.0))}, seed=1)
 
 
-def test_a_ratio_of_means_is_as_sure_as_its_error_says_where_rows_hang_together():
+def test_the_error_of_a_ratio_is_right_for_autocorrelated_rows():
     random = np.random.default_rng(8)
     held, held_by_independent_rows, count = 0, 0, 300
     for _ in range(count):

@@ -23,11 +23,12 @@ from flows.deploy.automations import ALERTS, create_alert_automation
 from flows.housekeeping import housekeeping
 from flows.local.programs import local_programs
 from flows.local.stack import free_ports
-from tests.support.bundles import BTCUSDT_5M, write_tiny_bundle
+from tests.support.bundles import write_tiny_bundle
+from tests.support.markets import MARKET
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-NAME = BTCUSDT_5M.model_name
+NAME = MARKET.model_name
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def settings(replay_exchange: Any, flow_environment: Callable[..., Settings]) ->
 
 def run_of(registry: Registry, bundle: Path, ended: timedelta) -> str:
     """Log a run with a bundle, which ended in the past; return its id."""
-    with registry.run(experiment_name(BTCUSDT_5M), "training", {}) as run:
+    with registry.run(experiment_name(MARKET), "training", {}) as run:
         run.bundle(bundle)
     moment = (datetime.now(UTC) - ended).timestamp()
     MlflowClient(registry.tracking_uri).set_terminated(run.run_id, end_time=round(1000 * moment))

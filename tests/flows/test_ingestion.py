@@ -32,10 +32,10 @@ from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
+from tests.support.markets import STEP
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-STEP = timedelta(minutes=5)
 DAYS = 30
 EVERY_FAULT = Faults(
     seed=11,

@@ -6,32 +6,24 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
-from candlecast.database import open_database
 from candlecast.market import Market
 from candlecast.registry.decisions import Decision, record_decision
 from monitoring.alerts import NOTICE_LIFETIME, RECOVERY_DELAY, Alerts, Condition, Notice
 from monitoring.webhook import post_to_webhook
+from tests.support.markets import MARKET
 from tests.support.receivers import Receiver, receiving
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
 NOON = datetime(2025, 9, 1, 12, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
 STALE = Condition("data fault", "candles", "the newest candle is old")
 AWAY = Condition("service down", "service", "it does not answer")
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
-from candlecast.database import open_database
 from candlecast.job_runs import last_check, recorded_job
 from candlecast.ledger.forecasts import Ledger
 from candlecast.setting_sources import load_settings
@@ -23,12 +22,11 @@ from monitoring.reports import Reports
 from tests.monitoring.test_verdict import HOUR
 from tests.support.bundles import write_tiny_bundle
 from tests.support.damage import stubs
+from tests.support.markets import STEP
 from tests.support.records import forecast_for, record_as_if_in_time
 from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
-
-STEP = timedelta(minutes=5)
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +37,6 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def registry(tiny_bundle: Path) -> FakeRegistry:
     return FakeRegistry.of_six(tiny_bundle)
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,27 +13,20 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.database import open_database
 from candlecast.ledger.performance import Performance
 from candlecast.market import Market
 from candlecast.statistics import normal_interval
 from monitoring.performance import performance_by_hour, rolling_performance
-from tests.support.records import STEP, forecast_for, record_as_if_in_time
+from tests.support.markets import MARKET, STEP
+from tests.support.records import forecast_for, record_as_if_in_time
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
 START = datetime(2025, 8, 31, 22, tzinfo=UTC)  # a month begins two hours later
 RIGHT = {"actual_close": 102.0}
 WRONG = {"actual_close": 98.0, "close": 99.5, "probability_up": 0.7}
 STILL = {"actual_close": 100.0}
 Settle = Callable[..., pd.DataFrame]
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import requests
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.store import CandleStore
-from candlecast.database import open_database
 from candlecast.setting_sources import load_settings
 from candlecast.settings import Settings
 from flows.local.programs import local_programs
@@ -29,12 +27,6 @@ pytestmark = pytest.mark.integration
 
 WEEK = timedelta(days=7)
 START_S = 90
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
 
 
 @pytest.fixture

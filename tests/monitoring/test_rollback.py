@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.database import open_database
 from candlecast.registry.decisions import Decision, decision_history, has_failed
 from candlecast.registry.promotion import FAILED, make_champion, move_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
@@ -30,12 +28,6 @@ MOVED = 300
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "1")
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
 
 
 class Live:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from psycopg_pool import ConnectionPool
 
-from candlecast.database import open_database
-from candlecast.market import Market
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import measure_skill
 from tests.support.made_up_market import MadeUpMarket
+from tests.support.markets import MARKET
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
 N = 100
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
 
 
 def test_a_version_that_does_what_its_baselines_do_has_lost_nothing(database, pool):

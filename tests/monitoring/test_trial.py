@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.database import open_database
 from candlecast.registry.decisions import Decision, decision_history, open_trials
 from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
@@ -22,12 +20,6 @@ pytestmark = pytest.mark.integration
 
 NAME = "BTCUSDT-5m"
 M = 60
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as opened:
-        yield opened
 
 
 class Trial:

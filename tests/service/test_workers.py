@@ -16,8 +16,9 @@ from candlecast.registry.registry import CHAMPION, Registry
 from tests.bench.load_proof import register_bundle
 from tests.service.conftest import wait_until
 from tests.service.test_drain import port_of
-from tests.support.bundles import BTCUSDT_5M, sound_candles
+from tests.support.bundles import sound_candles
 from tests.support.load import Answers, keep_posting, predict_request
+from tests.support.markets import MARKET
 from tests.support.serving import Served, service_workers, serving
 
 pytestmark = pytest.mark.integration
@@ -33,7 +34,7 @@ def test_both_follow_a_promotion_and_a_killed_one_loses_its_own_requests(
     registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}")
     for version in "12":
         register_bundle(registry, tiny_bundles[version])
-    registry.set_alias(BTCUSDT_5M.model_name, CHAMPION, "1")
+    registry.set_alias(MARKET.model_name, CHAMPION, "1")
     settings = {
         "MLFLOW_TRACKING_URI": registry.tracking_uri,
         "CANDLECAST_MODEL_POLL_S": "0.2",
@@ -101,7 +102,7 @@ async def _promote_and_kill(served: Served, registry: Registry, bundles: dict[st
         for _ in range(CONNECTIONS)
     ]
     await _more_of(answers)
-    await asyncio.to_thread(registry.set_alias, BTCUSDT_5M.model_name, CHAMPION, "2")
+    await asyncio.to_thread(registry.set_alias, MARKET.model_name, CHAMPION, "2")
     await until(["2", "2"])
     await _more_of(answers)  # earlier requests are answered by then
     versions.clear()

@@ -21,14 +21,14 @@ from candlecast.bundle.network import open_network
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.market import Market
+from tests.support.markets import MARKET
 
-BTCUSDT_5M = Market("BTCUSDT", "5m")
 SEQUENCE_LENGTH = 48
 _TRAINED_FROM = datetime(2025, 6, 1, tzinfo=UTC)
 _TRAINED_UNTIL = datetime(2025, 9, 30, tzinfo=UTC)
 
 
-def sound_candles(count: int, market: Market = BTCUSDT_5M, end: datetime | None = None, seed: int = 3) -> pd.DataFrame:
+def sound_candles(count: int, market: Market = MARKET, end: datetime | None = None, seed: int = 3) -> pd.DataFrame:
     """A made-up but sound series of `count` candles with order flow; the last one closes at `end`."""
     random = np.random.default_rng(seed)
     close = 100_000 * np.exp(np.cumsum(random.normal(0, 0.001, count)))
@@ -48,7 +48,7 @@ def write_tiny_bundle(
     directory: Path,
     *,
     version_bias: float = 0.0,
-    market: Market = BTCUSDT_5M,
+    market: Market = MARKET,
     trained_until: datetime = _TRAINED_UNTIL,
     network: bytes | None = None,
     sequence_length: int = SEQUENCE_LENGTH,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from tests.support.records import STEP, forecast_for, record_as_if_in_time
+from tests.support.markets import STEP
+from tests.support.records import forecast_for, record_as_if_in_time
 
 NOON = datetime(2025, 9, 1, 12, tzinfo=UTC)
 """When the first candle opens."""

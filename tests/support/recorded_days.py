@@ -14,8 +14,8 @@ from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
-from tests.support.bundles import BTCUSDT_5M
-from tests.support.records import STEP, forecast_for, record_as_if_in_time
+from tests.support.markets import MARKET, STEP
+from tests.support.records import forecast_for, record_as_if_in_time
 
 HISTORY = 200
 """Candles before the first forecast."""
@@ -24,10 +24,10 @@ HISTORY = 200
 def record_days(owner_url: SecretStr, candles: pd.DataFrame) -> list[ForecastRecord]:
     """Store `candles` and all that would be recorded while they came; a forecast for the candle after them is open."""
     with open_database(owner_url) as pool:
-        CandleStore(pool).upsert(*BTCUSDT_5M[:2], candles[list(CANDLE_COLUMNS)], "test")
+        CandleStore(pool).upsert(*MARKET[:2], candles[list(CANDLE_COLUMNS)], "test")
         forecasts = _forecasts(candles)
         record_as_if_in_time(owner_url, forecasts)
-        Ledger(pool, BTCUSDT_5M).settle(candles.index[0].to_pydatetime())
+        Ledger(pool, MARKET).settle(candles.index[0].to_pydatetime())
     _operations(owner_url, candles.index[0].to_pydatetime(), candles.index[-1].to_pydatetime())
     return forecasts
 

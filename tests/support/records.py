@@ -11,8 +11,7 @@ import psycopg
 from pydantic import SecretStr
 
 from candlecast.ledger.forecasts import ForecastRecord
-
-STEP = timedelta(minutes=5)
+from tests.support.markets import STEP
 
 
 def forecast_for(open_time: datetime, **changes: Any) -> ForecastRecord:

@@ -9,7 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.session import Exchange, MarketSession
 from candlecast.market import Market
-from tests.support.bundles import BTCUSDT_5M
+from tests.support.markets import MARKET
 
 
 class NoExchange:
@@ -22,8 +22,6 @@ class NoExchange:
         raise AssertionError("the exchange was asked for candles")
 
 
-def market_session(
-    pool: ConnectionPool, market: Market = BTCUSDT_5M, exchange: Exchange | None = None
-) -> MarketSession:
+def market_session(pool: ConnectionPool, market: Market = MARKET, exchange: Exchange | None = None) -> MarketSession:
     """A session on a test's database; without `exchange`, asking one fails the test."""
     return MarketSession(market, pool, exchange or NoExchange())

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
-from tests.support.bundles import BTCUSDT_5M
+from tests.support.markets import MARKET
 
 END = datetime(2025, 9, 30, tzinfo=UTC)
 CANDLES = 210_000
@@ -81,20 +81,20 @@ update candles set volume = volume + 0.01 where open_time > %(end)s - '30 days':
 
 def fill_two_years(owner_url: SecretStr, recorded: pd.DataFrame) -> None:
     """Migrate an empty database and fill it; `recorded` candles are repeated until they are CANDLES."""
-    opened = pd.date_range(end=END, periods=CANDLES, freq=BTCUSDT_5M.step, unit="us", name="open_time")
+    opened = pd.date_range(end=END, periods=CANDLES, freq=MARKET.step, unit="us", name="open_time")
     # Walked there and back again: no jump where the recording ends.
     there_and_back = np.r_[recorded.to_numpy(), _backwards(recorded).to_numpy()]
     candles = pd.DataFrame(np.resize(there_and_back, (CANDLES, len(CANDLE_COLUMNS))), opened, CANDLE_COLUMNS)
     with open_database(owner_url) as pool:
         migrate(pool)
-        CandleStore(pool).upsert(*BTCUSDT_5M[:2], candles, "archive")
+        CandleStore(pool).upsert(*MARKET[:2], candles, "archive")
     season = opened[-_CHALLENGED].to_pydatetime()
     with psycopg.connect(owner_url.get_secret_value()) as connection:
         connection.execute("select setseed(0.5)")
         connection.execute("alter table forecasts disable trigger stamp_forecast")
         connection.execute(
             "select ensure_forecast_month(at) from generate_series(%s, %s, '27 days'::interval) as at",
-            [opened[0].to_pydatetime(), END + BTCUSDT_5M.step],
+            [opened[0].to_pydatetime(), END + MARKET.step],
         )
         for role, version, since in (("champion", 1, opened[0].to_pydatetime()), ("challenger", 8, season)):
             connection.execute(_FORECASTS.encode(), {"role": role, "version": version, "since": since})

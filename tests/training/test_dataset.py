@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from candlecast.candles.schema import open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.features import LOOKBACK, build_features
-from candlecast.market import Market, from_epoch_ms
+from candlecast.market import from_epoch_ms
 from tests.support.bundles import sound_candles
+from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset, recency_weights, rising
 from training.families.network_fit import fit_scaler
 from training.splits import split_by_time
 
-MARKET = Market("BTCUSDT", "5m")
 SEQUENCE = 12
 CANDLES = sound_candles(1500)
 DATASET = build_dataset(CANDLES, MARKET, SEQUENCE)

@@ -15,12 +15,13 @@ from candlecast.bundle.network import windows_of
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.statistics import compare
-from tests.support.bundles import BTCUSDT_5M, SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
+from tests.support.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
+from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset
 from training.evaluation import Evaluation, evaluate, forecast_rows, scaled_rows, scaled_windows
 from training.metrics import measure, row_losses
 
-DATASET = build_dataset(sound_candles(6000), BTCUSDT_5M, SEQUENCE_LENGTH)
+DATASET = build_dataset(sound_candles(6000), MARKET, SEQUENCE_LENGTH)
 
 
 @pytest.fixture(scope="module")

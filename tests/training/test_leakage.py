@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
-from candlecast.market import Market
 from candlecast.settings import TrainingSettings
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.canaries import (
@@ -27,6 +26,7 @@ from tests.support.canaries import (
     the_report_slice_only_reports,
     the_scaler_knows_the_fit_slice_alone,
 )
+from tests.support.markets import MARKET
 from tests.support.quick_models import (
     CLOSE,
     fit_by_heart,
@@ -39,7 +39,6 @@ from training.families.interface import Forecaster, calibrated, family, fit_fore
 from training.families.network_fit import fit_scaler
 from training.splits import Split, split_by_time
 
-MARKET = Market("BTCUSDT", "5m")
 SEQUENCE = 24
 CANDLES = sound_candles(LOOKBACK + 320)
 DATASET = build_dataset(sound_candles(LOOKBACK + 1400), MARKET, SEQUENCE)

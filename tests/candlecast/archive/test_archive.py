@@ -102,7 +102,7 @@ def csv_of(candles: pd.DataFrame, per_second: int = 1_000_000) -> str:
 
 
 @pytest.mark.parametrize("per_second", [1_000, 1_000_000])
-def test_times_in_milliseconds_and_in_microseconds_are_told_apart_by_their_value(per_second):
+def test_milliseconds_and_microseconds_are_distinguished_by_value(per_second):
     candles = candles_in(JUNE, zipped(csv_of(JUNE_CANDLES, per_second)))
 
     pd.testing.assert_frame_equal(candles, JUNE_CANDLES, check_exact=True, check_freq=False)
@@ -314,7 +314,7 @@ def test_what_has_no_file_yet_is_left_for_rest(session):
 
 
 @integration
-def test_a_missing_month_is_taken_from_its_days_and_a_missing_day_left_for_rest(session, store):
+def test_a_missing_month_is_read_from_days_and_a_missing_day_left_to_rest(session, store):
     gone = ("BTCUSDT-1h-2025-01.zip", "BTCUSDT-1h-2025-01-17.zip", "BTCUSDT-1h-2025-03-01.zip")
     transport = ArchiveTransport({path: body for path, body in CONTENT.items() if not path.endswith(gone)})
 

@@ -88,7 +88,7 @@ def test_a_scaled_target_is_a_number_of_volatilities():
     assert scaled[0, 4] == pytest.approx((moved[0, 1] - moved[0, 2]) / 100_000 / 0.001)
 
 
-def test_shrinkage_pulls_open_and_close_towards_the_last_close_and_nothing_else():
+def test_shrinkage_moves_only_open_and_close_towards_the_last_close():
     raw = np.array([[1.0, 3.0, -3.0, 2.0, 4.0]] * 2)
 
     forecasts = decoded(raw, open_weight=0.0, close_weight=0.5)
@@ -142,7 +142,7 @@ def test_a_network_that_is_absurdly_sure_is_believed_without_a_warning():
     assert (decoded(np.zeros((2, 5)), logit=-1e6).probability_up < 1e-300).all()
 
 
-def test_a_moment_knows_the_last_close_and_a_mean_that_leans_to_the_latest_amplitudes():
+def test_an_origin_has_the_last_close_and_weights_recent_amplitudes_more():
     candles = sound_candles(97)
     amplitude = (candles["high"] - candles["low"]).to_numpy()
 
@@ -154,7 +154,7 @@ def test_a_moment_knows_the_last_close_and_a_mean_that_leans_to_the_latest_ampli
     assert amplitude.min() < moment.amplitude_baseline[0] < amplitude.max()
 
 
-def test_a_model_that_abstains_answers_the_baselines_and_keeps_its_intervals():
+def test_an_abstaining_model_gives_the_baselines_and_its_intervals():
     forecasts = decoded(np.array([[0.0, 5.0, -5.0, 3.0, 9.0]] * 2), logit=2.0)
 
     persisted = persist(forecasts)

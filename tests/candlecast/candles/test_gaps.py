@@ -18,12 +18,11 @@ from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
+from tests.support.markets import MARKET, STEP
 from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
-STEP = MARKET.step
 CANDLES = sound_candles(60)
 START = CANDLES.index[0].to_pydatetime()
 END = START + 60 * STEP
@@ -257,7 +256,7 @@ class CandleStoreOwner:
         self.connection.close()
 
 
-def test_a_source_that_goes_away_leaves_the_gaps_open_and_the_account_exact(pool, store):
+def test_a_source_that_fails_leaves_its_gaps_open_and_the_rows_exact(pool, store):
     store.upsert("BTCUSDT", "5m", without(10, 20, 30), "rest")
     with pytest.raises(ExchangeUnavailable):
         fill(pool, Table(store, CANDLES, fails_after=1))

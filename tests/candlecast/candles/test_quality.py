@@ -23,12 +23,11 @@ from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import Ledger
 from candlecast.market import Market
 from tests.support.damage import half_done, stubs
+from tests.support.markets import MARKET, STEP
 from tests.support.records import forecast_for
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
-STEP = MARKET.step
 RUN = range(700, 712)
 
 
@@ -109,7 +108,7 @@ def test_marks_outside_the_range_stay(store, quality, damaged):
     assert len(quality.doubtful(MARKET, *span(damaged))) == 12
 
 
-def test_a_candle_that_its_successor_shows_to_be_unfinished_is_marked_afterwards(store, quality, sound):
+def test_a_candle_is_marked_once_the_next_one_shows_it_unfinished(store, quality, sound):
     damaged = half_done(sound, [800], 0.5)
     store.upsert("BTCUSDT", "5m", damaged.iloc[:801], "rest")
     at_once = quality.mark(MARKET, *span(damaged.iloc[800:801]))
@@ -170,9 +169,7 @@ def test_nothing_stored_is_nothing_doubtful(quality, sound):
 
 
 @pytest.mark.parametrize("damaged_one", [1, 0], ids=["the target", "the candle it was made from"])
-def test_a_forecast_that_a_doubtful_candle_falsifies_is_left_out_until_it_is_repaired(
-    pool, store, quality, sound, damaged_one
-):
+def test_a_forecast_with_a_doubtful_candle_is_in_no_figure_until_repaired(pool, store, quality, sound, damaged_one):
     positions = [750 + damaged_one]
     ledger = Ledger(pool, MARKET)
     for position in (745, 751):

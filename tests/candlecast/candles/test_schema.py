@@ -14,8 +14,8 @@ from candlecast.candles.schema import CANDLE_COLUMNS, candles_from_klines, empty
 from candlecast.errors import CandleGapError, ConfigurationError, InvalidCandles
 from candlecast.market import Market, floor_time, interval_duration
 from tests.support.bundles import sound_candles
+from tests.support.markets import STEP
 
-STEP = timedelta(minutes=5)
 INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")
 MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 KLINE = [1_748_649_600_000, "1.0", "2.0", "0.5", "1.5", "7", 1_748_649_899_999, "9", 30, "4", "5", "0"]

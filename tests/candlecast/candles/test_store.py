@@ -22,11 +22,11 @@ from candlecast.candles.store import UpsertResult
 from candlecast.errors import ConfigurationError
 from candlecast.market import floor_time
 from tests.support.bundles import sound_candles
+from tests.support.markets import STEP
 
 pytestmark = pytest.mark.integration
 
 MARKET = ("BTCUSDT", "5m")
-STEP = timedelta(minutes=5)
 CANDLES = sound_candles(20)
 START = CANDLES.index[0].to_pydatetime()
 END = CANDLES.index[-1].to_pydatetime() + STEP
@@ -172,7 +172,7 @@ def test_an_empty_store_has_no_watermark_and_gives_empty_candles(store):
         (list(range(20)), [(0, 20)]),
     ],
 )
-def test_missing_ranges_are_found_at_the_start_in_the_middle_and_at_the_end(store, dropped, missing):
+def test_missing_ranges_are_found_at_the_start_the_middle_and_the_end(store, dropped, missing):
     store.upsert(*MARKET, CANDLES.drop(CANDLES.index[dropped]), "rest")
 
     ranges = store.missing_ranges(*MARKET, START, END)
@@ -254,7 +254,7 @@ def test_one_bad_candle_keeps_the_whole_page_out(store):
     assert store.read(*MARKET, START, END).empty
 
 
-def test_a_batch_of_a_hundred_thousand_comes_back_exactly_with_unknown_order_flow_in_places(store):
+def test_a_hundred_thousand_candles_with_unknown_flow_are_read_exactly(store):
     count = 100_000
     values = np.resize(CANDLES.to_numpy(), (count, len(CANDLE_COLUMNS)))
     values[::7, 5:] = np.nan
@@ -408,7 +408,7 @@ fixtures_are_emptied = settings(
 
 @fixtures_are_emptied
 @given(sequence=arrivals, cuts=st.lists(st.integers(0, 40), max_size=6))
-def test_however_arrivals_are_cut_into_batches_the_last_value_of_each_candle_stands(database, store, sequence, cuts):
+def test_the_last_value_of_a_candle_wins_however_arrivals_are_batched(database, store, sequence, cuts):
     empty_tables(database)
     edges = sorted({0, len(sequence), *(cut for cut in cuts if cut < len(sequence))})
 

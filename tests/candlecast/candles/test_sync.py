@@ -11,14 +11,12 @@ from candlecast.candles.store import CandleStore, UpsertResult
 from candlecast.candles.sync import REFETCHED, closed_before, sync_newest, sync_range
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
-from candlecast.market import Market
 from tests.support.bundles import sound_candles
+from tests.support.markets import STEP
 from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
-STEP = MARKET.step
 CANDLES = sound_candles(60)
 START = CANDLES.index[0].to_pydatetime()
 
@@ -76,7 +74,7 @@ def test_a_candle_is_stored_the_moment_it_has_closed(pool, replay_exchange, stor
     assert_stored(store, CANDLES.iloc[:10])
 
 
-def test_an_exchange_that_answers_more_than_was_asked_slips_no_open_candle_in(pool, store):
+def test_an_open_candle_in_a_longer_answer_is_not_stored(pool, store):
     exchange = FakeExchange(CANDLES, START + 10 * STEP + timedelta(minutes=4))
 
     sync_newest(market_session(pool, exchange=exchange), START)
@@ -125,7 +123,7 @@ def test_nothing_older_than_the_earliest_is_asked_for(pool, store):
     assert exchange.asked == [(START + 40 * STEP, START + 60 * STEP)]
 
 
-def test_pages_stored_before_the_exchange_went_away_stay_and_the_next_sync_goes_on(pool, store, bundled_candles):
+def test_pages_stored_before_a_failure_stay_and_the_next_sync_continues(pool, store, bundled_candles):
     recording = bundled_candles.iloc[:1500]
     begin = recording.index[0].to_pydatetime()
     pages: list[datetime] = []
@@ -156,7 +154,7 @@ def test_a_closed_candle_is_left_to_settle_for_the_guard(pool, replay_exchange, 
 
 
 @pytest.mark.parametrize("age", range(REFETCHED + 1))
-def test_a_recent_candle_that_the_exchange_revised_is_corrected_and_the_old_one_kept(pool, store, age):
+def test_a_revised_recent_candle_is_corrected_and_the_old_one_kept(pool, store, age):
     exchange = FakeExchange(CANDLES, START + 30 * STEP)
     sync_newest(market_session(pool, exchange=exchange), START)
     revised = CANDLES.copy()

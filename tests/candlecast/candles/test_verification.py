@@ -15,14 +15,11 @@ from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.candles.verification import Verification, verification_message, verify_candles
 from candlecast.errors import NotEnoughCandles
-from candlecast.market import Market
 from tests.support.damage import stubs
+from tests.support.markets import MARKET, STEP
 from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
-
-MARKET = Market("BTCUSDT", "5m")
-STEP = MARKET.step
 
 
 @pytest.fixture

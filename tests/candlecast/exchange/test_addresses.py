@@ -67,7 +67,7 @@ def test_the_first_address_is_used_while_it_answers():
 
 
 @pytest.mark.parametrize("failure", [UNREACHABLE, BARRED, (503, {}, {}), (200, {}, "no time"), (403, {}, {})])
-def test_an_address_that_does_not_serve_gives_way_to_the_next_without_waiting(failure):
+def test_the_next_address_is_used_at_once_if_one_does_not_serve(failure):
     exchange = ManyAddresses(first=failure, second=GOOD)
 
     for _ in range(3):
@@ -88,7 +88,7 @@ def test_an_address_that_was_unreachable_is_tried_again_after_a_minute():
     assert exchange.asked == ["first", "second", "first"]
 
 
-def test_a_ban_by_one_address_is_a_ban_by_the_exchange_and_nobody_is_asked_until_it_ends():
+def test_a_ban_by_one_address_stops_requests_to_all_until_it_ends():
     exchange = ManyAddresses(first=BANNED, second=GOOD)
 
     for _ in range(2):
@@ -110,7 +110,7 @@ def test_a_ban_that_says_no_time_counts_as_the_shortest_one_there_is():
     assert exchange.asked == ["only"]
 
 
-def test_if_no_address_serves_this_location_the_setting_that_helps_is_named():
+def test_the_setting_is_named_if_no_address_serves_this_location():
     exchange = ManyAddresses(first=BARRED, second=(403, {}, {}))
 
     with pytest.raises(ExchangeRejected, match="first.*HTTP 451.*second.*HTTP 403.*CANDLECAST_BINANCE_URL"):

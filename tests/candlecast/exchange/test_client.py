@@ -17,10 +17,10 @@ from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnav
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import MemoryLimitStore
 from candlecast.market import epoch_ms
+from tests.support.markets import STEP
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 END = START + timedelta(hours=1)
-STEP = timedelta(minutes=5)
 STEP_MS = 300_000
 
 
@@ -171,7 +171,7 @@ def test_klines_that_cannot_be_what_was_asked_are_never_returned(klines):
         exchange.klines("BTCUSDT", "5m", START, END)
 
 
-def test_klines_said_twice_and_out_of_order_are_put_right_because_they_leave_no_doubt():
+def test_equal_klines_and_a_wrong_order_are_corrected():
     first, second = kline(1_748_736_000_000), kline(1_748_736_000_000 + STEP_MS)
     exchange = exchange_answering(body=[second, first, second, first])
 

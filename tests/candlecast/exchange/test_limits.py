@@ -39,7 +39,7 @@ def book_of(pool):
 
 
 @pytest.mark.parametrize("kind", ["memory", "database"])
-def test_weight_is_granted_up_to_the_budget_and_then_the_next_minute_is_waited_for(book_of, kind):
+def test_weight_beyond_the_budget_waits_for_the_next_minute(book_of, kind):
     book = book_of[kind]()
     away_from_the_next_minute()
 
@@ -53,7 +53,7 @@ def test_weight_is_granted_up_to_the_budget_and_then_the_next_minute_is_waited_f
 
 
 @pytest.mark.parametrize("kind", ["memory", "database"])
-def test_what_the_exchange_has_counted_raises_the_weight_and_never_lowers_it(book_of, kind):
+def test_the_exchanges_count_raises_the_weight_and_never_lowers_it(book_of, kind):
     book = book_of[kind]()
     away_from_the_next_minute()
 

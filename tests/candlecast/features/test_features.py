@@ -87,7 +87,7 @@ def test_a_candle_inside_the_lookback_counts(before):
 
 
 @pytest.mark.parametrize("hidden", [[], ["trades"], ["taker_buy_base"], list(FLOW_COLUMNS)])
-def test_order_flow_that_is_not_wholly_known_leaves_its_columns_zero_and_the_others_as_they_are(hidden):
+def test_partly_unknown_order_flow_zeroes_its_columns_only(hidden):
     candles = CANDLES.drop(columns=hidden)
     if not hidden:
         candles.iloc[250, candles.columns.get_loc("trades")] = np.nan

@@ -17,14 +17,13 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
-from candlecast.market import Market
 from tests.candlecast.test_database import emptied, in_threads
 from tests.support.bundles import sound_candles
-from tests.support.records import STEP, forecast_for
+from tests.support.markets import MARKET, STEP
+from tests.support.records import forecast_for
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
 CANDLES = sound_candles(12)
 TARGET = CANDLES.index[1].to_pydatetime()
 ROLES = ("owner", "writer", "reader")
@@ -38,11 +37,6 @@ CHANGES = (
     "truncate {table} cascade",
     "merge into {table} using (select 1) as one on true when matched then delete",
 )
-
-
-@pytest.fixture
-def ledger(pool: ConnectionPool) -> Ledger:
-    return Ledger(pool, MARKET)
 
 
 def connected(database: Any, role: str) -> psycopg.Connection:
@@ -124,7 +118,7 @@ def test_copying_rows_in_is_no_way_round(database, pool, ledger):
                 copy.write_row(list(asdict(forecast_for(TARGET)).values()))
 
 
-def test_a_live_forecast_is_refused_once_its_candle_has_closed_by_the_databases_clock(ledger):
+def test_a_live_forecast_is_refused_after_the_close_by_the_databases_clock(ledger):
     with pytest.raises(ForecastTooLate, match="that candle had closed when the database's clock said"):
         ledger.record(forecast_for(TARGET, source="live"))
 
@@ -166,7 +160,7 @@ def test_the_writer_begins_a_month_and_the_reader_does_not(database):
         connection.execute(begin.encode())
 
 
-def test_forecasts_of_a_new_month_do_not_wait_for_someone_who_reads_the_ledger(database, ledger):
+def test_forecasts_of_a_new_month_do_not_wait_for_a_reading_transaction(database, ledger):
     with connected(database, "reader") as connection:
         connection.execute("select count(*) from forecasts")  # and the transaction stays open
         with open_database(database.writer_url) as pool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,20 +14,15 @@ from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
-from tests.support.records import STEP, forecast_for
+from tests.support.markets import MARKET, STEP
+from tests.support.records import forecast_for
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
 COLUMNS = ", ".join(field.name for field in fields(ForecastRecord))
 CANDLES = sound_candles(12)
 START = CANDLES.index[0].to_pydatetime()
 TARGET = START + STEP
-
-
-@pytest.fixture
-def ledger(pool: ConnectionPool) -> Ledger:
-    return Ledger(pool, MARKET)
 
 
 def outcomes(pool: ConnectionPool) -> list[tuple[Any, ...]]:
@@ -44,7 +39,7 @@ def test_a_forecast_is_recorded_with_everything_it_said(ledger):
     row = ledger.newest_forecast()
     assert recorded
     assert row is not None
-    assert {name: row[name] for name in vars(forecast)} == vars(forecast)
+    assert {name: row[name] for name in asdict(forecast)} == asdict(forecast)
 
 
 def test_the_first_forecast_for_a_target_and_role_stays(ledger):
@@ -177,7 +172,7 @@ def test_settling_again_changes_nothing(pool, ledger, store):
 
 
 @pytest.mark.parametrize("position", [0, 1])
-def test_an_outcome_follows_a_candle_that_is_corrected_and_the_forecast_does_not(pool, ledger, store, position):
+def test_a_corrected_candle_changes_the_outcome_and_not_the_forecast(pool, ledger, store, position):
     ledger.record(forecast_for(TARGET))
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.settle(START)

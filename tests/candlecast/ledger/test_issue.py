@@ -13,16 +13,15 @@ from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnsw
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
-from candlecast.ledger.forecasts import ForecastRecord, Ledger
+from candlecast.ledger.forecasts import ForecastRecord
 from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
+from tests.support.markets import STEP
 from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("BTCUSDT", "5m")
-STEP = MARKET.step
 HISTORY = 20
 CANDLES = sound_candles(40)
 TARGET = CANDLES.index[-1].to_pydatetime() + STEP
@@ -108,11 +107,6 @@ class StoppedClock:
 
 
 @pytest.fixture
-def ledger(pool: ConnectionPool) -> Ledger:
-    return Ledger(pool, MARKET)
-
-
-@pytest.fixture
 def store(pool: ConnectionPool) -> CandleStore:
     holder = CandleStore(pool)
     holder.upsert("BTCUSDT", "5m", CANDLES, "rest")
@@ -192,7 +186,7 @@ def test_a_role_that_comes_later_is_recorded_beside_the_first(store):
 
 
 @pytest.mark.parametrize("late", [STEP, STEP + timedelta(milliseconds=1), timedelta(days=3)])
-def test_nothing_is_recorded_once_the_target_has_closed_on_the_exchanges_clock(store, ledger, late):
+def test_nothing_is_recorded_after_the_close_on_the_exchanges_clock(store, ledger, late):
     issued = issue(store, FakeService("champion", "challenger"), after=late)
 
     assert issued == []
@@ -230,7 +224,7 @@ def test_just_the_history_a_model_needs_is_posted(store):
     pd.testing.assert_frame_equal(posted, CANDLES.iloc[-HISTORY:], check_freq=False)
 
 
-def test_no_forecast_is_issued_across_a_gap_and_it_says_from_when_on_candles_are_whole(pool):
+def test_no_forecast_is_issued_across_a_gap_and_its_end_is_named(pool):
     store = CandleStore(pool)
     store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[[25, 33]]), "rest")
     service = FakeService("champion")
@@ -256,7 +250,7 @@ def test_no_forecast_is_issued_from_history_that_holds_a_doubtful_candle(pool, s
     assert "candlecast backfill --repair --start" in outcome.withheld
 
 
-def test_a_doubtful_candle_before_the_history_that_is_served_does_not_matter(pool, store):
+def test_a_doubtful_candle_before_the_history_does_not_matter(pool, store):
     mark(pool, 19)
 
     outcome = issued(store, FakeService("champion"))
@@ -282,7 +276,7 @@ def test_a_service_that_is_away_is_the_callers_to_know(store):
         issue(store, Away("champion"))
 
 
-def test_what_was_due_and_never_made_is_missed_even_while_the_service_is_away(store):
+def test_due_forecasts_are_missed_even_if_the_service_is_unreachable(store):
     class Away(FakeService):
         def model(self, market: Market) -> ModelsAnswer:
             raise ServiceUnavailable("away")

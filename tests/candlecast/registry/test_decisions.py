@@ -77,7 +77,7 @@ def test_the_way_back_ends_where_it_would_go_round_in_circles(pool):
     assert predecessors(pool, NAME, "2") == ["1"]
 
 
-def test_a_version_has_failed_until_somebody_makes_it_champion_all_the_same(pool):
+def test_a_version_has_failed_until_a_person_makes_it_champion(pool):
     decide(pool, "1")
     failed = [has_failed(pool, NAME, "1")]
     decide(pool, "1", "failed", decided_by="monitor")

@@ -141,7 +141,7 @@ def test_an_alias_that_somebody_moved_is_recorded_as_by_a_person_once(pool, regi
     assert "by hand" in newest(pool).reasons[0]
 
 
-def test_a_move_by_hand_that_nobody_had_noticed_is_on_record_before_the_next_promotion(pool, registry):
+def test_an_unnoticed_move_by_hand_is_recorded_before_the_next_promotion(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     registry.pointers = {CHAMPION: "2"}
 
@@ -160,7 +160,7 @@ def test_moving_it_back_is_recorded_as_well(pool, registry):
     assert decisions(pool)[1:] == [("2", "promoted", "person"), ("1", "promoted", "person")]
 
 
-def test_a_failed_version_that_somebody_moved_the_alias_to_is_not_failed_any_more(pool, registry):
+def test_moving_the_alias_by_hand_to_a_failed_version_removes_the_mark(pool, registry):
     mark_failed(registry, pool, NAME, decision("2", "failed", "monitor"))
     registry.pointers = {CHAMPION: "2"}
 
@@ -226,7 +226,7 @@ def test_who_dies_while_promoting_is_not_taken_for_a_person(pool, registry, who,
 
 
 @pytest.mark.parametrize("last", ["set_alias", "delete_alias"])
-def test_who_dies_while_a_challenger_becomes_champion_leaves_one_alias_after_the_next_look(pool, registry, last):
+def test_a_promotion_that_is_killed_leaves_one_alias_after_the_next_look(pool, registry, last):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.dies_after = last
@@ -240,7 +240,7 @@ def test_who_dies_while_a_challenger_becomes_champion_leaves_one_alias_after_the
     assert decisions(pool)[2:] == [("2", "promoted", "trial")]
 
 
-def test_a_trial_whose_beginning_was_not_recorded_is_the_gates_all_the_same(pool, registry):
+def test_a_trial_whose_beginning_was_not_recorded_is_still_the_gates(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.dies_after = "set_alias"

@@ -31,7 +31,7 @@ def autocorrelation(candles: pd.DataFrame) -> float:
     return float(returns(candles).autocorr(1))
 
 
-def test_scaled_moves_are_that_many_times_as_large_from_the_turn_on_and_the_same_before(recorded, turn):
+def test_moves_are_scaled_from_the_given_time_on_and_equal_before(recorded, turn):
     scaled = scale_volatility(recorded, turn, 3.0)
 
     pd.testing.assert_frame_equal(scaled[:turn].iloc[:-1], recorded[:turn].iloc[:-1])

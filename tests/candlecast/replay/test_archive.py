@@ -15,9 +15,9 @@ import requests
 from candlecast.archive.zips import archive_name, archive_path, archive_zip, checksum_line
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.replay.faults import Faults
+from tests.support.markets import STEP
 
 JUNE = date(2025, 6, 1)
-STEP = timedelta(minutes=5)
 COLUMNS = ("open_time", *CANDLE_COLUMNS[:5], "close_time", *CANDLE_COLUMNS[5:], "ignore")
 
 
@@ -49,7 +49,7 @@ def test_a_month_comes_back_exactly_as_recorded(replay_exchange, bundled_candles
     )
 
 
-def test_a_day_comes_back_exactly_as_recorded_and_closes_a_microsecond_before_the_next(replay_exchange):
+def test_a_day_is_exactly_as_recorded_and_ends_a_microsecond_early(replay_exchange):
     replay = replay_exchange()
 
     name, table = read_csv(fetched(replay, daily=True).content)
@@ -167,7 +167,7 @@ def test_a_server_error_reaches_the_archive_and_a_ban_does_not(replay_exchange):
     assert (unharmed, broken) == (200, 503)
 
 
-def test_the_archive_has_what_the_api_lacks_for_a_while_but_not_what_never_was(replay_exchange):
+def test_the_archive_has_bars_of_passing_gaps_but_not_of_lasting_ones(replay_exchange):
     replay = replay_exchange()
     never, later = (datetime(2025, 6, 1, tzinfo=UTC) + number * STEP for number in (3, 5))
     replay.control.set_faults(Faults(gap_at=(never,), passing_gap_at=(later,)))

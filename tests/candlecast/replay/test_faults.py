@@ -15,9 +15,9 @@ from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnav
 from candlecast.exchange.client import ExchangeClient
 from candlecast.market import epoch_ms
 from candlecast.replay.faults import Faults, load_faults
+from tests.support.markets import STEP
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
-STEP = timedelta(minutes=5)
 REQUEST_FAULTS = ["forbidden", "ban", "rate_limit", "server_error", "timeout", "cut_off", "invalid_json"]
 
 
@@ -130,7 +130,7 @@ def test_a_cut_off_body_promises_more_than_it_has(replay_exchange):
 
 
 @pytest.mark.parametrize("fault", ["server_error", "timeout", "cut_off", "invalid_json"])
-def test_a_fault_that_never_ends_is_reported_as_retryable_after_four_attempts(replay_exchange, fault):
+def test_a_lasting_fault_is_reported_as_retryable_after_four_attempts(replay_exchange, fault):
     replay = replay_exchange()
     replay.control.set_faults(Faults.model_validate({fault: 1, "timeout_s": 0.3}))
 
@@ -188,7 +188,7 @@ def test_clock_skew_moves_everything_the_exchange_says_and_serves(replay_exchang
     assert replay.control.state().now == START
 
 
-def test_a_revised_bar_has_other_values_for_a_while_and_then_the_final_ones(replay_exchange):
+def test_a_revised_bar_has_other_values_before_the_final_ones(replay_exchange):
     replay = replay_exchange(now=START + STEP)
     replay.control.set_faults(Faults(revised_bar=1, revised_for_s=600))
 

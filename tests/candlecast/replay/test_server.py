@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,14 @@ from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnav
 from candlecast.market import epoch_ms
 from candlecast.replay.clock import ReplayClock
 from candlecast.replay.control import ReplayControl
+from candlecast.replay.faults import Faults
 from candlecast.replay.recordings import RecordedKlines, load_recording
 from candlecast.replay.server import create_replay_app
 from flows.local.stack import free_ports
+from tests.support.markets import STEP
 
 START = datetime(2025, 6, 1, tzinfo=UTC)
 END = START + timedelta(days=1)
-STEP = timedelta(minutes=5)
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -113,7 +115,7 @@ def test_a_clock_killed_at_any_moment_resumes_at_or_after_all_it_has_shown(tmp_p
     assert ReplayClock(START, end, path=file).now() - shown <= timedelta(seconds=speed, milliseconds=1)
 
 
-def test_a_clock_stopped_cleanly_resumes_exactly_and_stands_still_while_down(tmp_path):
+def test_a_clock_that_was_stopped_resumes_at_the_exact_moment(tmp_path):
     seconds = FakeSeconds()
     clock = ReplayClock(START, END, speed=10, path=tmp_path / "clock.json", monotonic=seconds)
     seconds.elapsed = 3.0
@@ -155,7 +157,8 @@ def test_a_killed_replay_exchange_comes_back_at_a_later_time(tmp_path):
     file = tmp_path / "clock.json"
     program = (
         "import sys; from pathlib import Path; from candlecast.replay.recordings import *\n"
-        "from candlecast.replay.server import *\n"
+        "from candlecast.replay.clock import ReplayClock\n"
+        "from candlecast.replay.server import serve_replay\n"
         "series = {name: c.iloc[:500] for name, c in bundled_recordings().items()}\n"
         "clock = ReplayClock(*recorded_span(series), speed=100, path=Path(sys.argv[1]))\n"
         "serve_replay(series, clock, '127.0.0.1', int(sys.argv[2]))\n"
@@ -217,13 +220,17 @@ def test_a_kline_has_the_exact_shape_of_binance(replay_exchange):
     assert row[8] == int(first["trades"])
 
 
+def json_rows(series: RecordedKlines, now_ms: int, limit: int) -> list[Any]:
+    return [json.loads(row) for row in series.rows(now_ms, None, None, limit, Faults()).rows]
+
+
 def test_an_open_bar_is_possible_at_every_moment_and_never_the_final_one(bundled_candles):
     recording = bundled_candles.iloc[:288]
     series = RecordedKlines(recording, "5m")
 
     for number, opened in enumerate(recording.index):
         elapsed_ms = [0, 1, 150_000, 299_999][number % 4]
-        bar = candles_from_klines(json.loads(series.answer(epoch_ms(opened) + elapsed_ms, None, None, 1)))
+        bar = candles_from_klines(json_rows(series, epoch_ms(opened) + elapsed_ms, 1))
 
         require_valid(bar, "5m")
         assert bar.index[0] == opened
@@ -259,7 +266,7 @@ def test_no_candle_of_the_future_is_ever_answered(replay_exchange):
     assert [row[0] for row in rows] == [epoch_ms(START - STEP), epoch_ms(START)]
 
 
-def test_without_start_time_the_newest_candles_are_answered_and_with_it_the_ones_from_there(replay_exchange):
+def test_klines_begin_at_the_start_time_or_are_the_newest_without_one(replay_exchange):
     replay = replay_exchange(now=START)
     first = replay.recording.index[0]
 
@@ -402,7 +409,7 @@ def test_a_recording_of_ohlcv_only_is_answered_with_unknown_flow(tmp_path, bundl
 
     recording = load_recording(tmp_path / "BTCUSDT-5m.parquet")
     now = recording.index[-1] + timedelta(minutes=2)
-    rows = candles_from_klines(json.loads(RecordedKlines(recording, "5m").answer(epoch_ms(now), None, None, 10)))
+    rows = candles_from_klines(json_rows(RecordedKlines(recording, "5m"), epoch_ms(now), 10))
 
     pd.testing.assert_frame_equal(rows.iloc[:9], recording.iloc[:9], check_freq=False)
     assert rows.iloc[9, 5:].isna().all()

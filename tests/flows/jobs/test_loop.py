@@ -21,10 +21,9 @@ from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.messages import backfill_message, import_message, ingest_message
 from tests.support.damage import stubs
+from tests.support.markets import STEP
 
 pytestmark = pytest.mark.integration
-
-STEP = timedelta(minutes=5)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from candlecast.client import ForecastClient
 from candlecast.registry.registry import CHAMPION, Registry
 from flows.local.home_processes import STACK_VARIABLE
 from flows.local.stack import free_ports
-from tests.support.bundles import BTCUSDT_5M
+from tests.support.markets import MARKET
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -394,7 +394,7 @@ def completed_runs(platform: Platform) -> list[dict[str, Any]]:
 
 def served_champion(platform: Platform) -> str:
     with ForecastClient(platform.url("SERVICE")) as service:
-        return service.model(BTCUSDT_5M).models[CHAMPION].version
+        return service.model(MARKET).models[CHAMPION].version
 
 
 def forecasts_since(platform: Platform, latest: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,11 +12,11 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.store import CandleStore
-from candlecast.database import open_database
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.market import Market
 from flows.simulation.proof import prove_ledger
-from tests.support.records import STEP, forecast_for, record_as_if_in_time
+from tests.support.markets import STEP
+from tests.support.records import forecast_for, record_as_if_in_time
 
 pytestmark = pytest.mark.integration
 
@@ -27,12 +27,6 @@ CANDLES = 60
 @pytest.fixture
 def raw(bundled_candles: pd.DataFrame) -> pd.DataFrame:
     return bundled_candles.iloc[:CANDLES]
-
-
-@pytest.fixture
-def pool(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as pool:
-        yield pool
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from service.models.reloaders import ModelReloaders
 from service.status.importance import Importances, Leaning, permutation_importance
 from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
 from tests.service.conftest import Start
-from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.markets import MARKET
 from tests.support.recorded_days import HISTORY, record_days
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -198,7 +199,7 @@ def test_importances_are_measured_once_a_day_for_each_market_also_where_versions
 
         return known.of("1", bundles[market], day, read_candles)
 
-    markets = (BTCUSDT_5M, Market("ETHUSDT", "15m"))
+    markets = (MARKET, Market("ETHUSDT", "15m"))
     bundles = {one: load_bundle(write_tiny_bundle(tmp_path / one.model_name, market=one)) for one in markets}
     today, tomorrow = date(2025, 9, 30), date(2025, 10, 1)
     for day in (today, today, tomorrow):

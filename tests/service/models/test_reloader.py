@@ -20,7 +20,8 @@ from candlecast.registry.registry import cached_bundle
 from service.models.reloader import ModelReloader, longer
 from service.models.replicas import SILENT_S
 from tests.service.conftest import wait_until
-from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.markets import MARKET
 from tests.support.registries import FakeRegistry
 
 CANDLES = sound_candles(144)
@@ -37,7 +38,7 @@ def reloader(registry: FakeRegistry, cache: Path) -> ModelReloader:
 
 
 def a_reloader(
-    registry: FakeRegistry, cache: Path, market: Market = BTCUSDT_5M, name: str | None = None, poll_s: float = 0.01
+    registry: FakeRegistry, cache: Path, market: Market = MARKET, name: str | None = None, poll_s: float = 0.01
 ) -> ModelReloader:
     return ModelReloader(registry, market, cache, poll_s, name=name)
 
@@ -219,7 +220,7 @@ def test_a_version_of_another_format_is_tried_again_after_a_move_only(
     (registry.versions["9"] / MANIFEST).write_text(json.dumps(manifest | {"feature_hash": "0123456789abcdef"}))
     registry.pointers["champion"] = "9"
     reloader.refresh()
-    shutil.rmtree(cached_bundle(cache, BTCUSDT_5M.model_name, "9"))
+    shutil.rmtree(cached_bundle(cache, MARKET.model_name, "9"))
     registry.versions["9"] = registry.versions["2"]
 
     for _ in range(20):
@@ -244,7 +245,7 @@ def test_pauses_double_up_to_a_limit_but_are_never_shorter_than_asked_for() -> N
 
 def test_problems_are_reported_when_they_change_not_at_every_poll(registry: FakeRegistry, cache: Path) -> None:
     reported: list[dict[str, str]] = []
-    reloader = ModelReloader(registry, BTCUSDT_5M, cache, 0.01, on_problems=lambda found: reported.append({**found}))
+    reloader = ModelReloader(registry, MARKET, cache, 0.01, on_problems=lambda found: reported.append({**found}))
     reloader.refresh()
     registry.reachable = False
     for _ in range(3):
@@ -280,8 +281,8 @@ def test_a_version_of_another_market_is_refused(registry: FakeRegistry, cache: P
 
 
 def test_a_damaged_cached_bundle_is_fetched_again(reloader: ModelReloader, registry: FakeRegistry, cache: Path) -> None:
-    registry.fetch(BTCUSDT_5M.model_name, "1", cache)
-    (cached_bundle(cache, BTCUSDT_5M.model_name, "1") / "model.onnx").write_bytes(b"half a downl")
+    registry.fetch(MARKET.model_name, "1", cache)
+    (cached_bundle(cache, MARKET.model_name, "1") / "model.onnx").write_bytes(b"half a downl")
 
     assert reloader.refresh()
 
@@ -333,8 +334,8 @@ def test_a_start_serves_the_last_version_if_the_newest_does_not_load(
 def test_an_unwritable_cache_is_reported_and_serving_continues(registry: FakeRegistry, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     for version in ("1", "2"):
-        registry.fetch(BTCUSDT_5M.model_name, version, cache)
-    (cached_bundle(cache, BTCUSDT_5M.model_name, "served.json")).mkdir()
+        registry.fetch(MARKET.model_name, version, cache)
+    (cached_bundle(cache, MARKET.model_name, "served.json")).mkdir()
     reloader = a_reloader(registry, cache)
 
     reloader.refresh()
@@ -375,7 +376,7 @@ def test_a_process_that_gave_no_sign_for_long_is_a_replica_no_longer(registry: F
     silent, me = a_reloader(registry, cache, name="host-b.1"), a_reloader(registry, cache)
     for reloader in (silent, me):
         reloader.refresh()
-    note = cached_bundle(cache, BTCUSDT_5M.model_name, "replicas") / "host-b.1.json"
+    note = cached_bundle(cache, MARKET.model_name, "replicas") / "host-b.1.json"
     long_ago = note.stat().st_mtime - SILENT_S - 1
     os.utime(note, (long_ago, long_ago))
 
@@ -397,7 +398,7 @@ def test_without_registry_and_cache_a_start_serves_nothing(registry: FakeRegistr
 
 def test_a_malformed_note_of_what_was_served_last_counts_as_none(registry: FakeRegistry, cache: Path) -> None:
     registry.reachable = False
-    note = cached_bundle(cache, BTCUSDT_5M.model_name, "served.json")
+    note = cached_bundle(cache, MARKET.model_name, "served.json")
     note.parent.mkdir(parents=True)
     note.write_text("{half")
     reloader = a_reloader(registry, cache)
@@ -409,7 +410,7 @@ def test_a_malformed_note_of_what_was_served_last_counts_as_none(registry: FakeR
 
 def test_changes_are_announced_once(registry: FakeRegistry, cache: Path) -> None:
     announced = []
-    reloader = ModelReloader(registry, BTCUSDT_5M, cache, 0.01, lambda served: announced.append(sorted(served)))
+    reloader = ModelReloader(registry, MARKET, cache, 0.01, lambda served: announced.append(sorted(served)))
 
     reloader.refresh()
     reloader.refresh()

@@ -19,7 +19,8 @@ from service.models.reloaders import poll_s
 from service.telemetry.metrics import ServiceMetrics
 from service.wiring import Wiring
 from tests.service.conftest import wait_until
-from tests.support.bundles import BTCUSDT_5M, sound_candles, write_tiny_bundle
+from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.markets import MARKET
 from tests.support.posted import as_rows
 from tests.support.registries import FakeRegistry, RegistryOfMany
 
@@ -32,7 +33,7 @@ MARKETS = "BTCUSDT-5m,ETHUSDT-15m,LTCUSDT-5m"
 def registry(tmp_path: Path) -> RegistryOfMany:
     """A registry of many markets; LTCUSDT has no version yet."""
     of = {LTCUSDT_5M.model_name: FakeRegistry()}
-    for market, version in ((BTCUSDT_5M, "1"), (ETHUSDT_15M, "7")):
+    for market, version in ((MARKET, "1"), (ETHUSDT_15M, "7")):
         of[market.model_name] = FakeRegistry.serving(version, write_tiny_bundle(tmp_path / version, market=market))
     return RegistryOfMany(of)
 
@@ -52,7 +53,7 @@ def test_each_market_is_answered_by_its_own_champion(registry: RegistryOfMany, t
         wait_until(lambda: service.get("/readyz").status_code == 200)
         ethereum = service.post("/predict", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="15m")).json()
         series = service.post("/predict/series", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="15m")).json()
-        unnamed = service.post("/predict", json=posted(BTCUSDT_5M)).json()
+        unnamed = service.post("/predict", json=posted(MARKET)).json()
         metrics = service.get("/metrics").text
 
     assert (ethereum["symbol"], ethereum["interval"], ethereum["model"]["name"]) == ("ETHUSDT", "15m", "ETHUSDT-15m")
@@ -96,7 +97,7 @@ def test_a_market_without_champion_keeps_the_others_from_nothing(registry: Regis
 def test_another_market_is_refused_with_the_names_of_those_forecast(registry: RegistryOfMany, tmp_path: Path) -> None:
     with running(registry, tmp_path) as service:
         wait_until(lambda: service.get("/readyz").status_code == 200)
-        symbol = service.post("/predict", json=posted(BTCUSDT_5M, symbol="XRPUSDT"))
+        symbol = service.post("/predict", json=posted(MARKET, symbol="XRPUSDT"))
         interval = service.post("/predict", json=posted(ETHUSDT_15M, symbol="ETHUSDT", interval="1h"))
 
     assert (symbol.status_code, interval.status_code) == (400, 400)

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from candlecast.settings import Settings
 from service.status.monitoring_answer import monitoring_answer
 from tests.conftest import MigratedDatabase
-from tests.support.bundles import BTCUSDT_5M
+from tests.support.markets import MARKET
 from tests.support.recorded_days import record_days
 
 EARLIER = Path(__file__).with_name("monitoring_answer.json")
@@ -31,9 +31,9 @@ def test_live_figures_are_those_of_an_earlier_release(
     with psycopg.connect(database.reader_url.get_secret_value(), row_factory=dict_row) as connection:
 
         def read(query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-            return connection.execute(query.encode(), BTCUSDT_5M._asdict() | arguments).fetchall()
+            return connection.execute(query.encode(), MARKET._asdict() | arguments).fetchall()
 
-        answer = monitoring_answer(read, BTCUSDT_5M, Settings(), {"champion": "1"})
+        answer = monitoring_answer(read, MARKET, Settings(), {"champion": "1"})
 
     figures = json.loads(answer.model_dump_json())
     assert_same(figures["rolling"], earlier["rolling"])

@@ -9,16 +9,15 @@ import statsmodels.api as sm
 
 from candlecast.bundle.forecast import Forecasts
 from candlecast.features.features import LOOKBACK
-from candlecast.market import Market
 from candlecast.settings import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
+from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset, rising
 from training.families.interface import Forecaster, fit_forecaster
 from training.metrics import measure
 from training.splits import split_by_time
 
-MARKET = Market("BTCUSDT", "5m")
 SEQUENCE = 12
 CANDLES = sound_candles(2500)
 GAPPED = CANDLES.drop(CANDLES.index[[700, 701, 1600]])

@@ -11,16 +11,15 @@ from threadpoolctl import threadpool_limits
 
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK
-from candlecast.market import Market
 from candlecast.settings import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
+from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset
 from training.families.interface import fit_forecaster
 from training.families.trees import FittedTrees, fit_trees
 from training.splits import Split, split_by_time
 
-MARKET = Market("BTCUSDT", "5m")
 CANDLES = sound_candles(4000)
 DATASET = build_dataset(CANDLES, MARKET, 24)
 SPLIT = split_by_time(DATASET)
