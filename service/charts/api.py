@@ -1,4 +1,4 @@
-"""Routes behind the dashboard's charts: a period of any length as a bounded number of steps, and its figures."""
+"""Routes of the dashboard's charts: a period of any length as a bounded number of steps, and its figures."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ _REST = ("close_lower", "close_upper", "probability_up")
 
 @Documented(ChartAnswer, examples.CHART, _TAKEN)
 def chart(request: Request) -> Response:
-    """Candles and the forecasts recorded for them, merged into at most `points` steps, oldest first.
+    """Read candles and the forecasts recorded for them, merged into at most `points` steps, oldest first.
 
     The period is [start, end), or the last `hours` up to the newest candle stored. A step is as short as `points`
-    allow: ask again about a part of the period to see it closer.
+    allow: request a part of the period to see it closer.
     """
     period, about = _asked(request)
     found = rows(request, queries.STEPS, _arguments(period, about)) if period else []
@@ -65,9 +65,9 @@ def chart(request: Request) -> Response:
 
 @Documented(ErrorsAnswer, examples.ERRORS, _TAKEN)
 def errors(request: Request) -> Response:
-    """Errors of the close over a period, beside persistence's on the same rows: figures, steps, residuals, scatter.
+    """Read errors of the close over a period, beside persistence's: figures, steps, residuals, scatter.
 
-    The period and its steps are those of `/chart`. What the rolling MAPE rests on reaches back before the period.
+    The period and its steps are those of `/chart`. The rolling MAPE also counts forecasts before the period.
     """
     period, about = _asked(request)
     limits = resources(request)[Settings].monitoring
@@ -100,9 +100,9 @@ def errors(request: Request) -> Response:
 
 @Documented(DirectionAnswer, examples.DIRECTION, _TAKEN)
 def direction(request: Request) -> Response:
-    """Hits and misses of the direction over a period: accuracy, reliability, confusion, confidence.
+    """Read hits and misses of the direction over a period: accuracy, reliability, confusion, confidence.
 
-    The period is that of `/chart`; of its steps only the interval of the accuracy is made.
+    The period is that of `/chart`; its steps only serve the interval of the accuracy.
     """
     period, about = _asked(request)
     found: dict[str, Any] = {}
@@ -133,7 +133,7 @@ ROUTES = reading_routes({"/chart": chart, "/errors": errors, "/direction": direc
 
 
 def _asked(request: Request) -> tuple[Period | None, dict[str, Any]]:
-    """The period asked for, and what the answer says of it."""
+    """The period of the request, and the fields of the answer about it."""
     role = read_choice(request, "role", ROLES) or CHAMPION
     period, market = read_period(request), market_of(request)
     start, end, step = period or (None, None, market.step)

@@ -1,4 +1,4 @@
-"""The stretch of time that a chart shows, and how long its steps are."""
+"""The period that a chart shows, and the length of its steps."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ class Period(NamedTuple):
     step: timedelta
 
     def arguments(self) -> dict[str, Any]:
-        """As SQL arguments."""
+        """Give start, end and step as SQL arguments."""
         return self._asdict()
 
 
 def read_period(request: Request) -> Period | None:
-    """The period asked for; None while no candle is stored that it could end with.
+    """Read the period of a request.
 
-    It is [start, end) if either is given, and else the last `hours` up to the newest candle stored, with the
-    candle that is being forecast after it. Its steps are as short as `points` of them allow, and never shorter than a
-    candle.
+    It is [start, end) if either is given, and else the last `hours` up to the candle being forecast after the newest
+    one stored. Its steps are as short as `points` allow, and never shorter than a candle.
+
+    Returns:
+        None if no candle of the period is stored.
     """
     refuse_both(request, "hours", "start", "end")
     market, points = market_of(request), read_points(request)
@@ -52,7 +54,7 @@ def read_period(request: Request) -> Period | None:
 
 
 def step_within(span: timedelta, points: int, market: Market) -> timedelta:
-    """The shortest usual step that is a multiple of a candle and cuts `span` into `points` at the most."""
+    """Find the shortest usual step that is a multiple of a candle and cuts `span` into at most `points` parts."""
     shortest = max(market.step, span / points)
     usual = [market.step, *(timedelta(minutes=minutes) for minutes in _MINUTES)]
     fitting = [step for step in usual if step >= shortest and not step % market.step]

@@ -22,10 +22,8 @@ def _last(value: str) -> str:
     return f"(array_agg({value} order by open_time desc))[1]"
 
 
-# The rows of the view settled_forecasts that are no abstentions. The view looks three things up for every forecast,
-# which is right for hundreds; for the ten thousands of a season both sides are read once and joined by their time. By
-# a full join, since that is never made by pairing all with all, which is what the planner would do on a young table;
-# `coalesce` keeps it from seeing that an inner join would do.
+# The rows of the view settled_forecasts without abstentions, read at once: the view's lookups are slow for 10,000 rows.
+# A full join is never a nested loop, which the planner would choose on a young table; `coalesce` hides the inner join.
 def _settled(period: str) -> str:
     doubtful = f"from candle_suspicions where {_MARKET}"
     return f"""
@@ -79,7 +77,7 @@ with {_settled(_PERIOD)}, bars as (
 select * from bars full join made using (at) full join directions using (at) order by at
 """
 
-# Sums up to a row, less those up to the row N before it: a moving window of N would read each row N times.
+# Running sums less those of the row N before: a moving window of N would read each row N times.
 ERRORS = f"""
 with {_settled("open_time >= %(lead)s and open_time < %(end)s")}, counted as (
     select open_time, close, baseline_close, actual_close, reference_close,

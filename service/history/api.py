@@ -47,18 +47,19 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 @Documented(CandleRow, CANDLE, MARKET, refusals=(404, 503))
 def price_latest(request: Request) -> Response:
-    """The newest closed candle."""
+    """Read the newest closed candle."""
     candles = rows(request, queries.CANDLES, {**_everything(), "limit": 1})
     if not candles:
-        raise Refusal("nothing-recorded", "no candle is stored yet; run a backfill, or wait for it")
+        raise Refusal("nothing-recorded", "no candle is stored yet; run a backfill, or wait until it ends")
     return json_answer(CandleRow(**candles[0]))
 
 
 @Documented(CandlesAnswer, examples.PRICE_HISTORY, (*MARKET, "limit", "start", "end", "hours"))
 def price_history(request: Request) -> Response:
-    """The newest `limit` candles of a window, oldest first.
+    """Read the newest `limit` candles of a window, oldest first.
 
-    The window is [start, end), or the last `hours` up to the newest candle stored; of these all that one page holds.
+    The window is [start, end), or the last `hours` up to the newest candle stored. With `hours`, the default of `limit`
+    is a full page.
     """
     refuse_both(request, "hours", "start", "end")
     window, hours = read_window(request), read_hours(request)
@@ -78,7 +79,7 @@ def price_history(request: Request) -> Response:
 
 @Documented(PriceStatsAnswer, examples.PRICE_STATS, (*MARKET, "hours"))
 def price_stats(request: Request) -> Response:
-    """Lowest, highest and mean price, change and volume over the last `hours` up to the newest candle stored."""
+    """Read lowest, highest and mean price, change and volume of the last `hours` up to the newest candle stored."""
     hours = read_hours(request) or HOURS_DEFAULT
     found = rows(request, queries.PRICE_STATS, {"hours": hours})[0]
     opened, closed, volume = found["open"], found["close"], found["volume"]
@@ -96,7 +97,7 @@ def price_stats(request: Request) -> Response:
 
 @Documented(SeriesAnswer, examples.SERIES, _PAGED)
 def series(request: Request) -> Response:
-    """Real candles beside the forecasts that were recorded for them, with the errors, oldest first.
+    """Read real candles beside the forecasts recorded for them, with the errors, oldest first.
 
     The newest `limit` points of target candles opening in [start, end). A forecast that was not made in time is
     absent and never computed afterwards; a forecast whose candle has not closed yet has no real side.
@@ -115,7 +116,7 @@ def series(request: Request) -> Response:
 
 @Documented(ForecastsAnswer, examples.FORECASTS, _PAGED)
 def forecasts(request: Request) -> Response:
-    """The forecasts of the newest `limit` target candles opening in [start, end), with outcomes, oldest first."""
+    """Read the forecasts of the newest `limit` target candles opening in [start, end), with outcomes, oldest first."""
     role = read_choice(request, "role", ROLES)
     found, more = _page(request, queries.FORECASTS, {**read_window(request), "role": role})
     market = market_of(request)
@@ -130,7 +131,7 @@ def forecasts(request: Request) -> Response:
 
 @Documented(ForecastsAnswer, examples.FORECASTS, _PAGED)
 def futures(request: Request) -> Response:
-    """The forecasts of the newest `limit` target candles opening in [start, end), with outcomes, oldest first.
+    """Read the forecasts of the newest `limit` target candles opening in [start, end), with outcomes, oldest first.
 
     The same as `/forecasts`.
     """
@@ -139,7 +140,7 @@ def futures(request: Request) -> Response:
 
 @Documented(ForecastRow, examples.RECORDED, MARKET, refusals=(404, 503))
 def forecasts_latest(request: Request) -> Response:
-    """The champion's newest forecast."""
+    """Read the champion's newest forecast."""
     found = rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": CHAMPION})
     if not found:
         raise Refusal("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
@@ -169,12 +170,12 @@ def _page(request: Request, query: str, arguments: dict[str, Any]) -> tuple[list
 
 
 def _earlier(request: Request, before: datetime, since: datetime | None = None) -> str:
-    """Address of the same question about what is before this page, and not before `since`."""
+    """Address of the page before this one, with no row before `since`."""
     asked = {**request.query_params, "end": iso(before)}
     if since is not None:
         asked |= {"start": iso(since)}
         del asked["hours"]
-    prefix = request.headers.get("x-forwarded-prefix", "")  # from a proxy that took it away from the path
+    prefix = request.headers.get("x-forwarded-prefix", "")  # from a proxy that removed it from the path
     return f"{prefix if _PREFIX.fullmatch(prefix) else ''}{request.url.path}?{urlencode(asked)}"
 
 

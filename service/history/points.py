@@ -1,4 +1,4 @@
-"""A candle beside the forecast that was recorded for it."""
+"""Points of /series: a candle beside the forecast recorded for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AS_STORED = ("doubtful", "abstained", "model_version", "issued_at")
 
 
 def series_point(row: dict[str, Any], step: timedelta) -> dict[str, Any]:
-    """A row of `service.history.queries.SERIES` as a `SeriesPoint`; candles are `step` long."""
+    """Build a `SeriesPoint` from a row of `service.history.queries.SERIES`; candles are `step` long."""
     real = predicted = direction = errors = None
     close, forecast = row["close"], row["forecast_close"]
     if close is not None:

@@ -1,4 +1,4 @@
-"""The SQL of the read API; every query is about one market, `symbol`, `interval` and `horizon`."""
+"""SQL of prices, forecasts and series; every query is about one market, `symbol`, `interval` and `horizon`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ select * from (
 ) as newest order by open_time
 """
 
-# The newest candle is the clock here: candles of a replay lie in the past.
+# The newest candle is the clock here, because candles of a replay lie in the past.
 _LAST_HOURS = f"""
 {_MARKET} and open_time > (
     select max(open_time) from candles where {_MARKET}
@@ -44,8 +44,8 @@ select count(*) as n,
 from candles where {_LAST_HOURS}
 """
 
-# In both queries first the newest open times are found, by an index, and then what stands at each of them, by the
-# primary key. Left to itself, and without statistics on a young table, the planner reads years, or pairs all with all.
+# Both queries find the newest open times by an index first, and then the rows of each by the primary key.
+# On a young table without statistics the planner would read years, or join all rows with all.
 _FORECASTS_WANTED = f"{_MARKET} and horizon = %(horizon)s and (%(role)s::text is null or role = %(role)s)"
 _AT_MOMENT = f"{_MARKET} and open_time = m.open_time"
 

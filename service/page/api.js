@@ -1,20 +1,20 @@
-// Asks the service, and knows its clock.
+// Requests to the service, and its clock.
 
 let skew = 0; // milliseconds that the service's clock is ahead of this browser's
 
 /** Now on the service's clock, in milliseconds. */
 export const now = () => Date.now() + skew;
 
-/** Answer of `path`, which begins with a slash and is looked up beside this page, as JSON; throws an Error with the service's own words if it refuses. */
+/** Fetch `path`, which begins with a slash and is relative to this page, as JSON; throws an Error with the service's message if it refuses. */
 export async function read(path, options = {}) {
   let response;
   try {
     response = await fetch(`.${path}`, { signal: AbortSignal.timeout(15000), ...options });
   } catch {
-    throw new Error("The service does not answer. This page asks again by itself.");
+    throw new Error("The service does not answer. This page retries by itself.");
   }
-  const told = Date.parse(response.headers.get("date"));
-  if (told && Math.abs(told + 500 - now()) > 2000) skew = told + 500 - Date.now(); // whole seconds are told
+  const date = Date.parse(response.headers.get("date")); // in whole seconds
+  if (date && Math.abs(date + 500 - now()) > 2000) skew = date + 500 - Date.now();
   const body = await response.json().catch(() => ({}));
   if (!response.ok) {
     throw Object.assign(new Error(body.detail ?? `HTTP ${response.status}`), { status: response.status, problem: body });

@@ -1,4 +1,4 @@
-// What is shown: kept in the address, so that it can be sent to somebody, and survives a reload.
+// The choices of what is shown, kept in the page's address so that a link or a reload keeps them.
 
 import { element } from "./dom.js";
 
@@ -7,7 +7,7 @@ const REFRESHES = [10, 30, 60, 120, 300];
 const ZONES = { UTC: "UTC", local: "this computer's zone", "America/Sao_Paulo": "São Paulo" };
 const DEFAULTS = { symbol: null, interval: null, period: "24h", refresh: 10, zone: "UTC" };
 
-/** The choices of the address; what it does not say, or says wrongly, is as usual. */
+/** Read the choices from the address; a missing or invalid one has its default. */
 export function readChoices() {
   const asked = new URLSearchParams(location.search);
   const one = (name, known) => (known.includes(asked.get(name)) ? asked.get(name) : DEFAULTS[name]);
@@ -22,15 +22,15 @@ export function readChoices() {
 }
 
 function writeChoices(choices) {
-  const told = Object.entries(choices).filter(([name, value]) => value !== null && value !== DEFAULTS[name]);
-  const query = new URLSearchParams(told).toString();
+  const chosen = Object.entries(choices).filter(([name, value]) => value !== null && value !== DEFAULTS[name]);
+  const query = new URLSearchParams(chosen).toString();
   history.replaceState(null, "", query ? `?${query}${location.hash}` : location.pathname + location.hash);
 }
 
 /** The IANA name of a chosen zone. */
 export const zoneOf = (choice) => (choice === "local" ? Intl.DateTimeFormat().resolvedOptions().timeZone : choice);
 
-/** Fill the form and call `changed` with the choices whenever somebody changes one. */
+/** Fill the form, and call `changed` with the choices after every change. */
 export function offerChoices(form, changed) {
   const choices = readChoices();
   for (const period of Object.keys(PERIODS)) {
@@ -55,7 +55,7 @@ export function offerChoices(form, changed) {
   return choices;
 }
 
-/** The market of the select; the usual one, which stands first, is not named. */
+/** The market of the select; the default, which is first, has no name. */
 function chosenMarket(select) {
   const [symbol, interval] = select.selectedIndex > 0 ? select.value.split(" ") : [null, null];
   return { symbol, interval };
@@ -72,7 +72,7 @@ export function offerMarkets(form, status) {
   select.value = marketName(status);
 }
 
-/** Whether the market that a status is about is forecast here, and not only stored. */
+/** Whether the market of a status is forecast here, and not only stored. */
 export const isForecastHere = (status) => status.forecast_here.map(marketName).includes(marketName(status));
 
 function fill(select, options, chosen) {

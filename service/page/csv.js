@@ -18,25 +18,25 @@ export function download(name, content) {
 const KNOWN = ["open_time", "open", "high", "low", "close", "volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote"];
 
 /**
- * A body for /predict from what somebody pasted: JSON as the API takes it, rows of candles, Binance's klines, or CSV
- * with a heading. Throws an Error that says what is missing.
+ * Make a body for /predict from pasted text: JSON as the API takes it, rows of candles, Binance's klines, or CSV with
+ * a heading. Throws an Error that names what is missing.
  */
 export function toBody(pasted) {
   const content = pasted.trim();
   if (!content) throw new Error("Paste candles first, or drop a file.");
   if (content.startsWith("{") || content.startsWith("[")) {
-    let told;
+    let parsed;
     try {
-      told = JSON.parse(content);
+      parsed = JSON.parse(content);
     } catch (error) {
-      throw new Error(`This is no JSON: ${error.message}`);
+      throw new Error(`Invalid JSON: ${error.message}`);
     }
-    if (!Array.isArray(told)) return told;
-    return Array.isArray(told[0]) ? { klines: told } : { candles: told };
+    if (!Array.isArray(parsed)) return parsed;
+    return Array.isArray(parsed[0]) ? { klines: parsed } : { candles: parsed };
   }
   const [head, ...lines] = content.split(/\r?\n/).map((line) => line.split(",").map((cell) => cell.trim()));
   const missing = KNOWN.slice(0, 6).filter((name) => !head.includes(name));
-  if (missing.length) throw new Error(`The first line of a CSV names its columns; missing: ${missing.join(", ")}.`);
+  if (missing.length) throw new Error(`The first line of a CSV must name its columns; missing: ${missing.join(", ")}.`);
   const columns = head.map((name, at) => [name, at]).filter(([name]) => KNOWN.includes(name));
   const candles = lines.filter((line) => line.length > 1).map((line) =>
     Object.fromEntries(columns.map(([name, at]) => [name, name === "open_time" ? moment(line[at]) : Number(line[at])])));

@@ -1,4 +1,4 @@
-// Elements without markup in strings: what the service says is always text.
+// Elements without markup in strings: text of the service stays text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -24,7 +24,7 @@ export const text = (name, className, content) => element(name, { class: classNa
 export const facts = (rows, className = "facts") =>
   element("dl", { class: className }, ...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
 
-/** One figure with what it is called, and what is to be said of it. */
+/** One figure with its name and a note. */
 export const figure = (name, value, sub, tone = "") =>
   element("div", {}, element("h3", {}, name), text("p", `figure ${tone}`, value), text("p", "sub", sub));
 
@@ -34,7 +34,7 @@ const TONES = {
   running: "warn", skipped: "warn", trial: "warn", undecided: "warn", outage: "warn", "too early": "warn",
 };
 
-/** A word for a state, in the colour of what it means. */
+/** The word of a state, in the state's colour. */
 export const state = (word) => element("span", { class: "state", "data-tone": TONES[word] ?? "none" }, word);
 
 /** A table. @param head names of columns; @param rows arrays of texts or nodes; @param words columns that hold prose */

@@ -47,7 +47,7 @@ export function signed(value, digits, unit = "") {
 
 /** An interval of shares, as percent: "−0.2 to +0.5 %". */
 export const between = (interval, digits = 2) =>
-  interval ? `${signed(100 * interval[0], digits)} to ${signed(100 * interval[1], digits)} %` : "too few to say how sure";
+  interval ? `${signed(100 * interval[0], digits)} to ${signed(100 * interval[1], digits)} %` : "too few for an interval";
 
 /** A length of time in seconds, roughly. */
 export function span(seconds) {

@@ -1,6 +1,6 @@
-// What the chart library does not draw by itself: bands, shaded stretches, marked moments, hits and misses.
+// Drawings that the chart library lacks: bands, shaded stretches, marked moments, hits and misses.
 
-/** Something drawn on a chart behind or before its series, in pixels, whenever the chart is drawn. */
+/** A drawing in pixels behind or before a chart's series, repeated whenever the chart is drawn. */
 export class Layer {
   #draw; #order; #chart; #series; #update = () => {};
 
@@ -73,7 +73,7 @@ export function drawHits(context, { height }, chart, _series, { hits, misses, fa
   context.globalAlpha = 1;
 }
 
-/** Coordinate of any moment, between two steps as well; null before the first step. */
+/** Coordinate of a moment, also between two steps; null before the first step. */
 function xOf(chart, times, moment) {
   let [low, high] = [0, times.length];
   while (low < high) {

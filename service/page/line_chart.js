@@ -30,7 +30,7 @@ export class LineChart {
     onScheme(() => this.#paint());
   }
 
-  /** @param times of the steps; @param columns one for each line, null where there is nothing */
+  /** @param times of the steps; @param columns one for each line, null where there is no value */
   show(times, columns) {
     [this.#times, this.#columns] = [times, columns];
     this.#lines.forEach(({ series }, at) =>
@@ -38,7 +38,7 @@ export class LineChart {
     link(this.#chart, this.#lines[0].series, times, columns[0]);
   }
 
-  /** Take it out of the charts that are zoomed together. */
+  /** Remove it from the charts that are zoomed together. */
   remove() {
     unlink(this.#chart);
   }
@@ -53,10 +53,10 @@ export class LineChart {
     const own = this.#columns[0] ?? [];
     const step = at === null ? own.findLastIndex((value) => value !== null) : at;
     if (!(step >= 0 && step < this.#times.length)) return "";
-    const said = this.#lines.map(({ name }, line) => {
+    const parts = this.#lines.map(({ name }, line) => {
       const value = this.#columns[line][step];
       return `${name} ${value === null ? "–" : this.#shown(value)}`;
     });
-    return `${dayTime(this.#times[step] * 1000)}  ·  ${said.join("  ·  ")}`;
+    return `${dayTime(this.#times[step] * 1000)}  ·  ${parts.join("  ·  ")}`;
   }
 }

@@ -1,4 +1,4 @@
-// Asks the service every few seconds and hands what it says to the panels; each says itself what it is missing.
+// Polls the service every few seconds and passes its answers to the panels; each panel shows what it lacks.
 
 import { address, now, read } from "./api.js";
 import { isForecastHere, offerChoices, offerMarkets, zoneOf } from "./choices.js";
@@ -18,7 +18,7 @@ import { View } from "./view.js";
 
 const BADGES = { live: "LIVE · exchange", replay: "REPLAY · recorded candles", unknown: "source unknown" };
 const NOT_FORECAST = { models: {}, problems: {}, not_ready: "Not forecast here: only candles of this market are stored." };
-const AGAIN_MS = 3000; // while the service is away
+const AGAIN_MS = 3000; // while the service does not answer
 const DURATIONS = { m: 60, h: 3600, d: 86400, w: 604800 };
 
 let shownMarket = null;
@@ -39,7 +39,7 @@ let candleChart = null;
 let errorPanel = null;
 let lowConfidence = 0;
 let moments = { from: null, to: null, marks: [] };
-let turn = 0; // answers of an earlier turn are too late
+let turn = 0; // answers of an earlier turn are dropped
 
 const value = (settled) => (settled.status === "fulfilled" ? settled.value : null);
 const seconds = (moment) => Date.parse(moment) / 1000;
@@ -58,7 +58,7 @@ function showStatus(status) {
   for (const [there, link] of Object.entries(status.links)) showLink(byId(`link-${there}`), link);
 }
 
-/** Other user interfaces listen on this machine: seen from another one, their host is this page's. */
+/** Other user interfaces listen on this machine; for a browser elsewhere their host is this page's. */
 function showLink(anchor, link) {
   const url = new URL(link);
   if (["127.0.0.1", "localhost"].includes(url.hostname)) url.hostname = location.hostname;
@@ -67,37 +67,37 @@ function showLink(anchor, link) {
   anchor.hidden = false;
 }
 
-/** Charts over time, of what is in sight. */
+/** Refresh the charts over time, for the part in sight. */
 async function refreshCharts() {
   const mine = turn;
   const { closer } = view;
   const [chart, errors] = await Promise.allSettled([read(view.ofSight("/chart")), read(view.ofSight("/errors"))]);
   if (mine !== turn || closer !== view.closer) return;
   if (view.isMoving) {
-    view.isOwing = true; // it is asked for again as soon as all stands still
+    view.isOwing = true; // it is requested again when the zoom has ended
     return;
   }
   hold();
-  panels.candles.show(chart, (told, body) => {
-    if (!told.open_time.length) {
+  panels.candles.show(chart, (answer, body) => {
+    if (!answer.open_time.length) {
       candleChart = forget(candleChart);
-      return "No candle is stored for this period yet: the backfill is on its way, or has not been started.";
+      return "No candle is stored for this period yet: a backfill is running or has to be started.";
     }
     candleChart ??= new CandleChart(body);
     candleChart.mark(moments);
-    const times = told.open_time.map(seconds);
-    view.shows(times, told.step_s, parseInt(told.interval, 10) * DURATIONS[told.interval.at(-1)]);
-    candleChart.show(told, times, lowConfidence);
+    const times = answer.open_time.map(seconds);
+    view.shows(times, answer.step_s, parseInt(answer.interval, 10) * DURATIONS[answer.interval.at(-1)]);
+    candleChart.show(answer, times, lowConfidence);
     return null;
   });
-  panels.errors.show(errors, (told, body) => {
-    if (!told.n) {
+  panels.errors.show(errors, (answer, body) => {
+    if (!answer.n) {
       errorPanel = forget(errorPanel);
       return "No forecast of this period is settled yet: figures appear when the first target candle has closed.";
     }
-    errorPanel ??= new ErrorPanel(body, told);
-    if (!closer) errorPanel.showFigures(told);
-    errorPanel.showSteps(told, view.times);
+    errorPanel ??= new ErrorPanel(body, answer);
+    if (!closer) errorPanel.showFigures(answer);
+    errorPanel.showSteps(answer, view.times);
     return null;
   });
   hold();
@@ -109,7 +109,7 @@ function forget(shown) {
   return null;
 }
 
-/** Another market: nothing of the last one may stay, not even while the service is away. */
+/** Clear everything of the last market, also while the service does not answer. */
 function forgetAll() {
   shownMarket = marketName();
   candleChart = forget(candleChart);
@@ -120,10 +120,10 @@ function forgetAll() {
 
 async function refreshDirection() {
   const mine = turn;
-  const [told] = await Promise.allSettled([read(view.ofPeriod("/direction"))]);
+  const [settled] = await Promise.allSettled([read(view.ofPeriod("/direction"))]);
   if (mine !== turn) return;
-  panels.direction.show(told, drawDirection);
-  lowConfidence = value(told)?.confidence[0]?.most ?? 0;
+  panels.direction.show(settled, drawDirection);
+  lowConfidence = value(settled)?.confidence[0]?.most ?? 0;
   candleChart?.doubt(lowConfidence);
 }
 
@@ -132,7 +132,7 @@ async function refreshNow() {
   const { market, hours } = view;
   const of = (path, more = {}) => read(address(path, { ...market, ...more }));
   const asking = of("/status");
-  const served = asking.catch(() => null).then((told) => (told && !isForecastHere(told) ? NOT_FORECAST : of("/model")));
+  const served = asking.catch(() => null).then((status) => (status && !isForecastHere(status) ? NOT_FORECAST : of("/model")));
   const asked = [asking, of("/price/stats", { hours }), of("/forecasts", { role: "champion", limit: 60 }), of("/monitoring"), served];
   const slower = refreshRecords(of, asked[2], asked[3], served);
   const [status, stats, ledger, monitoring, model] = await Promise.allSettled(asked);
@@ -142,15 +142,15 @@ async function refreshNow() {
   byId("lost-notice").hidden = !away;
   byId("lost-notice").textContent = away ? status.reason.message : "";
   byId("now").setAttribute("aria-busy", "false");
-  const told = { status: value(status), stats: value(stats), ledger: value(ledger), monitoring: value(monitoring), model: value(model) };
-  if (!away || !byId("now").querySelector("article")) drawNow(byId("now"), told);
-  moments = momentsOf(told);
+  const answers = { status: value(status), stats: value(stats), ledger: value(ledger), monitoring: value(monitoring), model: value(model) };
+  if (!away || !byId("now").querySelector("article")) drawNow(byId("now"), answers);
+  moments = momentsOf(answers);
   candleChart?.mark(moments);
   await slower;
   return !away;
 }
 
-/** What is kept beside candles: forecasts one by one, versions, runs, quality. */
+/** Refresh the panels of single forecasts, versions, runs and quality. */
 async function refreshRecords(of, forecasts, monitoring, model) {
   const mine = turn;
   const together = async (parts) => Object.fromEntries(await Promise.all(Object.entries(parts).map(async ([name, part]) => [name, await part])));
@@ -160,12 +160,12 @@ async function refreshRecords(of, forecasts, monitoring, model) {
     together({ monitoring, jobs: of("/jobs"), quality: of("/quality") }),
   ]);
   if (mine !== turn) return;
-  panels.ledger.show(ledger, (told, body) => forecastTable.show(told, body));
-  panels.models.show(models, (told, body) => drawModels({ ...told, mlflow }, body));
+  panels.ledger.show(ledger, (answer, body) => forecastTable.show(answer, body));
+  panels.models.show(models, (answer, body) => drawModels({ ...answer, mlflow }, body));
   panels.drift.show(drift, drawDrift);
 }
 
-/** The slice that the champion's figures are of, and when champions changed. */
+/** The champion's report slice, and when champions changed. */
 function momentsOf({ model, monitoring }) {
   const champion = model?.models.champion;
   const marks = (monitoring?.promotions ?? [])

@@ -1,4 +1,4 @@
-// The colours of the style sheet for what is drawn on canvas, and word when the scheme changes.
+// The colours of the style sheet for drawings on canvas, and a notice when the scheme changes.
 
 const NAMES = ["text", "quiet", "line", "card", "accent", "accent-soft", "on-accent", "up", "down", "rival", "held"];
 
@@ -7,7 +7,7 @@ export function colours() {
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
-/** Call `repaint` whenever light becomes dark or the other way round. */
+/** Call `repaint` whenever the colour scheme changes. */
 export function onScheme(repaint) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }

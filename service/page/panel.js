@@ -1,4 +1,4 @@
-// A panel is waiting, filled, empty, or cannot be read; what it showed stays, marked as old, while the service is away.
+// A panel is waiting, filled, empty or failed; after a failure its old content stays, marked as stale.
 
 import { element, text } from "./dom.js";
 import { hhmmss } from "./format.js";
@@ -11,14 +11,14 @@ export class Panel {
     this.wait();
   }
 
-  /** Show that something is on its way, and nothing else. */
+  /** Show only that an answer is awaited. */
   wait() {
     this.filledAt = null;
     this.section.setAttribute("aria-busy", "true");
     this.body.replaceChildren(text("p", "blank waiting", "loading …"));
   }
 
-  /** Show the outcome of a promise that settled: `draw` fills the body, and answers a text if there is nothing to show. */
+  /** Show a settled promise: `draw` fills the body, and returns a text if there is nothing to show. */
   show(settled, draw) {
     this.section.setAttribute("aria-busy", "false");
     this.section.querySelector(".stale")?.remove();

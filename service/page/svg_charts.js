@@ -1,4 +1,4 @@
-// Charts that are not over time, as SVG: residuals, scatter, reliability, bars. Each says in words what it shows.
+// SVG charts without a time axis: residuals, scatter, reliability, bars. Each has a label in words.
 
 import { svg } from "./dom.js";
 
@@ -19,7 +19,7 @@ function ticks(low, high, wanted) {
   return found;
 }
 
-/** A frame with axes; answers the drawing and the two scales. */
+/** Make a frame with axes; returns the drawing and the two scales. */
 function frame(label, [xLow, xHigh], [yLow, yHigh], xName, yName, { xText = String, yText = String } = {}) {
   const x = (value) => LEFT + ((value - xLow) / (xHigh - xLow || 1)) * (WIDTH - LEFT - RIGHT);
   const y = (value) => TOP + ((yHigh - value) / (yHigh - yLow || 1)) * (HEIGHT - TOP - BOTTOM);
@@ -68,7 +68,7 @@ export function scatter(label, horizontal, vertical, xName, yName) {
   return drawing;
 }
 
-/** Forecast probability against what came, with two standard errors; on the diagonal is calibrated. */
+/** Forecast probability against the share that rose, with two standard errors; the diagonal is calibrated. */
 export function reliability(label, bins) {
   const bounds = bins.flatMap(({ probability, rising, n }) => {
     const error = 2 * Math.sqrt((rising * (1 - rising)) / n);
@@ -101,7 +101,7 @@ export function bars(label, rows, base, xName) {
   return drawing;
 }
 
-/** Lying bars, longest first, with a mark where a limit is. rows: {name, value, limit}; @param shown value => text */
+/** Horizontal bars, longest first, with a mark at each limit. rows: {name, value, limit}; @param shown value => text */
 export function lyingBars(label, rows, shown) {
   const most = Math.max(1e-9, ...rows.flatMap(({ value, limit }) => [value, limit ?? 0]));
   const line = 19;

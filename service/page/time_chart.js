@@ -1,20 +1,20 @@
-// A chart over time: zoomed and moved together with all others, by pointer, wheel, fingers or keys.
+// A chart over time, zoomed and moved together with all others by pointer, wheel, touch or keys.
 
 import { date, dayTime, hhmm, month } from "./format.js";
 import { colours, onScheme } from "./palette.js";
 
-const charts = new Map(); // chart => {say, series, times, values}: its caption, and what its crosshair stands on
-const HANDS_OFF_MS = 1200; // since the last touch, after which a change of range is nobody's doing
-const SETTLING_MS = 200; // in which charts that got other steps find their range
+const charts = new Map(); // chart => {say, series, times, values}: caption, and values under the crosshair
+const HANDS_OFF_MS = 1200; // after the last touch; a later change of range is not the user's
+const SETTLING_MS = 200; // for charts with new steps to settle their range
 let heldUntil = 0;
-let pointing = false; // whether the pointer is on a step: then captions wait for it
+let pointing = false; // whether the pointer is on a step; captions then follow it
 let shared = null; // the range that all show
 const watchers = new Set();
 
 /** Call `watcher` with the range of steps in sight after every zoom or move. */
 export const onZoom = (watcher) => watchers.add(watcher);
 
-/** The library cuts days in UTC: where that is no midnight in the zone chosen, the time is said as well. */
+/** The library cuts days in UTC: where that is not midnight in the chosen zone, the label has the time too. */
 function tick(time, kind) {
   const at = time * 1000;
   const clock = hhmm(at);
@@ -35,7 +35,7 @@ function look() {
 
 /**
  * Make a chart in `place`; `options` go to the library.
- * @param describe (index or null) => text for the caption, said of the step the pointer is at
+ * @param describe (index or null) => text for the caption, about the step under the pointer
  */
 export function timeChart(place, caption, describe, { wheel = false, ...options } = {}) {
   const chart = LightweightCharts.createChart(place, {
@@ -72,19 +72,19 @@ export function timeChart(place, caption, describe, { wheel = false, ...options 
   return chart;
 }
 
-/** Say what the crosshair of a chart stands on: `values` of `series` at `times`, null where there is none. */
+/** Set the values under a chart's crosshair: `values` of `series` at `times`, null where there is none. */
 export function link(chart, series, times, values) {
   Object.assign(charts.get(chart), { series, times, values });
   if (!pointing) charts.get(chart).say(null);
 }
 
-/** Take a chart away. */
+/** Remove a chart. */
 export function unlink(chart) {
   charts.delete(chart);
   chart.remove();
 }
 
-/** Stand on step `at` in all charts; null is nowhere, where captions tell of the newest step. */
+/** Put the crosshair on step `at` in all charts; with null there is none, and captions show the newest step. */
 function point(source, at) {
   pointing = at !== null;
   for (const [chart, { say, series, times, values }] of charts) {
@@ -103,7 +103,7 @@ function follow(source, range) {
   for (const watcher of watchers) watcher(range);
 }
 
-/** Other steps are about to be shown: what ranges do then is nobody's doing. */
+/** Ignore changes of range while charts get other steps. */
 export function hold() {
   heldUntil = performance.now() + SETTLING_MS;
 }

@@ -4,26 +4,26 @@ import { address } from "./api.js";
 import { PERIODS } from "./choices.js";
 
 const POINTS = 600;
-const SETTLED_MS = 350; // since the last move, before a closer look is asked for
+const SETTLED_MS = 350; // after the last move, before a closer look is requested
 
-/** Which steps are to be asked for, and which are shown. Times in seconds, in steps' beginnings. */
+/** The steps to request, and the steps shown. Times are beginnings of steps, in seconds. */
 export class View {
   #choices; #changed; #timer = null;
 
-  /** @param changed called when other steps are wanted than those shown */
+  /** @param changed called when other steps than those shown are needed */
   constructor(choices, changed) {
     this.#choices = choices;
     this.#changed = changed;
     this.closer = null; // {start, end} of a closer look
-    this.sight = null; // [from, to] of what was zoomed into; null is everything
-    this.isMoving = false; // somebody zooms or moves right now
-    this.isOwing = false; // an answer came meanwhile and was dropped
+    this.sight = null; // [from, to] of the zoom; null is everything
+    this.isMoving = false; // a zoom or move is going on
+    this.isOwing = false; // an answer came during it and was dropped
     this.times = [];
     this.stepS = 0;
     this.candleS = 0;
   }
 
-  /** Parameters that every question about this market has. */
+  /** Parameters of every request about this market. */
   get market() {
     return { symbol: this.#choices.symbol, interval: this.#choices.interval };
   }
@@ -32,19 +32,19 @@ export class View {
     return PERIODS[this.#choices.period];
   }
 
-  /** Address of a route for the whole period, of which the figures are. */
+  /** Address of a route for the whole period, as figures need it. */
   ofPeriod(path, points = POINTS) {
     return address(path, { ...this.market, hours: this.hours, points });
   }
 
-  /** Address of a route for what is in sight. */
+  /** Address of a route for the part in sight. */
   ofSight(path) {
     if (!this.closer) return this.ofPeriod(path);
     const [start, end] = [this.closer.start, this.closer.end].map((time) => new Date(time * 1000).toISOString());
     return address(path, { ...this.market, start, end, points: POINTS });
   }
 
-  /** Take note of the steps that are shown. */
+  /** Store the steps that are shown. */
   shows(times, stepS, candleS) {
     [this.times, this.stepS, this.candleS] = [times, stepS, candleS];
   }
@@ -62,7 +62,7 @@ export class View {
     return this.sight.map((time) => (time - this.times[0]) / this.stepS);
   }
 
-  /** Somebody zoomed or moved; null is back to the whole period. */
+  /** Handle a zoom or move; null is back to the whole period. */
   zoomed(range) {
     clearTimeout(this.#timer);
     if (range === null) {
@@ -76,7 +76,7 @@ export class View {
     this.#timer = setTimeout(() => this.#look(range.to - range.from), SETTLED_MS);
   }
 
-  /** Ask for the part in sight if it could be shown finer, or is not all there. */
+  /** Request the part in sight if it could be shown finer, or is not complete. */
   #look(steps) {
     this.isMoving = false;
     const [from, to] = this.sight;

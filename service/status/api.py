@@ -32,7 +32,6 @@ from service.status.schemas import (
     DoubtfulCandle,
     Gap,
     ImportanceAnswer,
-    InputImportance,
     JobRun,
     JobsAnswer,
     LiveFigures,
@@ -53,7 +52,7 @@ _REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
 @Documented(MonitoringAnswer, examples.MONITORING, MARKET)
 def monitoring(request: Request) -> Response:
-    """Figures of champion and challenger beside their baselines, also by hour; misses, alerts, checks, decisions."""
+    """Read figures of champion and challenger beside baselines, also by hour; misses, alerts, checks, decisions."""
     return json_answer(
         monitoring_answer(partial(rows, request), market_of(request), resources(request)[Settings], _served(request))
     )
@@ -61,7 +60,7 @@ def monitoring(request: Request) -> Response:
 
 @Documented(StatusAnswer, examples.STATUS, MARKET)
 def status(request: Request) -> Response:
-    """Source of the candles, their freshness, versions served, the last run of each job."""
+    """Read the source of the candles, their freshness, versions served, and the last run of each job."""
     settings = resources(request)[Settings]
     freshness = rows(request, queries.FRESHNESS, {})[0]
     source = _badge(settings, freshness["forecast_source"])
@@ -83,17 +82,17 @@ def status(request: Request) -> Response:
 
 @Documented(parameters=None, refusals=(404, 503), media_type="text/html")
 def report(request: Request) -> Response:
-    """An Evidently report, as HTML."""
+    """Read an Evidently report, as HTML."""
     name = request.path_params["name"]
     path = resources(request)[Settings].reports_dir / name
     if not _REPORT_NAME.fullmatch(name) or not path.is_file():
-        raise Refusal("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of those kept")
+        raise Refusal("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of all reports")
     return FileResponse(path, media_type="text/html")
 
 
 @Documented(VersionsAnswer, examples.VERSIONS, MARKET)
 def versions(request: Request) -> Response:
-    """The newest versions that something was decided about: figures, decisions with reasons, the trial that is on."""
+    """Read the newest versions with a decision: figures, decisions with reasons, and the running trial."""
     name = market_of(request).model_name
     decisions = rows(request, queries.DECISIONS, {"model_name": name, "limit": _DECISIONS_READ})
     by_version: dict[str, list[dict[str, Any]]] = {}
@@ -112,7 +111,7 @@ def versions(request: Request) -> Response:
 
 @Documented(JobsAnswer, examples.JOBS, MARKET)
 def jobs(request: Request) -> Response:
-    """The last runs of each job."""
+    """Read the last runs of each job."""
     symbol, interval, _ = market_of(request)
     runs = rows(request, queries.JOB_RUNS, {"jobs": list(JOBS), "limit": _RUNS_SHOWN})
     return json_answer(JobsAnswer(symbol=symbol, interval=interval, runs=[JobRun(**run) for run in runs]))
@@ -120,7 +119,7 @@ def jobs(request: Request) -> Response:
 
 @Documented(QualityAnswer, examples.QUALITY, MARKET)
 def quality(request: Request) -> Response:
-    """Missing, doubtful and corrected candles."""
+    """Read the missing, doubtful and corrected candles."""
     symbol, interval, _ = market_of(request)
     [counts] = rows(request, queries.QUALITY_COUNTS, {})
     shown = {"limit": _SHOWN}
@@ -138,20 +137,19 @@ def quality(request: Request) -> Response:
 
 @Documented(ImportanceAnswer, examples.IMPORTANCE, MARKET)
 def importance(request: Request) -> Response:
-    """How much the served champion leans on each input: losses with the input shuffled, on the newest candles.
+    """Read the importance of each input for the served champion: losses with it shuffled, on the newest candles.
 
-    Measured at most once a day for a version, when somebody asks.
+    A request measures it, at most once a day for each version.
     """
     here = resources(request)
     champion = here[ModelReloaders].served(market_of(request)).get(CHAMPION)
     if champion is None:
         return json_answer(ImportanceAnswer(version=None, n=WINDOWS, inputs=[]))
     newest = _newest_candles(request, 1)
-    leanings = []
+    inputs = []
     if len(newest):
         read = partial(_newest_candles, request, 2 * WINDOWS)
-        leanings = here[Importances].of(champion.version, champion.bundle, newest.index[0].date(), read)
-    inputs = [InputImportance(**leaning._asdict()) for leaning in leanings]
+        inputs = here[Importances].of(champion.version, champion.bundle, newest.index[0].date(), read)
     return json_answer(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
 
 
@@ -203,19 +201,19 @@ def _links(settings: Settings) -> dict[str, str]:
 
 
 def _is_for_browsers(link: str) -> bool:
-    """Whether its host may be known outside; that of a container or of a Kubernetes Service has no dot."""
+    """Whether a browser may find the host: that of a container or of a Kubernetes Service has no dot."""
     host = urlsplit(link).hostname or ""  # a simulation has neither Prefect nor Evidently
     return host == "localhost" or "." in host or ":" in host
 
 
 def _served(request: Request) -> dict[str, str]:
-    """Version under each alias; none of a market that is not forecast here."""
+    """Version under each alias; empty for a market that is not forecast here."""
     served = resources(request)[ModelReloaders].served(market_of(request))
     return {alias: model.version for alias, model in served.items()}
 
 
 def _badge(settings: Settings, forecast_source: str | None) -> Badge:
-    """Live or replay; a service that was only told `auto` goes by the newest forecast."""
+    """Live or replay; with the source `auto` the newest forecast decides."""
     if settings.source == "binance" or (settings.source == "auto" and forecast_source == "live"):
         return "live"
     if settings.source == "replay" or forecast_source == "replay":

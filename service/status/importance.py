@@ -1,11 +1,10 @@
-"""How much a served version leans on each of its inputs: permutation importance on the newest candles."""
+"""Permutation importance of a served version's inputs, on the newest candles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
 from threading import Lock
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,38 +14,36 @@ from candlecast.bundle.bundle import Bundle, ModelInputs
 from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import ohlcv_values, open_times_ms, split_at_gaps
 from candlecast.features.features import FEATURE_NAMES, order_flow
+from service.status.schemas import InputImportance
 
 WINDOWS = 600
 _SEED = 7
 _AMPLITUDE = TARGETS.index("amplitude")
 
 
-class Leaning(NamedTuple):
-    """What shuffling an input does to the losses, as a share of them; 0.1 is a tenth more."""
-
-    name: str
-    amplitude_loss: float
-    direction_loss: float
-
-
 class Importances:
-    """Importances by model, version and day: they change slowly, and take about a second of one core."""
+    """Cache of importances by model, version and day: a measurement takes about a second of one core."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, date], list[Leaning]] = {}
-        self._alone = Lock()
+        self._known: dict[tuple[str, str, date], list[InputImportance]] = {}
+        self._lock = Lock()
 
-    def of(self, version: str, bundle: Bundle, day: date, read_candles: Callable[[], pd.DataFrame]) -> list[Leaning]:
-        """Of a version of the bundle's model; empty if too few candles hang together.
+    def of(
+        self, version: str, bundle: Bundle, day: date, read_candles: Callable[[], pd.DataFrame]
+    ) -> list[InputImportance]:
+        """Look up the importances of a version, or measure them.
 
         Args:
-            version: Its number, which other models have too.
-            bundle: What the version is.
-            day: Of the newest candle; what was measured on another one is forgotten.
-            read_candles: Gives the newest 2 * WINDOWS candles; called if nothing is known of that day.
+            version: Number of the version in the bundle's model.
+            bundle: Bundle of the version.
+            day: Day of the newest candle; measurements of other days are dropped.
+            read_candles: Reads the newest 2 * WINDOWS candles; called if that day is not measured yet.
+
+        Returns:
+            Empty if too few consecutive candles are stored.
         """
         key = (bundle.manifest.market.model_name, version, day)
-        with self._alone:
+        with self._lock:
             if key not in self._known:
                 measured = permutation_importance(bundle, read_candles())
                 self._known = {known: value for known, value in self._known.items() if known[:2] != key[:2]}
@@ -54,13 +51,13 @@ class Importances:
             return self._known[key]
 
 
-def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[Leaning]:
-    """Losses of the newest WINDOWS forecasts with one input shuffled over time, less those with all in order.
+def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[InputImportance]:
+    """Measure the rise of the losses of the newest WINDOWS forecasts when one input is shuffled over time.
 
-    Breiman, Random Forests (2001), section 10. Inputs that say the same share their importance.
+    Breiman, Random Forests (2001), section 10. Correlated inputs share their importance.
 
     Args:
-        candles: Sound, oldest first; of these the last stretch without a gap counts.
+        candles: Checked candles, oldest first; only the last stretch without a gap counts.
 
     Returns:
         The most important for the amplitude first; empty if the stretch is too short to settle ten forecasts.
@@ -75,17 +72,17 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[Leanin
     inputs = bundle.inputs_of(open_times_ms(stretch), ohlcv, order_flow(stretch))
     in_order = _losses(bundle, inputs, ohlcv)
     order = np.random.default_rng(_SEED).permutation(len(inputs.rows))
-    found = []
+    measured = []
     for column, name in enumerate(FEATURE_NAMES):
         rows = inputs.rows.copy()
         rows[:, column] = rows[order, column]
         amplitude, brier = _losses(bundle, ModelInputs(rows, inputs.origin), ohlcv) / in_order - 1
-        found.append(Leaning(name, float(amplitude), float(brier)))
-    return sorted(found, key=lambda leaning: -leaning.amplitude_loss)
+        measured.append(InputImportance(name=name, amplitude_loss=float(amplitude), direction_loss=float(brier)))
+    return sorted(measured, key=lambda one: -one.amplitude_loss)
 
 
 def _losses(bundle: Bundle, inputs: ModelInputs, ohlcv: Floats) -> Floats:
-    """MAE of the amplitude and Brier score of all forecasts whose candle is there."""
+    """MAE of the amplitude and Brier score of all settled forecasts, shape (2,)."""
     manifest = bundle.manifest
     forecasts = bundle.answer(inputs)
     settled = ohlcv[manifest.history - 1 + manifest.horizon :]

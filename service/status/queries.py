@@ -1,4 +1,4 @@
-"""The SQL of what is kept beside candles and forecasts: decisions about versions, runs of jobs, quality of candles."""
+"""SQL of what is stored beside candles and forecasts: decisions about versions, runs of jobs, quality of candles."""
 
 from __future__ import annotations
 

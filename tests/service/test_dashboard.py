@@ -76,7 +76,7 @@ def test_every_panel_shows_what_is_recorded(open_page: Open, platform: Dashboard
     expect(page.locator("#candles .reading")).to_contain_text(f"C {closes[0]:,.2f}")
     expect(page.locator("#models")).to_contain_text("close holds against persistence")
     expect(page.locator("#models")).to_contain_text("+0.21 %")
-    expect(page.locator("#models")).to_contain_text("Inputs that version 1 leans on")
+    expect(page.locator("#models")).to_contain_text("Most important inputs of version 1")
     expect(page.locator("#models")).to_contain_text("Card of version 1")
     expect(page.locator("#drift")).to_contain_text("amp drifted")
     expect(page.locator("#drift")).to_contain_text("1 candle stored")

@@ -1,4 +1,4 @@
-// Candles, the forecasts recorded for them, volume, and which directions were right.
+// Candles, the forecasts recorded for them, volume, and whether directions were right.
 
 import { element } from "../dom.js";
 import { count, dayTime, percent, price } from "../format.js";
@@ -7,7 +7,7 @@ import { colours, onScheme } from "../palette.js";
 import { link, timeChart, unlink } from "../time_chart.js";
 
 export class CandleChart {
-  #chart; #bars; #line; #volume; #told = null; #low = 0; #moments = { from: null, to: null, marks: [] };
+  #chart; #bars; #line; #volume; #answer = null; #low = 0; #moments = { from: null, to: null, marks: [] };
   #band = new Layer(drawBand);
   #hits = new Layer(drawHits, "top");
   #shade = new Layer(drawMoments);
@@ -30,31 +30,31 @@ export class CandleChart {
     onScheme(() => this.#paint());
   }
 
-  /** @param told answer of /chart; @param times its steps, in seconds; @param low |probability − 0.5| that is little */
-  show(told, times, low) {
-    [this.#told, this.#low] = [told, low];
+  /** @param answer of /chart; @param times its steps, in seconds; @param low |probability − 0.5| of low confidence */
+  show(answer, times, low) {
+    [this.#answer, this.#low] = [answer, low];
     const value = (column) => times.map((time, at) => (column[at] === null ? { time } : { time, value: column[at] }));
-    this.#bars.setData(times.map((time, at) => (told.open[at] === null ? { time }
-      : { time, open: told.open[at], high: told.high[at], low: told.low[at], close: told.close[at] })));
-    this.#line.setData(value(told.forecast_close));
+    this.#bars.setData(times.map((time, at) => (answer.open[at] === null ? { time }
+      : { time, open: answer.open[at], high: answer.high[at], low: answer.low[at], close: answer.close[at] })));
+    this.#line.setData(value(answer.forecast_close));
     this.times = times;
-    link(this.#chart, this.#line, times, told.forecast_close.map((close, at) => close ?? told.close[at]));
+    link(this.#chart, this.#line, times, answer.forecast_close.map((close, at) => close ?? answer.close[at]));
     this.#paint();
   }
 
   /** @param moments {from, to, marks}: the validation period in seconds or null, and promotions */
   mark(moments) {
     this.#moments = moments;
-    if (this.#told) this.#paint();
+    if (this.#answer) this.#paint();
   }
 
-  /** Mark directions as doubtful whose probability is no further than `low` from one half. */
+  /** Draw directions faint whose probability is within `low` of one half. */
   doubt(low) {
     this.#low = low;
     this.#paint();
   }
 
-  /** Take it out of the charts that are zoomed together. */
+  /** Remove it from the charts that are zoomed together. */
   remove() {
     unlink(this.#chart);
   }
@@ -63,33 +63,33 @@ export class CandleChart {
     const c = colours();
     this.#bars.applyOptions({ upColor: c.up, downColor: c.down, wickUpColor: c.up, wickDownColor: c.down });
     this.#line.applyOptions({ color: c.accent });
-    const told = this.#told;
-    if (!told) return;
-    this.#volume.setData(this.times.map((time, at) => (told.volume[at] === null ? { time }
-      : { time, value: told.volume[at], color: `${told.close[at] >= told.open[at] ? c.up : c.down}55` })));
-    this.#band.set({ low: told.forecast_low, high: told.forecast_high, colour: c["accent-soft"] });
-    const faint = told.probability_up.map((up) => up !== null && Math.abs(up - 0.5) <= this.#low);
-    this.#hits.set({ hits: told.hits, misses: told.misses, faint, colours: c });
+    const answer = this.#answer;
+    if (!answer) return;
+    this.#volume.setData(this.times.map((time, at) => (answer.volume[at] === null ? { time }
+      : { time, value: answer.volume[at], color: `${answer.close[at] >= answer.open[at] ? c.up : c.down}55` })));
+    this.#band.set({ low: answer.forecast_low, high: answer.forecast_high, colour: c["accent-soft"] });
+    const faint = answer.probability_up.map((up) => up !== null && Math.abs(up - 0.5) <= this.#low);
+    this.#hits.set({ hits: answer.hits, misses: answer.misses, faint, colours: c });
     this.#shade.set({ times: this.times, ...this.#moments, colours: c });
   }
 
   #describe(at) {
-    const told = this.#told;
-    if (!told) return "";
-    const step = at === null ? told.close.findLastIndex((close) => close !== null) : at;
+    const answer = this.#answer;
+    if (!answer) return "";
+    const step = at === null ? answer.close.findLastIndex((close) => close !== null) : at;
     if (!(step >= 0 && step < this.times.length)) return "";
     const parts = [dayTime(this.times[step] * 1000)];
-    if (told.close[step] !== null) {
-      parts.push(`O ${price(told.open[step])}  H ${price(told.high[step])}  L ${price(told.low[step])}  C ${price(told.close[step])}`);
-      parts.push(`volume ${count(Math.round(told.volume[step]))}`);
+    if (answer.close[step] !== null) {
+      parts.push(`O ${price(answer.open[step])}  H ${price(answer.high[step])}  L ${price(answer.low[step])}  C ${price(answer.close[step])}`);
+      parts.push(`volume ${count(Math.round(answer.volume[step]))}`);
     }
-    if (told.forecast_close[step] !== null) {
-      const made = told.forecasts[step];
-      const bounds = `90 %: ${price(told.close_lower[step])} to ${price(told.close_upper[step])}`;
-      parts.push(`forecast ${price(told.forecast_close[step])} (${bounds}), up ${percent(told.probability_up[step])}`);
-      const settled = told.hits[step] + told.misses[step];
-      if (made > 1) parts.push(`${told.hits[step]} of ${settled} directions right`);
-      else if (settled) parts.push(told.hits[step] ? "direction right" : "direction wrong");
+    if (answer.forecast_close[step] !== null) {
+      const made = answer.forecasts[step];
+      const bounds = `90 %: ${price(answer.close_lower[step])} to ${price(answer.close_upper[step])}`;
+      parts.push(`forecast ${price(answer.forecast_close[step])} (${bounds}), up ${percent(answer.probability_up[step])}`);
+      const settled = answer.hits[step] + answer.misses[step];
+      if (made > 1) parts.push(`${answer.hits[step]} of ${settled} directions right`);
+      else if (settled) parts.push(answer.hits[step] ? "direction right" : "direction wrong");
     }
     return parts.join("  ·  ");
   }

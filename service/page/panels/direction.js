@@ -1,43 +1,43 @@
-// Whether the direction was right, how often where it matters, and whether the probabilities mean what they say.
+// Accuracy of the direction, also weighted, and calibration of its probabilities.
 
 import { element, figure } from "../dom.js";
 import { count, fixed, percent } from "../format.js";
 import { bars, reliability } from "../svg_charts.js";
 
-/** @param told answer of /direction */
-export function drawDirection(told, body) {
-  if (!told.n) return "No direction of this period is settled yet: the first target candle has to close first.";
-  const interval = told.accuracy_interval;
-  const tone = !interval || (interval[0] < 0.5 && interval[1] > 0.5) ? "" : told.accuracy > 0.5 ? "better" : "worse";
-  const sure = interval ? `95 %: ${percent(interval[0])} to ${percent(interval[1])}` : "too few to say how sure";
+/** @param answer of /direction */
+export function drawDirection(answer, body) {
+  if (!answer.n) return "No direction of this period is settled yet: the first target candle has to close first.";
+  const interval = answer.accuracy_interval;
+  const tone = !interval || (interval[0] < 0.5 && interval[1] > 0.5) ? "" : answer.accuracy > 0.5 ? "better" : "worse";
+  const sure = interval ? `95 %: ${percent(interval[0])} to ${percent(interval[1])}` : "too few for an interval";
   const basis = (mean) => (mean === null ? "–" : `${fixed(1e4 * mean, 2)} bp`);
   body.replaceChildren(
     element("div", { class: "figures" },
-      figure("Accuracy", percent(told.accuracy), `${sure}; of ${count(told.n)} that moved`, tone),
-      figure("Weighted accuracy", percent(told.weighted_accuracy), `each weighted by |return|; its complement ${percent(1 - told.weighted_accuracy)}`),
-      figure("Mean |return|", basis(told.mean_return_on_hits), `on hits; on misses ${basis(told.mean_return_on_misses)}`),
-      figure("Baselines", percent(told.base_rate_accuracy), `always the more frequent; repeating the last ${percent(told.repeat_accuracy)}`),
-      figure("Brier", fixed(told.brier, 4), `base rate ${fixed(told.base_rate_brier, 4)}`),
-      figure("Calibration error", percent(told.calibration_error, 2), "mean gap between said and come")),
-    element("div", { class: "charts" }, reliabilityFigure(told), confusionFigure(told), confidenceFigure(told)));
+      figure("Accuracy", percent(answer.accuracy), `${sure}; of ${count(answer.n)} that moved`, tone),
+      figure("Weighted accuracy", percent(answer.weighted_accuracy), `each weighted by |return|; its complement ${percent(1 - answer.weighted_accuracy)}`),
+      figure("Mean |return|", basis(answer.mean_return_on_hits), `on hits; on misses ${basis(answer.mean_return_on_misses)}`),
+      figure("Baselines", percent(answer.base_rate_accuracy), `always the more frequent; the last one repeated ${percent(answer.repeat_accuracy)}`),
+      figure("Brier", fixed(answer.brier, 4), `base rate ${fixed(answer.base_rate_brier, 4)}`),
+      figure("Calibration error", percent(answer.calibration_error, 2), "mean gap between forecast and actual")),
+    element("div", { class: "charts" }, reliabilityFigure(answer), confusionFigure(answer), confidenceFigure(answer)));
   return null;
 }
 
 function reliabilityFigure({ reliability: bins }) {
-  const words = `Reliability: ${bins.map(({ probability, rising }) => `${percent(probability)} said, ${percent(rising)} rose`).join("; ")}.`;
+  const words = `Reliability: ${bins.map(({ probability, rising }) => `${percent(probability)} forecast, ${percent(rising)} rose`).join("; ")}.`;
   return element("figure", {}, element("h3", {}, "Reliability"), reliability(words, bins),
-    element("figcaption", {}, "Groups of equal size with two standard errors; on the dashed line, said is what came."));
+    element("figcaption", {}, "Groups of equal size with two standard errors; a point on the dashed line is calibrated."));
 }
 
 function confusionFigure({ confusion, n }) {
   const cell = (name, value) => element("td", { class: name }, element("strong", {}, count(value)), percent(value / n));
   return element("figure", {}, element("h3", {}, "Confusion"),
     element("table", { class: "matrix" },
-      element("caption", { class: "unseen" }, "Directions said and come"),
+      element("caption", { class: "unseen" }, "Forecast and actual directions"),
       element("thead", {}, element("tr", {}, element("td", {}), element("th", { scope: "col" }, "rose"), element("th", { scope: "col" }, "fell"))),
       element("tbody", {},
-        element("tr", {}, element("th", { scope: "row" }, "said up"), cell("hit", confusion.up_up), cell("miss", confusion.up_down)),
-        element("tr", {}, element("th", { scope: "row" }, "said down"), cell("miss", confusion.down_up), cell("hit", confusion.down_down)))));
+        element("tr", {}, element("th", { scope: "row" }, "forecast up"), cell("hit", confusion.up_up), cell("miss", confusion.up_down)),
+        element("tr", {}, element("th", { scope: "row" }, "forecast down"), cell("miss", confusion.down_up), cell("hit", confusion.down_down)))));
 }
 
 function confidenceFigure({ confidence }) {

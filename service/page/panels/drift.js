@@ -1,13 +1,13 @@
-// Whether the market is still the one that was learned from, and whether everything that should run did.
+// Drift of the inputs from training, and the last runs of every job.
 
 import { now } from "../api.js";
 import { element, figure, state, table, text } from "../dom.js";
 import { ago, count, dayTime, fixed, hhmm, percent } from "../format.js";
 import { lyingBars } from "../svg_charts.js";
 
-/** @param told {monitoring, jobs, quality}, answers of these routes */
+/** @param answers of /monitoring, /jobs and /quality */
 export function drawDrift({ monitoring, jobs, quality }, body) {
-  if (!monitoring.checks.length && !jobs.runs.length) return "Neither a check nor a flow has run yet.";
+  if (!monitoring.checks.length && !jobs.runs.length) return "No check and no flow has run yet.";
   const { issuing } = monitoring;
   const champion = issuing.champion;
   body.replaceChildren(
@@ -20,7 +20,7 @@ export function drawDrift({ monitoring, jobs, quality }, body) {
     ...historyOf(monitoring.checks),
     ...alertsOf(monitoring.alerts),
     element("h3", { class: "apart" }, "Last runs"),
-    table("Last runs of each flow", ["flow", "last", "before", "took", "said"], runsOf(jobs.runs), [4]),
+    table("Last runs of each flow", ["flow", "last", "before", "took", "message"], runsOf(jobs.runs), [4]),
     ...missesOf(monitoring.misses),
     ...gapsOf(quality));
   return null;

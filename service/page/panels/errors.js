@@ -1,4 +1,4 @@
-// How far off the closes were, and whether that is any better than repeating the last close.
+// Errors of the close, beside those of the last close repeated.
 
 import { element, figure, text } from "../dom.js";
 import { between, count, fixed, percent, price, signed } from "../format.js";
@@ -15,36 +15,36 @@ export class ErrorPanel {
   #scatter = element("figure", { class: "broad" });
   #note = text("p", "quiet", "");
 
-  constructor(body, told) {
+  constructor(body, answer) {
     const mape = (value) => `${value.toFixed(4)} %`;
     const lines = [{ name: "forecast", ...OWN }, { name: "last close", ...RIVAL }];
-    const ratio = told.mape_ratio_threshold;
+    const ratio = answer.mape_ratio_threshold;
     this.absolute = new LineChart("Absolute error, quote currency", lines, { shown: (value) => price(value, 1000) });
     this.relative = new LineChart("Error in percent (MAPE of each step)", lines, { shown: mape });
-    this.rolling = new LineChart(`Rolling MAPE over ${told.rolling_n} forecasts, and what means drift`,
+    this.rolling = new LineChart(`Rolling MAPE over ${answer.rolling_n} forecasts, and the limits of drift`,
       [...lines, { name: `limit: ${ratio} × last close`, colour: "down", key: "key-limit", dashed: true }],
-      { shown: mape, limits: [{ value: told.mape_threshold, name: "limit" }] });
+      { shown: mape, limits: [{ value: answer.mape_threshold, name: "limit" }] });
     this.skill = new LineChart("Cumulative skill since the first step", [{ name: "skill over the last close", ...OWN }], { zero: true, shown: (value) => signed(100 * value, 3, "%") });
     const charts = [this.absolute, this.relative, this.rolling, this.skill].map((chart) => chart.figure);
     body.replaceChildren(this.#figures, element("div", { class: "charts" }, ...charts, this.#residuals, this.#scatter), this.#note);
   }
 
-  /** Figures of the whole period. @param told answer of /errors */
-  showFigures(told) {
-    const skill = told.close_skill;
-    const interval = told.close_skill_interval;
+  /** Show the figures of the whole period. @param answer of /errors */
+  showFigures(answer) {
+    const skill = answer.close_skill;
+    const interval = answer.close_skill_interval;
     const tone = !interval || (interval[0] < 0 && interval[1] > 0) ? "" : skill > 0 ? "better" : "worse";
-    const verdict = tone === "" ? "not told apart from the last close" : tone === "better" ? "better than the last close" : "worse than the last close";
+    const verdict = tone === "" ? "not clearly different from the last close" : tone === "better" ? "better than the last close" : "worse than the last close";
     this.#figures.replaceChildren(
       figure("Skill of the close", signed(100 * skill, 2, "%"), `${verdict}; 95 %: ${between(interval)}`, tone),
-      figure("MAE", price(told.close_mae), `last close ${price(told.persistence_mae, told.close_mae)}`),
-      figure("Against the range", percent(told.close_mape / told.mean_amplitude_percent, 0), `MAPE as a share of the mean amplitude, ${fixed(told.mean_amplitude_percent, 3)} %`),
-      figure("MAPE", `${fixed(told.close_mape, 4)} %`, `last close ${fixed(told.persistence_mape, 4)} %`),
-      figure("RMSE", price(told.close_rmse), `last close ${price(told.persistence_rmse)}`),
-      figure("Bias", price(told.close_bias, 1000), "forecast less actual close"),
-      figure("Settled forecasts", count(told.n), "abstentions left out"));
-    const { residuals, scatter: dots } = told;
-    const words = `Histogram of ${count(told.n)} residuals between ${fixed(residuals.edges[0], 1)} and ${fixed(residuals.edges.at(-1), 1)} basis points, the outermost bars holding all beyond.`;
+      figure("MAE", price(answer.close_mae), `last close ${price(answer.persistence_mae, answer.close_mae)}`),
+      figure("Against the range", percent(answer.close_mape / answer.mean_amplitude_percent, 0), `MAPE as a share of the mean amplitude, ${fixed(answer.mean_amplitude_percent, 3)} %`),
+      figure("MAPE", `${fixed(answer.close_mape, 4)} %`, `last close ${fixed(answer.persistence_mape, 4)} %`),
+      figure("RMSE", price(answer.close_rmse), `last close ${price(answer.persistence_rmse)}`),
+      figure("Bias", price(answer.close_bias, 1000), "forecast less actual close"),
+      figure("Settled forecasts", count(answer.n), "abstentions left out"));
+    const { residuals, scatter: dots } = answer;
+    const words = `Histogram of ${count(answer.n)} residuals between ${fixed(residuals.edges[0], 1)} and ${fixed(residuals.edges.at(-1), 1)} basis points, the outermost bars hold all beyond.`;
     this.#residuals.replaceChildren(
       element("h3", {}, "Residuals"),
       histogram(words, residuals.edges, residuals.close, residuals.persistence, "forecast − actual, basis points"),
@@ -52,27 +52,27 @@ export class ErrorPanel {
     this.#scatter.replaceChildren(
       element("h3", {}, "Predicted against actual"),
       scatter(`Scatter of ${dots.predicted.length} predicted and actual returns from the last close.`, dots.predicted, dots.actual, "predicted return, basis points", "actual return"),
-      element("figcaption", {}, `Returns, because prices would always seem to agree; ${dots.predicted.length} forecasts evenly spread.`));
-    const high = Math.max(...told.steps.rolling_mape);
-    this.#note.textContent = told.mape_threshold > 1.5 * high
-      ? `The limit of ${told.mape_threshold} % on the rolling MAPE lies above its chart: the highest here is ${fixed(high, 4)} %.` : "";
+      element("figcaption", {}, `Returns, because levels of prices always agree; ${dots.predicted.length} forecasts evenly spread.`));
+    const high = Math.max(...answer.steps.rolling_mape);
+    this.#note.textContent = answer.mape_threshold > 1.5 * high
+      ? `The limit of ${answer.mape_threshold} % on the rolling MAPE lies above its chart: the highest here is ${fixed(high, 4)} %.` : "";
   }
 
-  /** Take its charts out of those that are zoomed together. */
+  /** Remove its charts from those that are zoomed together. */
   remove() {
     for (const chart of [this.absolute, this.relative, this.rolling, this.skill]) chart.remove();
   }
 
-  /** @param told answer of /errors for what is in sight; @param times the steps of all charts over time */
-  showSteps(told, times) {
-    const at = new Map(told.steps.open_time.map((moment, step) => [Date.parse(moment) / 1000, step]));
+  /** @param answer of /errors for the part in sight; @param times the steps of all charts over time */
+  showSteps(answer, times) {
+    const at = new Map(answer.steps.open_time.map((moment, step) => [Date.parse(moment) / 1000, step]));
     const column = (values) => times.map((time) => (at.has(time) ? values[at.get(time)] : null));
-    const { steps } = told;
+    const { steps } = answer;
     this.absolute.show(times, [column(steps.close_mae), column(steps.persistence_mae)]);
     this.relative.show(times, [column(steps.close_mape), column(steps.persistence_mape)]);
     this.rolling.show(times, [column(steps.rolling_mape), column(steps.rolling_persistence_mape),
-      column(steps.rolling_persistence_mape.map((mape) => told.mape_ratio_threshold * mape))]);
-    let settled = 0; // a skill of a handful says nothing, and would leave no room for the rest
-    this.skill.show(times, [column(steps.cumulative_skill.map((skill, step) => ((settled += steps.n[step]) < FEWEST && told.n > 2 * FEWEST ? null : skill)))]);
+      column(steps.rolling_persistence_mape.map((mape) => answer.mape_ratio_threshold * mape))]);
+    let settled = 0; // the skill of a few forecasts is noise, and would compress the rest
+    this.skill.show(times, [column(steps.cumulative_skill.map((skill, step) => ((settled += steps.n[step]) < FEWEST && answer.n > 2 * FEWEST ? null : skill)))]);
   }
 }

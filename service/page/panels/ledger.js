@@ -1,4 +1,4 @@
-// The last forecasts beside what came, sortable, and as a file.
+// The last forecasts beside their outcomes, sortable, and as a file.
 
 import { download, toCsv } from "../csv.js";
 import { element } from "../dom.js";
@@ -42,9 +42,9 @@ export class ForecastTable {
     button.addEventListener("click", () => download("forecasts.csv", this.csv()));
   }
 
-  /** @param told answer of /forecasts */
-  show(told, body) {
-    this.#rows = told.forecasts;
+  /** @param answer of /forecasts */
+  show(answer, body) {
+    this.#rows = answer.forecasts;
     this.#body = body;
     if (!this.#rows.length) return "No forecast is recorded yet: ingest records the first once a model is served.";
     this.#draw();
@@ -76,7 +76,7 @@ export class ForecastTable {
     const focused = this.#body.contains(document.activeElement) ? document.activeElement.textContent.replace(/ [▲▼]$/, "") : null;
     this.#body.replaceChildren(element("div", { class: "table", tabindex: 0, role: "region", "aria-label": "The last 60 forecasts, sortable" },
       element("table", { class: "rows" },
-        element("caption", { class: "unseen" }, "The last 60 forecasts against what came"),
+        element("caption", { class: "unseen" }, "The last 60 forecasts beside their outcomes"),
         element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows))));
     this.#body.querySelector(".table").scrollTop = scrolled;
     if (focused) head.find((cell) => cell.textContent.startsWith(focused))?.firstChild.focus();

@@ -1,20 +1,20 @@
-// Versions with what they are worth, who decided what about them and why, and the trial that is on.
+// Versions with their figures, the decisions about them with reasons, and the running trial.
 
 import { element, facts, state, table, text } from "../dom.js";
 import { count, dayTime, fixed, fullTime, percent, signed } from "../format.js";
 import { lyingBars } from "../svg_charts.js";
 
-/** @param told {versions, importance, model, mlflow}: answers of /versions, /importance and /model, address of MLflow */
-export function drawModels({ versions: told, importance, model, mlflow }, body) {
-  if (!told.versions.length) return "No version is registered yet: training makes the first, and its gate decides about it.";
+/** @param answers {versions, importance, model} of these routes, and the address of MLflow */
+export function drawModels({ versions: { versions, trial }, importance, model, mlflow }, body) {
+  if (!versions.length) return "No version is registered yet: training registers the first, and its gate decides about it.";
   const open = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.version));
   body.replaceChildren(
     table("Versions beside their baselines", ["version", "live skill of close", "MAPE / last close", "amplitude", "direction", "gate: close", "gate: amplitude", "learning curves"],
-      told.versions.map((version) => row(version, mlflow))),
+      versions.map((version) => row(version, mlflow))),
     ...cardOf(model?.models.champion),
-    ...(told.trial ? [trialOf(told.trial)] : []),
+    ...(trial ? [trialOf(trial)] : []),
     element("h3", { class: "apart" }, "Decisions"),
-    element("ul", { class: "list" }, ...told.versions.slice(0, 6).flatMap(({ version, decisions }) => decisions.map((one, at) => decisionOf(version, one, at, open)))),
+    element("ul", { class: "list" }, ...versions.slice(0, 6).flatMap(({ version, decisions }) => decisions.map((one, at) => decisionOf(version, one, at, open)))),
     ...importanceOf(importance));
   return null;
 }
@@ -47,7 +47,7 @@ function cardOf(champion) {
         ["trained", fullTime(champion.created_at)],
         ["epochs, best loss", `${champion.epochs ?? "–"}, ${fixed(champion.val_loss, 4)}`],
         ["target candles", count(champion.samples ?? 0)],
-        ["believed until", fullTime(champion.expires_at)],
+        ["expires", fullTime(champion.expires_at)],
       ]),
       facts([
         ["reported on", `${dayTime(start)} to ${dayTime(end)}`],
@@ -79,8 +79,8 @@ function importanceOf(importance) {
   if (!importance?.inputs.length) return [];
   const rows = importance.inputs.slice(0, 15).map(({ name, amplitude_loss: value }) => ({ name, value: value }));
   return [
-    element("h3", { class: "apart" }, `Inputs that version ${importance.version} leans on`),
+    element("h3", { class: "apart" }, `Most important inputs of version ${importance.version}`),
     lyingBars(`Permutation importance: ${rows.map(({ name, value }) => `${name} ${percent(value)}`).join(", ")}.`, rows, (value) => signed(100 * value, 1, "%")),
-    text("p", "quiet", `How much larger its error of the amplitude becomes when an input is shuffled, over ${importance.n} candles.`),
+    text("p", "quiet", `Rise of its amplitude error when an input is shuffled, over ${importance.n} candles.`),
   ];
 }

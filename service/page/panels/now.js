@@ -1,4 +1,4 @@
-// What is forecast now, by which version, and whether all of it is fresh.
+// The newest forecast, the version that made it, and whether both are fresh.
 
 import { now } from "../api.js";
 import { element, facts, state, text } from "../dom.js";
@@ -6,7 +6,7 @@ import { ago, dayTime, fixed, hhmm, percent, price, signed, span } from "../form
 
 let countdown = null;
 
-/** Milliseconds on the exchange's clock, which a replay runs faster: carried on from when a forecast was written. */
+/** Milliseconds on the exchange's clock, extrapolated from a forecast's record because a replay runs faster. */
 function exchangeNow(forecast, speed) {
   return Date.parse(forecast.issued_at) + (now() - Date.parse(forecast.recorded_at)) * speed;
 }
@@ -14,19 +14,19 @@ function exchangeNow(forecast, speed) {
 const tile = (name, ...children) => element("article", { class: "tile" }, element("h3", {}, name), ...children);
 const blank = (name, message) => tile(name, text("p", "sub", message));
 
-const UNREAD = "It cannot be read just now.";
+const UNREAD = "It cannot be read now.";
 
-/** All tiles. @param told {status, stats, ledger, model, monitoring}: answers, each null if it could not be read */
-export function drawNow(body, told) {
+/** Draw all tiles. @param answers {status, stats, ledger, model, monitoring}, each null if it could not be read */
+export function drawNow(body, answers) {
   clearInterval(countdown);
   const title = body.querySelector("h2");
-  const tiles = [priceTile(told.stats), ...forecastTiles(told.ledger), clockTile(told), modelTile(told.model, told.status), checkTile(told.monitoring)];
+  const tiles = [priceTile(answers.stats), ...forecastTiles(answers.ledger), clockTile(answers), modelTile(answers.model, answers.status), checkTile(answers.monitoring)];
   body.replaceChildren(title, ...tiles);
 }
 
 function priceTile(stats) {
   if (!stats) return blank("Price", UNREAD);
-  if (!stats.n) return blank("Price", "No candle is stored yet: the backfill is on its way, or has not been started.");
+  if (!stats.n) return blank("Price", "No candle is stored yet: a backfill is running or has to be started.");
   return tile("Price",
     text("p", "figure", price(stats.close)),
     text("p", `sub ${stats.change < 0 ? "worse" : "better"}`, `${signed(stats.change_percent, 2, "%")} in ${span(stats.hours * 3600)}`),
@@ -47,11 +47,11 @@ function forecastTiles(ledger) {
     text("p", "figure", price(forecast.amplitude, forecast.close)),
     text("p", "sub", "amplitude, high − low"),
     facts([["open", price(forecast.open)], ["high", price(forecast.high)], ["low", price(forecast.low)]]));
-  const said = up >= 0.5 ? "rise" : "fall";
+  const expected = up >= 0.5 ? "rise" : "fall";
   const chance = tile("Probability up",
     text("p", `figure ${up >= 0.5 ? "better" : "worse"}`, percent(up)),
     element("progress", { class: "chance", max: 1, value: up, "aria-label": `probability of a rise ${percent(up)}` }),
-    text("p", "sub", `${said} expected; base rate ${percent(forecast.baseline_up)}`));
+    text("p", "sub", `${expected} expected; base rate ${percent(forecast.baseline_up)}`));
   return [next, range, chance];
 }
 
@@ -64,16 +64,16 @@ function clockTile({ ledger, status }) {
   const bar = element("progress", { max: 1, value: 0, "aria-label": "part of the candle that has passed" });
   const length = closes - opens;
   const rest = () => closes - exchangeNow(forecast, status.speed);
-  const isOverdue = rest() < -length; // as this was read: not while the page waits for its next look
+  const isOverdue = rest() < -length; // at the time of reading; not while the page waits for its next poll
   const show = () => {
     left.textContent = rest() > 0 ? clock(rest() / 1000) : isOverdue ? "overdue" : "due";
     bar.value = Math.min(1, Math.max(0, 1 - rest() / length));
   };
   show();
   countdown = setInterval(show, 500);
-  const pace = { 0: " · the exchange's clock stands still", 1: "" }[status.speed] ?? ` · at ${fixed(status.speed, 0)} times the market's speed`;
+  const pace = { 0: " · the exchange's clock is stopped", 1: "" }[status.speed] ?? ` · at ${fixed(status.speed, 0)} times the market's speed`;
   return tile("Closes in", left, bar,
-    text("p", "sub", `${dayTime(opens)} to ${hhmm(closes)}${isOverdue ? ": no candle has come since" : pace}`));
+    text("p", "sub", `${dayTime(opens)} to ${hhmm(closes)}${isOverdue ? ": no candle has arrived since" : pace}`));
 }
 
 function clock(seconds) {
@@ -92,7 +92,7 @@ function modelTile(model, status) {
   const behind = status?.newest_candle ? Date.parse(status.newest_candle) - Date.parse(champion.trained_until) : null;
   return tile("Serving",
     element("p", { class: "figure" }, `v${champion.version} `, element("small", {}, champion.family)),
-    text("p", "sub", behind === null ? `trained ${ago(champion.created_at, now())}` : `knows candles until ${span(Math.max(0, behind) / 1000)} before the newest`),
+    text("p", "sub", behind === null ? `trained ${ago(champion.created_at, now())}` : `trained until ${span(Math.max(0, behind) / 1000)} before the newest`),
     facts([["challenger", model.models.challenger ? `v${model.models.challenger.version}` : "none"]]),
     ...problems);
 }

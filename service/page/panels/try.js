@@ -1,4 +1,4 @@
-// Post candles of one's own, and see the forecast and how to ask for it from a terminal.
+// A form that posts candles, and shows the forecast and the command for a terminal.
 
 import { address, given, read } from "../api.js";
 import { toBody } from "../csv.js";
@@ -54,13 +54,13 @@ async function newestAsCsv(market) {
   return [columns.join(), ...candles.map((candle) => columns.map((name) => candle[name]).join())].join("\n");
 }
 
-/** Of the market shown, unless what was pasted names another. */
+/** Forecast the market shown, unless the pasted text names another. */
 async function forecast(market, pasted, say) {
   const posted = JSON.stringify({ ...given(market), ...toBody(pasted) });
-  say(text("p", "blank waiting", "asking …"));
+  say(text("p", "blank waiting", "requesting …"));
   const answer = await read("/predict", { method: "POST", headers: { "content-type": "application/json" }, body: posted });
   const command = `curl -s -X POST ${new URL("predict", document.baseURI)} -H 'content-type: application/json' -d '${posted}'`;
-  const shown = element("textarea", { rows: 3, readonly: "", "aria-label": "The same with curl", class: "command" });
+  const shown = element("textarea", { rows: 3, readonly: "", "aria-label": "The request as a curl command", class: "command" });
   shown.value = command.length > MOST_SHOWN ? `${command.slice(0, MOST_SHOWN)} …` : command;
   const copy = element("button", { type: "button" }, "Copy the whole command");
   copy.addEventListener("click", async () => {

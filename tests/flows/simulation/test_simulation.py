@@ -165,7 +165,7 @@ def test_every_panel_of_the_page_shows_the_figures_of_sql_and_of_the_api(poisone
         assert number(figure(page, "#now", "Probability up")) == pytest.approx(100 * newest["probability_up"], abs=0.05)
         assert figure(page, "#now", "Serving").startswith(f"v{newest['model_version']} ")
         assert figure(page, "#now", "Last check") == check["verdict"]
-        expect(panel["now"]).to_contain_text("the exchange's clock stands still")
+        expect(panel["now"]).to_contain_text("the exchange's clock is stopped")
         expect(page.locator("#source")).to_contain_text("REPLAY")
         # candles and forecasts
         page.locator("#candles .plot").press("+")

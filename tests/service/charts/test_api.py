@@ -18,8 +18,8 @@ from candlecast.market import Market
 from service.charts.period import step_within
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.models.reloaders import ModelReloaders
-from service.status.importance import Importances, Leaning, permutation_importance
-from service.status.schemas import ImportanceAnswer, JobsAnswer, QualityAnswer, VersionsAnswer
+from service.status.importance import Importances, permutation_importance
+from service.status.schemas import ImportanceAnswer, InputImportance, JobsAnswer, QualityAnswer, VersionsAnswer
 from tests.service.conftest import Start
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.markets import MARKET
@@ -192,7 +192,7 @@ def test_importances_are_measured_once_a_day_for_each_market_also_where_versions
     known = Importances()
     read: list[tuple[date, str]] = []
 
-    def asked(day: date, market: Market) -> list[Leaning]:
+    def asked(day: date, market: Market) -> list[InputImportance]:
         def read_candles() -> pd.DataFrame:
             read.append((day, market.symbol))
             return sound_candles(160, market)
