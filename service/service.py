@@ -79,7 +79,7 @@ _FRAME = _Frame()
 )
 @bentoml.asgi_app(_FRAME, path="/")
 class Candlecast:
-    """Forecasts the next market candle from the candles posted to it."""
+    """Forecasts of the next market candle from posted candles."""
 
     async def __is_ready__(self) -> bool:
         """Check whether a champion is served and reproduces its golden sample; the refusal says why not."""

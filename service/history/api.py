@@ -35,7 +35,8 @@ from service.http.parameters import (
     refuse_both,
 )
 from service.http.problems import Refusal
-from service.http.reading import iso, json_answer, json_rows, market_of, reading_routes, rows
+from service.http.reading import json_answer, json_rows, market_of, reading_routes, rows
+from service.http.times import iso
 
 _PAGED = (*MARKET, "limit", "start", "end", "role")
 _FORECAST = [name for name in ForecastRow.model_fields if name != "actual"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, get_args
 
 import msgspec
@@ -11,11 +11,8 @@ import msgspec
 from candlecast.api.answers import Fault
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from service.http.problems import FAULTS_SHOWN, Refusal, refusal_of
+from service.http.times import TIME_FORMS
 
-EARLIEST_MS = 946_684_800_000  # 2000-01-01: a smaller number is in seconds
-LATEST_MS = 4_102_444_800_000  # 2100-01-01: a larger one is in microseconds
-TIME_FORMS = "send ISO-8601 with an offset, such as 2025-09-30T12:00:00Z, or milliseconds since 1970"
-OUT_OF_TIME = f"is not between the years 2000 and 2100; {TIME_FORMS}"
 _KindAndFault = tuple[str, Fault]
 
 
@@ -31,27 +28,6 @@ def shown(value: Any) -> str:
 def time_fault(row: int, value: Any, fault: str) -> Fault:
     """Describe a fault of a row's open_time."""
     return Fault(row=row, field="open_time", value=shown(value), detail=f"row {row}: open_time {shown(value)} {fault}")
-
-
-def parse_time(text: str) -> datetime:
-    """Read an aware UTC time from ISO-8601 with an offset, or from milliseconds since 1970.
-
-    Raises:
-        ValueError: The text is neither, or outside the years 2000 to 2100; the message continues after the value.
-    """
-    if text.isascii() and text.isdigit():
-        milliseconds = int(text[:20])
-    else:
-        try:
-            moment = msgspec.convert(text, datetime)
-        except msgspec.ValidationError as exc:
-            raise ValueError(f"is not a time; {TIME_FORMS}") from exc
-        if moment.tzinfo is None:
-            raise ValueError("has no offset; append Z if it is UTC")
-        milliseconds = round(moment.timestamp() * 1000)
-    if not EARLIEST_MS <= milliseconds < LATEST_MS:
-        raise ValueError(OUT_OF_TIME)
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def explain(

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market, interval_duration
-from service.http.body_errors import parse_time
 from service.http.problems import Refusal
+from service.http.times import parse_time
 
 LIMIT_DEFAULT = 288
 LIMIT_MAXIMUM = 5000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import wraps
 from typing import Any
 
@@ -48,11 +47,6 @@ def json_answer(answer: Answer) -> Response:
 def json_rows(answer: dict[str, Any]) -> Response:
     """Answer with thousands of rows as JSON, three times as fast as through a pydantic model."""
     return Response(msgspec.json.encode(answer), media_type="application/json", headers=_NOT_STORED)
-
-
-def iso(moment: datetime) -> str:
-    """Write a UTC time as ISO-8601 with a Z."""
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def reading_routes(handlers: dict[str, Handler]) -> tuple[Route, ...]:

@@ -11,6 +11,7 @@ from candlecast.registry.registry import CHAMPION, cached_bundle
 from candlecast.settings import Settings
 from service.http.examples import CANDLE
 from service.http.resources import Resources
+from service.http.times import iso
 from service.models.reloaders import ModelReloaders
 
 _SHORT = [{**CANDLE, "open_time": "2025-09-30T11:50:00Z"}, CANDLE]
@@ -29,6 +30,6 @@ def history_example(here: Resources) -> dict[str, Any]:
     except (OSError, ValueError):
         return {"candles": _SHORT}
     columns = {name: [round(value, 8) for value in values] for name, values in golden["candles"].items()}
-    times = [from_epoch_ms(at).isoformat().replace("+00:00", "Z") for at in golden["open_time_ms"]]
+    times = [iso(from_epoch_ms(at)) for at in golden["open_time_ms"]]
     rows = [dict(zip(("open_time", *columns), row, strict=True)) for row in zip(times, *columns.values(), strict=True)]
     return {"candles": rows, "symbol": market.symbol, "interval": market.interval}

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from candlecast.api.answers import Answer
 from candlecast.candles.schema import OHLCV_COLUMNS
-from service.http.body_errors import EARLIEST_MS, LATEST_MS
+from service.http.times import EARLIEST_MS, LATEST_MS
 from service.predict.request import HISTORY_LIMIT, KLINE_NAMES, SERIES_LIMIT, PostedCandle, PredictRequest, SeriesField
 
 REF = "#/components/schemas/"

@@ -7,7 +7,7 @@ remedies. The tests compare the rules with `require_valid`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +17,7 @@ from candlecast.api.answers import Fault
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
 from candlecast.market import floor_time, from_epoch_ms, interval_duration
 from service.http.problems import FAULTS_SHOWN, refusal_of
+from service.http.times import iso
 
 _MONDAY_MS = 345_600_000  # 1970-01-05: weekly candles open on Mondays, shorter ones divide a day
 _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME = range(5)
@@ -95,7 +96,7 @@ def _time_faults(open_ms: NDArray[np.int64], interval: str, step_ms: int) -> Ite
     off_grid = (open_ms - _MONDAY_MS) % step_ms != 0
     for row in _some(off_grid):
         moment = from_epoch_ms(int(open_ms[row]))
-        rule = f"is off the {interval} grid; the candle around it opens at {_iso(floor_time(moment, interval))}"
+        rule = f"is off the {interval} grid; the candle around it opens at {iso(floor_time(moment, interval))}"
         yield _of_time("off-grid", row, open_ms, rule)
     steps = np.diff(open_ms, prepend=open_ms[0] - step_ms)
     for row in _some(steps <= 0):
@@ -103,7 +104,7 @@ def _time_faults(open_ms: NDArray[np.int64], interval: str, step_ms: int) -> Ite
         yield _of_time("not-ascending", row, open_ms, f"{fault}; send each candle once, oldest first")
     for row in _some((steps > step_ms) & ~off_grid):
         missing = -(-int(steps[row]) // step_ms) - 1
-        first = _iso(from_epoch_ms(int(open_ms[row - 1]) + step_ms))
+        first = iso(from_epoch_ms(int(open_ms[row - 1]) + step_ms))
         rule = f"follows {missing} missing candle(s), the first of them {first}; send a history without gaps"
         yield _of_time("candle-gap", row, open_ms, rule)
 
@@ -119,9 +120,5 @@ def _of_value(kind: str, row: int, field: str, value: float, rule: str) -> tuple
 
 
 def _of_time(kind: str, row: int, open_ms: NDArray[np.int64], rule: str) -> tuple[str, Fault]:
-    moment = _iso(from_epoch_ms(int(open_ms[row])))
+    moment = iso(from_epoch_ms(int(open_ms[row])))
     return kind, Fault(row=row, field="open_time", value=moment, detail=f"row {row}: open_time {moment} {rule}")
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

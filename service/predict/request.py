@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS
-from service.http.body_errors import EARLIEST_MS, LATEST_MS, OUT_OF_TIME, explain, time_fault
+from service.http.body_errors import explain, time_fault
 from service.http.problems import FAULTS_SHOWN, Refusal, refusal_of
+from service.http.times import EARLIEST_MS, LATEST_MS, OUT_OF_TIME
 
 HISTORY_LIMIT = 10_000
 SERIES_LIMIT = 50_000
