@@ -153,7 +153,7 @@ class ForecastClient:
         while True:
             try:
                 response = self._send("GET", "/readyz")
-                fault = f"/readyz says {response.status_code}"
+                fault = f"/readyz answers {response.status_code}"
                 if response.ok:
                     return
             except ServiceUnavailable as exc:

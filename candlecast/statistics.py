@@ -52,7 +52,7 @@ class Comparison:
         return self.p_better > CONFIDENCE
 
     def not_worse(self, margin: float) -> bool:
-        """Whether the loss is, with 95 % confidence, below (1 + margin) times the reference."""
+        """Return whether the loss is, with 95 % confidence, below (1 + margin) times the reference."""
         return self.excess_upper < margin * self.reference
 
 
@@ -159,10 +159,10 @@ class RowFigure(NamedTuple):
 def bootstrap(figures: Mapping[str, RowFigure], seed: int) -> dict[str, Figure]:
     """Compute intervals of figures of the same n rows by the stationary bootstrap (Politis and Romano, 1994).
 
-    All figures are resampled together. The mean block length is the longest that a figure needs by the rule of
-    Patton, Politis and White (2009), but at most a twentieth of the rows. The ends are quantiles of the resampled
-    figures. The lower end of a norm is the figure less the norm of the resampled differences (triangle inequality),
-    so that it reaches zero for chance alone.
+    All figures are resampled together. The mean block length is the longest that a figure needs
+    (Patton, Politis and White, 2009), but at most a twentieth of the rows. The ends are quantiles of the resampled
+    figures. The lower end of a norm is the figure less the norm of the resampled differences, so it reaches zero for
+    chance alone (triangle inequality).
 
     Raises:
         NotEnoughCandles: n is below FEWEST_ROWS.

@@ -100,8 +100,8 @@ def candles_in(file: ArchiveFile, zipped: bytes) -> pd.DataFrame:
         `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the file's order; order flow may be NaN.
 
     Raises:
-        InvalidCandles: Not a zip of one CSV of 12 columns of numbers, or a row is off the grid, outside the
-            file's period or without a price; names the file and the row.
+        InvalidCandles: Not a zip of one CSV of 12 numeric columns; or a row is off the grid, outside the file's
+            period or without a price. The message names file and row.
     """
     text = _unzipped(file, zipped)
     if not text.strip():

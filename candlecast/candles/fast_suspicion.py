@@ -1,7 +1,7 @@
 """Fast check for suspicious candles, in a fiftieth of the time of `candlecast.candles.suspicion`.
 
-A usual value is an upper quartile of 50 values or more, so at least 36 of all values are below it and 13 at or above
-it. Only candles that fail these bounds are compared with the usual value of their time. Rules and limits are those of
+A usual value is an upper quartile of 50 values or more: at least 36 values are below it, and 13 at or above it.
+Only candles that fail these bounds are compared with the usual value of their time. Rules and limits are those of
 `find_suspicious`, for candles without a gap.
 """
 

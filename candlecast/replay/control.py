@@ -49,8 +49,8 @@ class ReplayControl:
         base_url: The replay exchange's address.
         timeout_s: Limit on one request.
 
-    All methods raise `ExchangeUnavailable` if the exchange does not answer, and `ExchangeRejected` if it rejects the
-    request (such as to go back in time) or is not a replay exchange.
+    All methods raise `ExchangeUnavailable` if the exchange does not answer. They raise `ExchangeRejected` if it rejects
+    the request, such as to go back in time, or is not a replay exchange.
     """
 
     def __init__(self, base_url: str, timeout_s: float = 10) -> None:
