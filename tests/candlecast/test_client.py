@@ -126,7 +126,7 @@ def test_a_refusal_says_what_the_service_said() -> None:
         client_of(service).predict(sound_candles(3), "BTCUSDT", "5m")
 
 
-def test_a_model_that_is_not_served_is_told_apart() -> None:
+def test_a_model_that_is_not_served_raises_its_own_error() -> None:
     with pytest.raises(ModelNotFound):
         client_of(FakeService(404, {})).predict(sound_candles(3), "BTCUSDT", "5m", "challenger")
 
@@ -224,7 +224,7 @@ def test_the_api_key_goes_with_every_request() -> None:
     assert service.sent[0].headers["Authorization"] == "Bearer " + "k" * 16
 
 
-def test_a_body_that_somebody_wrote_is_sent_as_it_is() -> None:
+def test_a_given_body_is_sent_as_it_is() -> None:
     service = FakeService(200, ANSWER)
 
     client_of(service).predict_posted({"klines": [[1, "2"]], "model": "2"})

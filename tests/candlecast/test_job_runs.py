@@ -132,22 +132,22 @@ def test_the_newest_run_of_each_job_is_shown_and_skipped_ones_are_not(pool):
 
 
 def test_the_newest_run_tells_why_it_failed_and_a_skipped_one_says_nothing(pool):
-    told = [last_failure(pool, "train", MARKET)]
+    failures = [last_failure(pool, "train", MARKET)]
     with pytest.raises(ValueError, match="no candles"), recorded_job(pool, "train", MARKET):
         raise ValueError("no candles")
     with recorded_job(pool, "train", Market("ETHUSDT", "5m")):
-        told.append(last_failure(pool, "train", MARKET))
+        failures.append(last_failure(pool, "train", MARKET))
     with recorded_job(pool, "train", MARKET) as report:
         report.skipped = True
-    told.append(last_failure(pool, "train", MARKET))
+    failures.append(last_failure(pool, "train", MARKET))
     with recorded_job(pool, "train", MARKET):
-        told.append(last_failure(pool, "train", MARKET))
-    told.append(last_failure(pool, "train", MARKET))
+        failures.append(last_failure(pool, "train", MARKET))
+    failures.append(last_failure(pool, "train", MARKET))
 
-    assert told == [None, "ValueError: no candles", "ValueError: no candles", None, None]
+    assert failures == [None, "ValueError: no candles", "ValueError: no candles", None, None]
 
 
-def test_a_process_that_died_is_told_before_the_next_run_begins(pool):
+def test_a_process_that_died_is_reported_before_the_next_run_begins(pool):
     with pool.connection() as connection:
         connection.execute(
             "insert into job_runs (job, symbol, interval, status) values ('train', 'BTCUSDT', '5m', 'running')"

@@ -349,15 +349,15 @@ def test_no_more_than_the_given_number_of_files_are_under_way(session):
 def test_a_damaged_file_is_not_stored_at_all_and_the_finished_ones_stay(session, store):
     bad = next(path for path in CONTENT if path.endswith("2025-01.zip.CHECKSUM"))
     transport = ArchiveTransport({**CONTENT, bad: b"0" * 64})
-    told = []
+    stored_files = []
 
     with pytest.raises(ExchangeUnavailable, match=r"BTCUSDT-1h-2025-01\.zip"):
-        fill_from_archive(session, archive_client(transport), WHOLE, NOW, told.append, workers=1)
+        fill_from_archive(session, archive_client(transport), WHOLE, NOW, stored_files.append, workers=1)
 
-    assert [file.file.name for file in told][:2] == ALL_FILES[:2]
-    assert len(told) <= 3  # the next one may have been under way
+    assert [file.file.name for file in stored_files][:2] == ALL_FILES[:2]
+    assert len(stored_files) <= 3  # the next one may have been under way
     assert stored(store).loc["2025-01"].empty
-    assert len(stored(store)) == sum(file.written.inserted for file in told)
+    assert len(stored(store)) == sum(file.written.inserted for file in stored_files)
 
 
 @integration
@@ -366,11 +366,11 @@ def test_a_run_that_was_killed_between_two_files_goes_on_with_the_third(session,
         pass
 
     def kill_after_two(file: object) -> None:
-        told.append(file)
-        if len(told) == 2:
+        stored_files.append(file)
+        if len(stored_files) == 2:
             raise Killed
 
-    told: list[object] = []
+    stored_files: list[object] = []
     with pytest.raises(Killed):
         slow = archive_client(ArchiveTransport(CONTENT, takes_s=0.02))
         fill_from_archive(session, slow, WHOLE, NOW, kill_after_two, workers=1)

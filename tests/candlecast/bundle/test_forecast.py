@@ -137,7 +137,7 @@ def test_the_probability_is_the_corrected_logit():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_network_that_is_absurdly_sure_is_believed_without_a_warning():
+def test_extreme_logits_give_probabilities_without_a_warning():
     assert (decoded(np.zeros((2, 5)), logit=1e6).probability_up == 1).all()
     assert (decoded(np.zeros((2, 5)), logit=-1e6).probability_up < 1e-300).all()
 

@@ -34,7 +34,7 @@ def at(position: int) -> datetime:
 
 
 class Table:
-    """A source that has what is in a table of candles; remembers what it was asked for."""
+    """A source with a table of candles, which records the requests."""
 
     def __init__(
         self, store: CandleStore, candles: pd.DataFrame, fails_after: int | None = None, undecided: Sequence[Range] = ()
@@ -135,7 +135,7 @@ def test_what_a_source_with_later_candles_does_not_have_is_an_outage(pool, store
     assert rows(pool) == [(20, 25, "outage")]
 
 
-def test_the_outage_of_a_real_exchange_is_told(replay_exchange, pool, store):
+def test_the_outage_of_a_real_exchange_is_recognised(replay_exchange, pool, store):
     outage = without(*range(20, 25))
     replay = replay_exchange(outage)
     with ExchangeClient(replay.url) as exchange:
@@ -179,7 +179,7 @@ def test_a_range_that_is_repaired_partly_is_split_at_the_candle(pool, store):
     assert rows(pool) == [(10, 14, "outage"), (14, 20, "repaired"), (20, 23, "outage"), (23, 30, "repaired")]
 
 
-def test_known_outages_are_not_asked_for_again_unless_told_to(pool, store):
+def test_known_outages_are_requested_again_only_on_demand(pool, store):
     outage = without(*range(20, 25), 30)
     fill(pool, Table(store, outage))
     source = Table(store, CANDLES)

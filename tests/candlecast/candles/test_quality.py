@@ -1,4 +1,4 @@
-"""Marks on doubtful candles: kept in step with the candles, and kept away from whoever learns from them."""
+"""Marks on doubtful candles follow the candles, and training leaves marked candles out."""
 
 from __future__ import annotations
 

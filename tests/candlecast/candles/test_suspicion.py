@@ -112,7 +112,7 @@ def test_a_feed_that_repeats_itself_is_frozen(recorded):
     assert flagged == set(range(DAMAGED + 1, DAMAGED + 6))
 
 
-def test_repetition_is_told_even_where_nothing_is_known_to_be_usual(recorded):
+def test_repetition_is_found_even_without_usual_values(recorded):
     few = recorded.iloc[:10].copy()
     few.iloc[6] = few.iloc[5]
 

@@ -22,7 +22,7 @@ START = CANDLES.index[0].to_pydatetime()
 
 
 class FakeExchange:
-    """Answers from a table, like Binance with the candle that is still open; `page_limit` pages, then it is away."""
+    """An exchange with a table of candles and an open one, as Binance; unreachable after `page_limit` pages."""
 
     def __init__(self, candles: pd.DataFrame, now: datetime, page_limit: int | None = None) -> None:
         self.candles = candles
@@ -82,7 +82,7 @@ def test_an_open_candle_in_a_longer_answer_is_not_stored(pool, store):
     assert_stored(store, CANDLES.iloc[:10])
 
 
-def test_closing_is_told_by_the_clock_and_not_by_the_place_in_the_answer():
+def test_closed_candles_are_chosen_by_the_clock_and_not_by_position():
     closed = closed_before(CANDLES.iloc[:5], START + 5 * STEP, STEP)
     still_open = closed_before(CANDLES.iloc[:5], START + 5 * STEP - timedelta(microseconds=1), STEP)
 

@@ -1,4 +1,4 @@
-"""What `verify` finds in a table, what it records, and what it tells to type."""
+"""What `verify` finds, records and recommends."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_gaps_and_doubtful_candles_are_found_counted_and_recorded(pool, store, s
     assert CandleQuality(pool).doubtful(MARKET, found.start, found.end) == found.doubtful
 
 
-def test_an_outage_of_the_exchange_is_told_but_is_no_fault(pool, store, sound):
+def test_an_outage_of_the_exchange_is_listed_but_is_no_fault(pool, store, sound):
     store.upsert("BTCUSDT", "5m", sound.drop(sound.index[100:103]), "rest")
     verify(pool)
     CandleGaps(pool).conclude(MARKET, time_at(sound, 0), time_at(sound, 800))

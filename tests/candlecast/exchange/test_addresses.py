@@ -22,7 +22,7 @@ UNREACHABLE: SourceAnswer = requests.ConnectionError("refused")
 
 
 class ManyAddresses(BaseAdapter):
-    """Each host answers as it is told; the order in which hosts are asked is remembered."""
+    """A transport with an answer for each host, which records the order of requests."""
 
     def __init__(self, **hosts: SourceAnswer) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ STEP_MS = 300_000
 
 
 class CannedTransport(BaseAdapter):
-    """Answers requests from a list, the last entry again and again, and remembers what was asked."""
+    """A transport that answers from a list, its last entry repeatedly, and records the requests."""
 
     def __init__(self, answers: list[tuple[int, Mapping[str, str], bytes] | Exception]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The limit book: no minute above the budget, no request during a ban, whoever asks and whenever it restarts."""
+"""The limit store: no minute above the budget and no request during a ban, for all callers and after restarts."""
 
 from __future__ import annotations
 

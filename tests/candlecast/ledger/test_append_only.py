@@ -1,4 +1,4 @@
-"""What the database refuses whoever asks: changing a forecast, and writing one whose outcome could be known."""
+"""The database rejects, for every role, changed forecasts and those whose outcome could be known."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_the_ledger_of_a_market_holds_forecasts_of_one_source(ledger):
         ledger.record(forecast_for(target + STEP))
 
 
-def test_the_owner_drops_a_month_and_nobody_else(database, pool, ledger):
+def test_only_the_owner_drops_a_month(database, pool, ledger):
     october = datetime(2025, 10, 1, tzinfo=UTC)
     ledger.record(forecast_for(TARGET))
     ledger.record(forecast_for(october))

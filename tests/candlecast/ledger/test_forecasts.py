@@ -68,7 +68,7 @@ def test_champion_and_challenger_each_have_their_forecast(ledger):
     ["update forecasts set close = 1", "delete from forecasts", "truncate forecasts", "truncate forecasts cascade"],
 )
 @pytest.mark.parametrize("role", ["owner_url", "writer_url"])
-def test_nobody_changes_a_forecast_afterwards(database, ledger, statement, role):
+def test_no_role_changes_a_forecast_afterwards(database, ledger, statement, role):
     ledger.record(forecast_for(TARGET))
 
     with psycopg.connect(getattr(database, role).get_secret_value()) as connection:

@@ -28,7 +28,7 @@ TARGET = CANDLES.index[-1].to_pydatetime() + STEP
 
 
 class FakeService:
-    """Serves `roles`, each as a version of its own; remembers the candles it was posted."""
+    """A service with one version for each of `roles`, which records the posted candles."""
 
     def __init__(self, *roles: str, history: int = HISTORY) -> None:
         self.versions = {role: str(number) for number, role in enumerate(roles, 1)}

@@ -1,4 +1,4 @@
-"""Recorded forecasts come out the same again, or it is told why not."""
+"""Recomputed forecasts equal the recorded ones, or the difference is explained."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_forecast_that_was_recorded_differently_is_named_with_its_field(pool, 
     assert "5 of 6 recorded forecasts come out the same, 1 differently" in parity_message(checked)
 
 
-def test_a_candle_corrected_after_the_forecast_is_told_apart(store, issued, verify):
+def test_a_candle_corrected_after_the_forecast_is_distinguished(store, issued, verify):
     corrected = CANDLES.iloc[[-2]].copy()
     corrected["volume"] += 1.0
     store.upsert("BTCUSDT", "5m", corrected, "rest")

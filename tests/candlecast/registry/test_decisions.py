@@ -1,4 +1,4 @@
-"""What was decided about versions is kept, and tells which of them was live when."""
+"""Decisions about versions are recorded, and show which version was live when."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_trial_is_open_until_anything_else_is_decided_about_the_version(pool):
     assert [trial.version for trial in open_trials(pool, NAME)] == ["2"]
 
 
-def test_the_champion_of_any_moment_is_told_with_its_reasons(pool):
+def test_the_champion_of_any_moment_is_known_with_its_reasons(pool):
     decide(pool, "1", as_of=NOON)
     decide(pool, "2", as_of=NOON + timedelta(hours=3), predecessor="1", decided_by="trial", reasons=["it was better"])
     decide(pool, "3", "trial", as_of=NOON + timedelta(hours=4), alias=CHALLENGER)

@@ -1,4 +1,4 @@
-"""Moving aliases: by hand, and noticed when others do; whoever dies in between is found out."""
+"""Moves of aliases: by a person, by hand in the registry, and after a killed process."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_version_that_does_not_exist_moves_nothing(pool, registry):
     assert decisions(pool) == []
 
 
-def test_a_failed_version_is_not_promoted_again_unless_somebody_insists(pool, registry):
+def test_a_failed_version_is_promoted_again_only_by_force(pool, registry):
     for version in ("1", "2", "3"):
         move_champion(registry, pool, NAME, version, "newer", "person")
     mark_failed(registry, pool, NAME, decision("2", "failed", "monitor"))
@@ -129,7 +129,7 @@ def test_a_new_trial_ends_the_one_before_it_undecided(pool, registry):
     assert decisions(pool) == [("2", "trial", "gate"), ("2", "undecided", "gate"), ("3", "trial", "gate")]
 
 
-def test_an_alias_that_somebody_moved_is_recorded_as_by_a_person_once(pool, registry):
+def test_an_alias_moved_by_hand_is_recorded_once_as_a_persons_move(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     registry.pointers = {CHAMPION: "2"}
 
@@ -169,7 +169,7 @@ def test_moving_the_alias_by_hand_to_a_failed_version_removes_the_mark(pool, reg
     assert not has_failed(pool, NAME, "2")
 
 
-def test_a_challenger_that_somebody_named_is_on_trial(pool, registry):
+def test_a_challenger_named_by_hand_is_on_trial(pool, registry):
     registry.pointers = {CHAMPION: "1", CHALLENGER: "2"}
 
     for _ in range(2):
@@ -180,7 +180,7 @@ def test_a_challenger_that_somebody_named_is_on_trial(pool, registry):
     assert open_trials(pool, NAME)[0].as_of == NOON
 
 
-def test_a_challenger_that_somebody_took_the_alias_from_is_undecided(pool, registry):
+def test_a_challenger_whose_alias_was_removed_by_hand_is_undecided(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.pointers = {CHAMPION: "1"}
@@ -191,7 +191,7 @@ def test_a_challenger_that_somebody_took_the_alias_from_is_undecided(pool, regis
     assert decisions(pool)[2:] == [("2", "undecided", "person")]
 
 
-def test_a_challenger_that_somebody_replaced_makes_way_for_the_other(pool, registry):
+def test_a_challenger_replaced_by_hand_makes_way_for_the_other(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.pointers[CHALLENGER] = "3"
@@ -212,7 +212,7 @@ def test_a_version_under_both_aliases_does_not_compete_with_itself(pool, registr
 
 @pytest.mark.parametrize("who", ["gate", "trial", "monitor"])
 @pytest.mark.parametrize("last", ["tag", "set_alias"])
-def test_who_dies_while_promoting_is_not_taken_for_a_person(pool, registry, who, last):
+def test_a_promotion_that_was_killed_is_not_recorded_as_a_persons(pool, registry, who, last):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     registry.dies_after = last
     with pytest.raises(ProcessDied):
@@ -266,7 +266,7 @@ def test_a_trial_whose_end_was_not_recorded_is_closed(pool, registry):
     assert decisions(pool)[2:] == [("2", "undecided", "person")]
 
 
-def test_who_dies_after_the_record_is_recorded_once(pool, registry):
+def test_a_promotion_killed_after_the_record_is_recorded_once(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     make_champion(registry, pool, NAME, decision("2", "promoted", "trial"))
     registry.tags["2"]["pending"] = "trial promoted"  # as it was a moment before the end

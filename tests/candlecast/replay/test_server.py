@@ -58,7 +58,7 @@ def test_an_accelerated_clock_runs_speed_times_real_time():
     assert clock.now() == START + timedelta(seconds=150)
 
 
-def test_a_stepped_clock_moves_only_when_told():
+def test_a_stepped_clock_moves_only_on_request():
     seconds = FakeSeconds()
     clock = ReplayClock(START, END, monotonic=seconds)
 
