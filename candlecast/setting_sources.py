@@ -126,7 +126,7 @@ def _file_values() -> _Values:
     if path is None:
         return {}
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:  # malformed TOML names its line
         raise ConfigurationError(f"{path}: {exc}. Correct the file.") from exc
     by_key = {setting.key: name for name, setting in known_settings().items()}
@@ -164,7 +164,7 @@ def _nearest(key: str) -> str:
 
 
 def _stack_values(home: Path) -> _Values:
-    """Read what `candlecast up` left; names that are no setting (any more) are skipped."""
+    """Read what `candlecast up` left; names that are not settings of this version are skipped."""
     path, remedy = home / STACK_FILE, "`candlecast up` writes it again."
     if not path.is_file():
         return {}
@@ -181,9 +181,7 @@ def _argument(name: str) -> _Origin:
 
 
 def _refusal(location: tuple[int | str, ...], message: str, values: _Values) -> str:
-    group, *rest = map(str, location)
-    field = rest[0] if group in groups() else group
-    found = [s for s in known_settings().values() if (s.group, s.field) == (group if group in groups() else "", field)]
-    name = found[0].name
-    origin = values[name][1] if name in values else _Origin("default", found[0].variable, "Set the variable.")
+    key = ".".join(map(str, location[: 2 if location[0] in groups() else 1]))
+    name, setting = next((name, one) for name, one in known_settings().items() if one.key == key)
+    origin = values[name][1] if name in values else _Origin("default", setting.variable, "Set the variable.")
     return f"{origin.subject}: {message}. {origin.remedy}"

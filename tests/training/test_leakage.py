@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
-from candlecast.settings import TrainingSettings
+from candlecast.setting_groups import TrainingSettings
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.canaries import (
     deleting_the_future_changes_nothing,

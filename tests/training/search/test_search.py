@@ -19,8 +19,9 @@ from optuna.trial import TrialState, create_trial
 
 from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
 from candlecast.registry.registry import Registry
+from candlecast.setting_groups import TrainingSettings
 from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings, TrainingSettings
+from candlecast.settings import Settings
 from tests.support.processes import runs
 from training.dataset import build_dataset
 from training.search import space as search_space
