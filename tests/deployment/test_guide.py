@@ -66,6 +66,15 @@ def test_the_front_page_of_the_site_names_decisions_by_their_titles():
     assert re.findall(r"^\d+\. \[(.+)\]\(decisions/", (DOCS / "index.md").read_text(), re.MULTILINE) == titles
 
 
+def test_the_readme_has_a_line_for_every_room():
+    readme = (ROOT / "README.md").read_text()
+    packages = ("candlecast", "training", "monitoring", "service", "flows")
+    rooms = {page.parent.relative_to(ROOT) for package in packages for page in (ROOT / package).glob("*/__init__.py")}
+
+    assert len(rooms) > 20
+    assert [str(room) for room in sorted(rooms) if f"`{room}/`" not in readme] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_paths_of_the_repository_are_there(page):
     roots = "candlecast|training|monitoring|service|flows|k8s|ops|images|tests|docs"
