@@ -52,6 +52,23 @@ def test_links_of_the_site_stay_below_docs(page):
     assert [link for link in links if not (page.parent / link).resolve().is_relative_to(DOCS)] == []
 
 
+def test_the_glossary_is_in_order_and_names_what_is_in_the_code():
+    glossary = (DOCS / "glossary.md").read_text()
+    terms = re.findall(r"^\*\*(.+?)\*\* \((.+?)\)\.", glossary, re.MULTILINE)
+    words = [term.lower() for term, _ in terms]
+    packages = ("candlecast", "training", "monitoring", "service", "flows")
+    code = "\n".join(
+        file.read_text() for each in packages for end in ("py", "sql") for file in ROOT.glob(f"{each}/**/*.{end}")
+    )
+    names = [name for _, named in terms for name in re.findall(r"`([^`]+)`", named)]
+
+    assert len(terms) == glossary.count("\n**") >= 40
+    assert words == sorted(words)
+    assert [
+        name for name in names if not (name.startswith("CANDLECAST_") or (ROOT / name).exists() or name in code)
+    ] == []
+
+
 def test_the_front_page_of_the_site_links_every_page():
     linked = {(DOCS / link).resolve() for link in re.findall(r"\]\(([^)#:]+\.md)", (DOCS / "index.md").read_text())}
 
