@@ -34,6 +34,7 @@ from candlecast.replay.recordings import bundled_recordings, recorded_span
 from candlecast.replay.server import create_replay_app
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
+from tests.support.bundles import write_tiny_bundle
 
 # How long an example takes, or its making, says more of the machine than of what is tested.
 hypothesis_settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -132,6 +133,12 @@ def pool(database: MigratedDatabase) -> Iterator[ConnectionPool]:
 def store(pool: ConnectionPool) -> CandleStore:
     """The candles of that database."""
     return CandleStore(pool)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a tiny network for BTCUSDT 5m, which tests only read."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "1")
 
 
 @pytest.fixture(scope="module")

@@ -20,18 +20,12 @@ from candlecast.settings import Settings
 from monitoring.check import check
 from monitoring.reports import Reports
 from tests.monitoring.test_verdict import HOUR
-from tests.support.bundles import write_tiny_bundle
 from tests.support.damage import stubs
 from tests.support.markets import STEP
 from tests.support.records import forecast_for, record_as_if_in_time
 from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "1")
 
 
 @pytest.fixture

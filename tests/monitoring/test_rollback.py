@@ -14,7 +14,6 @@ from candlecast.registry.promotion import FAILED, make_champion, move_champion, 
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.setting_sources import load_settings
 from monitoring.rollback import RollbackResult, roll_back_if_failed
-from tests.support.bundles import write_tiny_bundle
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.registries import FakeRegistry, ProcessDied
 
@@ -25,16 +24,11 @@ MOVED = 300
 """The candle at which the newest champion was promoted."""
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "1")
-
-
 class Live:
     """Versions on a made-up market."""
 
-    def __init__(self, pool: ConnectionPool, database: Any, bundle: Path, home: Path) -> None:
-        self.pool, self.registry = pool, FakeRegistry.of_six(bundle)
+    def __init__(self, pool: ConnectionPool, database: Any, tiny_bundle: Path, home: Path) -> None:
+        self.pool, self.registry = pool, FakeRegistry.of_six(tiny_bundle)
         self.market = MadeUpMarket(database, 500)
         self.settings = load_settings(home=home)
 
@@ -52,9 +46,9 @@ class Live:
 
 
 @pytest.fixture
-def live(pool: ConnectionPool, database: Any, bundle: Path, tmp_path: Path) -> Live:
+def live(pool: ConnectionPool, database: Any, tiny_bundle: Path, tmp_path: Path) -> Live:
     """Version 1 was champion for 300 candles, and then version 2 was promoted."""
-    live = Live(pool, database, bundle, tmp_path)
+    live = Live(pool, database, tiny_bundle, tmp_path)
     live.promote("1", time_of(0))
     live.promote("2", time_of(MOVED))
     live.market.forecast("1", 0, MOVED)
@@ -101,9 +95,9 @@ def test_a_champion_that_is_as_good_as_its_baseline_stays(live):
 
 @pytest.mark.parametrize(("before", "back"), [(1.5, None), (0.3, "1")])
 def test_what_its_predecessor_did_no_better_is_no_reason_to_go_back_to_it(
-    pool, database, bundle, tmp_path, before, back
+    pool, database, tiny_bundle, tmp_path, before, back
 ):
-    live = Live(pool, database, bundle, tmp_path)
+    live = Live(pool, database, tiny_bundle, tmp_path)
     live.promote("1", time_of(0))
     live.promote("2", time_of(MOVED))
     live.market.forecast("1", 0, MOVED, amplitude_off=before)

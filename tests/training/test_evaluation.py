@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from candlecast.bundle.network import windows_of
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.statistics import compare
-from tests.support.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
+from tests.support.bundles import SEQUENCE_LENGTH, sound_candles
 from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset
 from training.evaluation import Evaluation, evaluate, forecast_rows, scaled_rows, scaled_windows
@@ -25,8 +26,8 @@ DATASET = build_dataset(sound_candles(6000), MARKET, SEQUENCE_LENGTH)
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return load_bundle(write_tiny_bundle(tmp_path_factory.mktemp("evaluation") / "bundle"))
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load_bundle(tiny_bundle)
 
 
 def assert_same(ours: Forecasts, theirs: Forecasts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
 from candlecast.setting_groups import TrainingSettings
-from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.support.bundles import sound_candles
 from tests.support.canaries import (
     deleting_the_future_changes_nothing,
     forecaster_of,
@@ -65,8 +66,8 @@ def known_rows(candles: pd.DataFrame) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return load_bundle(write_tiny_bundle(tmp_path_factory.mktemp("leakage") / "bundle"))
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load_bundle(tiny_bundle)
 
 
 @pytest.mark.parametrize("rows_of", [feature_rows, known_rows, target_rows])

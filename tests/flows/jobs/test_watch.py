@@ -21,7 +21,6 @@ from candlecast.setting_sources import load_settings
 from flows.jobs.market import open_market
 from flows.jobs.watch import WatchResult, alert_unreachable_exchange, watch
 from monitoring.alerts import RECOVERY_DELAY
-from tests.support.bundles import write_tiny_bundle
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.receivers import Receiver, receiving
 from tests.support.registries import FakeRegistry, ProcessDied
@@ -33,11 +32,6 @@ MOVED = 100
 """The candle at which version 2 became champion."""
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "1")
-
-
 @pytest.fixture
 def service() -> Iterator[Receiver]:
     with receiving() as receiver:
@@ -47,9 +41,9 @@ def service() -> Iterator[Receiver]:
 class Platform:
     """A platform whose version 2 replaced version 1, without candles: every check finds a data fault."""
 
-    def __init__(self, opened: Any, database: Any, bundle: Path, service: Receiver) -> None:
+    def __init__(self, opened: Any, database: Any, tiny_bundle: Path, service: Receiver) -> None:
         self.opened, self.service = opened, service
-        self.registry = FakeRegistry.of_six(bundle)
+        self.registry = FakeRegistry.of_six(tiny_bundle)
         self.made_up = MadeUpMarket(database, 200)
         for version, moment in (("1", time_of(0)), ("2", time_of(MOVED))):
             before = self.registry.pointers.get(CHAMPION)
@@ -78,10 +72,10 @@ class Platform:
 
 
 @pytest.fixture
-def platform(database: Any, bundle: Path, service: Receiver, tmp_path: Path) -> Iterator[Platform]:
+def platform(database: Any, tiny_bundle: Path, service: Receiver, tmp_path: Path) -> Iterator[Platform]:
     settings = load_settings(home=tmp_path, source="replay", database_url=database.writer_url, service_url=service.url)
     with open_market(settings) as opened:
-        yield Platform(opened, database, bundle, service)
+        yield Platform(opened, database, tiny_bundle, service)
 
 
 def told(outcome: WatchResult) -> set[tuple[str, str, str]]:
