@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from candlecast.errors import AlreadyRunning
 from candlecast.ledger.issue import IssueResult
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.jobs.messages import ingest_message

@@ -11,7 +11,7 @@ from prefect.events import emit_event
 
 from candlecast.errors import AlreadyRunning, ExchangeUnavailable
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.deploy.automations import EVENTS
 from flows.deploy.deployment import run_now
 from flows.jobs.market import open_market, open_registry

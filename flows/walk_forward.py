@@ -17,8 +17,8 @@ from pydantic import AwareDatetime
 from candlecast.errors import AlreadyRunning
 from candlecast.market import Market
 from candlecast.registry.registry import experiment_name
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped

@@ -16,7 +16,7 @@ from candlecast.features.features import LOOKBACK
 from candlecast.job_runs import last_attempt, record_check
 from candlecast.ledger.performance import Performance
 from candlecast.registry.registry import Registry
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from monitoring.drift import Drift, input_drift
 from monitoring.performance import rolling_performance
 from monitoring.reports import Reports, current_reports

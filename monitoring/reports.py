@@ -18,7 +18,7 @@ from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from monitoring.drift import WINDOW, monitored_inputs
 from monitoring.live_losses import newest
 from monitoring.verdict import MIN_FORECASTS

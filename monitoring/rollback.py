@@ -13,7 +13,7 @@ from candlecast.registry.decisions import Decision, has_failed, newest_decision,
 from candlecast.registry.promotion import make_champion, mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.registry.versions import load_version
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from monitoring.live_losses import SettledForecasts, first_since, newest
 from monitoring.sequential import evidence_of_worse
 

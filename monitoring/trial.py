@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.registry.decisions import Decision, has_failed, newest_decision
 from candlecast.registry.promotion import end_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from monitoring.live_losses import Pairs, pairs_since
 from monitoring.sequential import PairedLosses, evidence_of_worse
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 from candlecast.candles.gaps import CandleGap, describe_gaps
 from candlecast.candles.quality import DoubtfulCandle, describe_doubtful
 from candlecast.ledger.performance import Performance
-from candlecast.setting_groups import MonitoringSettings
-from candlecast.settings import Settings
+from candlecast.settings.groups import MonitoringSettings
+from candlecast.settings.settings import Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import Skill

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service import guide, page, probes
 from service.charts import api as chart_api
 from service.history import api as read_api

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service.http.access_log import AccessLog
 from service.http.listening import ActiveWorkers, accept_connections, drop_connections
 from service.http.resources import Resources

@@ -11,8 +11,8 @@ from typing import BinaryIO
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from candlecast.registry.registry import Registry
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from service.http.access_log import AccessLog
 from service.http.database import ReadOnlyDatabase
 from service.http.limits import Limits

@@ -14,7 +14,7 @@ from candlecast.bundle.manifest import FORMAT, EvaluationModel, Manifest
 from candlecast.bundle.network import OnnxNetwork, open_network
 from candlecast.candles.schema import split_at_gaps
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, scaled_windows
 from training.export import library_versions, require_parity, seal_bundle

@@ -16,7 +16,7 @@ from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.bundle.manifest import Span, read_manifest
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes, build_dataset
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows

@@ -11,7 +11,7 @@ import pandas as pd
 
 from candlecast.errors import ConfigurationError, NotEnoughCandles
 from candlecast.market import epoch_ms
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.dataset import Dataset, Indexes, build_dataset
 
 

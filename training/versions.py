@@ -19,7 +19,7 @@ from candlecast.registry.decisions import Decision, has_failed, newest_decision,
 from candlecast.registry.promotion import alias_lock, begin_trial, make_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.registry.versions import load_version
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, same_rows

@@ -7,7 +7,7 @@ from candlecast.bundle.load import load_bundle
 from candlecast.errors import ModelNotFound
 from candlecast.registry.registry import CHAMPION
 from candlecast.registry.versions import load_version
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.jobs.market import open_registry
 from training.offline import newest_offline, offline_bundle
 

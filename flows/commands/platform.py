@@ -78,8 +78,8 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def settings(as_json: Json = False) -> None:
     """Print each setting's value and where it comes from: a variable, a file or the default; secrets are hidden."""
-    from candlecast.setting_sources import load_with_origins, unknown_variables
-    from candlecast.settings import as_text, known_settings
+    from candlecast.settings.settings import as_text, known_settings
+    from candlecast.settings.sources import load_with_origins, unknown_variables
 
     found, origins = load_with_origins()
     rows = [(one, as_text(found.value(name)), origins[name]) for name, one in known_settings().items()]

@@ -14,7 +14,7 @@ from rich.table import Table
 from candlecast.errors import CandlecastError, ExchangeError, StackError
 from candlecast.job_runs import last_check, newest_job_runs
 from candlecast.registry.registry import CHAMPION
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.jobs.market import OpenMarket, open_market, open_service
 from flows.local.supervision import Supervisor
 

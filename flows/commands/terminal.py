@@ -21,7 +21,7 @@ End = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="End, i
 
 def read_settings() -> Any:
     """Return the settings of this process."""
-    from candlecast.setting_sources import load_settings
+    from candlecast.settings.sources import load_settings
 
     return load_settings()
 

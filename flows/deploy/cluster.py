@@ -10,7 +10,7 @@ from typing import Any
 
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.deploy.deployment import deploy, follow, run_now, set_job_variables
 from flows.deploy.schedules import start_schedules
 from flows.jobs.market import open_market, open_registry

@@ -8,7 +8,7 @@ from typing import Any
 
 from candlecast.market import Market, floor_time
 from candlecast.replay.control import ReplayControl
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.deploy.deployment import deployments, prefect_client
 from flows.jobs.market import OpenMarket
 

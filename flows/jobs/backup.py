@@ -20,7 +20,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from candlecast.errors import ConfigurationError, StackError
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.jobs.embedded_postgres import PASSWORDS_FILE, database_url, postgres_program
 
 MANIFEST = "backup.json"

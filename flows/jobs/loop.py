@@ -24,7 +24,7 @@ from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.ledger.parity import ParityCheck, parity_message, verify_forecasts
 from candlecast.registry.decisions import Decision
 from candlecast.registry.registry import Registry
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.jobs.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
 from training.versions import TrainedVersion, pass_gate, train_version
 

@@ -24,7 +24,7 @@ from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import Source
 from candlecast.market import Market
 from candlecast.registry.registry import Registry
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 
 TRAINING_RETRIES = 5
 """Retries of a failed MLflow request after minutes of fitting."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from candlecast.candles.gaps import describe_gaps
 from candlecast.candles.quality import DoubtfulCandle, MarkResult, describe_doubtful
 from candlecast.ledger.issue import IssueResult
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 
 if TYPE_CHECKING:
     from candlecast.registry.decisions import Decision

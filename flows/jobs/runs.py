@@ -23,8 +23,8 @@ from candlecast.errors import (
 )
 from candlecast.job_runs import JobReport
 from candlecast.market import Market
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.jobs.market import OpenMarket, open_job
 
 TRANSIENT = (ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)

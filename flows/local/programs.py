@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from candlecast.setting_sources import CONFIG_VARIABLE, config_file
-from candlecast.settings import Settings, variable_name
+from candlecast.settings.settings import Settings, variable_name
+from candlecast.settings.sources import CONFIG_VARIABLE, config_file
 from flows.deploy.deployment import WORK_POOL
 from flows.local.supervisord_config import Program
 

@@ -15,7 +15,7 @@ from candlecast.exchange.requests import open_session
 from candlecast.features.features import LOOKBACK
 from candlecast.market import Market, floor_time
 from candlecast.replay.recordings import bundled_recordings, recorded_span
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 
 _FILE = "source"
 _PING_TIMEOUT_S = 3

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.replay.control import ReplayControl
-from candlecast.setting_sources import STACK_FILE
-from candlecast.settings import Settings, variable_name
+from candlecast.settings.settings import Settings, variable_name
+from candlecast.settings.sources import STACK_FILE
 from flows.local.postgres import LocalPostgres
 from flows.local.programs import DATABASE_ROLES, HOST, local_programs, local_urls, stack_values
 from flows.local.supervision import Supervisor, wait_until

@@ -19,8 +19,8 @@ from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError
 from candlecast.market import Market, floor_time
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
-from candlecast.setting_sources import STACK_FILE, home_directory, load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import STACK_FILE, home_directory, load_settings
 from flows.deploy.deployment import deploy, follow, run_now, tidy_up
 from flows.deploy.schedules import start_schedules
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions

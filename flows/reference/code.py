@@ -12,7 +12,7 @@ from flows.reference.markdown import code, docstring, page, table
 
 def settings_page() -> str:
     """Describe every setting, group by group."""
-    from candlecast.settings import Settings, groups, known_settings
+    from candlecast.settings.settings import Settings, groups, known_settings
 
     parts = [docstring(Settings), "[candlecast.example.toml](../candlecast.example.toml) has every key."]
     for group, kind in {"": Settings, **groups()}.items():
@@ -28,7 +28,7 @@ def settings_page() -> str:
 
 def example_file() -> str:
     """Return candlecast.toml with every key as a comment, below its meaning."""
-    from candlecast.settings import known_settings
+    from candlecast.settings.settings import known_settings
 
     lines, table = (
         ["# Settings of Candlecast: copy this file to candlecast.toml, and remove the # before a key to set it."],

@@ -14,7 +14,7 @@ from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
 from candlecast.errors import ConfigurationError
 from candlecast.features.features import LOOKBACK
 from candlecast.replay.recordings import load_recording, recorded_span
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.local.source import recorded_candles, replay_begin
 from flows.simulation.scenarios import SCENARIOS, FaultPeriod, Scenario
 

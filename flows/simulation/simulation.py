@@ -20,7 +20,7 @@ from candlecast.market import floor_time
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.faults import Faults
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.jobs.messages import train_message

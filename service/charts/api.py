@@ -12,7 +12,7 @@ from starlette.responses import Response
 from candlecast.figures import skill
 from candlecast.ledger.forecasts import ROLES
 from candlecast.registry.registry import CHAMPION
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from candlecast.statistics import normal_interval, ratio_error
 from service.charts import examples, queries
 from service.charts.period import Period, read_period

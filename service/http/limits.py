@@ -17,7 +17,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from candlecast.setting_groups import ServiceSettings
+from candlecast.settings.groups import ServiceSettings
 from service.http.body import BodyBudget
 from service.http.problems import Refusal
 

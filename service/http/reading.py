@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from candlecast.api.answers import Answer
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service.http.database import ReadOnlyDatabase
 from service.http.documented import documented
 from service.http.limits import AccessControl, Limits

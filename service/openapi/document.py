@@ -13,7 +13,7 @@ from starlette.routing import Route
 from candlecast import __version__
 from candlecast.api.answers import PROBLEM_TYPE, Problem
 from candlecast.ledger.forecasts import ROLES
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service.http.body import SLOWEST_BYTES_PER_S, TIMEOUT_S
 from service.http.documented import Documented, documented
 from service.http.limits import KEY_HEADER

@@ -8,7 +8,7 @@ from typing import Any
 from candlecast.bundle.golden import GOLDEN
 from candlecast.market import from_epoch_ms
 from candlecast.registry.registry import CHAMPION, cached_bundle
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service.http.examples import CANDLE
 from service.http.resources import Resources
 from service.http.times import iso

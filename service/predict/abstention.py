@@ -23,7 +23,7 @@ from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.features.seasons import SEASON_NAMES
 from candlecast.market import epoch_ms, from_epoch_ms
-from candlecast.setting_groups import ServiceSettings
+from candlecast.settings.groups import ServiceSettings
 from service.models.served import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0

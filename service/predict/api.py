@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer
 from candlecast.api.series_answers import ForecastSeriesAnswer
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service.http.documented import Documented
 from service.http.limits import AccessControl, Limits
 from service.http.parameters import MARKET, require_known

@@ -15,7 +15,7 @@ from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.job_runs import JOBS
 from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service.history.queries import CANDLES
 from service.http.documented import Documented
 from service.http.parameters import MARKET

@@ -10,7 +10,7 @@ from candlecast.ledger.forecasts import ROLES, Role
 from candlecast.ledger.performance import Performance, Read, measure, measure_by_hour
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from candlecast.statistics import normal_interval
 from service.status import queries
 from service.status.monitoring_schemas import (

@@ -19,7 +19,7 @@ import pandas as pd
 
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.files import read_history
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from monitoring.drift import REFERENCE_ROWS, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
 from monitoring.live_losses import SettledForecasts
 from monitoring.sequential import FALSE_ALARM_RUN, evidence_of_worse

@@ -22,7 +22,7 @@ import psycopg
 from candlecast.market import Market, floor_time
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.deploy.deployment import prefect_client, run_now
 from flows.deploy.schedules import start_schedules
 from flows.jobs import loop

@@ -31,7 +31,7 @@ from candlecast.client import ForecastClient
 from candlecast.market import floor_time
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.recordings import bundled_recordings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.deploy.schedules import start_schedules
 from flows.jobs import loop
 from flows.jobs.market import open_market

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from candlecast.replay.recordings import bundled_recordings
-from candlecast.setting_groups import TrainingSettings
-from candlecast.setting_sources import load_settings
+from candlecast.settings.groups import TrainingSettings
+from candlecast.settings.sources import load_settings
 from training.dataset import Dataset, build_dataset, rising
 from training.evaluation import scaled_windows
 from training.families.network import quiet_tensorflow

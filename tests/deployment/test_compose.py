@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 import candlecast
-from candlecast.setting_sources import load_settings
-from candlecast.settings import known_settings
+from candlecast.settings.settings import known_settings
+from candlecast.settings.sources import load_settings
 from flows.jobs.backup import MANIFEST
 from tests.support.manifests import ROOT, one, rendered
 from tests.support.variables import known_variables, made_secrets

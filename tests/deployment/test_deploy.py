@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from candlecast.errors import CandlecastError
 from candlecast.market import Market
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from flows.cli import app
 from flows.deploy.cluster import Cluster, deploy_to_cluster
 from flows.deploy.deployment import FLOWS, WORK_POOL, prefect_client

@@ -17,8 +17,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 import candlecast
-from candlecast.setting_sources import load_settings
-from candlecast.settings import known_settings
+from candlecast.settings.settings import known_settings
+from candlecast.settings.sources import load_settings
 from flows.deploy.deployment import WORK_POOL
 from service.app import create_app
 from service.telemetry.metrics import ServiceMetrics

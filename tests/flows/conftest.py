@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from tests.conftest import MigratedDatabase
 
 

@@ -17,8 +17,8 @@ from candlecast.database import open_database
 from candlecast.registry.decisions import Decision
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.deploy.automations import ALERTS, create_alert_automation
 from flows.housekeeping import housekeeping
 from flows.local.programs import local_programs

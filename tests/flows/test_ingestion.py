@@ -26,8 +26,8 @@ from candlecast.database import migrate, open_database
 from candlecast.errors import DatabaseUnavailable, ExchangeError
 from candlecast.exchange.client import ExchangeClient
 from candlecast.replay.faults import Faults
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.local.postgres import LocalPostgres
@@ -150,7 +150,7 @@ KILLED = """
     from datetime import datetime, timedelta
     import psycopg
     from candlecast.replay.control import ReplayControl
-    from candlecast.settings import load_settings
+    from candlecast.settings.settings import load_settings
     from flows.jobs import loop
     from flows.jobs.market import open_market
 

@@ -13,7 +13,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.search import search
 from tests.conftest import MigratedDatabase
 from tests.support.bundles import sound_candles

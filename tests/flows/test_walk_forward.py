@@ -18,8 +18,8 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.market import Market
 from candlecast.registry.registry import experiment_name
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.walk_forward import dask_runner, walk_forward
 from tests.conftest import MigratedDatabase
 from tests.support.bundles import sound_candles

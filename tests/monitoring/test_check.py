@@ -15,8 +15,8 @@ from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.job_runs import last_check, recorded_job
 from candlecast.ledger.forecasts import Ledger
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from monitoring.check import check
 from monitoring.reports import Reports
 from tests.monitoring.test_verdict import HOUR

@@ -15,8 +15,8 @@ import requests
 from psycopg_pool import ConnectionPool
 
 from candlecast.candles.store import CandleStore
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.local.programs import local_programs
 from flows.local.stack import free_ports, wait_for
 from monitoring.reports import REPORT_EVERY, Reports, current_reports

@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.registry.decisions import Decision, decision_history, has_failed
 from candlecast.registry.promotion import FAILED, make_champion, move_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from monitoring.rollback import RollbackResult, roll_back_if_failed
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.registries import FakeRegistry, ProcessDied

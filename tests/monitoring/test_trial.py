@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.registry.decisions import Decision, decision_history, open_trials
 from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from monitoring.trial import TrialResult, update_trial
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.registries import FakeRegistry

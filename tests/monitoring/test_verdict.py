@@ -11,7 +11,7 @@ import pytest
 from candlecast.candles.gaps import CandleGap
 from candlecast.candles.quality import DoubtfulCandle
 from candlecast.ledger.performance import DirectionFigures, Performance, TargetFigures
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence
 from monitoring.skill import Skill

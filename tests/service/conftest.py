@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from service.app import create_app
 from service.models.readiness import Readiness
 from service.wiring import Wiring

@@ -12,7 +12,7 @@ import pandas as pd
 from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.manifest import Scaler
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from candlecast.statistics import compare
 from tests.support.bundles import sound_candles
 from training.dataset import Dataset, Indexes

@@ -12,7 +12,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from service.app import create_app

@@ -12,8 +12,8 @@ import pandas as pd
 
 from candlecast.market import Market, interval_duration
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.deploy.deployment import deploy
 from flows.local.programs import addresses
 from flows.local.stack import LocalStack, free_ports

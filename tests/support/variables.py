@@ -7,7 +7,7 @@ import importlib.util
 import re
 from types import ModuleType
 
-from candlecast.settings import known_settings
+from candlecast.settings.settings import known_settings
 from tests.support.manifests import K8S
 
 

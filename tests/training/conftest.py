@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from candlecast.registry.registry import Registry
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.local.stack import free_ports
 from tests.support.processes import end_group
 from training.versions import TrainedVersion, train_version

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import (
     deleting_the_future_changes_nothing,

@@ -30,8 +30,8 @@ from candlecast.market import Market
 from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from tests.support.bundles import write_tiny_bundle
 from training.dataset import build_dataset
 from training.versions import pass_gate

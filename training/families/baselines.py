@@ -15,7 +15,7 @@ import numpy as np
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from training.dataset import Dataset, Indexes
 from training.families.interface import OnEpoch
 from training.splits import Split

@@ -16,7 +16,7 @@ import numpy as np
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import Calibration, ForecastOrigin, Forecasts, decode
 from candlecast.errors import ConfigurationError
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from training.calibrate import fit_calibration
 from training.dataset import Dataset, Indexes, rising
 from training.splits import Split

@@ -12,7 +12,7 @@ from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.manifest import Scaler
 from candlecast.bundle.network import windows_of
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from training.dataset import Dataset, Indexes, recency_weights
 from training.evaluation import scaled_rows
 from training.families.batches import fit_batches, stop_batches

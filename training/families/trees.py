@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from training.dataset import Dataset, Indexes, recency_weights, rising
 from training.families.interface import OnEpoch
 from training.splits import Split

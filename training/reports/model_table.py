@@ -12,7 +12,7 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import candles_digest
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.dataset import build_dataset
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows
 from training.families.interface import fit_forecaster

@@ -13,7 +13,7 @@ from candlecast.bundle.forecast import Forecasts
 from candlecast.candles.schema import candles_digest
 from candlecast.registry.registry import Registry, experiment_name
 from candlecast.registry.run_log import RunLog
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.evaluation import Evaluation, evaluate
 from training.export import library_versions
 from training.gate import decide

@@ -22,7 +22,7 @@ import pandas as pd
 from candlecast.errors import ConfigurationError, RegistryUnavailable, SearchFailed
 from candlecast.registry.registry import Registry, experiment_name
 from candlecast.registry.run_log import RunLog
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.dataset import build_dataset
 from training.reports.run_report import log_candles
 from training.search.report import SearchResult, log_search, search_result

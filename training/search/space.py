@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from candlecast.settings import Settings, variable_name
+from candlecast.settings.settings import Settings, variable_name
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -15,7 +15,7 @@ from candlecast import __version__
 from candlecast.candles.schema import candles_digest
 from candlecast.errors import AlreadyRunning
 from candlecast.features.features import FEATURE_HASH
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.search.space import Space
 
 if TYPE_CHECKING:

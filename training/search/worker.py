@@ -14,7 +14,7 @@ import numpy as np
 from candlecast.bundle.forecast import ForecastOrigin
 from candlecast.registry.registry import Registry
 from candlecast.registry.run_log import RunLog
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.dataset import Dataset
 from training.families.interface import OnEpoch, family
 from training.search.space import TrialSettings, with_trial_settings

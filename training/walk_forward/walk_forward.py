@@ -11,7 +11,7 @@ import pandas as pd
 
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.dataset import build_dataset
 from training.evaluation import evaluate
 from training.families.interface import fit_forecaster

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from candlecast.errors import ConfigurationError
-from candlecast.settings import known_settings
+from candlecast.settings.settings import known_settings
 from flows.cli import app
 
 pytestmark = pytest.mark.usefixtures("empty_environment")

@@ -28,8 +28,8 @@ from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION, Registry
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.jobs.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports, wait_for

@@ -16,7 +16,7 @@ from candlecast.candles.store import UpsertResult
 from candlecast.errors import AlreadyRunning, InvalidCandles
 from candlecast.job_runs import record_check, recorded_job
 from candlecast.ledger.issue import IssueResult
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.messages import backfill_message, import_message, ingest_message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from candlecast.errors import CandlecastError, ExchangeUnavailable
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.jobs.runs import for_each
 
 

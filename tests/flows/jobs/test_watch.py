@@ -17,7 +17,7 @@ from candlecast.errors import ExchangeUnavailable
 from candlecast.registry.decisions import Decision, decision_history
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from flows.jobs.market import open_market
 from flows.jobs.watch import WatchResult, alert_unreachable_exchange, watch
 from monitoring.alerts import RECOVERY_DELAY

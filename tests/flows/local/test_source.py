@@ -10,8 +10,8 @@ from rich.console import Console
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from flows.local.source import recorded_market, replay_begin, resolve_source, store_source
 from flows.local.up import up
 

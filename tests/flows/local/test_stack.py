@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from candlecast.errors import ConfigurationError
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from flows.local.programs import addresses
 from flows.local.stack import refuse_foreign_addresses
 

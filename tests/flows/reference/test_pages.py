@@ -14,7 +14,7 @@ from starlette.routing import Route
 from typer.main import get_command
 
 from candlecast import client, errors
-from candlecast.settings import known_settings
+from candlecast.settings.settings import known_settings
 from flows.cli import app
 from flows.reference.pages import write_pages
 from service.app import create_app

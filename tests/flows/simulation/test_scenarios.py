@@ -10,7 +10,7 @@ import pytest
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from flows.simulation.facts import AlertResult, CheckResult, Facts, MissedForecast, TrainingRun
 from flows.simulation.plan import plan_simulation
 from flows.simulation.scenarios import SCENARIOS, Finding

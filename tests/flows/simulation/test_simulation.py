@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, expect
 from psycopg.rows import dict_row
 
 from candlecast.errors import ConfigurationError
-from candlecast.setting_sources import STACK_FILE, load_settings
+from candlecast.settings.sources import STACK_FILE, load_settings
 from flows.local.home_processes import stop_leftovers
 from flows.simulation.simulation import simulate_scenario
 from tests.support.page_figures import SETTLED, figure, number, opened_pages

@@ -21,7 +21,7 @@ from candlecast.database import migrate, open_database
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
 from candlecast.market import Market
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from monitoring.performance import rolling_performance

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service.http.limits import ApiKeys, RateLimit, WorkQueue
 from service.http.problems import Refusal
 from tests.service.conftest import Start

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from candlecast.errors import RegistryUnavailable
 from candlecast.market import Market
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from service.app import create_app
 from service.models.reloaders import poll_s
 from service.telemetry.metrics import ServiceMetrics

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from service.status.monitoring_answer import monitoring_answer
 from tests.conftest import MigratedDatabase
 from tests.support.markets import MARKET

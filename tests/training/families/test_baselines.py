@@ -9,7 +9,7 @@ import statsmodels.api as sm
 
 from candlecast.bundle.forecast import Forecasts
 from candlecast.features.features import LOOKBACK
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
 from tests.support.markets import MARKET

@@ -7,7 +7,7 @@ import pytest
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from training.dataset import build_dataset
 from training.families.interface import FAMILIES, family, fit_forecaster

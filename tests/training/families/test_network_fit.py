@@ -11,7 +11,7 @@ import pytest
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.market import Market
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from training.dataset import Dataset, build_dataset, recency_weights
 from training.families.batches import fit_batches, stop_batches
 from training.families.network import RANGES, build_network

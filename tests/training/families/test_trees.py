@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES, LOOKBACK
-from candlecast.setting_groups import TrainingSettings
+from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
 from tests.support.markets import MARKET

@@ -14,7 +14,7 @@ import training
 from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import candles_digest
 from candlecast.features.features import FEATURE_NAMES
-from candlecast.settings import known_settings
+from candlecast.settings.settings import known_settings
 from tests.training.conftest import ShortTraining
 from training.reports.run_report import LOGGED_SETTINGS
 

@@ -19,9 +19,9 @@ from optuna.trial import TrialState, create_trial
 
 from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
 from candlecast.registry.registry import Registry
-from candlecast.setting_groups import TrainingSettings
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings
+from candlecast.settings.groups import TrainingSettings
+from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from tests.support.processes import runs
 from training.dataset import build_dataset
 from training.search import space as search_space
@@ -36,7 +36,7 @@ KILLED_SEARCH = """
 import sys
 import pandas as pd
 from candlecast.registry.registry import Registry
-from candlecast.settings import Settings
+from candlecast.settings.settings import Settings
 from training.search.search import Budget, search_settings
 
 if __name__ == "__main__":

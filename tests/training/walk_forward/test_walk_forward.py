@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from candlecast.errors import ConfigurationError, NotEnoughCandles
 from candlecast.market import Market, epoch_ms
-from candlecast.setting_sources import load_settings
+from candlecast.settings.sources import load_settings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import slices_share_no_candle
 from training.dataset import build_dataset

@@ -10,8 +10,8 @@ from pydantic import SecretStr, ValidationError
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.setting_sources import load_settings
-from candlecast.settings import Settings, known_settings
+from candlecast.settings.settings import Settings, known_settings
+from candlecast.settings.sources import load_settings
 
 pytestmark = pytest.mark.usefixtures("empty_environment")
 

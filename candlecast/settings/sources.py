@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from candlecast.errors import ConfigurationError
-from candlecast.setting_rules import absolute
-from candlecast.settings import PREFIX, Setting, Settings, groups, known_settings, nested
+from candlecast.settings.rules import absolute
+from candlecast.settings.settings import PREFIX, Setting, Settings, groups, known_settings, nested
 
 STACK_FILE = "stack.json"
 CONFIG_FILE = "candlecast.toml"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from candlecast.setting_rules import long_enough, origins, postgresql_address, separated, web_address
+from candlecast.settings.rules import long_enough, origins, postgresql_address, separated, web_address
 
 _DatabaseUrl = Annotated[
     SecretStr | None,

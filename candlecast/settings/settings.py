@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from candlecast.market import Market
-from candlecast.setting_groups import (
+from candlecast.settings.groups import (
     DatabaseSettings,
     ExchangeSettings,
     MonitoringSettings,
@@ -23,7 +23,7 @@ from candlecast.setting_groups import (
     TrainingSettings,
     on_this_machine,
 )
-from candlecast.setting_rules import (
+from candlecast.settings.rules import (
     absolute,
     fixed_length,
     separated,

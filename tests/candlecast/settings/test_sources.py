@@ -11,7 +11,8 @@ import pytest
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
-from candlecast.setting_sources import (
+from candlecast.settings.settings import known_settings
+from candlecast.settings.sources import (
     CONFIG_FILE,
     CONFIG_VARIABLE,
     STACK_FILE,
@@ -19,9 +20,8 @@ from candlecast.setting_sources import (
     load_settings,
     load_with_origins,
 )
-from candlecast.settings import known_settings
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "candlecast.example.toml"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "candlecast.example.toml"
 
 pytestmark = pytest.mark.usefixtures("empty_environment")
 
