@@ -26,6 +26,7 @@ _TABLES = {
 _NOTES = {("promotions", "as_of"): "the exchange's clock, if it was known"}
 _COLUMN = re.compile(r"^(?: {4}|alter table \w+ )(?:add column )?(\w+) ((?:[a-z0-9]+)(?:\[\])?)(.*)$")
 _STATEMENT = re.compile(r"^(?:create|alter|drop) (?:table|view) .*?;(?: *--.*)?$", re.MULTILINE | re.DOTALL)
+_CHOICE = re.compile(r"check \((\w+) in \(([^)]+)\)\)")
 _NO_COLUMN = {"primary", "constraint", "check", "like", "add", "drop", "unique"}
 
 
@@ -66,6 +67,9 @@ def _apply(statement: str, tables: dict[str, dict[str, tuple[str, str]]]) -> Non
         if like := re.search(r"^ {4}like (\w+)", statement, re.M):
             columns.update(tables[like[1]])
         columns.update(_columns(statement))
+        for column, values in _CHOICE.findall(statement):
+            choices = ", ".join(map(code, re.findall(r"'([^']+)'", values)))
+            columns[column] = (columns[column][0], f"one of {choices}")
         for dropped in re.findall(r"drop column (\w+)", statement):
             del columns[dropped]
 
