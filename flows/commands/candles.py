@@ -49,11 +49,10 @@ def backfill(
 @app.command()
 def verify(start: Start = None, end: End = None, as_json: Json = False) -> None:
     """Find gaps, doubtful candles and broken rules in [start, end); default: all. Exit code 1 if there are any."""
-    from candlecast.candles.verification import verification_message
-    from flows.jobs import loop
+    from candlecast.candles.verification import verification_message, verify_candles
 
     with recorded("verify") as (market, job):
-        found = loop.verify(market, utc(start), utc(end))
+        found = verify_candles(market, utc(start), utc(end), market.time_if_reachable())
         job.rows, job.message = found.candles, verification_message(found, market.market)
     say(job.message, as_json, sound=found.is_sound, **found.figures)
     if not found.is_sound:

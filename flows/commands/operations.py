@@ -1,4 +1,4 @@
-"""Commands for those who operate a platform that `up` does not run: migrate, deploy, backup, restore."""
+"""Commands for a platform that `up` does not run: migrate, deploy, backup, restore."""
 
 from __future__ import annotations
 

@@ -31,13 +31,11 @@ def utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-@contextmanager
-def recorded(job: str, *, timed: bool = False) -> Iterator[tuple[Any, Any]]:
-    """Open the market and run a job alone, with a row in `job_runs`."""
+def recorded(job: str, *, timed: bool = False) -> Any:
+    """Open the market and run a job alone, with a row in `job_runs`; see `flows.jobs.market.open_job`."""
     from flows.jobs.market import open_job
 
-    with open_job(job, read_settings(), timed=timed) as opened:
-        yield opened
+    return open_job(job, read_settings(), timed=timed)
 
 
 @contextmanager

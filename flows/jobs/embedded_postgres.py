@@ -22,11 +22,7 @@ def database_url(directory: Path, port: int, role: str, database: str) -> str:
 
 
 def password_of(directory: Path, role: str) -> str:
-    """Return the password of a role of the server in `directory`.
-
-    Raises:
-        StackError: The server was never initialised.
-    """
+    """Return the password of a role of the server in `directory`; raises as `database_url`."""
     file = directory / PASSWORDS_FILE
     try:
         passwords: dict[str, str] = json.loads(file.read_text())

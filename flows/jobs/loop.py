@@ -17,7 +17,6 @@ from candlecast.candles.gaps import CandleGap, on_grid
 from candlecast.candles.quality import MarkResult
 from candlecast.candles.store import UpsertResult
 from candlecast.candles.sync import SyncResult, closed_before, sync_newest, sync_range
-from candlecast.candles.verification import Verification, verify_candles
 from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.job_runs import last_attempt, last_check, recorded_job
 from candlecast.ledger.issue import IssueResult, issue_forecasts
@@ -121,39 +120,19 @@ def backfill(
     written = UpsertResult(0, 0)
     if repair:
         written += sync_range(market, first, last, settled_until, on_page)
-    sources = gap_sources(market, settled_until, on_page)
+    archive = ArchiveSource(
+        market,
+        market.archive,
+        settled_until,
+        on_file=lambda stored: on_page(stored.file.end),
+        on_failure=lambda failure: _LOG.warning("archive skipped: %s", failure),
+    )
+    sources: list[GapSource] = [archive, RestSource(market, settled_until, on_page)]
     filled = fill_gaps(market, sources, first, last, settled_until, outages_too=repair)
     marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
     market.ledger.record_missed("champion", first, now)
     return BackfillResult(written + filled.written, filled.left, marked)
-
-
-def gap_sources(market: OpenMarket, settled_until: datetime, on_page: Callable[[datetime], None]) -> list[GapSource]:
-    """Return the sources of missing candles: the archive for whole past days, then REST."""
-    return [
-        ArchiveSource(
-            market,
-            market.archive,
-            settled_until,
-            on_file=lambda stored: on_page(stored.file.end),
-            on_failure=lambda failure: _LOG.warning("archive skipped: %s", failure),
-        ),
-        RestSource(market, settled_until, on_page),
-    ]
-
-
-def verify(market: OpenMarket, start: datetime | None, end: datetime | None) -> Verification:
-    """Find gaps, doubtful candles and broken rules in [start, end), with or without the exchange, and record them.
-
-    Args:
-        start: None for the first stored candle.
-        end: None for the end of the newest stored candle.
-
-    Raises:
-        NotEnoughCandles: No candle is stored.
-    """
-    return verify_candles(market, start, end, market.time_if_reachable())
 
 
 def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:

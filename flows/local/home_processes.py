@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -77,6 +78,13 @@ def stop_leftovers(home: Path, grace_s: float = 10) -> list[int]:
     return stopped
 
 
+def send_signal(processes: list[psutil.Process], number: signal.Signals) -> None:
+    """Send a signal to every process that still exists."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
 def wait_for_end(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
     """Wait until the processes have ended, at most `timeout_s` seconds, and return those that still run.
 
@@ -120,15 +128,7 @@ def _is_supervisord(process: psutil.Process) -> bool:
 
 
 def _stop(processes: list[psutil.Process], grace_s: float) -> None:
-    for process in processes:
-        try:
-            process.terminate()
-        except psutil.NoSuchProcess:
-            continue
+    send_signal(processes, signal.SIGTERM)
     alive = wait_for_end(processes, grace_s)
-    for process in alive:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    send_signal(alive, signal.SIGKILL)
     wait_for_end(alive, _KILL_S)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from candlecast.errors import StackError
-from flows.local.home_processes import wait_for_end
+from flows.local.home_processes import send_signal, wait_for_end
 
 _FAST_STOP_S = 30.0
 _LINGER_S = 1.0
@@ -29,12 +29,12 @@ def stop_leftover_server(data: Path) -> None:
     """
     found = [process for process in psutil.process_iter() if _works_in(process, data)]
     postmasters = [process for process in found if _is_postmaster(process)]
-    _signal(postmasters, signal.SIGINT)
+    send_signal(postmasters, signal.SIGINT)
     wait_for_end(postmasters, _FAST_STOP_S)
     # Without their postmaster, processes end by themselves, except during a long query.
     alive = wait_for_end(found, _LINGER_S)
     for harder in (signal.SIGQUIT, signal.SIGKILL):
-        _signal(alive, harder)
+        send_signal(alive, harder)
         alive = wait_for_end(alive, _KILL_S)
     if alive:
         pids = ", ".join(str(process.pid) for process in alive)
@@ -61,14 +61,6 @@ def _is_postmaster(process: psutil.Process) -> bool:
         return not process.cmdline()[0].startswith("postgres: ")
     except (psutil.Error, IndexError):
         return False
-
-
-def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _remove_blocking_pid_file(pid_file: Path) -> None:

@@ -78,7 +78,7 @@ def errors_page() -> str:
     _, _, tree = (errors.__doc__ or "").partition("\n\n")
     classes = {name: thing for name, thing in vars(errors).items() if inspect.isclass(thing)}
     parts = [
-        "The command line prints an error as one line and ends with exit code 1. "
+        "The command line prints an error and the path of its entry here, and ends with exit code 1. "
         f"The service answers a [problem document](#problems).\n\n```\n{tree.strip()}\n```"
     ]
     for name, error in classes.items():
