@@ -92,11 +92,7 @@ class CandleGap(NamedTuple):
 
 
 class CandleGaps:
-    """The table `candle_gaps` for any symbol and interval.
-
-    Args:
-        pool: An open pool of `candlecast.database.open_database`.
-    """
+    """The table `candle_gaps` for any symbol and interval."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool

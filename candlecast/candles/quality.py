@@ -66,11 +66,7 @@ class MarkResult(NamedTuple):
 
 
 class CandleQuality:
-    """Marks on the candles of any symbol and interval; the candles are not changed.
-
-    Args:
-        pool: An open pool of `candlecast.database.open_database`.
-    """
+    """Marks on the candles of any symbol and interval; the candles are not changed."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool

@@ -119,11 +119,7 @@ class UpsertResult(NamedTuple):
 
 
 class CandleStore:
-    """Closed candles of any symbol and interval; every write is idempotent.
-
-    Args:
-        pool: An open pool of `candlecast.database.open_database`.
-    """
+    """Closed candles of any symbol and interval; every write is idempotent."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool

@@ -196,18 +196,3 @@ class Ledger:
         with self._pool.connection() as connection:
             connection.execute(_NO_NESTED_LOOP)
             return connection.execute(_SETTLE, {**self._market._asdict(), "since": since}).rowcount
-
-    def settled(self, role: Role, limit: int, version: str | None = None) -> list[dict[str, Any]]:
-        """Return the newest `limit` rows of `settled_forecasts` for a role, oldest first, all columns.
-
-        Args:
-            version: Only forecasts of this model version.
-        """
-        query = (
-            "select * from (select * from settled_forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
-            "and (%s::text is null or model_version = %s) order by open_time desc limit %s) as newest "
-            "order by open_time"
-        )
-        arguments = [*self._market, role, version, version, limit]
-        with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, arguments).fetchall()

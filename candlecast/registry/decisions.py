@@ -84,30 +84,29 @@ def record_decision(pool: ConnectionPool, model_name: str, decision: Decision) -
         )
 
 
-def decision_history(
-    pool: ConnectionPool, model_name: str, until: datetime | None = None, limit: int = 100
-) -> list[DecisionRecord]:
-    """Return the newest decisions about a model's versions, newest first.
-
-    Args:
-        until: Without later decisions.
-    """
-    query = (
-        f"{_RECORDED} and coalesce(as_of, decided_at) <= coalesce(%(until)s::timestamptz, 'infinity') order by id desc"
-    )
-    return _read(pool, f"{query} limit %(limit)s", model_name=model_name, until=until, limit=limit)
+def decision_history(pool: ConnectionPool, model_name: str, limit: int = 100) -> list[DecisionRecord]:
+    """Return the newest decisions about a model's versions, newest first."""
+    return _read(pool, f"{_RECORDED} order by id desc limit %(limit)s", model_name=model_name, limit=limit)
 
 
 def champion_decision_at(
     pool: ConnectionPool, model_name: str, moment: datetime | None = None
 ) -> DecisionRecord | None:
     """Return the decision that made the champion of `moment`, by default the newest; None without champion."""
-    return _newest_promotion(pool, model_name, moment=moment)
+    found = _read(
+        pool,
+        f"{_RECORDED} and decision = 'promoted' and alias = %(alias)s "
+        "and coalesce(as_of, decided_at) <= coalesce(%(moment)s::timestamptz, 'infinity') order by id desc limit 1",
+        model_name=model_name,
+        alias=CHAMPION,
+        moment=moment,
+    )
+    return found[0] if found else None
 
 
-def last_promoted(pool: ConnectionPool, model_name: str, other_than: str | None = None) -> str | None:
-    """Return the version that last became champion by the record, except `other_than`."""
-    found = _newest_promotion(pool, model_name, other_than=other_than)
+def last_promoted(pool: ConnectionPool, model_name: str) -> str | None:
+    """Return the version that last became champion by the record, or None."""
+    found = champion_decision_at(pool, model_name)
     return found.version if found else None
 
 
@@ -165,22 +164,6 @@ def predecessors(pool: ConnectionPool, model_name: str, version: str) -> list[st
     while (before := predecessor_of(pool, model_name, seen[-1])) is not None and before not in seen:
         seen.append(before)
     return [one for one in seen[1:] if not has_failed(pool, model_name, one)]
-
-
-def _newest_promotion(
-    pool: ConnectionPool, model_name: str, moment: datetime | None = None, other_than: str | None = None
-) -> DecisionRecord | None:
-    """Return the newest decision until `moment` that made a version champion, except `other_than`."""
-    found = _read(
-        pool,
-        f"{_RECORDED} and decision = 'promoted' and alias = %(alias)s and version is distinct from %(other)s "
-        "and coalesce(as_of, decided_at) <= coalesce(%(moment)s::timestamptz, 'infinity') order by id desc limit 1",
-        model_name=model_name,
-        alias=CHAMPION,
-        other=other_than,
-        moment=moment,
-    )
-    return found[0] if found else None
 
 
 def _read(pool: ConnectionPool, query: str, **arguments: Any) -> list[DecisionRecord]:

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
 from candlecast.ledger.forecasts import ForecastRecord
@@ -66,3 +68,10 @@ def record_as_if_in_time(owner_url: SecretStr, forecasts: Iterable[ForecastRecor
         cursor.executemany("select ensure_forecast_month(%s)", [[month] for month in months])
         cursor.executemany(insert.encode(), rows)
         cursor.execute("alter table forecasts enable trigger stamp_forecast")
+
+
+def settled(pool: ConnectionPool, limit: int = 10) -> list[dict[str, Any]]:
+    """The champion's newest rows of `settled_forecasts`, oldest first."""
+    query = "select * from settled_forecasts where role = 'champion' order by open_time desc limit %s"
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query, [limit]).fetchall()[::-1]

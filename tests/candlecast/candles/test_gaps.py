@@ -186,13 +186,13 @@ def test_known_outages_are_requested_again_only_on_demand(pool, store):
 
     usual = fill(pool, source)
     asked_usually = list(source.asked)
-    told_to = fill(pool, source, outages_too=True)
+    on_demand = fill(pool, source, outages_too=True)
 
     assert (asked_usually, usual.left) == (
         [],
         [CandleGap(at(20), at(25), "outage"), CandleGap(at(30), at(31), "outage")],
     )
-    assert told_to == FillResult(UpsertResult(6, 0), [])
+    assert on_demand == FillResult(UpsertResult(6, 0), [])
     assert rows(pool) == [(20, 25, "repaired"), (30, 31, "repaired")]
 
 

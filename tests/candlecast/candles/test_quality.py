@@ -24,7 +24,7 @@ from candlecast.ledger.forecasts import Ledger
 from candlecast.market import Market
 from tests.support.damage import half_done, stubs
 from tests.support.markets import MARKET, STEP
-from tests.support.records import forecast_for
+from tests.support.records import forecast_for, settled
 
 pytestmark = pytest.mark.integration
 
@@ -178,11 +178,11 @@ def test_a_forecast_with_a_doubtful_candle_is_in_no_figure_until_repaired(pool, 
     quality.mark(MARKET, *span(sound))
     ledger.settle(sound.index[0].to_pydatetime())
 
-    doubtful = [row["open_time"] for row in ledger.settled("champion", 10)]
+    doubtful = [row["open_time"] for row in settled(pool)]
     store.upsert("BTCUSDT", "5m", sound, "rest")
     quality.mark(MARKET, *span(sound))
     ledger.settle(sound.index[0].to_pydatetime())
-    repaired = [row["open_time"] for row in ledger.settled("champion", 10)]
+    repaired = [row["open_time"] for row in settled(pool)]
 
     assert doubtful == [sound.index[745]]
     assert repaired == [sound.index[745], sound.index[751]]

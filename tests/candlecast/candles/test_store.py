@@ -295,7 +295,7 @@ def test_of_duplicates_in_one_batch_the_last_one_counts(pool, store):
 WAITING = "select count(*) as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
-def test_a_bulk_write_keeps_the_rows_of_a_faster_writer(pool, store):
+def test_a_bulk_write_is_compared_with_the_rows_of_a_faster_writer(pool, store):
     theirs = CANDLES.iloc[8:12].assign(volume=1.0)
     started, outcomes = threading.Event(), []
 

@@ -20,7 +20,7 @@ from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from tests.candlecast.test_database import emptied, in_threads
 from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET, STEP
-from tests.support.records import forecast_for
+from tests.support.records import forecast_for, settled
 
 pytestmark = pytest.mark.integration
 
@@ -146,7 +146,7 @@ def test_only_the_owner_drops_a_month(database, pool, ledger):
         connection.execute(drop)
 
     assert rows(pool, "select open_time from forecasts") == [(october,)]
-    assert ledger.settled("champion", 10) == []
+    assert settled(pool) == []
     with pytest.raises(ForecastTooLate):
         ledger.record(forecast_for(TARGET))  # the month is there again, what was in it is not made up
 

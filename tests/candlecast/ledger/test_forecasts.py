@@ -15,7 +15,7 @@ from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET, STEP
-from tests.support.records import forecast_for
+from tests.support.records import forecast_for, settled
 
 pytestmark = pytest.mark.integration
 
@@ -146,10 +146,10 @@ def test_a_forecast_is_settled_only_when_both_its_candles_are_stored(pool, ledge
     without_reference = ledger.settle(START)
     store.upsert("BTCUSDT", "5m", CANDLES.iloc[[0]], "rest")
 
-    settled = ledger.settle(START)
+    count = ledger.settle(START)
 
     reference, target = CANDLES.iloc[0], CANDLES.iloc[1]
-    assert (without_both, without_reference, settled) == (0, 0, 1)
+    assert (without_both, without_reference, count) == (0, 0, 1)
     assert outcomes(pool)[0][:-1] == (
         TARGET,
         reference["close"],
@@ -181,10 +181,10 @@ def test_a_corrected_candle_changes_the_outcome_and_not_the_forecast(pool, ledge
     corrected["close"] = (corrected["high"] + corrected["low"]) / 2
     store.upsert("BTCUSDT", "5m", corrected, "rest")
 
-    settled = ledger.settle(START)
+    count = ledger.settle(START)
 
     (outcome,) = outcomes(pool)
-    assert settled == 1
+    assert count == 1
     assert outcome[1 if position == 0 else 5] == corrected["close"].iloc[0]
     assert ledger.newest_forecast() == forecast
 
@@ -194,9 +194,9 @@ def test_targets_before_since_are_left_alone(ledger, store):
         ledger.record(forecast_for(START + position * STEP))
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")
 
-    settled = ledger.settle(START + 3 * STEP)
+    count = ledger.settle(START + 3 * STEP)
 
-    assert settled == 2
+    assert count == 2
 
 
 def test_a_longer_horizon_is_settled_against_the_candle_it_was_made_after(pool, store):
@@ -205,34 +205,34 @@ def test_a_longer_horizon_is_settled_against_the_candle_it_was_made_after(pool, 
     ledger.record(forecast_for(START + 5 * STEP, horizon=3))
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")
 
-    settled = ledger.settle(START + 5 * STEP)
+    count = ledger.settle(START + 5 * STEP)
 
-    assert settled == 1
+    assert count == 1
     assert outcomes(pool)[0][1] == CANDLES["close"].iloc[2]
     assert Ledger(pool, MARKET).settle(START) == 0
 
 
-def test_settled_forecasts_are_the_newest_of_one_role_oldest_first(ledger, store):
+def test_settled_forecasts_are_the_newest_of_one_role_oldest_first(pool, ledger, store):
     for position in (4, 1, 3, 2, 11, 12):
         ledger.record(forecast_for(START + position * STEP))
     ledger.record(forecast_for(START + 5 * STEP, role="challenger"))
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.settle(START)
 
-    settled = ledger.settled("champion", 3)
+    newest = settled(pool, 3)
 
-    assert [row["open_time"] for row in settled] == [START + position * STEP for position in (3, 4, 11)]
-    assert [row["actual_close"] for row in settled] == CANDLES["close"].iloc[[3, 4, 11]].tolist()
+    assert [row["open_time"] for row in newest] == [START + position * STEP for position in (3, 4, 11)]
+    assert [row["actual_close"] for row in newest] == CANDLES["close"].iloc[[3, 4, 11]].tolist()
 
 
-def test_the_view_measures_forecast_and_baseline_on_the_same_candle(ledger, store):
+def test_the_view_measures_forecast_and_baseline_on_the_same_candle(pool, ledger, store):
     last, came = CANDLES["close"].iloc[0], CANDLES["close"].iloc[1]
     forecast = replace(forecast_for(TARGET), open=last, high=last * 1.1, low=last * 0.9, close=last * 1.01)
     ledger.record(replace(forecast, baseline_close=last, probability_up=0.9))
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.settle(START)
 
-    (row,) = ledger.settled("champion", 10)
+    (row,) = settled(pool)
 
     assert row["close_error"] == pytest.approx(last * 1.01 - came)
     assert row["close_ape"] == pytest.approx(abs(last * 1.01 - came) / came)

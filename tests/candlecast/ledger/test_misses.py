@@ -15,7 +15,7 @@ from candlecast.ledger.forecasts import Ledger
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
 from tests.support.markets import STEP
-from tests.support.records import forecast_for
+from tests.support.records import forecast_for, settled
 
 pytestmark = pytest.mark.integration
 
@@ -145,7 +145,7 @@ def test_lateness_is_counted_from_the_close_before_whatever_the_horizon(pool):
 
 
 @pytest.mark.parametrize("apart_s", [-40, 0, 40])
-def test_a_live_forecast_with_disagreeing_clocks_is_in_no_figure(store, ledger, apart_s):
+def test_a_live_forecast_with_disagreeing_clocks_is_in_no_figure(pool, store, ledger, apart_s):
     now = datetime.now(UTC)
     target = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     issued_at = now + timedelta(seconds=apart_s)
@@ -158,7 +158,7 @@ def test_a_live_forecast_with_disagreeing_clocks_is_in_no_figure(store, ledger, 
     agree = apart_s == 0
     assert (newest["issued_at"], newest["clocks_agree"]) == (issued_at, agree)
     assert abs(newest["recorded_at"] - now) < timedelta(seconds=20)
-    assert [row["open_time"] for row in ledger.settled("champion", 10)] == [target] * agree
+    assert [row["open_time"] for row in settled(pool)] == [target] * agree
 
 
 def moved_to(start: datetime) -> pd.DataFrame:
