@@ -12,17 +12,30 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from prometheus_client import CollectorRegistry
+from psycopg_pool import ConnectionPool
 from starlette.testclient import TestClient
 
+from candlecast.api.answers import ForecastAnswer
+from candlecast.candles.store import CandleStore
+from candlecast.database import open_database
+from candlecast.ledger.forecasts import Ledger
+from candlecast.ledger.issue import forecast_record
+from candlecast.market import Market
 from candlecast.settings.sources import load_settings
 from service.app import create_app
 from service.models.readiness import Readiness
 from service.wiring import Wiring
+from tests.conftest import MigratedDatabase
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.guide import built_guide
+from tests.support.posted import as_rows
+from tests.support.recorded_days import record_days
 from tests.support.registries import FakeRegistry
 
 Start = Callable[..., TestClient]
+LEDGER_MARKET = Market("READUSDT", "5m")
+FORECASTS = 12
+"""Forecasts in the ledger of LEDGER_MARKET."""
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +99,50 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.005)
+
+
+@pytest.fixture
+def candles() -> pd.DataFrame:
+    return sound_candles(160 + FORECASTS - 1)
+
+
+@pytest.fixture
+def writer(database: MigratedDatabase) -> Iterator[ConnectionPool]:
+    with open_database(database.writer_url) as pool:
+        yield pool
+
+
+@pytest.fixture
+def service_with_ledger(
+    start_service: Start, registry: FakeRegistry, database: MigratedDatabase, tmp_path: Path
+) -> TestClient:
+    """The service of LEDGER_MARKET, which reads from the database."""
+    registry.versions["1"] = write_tiny_bundle(tmp_path / "bundle", market=LEDGER_MARKET)
+    return start_service(symbol=LEDGER_MARKET.symbol, database_reader_url=database.reader_url, rolling_n=10)
+
+
+@pytest.fixture
+def ledger_filled(
+    service_with_ledger: TestClient, writer: ConnectionPool, candles: pd.DataFrame
+) -> list[ForecastAnswer]:
+    """Candles, forecasts of the last ones and of the next, and the outcomes."""
+    ledger = Ledger(writer, LEDGER_MARKET)
+    answers = []
+    for end in range(160, 160 + FORECASTS):
+        body = {"candles": as_rows(candles.iloc[end - 160 : end])}
+        answers.append(ForecastAnswer.model_validate_json(service_with_ledger.post("/predict", json=body).content))
+        ledger.record(forecast_record(answers[-1], "champion", answers[-1].open_time, "replay"))
+    CandleStore(writer).upsert(LEDGER_MARKET.symbol, LEDGER_MARKET.interval, candles, "test")
+    ledger.settle(datetime(2025, 1, 1, tzinfo=UTC))
+    return answers
+
+
+@pytest.fixture
+def days(bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    return bundled_candles.iloc[:500]
+
+
+@pytest.fixture
+def service_of_days(start_service: Start, database: MigratedDatabase, days: pd.DataFrame) -> TestClient:
+    record_days(database.owner_url, days)
+    return start_service(database_reader_url=database.reader_url, rolling_n=30)

@@ -1,4 +1,4 @@
-"""The dashboard in a real Chromium: what a short simulation does not show, and what happens under it."""
+"""The dashboard in a real Chromium: what a short simulation does not show, and its service restarting."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_zooming_asks_for_a_closer_look_and_reset_goes_back(open_page: Open) -> 
     wait_until(lambda: page.wait_for_timeout(50) is None and any("hours=2160" in address for address in asked), 10)
 
 
-def test_what_was_zoomed_into_stays_in_sight_when_news_come(open_page: Open) -> None:
+def test_a_zoom_stays_in_sight_when_new_data_come(open_page: Open) -> None:
     page = open_page("?refresh=300")
     chart, reading = page.locator("#candles .plot"), page.locator("#candles .reading")
     whole = reading.inner_text()
@@ -260,10 +260,10 @@ def test_an_open_page_survives_promotion_and_restarts(browser: Browser, platform
     expect(serving).to_contain_text("v1")
 
     def comes_by_itself(condition: Callable[[], bool]) -> None:
-        """Nobody touches the page: only its own timers run, and their time runs faster."""
+        """Let only the page's own timers run, with faster time."""
 
         def happened() -> bool:
-            if not waiting:  # else the page would lose patience with what it asked
+            if not waiting:  # else its requests would time out
                 page.clock.fast_forward(10_000)
             page.wait_for_timeout(100)
             return condition()

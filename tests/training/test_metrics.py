@@ -1,4 +1,4 @@
-"""What forecasts were worth: figures checked by hand and against other people's code."""
+"""Figures of forecasts, checked by hand and against scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Routes behind the charts: steps, figures that are those of the rows, and what is kept beside candles."""
+"""Routes of the charts: steps, and figures that are those of the rows."""
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,9 @@ import pytest
 from psycopg.rows import dict_row
 from starlette.testclient import TestClient
 
-from candlecast.bundle.load import load_bundle
 from candlecast.market import Market
 from service.charts.period import step_within
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
-from service.models.reloaders import ModelReloaders
-from service.status.importance import Importances, permutation_importance
-from service.status.schemas import ImportanceAnswer, InputImportance, JobsAnswer, QualityAnswer, VersionsAnswer
-from tests.service.conftest import Start
-from tests.support.bundles import sound_candles, write_tiny_bundle
-from tests.support.markets import MARKET
-from tests.support.recorded_days import HISTORY, record_days
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -47,14 +38,8 @@ def test_a_step_is_the_shortest_usual_one_that_candles_fit_in(
 
 
 @pytest.fixture
-def days(bundled_candles: pd.DataFrame) -> pd.DataFrame:
-    return bundled_candles.iloc[:500]
-
-
-@pytest.fixture
-def service(start_service: Start, database: Any, days: pd.DataFrame) -> TestClient:
-    record_days(database.owner_url, days)
-    return start_service(database_reader_url=database.reader_url, rolling_n=30)
+def service(service_of_days: TestClient) -> TestClient:
+    return service_of_days
 
 
 @pytest.fixture
@@ -152,58 +137,3 @@ class TestOverTwoRecordedDays:
         answer = service.get(f"{route}?symbol=ETHUSDT&interval=1h").json()
 
         assert (answer["symbol"], answer["interval"], answer["start"]) == ("ETHUSDT", "1h", None)
-
-    def test_versions_come_with_decisions_and_live_figures(self, service: TestClient) -> None:
-        [version] = VersionsAnswer.model_validate_json(service.get("/versions").content).versions
-
-        assert (version.version, version.aliases) == ("1", ["champion"])
-        assert version.gate == {"close_vs_persistence_skill": 0.0021}
-        assert version.decisions[0].reasons == ["close holds against persistence"]
-        assert version.live is not None
-        assert version.live.n == 30
-
-    def test_runs_and_quality_are_those_recorded(self, service: TestClient) -> None:
-        [run] = JobsAnswer.model_validate_json(service.get("/jobs").content).runs
-        quality = QualityAnswer.model_validate_json(service.get("/quality").content)
-
-        assert (run.job, run.status) == ("ingest", "completed")
-        assert (quality.outages, quality.gaps_open, quality.newest_gaps[0].state) == (1, 0, "outage")
-
-    def test_importance_is_of_the_served_champion(self, service: TestClient) -> None:
-        answer = ImportanceAnswer.model_validate_json(service.get("/importance").content)
-
-        leanings = [one.amplitude_loss for one in answer.inputs]
-        assert answer.version == "1"
-        assert leanings == sorted(leanings, reverse=True)
-        assert leanings[0] > 0
-        assert ImportanceAnswer.model_validate_json(service.get("/importance?symbol=ETHUSDT").content).inputs == []
-
-
-def test_a_history_too_short_to_settle_anything_has_no_importance(start_service: Start) -> None:
-    champion = start_service().app.state.resources[ModelReloaders].all[0].served["champion"]  # type: ignore[attr-defined]
-
-    assert permutation_importance(champion.bundle, sound_candles(champion.bundle.manifest.history)) == []
-    assert champion.bundle.manifest.history < HISTORY
-
-
-def test_importances_are_measured_once_a_day_for_each_market_also_where_versions_have_the_same_number(
-    tmp_path: Path,
-) -> None:
-    known = Importances()
-    read: list[tuple[date, str]] = []
-
-    def asked(day: date, market: Market) -> list[InputImportance]:
-        def read_candles() -> pd.DataFrame:
-            read.append((day, market.symbol))
-            return sound_candles(160, market)
-
-        return known.of("1", bundles[market], day, read_candles)
-
-    markets = (MARKET, Market("ETHUSDT", "15m"))
-    bundles = {one: load_bundle(write_tiny_bundle(tmp_path / one.model_name, market=one)) for one in markets}
-    today, tomorrow = date(2025, 9, 30), date(2025, 10, 1)
-    for day in (today, today, tomorrow):
-        answers = [asked(day, market) for market in markets]
-
-    assert read == [(day, market.symbol) for day in (today, tomorrow) for market in markets]
-    assert answers[1] == permutation_importance(bundles[markets[1]], sound_candles(160, markets[1])) != answers[0]

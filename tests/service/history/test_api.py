@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,11 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, Answer, ForecastAnswer
-from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
-from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
-from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
-from monitoring.performance import rolling_performance
 from service.history.schemas import (
     CandlesAnswer,
     ForecastRow,
@@ -35,19 +29,12 @@ from service.history.schemas import (
 from service.http.database import ReadOnlyDatabase
 from service.http.parameters import LIMIT_MAXIMUM
 from service.http.resources import Resources
-from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import MonitoringAnswer
-from service.status.schemas import StatusAnswer
 from tests.conftest import MigratedDatabase
-from tests.service.conftest import Start, wait_until
-from tests.support.bundles import sound_candles, write_tiny_bundle
+from tests.service.conftest import LEDGER_MARKET, Start, wait_until
 from tests.support.posted import as_rows
 from tests.support.records import record_as_if_in_time
-from tests.support.registries import FakeRegistry
 from tests.support.serving import PATIENT
-
-MARKET = Market("READUSDT", "5m")  # of its own, because the database is shared with other tests
-FORECASTS = 12
 
 
 @pytest.fixture
@@ -95,7 +82,7 @@ def test_a_wrong_parameter_is_refused_by_name(service_without_database: TestClie
     "address",
     ["/price/latest", "/price/history", "/price/stats", "/series", "/forecasts", "/futures", "/monitoring", "/status"],
 )
-def test_without_a_database_reading_asks_to_come_back(start_service: Start, address: str) -> None:
+def test_without_a_database_reading_asks_for_a_retry(start_service: Start, address: str) -> None:
     response = start_service(database_reader_url=None, database_url=None).get(address)
 
     assert response.status_code == 503
@@ -103,57 +90,16 @@ def test_without_a_database_reading_asks_to_come_back(start_service: Start, addr
     assert int(response.headers["retry-after"]) > 0
 
 
-def test_a_database_that_is_away_does_not_keep_forecasts_from_being_made(
+def test_an_unreachable_database_does_not_stop_forecasts(
     service_without_database: TestClient, history: pd.DataFrame
 ) -> None:
     assert service_without_database.get("/status").status_code == 503
     assert service_without_database.post("/predict", json={"candles": as_rows(history)}).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "drift.html%00", "absent.html", "drift.txt"])
-def test_only_reports_are_shown(service_without_database: TestClient, name: str) -> None:
-    assert service_without_database.get(f"/reports/{name}").status_code == 404
-
-
-def test_a_report_is_shown(start_service: Start, tmp_path: Any) -> None:
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "drift.html").write_text("<p>drift</p>")
-
-    response = start_service(home=tmp_path).get("/reports/drift.html")
-
-    assert (response.status_code, response.text) == (200, "<p>drift</p>")
-
-
 @pytest.fixture
-def candles() -> pd.DataFrame:
-    return sound_candles(160 + FORECASTS - 1)
-
-
-@pytest.fixture
-def writer(database: Any) -> Iterator[ConnectionPool]:
-    with open_database(database.writer_url) as pool:
-        yield pool
-
-
-@pytest.fixture
-def service(start_service: Start, registry: FakeRegistry, database: Any, tmp_path: Path) -> TestClient:
-    """Forecasts the test's market, and reads it from the database."""
-    registry.versions["1"] = write_tiny_bundle(tmp_path / "bundle", market=MARKET)
-    return start_service(symbol=MARKET.symbol, database_reader_url=database.reader_url, rolling_n=10)
-
-
-@pytest.fixture
-def ledger_filled(service: TestClient, writer: ConnectionPool, candles: pd.DataFrame) -> list[ForecastAnswer]:
-    """Candles, a forecast for each of the last and for the next, and the outcomes there are."""
-    ledger = Ledger(writer, MARKET)
-    answers = []
-    for end in range(160, 160 + FORECASTS):
-        body = {"candles": as_rows(candles.iloc[end - 160 : end])}
-        answers.append(ForecastAnswer.model_validate_json(service.post("/predict", json=body).content))
-        ledger.record(forecast_record(answers[-1], "champion", answers[-1].open_time, "replay"))
-    CandleStore(writer).upsert(MARKET.symbol, MARKET.interval, candles, "test")
-    ledger.settle(datetime(2025, 1, 1, tzinfo=UTC))
-    return answers
+def service(service_with_ledger: TestClient) -> TestClient:
+    return service_with_ledger
 
 
 @pytest.mark.integration
@@ -183,9 +129,7 @@ class TestAnswersFromTheDatabase:
 
         assert [candle.open_time for candle in answer.candles] == list(candles.index[-12:])
 
-    def test_hours_that_do_not_fit_on_a_page_go_on_where_they_began(
-        self, service: TestClient, candles: pd.DataFrame
-    ) -> None:
+    def test_pages_of_hours_go_back_to_their_start(self, service: TestClient, candles: pd.DataFrame) -> None:
         seen: list[str] = []
         address: str | None = "/price/history?hours=2&limit=10"
         while address:
@@ -196,7 +140,7 @@ class TestAnswersFromTheDatabase:
         assert seen == [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in candles.index[-24:]]
 
     @pytest.mark.parametrize(("prefix", "begins"), [("/candlecast", "/candlecast/price"), ('/"><b>', "/price")])
-    def test_the_way_to_earlier_candles_has_the_prefix_that_a_proxy_took_away(
+    def test_the_address_of_earlier_candles_has_the_prefix_of_a_proxy(
         self, service: TestClient, prefix: str, begins: str
     ) -> None:
         page = service.get("/price/history?limit=3", headers={"X-Forwarded-Prefix": prefix}).json()
@@ -271,7 +215,7 @@ class TestAnswersFromTheDatabase:
         with writer.connection() as connection:
             connection.execute(
                 "insert into candle_suspicions (symbol, interval, open_time, reasons) values (%s, %s, %s, '{stub}')",
-                [MARKET.symbol, MARKET.interval, moment],
+                [LEDGER_MARKET.symbol, LEDGER_MARKET.interval, moment],
             )
 
         points = SeriesAnswer.model_validate_json(service.get("/series?limit=5").content).points
@@ -339,139 +283,10 @@ class TestAnswersFromTheDatabase:
         assert latest.close_time == ledger_filled[-1].close_time
         assert latest.actual is None
 
-    def test_the_rolling_error_stands_beside_persistences_on_the_same_rows(
-        self, service: TestClient, candles: pd.DataFrame, ledger_filled: list[ForecastAnswer]
-    ) -> None:
-        rolling = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).rolling
-
-        actual = candles["close"].to_numpy()[-10:]
-        settled = ledger_filled[-11:-1]
-        own = [abs(one.close - close) / close for one, close in zip(settled, actual, strict=True)]
-        last = [abs(one.baseline.close - close) / close for one, close in zip(settled, actual, strict=True)]
-        assert (rolling.n, rolling.direction_n) == (10, 10)
-        assert rolling.close_mape == pytest.approx(10 * sum(own))
-        assert rolling.persistence_mape == pytest.approx(10 * sum(last))
-        error = sum(abs(one.close - close) for one, close in zip(settled, actual, strict=True))
-        naive = sum(abs(one.baseline.close - close) for one, close in zip(settled, actual, strict=True))
-        assert rolling.close_skill == pytest.approx(1 - error / naive)
-
-    def test_checks_link_to_their_reports_on_this_service(self, service: TestClient, writer: ConnectionPool) -> None:
-        with writer.connection() as connection:
-            connection.execute(
-                "insert into monitoring_checks (symbol, interval, horizon, checked_at, verdict, action, reasons, "
-                "numbers, reports) values (%s, %s, %s, now(), 'decay', 'none', '{}', '{}', '{a.html,b.html}')",
-                [*MARKET],
-            )
-
-        check = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).checks[0]
-
-        assert (check.verdict, check.reports) == ("decay", ["/reports/a.html", "/reports/b.html"])
-        assert check.report == "/reports/a.html"
-
-    def test_the_figures_are_those_that_the_monitor_judges_by(
-        self, service: TestClient, writer: ConnectionPool
-    ) -> None:
-        judged = rolling_performance(writer, MARKET, "champion", 10, "1")
-
-        rolling = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).rolling
-
-        assert judged is not None
-        assert (rolling.version, rolling.start, rolling.newest) == ("1", judged.start, judged.newest)
-        assert (rolling.close_rmse, rolling.ewma_smape) == (judged.close.rmse, judged.amplitude.baseline_smape)
-        assert (rolling.brier, rolling.base_rate_brier) == (judged.direction.brier, judged.direction.baseline_brier)
-        assert (rolling.close_skill_error, rolling.close_skill_interval) == (judged.close.skill_error, None)
-
-    def test_every_hour_of_the_day_has_its_figures(self, service: TestClient) -> None:
-        hours = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).by_hour
-
-        assert [(one.hour, one.n) for one in hours["champion"]] == [(23, FORECASTS - 1)]
-        assert set(hours) == {"champion"}
-
-    def test_a_challenger_that_is_served_is_measured_on_its_own_forecasts_and_its_misses_are_told(
-        self, service: TestClient, database: Any, writer: ConnectionPool, ledger_filled: list[ForecastAnswer]
-    ) -> None:
-        first = forecast_record(ledger_filled[0], "challenger", ledger_filled[0].open_time, "replay")
-        second = forecast_record(ledger_filled[2], "challenger", ledger_filled[2].open_time, "replay")
-        late = second.issued_at + timedelta(seconds=3)
-        ours = [replace(first, model_version="2"), replace(second, model_version="2", issued_at=late)]
-        record_as_if_in_time(database.owner_url, ours)
-        Ledger(writer, MARKET).record_missed("challenger", first.open_time, ledger_filled[-1].open_time)
-        resources = service.app.state.resources  # type: ignore[attr-defined]
-
-        def read(query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-            return resources[ReadOnlyDatabase].rows(query, {**MARKET._asdict(), **arguments})
-
-        answer = monitoring_answer(
-            read, resources[Settings].market, resources[Settings], {"champion": "1", "challenger": "2"}
-        )
-
-        assert answer.challenger is not None
-        assert (answer.challenger.version, answer.challenger.n, answer.rolling.n) == ("2", 2, 10)
-        issuing = answer.issuing["challenger"]
-        assert (issuing.n, issuing.since, issuing.missed) == (2, first.open_time, FORECASTS - 3)
-        assert (issuing.lateness_p50_s, issuing.lateness_max_s) == (1.5, 3.0)
-        assert (answer.issuing["champion"].missed, answer.issuing["champion"].lateness_p95_s) == (0, 0.0)
-        missed = [ledger_filled[at].open_time for at in range(FORECASTS - 2, 0, -1) if at != 2]
-        assert [miss.open_time for miss in answer.misses] == missed
-        assert {(miss.role, miss.reason) for miss in answer.misses} == {("challenger", "not made in time")}
-
-    def test_alerts_that_are_open_come_first(self, service: TestClient, writer: ConnectionPool) -> None:
-        with writer.connection() as connection:
-            connection.cursor().executemany(
-                "insert into alerts (symbol, interval, horizon, kind, subject, state, message, opened_at, "
-                "last_seen_at, closed_at) values (%s, %s, %s, 'drift', %s, %s, 'so it is', %s, %s, %s)",
-                [
-                    [*MARKET, "old", "recovered", *[datetime(2025, 9, 1, tzinfo=UTC)] * 3],
-                    [*MARKET, "open", "open", *[datetime(2025, 9, 2, tzinfo=UTC)] * 2, None],
-                    [*MARKET, "new", "recovered", *[datetime(2025, 9, 3, tzinfo=UTC)] * 3],
-                ],
-            )
-
-        alerts = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).alerts
-
-        assert [(alert.subject, alert.state) for alert in alerts] == [
-            ("open", "open"),
-            ("new", "recovered"),
-            ("old", "recovered"),
-        ]
-
-    def test_a_forecast_tells_how_late_it_was(self, service: TestClient) -> None:
+    def test_a_forecast_has_its_lateness(self, service: TestClient) -> None:
         latest = ForecastRow.model_validate_json(service.get("/forecasts/latest").content)
 
         assert (latest.lateness_s, latest.clocks_agree) == (0.0, True)
-
-    def test_status_tells_source_freshness_versions_and_jobs(
-        self, service: TestClient, writer: ConnectionPool, candles: pd.DataFrame
-    ) -> None:
-        with writer.connection() as connection:
-            connection.execute(
-                "insert into job_runs (job, symbol, interval, status, started_at) values "
-                "('ingest', %(symbol)s, %(interval)s, 'failed', now() - interval '1 h'), "
-                "('ingest', %(symbol)s, %(interval)s, 'completed', now())",
-                MARKET._asdict(),
-            )
-
-        status = StatusAnswer.model_validate_json(service.get("/status").content)
-
-        assert status.source == "replay"
-        assert status.newest_candle == candles.index[-1]
-        assert status.newest_forecast == candles.index[-1] + timedelta(minutes=5)
-        assert status.served == {"champion": "1"}
-        assert [(run.job, run.status) for run in status.jobs] == [("ingest", "completed")]
-
-    def test_status_links_to_nothing_that_no_browser_finds(self, service: TestClient) -> None:
-        app: Any = service.app
-        addresses = {
-            "mlflow_tracking_uri": "http://mlflow:5000",
-            "prefect_api_url": "http://127.0.0.1:4200/api",
-            "evidently_url": "",
-        }
-        settings = app.state.resources[Settings].changed(**addresses)
-        app.state.resources = Resources(*app.state.resources, settings)
-
-        told = StatusAnswer.model_validate_json(service.get("/status").content)
-
-        assert told.links == {"prefect": "http://127.0.0.1:4200"}
 
     def test_the_service_cannot_write(self, service: TestClient) -> None:
         database = service.app.state.resources[ReadOnlyDatabase]  # type: ignore[attr-defined]
@@ -493,7 +308,7 @@ def test_the_address_of_the_database_may_allow_more_time_but_no_writing(database
 
 
 @pytest.mark.integration
-def test_a_database_that_goes_away_is_missed_and_found_again(
+def test_a_database_that_stops_is_reported_and_reconnected(
     start_service: Start, tmp_path: Path, history: pd.DataFrame
 ) -> None:
     server = LocalPostgres(tmp_path / "postgres", free_ports(1)[0])
@@ -502,7 +317,7 @@ def test_a_database_that_goes_away_is_missed_and_found_again(
         response = service.get("/price/latest")
         assert response.status_code in {404, 503}
         assert response.status_code == 404 or int(response.headers["retry-after"]) > 0
-        return response.status_code == 404  # nothing is recorded, which only the database can tell
+        return response.status_code == 404  # nothing is recorded, which only the database knows
 
     with server.running():
         with open_database(SecretStr(server.url("candlecast_owner"))) as pool:
@@ -517,7 +332,7 @@ def test_a_database_that_goes_away_is_missed_and_found_again(
 
 
 @pytest.mark.integration
-def test_an_empty_ledger_is_told_apart_from_a_fault(service: TestClient) -> None:
+def test_an_empty_ledger_is_no_fault(service: TestClient) -> None:
     app: Any = service.app
     settings = app.state.resources[Settings].changed(symbol="EMPTYUSDT")
     app.state.resources = Resources(*app.state.resources, settings)
