@@ -106,19 +106,18 @@ _BY_STATUS = {
 
 
 def client_page() -> str:
-    """Describe the public names of `candlecast.client`."""
-    from candlecast import client
+    """Describe the public names of `candlecast.client`: first the client, then what it answers and raises."""
+    from candlecast import client, errors
 
     parts = ["Import these names from `candlecast.client`."]
-    for name in getattr(client, "__all__", ["ForecastClient"]):
+    for name in sorted(client.__all__, key=lambda name: (name != "ForecastClient", name)):
         thing = getattr(client, name)
-        parts += [f"## {name}", docstring(thing)]
-        if inspect.isclass(thing) and thing.__module__ == client.__name__:
-            parts.insert(-1, _signature(name, thing))
-            methods = [
-                (each, method) for each, method in vars(thing).items() if inspect.isfunction(method) and each[0] != "_"
-            ]
-            for each, method in methods:
+        link = f"[Fields of {name}](http.md#{name.lower()})" if hasattr(thing, "model_fields") else ""
+        link = f"[What to do](errors.md#{name.lower()})" if hasattr(errors, name) else link
+        own = thing.__module__ == client.__name__
+        parts += [f"## {name}", _signature(name, thing) if own else "", docstring(thing), link]
+        for each, method in vars(thing).items() if own else ():
+            if inspect.isfunction(method) and not each.startswith("_"):
                 parts += [f"### {name}.{each}", _signature(each, method), docstring(method)]
     return page("Python client", *parts)
 

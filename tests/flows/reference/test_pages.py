@@ -114,8 +114,8 @@ def test_every_error_and_problem_has_an_entry_with_a_remedy(written: Path) -> No
     }
 
 
-def test_every_method_of_the_client_is_listed(written: Path) -> None:
+def test_every_public_name_and_method_of_the_client_is_listed(written: Path) -> None:
     listed = entries(written / "reference" / "client.md")
     methods = {name for name in vars(client.ForecastClient) if not name.startswith("_")}
 
-    assert {f"ForecastClient.{name}" for name in methods} <= listed.keys()
+    assert listed.keys() == set(client.__all__) | {f"ForecastClient.{name}" for name in methods}
