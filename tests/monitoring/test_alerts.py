@@ -1,4 +1,4 @@
-"""Alerts: told once while they last, once when they are over, and at the webhook at least once."""
+"""Tests of alerts: one notice at opening and at recovery, and delivery by webhook."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def brief(notices: list[Notice]) -> list[tuple[str, str]]:
     return [(notice.news, notice.kind) for notice in notices]
 
 
-def test_a_condition_is_told_once_while_it_lasts_and_once_when_it_is_over(pool):
-    told = []
+def test_a_condition_has_one_notice_at_opening_and_one_at_recovery(pool):
+    reported = []
     for quarter, conditions in enumerate([[STALE], [STALE], [STALE], [], [], [], [STALE]]):
-        told.append(brief(at(pool, NOON + quarter * QUARTER).observe(conditions, {"data fault"})))
+        reported.append(brief(at(pool, NOON + quarter * QUARTER).observe(conditions, {"data fault"})))
 
-    assert told == [
+    assert reported == [
         [("opened", "data fault")],
         [],
         [],
-        [],  # not for long enough yet
+        [],  # shorter than RECOVERY_DELAY
         [("recovered", "data fault")],
         [],
         [("opened", "data fault")],
@@ -57,11 +57,11 @@ def test_a_condition_is_told_once_while_it_lasts_and_once_when_it_is_over(pool):
 
 
 def test_a_condition_that_comes_and_goes_is_one_alert(pool):
-    told = []
+    reported = []
     for quarter, conditions in enumerate([[STALE], [], [STALE], [], [STALE]]):
-        told += brief(at(pool, NOON + quarter * QUARTER).observe(conditions, {"data fault"}))
+        reported += brief(at(pool, NOON + quarter * QUARTER).observe(conditions, {"data fault"}))
 
-    assert told == [("opened", "data fault")]
+    assert reported == [("opened", "data fault")]
 
 
 def test_what_could_not_be_judged_does_not_recover(pool):
@@ -73,7 +73,7 @@ def test_what_could_not_be_judged_does_not_recover(pool):
 
 
 def test_each_subject_and_each_market_has_its_own_alert(pool):
-    registry = Condition("service down", "registry", "MLflow is away")
+    registry = Condition("service down", "registry", "MLflow does not answer")
 
     first = at(pool, NOON).observe([AWAY, registry], {"service down"})
     other = Alerts(pool, Market("ETHUSDT", "5m"), NOON).observe([AWAY], {"service down"})

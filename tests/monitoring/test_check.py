@@ -1,4 +1,4 @@
-"""A monitoring check, stored with everything it rests on."""
+"""Tests of monitoring checks and of what they record."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def now(pool: ConnectionPool, bundled_candles: pd.DataFrame) -> datetime:
-    """Two recorded days are stored; this is a minute after the last of them closed."""
+    """Store two recorded days; return the time a minute after the last close."""
     stored = bundled_candles.iloc[288 : 3 * 288]
     CandleStore(pool).upsert("BTCUSDT", "5m", stored, "rest")
     return stored.index[-1].to_pydatetime() + STEP + timedelta(minutes=1)
@@ -48,7 +48,7 @@ def now(pool: ConnectionPool, bundled_candles: pd.DataFrame) -> datetime:
 
 @pytest.fixture
 def settle(database: Any, pool: ConnectionPool, settings: Settings) -> Callable[[pd.DataFrame, int, float], None]:
-    """Record and settle forecasts for the newest `count` candles whose closes are `off_by` times too high."""
+    """Record and settle forecasts of the newest `count` candles; closes are too high by the share `off_by`."""
 
     def record_and_settle(candles: pd.DataFrame, count: int, off_by: float) -> None:
         closes = candles["close"]
@@ -85,15 +85,13 @@ def test_a_check_is_stored_with_its_numbers_and_its_reports(settle, pool, regist
     assert stored["numbers"]["drift"]["distances"] == pytest.approx(found.drift.distances if found.drift else {})
     assert found.reports is not None
     assert stored["reports"] == [f"BTCUSDT-5m-20250603T000100Z-{about}.html" for about in sorted(found.reports.pages)]
-    assert set(found.reports.pages) == {"inputs", "forecasts", "direction"}  # two days of candles are no two weeks
+    assert set(found.reports.pages) == {"inputs", "forecasts", "direction"}  # the candles' page needs two weeks
     assert all((settings.reports_dir / page).is_file() for page in stored["reports"])
     assert registry.tags["1"]["report_inputs"] == f"{settings.service.url}/reports/{stored['reports'][-1]}"
     assert registry.tags["1"]["report_evidently"].startswith(f"{settings.evidently_url}/projects/")
 
 
-def test_the_trigger_is_the_rolling_mape_as_anyone_works_it_out_in_sql(
-    settle, pool, registry, settings, now, bundled_candles
-):
+def test_the_trigger_is_the_rolling_mape_as_computed_in_sql(settle, pool, registry, settings, now, bundled_candles):
     settle(bundled_candles.iloc[288 : 3 * 288], 80, off_by=1.0003)
     with pool.connection() as connection:
         ((by_hand, last_close),) = connection.execute(
@@ -114,7 +112,7 @@ def test_the_trigger_is_the_rolling_mape_as_anyone_works_it_out_in_sql(
     assert verdict(mape_ratio_threshold=0.9999 * ratio) == ("decay", "train")  # it was better than the last close
 
 
-def test_reports_that_cannot_be_written_are_said_and_the_verdict_stands(
+def test_reports_that_cannot_be_written_are_a_reason_of_the_verdict(
     settle, pool, registry, settings, now, bundled_candles
 ):
     settle(bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.0)

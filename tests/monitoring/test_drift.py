@@ -1,4 +1,4 @@
-"""Drift of the model's inputs: none in a market that goes on, some in one that has changed."""
+"""Tests of drift: none in an unchanged market, and an alarm in a changed one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRAINED_DAYS = 40
 
 @pytest.fixture(scope="module")
 def trained(bundled_candles: pd.DataFrame) -> pd.DataFrame:
-    """Inputs of the days that a model knows."""
+    """Inputs of the training span."""
     return input_rows(bundled_candles.iloc[: TRAINED_DAYS * 288], "5m")
 
 
@@ -75,7 +75,7 @@ def test_an_input_that_shifted_is_the_one_reported_in_standard_deviations(traine
 
     assert measured.drifted == ["body"]
     assert measured.distances["body"] == pytest.approx(1.0, abs=0.01)
-    assert not measured.alarming  # one of them is not the market
+    assert not measured.alarming  # one input is below the share
 
 
 def test_a_share_of_the_inputs_is_the_market(trained, limits):
@@ -100,7 +100,7 @@ def test_an_input_may_be_a_bit_further_off_than_ever_in_the_training(trained, li
     assert {name: limits[name] / widest[name] for name in widest} == pytest.approx(dict.fromkeys(widest, 1.25))
 
 
-def test_a_stump_of_a_week_beside_a_gap_is_no_measure_of_the_usual(trained, limits):
+def test_short_windows_beside_gaps_do_not_set_limits(trained, limits):
     hole = (trained.index >= trained.index[288]) & (trained.index < trained.index[9 * 288])
 
     holed = drift_limits(trained[~hole], trained.iloc[::4], WINDOW)

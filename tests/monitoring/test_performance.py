@@ -1,4 +1,4 @@
-"""Rolling figures of settled forecasts, beside their baselines on the same rows."""
+"""Tests of rolling figures of settled forecasts and of their baselines on equal rows."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_doubtful_abstained_and_foreign_forecasts_are_left_out(database, pool, s
             [START + 5 * STEP],  # a target, and the last candle before the next
         )
         connection.execute("alter table forecasts disable trigger append_only")
-        connection.execute(  # the live one: recorded by a clock that is a minute away
+        connection.execute(  # recorded by a clock that is a minute off
             "update forecasts set recorded_at = issued_at + interval '1 min' where source = 'live'"
         )
         connection.execute("alter table forecasts enable trigger append_only")
@@ -191,7 +191,7 @@ def test_the_newest_n_are_measured(pool, settle):
 
 
 def random_rows(count: int) -> list[dict[str, Any]]:
-    """Forecasts of a random walk, some of which abstain, and candles of which some do not move."""
+    """Forecasts of a random walk with abstentions and unmoved candles."""
     random = np.random.default_rng(3)
     rows = []
     last = 100_000.0
@@ -231,7 +231,7 @@ def random_rows(count: int) -> list[dict[str, Any]]:
 
 
 def by_pandas(rows: pd.DataFrame) -> dict[str, float]:
-    """The figures once more, with nothing of ours."""
+    """Compute the figures independently of Candlecast."""
     actual = rows.filter(like="actual_").rename(columns=lambda name: name.removeprefix("actual_"))
     figures: dict[str, float] = {"n": len(rows)}
     for target, of in (("close", ""), ("amplitude", "amplitude_")):

@@ -1,4 +1,4 @@
-"""Evidently's pages: written now and then, kept for some days, and shown by Evidently's own UI."""
+"""Tests of Evidently's pages: intervals, retention, and Evidently's UI."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def now(pool: ConnectionPool, bundled_candles: pd.DataFrame) -> datetime:
-    """Two recorded weeks and a day are stored; three candles of them are missing."""
+    """Store two recorded weeks and a day without three candles."""
     stored = bundled_candles.iloc[: 15 * 288]
     CandleStore(pool).upsert("BTCUSDT", "5m", stored.drop(stored.index[[-300, -301, -302]]), "rest")
     return stored.index[-1].to_pydatetime() + timedelta(minutes=6)
@@ -129,7 +129,7 @@ def test_evidentlys_own_ui_lists_the_project_and_every_run(settings, pool, now):
 
 
 def answered(url: str, process: subprocess.Popen[bytes]) -> Any:
-    """What an address answers, once it does."""
+    """Return the answer of an address once it answers."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""The automatic way back from a champion that fails, and to whom it goes."""
+"""Tests of the rollback of a failing champion and of its successor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOVED = 300
 
 
 class Live:
-    """Versions on a made-up market."""
+    """Versions with forecasts on a made-up market."""
 
     def __init__(self, pool: ConnectionPool, database: Any, tiny_bundle: Path, home: Path) -> None:
         self.pool, self.registry = pool, FakeRegistry.of_six(tiny_bundle)
@@ -47,7 +47,7 @@ class Live:
 
 @pytest.fixture
 def live(pool: ConnectionPool, database: Any, tiny_bundle: Path, tmp_path: Path) -> Live:
-    """Version 1 was champion for 300 candles, and then version 2 was promoted."""
+    """Version 1 as champion for 300 candles, then version 2."""
     live = Live(pool, database, tiny_bundle, tmp_path)
     live.promote("1", time_of(0))
     live.promote("2", time_of(MOVED))
@@ -70,7 +70,7 @@ def test_a_bias_of_half_a_percent_is_rolled_back_within_50_candles(live):
     assert live.look(MOVED + 49) is None
 
 
-def test_the_bias_is_proved_by_twenty_candles_if_anybody_looks(live):
+def test_the_bias_is_proved_after_twenty_candles(live):
     live.market.forecast("2", MOVED, MOVED + 20, close_off=0.005)
 
     assert live.look(MOVED + 20) is not None
@@ -125,7 +125,7 @@ def test_failed_health_checks_roll_back_without_any_forecast(live):
     assert live.decisions()[2:] == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
 
 
-def test_the_way_back_passes_over_versions_that_failed_or_do_not_load(live):
+def test_a_rollback_skips_versions_that_failed_or_do_not_load(live):
     live.promote("3", time_of(MOVED + 1))
     live.promote("4", time_of(MOVED + 2))
     live.registry.damaged = ("3",)
@@ -141,7 +141,7 @@ def test_the_way_back_passes_over_versions_that_failed_or_do_not_load(live):
     assert rolled == RollbackResult("2", "1", ["bad too"])
 
 
-def test_without_a_sound_predecessor_the_challenger_takes_over(live):
+def test_without_a_valid_predecessor_the_challenger_takes_over(live):
     live.registry.damaged = ("1",)
     live.registry.pointers[CHALLENGER] = "3"
 
@@ -165,7 +165,7 @@ def test_without_a_valid_successor_the_failed_champion_is_replaced_later(live):
     assert live.registry.pointers == {CHAMPION: "3"}
 
 
-def test_who_dies_between_mark_and_move_is_made_up_for_by_the_next_look(live):
+def test_the_next_check_completes_a_rollback_that_crashed(live):
     live.registry.dies_after = "tag"
     with pytest.raises(ProcessDied):
         live.look(MOVED, unfit="bad")

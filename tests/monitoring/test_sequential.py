@@ -1,4 +1,4 @@
-"""The sequential tests: hardly ever a false alarm however often one looks, and a quick one where there is reason."""
+"""Tests of the sequential tests: few false alarms at any number of looks, and short delays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RANDOM = np.random.default_rng
 
 
 def market(n: int, seed: int) -> np.ndarray:
-    """Relative moves of candles: volatility in clusters, heavy tails."""
+    """Relative moves of candles with clustered volatility and heavy tails."""
     random = RANDOM(seed)
     level = np.zeros(n)
     for at in range(1, n):
@@ -40,7 +40,7 @@ def equals(n: int, seed: int, horizon: int = 1) -> PairedLosses:
 
 
 def biased(n: int, bias: float, seed: int = 1) -> PairedLosses:
-    """A forecast beside persistence, of which it says `bias` more."""
+    """Losses of a forecast that is persistence plus `bias`, beside those of persistence."""
     return absolute_errors(np.full(n, bias), np.zeros(n), market(n, seed))
 
 
@@ -51,10 +51,10 @@ def test_looking_after_every_candle_raises_no_more_false_alarms_than_alpha(horiz
     alarms = np.mean(np.array(peaks) >= 1 / ALPHA)
 
     assert alarms <= ALPHA
-    assert max(peaks) > 2  # it does look
+    assert max(peaks) > 2  # the test can alarm
 
 
-def test_nor_does_the_other_side_of_the_same_question():
+def test_the_opposite_question_has_no_false_alarms_either():
     peaks = [evidence_of_worse(equals(600, seed).swapped).peak for seed in range(300)]
 
     assert np.mean(np.array(peaks) >= 1 / ALPHA) <= ALPHA
@@ -72,7 +72,7 @@ def test_false_alarms_of_a_change_are_no_more_frequent_than_promised():
         runs.append(seen)
 
     assert np.mean(runs) >= limit
-    assert min(runs) < longest  # it does look
+    assert min(runs) < longest  # the test can alarm
 
 
 @pytest.mark.parametrize(("bias", "within"), [(0.005, 20), (0.01, 15)])
@@ -149,5 +149,5 @@ def test_probabilities_that_are_sure_of_the_wrong_side_are_proved_worse():
 
 
 def head(paired: PairedLosses, n: int) -> PairedLosses:
-    """The first n forecasts."""
+    """Return the first n forecasts."""
     return PairedLosses(*(values[:n] for values in paired))

@@ -1,4 +1,4 @@
-"""Whether a champion has lost its skill: what the sequential tests say of its settled forecasts."""
+"""Tests of lost skill on settled forecasts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_what_became_worse_is_named_and_that_it_had_been_better(database, pool, 
     assert skill.numbers()["lost"] == [lost]
 
 
-def test_the_forecasts_of_another_version_or_role_say_nothing_of_it(database, pool):
+def test_forecasts_of_other_versions_and_roles_do_not_count(database, pool):
     market = MadeUpMarket(database)
     market.forecast("1", 0, 200, close_off=0.01)
     market.forecast("2", 200, 250, amplitude_off=0.2)

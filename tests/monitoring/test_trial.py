@@ -1,4 +1,4 @@
-"""The shadow trial: who is better on live candles becomes champion, who is worse loses the alias, and it ends."""
+"""Tests of the shadow trial: promotion, rejection and its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ M = 60
 
 
 class Trial:
-    """Champion 1 and, since candle 0, challenger 2 on a made-up market."""
+    """Champion 1 and challenger 2, since candle 0, on a made-up market."""
 
     def __init__(self, pool: ConnectionPool, database: Any, home: Path) -> None:
         self.pool, self.registry = pool, FakeRegistry.of_six()
@@ -83,7 +83,7 @@ def test_a_challenger_that_is_worse_in_one_loss_is_rejected(trial, worse):
 def test_an_equal_challenger_loses_the_alias_in_the_end(trial):
     trial.market.forecast("1", 0, 3 * M)
     trial.market.forecast("2", 0, 3 * M - 1, role="challenger")
-    middle = trial.look(2 * M)  # of the made-up market; all of it is settled
+    middle = trial.look(2 * M)  # at the end of the made-up market
     aliases = dict(trial.registry.pointers)
     trial.market.forecast("2", 3 * M - 1, 3 * M, role="challenger")
     trial.settings = trial.settings.changed(trial_forecasts=M)
@@ -162,7 +162,7 @@ def test_a_failed_version_made_challenger_is_rejected_at_once(trial):
     assert trial.registry.pointers == {CHAMPION: "1"}
 
 
-def test_without_a_champion_there_is_nobody_to_beat(trial):
+def test_without_a_champion_there_is_no_trial(trial):
     del trial.registry.pointers[CHAMPION]
 
     assert trial.look(0) is None

@@ -1,4 +1,4 @@
-"""What a check concludes: the feed first, then the rolling error, then the age of the model."""
+"""Tests of verdicts: data first, then losses and inputs, then the age of the model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def performance(mape: float = 0.050, baseline_mape: float = 0.050, n: int = 288)
 
 
 def verdict(**changes: Any) -> Verdict:
-    """The verdict on a fresh feed, a good model and a training six hours ago, but for `changes`."""
+    """Return the verdict on fresh candles, a good model and a training six hours ago, with `changes`."""
     usual = {
         "settings": SETTINGS,
         "now": NOW,
@@ -70,7 +70,7 @@ def test_a_feed_some_candles_late_is_no_fault():
     assert verdict(newest_candle=NOW - timedelta(minutes=20)).verdict == "healthy"
 
 
-def test_how_stale_is_too_stale_follows_the_interval():
+def test_the_limit_of_stale_candles_depends_on_the_interval():
     hourly = SETTINGS.changed(interval="1h")
 
     assert verdict(settings=hourly, newest_candle=NOW - 4 * HOUR).verdict == "healthy"
@@ -127,7 +127,7 @@ def test_a_healthy_model_is_trained_again_after_the_longest_time(age, action):
 
 @pytest.mark.parametrize("few", [None, performance(mape=9.0, n=MIN_FORECASTS - 1)])
 @pytest.mark.parametrize(("age", "action"), [(6, "none"), (24, "train")])
-def test_too_few_settled_forecasts_say_nothing_but_the_age_still_counts(few, age, action):
+def test_with_too_few_settled_forecasts_only_the_age_counts(few, age, action):
     conclusion = verdict(performance=few, last_training=NOW - age * HOUR)
 
     assert conclusion[:2] == ("too early", action)
@@ -139,7 +139,7 @@ def test_just_enough_settled_forecasts_are_judged():
 
 
 def skill(lost: str | None = None, at_first: float = -0.05) -> Skill:
-    """What the sequential tests say where one loss, or none, became worse."""
+    """Skill with one loss, or none, above its limit."""
     evidence = {
         name: Evidence(576, 0.03 if name == lost else -0.01, 3e5 if name == lost else 0.2, 3e5)
         for name in ("close", "amplitude", "direction")
@@ -148,14 +148,14 @@ def skill(lost: str | None = None, at_first: float = -0.05) -> Skill:
 
 
 def drift(**distances: float) -> Drift:
-    """Ten inputs and the volatility, at half of the distance that is allowed but for `distances`."""
+    """Drift of ten inputs and the volatility at half their limits, except `distances`."""
     usual = dict.fromkeys([*(f"input_{at}" for at in range(10)), VOLATILITY], 0.5) | distances
     drifted = sum(distance >= 1 for distance in usual.values())
     return Drift(drifted / len(usual), usual, dict.fromkeys(usual, 1.0), 2.5)
 
 
 @pytest.mark.parametrize("lost", ["close", "amplitude", "direction"])
-def test_skill_that_was_there_and_is_lost_in_the_same_market_is_decay(lost):
+def test_lost_skill_without_drift_is_decay(lost):
     conclusion = verdict(skill=skill(lost), drift=drift(), last_training=NOW - 13 * HOUR)
 
     assert conclusion[:2] == ("decay", "train")

@@ -1,4 +1,4 @@
-"""Canaries: each takes a piece of the pipeline and fails if it knows what it may not know."""
+"""Canaries: assertions that a part of the pipeline uses no information it may not use."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from training.metrics import measure, row_losses
 from training.splits import Split, split_by_time
 
 RowsOf = Callable[[pd.DataFrame], np.ndarray]
-"""From candles to numbers, row by row in order of time, the last row made after the last candle."""
+"""Function from candles to rows in order of time; the last row follows the last candle."""
 
 
 def deleting_the_future_changes_nothing(rows_of: RowsOf, candles: pd.DataFrame, cut: int) -> None:
-    """Rows made of the first `cut` candles are the first rows made of all."""
+    """Assert that rows of the first `cut` candles equal the first rows of all candles."""
     whole, past = rows_of(candles), rows_of(candles.iloc[:cut])
 
     assert len(past) == len(whole) - (len(candles) - cut)
@@ -33,7 +33,7 @@ def deleting_the_future_changes_nothing(rows_of: RowsOf, candles: pd.DataFrame, 
 
 
 def poisoning_the_future_changes_nothing(rows_of: RowsOf, candles: pd.DataFrame, cut: int, seed: int = 0) -> None:
-    """The rows of the first `cut` candles are what they are, whatever sound candles follow."""
+    """Assert that rows of the first `cut` candles do not depend on later ones."""
     random = np.random.default_rng(seed)
     garbage = sound_candles(len(candles) - cut, seed=seed) * np.exp(random.uniform(-5, 5))
     poisoned = candles.copy()
@@ -43,13 +43,13 @@ def poisoning_the_future_changes_nothing(rows_of: RowsOf, candles: pd.DataFrame,
 
     known = len(whole) - (len(candles) - cut)
     np.testing.assert_allclose(changed[:known], whole[:known], rtol=1e-6, atol=1e-9)
-    assert not np.allclose(changed[known:], whole[known:])  # otherwise nothing was poisoned
+    assert not np.allclose(changed[known:], whole[known:])  # the garbage has an effect
 
 
 def permuted_labels_leave_no_skill(
     dataset_of: Callable[[pd.DataFrame], Dataset], fit: Family, settings: TrainingSettings, candles: pd.DataFrame
 ) -> None:
-    """Where the order of candles is random, and so every label, neither close nor direction can be forecast."""
+    """Assert that close and direction of randomly ordered candles cannot be forecast."""
     dataset = dataset_of(shuffled(candles))
     split = split_by_time(dataset)
     forecaster = forecaster_of(fit, dataset, split, settings)
@@ -63,7 +63,7 @@ def permuted_labels_leave_no_skill(
 
 
 def slices_share_no_candle(split_of: Callable[[Dataset], Split], dataset: Dataset) -> None:
-    """No candle of a window of one slice, nor of its target, is in a window of another or is its target."""
+    """Assert that windows and targets of different slices share no candle."""
     step_ms = dataset.market.step // timedelta(milliseconds=1)
     reach = (dataset.sequence_length - 1 + dataset.market.horizon) * step_ms
     spans = []
@@ -79,7 +79,7 @@ def slices_share_no_candle(split_of: Callable[[Dataset], Split], dataset: Datase
 def the_scaler_knows_the_fit_slice_alone(
     scaler_of: Callable[[Dataset, Split], Scaler], dataset: Dataset, split: Split
 ) -> None:
-    """Other rows in the fit slice give another scaler, other rows anywhere else the same."""
+    """Assert that the scaler depends on the rows of the fit slice only."""
     known = scaler_of(dataset, split)
 
     for name, ends in split._asdict().items():
@@ -90,7 +90,7 @@ def the_scaler_knows_the_fit_slice_alone(
 def the_report_slice_only_reports(
     forecaster_of: Callable[[Dataset, Split], Forecaster], dataset: Dataset, split: Split
 ) -> None:
-    """Neither fit nor calibration would differ if the reported rows had been others."""
+    """Assert that fit and calibration do not depend on the report slice."""
     seen, unseen = forecaster_of(dataset, split), forecaster_of(without(dataset, split.report), split)
 
     assert seen.calibration == unseen.calibration
@@ -103,7 +103,7 @@ def numbers_of(forecasts: Forecasts) -> np.ndarray:
 
 
 def shuffled(candles: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """The same candles in random order, each hung on the close before it: nothing tells what comes next."""
+    """Return the candles in random order, each scaled to follow the close before it."""
     shapes = candles.copy()
     prices = list(OHLCV_COLUMNS[:4])
     shapes[prices] = candles[prices].div(candles["close"].shift(1).fillna(candles["open"].iloc[0]), axis=0)
@@ -114,7 +114,7 @@ def shuffled(candles: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def without(dataset: Dataset, ends: Indexes) -> Dataset:
-    """The dataset with garbage for everything that the windows ending in `ends` end on or are about."""
+    """Return the dataset with garbage in the last rows and targets of the windows `ends`."""
     garbage = np.random.default_rng(1)
     changed = {name: getattr(dataset, name).copy(order="K") for name in ("matrix", "targets", "actual")}
     for rows in changed.values():

@@ -1,4 +1,4 @@
-"""A made-up report slice whose skill, reliability and coverage are known."""
+"""Made-up report slice with known skill, reliability and coverage."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ STEP_MS = 300_000
 
 
 def made_up_rows(count: int = 1200, close_error: float = 0.5, seed: int = 5) -> ReportRows:
-    """Five-minute candles of a market at 100,000 whose close the model foresees but for `close_error` of the move.
+    """Make five-minute candles at 100,000 with forecasts whose close misses the share `close_error` of the move.
 
-    The direction is said right, with 60 % where it was drawn with 60 %; intervals are of one width, so that they hold
-    more in calm candles than in wild ones.
+    Probabilities of the direction are the true ones, 40 or 60 %. All intervals have one width, so they cover more in
+    calm candles.
     """
     random = np.random.default_rng(seed)
     volatility = random.uniform(0.0002, 0.002, count)

@@ -1,4 +1,4 @@
-"""A made-up market whose forecasts are as good as a test wants them, recorded and settled without any candle."""
+"""Made-up market with forecasts of chosen quality, recorded and settled without candles."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.support.markets import STEP
 from tests.support.records import forecast_for, record_as_if_in_time
 
 NOON = datetime(2025, 9, 1, 12, tzinfo=UTC)
-"""When the first candle opens."""
+"""Opening of the first candle."""
 
 
 class MadeUpMarket:
-    """A random walk of 0.1 % a candle, with amplitudes of about 0.2 %, on which models have forecasts.
+    """Random walk of 0.1 % a candle with amplitudes of about 0.2 %, on which versions forecast.
 
     Args:
-        database: The fixture of that name.
-        candles: How many there are.
+        database: Fixture `database`.
+        candles: Number of candles.
     """
 
     def __init__(self, database: Any, candles: int = 1000) -> None:
@@ -54,10 +54,10 @@ class MadeUpMarket:
         amplitude_off: float = 0.3,
         **changes: Any,
     ) -> None:
-        """Record a version's forecasts of the candles [start, end), each issued two seconds after its candle opened.
+        """Record forecasts of the candles [start, end), each issued two seconds after its candle opened.
 
         Args:
-            close_off: Bias of the close, relative to the last one; 0 is near persistence.
+            close_off: Relative bias of the close; 0 is near persistence.
             amplitude_off: Error of the amplitude, in usual amplitudes; the baseline's is about 0.3.
         """
         records = []
@@ -84,10 +84,10 @@ class MadeUpMarket:
 
 
 def time_of(candle: int) -> datetime:
-    """When a candle opens."""
+    """Return the opening of a candle."""
     return NOON + candle * STEP
 
 
 def after(candle: int) -> datetime:
-    """A moment after a candle has closed."""
+    """Return a time just after the close of a candle."""
     return time_of(candle + 1) + timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""Models that are fitted in milliseconds, honest and otherwise, to try canaries on."""
+"""Models that fit in milliseconds, with and without leaks, to test the canaries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOSE = TARGETS.index("close")
 
 @dataclass(frozen=True, slots=True)
 class LastRow:
-    """Least squares on the last row of a window: quick, and sure to find whatever leaks into it."""
+    """Least squares on the last row of a window, which finds any leak into it."""
 
     weights: np.ndarray
     scaler: Scaler
@@ -38,8 +38,8 @@ def fit_last_row(dataset: Dataset, split: Split, *_: object) -> LastRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembering:
-    """A model that knows by heart what it was fitted on, and says nothing of anything else."""
+class MemorisingModel:
+    """Model that memorises its fit slice and answers constants elsewhere."""
 
     known: dict[int, np.ndarray]
 
@@ -49,25 +49,25 @@ class Remembering:
         return raw, raw[:, CLOSE]
 
 
-def fit_by_heart(dataset: Dataset, split: Split, *_: object) -> Remembering:
-    return Remembering(dict(zip(dataset.target_ms[split.fit].tolist(), dataset.targets[split.fit], strict=True)))
+def fit_memorising(dataset: Dataset, split: Split, *_: object) -> MemorisingModel:
+    return MemorisingModel(dict(zip(dataset.target_ms[split.fit].tolist(), dataset.targets[split.fit], strict=True)))
 
 
-def fit_by_heart_on_everything(dataset: Dataset, split: Split, *_: object) -> Remembering:
-    return fit_by_heart(dataset, split._replace(fit=dataset.ends))
+def fit_memorising_on_everything(dataset: Dataset, split: Split, *_: object) -> MemorisingModel:
+    return fit_memorising(dataset, split._replace(fit=dataset.ends))
 
 
 @dataclass(frozen=True, slots=True)
-class Peeking:
-    """A model that looks up part of what came."""
+class PeekingModel:
+    """Model that adds the actual target to its answer."""
 
     model: Model
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[np.ndarray, np.ndarray]:
         raw, logit = self.model.answer(dataset, ends, with_flow=with_flow)
-        came = dataset.targets[ends, CLOSE]
-        return raw, logit + came
+        actual = dataset.targets[ends, CLOSE]
+        return raw, logit + actual
 
 
-def fit_peeking(dataset: Dataset, split: Split, *_: object) -> Peeking:
-    return Peeking(fit_last_row(dataset, split))
+def fit_peeking(dataset: Dataset, split: Split, *_: object) -> PeekingModel:
+    return PeekingModel(fit_last_row(dataset, split))

@@ -1,4 +1,4 @@
-"""A real MLflow server, and one real training that tests of versions and of the gate share."""
+"""Fixtures: a real MLflow server, and one real training."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SE
 
 @dataclass(frozen=True, slots=True)
 class ShortTraining:
-    """A version that was really trained, shortly, and what it was trained from; `told` is what it said meanwhile."""
+    """Version of a short real training, with its inputs and the lines it reported."""
 
     version: TrainedVersion
     candles: pd.DataFrame
     settings: Settings
     registry: Registry
-    told: list[str]
+    lines: list[str]
 
 
 @pytest.fixture(scope="session")
@@ -44,13 +44,13 @@ def trained(
     settings = load_settings(
         home=tmp_path_factory.mktemp("home"), epochs=2, sequence_length=24, mlflow_tracking_uri=mlflow_server
     )
-    registry, told = Registry(mlflow_server, timeout_s=30), []
-    return ShortTraining(train_version(candles, settings, registry, told.append), candles, settings, registry, told)
+    registry, lines = Registry(mlflow_server, timeout_s=30), []
+    return ShortTraining(train_version(candles, settings, registry, lines.append), candles, settings, registry, lines)
 
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an MLflow server of our own, with nothing in it."""
+    """Address of an empty MLflow server."""
     home, (port,) = tmp_path_factory.mktemp("mlflow"), free_ports(1)
     address = f"http://127.0.0.1:{port}"
     options = [

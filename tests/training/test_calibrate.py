@@ -1,4 +1,4 @@
-"""Numbers fitted on the calibration slice: shrinkage, probability correction, interval bounds."""
+"""Tests of calibration: shrinkage, probability correction, interval bounds."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_bounds_are_fitted_around_the_shrunk_forecast():
 def test_intervals_hold_in_calm_and_in_wild_markets_alike():
     random, count = np.random.default_rng(14), 40_000
     volatility = np.exp(random.normal(-6.5, 0.7, count))
-    tails = 1 + 2 * (np.log(volatility) < -6.5) * (-6.5 - np.log(volatility))  # longer, the calmer it is
+    tails = 1 + 2 * (np.log(volatility) < -6.5) * (-6.5 - np.log(volatility))  # longer in calm markets
     raw, targets = np.zeros((count, 5)), random.normal(size=(count, 5)) * tails[:, None]
     raw[:, TARGETS.index("amplitude")] = 1.0
     fit, fresh = slice(None, None, 2), slice(1, None, 2)

@@ -1,4 +1,4 @@
-"""Training rows: no window crosses a gap, no slice sees another, and each target lies where it should."""
+"""Tests of training rows: windows, gaps, slices and targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations: what a bundle forecasts over a long history in little memory, and what that was worth."""
+"""Tests of forecasts of a bundle over a long history, and of their figures."""
 
 from __future__ import annotations
 

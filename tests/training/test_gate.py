@@ -1,4 +1,4 @@
-"""The gate: every criterion alone can refuse, and a version no worse than the champion is let in."""
+"""Tests of the gate: each test alone can reject a version."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_challenger_clearly_worse_than_the_champion_fails_in_each_figure(name)
     assert failures(gate_result) == ["total fails against the champion"]
 
 
-def test_a_loss_somewhat_above_the_champions_may_be_made_up_for_by_another():
+def test_a_better_loss_may_offset_a_worse_one():
     champion = scaled(scaled(GOOD, "amplitude", 0.98), "close", 1.05)
 
     assert decide(GOOD, champion).passed
@@ -98,7 +98,7 @@ def test_a_challenger_better_than_the_champion_is_accepted():
 
 
 @pytest.mark.parametrize(("excess", "passed"), [(0.8 * MARGIN, True), (1.2 * MARGIN, False)])
-def test_the_margin_is_the_limit_of_how_much_worse_a_close_may_be(excess, passed):
+def test_the_margin_limits_the_excess_of_the_close(excess, passed):
     challenger = GOOD._replace(close=GOOD.close_baseline * (1 + excess))
 
     gate_result = decide(challenger, None)
@@ -137,7 +137,7 @@ def test_forecasts_that_overlap_need_more_evidence():
     assert bounds[1] > bounds[0] + 0.1
 
 
-def test_too_few_rows_to_tell_are_no_reason_to_promote():
+def test_too_few_rows_do_not_pass():
     blurred = GOOD._replace(close=RANDOM.permutation(GOOD.close_baseline))
 
     gate_result = decide(Losses(*(part[:30] for part in blurred)), None)

@@ -1,4 +1,4 @@
-"""Canaries: what may never know the future, and proof that each of them notices a leak that was planted."""
+"""Tests against leaks of the future, and proofs that each of them detects a planted leak."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from tests.support.canaries import (
 from tests.support.markets import MARKET
 from tests.support.quick_models import (
     CLOSE,
-    fit_by_heart,
-    fit_by_heart_on_everything,
     fit_last_row,
+    fit_memorising,
+    fit_memorising_on_everything,
     fit_peeking,
 )
 from training.dataset import Dataset, build_dataset
@@ -173,14 +173,14 @@ def brief() -> TrainingSettings:
     return TrainingSettings(sequence_length=SEQUENCE, epochs=2, batch_size=128, learning_rate=5e-3)
 
 
-@pytest.mark.parametrize("fit", [fit_last_row, fit_by_heart])
+@pytest.mark.parametrize("fit", [fit_last_row, fit_memorising])
 def test_nothing_is_learned_from_labels_in_random_order(fit, brief, twenty_days):
     permuted_labels_leave_no_skill(plain_dataset, fit, brief, twenty_days)
 
 
 @pytest.fixture(scope="module", params=["har", "lstm"])
 def fitted(request: pytest.FixtureRequest, brief: TrainingSettings, twenty_days: pd.DataFrame) -> Forecaster:
-    """A real model, fitted on labels in random order."""
+    """Real model, fitted on labels in random order."""
     dataset = plain_dataset(shuffled(twenty_days))
     return forecaster_of(family(request.param), dataset, split_by_time(dataset), brief)
 
@@ -212,7 +212,7 @@ def test_an_input_that_knows_the_label_is_noticed(dataset_of, brief, twenty_days
         permuted_labels_leave_no_skill(dataset_of, fit_last_row, brief, twenty_days)
 
 
-@pytest.mark.parametrize("fit", [fit_peeking, fit_by_heart_on_everything])
+@pytest.mark.parametrize("fit", [fit_peeking, fit_memorising_on_everything])
 def test_a_model_that_knows_the_label_is_noticed(fit, brief, twenty_days):
     with pytest.raises(AssertionError):
         permuted_labels_leave_no_skill(plain_dataset, fit, brief, twenty_days)

@@ -1,4 +1,4 @@
-"""Registered versions before the gate, against real MLflow and PostgreSQL."""
+"""Tests of the gate on registered versions, with real MLflow and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ from training.versions import pass_gate
 
 pytestmark = pytest.mark.integration
 
-MARKET = Market("SOLUSDT", "5m")  # not the one that is really trained in this MLflow
+MARKET = Market("SOLUSDT", "5m")  # MLflow holds a trained version of BTCUSDT-5m
 NAME = MARKET.model_name
 REPORTED_FROM = "2025-09-01"
 NOW = datetime(2025, 10, 1, 12, tzinfo=UTC)
 BOASTING = {"direction_intercept": 2.0}
-"""Calibration that claims to know the direction, and does not."""
+"""Calibration with overconfident directions."""
 
 Register = Callable[..., str]
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Where versions are registered and decided on, and the candles it is done with."""
+    """Registry, database, settings and candles of a gate."""
 
     registry: Registry
     pool: ConnectionPool
@@ -66,7 +66,7 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def modest(bundled_candles: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that claims nothing about price and direction, and knows the amplitude by median regression."""
+    """Bundle with persistence, the base rate, and an amplitude by median regression."""
     directory = write_tiny_bundle(tmp_path_factory.mktemp("modest") / "bundle", market=MARKET)
     known = build_dataset(bundled_candles[bundled_candles.index < REPORTED_FROM], MARKET, 48)
     inputs = np.column_stack([known.matrix[known.ends, :10], np.ones(len(known.ends))])
@@ -84,7 +84,7 @@ def modest(bundled_candles: pd.DataFrame, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def gate(mlflow_server: str, database: Any, bundled_candles: pd.DataFrame, tmp_path: Path) -> Iterator[Gate]:
-    """A gate before which nothing has passed yet."""
+    """Gate of a market without versions."""
     registry, settings = (
         Registry(mlflow_server, timeout_s=30),
         load_settings(home=tmp_path / "home", symbol=MARKET.symbol),
@@ -97,7 +97,7 @@ def gate(mlflow_server: str, database: Any, bundled_candles: pd.DataFrame, tmp_p
 
 @pytest.fixture
 def register(gate: Gate, modest: Path, tmp_path: Path) -> Register:
-    """Register the modest bundle: `register(calibration changes, **manifest changes)`; its number."""
+    """Register the modest bundle by `register(calibration changes, **manifest changes)`, which returns its number."""
 
     def variant(calibration: dict[str, float] | None = None, **manifest: Any) -> str:
         directory = Path(shutil.copytree(modest, tmp_path / f"variant-{len(list(tmp_path.iterdir()))}"))
@@ -130,7 +130,7 @@ def test_the_first_version_that_passes_is_promoted_and_recorded(gate, register):
     assert row.numbers == pytest.approx(decision.numbers)
 
 
-def test_a_version_as_good_as_the_champion_earns_a_trial_and_no_more(gate, register):
+def test_a_version_as_good_as_the_champion_gets_a_trial(gate, register):
     first, second, third = register(), register(), register()
     gate.decide(first)
 
@@ -146,7 +146,7 @@ def test_a_version_as_good_as_the_champion_earns_a_trial_and_no_more(gate, regis
     ]
 
 
-def test_where_promotion_at_once_is_set_it_takes_the_champions_place(gate, register):
+def test_promote_at_once_makes_a_version_champion(gate, register):
     first, second = register(), register()
     gate.decide(first)
 
@@ -173,13 +173,13 @@ def test_a_version_that_does_not_hold_moves_nothing_and_says_so(gate, register):
 
 
 @pytest.mark.parametrize(("excess", "outcome"), [(-0.01, "rejected"), (0.01, "trial")])
-def test_a_challenger_that_is_ahead_of_the_champion_is_not_cut_short(gate, register, excess, outcome):
+def test_a_challenger_ahead_of_the_champion_keeps_its_trial(gate, register, excess, outcome):
     champion, challenger, newer = register(), register(), register()
     gate.decide(champion)
     gate.decide(challenger)
     trial = {"challenger": challenger, "champion": champion, "excess": excess, "pairs": 100}
-    told = {"model_version": champion, "verdict": "healthy", "action": "none", "reasons": [], "reports": []}
-    record_check(gate.pool, MARKET, NOW, numbers={"trial": trial}, **told)
+    record = {"model_version": champion, "verdict": "healthy", "action": "none", "reasons": [], "reports": []}
+    record_check(gate.pool, MARKET, NOW, numbers={"trial": trial}, **record)
 
     decision = gate.decide(newer)
 

@@ -1,4 +1,4 @@
-"""MLflow runs as trainings and searches write them, against a real MLflow."""
+"""Tests of MLflow runs with a real MLflow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tags_of(run: Any) -> dict[str, str]:
 
 @contextmanager
 def passed_on(address: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A second address of a server, and what to call to make it go away for good, connections and all."""
+    """Second address of a server, and a function that closes it with all connections."""
     host, port = address.removeprefix("http://").split(":")
     listener = socket.create_server(("127.0.0.1", 0))
     opened = [listener]
@@ -61,7 +61,7 @@ def passed_on(address: str) -> Iterator[tuple[str, Callable[[], None]]]:
     def go_away() -> None:
         for one in opened:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for it
+                one.shutdown(socket.SHUT_RDWR)  # ends waiting reads
             one.close()
 
     threading.Thread(target=serve, daemon=True).start()

@@ -1,4 +1,4 @@
-"""From candles to a registered version, against a real MLflow."""
+"""Tests of training a registered version with a real MLflow."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def test_the_version_has_no_alias_before_the_gate_has_decided(trained):
     assert version.tags["trained_until"].startswith("2025-06-12")
 
 
-def test_it_was_told_what_is_going_on(trained):
-    assert trained.told[0].startswith("fitting BTCUSDT-5m on ")
-    assert [line.split(":")[0] for line in trained.told[1:4]] == ["epoch 1", "epoch 2", "refit on all of it, epoch 1"]
-    assert "close skill" in trained.told[-1]
+def test_progress_is_reported(trained):
+    assert trained.lines[0].startswith("fitting BTCUSDT-5m on ")
+    assert [line.split(":")[0] for line in trained.lines[1:4]] == ["epoch 1", "epoch 2", "refit on all of it, epoch 1"]
+    assert "close skill" in trained.lines[-1]
 
 
 def test_the_fetched_bundle_loads_and_forecasts_from_plain_candles_too(trained):
@@ -104,7 +104,7 @@ def test_the_fetched_bundle_loads_and_forecasts_from_plain_candles_too(trained):
 
     assert bundle.manifest.metrics.items() >= trained.version.metrics.items()
     assert bundle.manifest.metrics["epochs"] == 2
-    assert f"on the stopping slice {bundle.manifest.metrics['val_loss']:.5f}" in "".join(trained.told[1:3])
+    assert f"on the stopping slice {bundle.manifest.metrics['val_loss']:.5f}" in "".join(trained.lines[1:3])
     assert bundle.manifest.run_id == trained.version.run_id
     last = trained.candles["close"].iloc[-1]
     np.testing.assert_allclose(forecast.targets[0, :4], last, rtol=0.01)
@@ -190,7 +190,7 @@ def test_a_run_whose_body_raises_ends_as_failed(trained):
     assert info["status"] == "FAILED"
 
 
-def test_an_export_that_answers_otherwise_than_the_network_is_refused(trained):
+def test_an_export_that_differs_from_the_network_is_refused(trained):
     network = load_bundle(fetched(trained)).network
     windows = np.random.default_rng(1).normal(size=(8, 24, len(FEATURE_NAMES))).astype("float32")
 

@@ -1,4 +1,4 @@
-"""Baselines: each says exactly what its rule says, beside an independent computation of it."""
+"""Tests of baselines against independent computations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def forecasts_of(family: str, dataset: Dataset = DATASET) -> Forecasts:
 
 
 def leaning(repeats: float) -> pd.DataFrame:
-    """Candles whose direction is the one before with this probability."""
+    """Candles that repeat the previous direction with this probability."""
     random = np.random.default_rng(5)
     turns = np.where(random.random(len(CANDLES)) < repeats, 1.0, -1.0)
     candles = CANDLES.copy()
@@ -48,7 +48,7 @@ def leaning(repeats: float) -> pd.DataFrame:
 
 
 def har_components() -> np.ndarray:
-    """Amplitude and its means over 12 and 96 rows of an unbroken stretch, in volatilities, by pandas."""
+    """Amplitude and its means over 12 and 96 rows without a gap, in volatilities, by pandas."""
     stretches = np.cumsum(np.diff(DATASET.target_ms, prepend=DATASET.target_ms[0]) > 300_000)
     by_stretch = pd.Series(DATASET.amplitude).groupby(stretches)
     means = [by_stretch.rolling(width, min_periods=1).mean().to_numpy() for width in (1, 12, 96)]
@@ -73,7 +73,7 @@ def test_the_baseline_of_every_price_has_no_skill_over_itself():
     assert figures["direction_brier_excess"] == pytest.approx(0, abs=1e-12)
 
 
-def test_ewma_is_the_baseline_that_amplitudes_are_judged_by():
+def test_ewma_is_the_baseline_of_amplitudes():
     forecasts = forecasts_of("ewma")
 
     np.testing.assert_allclose(forecasts.targets[:, 4], DATASET.origin.amplitude_baseline[SPLIT.report])

@@ -1,4 +1,4 @@
-"""One interface: whatever the family, fitted and calibrated alike."""
+"""Tests of the interface that all families share."""
 
 from __future__ import annotations
 

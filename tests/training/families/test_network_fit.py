@@ -1,4 +1,4 @@
-"""Fitting the network: what is kept, what repeats, what it may know."""
+"""Tests of fitting the network: kept weights, repeatability, leaks."""
 
 from __future__ import annotations
 
@@ -59,30 +59,30 @@ def test_another_seed_gives_another_network(dataset, split, settings, fitted):
     assert other.history["loss"] != fitted.history["loss"]
 
 
-def test_every_loss_is_told_by_epoch_and_by_target(dataset, split, settings):
-    told: dict[int, dict[str, float]] = {}
+def test_every_loss_is_reported_by_epoch_and_by_target(dataset, split, settings):
+    reported: dict[int, dict[str, float]] = {}
 
-    history = fit_lstm(dataset, split, settings, told.__setitem__).history
+    history = fit_lstm(dataset, split, settings, reported.__setitem__).history
 
     expected = {"loss", "targets_loss", "direction_loss", *(f"{name}_loss" for name in TARGETS)}
-    assert list(told) == [1, 2, 3]
+    assert list(reported) == [1, 2, 3]
     assert set(history) == expected | {f"val_{name}" for name in expected}
-    assert [told[epoch]["val_amplitude_loss"] for epoch in told] == history["val_amplitude_loss"]
+    assert [reported[epoch]["val_amplitude_loss"] for epoch in reported] == history["val_amplitude_loss"]
     assert history["val_targets_loss"][0] == pytest.approx(
         np.mean([history[f"val_{name}_loss"][0] for name in TARGETS])
     )
 
 
-def test_told_losses_on_the_stopping_slice_are_those_of_the_answers(dataset, split, settings):
+def test_reported_stopping_losses_are_those_of_the_answers(dataset, split, settings):
     fitted = fit_lstm(dataset, split, TrainingSettings(**OPTIONS | {"epochs": 1}), lambda epoch, losses: None)
     errors = []
     for with_flow in (True, False):
         raw, _ = fitted.answer(dataset, split.stop, with_flow=with_flow)
         errors.append(np.abs(raw - dataset.targets[split.stop]).mean(axis=0))
 
-    told = [fitted.history[f"val_{name}_loss"][0] for name in TARGETS]
+    reported = [fitted.history[f"val_{name}_loss"][0] for name in TARGETS]
 
-    np.testing.assert_allclose(told, np.mean(errors, axis=0), rtol=0.02)  # a few windows are left over by batches
+    np.testing.assert_allclose(reported, np.mean(errors, axis=0), rtol=0.02)  # a few windows are left over by batches
 
 
 def test_each_part_keeps_the_last_of_its_equally_good_epochs(fitted):
@@ -105,7 +105,7 @@ def test_it_stops_when_neither_part_gets_better(dataset, split, settings):
     assert len(fitted.history["loss"]) == max(fitted.epochs.values()) + 2 < 30
 
 
-def test_a_refit_takes_each_part_as_far_as_it_is_told(dataset, settings):
+def test_a_refit_stops_each_part_at_its_epoch(dataset, settings):
     one, two = (
         refit_network("lstm", dataset, {"range": last, "price": 1}, settings, lambda epoch, losses: None)
         for last in (1, 2)
@@ -118,7 +118,7 @@ def test_a_refit_takes_each_part_as_far_as_it_is_told(dataset, settings):
     assert two.scaler == fit_scaler(dataset, dataset.ends)
 
 
-def test_a_gru_is_a_drop_in_of_the_trunk(dataset, split, settings, fitted):
+def test_a_gru_replaces_the_lstm_trunks(dataset, split, settings, fitted):
     gru = fit_gru(dataset, split, settings, lambda epoch, losses: None)
 
     raw, logit = gru.answer(dataset, split.report)
@@ -129,7 +129,7 @@ def test_a_gru_is_a_drop_in_of_the_trunk(dataset, split, settings, fitted):
     assert sum(values.size for values in weights_of(gru)) < sum(values.size for values in weights_of(fitted))
 
 
-def test_an_untrained_network_says_persistence_and_the_medians():
+def test_an_untrained_network_answers_persistence_and_medians():
     medians = np.array([0.0, 0.5, -0.4, 0.0, 1.1])
     windows = np.random.default_rng(3).normal(size=(4, 12, len(FEATURE_NAMES))).astype("float32")
 
@@ -162,7 +162,7 @@ def test_a_pass_has_every_window_once_and_hides_the_flow_of_about_half(dataset, 
     known = np.concatenate([batch[0].numpy()[:, 0, -1] for batch in batches])
 
     assert len(split.fit) - len(batches) < len(weighed) <= len(split.fit)
-    assert len(np.unique(weighed)) == len(weighed)  # weights tell the windows apart
+    assert len(np.unique(weighed)) == len(weighed)  # weights identify the windows
     assert 0.4 < known.mean() < 0.6
 
 

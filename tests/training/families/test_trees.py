@@ -1,4 +1,4 @@
-"""Trees: they find what was planted among their inputs, and nothing where nothing was."""
+"""Tests of trees: they find planted signals and no others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLOSE = 3
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """So few rows are not worth two threads, and on a busy machine these wait for each other."""
+    """Use one thread, because threads wait for each other on a busy machine."""
     with threadpool_limits(1, user_api="openmp"):
         yield
 
@@ -43,13 +43,13 @@ def model() -> FittedTrees:
 
 
 def column(name: str, lag: int = 0) -> np.ndarray:
-    """A feature of the row `lag` before each row, standardised."""
+    """Return a standardised feature of the row `lag` before each row."""
     values = np.roll(DATASET.matrix[:, FEATURE_NAMES.index(name)], lag)
     return (values - values.mean()) / values.std()
 
 
 def planted(close: np.ndarray) -> Dataset:
-    """The dataset with other target closes, in volatilities, and directions to match."""
+    """Replace the target closes, in volatilities, and the directions."""
     targets, actual = DATASET.targets.copy(), DATASET.actual.copy()
     targets[:, CLOSE] = close
     actual[:, CLOSE] = DATASET.origin.close * np.exp(close * DATASET.origin.volatility)
@@ -61,7 +61,7 @@ def agreement(answers: np.ndarray, wanted: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("lag", [0, 3, 12])
-def test_what_the_close_owes_to_a_candle_up_to_twelve_before_is_found(lag):
+def test_a_signal_of_a_candle_up_to_twelve_before_is_found(lag):
     wanted = column("body", lag)
     model = fitted(planted(wanted))
 
@@ -71,7 +71,7 @@ def test_what_the_close_owes_to_a_candle_up_to_twelve_before_is_found(lag):
     assert ((logit > 0) == (wanted[SPLIT.report] > 0)).mean() > 0.9
 
 
-def test_what_the_close_owes_to_order_flow_is_known_only_where_that_is():
+def test_a_signal_of_order_flow_needs_order_flow():
     wanted = column("taker_imbalance")
     model = fitted(planted(wanted))
 
@@ -101,7 +101,7 @@ def test_candles_without_any_order_flow_can_be_fitted():
     assert np.isfinite(logit).all()
 
 
-def test_boosting_ends_where_the_stopping_slice_gains_no_more():
+def test_boosting_ends_when_the_stopping_loss_stops_falling():
     dataset = planted(column("body"))
     targets = dataset.targets.copy()
     targets[SPLIT.stop, CLOSE] *= -1

@@ -1,4 +1,4 @@
-"""Skill by hour, coverage by volatility, and reliability, against plain loops and known truths."""
+"""Tests of skill by hour, coverage by volatility and reliability against loops and known values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_error_of_an_hour_is_as_wide_as_the_spread_of_new_draws():
     assert stated == pytest.approx(spread, rel=0.2)
 
 
-def test_an_hour_of_a_single_day_has_no_error_that_could_be_told():
+def test_an_hour_of_a_single_day_has_no_error():
     groups = skill_by_hour(made_up_rows(288), "close")
 
     assert np.isnan(groups.error).all()
@@ -64,7 +64,7 @@ def test_a_probability_that_means_what_it_says_is_within_its_interval():
     assert (np.abs(groups.value - groups.at) <= groups.error + 0.01).all()
 
 
-def test_candles_that_did_not_move_say_nothing_of_the_direction():
+def test_unmoved_candles_do_not_count_for_reliability():
     rows = made_up_rows(400)
     still = rows.actual.copy()
     still[:200, 3] = rows.forecasts.baseline_close[:200]

@@ -1,4 +1,4 @@
-"""The HTML report of a training: whole, escaped, alone, and readable on a phone."""
+"""Tests of the HTML report: complete, escaped, self-contained, and legible on a phone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_figure_is_there_beside_its_baseline_and_interval(browser):
 
 
 @pytest.mark.integration
-def test_the_gates_rule_and_its_outcome_are_told_in_words(browser):
+def test_the_report_states_the_gates_rules_and_result(browser):
     good, poor = text_of(browser, render_report(page())), text_of(browser, render_report(page(close_error=1.2)))
 
     assert "less than 0.5 % above that of persistence" in good
@@ -87,7 +87,7 @@ def test_the_gates_rule_and_its_outcome_are_told_in_words(browser):
 
 
 @pytest.mark.integration
-def test_the_page_asks_for_nothing_but_itself_and_runs_no_script(browser, report_file):
+def test_the_page_loads_nothing_else_and_runs_no_script(browser, report_file):
     tab, asked, complaints = browser.new_page(), [], []
     tab.on("request", lambda request: asked.append(request.url))
     tab.on("console", lambda message: complaints.append(message.text))

@@ -1,4 +1,4 @@
-"""Pictures of a training: what they show, in words, and that no training is too odd for them."""
+"""Tests of plots of a training, including unusual trainings."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def test_every_curve_of_a_fit_has_a_panel_whatever_it_is_called():
     "history",
     [{"loss": [0.5]}, {"loss": [0.5], "val_loss": [0.4]}, {"loss": [np.nan, np.nan], "val_loss": [np.nan, np.nan]}],
 )
-def test_a_fit_of_one_epoch_or_one_gone_astray_can_be_drawn(history):
+def test_a_fit_of_one_epoch_or_with_nan_losses_can_be_plotted(history):
     assert drawn(plots.learning_curves(history))
     assert drawn(plots.learning_curves_by_target(history))
 
 
-def test_a_model_that_is_all_persistence_can_be_drawn():
+def test_a_model_that_equals_persistence_can_be_plotted():
     rows = made_up_rows(close_error=1.0)
     certain = rows._replace(forecasts=rows.forecasts._replace(probability_up=np.full(len(rows.actual), 0.5)))
 

@@ -1,4 +1,4 @@
-"""What a real training leaves in MLflow: parameters, data, figures with intervals, plots, page, signature."""
+"""Tests of the MLflow run of a real training."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_training_can_be_repeated_from_what_its_run_says(trained):
 
 
 @pytest.mark.integration
-def test_the_registered_version_says_what_it_takes_and_gives(trained):
+def test_the_registered_version_has_a_signature(trained):
     import mlflow
 
     mlflow.set_tracking_uri(trained.registry.tracking_uri)

@@ -1,4 +1,4 @@
-"""The search for better settings: real trials in real processes, killed and resumed."""
+"""Tests of the search with real trials in processes that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def settings_in(home: Path, **changes: Any) -> Settings:
 
 
 class Resumed(NamedTuple):
-    """A search that was killed in its second trial, and its outcome after one of its workers was killed too."""
+    """Search that was killed in its second trial, and its result after a worker was killed too."""
 
     before: list[str]
     after: list[str]
@@ -102,7 +102,7 @@ def search_workers() -> list[psutil.Process]:
 
 
 def runs_of(resumed: Resumed) -> dict[str, list[Any]]:
-    """MLflow's runs by name."""
+    """Return Return MLflow's runs by name."""
     api = f"{resumed.address}/api/2.0/mlflow"
     parent = requests.get(f"{api}/runs/get", params={"run_id": resumed.found.run_id or ""}, timeout=30).json()["run"]
     body = {"experiment_ids": [parent["info"]["experiment_id"]]}
@@ -136,11 +136,11 @@ def test_a_worker_that_is_killed_costs_one_trial_and_no_more(resumed):
 
 @pytest.mark.integration
 def test_the_best_settings_are_printed_as_the_environment_would_have_them(resumed):
-    told = json.loads(resumed.found.as_json())
+    reported = json.loads(resumed.found.as_json())
 
     assert set(resumed.found.settings) == set(SPACE)
-    assert f"CANDLECAST_UNITS={resumed.found.settings['units']}" in told["environment"]
-    assert told["val_loss"] == pytest.approx(resumed.found.val_loss)
+    assert f"CANDLECAST_UNITS={resumed.found.settings['units']}" in reported["environment"]
+    assert reported["val_loss"] == pytest.approx(resumed.found.val_loss)
     assert f"{resumed.found.val_loss:.5f} in trial {resumed.found.trial} (2 complete, 2 fail)" in resumed.found.message
 
 
@@ -166,17 +166,17 @@ def test_mlflow_has_one_run_of_the_search_with_every_trial_below_it(resumed):
 
 
 @pytest.mark.integration
-def test_a_search_whose_budget_is_used_up_only_tells_what_it_found(resumed, candles):
-    told: list[str] = []
+def test_a_search_with_a_used_up_budget_only_returns_its_result(resumed, candles):
+    reported: list[str] = []
 
-    again = search_settings(candles, settings_in(resumed.found.directory.parents[1]), Budget(trials=2), told.append)
+    again = search_settings(candles, settings_in(resumed.found.directory.parents[1]), Budget(trials=2), reported.append)
 
     assert replace(again, run_id=resumed.found.run_id) == resumed.found
-    assert told == []
+    assert reported == []
 
 
 def with_four_complete_trials(candles: pd.DataFrame, settings: Settings, loss: float) -> None:
-    """Leave a study behind in which four trials had this loss after every epoch."""
+    """Store a study in which four trials had this loss after every epoch."""
     space = space_around(settings)
     directory = study_directory(candles, settings, space)
     drawn = {name: settings.value(name) for name in space}
@@ -204,28 +204,28 @@ def with_four_complete_trials(candles: pd.DataFrame, settings: Settings, loss: f
 def test_a_trial_is_pruned_when(candles, tmp_path, loss, budget, epochs):
     settings = settings_in(tmp_path).changed(epochs=4)
     with_four_complete_trials(candles, settings, loss)
-    told: list[str] = []
+    reported: list[str] = []
 
-    found = search_settings(candles, settings, budget, told.append, jobs=1)
+    found = search_settings(candles, settings, budget, reported.append, jobs=1)
 
     assert (found.trial, found.val_loss, found.trials["pruned"]) == (0, loss, 1)
-    assert told[-1].startswith(f"trial 4 pruned after {epochs} epochs: stopping loss 0.")
+    assert reported[-1].startswith(f"trial 4 pruned after {epochs} epochs: stopping loss 0.")
 
 
 def test_trials_that_all_fail_end_the_search_with_the_reason(candles, tmp_path, monkeypatch):
     monkeypatch.setattr(search_space, "SPACE", {"model_family": Choice(("har",)), "sequence_length": Choice((12,))})
-    told: list[str] = []
+    reported: list[str] = []
 
     with pytest.raises(SearchFailed, match="3 trials in a row failed.*reported no epoch"):
         search_settings(
             candles,
             settings_in(tmp_path).changed(model_family="har"),
             Budget(minutes=5),
-            told.append,
+            reported.append,
             jobs=1,
         )
 
-    assert [line.split(":")[0] for line in told if "failed" in line] == [f"trial {i} failed" for i in range(3)]
+    assert [line.split(":")[0] for line in reported if "failed" in line] == [f"trial {i} failed" for i in range(3)]
 
 
 @pytest.mark.parametrize(("trials", "minutes"), [(None, None), (0, None), (None, 0), (5, -1), (None, float("nan"))])
@@ -234,7 +234,7 @@ def test_a_search_without_a_real_budget_is_refused(trials, minutes):
         Budget(trials, minutes)
 
 
-def test_what_comes_after_the_stopping_slice_is_not_even_sent_to_a_trial(candles):
+def test_trials_receive_no_rows_after_the_stopping_slice(candles):
     dataset = build_dataset(candles, settings_in(Path()).market, 96)
     split = split_by_time(dataset)
 
@@ -249,7 +249,7 @@ def test_what_comes_after_the_stopping_slice_is_not_even_sent_to_a_trial(candles
     np.testing.assert_array_equal(of_seen.stop, split.stop)
 
 
-def test_every_searched_setting_is_one_and_the_present_value_can_be_drawn(tmp_path):
+def test_every_searched_setting_exists_and_has_its_value_in_the_space(tmp_path):
     settings = settings_in(tmp_path).changed(learning_rate=0.1)
 
     space = space_around(settings)
@@ -260,7 +260,7 @@ def test_every_searched_setting_is_one_and_the_present_value_can_be_drawn(tmp_pa
         assert distribution._contains(distribution.to_internal_repr(settings.value(name)))
 
 
-def test_drawn_numbers_are_rounded_to_what_can_be_read_and_repeated():
+def test_numbers_of_trials_have_three_significant_digits():
     assert rounded({"learning_rate": 0.00123456, "units": 64}) == {"learning_rate": 0.00123, "units": 64}
 
 
@@ -276,13 +276,13 @@ def test_other_candles_settings_or_ends_are_another_search(candles, tmp_path):
     assert first.is_relative_to(settings.home / "search")
 
 
-def test_two_searches_over_the_same_candles_do_not_meet(tmp_path):
+def test_a_second_search_over_the_same_candles_is_refused(tmp_path):
     with only_search(tmp_path), pytest.raises(AlreadyRunning, match="another search"):
         with only_search(tmp_path):
             pass
 
 
-def test_a_study_that_was_torn_in_the_middle_of_a_line_can_be_opened(tmp_path):
+def test_a_study_with_an_incomplete_last_line_can_be_opened(tmp_path):
     settings = settings_in(tmp_path)
     space = distributions(space_around(settings))
     study = open_study(tmp_path, settings)

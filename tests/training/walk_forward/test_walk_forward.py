@@ -1,4 +1,4 @@
-"""Walk-forward: where folds lie, that none knows more than its own candles, and what is said of them."""
+"""Tests of walk-forward: folds, their candles, and reports."""
 
 from __future__ import annotations
 
@@ -192,13 +192,15 @@ def test_all_folds_together_are_what_all_their_rows_are(reports):
         assert pooled(reports[:1])[name] == pytest.approx(reports[0].figures[name])
 
 
-def test_each_fold_is_told_as_it_is_measured():
-    told: list[str] = []
+def test_each_fold_is_reported_when_it_is_measured():
+    reported: list[str] = []
 
-    measure_folds(CANDLES, FOLDS[:2], "persistence", SETTINGS, lambda report: told.append(fold_line(report)))
+    measure_folds(CANDLES, FOLDS[:2], "persistence", SETTINGS, lambda report: reported.append(fold_line(report)))
 
-    assert len(told) == 2
-    assert told[0].startswith(f"{FOLDS[0].border:%Y-%m-%d} to {FOLDS[0].end:%Y-%m-%d}: close +0.000 % over persistence")
+    assert len(reported) == 2
+    assert reported[0].startswith(
+        f"{FOLDS[0].border:%Y-%m-%d} to {FOLDS[0].end:%Y-%m-%d}: close +0.000 % over persistence"
+    )
 
 
 def test_the_table_has_a_row_for_each_fold_and_one_for_all(reports):
