@@ -2,5 +2,5 @@
 
 To change what is recorded, see forecasts.py; how forecasts are issued, see issue.py.
 To change live figures, see performance.py; the recomputation of recorded forecasts, see parity.py.
-May import registry, bundle, statistics, candles, api, market, errors.
+May import registry, bundle, statistics, figures, candles, api, market, errors.
 """
