@@ -76,7 +76,7 @@ def test_every_file_of_service_and_domain_that_is_needed_is_carried(bento: Path)
     assert not missing
 
 
-def test_what_the_container_installs_is_pinned_hashed_and_free_of_tensorflow(bento: Path):
+def test_packages_of_the_container_are_pinned_hashed_and_no_tensorflow(bento: Path):
     lines = (bento / "env" / "python" / "requirements.txt").read_text().splitlines()
     packages = [line.split()[0] for line in lines if line and line[0].isalnum()]
 

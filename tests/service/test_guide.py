@@ -51,7 +51,7 @@ def test_an_unbuilt_guide_is_refused_and_names_the_command_that_builds_it(tmp_pa
     assert all("`make docs` builds it" in answer.json()["detail"] for answer in answers)
 
 
-def test_a_directory_shows_its_index_and_a_missing_slash_is_added_relatively(client: TestClient) -> None:
+def test_a_directory_shows_its_index_and_a_missing_slash_is_added(client: TestClient) -> None:
     assert client.get("/guide").headers["location"] == "guide/"
     assert client.get("/guide/reference").headers["location"] == "reference/"
     assert client.get("/guide/").text == "<h1>Start</h1>"
