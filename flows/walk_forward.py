@@ -69,7 +69,7 @@ def walk_forward(
             family_named(family)  # an unknown family is refused before candles are read
             candles = read_history(settings.market, start, end)
             folds = folds_of(candles, settings.market, lengths, start, end)
-            reports = _measured_and_logged(candles, folds, lengths, family, settings)
+            reports = _measure_and_log(candles, folds, lengths, family, settings)
             job.rows, job.message = len(candles), walk_forward_message(reports, settings.market, family)
             create_table_artifact(
                 fold_table(reports),
@@ -81,7 +81,7 @@ def walk_forward(
     return None
 
 
-def _measured_and_logged(
+def _measure_and_log(
     candles: pd.DataFrame, folds: list[Fold], lengths: FoldLengths, family: str, settings: Settings
 ) -> list[FoldReport]:
     """Run the folds on Dask inside an MLflow run; each gets only its own candles."""

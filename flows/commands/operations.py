@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command()
 def migrate(as_json: Json = False) -> None:
-    """Bring the database's schema up to date, as its owner; safe to repeat."""
+    """Update the database's schema as its owner; safe to repeat."""
     from candlecast.database import migrate as apply_migrations
     from candlecast.database import open_database
 

@@ -57,7 +57,7 @@ def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callab
     without = [market for market in settings.all_markets if CHAMPION not in registry.aliases(market.model_name)]
     for name, parameters in (("backfill", {}), ("train", {"force": True})):
         report(f"{name}: {len(without)} markets without a champion")
-        _run(settings, name, without, parameters, report)
+        _run_for_each(settings, name, without, parameters, report)
 
 
 def deploy_to_cluster(settings: Settings, cluster: Cluster) -> None:
@@ -94,10 +94,9 @@ def base_job_template(job: dict[str, Any], resources: dict[str, str], image: str
     return template
 
 
-def _run(
+def _run_for_each(
     settings: Settings, name: str, markets: Sequence[Market], parameters: dict[str, Any], report: Callable[[str], None]
 ) -> None:
-    """Run a deployment for every market, as many at a time as the work pool allows."""
     runs = [run_now(settings.prefect_api_url, name, {**market._asdict(), **parameters}) for market in markets]
     for run in runs:
         follow(settings.prefect_api_url, run, report, lambda: time.sleep(_LOOK_S))

@@ -160,7 +160,7 @@ def _dump(url: str, target: Path) -> None:
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(target)) as to:
             source.backup(to)
         return
-    _run(["pg_dump", "--format=custom", "--no-owner", f"--file={target}"], url)
+    _run_program(["pg_dump", "--format=custom", "--no-owner", f"--file={target}"], url)
 
 
 def _load(dump: Path, url: str) -> None:
@@ -169,8 +169,8 @@ def _load(dump: Path, url: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(dump, target)
         return
-    database = str(conninfo_to_dict(_plain(url))["dbname"])
-    _run(
+    database = str(conninfo_to_dict(_without_driver(url))["dbname"])
+    _run_program(
         ["pg_restore", "--exit-on-error", "--single-transaction", "--no-owner", f"--dbname={database}", str(dump)], url
     )
 
@@ -181,7 +181,7 @@ def _require_empty(url: str, variable: str) -> None:
             raise ConfigurationError(f"{url} exists already: restore into an empty home")
         return
     try:
-        with psycopg.connect(_plain(url), connect_timeout=10) as connection:
+        with psycopg.connect(_without_driver(url), connect_timeout=10) as connection:
             row = connection.execute(_TABLES).fetchone()
     except psycopg.OperationalError as exc:
         raise StackError(f"the database of {variable} does not answer: {exc}") from exc
@@ -189,9 +189,9 @@ def _require_empty(url: str, variable: str) -> None:
         raise ConfigurationError(f"the database of {variable} holds {row[0]} tables: restore into an empty one")
 
 
-def _run(command: list[str], url: str) -> None:
+def _run_program(command: list[str], url: str) -> None:
     """Run a program of PostgreSQL; its environment has address and password, which others cannot read."""
-    parts = conninfo_to_dict(_plain(url))
+    parts = conninfo_to_dict(_without_driver(url))
     variables = {_LIBPQ[part]: str(value) for part, value in parts.items() if part in _LIBPQ}
     done = subprocess.run(
         [postgres_program(command[0]), *command[1:]],
@@ -204,8 +204,7 @@ def _run(command: list[str], url: str) -> None:
         raise StackError(f"{command[0]} of {parts.get('dbname')} failed: {done.stderr.strip()}")
 
 
-def _plain(url: str) -> str:
-    """Return an address as PostgreSQL's own programs accept it, without the driver of SQLAlchemy."""
+def _without_driver(url: str) -> str:
     driver = re.compile(r"^(\w+)\+\w+://")
     return re.sub(r"([?&])ssl=", r"\1sslmode=", driver.sub(r"\1://", url))
 

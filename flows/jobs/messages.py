@@ -32,8 +32,8 @@ def ingest_message(intake: IntakeResult, settled: int, issued: IssueResult) -> s
     inserted, corrected = intake.synced.written
     without = issued.withheld or (None if forecasts else "no forecast was due, or no model is served yet")
     return (
-        f"{inserted} new candles, {corrected} corrected{_doubtful(intake.marked)}, {settled} outcomes settled; "
-        + "; ".join(filter(None, [forecasts, without, _skew(intake.skew)]))
+        f"{inserted} new candles, {corrected} corrected{_doubtful_phrase(intake.marked)}, {settled} outcomes settled; "
+        + "; ".join(filter(None, [forecasts, without, _skew_phrase(intake.skew)]))
     )
 
 
@@ -41,24 +41,22 @@ def backfill_message(filled: BackfillResult, step: timedelta) -> str:
     """Return one line about a run of backfill over candles of `step`."""
     inserted, corrected = filled.written
     gaps = describe_gaps(filled.missing, step) if filled.missing else "no gap is left"
-    return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(filled.marked)}; {gaps}"
+    return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful_phrase(filled.marked)}; {gaps}"
 
 
 def import_message(imported: ImportResult) -> str:
     """Return one line about an import."""
     inserted, corrected = imported.written
-    return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful(imported.marked)}"
+    return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful_phrase(imported.marked)}"
 
 
-def _skew(skew: timedelta | None) -> str | None:
-    """Return a phrase about the clocks' difference; None if it is small or unknown."""
+def _skew_phrase(skew: timedelta | None) -> str | None:
     if skew is None or abs(skew) < _LEAST_SKEW:
         return None
     return f"the exchange's clock is {skew.total_seconds():+.1f} s from this machine's"
 
 
-def _doubtful(marked: MarkResult) -> str:
-    """Return a phrase about doubtful candles, empty if there are none."""
+def _doubtful_phrase(marked: MarkResult) -> str:
     parts = [f"{marked.doubtful:,} doubtful"] if marked.doubtful else []
     parts += [f"{marked.lifted:,} no longer doubtful"] if marked.lifted else []
     return "".join(f", {part}" for part in parts)

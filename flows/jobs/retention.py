@@ -43,11 +43,11 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
     Alerts(pool, market.market, now).delete_closed(now - keep)
     with alias_lock(pool, name):  # no version becomes champion while it is deleted
         record_alias_moves(registry, pool, name, now)
-        dropped = _superfluous(market, registry)
+        dropped = _versions_to_delete(market, registry)
         for version in dropped:
             registry.delete_version(name, version.number)
     left = registry.versions(name)
-    bundles = _drop_bundles(settings.models_dir / name, {version.number for version in left})
+    bundles = _delete_bundles(settings.models_dir / name, {version.number for version in left})
     # MLflow's runs have the clock of the machines that trained.
     runs = registry.delete_runs(
         experiment_name(market.market), datetime.now(UTC) - keep, {version.run_id for version in left}
@@ -55,8 +55,7 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
     return HousekeepingResult(len(dropped), bundles, runs)
 
 
-def _superfluous(market: OpenMarket, registry: Registry) -> list[RegisteredVersion]:
-    """Return the versions to delete."""
+def _versions_to_delete(market: OpenMarket, registry: Registry) -> list[RegisteredVersion]:
     name, pool = market.market.model_name, market.pool
     aliases = registry.aliases(name)
     champion = aliases.get(CHAMPION) or last_promoted(pool, name)  # still served without alias
@@ -67,8 +66,7 @@ def _superfluous(market: OpenMarket, registry: Registry) -> list[RegisteredVersi
     ]
 
 
-def _drop_bundles(cache: Path, kept: Collection[str]) -> int:
-    """Delete the bundles of deleted versions; return their number."""
+def _delete_bundles(cache: Path, kept: Collection[str]) -> int:
     dropped = [bundle for bundle in cache.glob("*") if bundle.name.isdecimal() and bundle.name not in kept]
     for bundle in dropped:
         shutil.rmtree(bundle, ignore_errors=True)

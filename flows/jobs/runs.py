@@ -55,14 +55,13 @@ def for_each(
             runs[settings.market.model_name] = threads.submit(copy_context().run, job, settings)
     failed = {name: why for name, run in runs.items() if (why := run.exception()) is not None}
     if failed:
-        reasons = "; ".join(f"{name}: {_reason(why)}" for name, why in failed.items())
+        reasons = "; ".join(f"{name}: {_failure_text(why)}" for name, why in failed.items())
         raise CandlecastError(f"{len(failed)} of {len(runs)} markets failed: {reasons}") from BaseExceptionGroup(
             "markets", list(failed.values())
         )
 
 
-def _reason(why: BaseException) -> str:
-    """Return the text of a failure, with the exception's name unless it is one of Candlecast's."""
+def _failure_text(why: BaseException) -> str:
     return str(why) if isinstance(why, CandlecastError) else f"{type(why).__name__}: {why}"
 
 

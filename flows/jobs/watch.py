@@ -75,11 +75,11 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
         return WatchResult(None, notes=["nothing was done: the last check is less than half a minute old"])
     alerts = Alerts(market.pool, market.market, now)
     notes: list[str] = []
-    conditions = [*_misses(market, now), *_failed_training(market)]
-    served, unreachable = _served(market)
+    conditions = [*_missed_forecasts(market, now), *_training_conditions(market)]
+    served, unreachable = _served_models(market)
     rollback, trial, trouble = None, None, None
     try:
-        verified = _verified(market, notes) if with_report else []
+        verified = _verify_forecasts(market, notes) if with_report else []
         rollback, trial, champion = _decide(market, registry, now, served, verified)
     except RegistryUnavailable as exc:  # the service works without the registry, and so do the checks
         trouble, champion = exc, last_promoted(market.pool, market.market.model_name)
@@ -87,8 +87,8 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
     found = check(market.settings, market.pool, registry, champion, now, trial=trial, with_report=with_report)
     moved = rollback is not None or (trial is not None and trial.outcome == "promoted")
     if champion is not None and not moved:  # after a move the served versions are out of date
-        conditions += _not_served(served, unreachable)
-    conditions += _found(found)
+        conditions += _service_conditions(served, unreachable)
+    conditions += _check_conditions(found)
     notices, webhook_failure = _notify(market, alerts, conditions, _observable_kinds(found))
     return WatchResult(found, rollback, trial, notices, [*notes, *filter(None, [webhook_failure])], trouble)
 
@@ -114,7 +114,7 @@ def _decide(
     with alias_lock(pool, name):
         aliases = record_alias_moves(registry, pool, name, now)
         champion = aliases.get(CHAMPION)
-        unfit = champion and (_unloadable(market, registry, champion, served) or _irreproducible(champion, verified))
+        unfit = champion and (_load_failure(market, registry, champion, served) or _parity_failure(champion, verified))
         rollback = roll_back_if_failed(settings, pool, registry, aliases, now, unfit)
         if rollback is not None and rollback.champion is not None:
             return rollback, None, rollback.champion  # the trial continues beside the new champion
@@ -124,7 +124,7 @@ def _decide(
     return rollback, trial, champion
 
 
-def _served(market: OpenMarket) -> tuple[ModelsAnswer | None, str]:
+def _served_models(market: OpenMarket) -> tuple[ModelsAnswer | None, str]:
     """Return the served models, or the reason why they are unknown."""
     try:
         with open_service(market.settings) as service:
@@ -133,8 +133,7 @@ def _served(market: OpenMarket) -> tuple[ModelsAnswer | None, str]:
         return None, str(exc)
 
 
-def _not_served(served: ModelsAnswer | None, unreachable: str) -> list[Condition]:
-    """Return the condition that keeps the service from answering with the champion."""
+def _service_conditions(served: ModelsAnswer | None, unreachable: str) -> list[Condition]:
     if served is None:
         return [Condition("service down", "service", unreachable)]
     if not served.ready:
@@ -143,7 +142,7 @@ def _not_served(served: ModelsAnswer | None, unreachable: str) -> list[Condition
     return [Condition("service down", CHAMPION, f"the service does not serve {problem}")] if problem else []
 
 
-def _unloadable(market: OpenMarket, registry: Registry, champion: str, served: ModelsAnswer | None) -> str | None:
+def _load_failure(market: OpenMarket, registry: Registry, champion: str, served: ModelsAnswer | None) -> str | None:
     """Return why neither service nor monitor can load the champion; None if it loads, or is of another build."""
     if served is None or CHAMPION not in served.problems:
         return None
@@ -156,7 +155,7 @@ def _unloadable(market: OpenMarket, registry: Registry, champion: str, served: M
     return None
 
 
-def _irreproducible(champion: str, verified: Sequence[ParityCheck]) -> str | None:
+def _parity_failure(champion: str, verified: Sequence[ParityCheck]) -> str | None:
     """Return why the champion's recorded forecasts are not its own; None unless most of them differ."""
     outcomes = [one.outcome for one in verified if one.version == champion and one.outcome in {"equal", "different"}]
     different = outcomes.count("different")
@@ -165,7 +164,7 @@ def _irreproducible(champion: str, verified: Sequence[ParityCheck]) -> str | Non
     return f"{different} of its last {len(outcomes)} recorded forecasts differ when recomputed"
 
 
-def _verified(market: OpenMarket, notes: list[str]) -> list[ParityCheck]:
+def _verify_forecasts(market: OpenMarket, notes: list[str]) -> list[ParityCheck]:
     """Run the daily verification of forecasts if it is due; its errors do not stop the look."""
     try:
         verified = verify_forecasts_daily(market)
@@ -179,8 +178,7 @@ def _verified(market: OpenMarket, notes: list[str]) -> list[ParityCheck]:
     return verified
 
 
-def _misses(market: OpenMarket, now: datetime) -> list[Condition]:
-    """Return the forecasts found missing within the last hour, by role."""
+def _missed_forecasts(market: OpenMarket, now: datetime) -> list[Condition]:
     query = (
         "select role, count(*), min(open_time), max(open_time) from missed_forecasts "
         "where (symbol, interval, horizon) = (%s, %s, %s) and noticed_at > %s group by role"
@@ -193,13 +191,12 @@ def _misses(market: OpenMarket, now: datetime) -> list[Condition]:
     ]
 
 
-def _failed_training(market: OpenMarket) -> list[Condition]:
+def _training_conditions(market: OpenMarket) -> list[Condition]:
     why = last_failure(market.pool, "train", market.market)
     return [] if why is None else [Condition("training failed", "train", why)]
 
 
-def _found(found: Check) -> list[Condition]:
-    """Return the condition of the check's verdict."""
+def _check_conditions(found: Check) -> list[Condition]:
     verdict, reason = found.verdict.verdict, "; ".join(found.verdict.reasons)
     if verdict == "data fault":
         return [Condition("data fault", "candles", reason)]
@@ -209,7 +206,7 @@ def _found(found: Check) -> list[Condition]:
 
 
 def _observable_kinds(found: Check) -> set[Kind]:
-    """Kinds of alert that this check can judge; drift needs enough forecasts and sound candles."""
+    """Return the kinds of alert that this check can judge; drift needs enough forecasts and valid candles."""
     always: set[Kind] = {"service down", "missed forecasts", "training failed", "data fault"}
     return always | ({"drift"} if found.verdict.verdict not in {"data fault", "too early"} else set())
 

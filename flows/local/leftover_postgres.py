@@ -1,4 +1,4 @@
-"""Find and stop the PostgreSQL processes that a crash left running on a data directory."""
+"""The PostgreSQL processes that a crash left running on a data directory."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LINGER_S = 1.0
 _KILL_S = 5.0
 
 
-def stop_leftover_server(data: Path) -> None:
+def stop_leftover_server(data_directory: Path) -> None:
     """Stop every PostgreSQL process of the data directory, and remove a pid file that would block a start.
 
     A process is recognized by its working directory, the data directory. The pid in `postmaster.pid` may meanwhile
     belong to another program.
 
     Args:
-        data: The data directory, resolved; it may be missing.
+        data_directory: The data directory, resolved; it may be missing.
 
     Raises:
         StackError: A process still runs after SIGKILL.
     """
-    found = [process for process in psutil.process_iter() if _works_in(process, data)]
+    found = [process for process in psutil.process_iter() if _works_in(process, data_directory)]
     postmasters = [process for process in found if _is_postmaster(process)]
     send_signal(postmasters, signal.SIGINT)
     wait_for_end(postmasters, _FAST_STOP_S)
@@ -38,19 +38,19 @@ def stop_leftover_server(data: Path) -> None:
         alive = wait_for_end(alive, _KILL_S)
     if alive:
         pids = ", ".join(str(process.pid) for process in alive)
-        raise StackError(f"PostgreSQL processes {pids} on {data} do not end. Stop them, then start again.")
-    _remove_blocking_pid_file(data / "postmaster.pid")
+        raise StackError(f"PostgreSQL processes {pids} on {data_directory} do not end. Stop them, then start again.")
+    _remove_blocking_pid_file(data_directory / "postmaster.pid")
 
 
-def _works_in(process: psutil.Process, data: Path) -> bool:
+def _works_in(process: psutil.Process, data_directory: Path) -> bool:
     try:
-        return process.name() == "postgres" and process.cwd() == str(data)
+        return process.name() == "postgres" and process.cwd() == str(data_directory)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         pass  # another account's process; its command line is still readable
     try:
-        return str(data) in process.cmdline()
+        return str(data_directory) in process.cmdline()
     except psutil.Error:
         return False
 

@@ -65,7 +65,7 @@ class LocalPostgres:
         self.directory = directory.resolve()
         self.port = port
         self.log_path = log_path or self.directory / "postgres.log"
-        self._data = self.directory / "data"
+        self._data_directory = self.directory / "data"
         self._password_file = self.directory / PASSWORDS_FILE
 
     def initialise(self) -> None:
@@ -77,13 +77,13 @@ class LocalPostgres:
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._password_file.exists():
-            if self._data.exists():
+            if self._data_directory.exists():
                 raise StackError(
-                    f"{self._password_file} is missing, and {self._data} cannot be opened without it. "
+                    f"{self._password_file} is missing, and {self._data_directory} cannot be opened without it. "
                     "Restore the file, or move the data directory away to start with an empty one."
                 )
             self._generate_passwords()
-        if self._data.exists():
+        if self._data_directory.exists():
             return
         partial = self.directory / "data.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -92,11 +92,11 @@ class LocalPostgres:
             configuration.write(_CONFIGURATION)
             configuration.flush()
             os.fsync(configuration.fileno())
-        partial.rename(self._data)
+        partial.rename(self._data_directory)
 
     def command(self) -> list[str]:
         """Return the command that runs the server in the foreground; SIGINT stops it fast."""
-        return self._unprivileged([postgres_program("postgres"), "-D", str(self._data), "-p", str(self.port)])
+        return self._unprivileged([postgres_program("postgres"), "-D", str(self._data_directory), "-p", str(self.port)])
 
     def wait_ready(self, timeout_s: float = 30, is_alive: Callable[[], bool] = lambda: True) -> None:
         """Wait until the server accepts the superuser's password, which only this directory's server does.
@@ -174,7 +174,7 @@ class LocalPostgres:
         Raises:
             StackError: A process still runs after SIGKILL.
         """
-        stop_leftover_server(self._data)
+        stop_leftover_server(self._data_directory)
 
     def _generate_passwords(self) -> None:
         passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, *LOGIN_ROLES)}
@@ -196,7 +196,9 @@ class LocalPostgres:
         if initdb.returncode == os.EX_NOPERM:
             raise StackError(initdb.stderr.strip())
         if initdb.returncode != 0:
-            raise StackError(f"initdb for {self._data} failed: {initdb.stderr.strip() or initdb.stdout.strip()}")
+            raise StackError(
+                f"initdb for {self._data_directory} failed: {initdb.stderr.strip() or initdb.stdout.strip()}"
+            )
 
     def _unprivileged(self, command: list[str]) -> list[str]:
         launcher = [sys.executable, "-I", "-S", str(Path(unprivileged.__file__).resolve())]

@@ -57,7 +57,7 @@ class LocalStack:
             )
             self.postgres.stop_leftover()
             self.postgres.initialise()
-        self.settings = self._addressed(settings)
+        self.settings = self._with_addresses(settings)
         programs = local_programs(self.settings, self._mlflow_store(), replay_start, recordings)
         programs = [program for program in programs if program.name not in without]
         if self.postgres is not None:
@@ -128,8 +128,7 @@ class LocalStack:
             fields.append("exchange_port")
         return fields
 
-    def _addressed(self, settings: Settings) -> Settings:
-        """Return the settings with the address of every part of this platform."""
+    def _with_addresses(self, settings: Settings) -> Settings:
         update: dict[str, object] = {**local_urls(settings)}
         update |= {field: "" for program, field in _OPTIONAL.items() if program in self._without}
         if settings.source == "replay":

@@ -192,7 +192,7 @@ def _no_data_fault(facts: Facts) -> Finding:
 
 
 def _few_trainings(facts: Facts, event: datetime) -> Finding:
-    """Trainings are daily; a real drift may cause one more in three days."""
+    """Allow the daily trainings and, for a real drift, one more in three days."""
     days = min((facts.end - event) / _DAY, 3.0)
     trainings = facts.trained_between(event, event + 3 * _DAY)
     return Finding(
@@ -208,7 +208,7 @@ def _verdict_before(facts: Facts, moment: datetime) -> str | None:
 
 
 def _feed_fault_periods(event: datetime) -> list[FaultPeriod]:
-    """From the first midnight: rejected requests, late bars, revised bars, broken answers, bars missing for days."""
+    """Return faults from the first midnight: rejections, late and revised bars, broken answers, missing bars."""
     midnight = floor_time(event, "1d") + _DAY
     repaired = midnight + 26 * _HOUR
 

@@ -90,7 +90,7 @@ def simulate_scenario(
         raw = plan.write_recording()
         stack = LocalStack(plan.settings.changed(**ports), plan.begin, plan.recordings, _NOT_RUN)
         try:
-            with _running(stack, plan, report) as run:
+            with _running_platform(stack, plan, report) as run:
                 has_ended = is_written(home / "report", plan.end)
                 timing = Timing(0, 0.0, 0.0) if has_ended else run.go()
                 final = _final_report(plan, run.market, raw, timing)
@@ -112,8 +112,7 @@ def _final_report(plan: Plan, market: OpenMarket, raw: pd.DataFrame, timing: Tim
 
 
 @contextmanager
-def _running(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[_Run]:
-    """Start the simulated platform."""
+def _running_platform(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[_Run]:
     settings = stack.settings
     report("starting database, registry, exchange and service")
     stack.launch()
@@ -168,16 +167,16 @@ class _Run:
         self._attempt("ingest", close, lambda: ingest_candle(self.market, self.service))
         if self.plan.scenario.poisoned and close >= self.plan.event:
             self._poison(now)
-        if self._passed(_HOUSEKEEPING_AT, _DAY, close):
+        if self._is_due(_HOUSEKEEPING_AT, _DAY, close):
             self._attempt("housekeeping", close, lambda: delete_expired(self.market, self.registry))
-        if self._passed(_BACKFILL_AT, _DAY, close):
+        if self._is_due(_BACKFILL_AT, _DAY, close):
             self._attempt("backfill", close, lambda: loop.backfill(self.market, None, None, lambda _: None))
-        if self._passed(timedelta(0), _MONITOR_EVERY, close):
+        if self._is_due(timedelta(0), _MONITOR_EVERY, close):
             self._attempt("monitor", close, lambda: self._watch(now))
-        if self._passed(_TRAIN_AT, _DAY, close):
+        if self._is_due(_TRAIN_AT, _DAY, close):
             self._attempt("train", close, lambda: self._train(now, "daily"))
 
-    def _passed(self, first: timedelta, every: timedelta, close: datetime) -> bool:
+    def _is_due(self, first: timedelta, every: timedelta, close: datetime) -> bool:
         """Return whether a run is due in this candle: `first` after midnight, then each `every`."""
         return (close - first - _MIDNIGHT) % every < self.market.market.step
 
