@@ -55,15 +55,17 @@ def _by_volatility(volatility: Floats) -> list[NDArray[np.int64]]:
 
 
 def shrinkage(raw: Floats, actual: Floats) -> float:
-    """Return the weight w in [0, 1] that minimises sum |actual - w raw|: the weighted median of actual / raw."""
+    """Return the weight w in [0, 1] that minimises sum |actual - w raw|."""
     nonzero = np.abs(raw) > 1e-12
-    if not nonzero.any():
-        return 0.0
-    ratio, weight = actual[nonzero] / raw[nonzero], np.abs(raw[nonzero])
+    return float(np.clip(median_ratio(actual[nonzero], raw[nonzero]), 0.0, 1.0)) if nonzero.any() else 0.0
+
+
+def median_ratio(actual: Floats, forecast: Floats) -> float:
+    """Return the c that minimises sum |actual - c forecast|: median actual / forecast, weighted by |forecast|."""
+    ratio = actual / forecast
     order = np.argsort(ratio)
-    reached = np.cumsum(weight[order])
-    median = ratio[order][np.searchsorted(reached, reached[-1] / 2)]
-    return float(np.clip(median, 0.0, 1.0))
+    reached = np.cumsum(np.abs(forecast[order]))
+    return float(ratio[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 def platt(logit: Floats, up: Floats, base_rate_up: float) -> tuple[float, float]:

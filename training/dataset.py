@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -72,19 +72,15 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
             f"{len(candles)} candles of {market.symbol} {market.interval}: training needs {shortest} in a row; "
             "run `candlecast backfill`"
         )
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("matrix", "amplitude", "targets", "actual", "target_ms")
+    }
     offsets = np.cumsum([0, *(len(part.matrix) for part in parts[:-1])])
-    return Dataset(
-        matrix=np.concatenate([part.matrix for part in parts]),
-        origin=ForecastOrigin(
-            *(np.concatenate(columns) for columns in zip(*(part.origin for part in parts), strict=True))
-        ),
-        amplitude=np.concatenate([part.amplitude for part in parts]),
-        targets=np.concatenate([part.targets for part in parts]),
-        actual=np.concatenate([part.actual for part in parts]),
-        target_ms=np.concatenate([part.target_ms for part in parts]),
+    return parts[0]._replace(
+        origin=ForecastOrigin(*map(np.concatenate, zip(*(part.origin for part in parts), strict=True))),
         ends=np.concatenate([part.ends + offset for part, offset in zip(parts, offsets, strict=True)]),
-        sequence_length=sequence_length,
-        market=market,
+        **columns,
     )
 
 

@@ -16,8 +16,9 @@ from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.settings.groups import TrainingSettings
+from training.calibrate import median_ratio
 from training.dataset import Dataset, Indexes
-from training.families.interface import OnEpoch
+from training.families.interface import Family, OnEpoch
 from training.splits import Split
 
 _HAR_WIDTHS = (1, 12, 96)
@@ -66,21 +67,18 @@ class RuleModel:
         return np.column_stack([unmoved, high, -high, unmoved, amplitude]), self.direction(dataset, ends)
 
 
-def fit_persistence(_dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
-    """Return the model that repeats the last close and the last amplitude, and gives the base rate."""
-    return RuleModel(_last_amplitude)
+def _rule(model: RuleModel) -> Family:
+    return lambda _dataset, _split, _settings, _on_epoch: model
 
 
-def fit_ewma(_dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
-    """Return the model whose amplitude is the EWMA `ForecastOrigin.amplitude_baseline`; the rest is persistence."""
-    return RuleModel(_smoothed_amplitude)
+fit_persistence = _rule(RuleModel(_last_amplitude))
+"""Model that repeats the last close and the last amplitude, and gives the base rate."""
 
+fit_ewma = _rule(RuleModel(_smoothed_amplitude))
+"""Model whose amplitude is the EWMA `ForecastOrigin.amplitude_baseline`; the rest is persistence."""
 
-def fit_repeat_direction(
-    _dataset: Dataset, _split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch
-) -> RuleModel:
-    """Return the model that repeats the last candle's direction; the rest is persistence."""
-    return RuleModel(_last_amplitude, direction=_last_direction)
+fit_repeat_direction = _rule(RuleModel(_last_amplitude, direction=_last_direction))
+"""Model that repeats the last candle's direction; the rest is persistence."""
 
 
 def fit_har(dataset: Dataset, split: Split, _settings: TrainingSettings, _on_epoch: OnEpoch) -> RuleModel:
@@ -92,7 +90,7 @@ def fit_har(dataset: Dataset, split: Split, _settings: TrainingSettings, _on_epo
     """
     weights = np.linalg.lstsq(_har_terms(dataset, split.fit), dataset.targets[split.fit, _AMPLITUDE])[0]
     mean = _har_terms(dataset, split.stop) @ weights
-    to_median = _median_ratio(dataset.targets[split.stop, _AMPLITUDE], mean)
+    to_median = median_ratio(dataset.targets[split.stop, _AMPLITUDE], mean)
     return RuleModel(lambda other, ends: to_median * (_har_terms(other, ends) @ weights), reach=0.5)
 
 
@@ -113,14 +111,6 @@ def _trailing_mean(dataset: Dataset, width: int) -> Floats:
     total = np.concatenate([[0.0], np.cumsum(dataset.amplitude)])
     means: Floats = (total[rows + 1] - total[first]) / (rows + 1 - first)
     return means
-
-
-def _median_ratio(actual: Floats, forecast: Floats) -> float:
-    """Return the c that minimises sum |actual - c forecast|: the median of actual / forecast, weighted by forecast."""
-    ratio = actual / forecast
-    order = np.argsort(ratio)
-    reached = np.cumsum(np.abs(forecast[order]))
-    return float(ratio[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 def _volatility(dataset: Dataset, ends: Indexes) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,21 +69,15 @@ def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
     return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
 
 
-def fit_lstm(dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch: OnEpoch) -> FittedNetwork:
-    """Fit a network with LSTM trunks."""
-    return fit_network("lstm", dataset, split, settings, on_epoch)
-
-
-def fit_gru(dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch: OnEpoch) -> FittedNetwork:
-    """Fit a network with GRU trunks."""
-    return fit_network("gru", dataset, split, settings, on_epoch)
-
-
 def fit_network(
     cell: str, dataset: Dataset, split: Split, settings: TrainingSettings, on_epoch: OnEpoch
 ) -> FittedNetwork:
     """Fit on `split.fit`, stop early on `split.stop`, and keep the weights of each part's best epoch."""
     return _fit(cell, dataset, split.fit, split.stop, settings, on_epoch)
+
+
+fit_lstm, fit_gru = partial(fit_network, "lstm"), partial(fit_network, "gru")
+"""Families of networks with LSTM and with GRU trunks."""
 
 
 def refit_network(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
 
 import pandas as pd
 
 from candlecast.bundle.bundle import Bundle
-from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import candles_digest
 from candlecast.settings.settings import Settings
@@ -38,13 +37,6 @@ _COLUMNS = (
 )
 
 
-class Row(NamedTuple):
-    """Row of the table."""
-
-    name: str
-    evaluation: Evaluation
-
-
 def model_table(
     bundle: Bundle,
     candles: pd.DataFrame,
@@ -63,30 +55,30 @@ def model_table(
     dataset = build_dataset(candles, settings.market, bundle.manifest.sequence_length)
     ends = ends_within(dataset, span)
 
-    def measured(forecasts: Forecasts) -> Evaluation:
-        return evaluate(
-            forecasts,
-            dataset.actual[ends],
-            dataset.amplitude[ends],
-            horizon=settings.horizon,
-            seed=settings.training.seed,
-        )
-
+    measured = partial(
+        evaluate,
+        actual=dataset.actual[ends],
+        last_amplitude=dataset.amplitude[ends],
+        horizon=settings.horizon,
+        seed=settings.training.seed,
+    )
     family = bundle.manifest.family
-    rows = [
-        Row(f"**{family}**", measured(forecast_rows(bundle, dataset, ends))),
-        Row(f"**{family}**, OHLCV only", measured(forecast_rows(bundle, dataset, ends, with_flow=False))),
-    ]
+    rows = {
+        f"**{family}**": measured(forecast_rows(bundle, dataset, ends)),
+        f"**{family}**, OHLCV only": measured(forecast_rows(bundle, dataset, ends, with_flow=False)),
+    }
     known = build_dataset(candles[candles.index < until], settings.market, bundle.manifest.sequence_length)
     split = split_by_time(known, _SHARES)
     for name in _BASELINES:
         report(f"fitting {name}")
         forecaster = fit_forecaster(name, known, split, settings.training, lambda epoch, losses: None)
-        rows.append(Row(name, measured(forecaster.forecast(dataset, ends))))
+        rows[name] = measured(forecaster.forecast(dataset, ends))
     return _written(rows, candles, dataset.span(ends), until, settings)
 
 
-def _written(rows: list[Row], candles: pd.DataFrame, span: Span, until: datetime, settings: Settings) -> str:
+def _written(
+    rows: dict[str, Evaluation], candles: pd.DataFrame, span: Span, until: datetime, settings: Settings
+) -> str:
     titles = [title for title, *_ in _COLUMNS]
     lines = [
         "# What the models are worth",
@@ -99,14 +91,13 @@ def _written(rows: list[Row], candles: pd.DataFrame, span: Span, until: datetime
         f"| model | {' | '.join(titles)} | p: close against persistence |",
         f"|---|{'---:|' * (len(titles) + 1)}",
     ]
-    for name, evaluation in rows:
+    for name, evaluation in rows.items():
         cells = [_cell(evaluation, figure, scale, form) for _, figure, scale, form in _COLUMNS]
         p_value = evaluation.comparisons["close_vs_persistence"].p_value
         lines.append(f"| {name} | {' | '.join(cells)} | {p_value:.2g} |")
     digest = candles_digest(candles)
-    return "\n".join(
-        [*lines, "", f"Candles: {len(candles):,}, SHA-256 {digest[:16]}; seed {settings.training.seed}.", ""]
-    )
+    lines += ["", f"Candles: {len(candles):,}, SHA-256 {digest[:16]}; seed {settings.training.seed}.", ""]
+    return "\n".join(lines)
 
 
 def _cell(evaluation: Evaluation, figure: str, scale: float, form: str) -> str:
