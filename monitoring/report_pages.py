@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from candlecast.candles.quality import DoubtfulCandle
+from candlecast.candles.quality import MarkedCandle
 from candlecast.candles.schema import CANDLE_COLUMNS
 from monitoring.drift import DRIFTED_SHARE, Inputs
 
@@ -33,9 +33,7 @@ def inputs_page(inputs: Inputs, now: datetime) -> Snapshot:
     return _run(Report([preset]), inputs.current, inputs.reference, definition, now)
 
 
-def candles_page(
-    current: pd.DataFrame, before: pd.DataFrame, doubtful: list[DoubtfulCandle], now: datetime
-) -> Snapshot:
+def candles_page(current: pd.DataFrame, before: pd.DataFrame, doubtful: list[MarkedCandle], now: datetime) -> Snapshot:
     """Report the quality of the newest candles beside earlier ones.
 
     Args:

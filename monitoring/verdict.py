@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from candlecast.candles.gaps import CandleGap, describe_gaps
-from candlecast.candles.quality import DoubtfulCandle, describe_doubtful
+from candlecast.candles.quality import MarkedCandle, describe_doubtful
 from candlecast.ledger.performance import Performance
 from candlecast.settings.groups import MonitoringSettings
 from candlecast.settings.settings import Settings
@@ -39,7 +39,7 @@ def reach_verdict(
     newest_candle: datetime | None,
     performance: Performance | None,
     last_training: datetime | None,
-    doubtful: Sequence[DoubtfulCandle] = (),
+    doubtful: Sequence[MarkedCandle] = (),
     gaps: Sequence[CandleGap] = (),
     *,
     skill: Skill | None = None,
@@ -106,7 +106,7 @@ def _data_fault(
     settings: Settings,
     now: datetime,
     newest_candle: datetime | None,
-    doubtful: Sequence[DoubtfulCandle],
+    doubtful: Sequence[MarkedCandle],
     gaps: Sequence[CandleGap],
 ) -> str | None:
     if newest_candle is None:

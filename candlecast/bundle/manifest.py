@@ -55,7 +55,7 @@ class Span(BaseModel):
 
 
 class EvaluationModel(BaseModel):
-    """Scaler and calibration of `rehearsal.onnx`, fitted without the report slice that it was measured on."""
+    """Scaler and calibration of the evaluation model, fitted without the report slice that it was measured on."""
 
     model_config = ConfigDict(frozen=True)
 

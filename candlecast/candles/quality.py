@@ -50,7 +50,7 @@ select (select count(*) from written where inserted), (select count(*) from lift
 """
 
 
-class DoubtfulCandle(NamedTuple):
+class MarkedCandle(NamedTuple):
     """A marked candle: open_time, aware UTC, and reasons from `candlecast.candles.suspicion.REASONS`."""
 
     open_time: datetime
@@ -87,7 +87,7 @@ class CandleQuality:
             start = piece_end
         return counts
 
-    def doubtful(self, market: Market, start: datetime, end: datetime) -> list[DoubtfulCandle]:
+    def doubtful(self, market: Market, start: datetime, end: datetime) -> list[MarkedCandle]:
         """Return the marked candles opening in [start, end), ascending."""
         query = (
             "select open_time, reasons from candle_suspicions where symbol = %s and interval = %s "
@@ -95,7 +95,7 @@ class CandleQuality:
         )
         with self._pool.connection() as connection:
             rows = connection.execute(query, [*market[:2], start, end])
-            return [DoubtfulCandle(open_time, tuple(reasons)) for open_time, reasons in rows]
+            return [MarkedCandle(open_time, tuple(reasons)) for open_time, reasons in rows]
 
     def clean_history(self, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
         """Read the candles opening in [start, end) without the marked ones, as `CandleStore.read`.
@@ -106,13 +106,13 @@ class CandleQuality:
         return without_doubtful(candles, self.doubtful(market, start, end))
 
 
-def without_doubtful(candles: pd.DataFrame, doubtful: Sequence[DoubtfulCandle]) -> pd.DataFrame:
+def without_doubtful(candles: pd.DataFrame, doubtful: Sequence[MarkedCandle]) -> pd.DataFrame:
     """Return the candles that are not doubtful."""
     times = pd.DatetimeIndex([one.open_time for one in doubtful], tz="UTC")
     return candles[~candles.index.isin(times)]
 
 
-def describe_doubtful(doubtful: Sequence[DoubtfulCandle]) -> str:
+def describe_doubtful(doubtful: Sequence[MarkedCandle]) -> str:
     """Describe how many candles are doubtful, from when to when, and for which reasons."""
     if not doubtful:
         return "no doubtful candle"
@@ -149,9 +149,7 @@ def _mark_piece(connection: Connection, market: Market, start: datetime, end: da
     return MarkResult(len(found), new, lifted)
 
 
-def _found(
-    rows: list[tuple[datetime, float]], interval: str, start: datetime, end: datetime
-) -> Iterator[DoubtfulCandle]:
+def _found(rows: list[tuple[datetime, float]], interval: str, start: datetime, end: datetime) -> Iterator[MarkedCandle]:
     if not rows:
         return
     values = np.array([row[1:] for row in rows], dtype="float64")
@@ -161,4 +159,4 @@ def _found(
     for position in np.flatnonzero(flags.any(axis=1)):
         open_time = rows[position][0]
         if start <= open_time < end:
-            yield DoubtfulCandle(open_time, tuple(suspicious.columns[flags[position]]))
+            yield MarkedCandle(open_time, tuple(suspicious.columns[flags[position]]))

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from candlecast.candles.gaps import CandleGap, describe_gaps, on_grid
-from candlecast.candles.quality import DoubtfulCandle, describe_doubtful, repair_command
+from candlecast.candles.quality import MarkedCandle, describe_doubtful, repair_command
 from candlecast.candles.session import MarketSession
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
@@ -47,7 +47,7 @@ class Verification:
     end: datetime
     candles: int
     gaps: list[CandleGap]
-    doubtful: list[DoubtfulCandle]
+    doubtful: list[MarkedCandle]
     broken: dict[str, int]
 
     @property

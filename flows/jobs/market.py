@@ -11,7 +11,7 @@ import pandas as pd
 from psycopg_pool import ConnectionPool
 
 from candlecast.archive.client import ArchiveClient
-from candlecast.candles.quality import DoubtfulCandle
+from candlecast.candles.quality import MarkedCandle
 from candlecast.candles.session import MarketSession
 from candlecast.client import ForecastClient
 from candlecast.database import open_database
@@ -47,7 +47,7 @@ class OpenMarket(MarketSession):
         """Return the stored candles, without doubtful ones, for a training at `now` on the exchange's clock."""
         return self.quality.clean_history(self.market, earliest_needed(self.settings, now), now)
 
-    def left_out(self, now: datetime) -> list[DoubtfulCandle]:
+    def left_out(self, now: datetime) -> list[MarkedCandle]:
         """Return the doubtful candles that `history` leaves out."""
         return self.quality.doubtful(self.market, earliest_needed(self.settings, now), now)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from candlecast.candles.gaps import describe_gaps
-from candlecast.candles.quality import DoubtfulCandle, MarkResult, describe_doubtful
+from candlecast.candles.quality import MarkedCandle, MarkResult, describe_doubtful
 from candlecast.ledger.issue import IssueResult
 from candlecast.settings.settings import Settings
 
@@ -65,7 +65,7 @@ def _doubtful_phrase(marked: MarkResult) -> str:
 _OUTCOMES = {"promoted": "is now champion", "trial": "is now challenger, on trial", "rejected": "is rejected"}
 
 
-def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequence[DoubtfulCandle]) -> str:
+def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequence[MarkedCandle]) -> str:
     """Return a short list about a training.
 
     Args:

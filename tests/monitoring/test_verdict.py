@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from candlecast.candles.gaps import CandleGap
-from candlecast.candles.quality import DoubtfulCandle
+from candlecast.candles.quality import MarkedCandle
 from candlecast.ledger.performance import DirectionFigures, Performance, TargetFigures
 from candlecast.settings.sources import load_settings
 from monitoring.drift import VOLATILITY, Drift
@@ -59,7 +59,7 @@ def test_a_stale_feed_is_a_data_fault_and_beats_drift_and_age(newest):
 
 def test_doubtful_newest_candles_are_a_data_fault_and_beat_drift_and_age():
     conclusion = verdict(
-        doubtful=[DoubtfulCandle(NEWEST, ("frozen",))], performance=performance(mape=9.0), last_training=NOW - 99 * HOUR
+        doubtful=[MarkedCandle(NEWEST, ("frozen",))], performance=performance(mape=9.0), last_training=NOW - 99 * HOUR
     )
 
     assert conclusion[:2] == ("data fault", "none")

@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.quality import (
     CandleQuality,
-    DoubtfulCandle,
+    MarkedCandle,
     MarkResult,
     describe_doubtful,
     repair_command,
@@ -117,7 +117,7 @@ def test_a_candle_is_marked_once_the_next_one_shows_it_unfinished(store, quality
     afterwards = quality.mark(MARKET, *span(damaged.iloc[801:802]))
 
     assert (at_once.doubtful, afterwards.new) == (0, 1)
-    assert quality.doubtful(MARKET, *span(damaged)) == [DoubtfulCandle(damaged.index[800].to_pydatetime(), ("break",))]
+    assert quality.doubtful(MARKET, *span(damaged)) == [MarkedCandle(damaged.index[800].to_pydatetime(), ("break",))]
 
 
 def test_another_market_has_marks_of_its_own(store, quality, sound, damaged):
@@ -190,7 +190,7 @@ def test_a_forecast_with_a_doubtful_candle_is_in_no_figure_until_repaired(pool, 
 
 def test_doubtful_candles_are_described_with_their_number_span_and_reasons():
     first = datetime.fromisoformat("2025-09-27T00:00+00:00")
-    two = [DoubtfulCandle(first, ("stub", "break")), DoubtfulCandle(first + STEP, ("stub",))]
+    two = [MarkedCandle(first, ("stub", "break")), MarkedCandle(first + STEP, ("stub",))]
 
     assert describe_doubtful(two) == "2 doubtful candles from 2025-09-27 00:00 to 2025-09-27 00:05 (1 break, 2 stub)"
     assert describe_doubtful(two[:1]) == "1 doubtful candle at 2025-09-27 00:00 (1 break, 1 stub)"
@@ -206,7 +206,7 @@ def test_the_command_that_repairs_reaches_beyond_what_was_found():
 
 
 def test_candles_without_the_doubtful_ones_keep_everything_else(sound):
-    two = [DoubtfulCandle(sound.index[position].to_pydatetime(), ("stub",)) for position in (3, 8)]
+    two = [MarkedCandle(sound.index[position].to_pydatetime(), ("stub",)) for position in (3, 8)]
 
     pd.testing.assert_frame_equal(without_doubtful(sound, two), sound.drop(sound.index[[3, 8]]), check_freq=False)
     pd.testing.assert_frame_equal(without_doubtful(sound, []), sound)
