@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from candlecast.arrays import Floats
 from candlecast.errors import NotEnoughCandles
+from candlecast.figures import skill
 
 CONFIDENCE = 0.95
 _RESAMPLES = 1000
@@ -44,7 +45,7 @@ class Comparison:
     @property
     def skill(self) -> float:
         """1 - loss / reference."""
-        return 1 - self.loss / self.reference if self.reference else 0.0
+        return float(skill(self.loss, self.reference))
 
     @property
     def clearly_worse(self) -> bool:

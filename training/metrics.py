@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -106,16 +107,12 @@ def row_figures(forecasts: Forecasts, actual: Floats, last_amplitude: Floats) ->
     moves = _moves(forecasts, actual)
     spread = np.zeros((len(actual), _CALIBRATION_BINS))
     spread[moves.rows, calibration_bins(moves.probability)] = moves.probability - moves.rose
-    moved = moves.rows.astype("float64")
+    moved, all_rows = moves.rows.astype("float64"), partial(_at, moves.rows)
     figures |= {
-        "direction_accuracy": _share_by_row(_at(moves.rows, moves.hit), moved),
-        "direction_accuracy_top_fifth": _share_by_row(
-            _at(moves.rows, moves.hit & moves.confident), _at(moves.rows, moves.confident)
-        ),
-        "direction_weighted_accuracy": _share_by_row(
-            _at(moves.rows, moves.size * moves.hit), _at(moves.rows, moves.size)
-        ),
-        "direction_brier_excess": _share_by_row(_at(moves.rows, moves.brier - moves.brier_baseline), moved),
+        "direction_accuracy": _share_by_row(all_rows(moves.hit), moved),
+        "direction_accuracy_top_fifth": _share_by_row(all_rows(moves.hit & moves.confident), all_rows(moves.confident)),
+        "direction_weighted_accuracy": _share_by_row(all_rows(moves.size * moves.hit), all_rows(moves.size)),
+        "direction_brier_excess": _share_by_row(all_rows(moves.brier - moves.brier_baseline), moved),
         "direction_ece": RowFigure(spread / moved.mean(), _sum_of_gaps, is_norm=True),
     }
     for name, columns in _intervals(forecasts, actual).items():
@@ -124,22 +121,22 @@ def row_figures(forecasts: Forecasts, actual: Floats, last_amplitude: Floats) ->
 
 
 def calibration_error(probability: Floats, up: NDArray[np.bool_]) -> float:
-    """Expected calibration error over ten bins of equal count, shape (n,) each (Naeini et al., 2015).
+    """Compute the expected calibration error over ten bins of equal count (Naeini et al., 2015); shape (n,) each.
 
-    Equal probabilities are in one bin: of a constant it is the distance from the share that rose.
+    Equal probabilities share a bin: for a constant it is the distance from the share that rose.
     """
     gaps = np.bincount(calibration_bins(probability), weights=probability - up, minlength=_CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(probability))
 
 
 def calibration_bins(probability: Floats) -> NDArray[np.int64]:
-    """The bin of each probability, 0 to 9, cut at the tenths of their distribution."""
+    """Find the bin of each probability, 0 to 9, cut at the tenths of their distribution."""
     borders = np.quantile(probability, np.arange(1, _CALIBRATION_BINS) / _CALIBRATION_BINS)
     return np.searchsorted(borders, probability, side="right").astype("int64")
 
 
 def _baseline(forecasts: Forecasts) -> Floats:
-    """The naive forecast of every target, shape (n, 5)."""
+    """The baseline of every target, shape (n, 5)."""
     close = forecasts.baseline_close
     return np.column_stack([close, close, close, close, forecasts.baseline_amplitude])
 

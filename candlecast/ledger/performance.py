@@ -108,20 +108,25 @@ class Performance:
     direction: DirectionFigures
     coverage: dict[str, float]
 
-    def numbers(self) -> dict[str, Any]:
-        """Flatten to the names that stored checks have."""
+    def named(self, close: str, close_baseline: str, amplitude_baseline: str) -> dict[str, Any]:
+        """Flatten the figures; names of the close and of the baselines begin with these."""
         return {
             "n": self.n,
-            "start": self.start.isoformat(),
-            "newest": self.newest.isoformat(),
-            **self.close.named("", "baseline_"),
-            "mape_ratio": self.close.mape_ratio,
-            **self.amplitude.named("amplitude_", "amplitude_baseline_"),
+            "start": self.start,
+            "newest": self.newest,
+            **self.close.named(close, close_baseline),
+            **self.amplitude.named("amplitude_", amplitude_baseline),
             "high_skill": self.high_skill,
             "low_skill": self.low_skill,
             **self.direction.named(),
             **{f"{target}_coverage": share for target, share in self.coverage.items()},
         }
+
+    def numbers(self) -> dict[str, Any]:
+        """Flatten to the names of stored checks, as JSON values."""
+        times = {"start": self.start.isoformat(), "newest": self.newest.isoformat()}
+        figures = self.named("", "baseline_", "amplitude_baseline_")
+        return figures | times | {"mape_ratio": self.close.mape_ratio}
 
 
 def measure(read: Read, market: Market, role: Role, n: int, version: str | None = None) -> Performance | None:
@@ -140,10 +145,7 @@ def measure(read: Read, market: Market, role: Role, n: int, version: str | None 
 def measure_by_hour(
     read: Read, market: Market, role: Role, n: int, version: str | None = None
 ) -> dict[int, Performance]:
-    """Measure the rows of `measure` by the hour (UTC, 0 to 23) in which the target candle opened.
-
-    Hours without a forecast are absent.
-    """
+    """Measure the rows of `measure` by the hour (UTC) in which the target opened; hours without a row are absent."""
     rows = _rows(read, market, role, n, version, by_hour=True)
     return {int(row["hour"]): _performance(row, market.horizon) for row in rows}
 

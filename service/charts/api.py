@@ -26,6 +26,7 @@ from service.charts.schemas import (
     ReliabilityBin,
     Residuals,
     Scatter,
+    Stretch,
 )
 from service.http.documented import Documented
 from service.http.parameters import MARKET, read_choice
@@ -36,17 +37,8 @@ _BUCKETS = 41
 _DOTS = 400
 _RELIABILITY_BINS = 10
 _TAKEN = (*MARKET, "hours", "start", "end", "points", "role")
-_COUNTS = ("forecasts", "abstained", "hits", "misses")
-_SIZES = ("open", "high", "low", "close", "volume", "forecast_close", "forecast_high", "forecast_low")
-_FIGURES = (
-    *("close_mae", "persistence_mae", "close_mape", "persistence_mape"),
-    *("close_rmse", "persistence_rmse", "close_bias", "mean_amplitude_percent"),
-)
-_DIRECTION_FIGURES = (
-    *("weighted_accuracy", "mean_return_on_hits", "mean_return_on_misses", "rising", "base_rate_accuracy"),
-    *("repeat_accuracy", "brier", "base_rate_brier"),
-)
-_REST = ("close_lower", "close_upper", "probability_up")
+_COUNTS = {"forecasts", "abstained", "hits", "misses"}
+_COLUMNS = [name for name in ChartAnswer.model_fields if name not in {*Stretch.model_fields, "open_time"}]
 
 
 @Documented(ChartAnswer, examples.CHART, _TAKEN)
@@ -58,9 +50,9 @@ def chart(request: Request) -> Response:
     """
     period, about = _asked(request)
     found = rows(request, queries.STEPS, _arguments(period, about)) if period else []
-    columns: dict[str, Any] = {name: [row[name] for row in found] for name in (*_SIZES, *_REST)}
-    counts: dict[str, Any] = {name: [row[name] or 0 for row in found] for name in _COUNTS}
-    return json_answer(ChartAnswer(**about, open_time=[row["at"] for row in found], **columns, **counts))
+    columns: dict[str, Any] = {name: [row[name] for row in found] for name in _COLUMNS}
+    columns |= {name: [number or 0 for number in columns[name]] for name in _COUNTS}
+    return json_answer(ChartAnswer(**about, open_time=[row["at"] for row in found], **columns))
 
 
 @Documented(ErrorsAnswer, examples.ERRORS, _TAKEN)
@@ -76,24 +68,24 @@ def errors(request: Request) -> Response:
         lead = period.start - 2 * limits.rolling_n * market_of(request).step  # twice: some forecasts may be missing
         further = {"lead": lead, "rolling_n": limits.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
         [found] = rows(request, queries.ERRORS, {**_arguments(period, about), **further})
-    figures, steps = found.get("figures") or {"n": 0}, found.get("steps") or []
-    shown: dict[str, Any] = {name: figures.get(name) for name in _FIGURES}
+    steps = found.get("steps") or []
     losses, naive = ([step[name] for step in steps] for name in ("losses", "naive_losses"))
     by_step = skill(np.cumsum(losses), np.cumsum(naive)).tolist()
     whole = by_step[-1] if sum(naive) else None
     return json_answer(
         ErrorsAnswer(
-            **about,
-            **shown,
-            n=figures["n"],
-            close_skill=whole,
-            close_skill_interval=_interval(whole, losses, naive, market_of(request).horizon),
-            rolling_n=limits.rolling_n,
-            mape_threshold=limits.mape_threshold,
-            mape_ratio_threshold=limits.mape_ratio_threshold,
-            steps=_error_steps(steps, by_step),
-            residuals=_residuals(found.get("reach"), found.get("histogram") if steps else None),
-            scatter=_scatter(found.get("dots") or []),
+            **_figures(ErrorsAnswer, found)
+            | about
+            | {
+                "close_skill": whole,
+                "close_skill_interval": _interval(whole, losses, naive, market_of(request).horizon),
+                "rolling_n": limits.rolling_n,
+                "mape_threshold": limits.mape_threshold,
+                "mape_ratio_threshold": limits.mape_ratio_threshold,
+                "steps": _error_steps(steps, by_step),
+                "residuals": _residuals(found.get("reach"), found.get("histogram") if steps else None),
+                "scatter": _scatter(found.get("dots") or []),
+            }
         )
     )
 
@@ -108,23 +100,22 @@ def direction(request: Request) -> Response:
     found: dict[str, Any] = {}
     if period:
         [found] = rows(request, queries.DIRECTION, {**_arguments(period, about), "bins": _RELIABILITY_BINS})
-    figures = found.get("figures") or {"n": 0}
+    figures = _figures(DirectionAnswer, found)
     bins = [ReliabilityBin(**one) for one in found.get("reliability") or []]
-    shown: dict[str, Any] = {name: figures.get(name) for name in _DIRECTION_FIGURES}
     off = sum(one.n * abs(one.probability - one.rising) for one in bins)
-    accuracy, steps = figures.get("accuracy"), found.get("steps") or []
+    steps = found.get("steps") or []
     hits, counts = [hits for hits, _ in steps], [count for _, count in steps]
     return json_answer(
         DirectionAnswer(
-            **about,
-            **shown,
-            n=figures["n"],
-            accuracy=accuracy,
-            accuracy_interval=_interval(accuracy, hits, counts, market_of(request).horizon),
-            calibration_error=off / figures["n"] if bins else None,
-            confusion=Confusion(**{name: figures.get(name) or 0 for name in Confusion.model_fields}),
-            reliability=bins,
-            confidence=[ConfidenceFifth(**one) for one in found.get("confidence") or []],
+            **figures
+            | about
+            | {
+                "accuracy_interval": _interval(figures["accuracy"], hits, counts, market_of(request).horizon),
+                "calibration_error": off / figures["n"] if bins else None,
+                "confusion": Confusion(**{name: figures.get(name) or 0 for name in Confusion.model_fields}),
+                "reliability": bins,
+                "confidence": [ConfidenceFifth(**one) for one in found.get("confidence") or []],
+            }
         )
     )
 
@@ -143,6 +134,11 @@ def _asked(request: Request) -> tuple[Period | None, dict[str, Any]]:
 
 def _arguments(period: Period, about: dict[str, Any]) -> dict[str, Any]:
     return {**period.arguments(), "role": about["role"]}
+
+
+def _figures(answer: type[Stretch], found: dict[str, Any]) -> dict[str, Any]:
+    """Figures by field name; null where there are none."""
+    return dict.fromkeys(answer.model_fields) | {"n": 0} | (found.get("figures") or {})
 
 
 def _error_steps(steps: list[dict[str, Any]], skill_by_step: list[float]) -> ErrorSteps:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from candlecast.api.answers import Answer, Moment, Unit
-from service.status.monitoring_schemas import Interval
+from service.status.monitoring_schemas import Interval, Percent, Quote, Skill
 
 Times = Annotated[list[Moment], Unit("Beginnings of the steps, UTC, ascending.")]
 Counts = Annotated[list[int], Unit("Count.")]
 Quotes = Annotated[list[float | None], Unit("In quote currency; null where there is none.")]
 Percents = Annotated[list[float], Unit("In percent.")]
 BasisPoints = Annotated[list[float], Unit("In basis points (hundredths of a percent) of the last close.")]
-Percent = Annotated[float | None, Unit("In percent; null where nothing is settled.")]
-Quote = Annotated[float | None, Unit("In quote currency; null where nothing is settled.")]
 
 
 class Stretch(Answer):
@@ -100,7 +98,10 @@ class Scatter(Answer):
 
 
 class ErrorsAnswer(Stretch):
-    """Answer of `GET /errors`: figures of the settled forecasts of a period, abstentions left out."""
+    """Answer of `GET /errors`: figures of the settled forecasts of a period, abstentions left out.
+
+    Figures are null where nothing is settled.
+    """
 
     n: int
     """Settled forecasts counted."""
@@ -114,8 +115,7 @@ class ErrorsAnswer(Stretch):
     """Mean of forecast less actual close, in quote currency."""
     mean_amplitude_percent: float | None
     """Mean high - low of the same candles in percent of the close."""
-    close_skill: float | None
-    """1 - MAE / MAE of persistence; above 0 is better than persistence."""
+    close_skill: Skill
     close_skill_interval: Interval
     rolling_n: int
     """Forecasts in the rolling MAPE."""

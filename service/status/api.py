@@ -26,7 +26,7 @@ from service.models.reloaders import ModelReloaders
 from service.status import examples, queries
 from service.status.importance import WINDOWS, Importances
 from service.status.monitoring_answer import figures_by_name, monitoring_answer
-from service.status.monitoring_schemas import MonitoringAnswer, Promotion
+from service.status.monitoring_schemas import LiveFigures, MonitoringAnswer, Promotion
 from service.status.schemas import (
     Badge,
     DoubtfulCandle,
@@ -34,7 +34,6 @@ from service.status.schemas import (
     ImportanceAnswer,
     JobRun,
     JobsAnswer,
-    LiveFigures,
     MarketName,
     QualityAnswer,
     Revision,

@@ -73,21 +73,14 @@ def figures_by_name(found: Performance) -> dict[str, Any]:
     Figures of the direction are None where no candle moved.
     """
     close, amplitude, direction = found.close, found.amplitude, found.direction
-    return {
-        "n": found.n,
-        "start": found.start,
-        "newest": found.newest,
-        **close.named("close_", "persistence_"),
+    figures = found.named("close_", "persistence_", "ewma_") | {"base_rate_brier": direction.baseline_brier}
+    if not direction.moved:
+        figures |= dict.fromkeys([*direction.named(), "base_rate_brier"])
+    return figures | {
         "close_skill_interval": normal_interval(close.skill, close.skill_error, found.n),
-        **amplitude.named("amplitude_", "ewma_"),
         "amplitude_skill_interval": normal_interval(amplitude.skill, amplitude.skill_error, found.n),
-        "high_skill": found.high_skill,
-        "low_skill": found.low_skill,
         "direction_n": direction.moved,
-        **{name: value if direction.moved else None for name, value in direction.named().items()},
         "direction_accuracy_interval": normal_interval(direction.accuracy, direction.accuracy_error, direction.moved),
-        "base_rate_brier": direction.baseline_brier if direction.moved else None,
-        **{f"{target}_coverage": share for target, share in found.coverage.items()},
     }
 
 

@@ -14,6 +14,7 @@ Percent = Annotated[float | None, Unit("In percent.")]
 Quote = Annotated[float | None, Unit("In quote currency.")]
 Persistence = Annotated[float | None, Unit("Figure of the last close as the forecast, in the forecast's unit.")]
 Ewma = Annotated[float | None, Unit("Figure of the exponentially weighted mean, in the forecast's unit.")]
+Skill = Annotated[float | None, Unit("1 - MAE / MAE of the last close; above 0 is better than the last close.")]
 Covered = Annotated[float | None, Unit("Share of outcomes inside their 90 % interval.")]
 
 
@@ -40,8 +41,7 @@ class Rolling(Answer):
     persistence_rmse: Persistence = None
     close_smape: Percent = None
     persistence_smape: Persistence = None
-    close_skill: float | None = None
-    """1 - MAE / MAE of persistence; above 0 is better than persistence."""
+    close_skill: Skill = None
     close_skill_error: float | None = None
     """Standard error of `close_skill`, autocorrelation allowed for; a skill within two of 0 is not significant."""
     close_skill_interval: Interval = None
@@ -56,10 +56,8 @@ class Rolling(Answer):
     amplitude_skill: float | None = None
     """1 - MAE / MAE of the EWMA baseline."""
     amplitude_skill_interval: Interval = None
-    high_skill: float | None = None
-    """1 - MAE / MAE of the last close."""
-    low_skill: float | None = None
-    """1 - MAE / MAE of the last close."""
+    high_skill: Skill = None
+    low_skill: Skill = None
     direction_n: int = 0
     """Candles that moved; figures of the direction count these alone."""
     direction_accuracy: float | None = None
@@ -81,11 +79,9 @@ class Rolling(Answer):
     amplitude_coverage: Covered = None
 
 
-class HourOfDay(Answer):
-    """Figures of the target candles that opened in one hour of the day, named as those of `Rolling`."""
+class LiveFigures(Answer):
+    """Figures of settled forecasts in short, named as those of `Rolling`."""
 
-    hour: int
-    """UTC, 0 to 23."""
     n: int
     """Settled forecasts counted."""
     close_mape: float
@@ -97,10 +93,17 @@ class HourOfDay(Answer):
     close_skill_interval: Interval
     amplitude_skill: float
     """1 - MAE / MAE of the EWMA baseline."""
+    direction_accuracy: float | None
+    """Share of moves whose sign was forecast; null where nothing moved."""
+
+
+class HourOfDay(LiveFigures):
+    """Figures of the target candles that opened in one hour of the day."""
+
+    hour: int
+    """UTC, 0 to 23."""
     direction_n: int
     """Candles that moved."""
-    direction_accuracy: float | None
-    """Share of `direction_n` moves whose sign was forecast."""
     close_coverage: float
     """Share of closes inside their 90 % interval."""
 

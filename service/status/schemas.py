@@ -6,27 +6,9 @@ from typing import Any, Literal
 
 from candlecast.api.answers import Answer, Moment, Price
 from service.history.schemas import Volume
-from service.status.monitoring_schemas import Interval, Promotion
+from service.status.monitoring_schemas import LiveFigures, Promotion
 
 Badge = Literal["live", "replay", "unknown"]
-
-
-class LiveFigures(Answer):
-    """Figures of the newest ROLLING_N settled forecasts that a version made as champion."""
-
-    n: int
-    """Settled forecasts counted."""
-    close_mape: float
-    """In percent."""
-    persistence_mape: float
-    """MAPE of the last close, in percent."""
-    close_skill: float
-    """1 - MAE / MAE of persistence."""
-    close_skill_interval: Interval
-    amplitude_skill: float
-    """1 - MAE / MAE of the EWMA baseline."""
-    direction_accuracy: float | None
-    """Share of moves whose sign was forecast; null where nothing moved."""
 
 
 class Version(Answer):
@@ -40,7 +22,7 @@ class Version(Answer):
     gate: dict[str, Any] | None
     """Figures behind the newest decision of the gate; null where the gate decided nothing."""
     live: LiveFigures | None
-    """Null where it made no forecast as champion."""
+    """Figures of its newest ROLLING_N settled forecasts as champion; null where there is none."""
     decisions: list[Promotion]
     """Decisions about it, newest first."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS
+from candlecast.figures import skill
 from training.reports.breakdown import (
     Groups,
     ReportRows,
@@ -100,7 +101,7 @@ def skill_by_hour_of_day(rows: ReportRows) -> Figure:
     figure, panels = panels_of(2, 1, height=4.8, sharex=True)
     for axes, target in zip(panels, ("close", "amplitude"), strict=True):
         loss, baseline = losses_of(rows, target)
-        overall = 1 - float(loss.sum() / baseline.sum()) if baseline.sum() else 0.0
+        overall = float(skill(loss.sum(), baseline.sum()))
         axes.axhline(0, color=ACTUAL, linewidth=0.9)
         axes.axhline(overall, color=_OF_TARGET[target], linewidth=1, linestyle=_DASHED, label="whole slice")
         groups = skill_by_hour(rows, target)

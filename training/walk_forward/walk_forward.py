@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from candlecast.errors import NotEnoughCandles
+from candlecast.figures import skill
 from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from training.dataset import build_dataset
@@ -121,7 +122,7 @@ def pooled(reports: Sequence[FoldReport]) -> dict[str, float]:
         rows = by_fold("direction_rows" if name.startswith("direction") else "rows")
         return float(rows @ by_fold(name) / rows.sum())
 
-    figures = {name: 1 - mean(loss) / mean(reference) for name, (loss, reference) in _POOLED_SKILLS.items()}
+    figures = {name: float(skill(mean(loss), mean(reference))) for name, (loss, reference) in _POOLED_SKILLS.items()}
     figures |= {name: mean(name) for name in _POOLED_MEANS}
     figures["rows"] = float(by_fold("rows").sum())
     figures["folds"] = float(len(reports))
