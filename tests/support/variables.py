@@ -1,4 +1,4 @@
-"""The environment variables that somebody reads, and those that are made up for an installation."""
+"""Environment variables that a program reads, and secrets made up for an installation."""
 
 from __future__ import annotations
 
