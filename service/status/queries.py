@@ -99,7 +99,7 @@ from (select 1) as always left join (
 ) as newest on true
 """
 
-# From one market to the next by the primary key: years of candles are not read.
+# Steps from market to market by the primary key, without reading years of candles.
 MARKETS = """
 with recursive stored as (
     (select symbol, interval from candles order by symbol, interval limit 1)
