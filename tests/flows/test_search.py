@@ -41,8 +41,8 @@ def test_a_search_over_stored_candles_writes_an_artifact_with_the_best(platform,
         artifacts = {artifact.key: str(artifact.data) for artifact in client.read_artifacts()}
     assert "CANDLECAST_UNITS=4" in artifacts["search-settings-btcusdt-1h"]
     with psycopg.connect(database.writer_url.get_secret_value()) as connection:
-        told = connection.execute("select status, message from job_runs where job = 'search'").fetchall()
-    assert [status for status, _ in told] == ["completed"]
-    assert "in trial 0 (1 complete)" in told[0][1]
-    with pytest.raises(ConfigurationError, match="without a budget"):
+        runs = connection.execute("select status, message from job_runs where job = 'search'").fetchall()
+    assert [status for status, _ in runs] == ["completed"]
+    assert "in trial 0 (1 complete)" in runs[0][1]
+    with pytest.raises(ConfigurationError, match="a search needs a budget"):
         refused.result()
