@@ -28,7 +28,7 @@ def settings() -> TrainingSettings:
 
 @pytest.fixture(scope="module")
 def dataset(bundled_candles: pd.DataFrame, settings: TrainingSettings) -> Dataset:
-    return build_dataset(bundled_candles.iloc[: 10 * 288], Market("BTCUSDT", "5m"), settings.training.sequence_length)
+    return build_dataset(bundled_candles.iloc[: 10 * 288], Market("BTCUSDT", "5m"), settings.sequence_length)
 
 
 @pytest.fixture(scope="module")
