@@ -146,7 +146,7 @@ def test_until_without_a_file_is_a_mistake(environment):
     done = run("train", "--until", UNTIL)
 
     assert done.exit_code == 2
-    assert "--until goes with --candles" in done.output
+    assert "--until needs --candles" in done.output
 
 
 @pytest.mark.integration
