@@ -19,12 +19,14 @@ from candlecast.candles import suspicion as rules
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.candles.suspicion import CONTEXT, FEWEST, find_suspicious
 
+Positions = NDArray[np.intp]
+
 _RANK = (FEWEST - 1) * 3 // 4
 _HIGHER = FEWEST - 1 - _RANK
 _MOST_COMPARED = 60
 _MOST_CHECKED = 250
 _AT_ONCE = 4096
-_NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+_NONE: Positions = np.empty(0, dtype=np.intp)
 
 
 def doubtful_in_windows(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str, length: int) -> dict[int, int]:
@@ -89,7 +91,7 @@ def passes_fast_check(ohlcv: Floats) -> bool:
         return False
     if len(ohlcv) <= FEWEST:
         return len(ohlcv) < FEWEST
-    extent, gap = high - low, np.abs(opened[1:] - close[:-1])
+    extent, gap = (high - low) / close, np.abs(opened[1:] - close[:-1]) / close[:-1]
     by_extent, by_volume = np.sort(extent), np.sort(volume)
     least_extent, most_extent, most_volume = by_extent[_RANK], by_extent[-_HIGHER], by_volume[-_HIGHER]
     if by_extent[rules.FLAT_RUN - 1] == 0 and _flat_runs(extent, close).any():
@@ -99,48 +101,53 @@ def passes_fast_check(ohlcv: Floats) -> bool:
     if by_volume[0] < rules.STUB_VOLUME * most_volume and by_extent[0] < rules.STUB_RANGE * most_extent:
         few_traded, small = volume < rules.STUB_VOLUME * most_volume, extent < rules.STUB_RANGE * most_extent
         stubs = np.flatnonzero(few_traded & small)
-    if gap.max() > rules.BREAK_OF_USUAL_RANGE * least_extent:
-        tick = np.diff(np.unique(ohlcv[:, :4])).min()
-        least_gap = max(rules.BREAK_OF_USUAL_RANGE * least_extent, rules.BREAK_TICKS * tick)
-        breaks = np.flatnonzero((gap > least_gap) & (gap > rules.BREAK_OF_OWN_RANGE * extent[:-1]))
-    if max(3 * np.abs(close[1:] - close[:-1]).max(), by_extent[-1]) > rules.JUMP * least_extent:
+    least_gap = rules.BREAK_OF_USUAL_RANGE * least_extent
+    if gap.max() > least_gap:
+        wide = np.flatnonzero((gap > least_gap) & (gap > rules.BREAK_OF_OWN_RANGE * extent[:-1]))
+        breaks = wide if len(wide) > _MOST_COMPARED else _broken(ohlcv, extent, gap, wide)
+    if max(3 * np.abs(close[1:] - close[:-1]).max() / close.min(), by_extent[-1]) > rules.JUMP * least_extent:
         off = _off_level(ohlcv)
         jumps = np.flatnonzero(off > rules.JUMP * least_extent * np.maximum(volume / most_volume, 1))
-    if len(stubs) + len(breaks) + len(jumps) > _MOST_COMPARED:
+    if len(breaks) or len(stubs) + len(jumps) > _MOST_COMPARED:
         return False
     return not (
-        any(_is_stub(extent, volume, i) for i in stubs)
-        or any(_is_broken(extent, gap, i) for i in breaks)
-        or any(off[i] > _jump_limit(extent, volume, i) for i in jumps)
+        any(_is_stub(extent, volume, i) for i in stubs) or any(off[i] > _jump_limit(extent, volume, i) for i in jumps)
     )
 
 
 def _is_stub(extent: Floats, volume: Floats, i: int) -> bool:
     return bool(
-        volume[i] < rules.STUB_VOLUME * _usual_at(volume, i, 3)
-        and extent[i] < rules.STUB_RANGE * _usual_at(extent, i, 3)
+        volume[i] < rules.STUB_VOLUME * _usual_at(volume, i, 0.75)
+        and extent[i] < rules.STUB_RANGE * _usual_at(extent, i, 0.75)
     )
 
 
-def _is_broken(extent: Floats, gap: Floats, i: int) -> bool:
-    return bool(
-        gap[i] > rules.BREAK_OF_USUAL_RANGE * _usual_at(extent, i, 3)
-        and gap[i] > rules.BREAK_OF_USUAL_BREAK * _usual_at(gap, i, 1)
-    )
+def _broken(ohlcv: Floats, extent: Floats, gap: Floats, wide: Positions) -> Positions:
+    """Select the `wide` breaks above the limit of one candle, or all steps if too many lie in one window."""
+    close = ohlcv[:, 3]
+    tick = float(rules.finest_step(ohlcv, np.append(gap * close[:-1], 0.0)).min())
+    wide = wide[gap[wide] > rules.STEP_TICKS * tick / close[wide]]
+    usual = [[_usual_at(extent, i, 0.75), *(_usual_at(gap, i, q) for q in (0.75, 0.95)), tick / close[i]] for i in wide]
+    what_is_usual = np.array(usual).reshape(-1, 4).T
+    is_step = gap[wide] > np.maximum(rules.least_step(*what_is_usual), rules.STEP_OF_OWN_RANGE * extent[wide])
+    steps, fewest = wide[is_step], rules.FEWEST_STEPS
+    if (steps[fewest - 1 :] - steps[: max(len(steps) - fewest + 1, 0)] < max(rules.STEP_WINDOWS)).any():
+        return np.asarray(steps)
+    return np.asarray(wide[gap[wide] > rules.least_break(*what_is_usual)])
 
 
 def _jump_limit(extent: Floats, volume: Floats, i: int) -> float:
-    usual_volume = _usual_at(volume, i, 3) or np.inf
-    return float(rules.JUMP * _usual_at(extent, i, 3) * max(volume[i] / usual_volume, 1))
+    usual_volume = _usual_at(volume, i, 0.75) or np.inf
+    return float(rules.JUMP * _usual_at(extent, i, 0.75) * max(volume[i] / usual_volume, 1))
 
 
 def _off_level(ohlcv: Floats) -> Floats:
-    """Compute the larger of a wick and the distance of its close from the median of the seven around it."""
+    """Compute the larger of a wick and the distance of its close from the median of seven, in units of the close."""
     opened, high, low, close, _ = ohlcv.T
     off: Floats = np.maximum(high - np.maximum(opened, close), np.minimum(opened, close) - low)
     level = np.median(sliding_window_view(close, 7), axis=1)
     off[3:-3] = np.maximum(off[3:-3], np.abs(close[3:-3] - level))
-    return off
+    return np.asarray(off / close)
 
 
 def _farthest_from_level(close: Floats) -> Floats:
@@ -159,11 +166,11 @@ def _flat_runs(extent: Floats, close: Floats) -> Flags:
     return np.asarray(_windows(still, rules.FLAT_RUN - 1).all(axis=-1))
 
 
-def _usual_at(values: Floats, position: int, quarters: int) -> float:
-    """Compute the usual quartile at a position, if no candle before it is doubtful."""
+def _usual_at(values: Floats, position: int, quantile: float) -> float:
+    """Compute the usual quantile at a position, if no candle before it is doubtful."""
     last = max(position, FEWEST - 1)
     window = values[max(last + 1 - CONTEXT, 0) : last + 1]
-    rank = (len(window) - 1) * quarters / 4
+    rank = (len(window) - 1) * quantile
     below = int(rank)
     two = np.partition(window, (below, min(below + 1, len(window) - 1)))[below : below + 2]
     return float(two[0] + (two[-1] - two[0]) * (rank - below))
@@ -183,13 +190,13 @@ def _windows_passing(ohlcv: Floats, length: int) -> Flags:
     if length <= FEWEST:
         return passing
     opened, high, low, close, volume = np.ascontiguousarray(ohlcv.transpose(-1, *range(ohlcv.ndim - 1)))
-    extent, repeats = high - low, np.zeros(close.shape)
+    extent, repeats = (high - low) / close, np.zeros(close.shape)
     repeats[..., 1:] = (ohlcv[..., 1:, :] == ohlcv[..., :-1, :]).all(axis=-1)
     repeats[..., : 1 - rules.FLAT_RUN] += _flat_runs(extent, close)
     gap = np.zeros(close.shape)
-    gap[..., :-1] = np.abs(opened[..., 1:] - close[..., :-1])
+    gap[..., :-1] = np.abs(opened[..., 1:] - close[..., :-1]) / close[..., :-1]
     gap[gap <= rules.BREAK_OF_OWN_RANGE * extent] = 0
-    reach = np.maximum(_farthest_from_level(close), extent)
+    reach = np.maximum(_farthest_from_level(close) / close, extent)
     for start in range(0, passing.shape[-1], _AT_ONCE):
         part = slice(start, start + _AT_ONCE + length - 1)
         by_extent = np.partition(_windows(extent[..., part], length), (0, _RANK, length - _HIGHER))

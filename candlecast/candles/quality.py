@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
-from candlecast.candles.suspicion import CONTEXT, SETTLED_AFTER, find_suspicious
+from candlecast.candles.suspicion import READ_BEFORE, SETTLED_AFTER, find_suspicious
 from candlecast.database import lock_for_transaction
 from candlecast.market import Market
 
@@ -24,16 +24,21 @@ BESIDE = 100
 _PIECE = 50_000  # candles checked together, which bounds memory
 
 
+_VALUES = ", ".join(OHLCV_COLUMNS)
 _READ = f"""
-select open_time, {", ".join(OHLCV_COLUMNS)} from candles
+select open_time, {_VALUES} from candles
 where symbol = %s and interval = %s and open_time >= %s and open_time < %s order by open_time
 """
 
 # Unchanged marks are not written again.
-_MARK = """
+_MARK = f"""
 with found as (
     select open_time, string_to_array(reasons, ',') as reasons
     from unnest(%(times)s::timestamptz[], %(reasons)s::text[]) as found (open_time, reasons)
+    where open_time not in (
+        select k.open_time from candle_confirmations k join candles c using (symbol, interval, open_time, {_VALUES})
+        where symbol = %(symbol)s and interval = %(interval)s
+    )
 ), lifted as (
     delete from candle_suspicions
     where symbol = %(symbol)s and interval = %(interval)s and open_time >= %(start)s and open_time < %(end)s
@@ -46,7 +51,27 @@ with found as (
     where marks.reasons <> excluded.reasons
     returning (xmax = 0) as inserted
 )
-select (select count(*) from written where inserted), (select count(*) from lifted)
+select (select count(*) from found), (select count(*) from written where inserted), (select count(*) from lifted)
+"""
+
+# Values as the exchange returned them again; a candle that was not doubtful before needs no confirmation.
+_CONFIRM = f"""
+with again as (
+    select * from unnest(%(times)s::timestamptz[], %(open)s::float8[], %(high)s::float8[], %(low)s::float8[],
+                         %(close)s::float8[], %(volume)s::float8[]) as again (open_time, {_VALUES})
+), lifted as (
+    delete from candle_suspicions s using candles c, again
+    where s.symbol = %(symbol)s and s.interval = %(interval)s and s.open_time = again.open_time
+      and (c.symbol, c.interval, c.open_time) = (s.symbol, s.interval, s.open_time)
+      and (c.open, c.high, c.low, c.close, c.volume)
+        = (again.open, again.high, again.low, again.close, again.volume)
+    returning again.*
+)
+insert into candle_confirmations as known (symbol, interval, open_time, {_VALUES})
+select %(symbol)s, %(interval)s, * from lifted
+on conflict (symbol, interval, open_time) do update
+set ({_VALUES}, confirmed_at) = (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume,
+                                 excluded.confirmed_at)
 """
 
 
@@ -86,6 +111,25 @@ class CandleQuality:
             counts = MarkResult(*(a + b for a, b in zip(counts, piece, strict=True)))
             start = piece_end
         return counts
+
+    def confirm(self, market: Market, candles: pd.DataFrame) -> int:
+        """Lift the marks of candles that the exchange has returned again with the stored values; return how many.
+
+        A confirmed candle is not marked again unless its values change.
+
+        Args:
+            candles: At least `OHLCV_COLUMNS`, as the exchange returned them after they were marked.
+        """
+        symbol, interval, _ = market
+        arguments = {
+            "symbol": symbol,
+            "interval": interval,
+            "times": list(pd.DatetimeIndex(candles.index).to_pydatetime()),
+        }
+        arguments |= {name: candles[name].tolist() for name in OHLCV_COLUMNS}
+        with self._pool.connection() as connection:
+            lock_for_transaction(connection, f"candle quality {symbol} {interval}")
+            return connection.execute(_CONFIRM.encode(), arguments).rowcount
 
     def doubtful(self, market: Market, start: datetime, end: datetime) -> list[MarkedCandle]:
         """Return the marked candles opening in [start, end), ascending."""
@@ -133,7 +177,7 @@ def repair_command(market: Market, start: datetime, end: datetime) -> str:
 def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> MarkResult:
     symbol, interval, _ = market
     lock_for_transaction(connection, f"candle quality {symbol} {interval}")  # no other run marks between read and write
-    before, after = start - CONTEXT * market.step, end + SETTLED_AFTER * market.step
+    before, after = start - READ_BEFORE * market.step, end + SETTLED_AFTER * market.step
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(_READ.encode(), [symbol, interval, before, after]).fetchall()
     found = list(_found(rows, interval, start, end))
@@ -145,8 +189,7 @@ def _mark_piece(connection: Connection, market: Market, start: datetime, end: da
         "times": [one.open_time for one in found],
         "reasons": [",".join(one.reasons) for one in found],
     }
-    new, lifted = connection.execute(_MARK, arguments).fetchone() or (0, 0)
-    return MarkResult(len(found), new, lifted)
+    return MarkResult(*(connection.execute(_MARK.encode(), arguments).fetchone() or ()))
 
 
 def _found(rows: list[tuple[datetime, float]], interval: str, start: datetime, end: datetime) -> Iterator[MarkedCandle]:

@@ -1,103 +1,128 @@
-"""Rules that find suspicious candles: those that are unlikely to be what the market did.
+"""Rules that find candles which are unlikely to be what the market did, from the candles alone.
 
-Each rule compares a candle with recent ones, so it works for any price, symbol and interval.
-Error rates of the rules: docs/decisions/0007-doubtful-candles.md.
+Each rule compares a candle with what is usual just before it, in units of its close, so that no rule depends on a
+price, a symbol or an interval. docs/decisions/0007-doubtful-candles.md has the measured rates of error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from candlecast.arrays import Flags, Floats
-from candlecast.candles.schema import PRICE_COLUMNS, ohlcv_values, open_times_ms
+from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.market import interval_duration
 
 REASONS = ("stub", "break", "flat", "frozen", "jump")
-"""Reasons for doubt, as `candle_suspicions` holds them."""
+"""Reasons why a candle is doubtful; the names that `candle_suspicions` holds."""
 
 CONTEXT = 576
-"""Candles that a candle is compared with: two days of 5m, long enough to include a quiet night."""
+"""Candles up to one that define what is usual: two days of 5m, long enough to span a quiet night."""
 
-SETTLED_AFTER = 4
-"""Number of later candles that the result for a candle depends on."""
+READ_BEFORE = 3 * CONTEXT
+"""Candles to read before the first that is judged: its context, and what decides which of the context is doubtful."""
 
-FEWEST = 50  # candles needed for a usual value
+SETTLED_AFTER = 48
+"""Candles after one until nothing that follows changes the verdict on it: two windows of breaks."""
 
-# A stub is a bar stored moments after it opened, with few trades and a small range.
-# No valid candle of the recordings is below both limits; three quarters of the stored stubs are.
+FEWEST = 50  # sound candles below which nothing is called usual
+_PASSES = 6  # what one pass finds is left out of what the next calls usual
+
+# A stub is a bar stored moments after it opened: almost no volume, almost no range, and the rest of its move shows as
+# a break before the next open, which is needed where a small range is common: in markets of a few ticks.
 STUB_VOLUME = 0.01
 STUB_RANGE = 0.1
-# Between stubs, low volume alone is enough, because the feed was faulty there.
+_STUB_TICKS = 4.0  # a tenth of the usual range is at least so many, or a small range means nothing
+# Between stubs and breaks, low volume alone is enough, because the feed was at fault there.
 _AMONG_STUBS_VOLUME = 0.1
 _AMONG_STUBS = 2
 
-# A bar stored before it closed lacks its last move, which shows as a break before the next open. Valid breaks on
-# Binance reach 0.144 of the candle's own range at 5m; 99 % are within a cent.
-BREAK_OF_OWN_RANGE = 0.2
+# A candle opens where the last one closed, within some ticks: how many is the market's own matter, so the limits are
+# multiples of the upper quantiles of its own breaks. A bar that was stored before it closed lacks its last move.
+BREAK_OF_OWN_RANGE = 0.12
 BREAK_OF_USUAL_RANGE = 0.02
 BREAK_TICKS = 2.5
-BREAK_OF_USUAL_BREAK = 10.0  # for thin markets, where the first trade is often some ticks away
-# Beyond three usual ranges (the widest recorded is 0.6) the candles on both sides of a break are doubtful.
+BREAK_OF_HIGH_BREAK = 4.0
+BREAK_OF_COMMON_BREAK = 10.0
+# A break does not say which side is wrong. Beyond three usual ranges (0.6 is the widest recorded) both are doubted.
 _WIDE_BREAK = 3.0
 
-# Three candles in a row without a range: no trades, or a feed that fills in.
-FLAT_RUN = 3
+# Where a candle moves by a few ticks only, one unfinished bar cannot be told from a sound one, but a row of them can:
+# breaks above the 95 % quantile come in every second or third of them, in sound candles in less than one of thirty.
+STEP_OF_OWN_RANGE = 0.2
+STEP_TICKS = 1.5
+_STEP_OF_COMMON_BREAK = 2.5
+STEP_WINDOWS = (8, 24)
+FEWEST_STEPS = 5
+_STEPS_OF_USUAL = 3.0
+# In such a row the candles without a step are doubted too, if most have one or if a step is wide for the market.
+_MOST_STEPS = 0.6
+_WIDE_STEP = 0.1
 
-# A close that leaves the level of its six neighbours, or a wick, in usual ranges per usual volume, because real moves
-# bring volume. The widest recorded are 7.3 at 1m and 3.6 at 5m.
+# Candles without any range although they traded, more in a row than the market's own share of them explains.
+FLAT_RUN = 3
+_FLAT_CHANCE = 1e-8
+
+# A close that leaves its six neighbours' level and comes back, or a wick, beyond 15 usual ranges for each multiple of
+# the usual volume. Real moves bring volume: the widest recorded are 7.3 at 1m and 3.6 at 5m, crashes included.
 JUMP = 15.0
 _JUMP_WINDOW = 7
 
 
 class _Bars(NamedTuple):
-    """Columns of candles that the rules use, shape (n,) each; NaN where a neighbour is missing."""
+    """Candles as the rules need them, arrays of shape (n,), in units of the close; NaN where a neighbour is missing."""
 
     ohlcv: Floats
     adjacent: Flags  # to the row before
     extent: Floats  # high - low
     gap: Floats  # from the close to the next open
-    tick: float
+    tick: Floats  # finest step between prices of CONTEXT candles
 
 
 class _Usual(NamedTuple):
-    """Usual values at each candle: upper quartiles, which empty bars hardly lower, and the lower quartile of gaps."""
+    """Upper quartiles of range and volume, 75 % and 95 % quantiles of the breaks, share of candles without range."""
 
     extent: Floats
     volume: Floats
-    gap: Floats
+    common_gap: Floats
+    high_gap: Floats
+    flat: Floats
 
 
 def find_suspicious(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """Find the `REASONS` for doubt of each candle.
+    """Flag each candle that is doubtful, by reason.
 
-    - `stub`: volume below 1 % and range below 10 % of the usual, or volume below 10 % among stubs and breaks.
-    - `break`: the next open differs from this close by more than a fifth of this candle's range.
-    - `flat`: one of three or more candles in a row without a range.
-    - `frozen`: prices and volume equal those of the candle before.
-    - `jump`: leaves the level of its neighbours and returns, without the volume of such a move.
+    - `stub`: volume below 1 % and range below 10 % of the usual, with a break after it, or volume below 10 % among
+      stubs and breaks.
+    - `break`: the next candle opens farther from this close than sound candles do: either by several times the high
+      quantiles of the market's own breaks, or above them again and again within 24 candles.
+    - `flat`: candles without range although they traded, more in a row than the market's share of them explains.
+    - `frozen`: repeats the prices and the volume of the candle before.
+    - `jump`: leaves the level of its neighbours, and comes back, without the volume that such a move brings.
 
-    Usual is the upper quartile of the CONTEXT candles up to this one, without doubtful ones. Below 50 candles only
-    repetition is found.
+    Usual refers to the CONTEXT candles up to this one without the doubtful ones. Below 50 candles nothing is usual,
+    and only repetition is found. A candle without a trade is a fact of the market and never doubtful.
 
     Args:
-        candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, ascending; may have gaps. Include CONTEXT candles
-            before and SETTLED_AFTER after the relevant ones, because edges are less certain.
+        candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, ascending; may have gaps. Give READ_BEFORE
+            candles before and SETTLED_AFTER after those that matter: at its edges less is known.
 
     Returns:
-        `REASONS` as bool columns, same index. Row t depends on candles up to t + SETTLED_AFTER, and on the tick, the
-        smallest difference of all prices.
+        `REASONS` as bool columns, same index. Row t depends on candles from READ_BEFORE before to SETTLED_AFTER after.
     """
     found: Flags = np.zeros((len(candles), len(REASONS)), dtype=bool)
     if len(candles):
-        bars = _bars(candles, interval)
-        found = _reasons(bars, _usual(bars, np.asarray(found.any(axis=1))))
-        if found.any():  # the second pass leaves these out of the usual values
-            found = _reasons(bars, _usual(bars, np.asarray(found.any(axis=1))))
+        bars, doubtful = _bars(candles, interval), np.zeros(len(candles), dtype=bool)
+        for _ in range(_PASSES):
+            found, before = _reasons(bars, _usual(bars, doubtful), doubtful), doubtful
+            doubtful = np.asarray(found.any(axis=1))
+            if (doubtful == before).all():
+                break
     return pd.DataFrame(found, index=candles.index, columns=list(REASONS))
 
 
@@ -105,40 +130,103 @@ def _bars(candles: pd.DataFrame, interval: str) -> _Bars:
     ohlcv = ohlcv_values(candles)
     step_ms = interval_duration(interval) // timedelta(milliseconds=1)
     adjacent = np.concatenate([[False], np.diff(open_times_ms(candles)) == step_ms])
+    close = ohlcv[:, 3]
     gap = np.full(len(ohlcv), np.nan)
-    gap[:-1] = np.where(adjacent[1:], np.abs(ohlcv[1:, 0] - ohlcv[:-1, 3]), np.nan)
-    prices = np.unique(ohlcv[:, : len(PRICE_COLUMNS)])
-    tick = float(np.diff(prices).min()) if len(prices) > 1 else 0.0
-    return _Bars(ohlcv, adjacent, ohlcv[:, 1] - ohlcv[:, 2], gap, tick)
+    gap[:-1] = np.where(adjacent[1:], np.abs(ohlcv[1:, 0] - close[:-1]), np.nan)
+    finest = pd.Series(finest_step(ohlcv, gap)).rolling(CONTEXT, min_periods=1).min().to_numpy()
+    return _Bars(ohlcv, adjacent, (ohlcv[:, 1] - ohlcv[:, 2]) / close, gap / close, finest / close)
+
+
+def finest_step(ohlcv: Floats, gap: Floats) -> Floats:
+    """Compute the smallest step between the prices of each candle and to the next open, shape (n,); infinite if none.
+
+    Differences below a billionth of the price are rounding.
+    """
+    opened, high, low, close, _ = ohlcv.T
+    steps = np.stack([high - low, high - opened, high - close, opened - low, close - low, np.nan_to_num(gap)])
+    return np.asarray(np.where(steps > 1e-9 * close, steps, np.inf).min(axis=0))
 
 
 def _usual(bars: _Bars, doubtful: Flags) -> _Usual:
     return _Usual(
         extent=_rolling_quantile(bars.extent, doubtful, 0.75),
         volume=_rolling_quantile(bars.ohlcv[:, 4], doubtful, 0.75),
-        gap=_rolling_quantile(bars.gap, doubtful, 0.25),
+        common_gap=_rolling_quantile(bars.gap, doubtful, 0.75),
+        high_gap=_rolling_quantile(bars.gap, doubtful, 0.95),
+        flat=_rolling_mean(bars.extent == 0, doubtful),
     )
 
 
 def _rolling_quantile(values: Floats, doubtful: Flags, quantile: float) -> Floats:
+    return _over_context(values, doubtful, lambda rolling: rolling.quantile(quantile))
+
+
+def _rolling_mean(values: Flags, doubtful: Flags) -> Floats:
+    return _over_context(values.astype("float64"), doubtful, lambda rolling: rolling.mean())
+
+
+def _over_context(values: Floats, doubtful: Flags, figure: Callable[[Any], pd.Series]) -> Floats:
     def of(series: pd.Series) -> pd.Series:
-        return series.rolling(CONTEXT, min_periods=FEWEST).quantile(quantile)
+        return figure(series.rolling(CONTEXT, min_periods=FEWEST))
 
     usual = of(pd.Series(values))
     if doubtful.any():
         usual = of(pd.Series(np.where(doubtful, np.nan, values))).fillna(usual)
-    return usual.bfill().to_numpy(dtype="float64")  # the first candles are compared with later ones
+    return usual.bfill().to_numpy(dtype="float64")  # the first candles are compared with those after them
 
 
-def _reasons(bars: _Bars, usual: _Usual) -> Flags:
-    volume = bars.ohlcv[:, 4]
-    least = np.maximum(BREAK_OF_USUAL_RANGE * usual.extent, BREAK_OF_OWN_RANGE * bars.extent)
-    least = np.maximum(np.maximum(least, BREAK_OF_USUAL_BREAK * usual.gap), BREAK_TICKS * bars.tick)
-    broken = bars.gap > least
+def _reasons(bars: _Bars, usual: _Usual, doubtful: Flags) -> Flags:
+    volume, gap = bars.ohlcv[:, 4], bars.gap
+    step = least_step(usual.extent, usual.common_gap, usual.high_gap, bars.tick)
+    broken = gap > np.maximum(
+        least_break(usual.extent, usual.common_gap, usual.high_gap, bars.tick), BREAK_OF_OWN_RANGE * bars.extent
+    )
     stub = (volume < STUB_VOLUME * usual.volume) & (bars.extent < STUB_RANGE * usual.extent)
+    stub &= np.isnan(gap) | (gap > step) | ((volume > 0) & (STUB_RANGE * usual.extent > _STUB_TICKS * bars.tick))
     stub |= (_neighbours(broken | stub) >= _AMONG_STUBS) & (volume < _AMONG_STUBS_VOLUME * usual.volume)
-    broken |= _shifted(broken & (bars.gap > _WIDE_BREAK * usual.extent), 1)
+    broken |= _shifted(broken & (gap > _WIDE_BREAK * usual.extent), 1)
+    broken |= _in_rows_of_steps(bars, usual, step, doubtful)
     return np.column_stack([stub, broken, _flat(bars, usual), _frozen(bars), _jumps(bars, usual)])
+
+
+def least_break(extent: Any, common_gap: Any, high_gap: Any, tick: Any) -> Any:
+    """Compute the break that a single candle must exceed, in units of its close, from the usual values."""
+    high = np.minimum(BREAK_OF_HIGH_BREAK * high_gap, BREAK_OF_COMMON_BREAK * np.maximum(common_gap, tick))
+    return np.maximum(np.maximum(BREAK_OF_USUAL_RANGE * extent, high), BREAK_TICKS * tick)
+
+
+def least_step(extent: Any, common_gap: Any, high_gap: Any, tick: Any) -> Any:
+    """Compute the break that each candle of a row of unfinished ones must exceed, in units of its close."""
+    high = np.minimum(high_gap, _STEP_OF_COMMON_BREAK * np.maximum(common_gap, tick))
+    return np.maximum(np.maximum(BREAK_OF_USUAL_RANGE * extent, high), STEP_TICKS * tick)
+
+
+def _in_rows_of_steps(bars: _Bars, usual: _Usual, step: Floats, doubtful: Flags) -> Flags:
+    """Flag the candles between the first and the last step of a window that holds too many."""
+    steps = bars.gap > np.maximum(step, STEP_OF_OWN_RANGE * bars.extent)
+    share = _rolling_mean(steps, doubtful)
+    count, positions = len(steps), np.arange(len(steps))
+    before = np.concatenate([[0], np.cumsum(steps)])
+    first = np.minimum.accumulate(np.where(steps, positions, count)[::-1])[::-1]  # step at or after each candle
+    last = np.maximum.accumulate(np.where(steps, positions, -1))  # step at or before it
+    found, dense = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+    for length in STEP_WINDOWS:
+        ends = positions[length - 1 :]
+        many = before[ends + 1] - before[ends + 1 - length] >= FEWEST_STEPS + _STEPS_OF_USUAL * length * share[ends]
+        starts, stops = first[ends[many] - length + 1], last[ends[many]] + 1
+        found |= _covered(starts, stops, count)
+        is_dense = before[stops] - before[starts] >= _MOST_STEPS * (stops - starts)
+        dense |= _covered(starts[is_dense], stops[is_dense], count)
+    rows: Flags = found & (steps | dense | (step > _WIDE_STEP * usual.extent))
+    return rows
+
+
+def _covered(starts: NDArray[np.intp], stops: NDArray[np.intp], count: int) -> Flags:
+    """Flag the positions, of `count`, that lie in one of the ranges [start, stop)."""
+    edges = np.zeros(count + 1, dtype=np.int64)
+    np.add.at(edges, starts, 1)
+    np.add.at(edges, stops, -1)
+    return np.cumsum(edges)[:count] > 0
 
 
 def _neighbours(flags: Flags) -> NDArray[np.int64]:
@@ -157,10 +245,11 @@ def _shifted(flags: Flags, by: int) -> Flags:
 
 
 def _flat(bars: _Bars, usual: _Usual) -> Flags:
-    still = (bars.extent == 0) & (usual.extent > 0)
+    still = (bars.extent == 0) & (bars.ohlcv[:, 4] > 0) & (usual.extent > 0)
     goes_on = np.concatenate([[False], still[1:] & still[:-1] & (np.diff(bars.ohlcv[:, 3]) == 0)]) & bars.adjacent
     runs = np.cumsum(~goes_on)
-    flat: Flags = still & (np.bincount(runs)[runs] >= FLAT_RUN)
+    share = np.clip(usual.flat, 1 / CONTEXT, 0.99)
+    flat: Flags = still & (np.bincount(runs)[runs] >= np.maximum(FLAT_RUN, np.log(_FLAT_CHANCE) / np.log(share)))
     return flat
 
 
@@ -172,9 +261,9 @@ def _frozen(bars: _Bars) -> Flags:
 
 def _jumps(bars: _Bars, usual: _Usual) -> Flags:
     opened, high, low, close, volume = bars.ohlcv.T
-    # In a rise, a fall or a step to a new level the middle of seven closes is their median.
+    # In a rise, a fall or a step to a new level the middle one of seven closes is their median.
     level = pd.Series(close).rolling(_JUMP_WINDOW, center=True).median().to_numpy()
     wick = np.maximum(high - np.maximum(opened, close), np.minimum(opened, close) - low)
     limit = JUMP * usual.extent * np.maximum(volume / np.where(usual.volume > 0, usual.volume, np.inf), 1)
-    jumps: Flags = (limit > 0) & (np.fmax(np.abs(close - level), wick) > limit)
+    jumps: Flags = (limit > 0) & (np.fmax(np.abs(close - level), wick) / close > limit)
     return jumps

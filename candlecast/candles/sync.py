@@ -65,6 +65,23 @@ def sync_newest(
     return SyncResult(now, start, written)
 
 
+def fetch_doubtful_again(session: MarketSession, start: datetime, now: datetime) -> UpsertResult:
+    """Request the doubtful candles opening in [start, now) again: a second answer corrects or confirms each.
+
+    Two requests at most: the newest doubtful candles, and the oldest if they are farther away than a page.
+    """
+    market, written = session.market, UpsertResult(0, 0)
+    doubtful = session.quality.doubtful(market, start, now)
+    if not doubtful:
+        return written
+    first, end = doubtful[0].open_time, doubtful[-1].open_time + market.step
+    pages = {max(first, end - _PAGE * market.step): end, first: min(first + _PAGE * market.step, end)}
+    for page_start, page_end in pages.items():
+        written += sync_range(session, page_start, page_end, now, lambda _: None)
+    session.quality.mark(market, first, end)
+    return written
+
+
 def sync_range(
     session: MarketSession,
     start: datetime,
@@ -86,6 +103,7 @@ def sync_range(
     while page_start < end:
         page_end = min(page_start + _PAGE * market.step, end)
         candles = closed_before(session.exchange.klines(symbol, interval, page_start, page_end), now, market.step)
+        session.quality.confirm(market, candles)  # before the write: what it corrects is not confirmed
         written += store.upsert(symbol, interval, candles, "rest")
         on_page(page_end)
         page_start = page_end

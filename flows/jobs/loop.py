@@ -16,7 +16,7 @@ from candlecast.candles.gap_filling import GapSource, RestSource, fill_gaps
 from candlecast.candles.gaps import CandleGap, on_grid
 from candlecast.candles.quality import MarkResult
 from candlecast.candles.store import UpsertResult
-from candlecast.candles.sync import SyncResult, closed_before, sync_newest, sync_range
+from candlecast.candles.sync import SyncResult, closed_before, fetch_doubtful_again, sync_newest, sync_range
 from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.job_runs import last_attempt, last_check, recorded_job
 from candlecast.ledger.issue import IssueResult, issue_forecasts
@@ -78,12 +78,21 @@ def sync(market: OpenMarket) -> IntakeResult:
     # Gaps are recorded at once, so that no training uses newest candles with a gap.
     start, end = (on_grid(moment, market.market) for moment in (synced.start, synced.now))
     market.gaps.record(market.market, start, end, edges=False)
+    _settle_doubts(market, synced)
     marked = market.quality.mark(market.market, synced.start, synced.now)
     skew = None
     if market.settings.source != "replay":
         with suppress(ExchangeError):  # for information only: the candles are stored
             skew = market.exchange.clock_skew()
     return IntakeResult(synced, marked, skew)
+
+
+def _settle_doubts(market: OpenMarket, synced: SyncResult) -> None:
+    """Ask the exchange again for what earlier runs found doubtful; the next run tries again if it does not answer."""
+    earliest = earliest_needed(market.settings, synced.now)
+    with suppress(ExchangeError):
+        if fetch_doubtful_again(market, earliest, synced.start).corrected:
+            market.ledger.settle(earliest)
 
 
 def settle(market: OpenMarket, since: datetime) -> int:

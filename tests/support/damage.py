@@ -31,3 +31,10 @@ def half_done(candles: pd.DataFrame, positions: Sequence[int], elapsed: float) -
             volume * elapsed,
         ]
     return damaged
+
+
+def coarse(candles: pd.DataFrame, tick: float) -> pd.DataFrame:
+    """The candles of a market whose price moves by `tick`: the same moves, a handful of ticks each."""
+    rounded = candles.copy()
+    rounded[["open", "high", "low", "close"]] = (candles[["open", "high", "low", "close"]] / tick).round() * tick
+    return rounded

@@ -10,7 +10,7 @@ from candlecast.candles.fast_suspicion import doubtful_in_windows, passes_fast_c
 from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms
 from candlecast.candles.suspicion import find_suspicious
 from tests.support.bundles import sound_candles
-from tests.support.damage import stubs
+from tests.support.damage import coarse, half_done, stubs
 
 HISTORY = 120
 Change = tuple[int, dict[str, float]]
@@ -90,6 +90,21 @@ def test_made_up_markets_are_not_cleared_where_the_full_rules_doubt_them() -> No
         disagreed += passes_fast_check(candles.to_numpy()) and doubted(candles)
 
     assert disagreed == 0
+
+
+@pytest.mark.parametrize("tick", [0.01, 5.0, 20.0, 50.0])
+def test_unfinished_bars_of_any_market_are_not_cleared(recorded: pd.DataFrame, tick: float) -> None:
+    random, seen = np.random.default_rng(7), 0
+    for start in range(0, 2600, 65):
+        window = coarse(recorded.iloc[start : start + HISTORY], tick)
+        first, length = int(random.integers(5, 80)), int(random.integers(1, 35))
+        candles = coarse(half_done(window, range(first, first + length), random.uniform(0.1, 0.6)), tick)
+        if doubted(candles):
+            seen += 1
+            assert not passes_fast_check(candles.to_numpy()), (start, first, length)
+            assert in_windows(candles)
+
+    assert seen > 4
 
 
 def test_each_window_names_its_newest_doubtful_candle(recorded: pd.DataFrame) -> None:

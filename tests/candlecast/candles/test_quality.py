@@ -56,6 +56,36 @@ def marks(pool: ConnectionPool) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+def test_a_confirmed_candle_is_not_marked_again(store, quality, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+
+    confirmed = quality.confirm(MARKET, damaged.iloc[700:706])
+
+    assert (confirmed, quality.confirm(MARKET, damaged)) == (6, len(RUN) - 6)
+    assert quality.mark(MARKET, *span(damaged)) == MarkResult()
+    assert quality.doubtful(MARKET, *span(damaged)) == []
+
+
+def test_other_values_than_the_stored_ones_confirm_nothing(store, quality, sound, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+
+    assert quality.confirm(MARKET, sound) == 0
+    assert len(quality.doubtful(MARKET, *span(damaged))) == len(RUN)
+
+
+def test_a_confirmation_ends_when_the_candle_changes(store, quality, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+    quality.confirm(MARKET, damaged)
+    changed = stubs(damaged, [705], share=0.001)
+
+    store.upsert("BTCUSDT", "5m", changed, "rest")
+
+    assert quality.mark(MARKET, *span(damaged)) == MarkResult(doubtful=1, new=1, lifted=0)
+
+
 def test_stubs_are_marked_with_their_reasons(store, quality, damaged):
     store.upsert("BTCUSDT", "5m", damaged, "rest")
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from candlecast.candles.schema import OHLCV_COLUMNS, empty_candles
-from candlecast.candles.suspicion import REASONS, SETTLED_AFTER, find_suspicious
-from tests.support.damage import half_done, stubs
+from candlecast.candles.suspicion import READ_BEFORE, REASONS, SETTLED_AFTER, find_suspicious
+from tests.support.damage import coarse, half_done, stubs
 
 DAMAGED = 900
 
@@ -174,6 +174,76 @@ def test_what_is_said_of_a_candle_settles_a_few_candles_later(recorded):
         cut = find_suspicious(damaged.iloc[:end], "5m").to_numpy()
 
         np.testing.assert_array_equal(cut[: end - SETTLED_AFTER], whole[: end - SETTLED_AFTER])
+
+
+@pytest.mark.parametrize("tick", [20.0, 50.0])
+def test_sound_candles_of_a_few_ticks_are_not_doubted(recorded, tick):
+    market = coarse(recorded, tick)
+
+    assert market.eval("high - low").median() <= 8 * tick
+    assert len(doubted(market)) <= 1
+
+
+@pytest.mark.parametrize("elapsed", [0.2, 0.4])
+@pytest.mark.parametrize("tick", [0.01, 20.0])
+def test_a_row_of_unfinished_bars_is_doubted_in_any_market(recorded, elapsed, tick):
+    run = list(range(DAMAGED, DAMAGED + 60))
+
+    found = doubted(coarse(half_done(recorded, run, elapsed), tick))
+
+    assert len(found.keys() & set(run)) >= 0.85 * len(run)
+    assert len(found.keys() - set(run)) <= 2
+
+
+def test_breaks_as_wide_as_the_market_s_own_are_not_doubted(recorded):
+    market, random = recorded.copy(), np.random.default_rng(5)
+    away = random.choice([0, 10, 20, 30, 40], len(market)) * random.choice([-1, 1], len(market))
+    market["open"] += away
+    market["high"] = market[["open", "high"]].max(axis=1)
+    market["low"] = market[["open", "low"]].min(axis=1)
+
+    assert len(doubted(market)) <= 2
+
+
+def test_candles_without_a_trade_are_a_fact_of_the_market(recorded):
+    halted = recorded.copy()
+    halted.iloc[DAMAGED : DAMAGED + 14, :4] = recorded["close"].iloc[DAMAGED - 1]
+    halted.iloc[DAMAGED : DAMAGED + 14, 4] = 0
+    halted.iloc[DAMAGED + 14, 0] = recorded["close"].iloc[DAMAGED - 1]
+    halted.iloc[DAMAGED + 14, 1:3] = [halted.iloc[DAMAGED + 14, :4].max(), halted.iloc[DAMAGED + 14, :4].min()]
+
+    assert doubted(halted) == {}
+
+
+def test_a_market_that_is_often_flat_is_not_doubted_for_it(recorded):
+    quiet = recorded.copy()
+    still = np.random.default_rng(3).random(len(quiet)) < 0.4
+    for row in np.flatnonzero(still)[1:]:
+        quiet.iloc[row, :4] = quiet["close"].iloc[row - 1]
+    quiet["open"] = quiet["close"].shift(1).fillna(quiet["open"])
+    quiet["high"] = quiet[["open", "high", "close"]].max(axis=1)
+    quiet["low"] = quiet[["open", "low", "close"]].min(axis=1)
+
+    assert not any("flat" in reasons for reasons in doubted(quiet).values())
+
+
+def test_a_price_that_rises_hundredfold_is_not_doubted_for_it(recorded):
+    risen = recorded.copy()
+    risen[["open", "high", "low", "close"]] *= np.exp(np.linspace(0, np.log(100), len(risen)))[:, None]
+    risen["open"] = risen["close"].shift(1).fillna(risen["open"])
+    risen["high"] = risen[["open", "high"]].max(axis=1)
+    risen["low"] = risen[["open", "low"]].min(axis=1)
+
+    assert doubted(risen) == {}
+
+
+def test_marks_do_not_depend_on_how_much_is_given(bundled_candles):
+    damaged = coarse(half_done(bundled_candles.iloc[:6000], range(4000, 4060), 0.4), 20.0)
+    whole = find_suspicious(damaged, "5m").to_numpy()
+
+    for start in (0, 700, 1500, 4000 - READ_BEFORE):
+        part = find_suspicious(damaged.iloc[start:], "5m").to_numpy()
+        np.testing.assert_array_equal(part[4000 - start :], whole[4000:])
 
 
 def test_no_candles_are_no_doubt():

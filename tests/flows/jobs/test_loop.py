@@ -21,7 +21,7 @@ from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.messages import backfill_message, import_message, ingest_message
 from tests.support.damage import stubs
-from tests.support.markets import STEP
+from tests.support.markets import MARKET, STEP
 
 pytestmark = pytest.mark.integration
 
@@ -43,6 +43,10 @@ def open_on(database: Any, replay_exchange: Any, tmp_path: Any) -> Iterator[Call
             return opened.enter_context(open_market(load_settings(**(usual | settings))))
 
         yield on
+
+
+def span(candles: pd.DataFrame) -> tuple[datetime, datetime]:
+    return candles.index[0].to_pydatetime(), candles.index[-1].to_pydatetime() + STEP
 
 
 def nothing(_: datetime) -> None:
@@ -71,6 +75,29 @@ def test_ingest_lifts_the_mark_of_a_candle_that_the_exchange_corrected(open_on, 
     assert intake.synced.written == UpsertResult(0, 3)
     assert intake.marked == MarkResult(doubtful=0, new=0, lifted=3)
     assert "3 corrected, 3 no longer doubtful" in ingest_message(intake, 0, IssueResult([]))
+
+
+def test_a_doubtful_candle_that_the_exchange_returns_again_is_confirmed(open_on, final):
+    doubtful = stubs(final, [700, 897, 898])
+    first = loop.sync(open_on(doubtful, now=time_at(final, 899)))
+
+    second = loop.sync(open_on(doubtful))
+
+    assert (first.marked.doubtful, second.marked) == (3, MarkResult())
+    assert open_on(final).quality.doubtful(MARKET, *span(final)) == []
+
+
+def test_a_doubtful_candle_far_back_is_requested_again_and_corrected(open_on, final):
+    market = open_on(final)
+    market.store.upsert("BTCUSDT", "5m", stubs(final, [100, 500]), "import")
+    market.quality.mark(MARKET, *span(final))
+
+    intake = loop.sync(market)
+
+    assert intake.marked == MarkResult()
+    assert market.quality.doubtful(MARKET, *span(final)) == []
+    stored = market.store.read("BTCUSDT", "5m", *span(final))
+    assert stored["close"].tolist() == final["close"].tolist()
 
 
 def test_ingest_records_a_gap_in_the_newest_candles_and_its_repair_at_once(open_on, final):
