@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 _RESAMPLES = 1000
 _MOST_CELLS = 10_000
 FEWEST_ROWS = 30
-"""Rows that an interval needs."""
+"""Independent outcomes that an interval needs; rows of overlapping outcomes count for 1 / horizon each."""
 _FEWEST_BLOCKS = 20
 
 
@@ -60,26 +60,26 @@ class Comparison:
 def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
     """Test two loss series, shape (n,), in order of time, pairwise (Diebold and Mariano, 1995).
 
-    The variance of the mean difference allows for autocorrelation (`long_run_variance`). Statistic and degrees of
-    freedom carry the small-sample correction of Harvey, Leybourne and Newbold (1997): Student's t with n - 1, and
-    a factor sqrt((n + 1 - 2h + h(h - 1)/n) / n) = sqrt((n - h)(n - h + 1)) / n.
+    The variance of the mean difference allows for autocorrelation (`long_run_variance`). The statistic carries the
+    small-sample factor of Harvey, Leybourne and Newbold (1997), sqrt((n + 1 - 2h + h(h - 1)/n) / n) =
+    sqrt((n - h)(n - h + 1)) / n. Student's t has n / h - 1 degrees of freedom, one per independent outcome.
 
     Args:
         horizon: Candles ahead, h; errors of overlapping forecasts are correlated over at least h - 1 rows.
 
     Raises:
-        NotEnoughCandles: n is not above h + 1.
+        NotEnoughCandles: n is below 2h + 1.
     """
     from scipy import stats
 
     n = len(losses)
-    if n < horizon + 2:
-        raise NotEnoughCandles(f"{n} forecasts {horizon} ahead to compare: give at least {horizon + 2}")
+    if n < 2 * horizon + 1:
+        raise NotEnoughCandles(f"{n} forecasts {horizon} ahead to compare: give at least {2 * horizon + 1}")
     difference = losses - reference
     mean = float(difference.mean())
     # Two series that differ by rounding are equally good.
     error = max(_error_of_mean(difference, horizon), 1e-12 * float(np.abs(reference).mean()), 1e-300)
-    student = stats.t(n - 1)
+    student = stats.t(n / horizon - 1)
     statistic = mean / error
     return Comparison(
         loss=float(losses.mean()),
@@ -92,17 +92,20 @@ def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
 
 
 def long_run_variance(series: Floats, horizon: int = 1) -> float:
-    """Estimate n times the variance of the mean of a series, shape (n,) (Newey and West, 1987, Bartlett weights).
+    """Estimate n times the variance of the mean of a series, shape (n,).
 
-    Lags: 4 (n / 100)^(2/9) (Newey and West, 1994), and at least horizon - 1.
+    The larger of two estimates: Bartlett weights over max(4 (n / 100)^(2/9), horizon - 1) lags (Newey and West, 1987
+    and 1994), and equal weights over horizon - 1 lags (Hansen and Hodrick, 1980). Bartlett weights alone find two
+    thirds of the variance of overlapping sums, however many rows there are; equal weights alone may be negative.
     """
     n = len(series)
     centred = series - series.mean()
     lags = min(max(int(4 * (n / 100) ** (2 / 9)), horizon - 1), n - 1)
-    variance = centred @ centred / n
-    for lag in range(1, lags + 1):
-        variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
-    return max(float(variance), 0.0)
+    covariances = np.array([centred[lag:] @ centred[: n - lag] for lag in range(lags + 1)]) / n
+    weights = 2 * (1 - np.arange(1, lags + 1) / (lags + 1))
+    bartlett = covariances[0] + weights @ covariances[1:]
+    equal = covariances[0] + 2 * covariances[1:horizon].sum()
+    return max(float(bartlett), float(equal), 0.0)
 
 
 def ratio_error(part: Floats, whole: Floats, horizon: int = 1) -> float:
@@ -122,12 +125,26 @@ def ratio_error(part: Floats, whole: Floats, horizon: int = 1) -> float:
     return _error_of_mean((part - float(part.mean()) / level * whole) / level, horizon)
 
 
-def normal_interval(value: float, error: float | None, rows: int) -> tuple[float, float] | None:
-    """Give the 95 % interval of a figure with this standard error; None of fewer than FEWEST_ROWS rows."""
-    if error is None or rows < FEWEST_ROWS:
+def student_interval(value: float, error: float | None, rows: int, horizon: int = 1) -> tuple[float, float] | None:
+    """Give the 95 % interval of a figure with this standard error, with rows / horizon - 1 degrees of freedom.
+
+    Returns:
+        None without an error, or of fewer than FEWEST_ROWS independent outcomes.
+    """
+    if error is None or rows < FEWEST_ROWS * horizon:
         return None
-    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+    reach = _student_quantile((1 + CONFIDENCE) / 2, rows / horizon - 1) * error
     return value - reach, value + reach
+
+
+def _student_quantile(probability: float, freedom: float) -> float:
+    """Expand Student's quantile around the normal one (Abramowitz and Stegun, 1964, 26.7.5), without SciPy.
+
+    From FEWEST_ROWS - 1 degrees of freedom on it is right to 1e-5.
+    """
+    z = NormalDist().inv_cdf(probability)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
 
 
 def _error_of_mean(series: Floats, horizon: int) -> float:
@@ -157,29 +174,31 @@ class RowFigure(NamedTuple):
     is_norm: bool = False
 
 
-def bootstrap(figures: Mapping[str, RowFigure], seed: int) -> dict[str, Figure]:
+def bootstrap(figures: Mapping[str, RowFigure], seed: int, horizon: int = 1) -> dict[str, Figure]:
     """Compute intervals of figures of the same n rows by the stationary bootstrap (Politis and Romano, 1994).
 
     All figures are resampled together. The mean block length is the longest that a figure needs
-    (Patton, Politis and White, 2009), but at most a twentieth of the rows. The ends are quantiles of the resampled
+    (Patton, Politis and White, 2009), but at most a twentieth of the rows, and at least 2 * horizon rows, because
+    overlapping outcomes are correlated that far. The ends are quantiles of the resampled
     figures. The lower end of a norm is the figure less the norm of the resampled differences, so it reaches zero for
     chance alone (triangle inequality).
 
     Raises:
-        NotEnoughCandles: n is below FEWEST_ROWS.
+        NotEnoughCandles: n is below FEWEST_ROWS independent outcomes.
     """
     from arch.bootstrap import StationaryBootstrap
 
     rows = len(next(iter(figures.values())).columns)
-    if rows < FEWEST_ROWS:
-        raise NotEnoughCandles(f"{rows} forecasts to measure: an interval needs at least {FEWEST_ROWS}")
+    if rows < FEWEST_ROWS * horizon:
+        raise NotEnoughCandles(f"{rows} forecasts to measure: an interval needs at least {FEWEST_ROWS * horizon}")
     # Neighbouring rows are summed in cells smaller than a block, which only saves time.
     # Up to 10,000 numbers OpenBLAS starts no threads, which would wait for busy cores.
     first = np.arange(0, rows, -(-rows // _MOST_CELLS))
     sizes = np.diff([*first, rows]).astype("float64")
     sums = [np.add.reduceat(figure.columns, first, axis=0) for figure in figures.values()]
     wanted = (_block_length(figure, part, sizes) for figure, part in zip(figures.values(), sums, strict=True))
-    block = max(1, min(max(wanted), len(first) // _FEWEST_BLOCKS))
+    overlap = -(-2 * horizon * len(first) // rows) if horizon > 1 else 1
+    block = max(overlap, min(max(wanted), len(first) // _FEWEST_BLOCKS))
     table = np.column_stack([sizes, *sums])
 
     def means(cells: NDArray[np.int64]) -> Floats:

@@ -14,7 +14,7 @@ _OPEN, _CLOSE = TARGETS.index("open"), TARGETS.index("close")
 
 
 def fit_calibration(
-    raw: Floats, logit: Floats, targets: Floats, up: Floats, volatility: Floats, base_rate_up: float
+    raw: Floats, logit: Floats, targets: Floats, up: Floats, volatility: Floats, base_rate_up: float, horizon: int = 1
 ) -> Calibration:
     """Fit all parts of a calibration on the same rows.
 
@@ -25,11 +25,12 @@ def fit_calibration(
         up: 1 for a rise, 0 for a fall, NaN for an unchanged close; shape (n,).
         volatility: Volatility when the forecast was made, shape (n,).
         base_rate_up: Share of rises in the fit slice.
+        horizon: Candles ahead; outcomes of that many rows overlap, so that they count as one.
     """
     open_weight, close_weight = (shrinkage(raw[:, column], targets[:, column]) for column in (_OPEN, _CLOSE))
     slope, intercept = platt(logit, up, base_rate_up)
     residuals = (targets - shrink(raw, open_weight, close_weight)) / spread(raw)[:, None]
-    groups = _by_volatility(volatility)
+    groups = _by_volatility(volatility, horizon)
     return Calibration(
         open_weight=open_weight,
         close_weight=close_weight,
@@ -37,20 +38,20 @@ def fit_calibration(
         direction_intercept=intercept,
         volatility_knots=[float(np.median(volatility[group])) for group in groups],
         residual_bounds={
-            name: [conformal_bounds(residuals[group, TARGETS.index(name)]) for group in groups]
+            name: [conformal_bounds(residuals[group, TARGETS.index(name)], horizon) for group in groups]
             for name in INTERVAL_TARGETS
         },
         base_rate_up=base_rate_up,
     )
 
 
-def _by_volatility(volatility: Floats) -> list[NDArray[np.int64]]:
+def _by_volatility(volatility: Floats, horizon: int) -> list[NDArray[np.int64]]:
     """Sort rows into groups of equal size by volatility, calm ones first.
 
     Residuals have longer tails in calm markets, so common bounds would miss too often there. Coverage then holds
     within each group (Vovk, 2012, Conditional validity of inductive conformal predictors).
     """
-    count = int(np.clip(len(volatility) // _FEWEST_IN_GROUP, 1, _MOST_GROUPS))
+    count = int(np.clip(len(volatility) // (_FEWEST_IN_GROUP * horizon), 1, _MOST_GROUPS))
     return np.array_split(np.argsort(volatility, kind="stable"), count)
 
 
@@ -85,15 +86,16 @@ def platt(logit: Floats, up: Floats, base_rate_up: float) -> tuple[float, float]
     return 0.0, float(np.log(rate / (1 - rate)))
 
 
-def conformal_bounds(residuals: Floats, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
-    """Return the lower and upper residual between which `level` of new residuals lie, with finite-sample correction.
+def conformal_bounds(residuals: Floats, horizon: int = 1) -> tuple[float, float]:
+    """Return the residuals between which INTERVAL_LEVEL of new ones lie, with finite-sample correction.
 
     Split conformal prediction (Lei et al., 2018, Distribution-free predictive inference for regression). It assumes
-    that new residuals are exchangeable with these.
+    that new residuals are exchangeable with these. Of overlapping outcomes n / horizon are independent, so the
+    correction is that of so many.
     """
-    miss = (1 - level) / 2
-    ordered = np.sort(residuals)
-    rank = int(np.ceil((len(ordered) + 1) * (1 - miss)))
+    miss, ordered = (1 - INTERVAL_LEVEL) / 2, np.sort(residuals)
+    outcomes = len(ordered) / horizon
+    rank = int(np.ceil(round((outcomes + 1) * (1 - miss) * len(ordered) / outcomes, 9)))
     upper = ordered[min(rank, len(ordered)) - 1]
     lower = ordered[max(len(ordered) - rank, 0)]
     return float(lower), float(upper)

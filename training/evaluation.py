@@ -58,7 +58,7 @@ def evaluate(forecasts: Forecasts, actual: Floats, last_amplitude: Floats, *, ho
     last = np.abs(last_amplitude - actual[:, -1])
     return Evaluation(
         metrics=measure(forecasts, actual, last_amplitude),
-        figures=bootstrap(row_figures(forecasts, actual, last_amplitude), seed),
+        figures=bootstrap(row_figures(forecasts, actual, last_amplitude), seed, horizon),
         comparisons={
             "close_vs_persistence": compare(losses.close, losses.close_baseline, horizon),
             "amplitude_vs_ewma": compare(losses.amplitude, losses.amplitude_baseline, horizon),

@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from candlecast.figures import skill
 from candlecast.ledger.forecasts import ROLES
+from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
-from candlecast.statistics import normal_interval, ratio_error
+from candlecast.statistics import ratio_error, student_interval
 from service.charts import examples, queries
 from service.charts.period import Period, read_period
 from service.charts.schemas import (
@@ -78,9 +79,9 @@ def errors(request: Request) -> Response:
             | about
             | {
                 "close_skill": whole,
-                "close_skill_interval": _interval(whole, losses, naive, market_of(request).horizon),
+                "close_skill_interval": _interval(whole, losses, naive, period, market_of(request)),
                 "rolling_n": limits.rolling_n,
-                "mape_threshold": limits.mape_threshold,
+                "mape_threshold": limits.mape_limit(market_of(request)),
                 "mape_ratio_threshold": limits.mape_ratio_threshold,
                 "steps": _error_steps(steps, by_step),
                 "residuals": _residuals(found.get("reach"), found.get("histogram") if steps else None),
@@ -110,7 +111,7 @@ def direction(request: Request) -> Response:
             **figures
             | about
             | {
-                "accuracy_interval": _interval(figures["accuracy"], hits, counts, market_of(request).horizon),
+                "accuracy_interval": _interval(figures["accuracy"], hits, counts, period, market_of(request)),
                 "calibration_error": off / figures["n"] if bins else None,
                 "confusion": Confusion(**{name: figures.get(name) or 0 for name in Confusion.model_fields}),
                 "reliability": bins,
@@ -160,12 +161,17 @@ def _scatter(dots: list[list[float]]) -> Scatter:
     return Scatter(predicted=[predicted for predicted, _ in dots], actual=[actual for _, actual in dots])
 
 
-def _interval(value: float | None, part: list[float], whole: list[float], horizon: int) -> tuple[float, float] | None:
+def _interval(
+    value: float | None, part: list[float], whole: list[float], period: Period | None, market: Market
+) -> tuple[float, float] | None:
     """95 % interval of mean(part) / mean(whole), or of 1 less that ratio; None of too few steps.
 
     Sums of steps give the interval that single rows would, because a step holds the correlation of its rows.
     """
-    if value is None or len(part) < horizon + 1:
+    if value is None or period is None:
         return None
-    error = ratio_error(np.array(part, dtype="float64"), np.array(whole, dtype="float64"), horizon)
-    return normal_interval(value, error, len(part))
+    overlap = -(-market.horizon * market.step // period.step)  # steps that share outcomes
+    if len(part) < overlap + 1:
+        return None
+    error = ratio_error(np.array(part, dtype="float64"), np.array(whole, dtype="float64"), overlap)
+    return student_interval(value, error, len(part), overlap)

@@ -132,8 +132,11 @@ with {_settled(_PERIOD)}, counted as materialized (
     select open_time, probability_up, baseline_up, {_HIT} as hit, (actual_close > reference_close) as rose,
            (probability_up >= 0.5) as up, abs(actual_close / reference_close - 1) as size,
            abs(probability_up - 0.5) as confidence, (baseline_up >= 0.5) as base_up,
-           lag(actual_close > reference_close) over (order by open_time) as rose_before
-    from settled where {_MOVED}
+           case when reference_close <> earlier_close then reference_close > earlier_close end as rose_before
+    from settled left join (
+        select open_time + %(horizon)s * candle_length(%(interval)s) as open_time, reference_close as earlier_close
+        from settled) as earlier using (open_time)
+    where {_MOVED}
 ), bins as (
     select ntile(least(%(bins)s, (select count(*) from counted))::int) over (order by probability_up) as bin, *
     from counted

@@ -183,7 +183,7 @@ class DirectionAnswer(Stretch):
     base_rate_accuracy: float | None
     """Accuracy of always forecasting the direction that was more frequent in training."""
     repeat_accuracy: float | None
-    """Accuracy of repeating the last direction."""
+    """Accuracy of repeating the direction of the `horizon` candles before the forecast, which is known by then."""
     brier: float | None
     """Mean squared error of the probability of a rise."""
     base_rate_brier: float | None

@@ -181,7 +181,7 @@ def _version(request: Request, version: str, decisions: list[dict[str, Any]]) ->
         aliases=[model.alias for model in mine],
         run_id=mine[0].bundle.manifest.run_id if mine else None,
         gate=by_gate[0] if by_gate else None,
-        live=LiveFigures(**figures_by_name(live)) if live else None,
+        live=LiveFigures(**figures_by_name(live, market_of(request).horizon)) if live else None,
         decisions=[Promotion(**{name: row[name] for name in Promotion.model_fields}) for row in decisions],
     )
 

@@ -11,7 +11,7 @@ from candlecast.ledger.performance import Performance, Read, measure, measure_by
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
-from candlecast.statistics import normal_interval
+from candlecast.statistics import student_interval
 from service.status import queries
 from service.status.monitoring_schemas import (
     Alert,
@@ -59,15 +59,15 @@ def _rolling(read: Read, market: Market, n: int, role: Role, version: str | None
     found = measure(read, market, role, n, version) if version is not None else None
     if found is None:
         return Rolling(version=version, n=0)
-    return Rolling(version=version, **figures_by_name(found))
+    return Rolling(version=version, **figures_by_name(found, market.horizon))
 
 
 def _by_hour(read: Read, market: Market, role: Role) -> list[HourOfDay]:
     hours = measure_by_hour(read, market, role, _BY_HOUR_OF // market.step)
-    return [HourOfDay(hour=hour, **figures_by_name(found)) for hour, found in hours.items()]
+    return [HourOfDay(hour=hour, **figures_by_name(found, market.horizon)) for hour, found in hours.items()]
 
 
-def figures_by_name(found: Performance) -> dict[str, Any]:
+def figures_by_name(found: Performance, horizon: int) -> dict[str, Any]:
     """Flatten live figures to the field names of `Rolling`, `HourOfDay` and `LiveFigures`, which take what they have.
 
     Figures of the direction are None where no candle moved.
@@ -77,10 +77,12 @@ def figures_by_name(found: Performance) -> dict[str, Any]:
     if not direction.moved:
         figures |= dict.fromkeys([*direction.named(), "base_rate_brier"])
     return figures | {
-        "close_skill_interval": normal_interval(close.skill, close.skill_error, found.n),
-        "amplitude_skill_interval": normal_interval(amplitude.skill, amplitude.skill_error, found.n),
+        "close_skill_interval": student_interval(close.skill, close.skill_error, found.n, horizon),
+        "amplitude_skill_interval": student_interval(amplitude.skill, amplitude.skill_error, found.n, horizon),
         "direction_n": direction.moved,
-        "direction_accuracy_interval": normal_interval(direction.accuracy, direction.accuracy_error, direction.moved),
+        "direction_accuracy_interval": student_interval(
+            direction.accuracy, direction.accuracy_error, direction.moved, horizon
+        ),
     }
 
 

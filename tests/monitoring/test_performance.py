@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.ledger.performance import Performance
 from candlecast.market import Market
-from candlecast.statistics import normal_interval
+from candlecast.statistics import student_interval
 from monitoring.performance import performance_by_hour, rolling_performance
 from tests.support.markets import MARKET, STEP
 from tests.support.records import forecast_for, record_as_if_in_time
@@ -302,7 +302,7 @@ def test_intervals_are_given_of_thirty_rows_and_hold_the_figure(pool, settle):
     few, many = measured(pool, n=25), measured(pool)
 
     assert few.close.skill_error is not None
-    assert normal_interval(few.close.skill, few.close.skill_error, few.n) is None
+    assert student_interval(few.close.skill, few.close.skill_error, few.n) is None
     direction = many.direction
     for figure, error in (
         (many.close.skill, many.close.skill_error),
@@ -310,8 +310,8 @@ def test_intervals_are_given_of_thirty_rows_and_hold_the_figure(pool, settle):
         (direction.accuracy, direction.accuracy_error),
         (1 - direction.brier / direction.baseline_brier, direction.brier_skill_error),
     ):
-        lower, upper = normal_interval(figure, error, many.n) or (0, 0)
+        lower, upper = student_interval(figure, error, many.n) or (0, 0)
         assert lower < figure < upper
-    assert normal_interval(direction.accuracy, direction.accuracy_error, direction.moved) == pytest.approx(
+    assert student_interval(direction.accuracy, direction.accuracy_error, direction.moved) == pytest.approx(
         (direction.accuracy - 0.07, direction.accuracy + 0.07), abs=0.025
     )

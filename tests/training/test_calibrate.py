@@ -101,6 +101,16 @@ def test_conformal_bounds_hold_nine_of_ten_fresh_draws(count):
     assert np.mean(covered) >= 0.895
 
 
+def test_bounds_of_overlapping_residuals_hold_nine_of_ten():
+    covered, horizon, n = [], 15, 600
+    for seed in range(200):
+        residuals, fresh = (np.convolve(normal(of, 2 * n), np.ones(horizon))[horizon:n] for of in (seed, 10_000 + seed))
+        lower, upper = conformal_bounds(residuals, horizon)
+        covered.append(((lower <= fresh) & (fresh <= upper)).mean())
+
+    assert 0.88 <= np.mean(covered) <= 0.94
+
+
 def test_bounds_of_skewed_residuals_are_skewed():
     residuals = np.random.default_rng(9).exponential(size=5000)
 

@@ -99,4 +99,5 @@ def calibrated(model: Model, dataset: Dataset, ends: Indexes, fitted_on: Indexes
         rising(dataset, ends),
         dataset.origin.volatility[ends],
         base_rate_up=float(np.nanmean(rising(dataset, fitted_on))),
+        horizon=dataset.market.horizon,
     )
