@@ -36,6 +36,7 @@ with champion as materialized (
 select champion.open_time is not null, challenger.open_time is not null, champion.abstained and challenger.abstained,
        {", ".join(f"champion.{name}" for name in _NAMES)}, {", ".join(f"challenger.{name}" for name in _FORECAST)}
 from champion full join challenger using (open_time)
+where open_time >= coalesce((select min(open_time) from challenger), '-infinity')
 order by open_time limit %(limit)s
 """
 
@@ -83,8 +84,8 @@ class Pairs:
     Attributes:
         champion: Forecasts of the champion.
         challenger: Forecasts of the challenger.
-        targets: Number of targets that either has forecast.
-        missed: Number of targets that only the champion has forecast.
+        targets: Number of targets that either has forecast since the challenger's first; all if it has none.
+        missed: Number of these targets that only the champion has forecast.
     """
 
     champion: SettledForecasts

@@ -21,7 +21,7 @@ from candlecast.market import Market, floor_time
 from candlecast.settings.settings import Settings
 from monitoring.drift import WINDOW, monitored_inputs
 from monitoring.live_losses import newest
-from monitoring.verdict import MIN_FORECASTS
+from monitoring.verdict import MIN_OUTCOMES
 from monitoring.workspace import add_run, keep_runs, project_id
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _snapshots(
         snapshots["candles"] = pages.candles_page(current, before, doubtful, now)
     if version is not None:
         settled = newest(pool, settings.market, version, settings.monitoring.rolling_n)
-        if len(settled.close) >= MIN_FORECASTS:
+        if len(settled.close) >= MIN_OUTCOMES * settings.horizon:
             snapshots["forecasts"] = pages.forecasts_page(settled, now)
             direction = pages.direction_page(settled, now)
             if direction is not None:

@@ -112,7 +112,7 @@ def worse_than_allowed(
         allowed = max(predecessor.get(name, 1.0), 1.0) * (1 + MARGIN)
         evidence = evidence_of_worse(losses[name], allowed - 1, market.horizon)
         numbers |= {f"{name}_excess": evidence.excess, f"{name}_allowed": allowed, f"{name}_evidence": evidence.peak}
-        if evidence.peak >= PROOF:
+        if evidence.peak >= PROOF and evidence.excess > allowed - 1:
             reasons.append(
                 f"{name}: its loss is {1 + evidence.excess:.3f} times the baseline's over {evidence.n} forecasts since "
                 f"its promotion, {allowed:.3f} is allowed (evidence {evidence.peak:.3g}, {PROOF:g} is proof)"
@@ -126,7 +126,7 @@ def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str)
     if before is None:
         return {}
     settled: SettledForecasts = newest(pool, settings.market, before, settings.monitoring.rolling_n)
-    if len(settled.close) < _FEWEST:
+    if len(settled.close) < _FEWEST * settings.horizon:
         return {}
     sums = {
         name: (float(np.sum(one.losses)), float(np.sum(one.reference)))

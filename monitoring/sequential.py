@@ -68,8 +68,12 @@ def absolute_errors(forecast: Floats, rival: Floats, actual: Floats) -> PairedLo
 
 def brier_scores(probability: Floats, rival: Floats, up: Floats) -> PairedLosses:
     """Pair the squared errors of two probabilities of `up` (0 or 1), shape (n,) each."""
-    bound = np.abs(probability - rival) * np.maximum(probability + rival, 2 - probability - rival)
-    return PairedLosses((probability - up) ** 2, (rival - up) ** 2, bound)
+    return PairedLosses((probability - up) ** 2, (rival - up) ** 2, brier_bound(probability, rival))
+
+
+def brier_bound(probability: Floats, rival: Floats) -> Floats:
+    """Return the largest possible difference of the squared errors of two probabilities, shape (n,)."""
+    return np.abs(probability - rival) * np.maximum(probability + rival, 2 - probability - rival)
 
 
 def evidence_of_worse(

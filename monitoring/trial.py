@@ -13,7 +13,7 @@ from candlecast.registry.promotion import end_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings.settings import Settings
 from monitoring.live_losses import Pairs, pairs_since
-from monitoring.sequential import PairedLosses, evidence_of_worse
+from monitoring.sequential import PairedLosses, brier_bound, evidence_of_worse
 
 PROOF = 20.0
 """Evidence that counts as proof; false in at most one trial in 20, at any look."""
@@ -81,9 +81,12 @@ def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pa
     expected amplitude, and the Brier score of the direction. An abstention counts with its answer, the baseline. The
     challenger is
 
-    - rejected once its score is proved to be higher,
-    - promoted once its score is proved to be lower on TRIAL_FORECASTS targets or more, with few misses,
+    - rejected once its score is proved to be higher, and its mean is,
+    - promoted once its score is proved to be lower on TRIAL_FORECASTS targets or more, its mean is, and it misses few,
     - removed undecided after TRIAL_LIMIT times as many targets.
+
+    The proof is about differences in units of their bounds. The mean is checked as well, because a few large losses may
+    outweigh many small wins.
     """
     wanted, horizon = settings.monitoring.trial_forecasts, settings.horizon
     losses = pairs.challenger.beside(pairs.champion)
@@ -108,26 +111,34 @@ def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pa
     def trial_result(outcome: Literal["promoted", "rejected", "undecided", "waiting"], *why: str) -> TrialResult:
         return TrialResult(challenger, champion, outcome, [summary, *why], numbers)
 
-    if total.peak >= PROOF:
+    if total.peak >= PROOF and total.excess > 0:
         return trial_result("rejected")
     missing = pairs.missed > MAX_MISSED_SHARE * pairs.targets
-    if better >= PROOF and total.n >= wanted and not missing:
+    proved = better >= PROOF and total.excess < 0
+    if proved and total.n >= wanted and not missing:
         return trial_result("promoted")
     notes = [f"it missed {pairs.missed} of {pairs.targets} targets"] if missing else []
     if pairs.targets >= TRIAL_LIMIT * wanted:
-        return trial_result("undecided", *notes, f"no proof in {pairs.targets} targets: the champion stays")
+        end = "the champion stays" if proved else f"no proof in {pairs.targets} targets: the champion stays"
+        return trial_result("undecided", *notes, end)
     return trial_result("waiting", *notes)
 
 
 def _score(losses: dict[str, PairedLosses], pairs: Pairs) -> PairedLosses:
-    """Add the three losses of each target; targets whose close did not move have no direction loss."""
+    """Add the three losses of each target; targets whose close did not move have no direction loss.
+
+    The bound has the direction's part on every target, because it must be known before the outcome: whether the close
+    will move is not.
+    """
+    close, amplitude, direction = losses["close"], losses["amplitude"], losses["direction"]
     scale, moved = pairs.champion.baseline_amplitude, pairs.champion.moved
-    total = []
-    for close, amplitude, direction in zip(*losses.values(), strict=True):
-        part = (close + amplitude) / scale
-        part[moved] += direction
-        total.append(part)
-    return PairedLosses(*total)
+    ours, theirs = ((close.losses + amplitude.losses) / scale, (close.reference + amplitude.reference) / scale)
+    ours[moved] += direction.losses
+    theirs[moved] += direction.reference
+    bound = (close.bound + amplitude.bound) / scale
+    return PairedLosses(
+        ours, theirs, bound + brier_bound(pairs.challenger.probability_up, pairs.champion.probability_up)
+    )
 
 
 def _both_began(pool: ConnectionPool, name: str, champion: str, challenger: str) -> datetime | None:

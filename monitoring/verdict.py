@@ -15,8 +15,8 @@ from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import Skill
 
-MIN_FORECASTS = 36
-"""Number of settled forecasts that the rolling error needs."""
+MIN_OUTCOMES = 36
+"""Independent outcomes that the rolling error needs: settled forecasts divided by the horizon."""
 
 NEWEST_CANDLES = 3
 """Number of newest candles that must not be doubtful, or the verdict is a data fault."""
@@ -80,10 +80,10 @@ def reach_verdict(
         return Verdict("data fault", "none", [f"{fault}: nothing is trained"], numbers)
     age = f"the last training began {_hours(since_training)} ago" if last_training else "no training has run yet"
     drifted = _drifted_inputs(drift)
-    reasons = [*_worse_than_limits(settings.monitoring, performance), *_lost_skill(skill), *drifted]
+    reasons = [*_worse_than_limits(settings, performance), *_lost_skill(skill), *drifted]
     if reasons:
         verdict: Literal["drift", "decay"] = (
-            "drift" if drifted or not _had_skill(settings.monitoring, performance, skill) else "decay"
+            "drift" if drifted or not _had_skill(settings, performance, skill) else "decay"
         )
         wait = timedelta(hours=settings.training.train_max_hours if on_trial else settings.training.train_min_hours)
         if since_training >= wait:
@@ -94,9 +94,9 @@ def reach_verdict(
     overdue = since_training >= timedelta(hours=settings.training.train_max_hours)
     too_old = [f"{age}, the limit is {settings.training.train_max_hours:g} h"] if overdue else []
     action: Literal["none", "train"] = "train" if overdue else "none"
-    if performance is None or performance.n < MIN_FORECASTS:
+    if performance is None or not _says_something(settings, performance):
         settled = performance.n if performance else 0
-        few = f"{settled} settled forecasts, {MIN_FORECASTS} are needed for the rolling error"
+        few = f"{settled} settled forecasts, {MIN_OUTCOMES * settings.horizon} are needed for the rolling error"
         return Verdict("too early", action, [few, *too_old], numbers)
     within = f"rolling MAPE {performance.close.mape:.4f} % is {performance.close.mape_ratio:.4f} times persistence's"
     return Verdict("healthy", action, [within, *too_old], numbers)
@@ -120,18 +120,24 @@ def _data_fault(
     return None
 
 
-def _worse_than_limits(limits: MonitoringSettings, performance: Performance | None) -> list[str]:
-    if performance is None or performance.n < MIN_FORECASTS:
+def _worse_than_limits(settings: Settings, performance: Performance | None) -> list[str]:
+    if performance is None or not _says_something(settings, performance):
         return []
-    faults = []
+    limits, faults = settings.monitoring, []
     if _over_ratio(limits, performance):
         faults.append(
             f"rolling MAPE {performance.close.mape:.4f} % is {performance.close.mape_ratio:.4f} times persistence's "
             f"{performance.close.baseline_mape:.4f} %, the limit is {limits.mape_ratio_threshold:g}"
         )
-    if performance.close.mape >= limits.mape_threshold:
-        faults.append(f"rolling MAPE {performance.close.mape:.4f} % reaches the limit of {limits.mape_threshold:g} %")
+    highest = limits.mape_limit(settings.market)
+    if performance.close.mape >= highest:
+        faults.append(f"rolling MAPE {performance.close.mape:.4f} % reaches the limit of {highest:.4g} %")
     return faults
+
+
+def _says_something(settings: Settings, performance: Performance) -> bool:
+    """Return whether there are enough outcomes for a rolling error."""
+    return performance.n >= MIN_OUTCOMES * settings.horizon
 
 
 def _over_ratio(limits: MonitoringSettings, performance: Performance) -> bool:
@@ -159,12 +165,16 @@ def _drifted_inputs(drift: Drift | None) -> list[str]:
     ]
 
 
-def _had_skill(limits: MonitoringSettings, performance: Performance | None, skill: Skill | None) -> bool:
+def _had_skill(settings: Settings, performance: Performance | None, skill: Skill | None) -> bool:
     """Return whether every loss above its limit was better than its baseline's at first."""
     if skill is None:
         return False
     worse = set(skill.lost)
-    if performance is not None and performance.n >= MIN_FORECASTS and _over_ratio(limits, performance):
+    if (
+        performance is not None
+        and _says_something(settings, performance)
+        and _over_ratio(settings.monitoring, performance)
+    ):
         worse.add("close")
     return bool(worse) and all(skill.at_first[name] < 0 for name in worse)
 

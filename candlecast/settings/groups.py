@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from candlecast.market import Market
 from candlecast.settings.rules import long_enough, origins, postgresql_address, separated, web_address
 
 _DatabaseUrl = Annotated[
@@ -122,19 +124,27 @@ class TrainingSettings(SettingsGroup):
     """Whether a version that passes the gate becomes champion without a trial."""
 
 
+_MAPE_THRESHOLD_OF = timedelta(minutes=5)
+
+
 class MonitoringSettings(SettingsGroup):
     """Settings of drift checks, trials and alerts."""
 
     rolling_n: int = Field(288, ge=2)
     """Settled forecasts in the rolling error."""
     mape_threshold: float = Field(0.8, gt=0)
-    """Rolling MAPE of the close, in percent, that means drift."""
+    """Rolling MAPE of the close, in percent, that means drift of candles of 5 minutes, one ahead. For others it grows
+    with the square root of the time ahead, as the moves of prices do."""
     mape_ratio_threshold: float = Field(1.05, gt=0)
     """Rolling MAPE over persistence's that means drift."""
     trial_forecasts: int = Field(288, ge=2)
     """Settled forecasts of champion and challenger before a trial may promote the challenger."""
     webhook_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(None, examples=["https://host/path"])
     """Address that alerts are posted to as JSON; without one, alerts are only recorded."""
+
+    def mape_limit(self, market: Market) -> float:
+        """Return the rolling MAPE of a market's close, in percent, that means drift."""
+        return self.mape_threshold * math.sqrt(market.horizon * market.step / _MAPE_THRESHOLD_OF)
 
 
 class RetentionSettings(SettingsGroup):

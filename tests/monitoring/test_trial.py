@@ -115,13 +115,36 @@ def test_a_challenger_that_never_forecasts_loses_the_alias(trial):
 
 def test_a_challenger_that_misses_many_targets_is_not_promoted(trial):
     trial.market.forecast("1", 0, 2 * M, amplitude_off=0.6)
-    trial.market.forecast("2", 15, 2 * M, role="challenger", amplitude_off=0.1)
+    trial.market.forecast("2", 0, 1, role="challenger", amplitude_off=0.1)
+    trial.market.forecast("2", 16, 2 * M, role="challenger", amplitude_off=0.1)
 
     trial_result = trial.look(2 * M)
 
     assert trial_result is not None
     assert trial_result.outcome == "waiting"
     assert "missed 15 of 120" in trial_result.reasons[-1]
+
+
+def test_targets_that_passed_while_a_version_was_trained_are_not_missed(trial):
+    trial.market.forecast("1", 0, 2 * M, amplitude_off=0.6)
+    trial.market.forecast("2", 40, 2 * M, role="challenger", amplitude_off=0.1)
+
+    trial_result = trial.look(2 * M)
+
+    assert trial_result is not None
+    assert (trial_result.outcome, trial_result.numbers["missed"]) == ("promoted", 0)
+
+
+def test_a_trial_with_proof_and_many_misses_does_not_deny_the_proof(trial):
+    trial.market.forecast("1", 0, 3 * M, amplitude_off=0.6)
+    trial.market.forecast("2", 0, 1, role="challenger", amplitude_off=0.1)
+    trial.market.forecast("2", 40, 3 * M, role="challenger", amplitude_off=0.1)
+
+    trial_result = trial.look(3 * M)
+
+    assert trial_result is not None
+    assert trial_result.outcome == "undecided"
+    assert trial_result.reasons[1:] == ["it missed 39 of 180 targets", "the champion stays"]
 
 
 def test_one_abstention_counts_as_the_baseline_and_two_do_not_count(trial):

@@ -11,11 +11,12 @@ import pytest
 from candlecast.candles.gaps import CandleGap
 from candlecast.candles.quality import MarkedCandle
 from candlecast.ledger.performance import DirectionFigures, Performance, TargetFigures
+from candlecast.market import interval_duration
 from candlecast.settings.sources import load_settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence
 from monitoring.skill import Skill
-from monitoring.verdict import MIN_FORECASTS, Verdict, reach_verdict
+from monitoring.verdict import MIN_OUTCOMES, Verdict, reach_verdict
 
 NOW = datetime(2025, 9, 1, 12, 1, tzinfo=UTC)
 NEWEST = datetime(2025, 9, 1, 11, 55, tzinfo=UTC)
@@ -98,6 +99,17 @@ def test_an_error_just_below_both_limits_is_healthy(just_below):
     assert verdict(performance=just_below).verdict == "healthy"
 
 
+@pytest.mark.parametrize(
+    ("interval", "mape", "is_drift"), [("5m", 0.81, True), ("1h", 1.1, False), ("1d", 4.5, False), ("1d", 14, True)]
+)
+def test_the_absolute_threshold_grows_with_the_time_ahead(interval, mape, is_drift):
+    of_interval = {"settings": SETTINGS.changed(interval=interval), "now": NEWEST + 2 * interval_duration(interval)}
+
+    conclusion = verdict(**of_interval, performance=performance(mape=mape, baseline_mape=mape))
+
+    assert (conclusion.verdict == "drift") == is_drift
+
+
 def test_both_limits_at_once_are_both_named():
     conclusion = verdict(performance=performance(mape=1.0))
 
@@ -125,17 +137,17 @@ def test_a_healthy_model_is_trained_again_after_the_longest_time(age, action):
     assert any("the limit is 24 h" in reason for reason in conclusion.reasons) is (action == "train")
 
 
-@pytest.mark.parametrize("few", [None, performance(mape=9.0, n=MIN_FORECASTS - 1)])
+@pytest.mark.parametrize("few", [None, performance(mape=9.0, n=MIN_OUTCOMES - 1)])
 @pytest.mark.parametrize(("age", "action"), [(6, "none"), (24, "train")])
 def test_with_too_few_settled_forecasts_only_the_age_counts(few, age, action):
     conclusion = verdict(performance=few, last_training=NOW - age * HOUR)
 
     assert conclusion[:2] == ("too early", action)
-    assert f"{MIN_FORECASTS} are needed" in conclusion.reasons[0]
+    assert f"{MIN_OUTCOMES} are needed" in conclusion.reasons[0]
 
 
 def test_just_enough_settled_forecasts_are_judged():
-    assert verdict(performance=performance(mape=0.06, n=MIN_FORECASTS)).verdict == "drift"
+    assert verdict(performance=performance(mape=0.06, n=MIN_OUTCOMES)).verdict == "drift"
 
 
 def skill(lost: str | None = None, at_first: float = -0.05) -> Skill:

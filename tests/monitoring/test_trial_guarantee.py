@@ -1,0 +1,65 @@
+"""Error rates of trials, simulated: false promotions at most 5 %, with unmoved closes and overlapping outcomes too.
+
+A champion and a challenger forecast a random walk of which a share of the closes does not move. The trial is evaluated
+every 36 targets, as `monitor` does, and stops at its first decision.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from candlecast.settings.sources import load_settings
+from monitoring.live_losses import Pairs, SettledForecasts
+from monitoring.trial import evaluate_trial
+
+TRIALS = 100
+TARGETS = 864
+ALLOWED = 0.05
+TWO_SIGMA = 2 * (ALLOWED * (1 - ALLOWED) / TRIALS) ** 0.5
+
+
+def forecasts(seed: int, unmoved: float, horizon: int, bias: float, up: float) -> Pairs:
+    """Make pairs of a champion that is `bias` off at random and a challenger that says the last close and `up`."""
+    random = np.random.default_rng(seed)
+    moves = np.where(random.random(TARGETS) < unmoved, 0.0, random.normal(0, 0.001, TARGETS))
+    ahead = np.convolve(moves, np.ones(horizon))[:TARGETS]
+    last, amplitude = np.full(TARGETS, 100.0), np.full(TARGETS, 0.2)
+    actual, came = last * (1 + ahead), amplitude * random.lognormal(0, 0.4, TARGETS)
+    off = last * bias * random.choice([-1, 1], TARGETS)
+    half = np.full(TARGETS, 0.5)
+
+    def settled(close: np.ndarray, probability: np.ndarray) -> SettledForecasts:
+        return SettledForecasts(close, amplitude, probability, last, amplitude, half, last, actual, came)
+
+    return Pairs(settled(last + off, half), settled(last, np.full(TARGETS, up)), TARGETS, 0)
+
+
+def first(pairs: Pairs, count: int) -> Pairs:
+    return Pairs(
+        SettledForecasts(*(column[:count] for column in pairs.champion)),
+        SettledForecasts(*(column[:count] for column in pairs.challenger)),
+        count,
+        0,
+    )
+
+
+def outcome(pairs: Pairs, horizon: int) -> str:
+    settings = load_settings(horizon=horizon)
+    results = (evaluate_trial(settings, "2", "1", first(pairs, count)).outcome for count in range(288, TARGETS + 1, 36))
+    return next((one for one in results if one != "waiting"), "waiting")
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 15])
+@pytest.mark.parametrize("unmoved", [0.0, 0.1, 0.2])
+def test_a_challenger_that_is_not_better_is_hardly_ever_promoted(unmoved, horizon):
+    outcomes = [outcome(forecasts(seed, unmoved, horizon, 2e-6, 0.54), horizon) for seed in range(TRIALS)]
+
+    assert outcomes.count("promoted") / TRIALS <= ALLOWED + TWO_SIGMA
+
+
+@pytest.mark.parametrize("unmoved", [0.0, 0.2])
+def test_a_better_challenger_is_promoted(unmoved):
+    outcomes = [outcome(forecasts(seed, unmoved, 1, 4e-4, 0.5), 1) for seed in range(20)]
+
+    assert outcomes.count("promoted") >= 18
