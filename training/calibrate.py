@@ -90,8 +90,8 @@ def conformal_bounds(residuals: Floats, horizon: int = 1) -> tuple[float, float]
     """Return the residuals between which INTERVAL_LEVEL of new ones lie, with finite-sample correction.
 
     Split conformal prediction (Lei et al., 2018, Distribution-free predictive inference for regression). It assumes
-    that new residuals are exchangeable with these. Of overlapping outcomes n / horizon are independent, so the
-    correction is that of so many.
+    that new residuals are exchangeable with these. Among overlapping outcomes n / horizon are independent, and the
+    correction is for so many.
     """
     miss, ordered = (1 - INTERVAL_LEVEL) / 2, np.sort(residuals)
     outcomes = len(ordered) / horizon

@@ -1,5 +1,5 @@
 """The answers that service and client share.
 
 To change one forecast's answer, see answers.py; the answer to a long history, see series_answers.py.
-May import nothing of Candlecast but errors and settings' plain values.
+May import nothing of Candlecast.
 """

@@ -2,5 +2,5 @@
 
 To change downloads, see client.py; which file holds what, see files.py.
 To change how a zip is made, see zips.py; how the store is filled, see fill.py.
-May import exchange, candles, market, errors.
+May import candles, errors, exchange and market.
 """

@@ -3,5 +3,5 @@
 To change the columns and their rules, see schema.py; tables, see store.py and sync.py; files, see files.py.
 To change what counts as missing, see gaps.py and gap_filling.py; what is doubtful, see suspicion.py and quality.py.
 To change what domain functions work on, see session.py; what `verify` reports, see verification.py.
-May import database, market, errors.
+May import arrays, database, errors and market.
 """

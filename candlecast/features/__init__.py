@@ -1,5 +1,5 @@
 """Model inputs, computed from candles in one place.
 
 To change an input, see features.py (and raise FEATURE_VERSION); time of day and week, see seasons.py.
-May import candles, market, errors.
+May import arrays, candles, errors and market.
 """

@@ -2,5 +2,5 @@
 
 To add or change a setting of a group, see groups.py; of the root, settings.py; a rule for values, rules.py.
 To change where values come from, their order, or the refusal of an unknown key, see sources.py.
-May import market, errors.
+May import errors and market.
 """

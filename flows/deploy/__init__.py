@@ -2,5 +2,5 @@
 
 To change which deployments exist, see prefect.yaml and deployment.py; their schedules, see schedules.py.
 To change what happens with alerts, see automations.py; flow runs on Kubernetes, see cluster.py.
-May import jobs.
+May import candlecast and jobs.
 """

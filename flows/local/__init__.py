@@ -3,5 +3,5 @@
 To change what `up` does, see up.py; a process of it, see programs.py and stack.py.
 To change supervision, see supervision.py; the embedded PostgreSQL, see postgres.py.
 To change where candles come from, see source.py; how schedules follow the clock, see clock_watch.py.
-May import deploy, jobs.
+May import candlecast, deploy and jobs.
 """

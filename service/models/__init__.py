@@ -2,5 +2,5 @@
 
 To change what is served, see served.py; how it is loaded and reloaded, see reloader.py; all markets, see reloaders.py.
 To change when requests should come, see readiness.py; what replicas know of one another, see replicas.py.
-May import http and candlecast.
+May import candlecast and http.
 """

@@ -1,5 +1,5 @@
 """Metrics, and one observation per request.
 
 To change a metric, see metrics.py; a field of the access log, see observation.py.
-May import models, http and candlecast.
+May import candlecast, http and models.
 """

@@ -17,7 +17,7 @@ READ_NAMES = {"Makefile", "Dockerfile", "Caddyfile"}
 
 FORBIDDEN = re.compile(
     r"\b(nobody|somebody|everybody|anybody|no one|whoever|whomever|whosoever|whatsoever|whence|whereof|thereof"
-    r"|wherein|thrice|anew|lest|he|him|his|she|her|told|believed?|believes|believing|rehears\w+|culprits?"
+    r"|wherein|thrice|anew|lest|he|him|his|she|her|told|believed?|believes|believing|rehears\w+(?!\.onnx)|culprits?"
     r"|(?:is|are|was|were) away|makes? no sense)\b",
     re.IGNORECASE,
 )

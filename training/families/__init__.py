@@ -2,5 +2,5 @@
 
 To add a family, see interface.py; to change baselines, see baselines.py; trees, trees.py.
 To change the network, see network.py; how it is fitted, see network_fit.py and batches.py.
-May import evaluation, calibrate, splits, dataset and candlecast.
+May import calibrate, candlecast, dataset, evaluation and splits.
 """

@@ -1,5 +1,5 @@
 """Walk-forward: a family fitted and measured on each fold of a history.
 
 To change fitting and measuring of a fold, see walk_forward.py; reports on folds, report.py.
-May import reports, families, evaluation, metrics, splits, dataset and candlecast.
+May import candlecast, dataset, evaluation, families, metrics, reports and splits.
 """
