@@ -24,9 +24,9 @@ from flows.jobs.market import open_market
 from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
 from training.families.interface import family as family_named
 from training.reports.run_report import LOGGED_SETTINGS, log_candles
-from training.splits import Fold, FoldLengths
+from training.walk_forward.folds import Fold, FoldLengths, candles_of, folds_of
 from training.walk_forward.report import fold_table, log_walk_forward, walk_forward_message
-from training.walk_forward.walk_forward import FoldReport, candles_of, folds_of, measure_fold
+from training.walk_forward.walk_forward import FoldReport, measure_fold
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _WORKER_BYTES = 2_000_000_000

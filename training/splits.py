@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from candlecast.errors import ConfigurationError, NotEnoughCandles
+from candlecast.errors import NotEnoughCandles
 from candlecast.market import epoch_ms
 from candlecast.settings.settings import Settings
 from training.dataset import Dataset, Indexes, build_dataset
@@ -22,23 +22,6 @@ class Split(NamedTuple):
     stop: Indexes
     calibrate: Indexes
     report: Indexes
-
-
-class Fold(NamedTuple):
-    """One fold of a walk-forward, aware UTC: candles in [start, border) train, those in [border, end) validate."""
-
-    start: datetime
-    border: datetime
-    end: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class FoldLengths:
-    """Calendar months of training, of validation, and from one fold to the next."""
-
-    train_months: int = 3
-    validate_months: int = 1
-    step_months: int = 1
 
 
 SPLIT_SHARES = (0.62, 0.07, 0.11, 0.20)
@@ -79,40 +62,13 @@ def split_by_time(dataset: Dataset, shares: tuple[float, ...] = SPLIT_SHARES) ->
     return Split(*_consecutive(dataset, dataset.ends, shares))
 
 
-def walk_forward(start: datetime, end: datetime, lengths: FoldLengths) -> list[Fold]:
-    """Return the folds that lie within [start, end), oldest first.
-
-    Months are calendar months counted from `start`. If the step equals the validation length, validated spans follow
-    each other without a gap.
-
-    Raises:
-        ConfigurationError: A length is below one month.
-        NotEnoughCandles: No fold fits into the span.
-    """
-    for name, months in asdict(lengths).items():
-        if months < 1:
-            raise ConfigurationError(f"{name} is {months}, it must be 1 or more")
-    folds: list[Fold] = []
-    while True:
-        first = len(folds) * lengths.step_months
-        border = first + lengths.train_months
-        fold = Fold(*(_months_after(start, months) for months in (first, border, border + lengths.validate_months)))
-        if fold.end > end:
-            break
-        folds.append(fold)
-    if not folds:
-        raise NotEnoughCandles(
-            f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} is shorter than a fold of {lengths.train_months} + "
-            f"{lengths.validate_months} months; backfill a longer history (`candlecast backfill --start`), or take "
-            "fewer months"
-        )
-    return folds
-
-
-def split_fold(dataset: Dataset, fold: Fold) -> Split:
+def split_fold(dataset: Dataset, fold: tuple[datetime, datetime, datetime]) -> Split:
     """Split a fold: its training span into fit, stop and calibrate; its whole validation span is the report.
 
     Slices are purged as in `split_by_time`. The last purge is taken from the training span.
+
+    Args:
+        fold: Start, border and end of a `training.walk_forward.folds.Fold`.
 
     Raises:
         NotEnoughCandles: A slice would be empty.
@@ -123,7 +79,7 @@ def split_fold(dataset: Dataset, fold: Fold) -> Split:
     report = dataset.ends[(times >= border_ms) & (times < end_ms)]
     if not len(report):
         raise NotEnoughCandles(
-            f"no forecast can be made between {fold.border:%Y-%m-%d %H:%M} and {fold.end:%Y-%m-%d %H:%M}; "
+            f"no forecast can be made between {fold[1]:%Y-%m-%d %H:%M} and {fold[2]:%Y-%m-%d %H:%M}; "
             "backfill the candles of that time"
         )
     shares = tuple(share / sum(SPLIT_SHARES[:3]) for share in SPLIT_SHARES[:3])
@@ -151,8 +107,3 @@ def _consecutive(dataset: Dataset, ends: Indexes, shares: tuple[float, ...]) -> 
 
 def _purge_ms(dataset: Dataset) -> int:
     return (dataset.sequence_length + dataset.market.horizon) * (dataset.market.step // timedelta(milliseconds=1))
-
-
-def _months_after(start: datetime, months: int) -> datetime:
-    """Add months to the first start: added one by one, the 31st would become the 28th and stay it."""
-    return (pd.Timestamp(start) + pd.DateOffset(months=months)).to_pydatetime()

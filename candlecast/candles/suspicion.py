@@ -52,7 +52,7 @@ BREAK_OF_COMMON_BREAK = 10.0
 # A break does not say which side is wrong. Beyond three usual ranges (0.6 is the widest recorded) both are doubted.
 _WIDE_BREAK = 3.0
 
-# Where a candle moves by a few ticks only, one unfinished bar cannot be told from a sound one, but a row of them can:
+# Where a candle moves by a few ticks only, one unfinished bar looks like a sound one, but a row of them can:
 # breaks above the 95 % quantile come in every second or third of them, in sound candles in less than one of thirty.
 STEP_OF_OWN_RANGE = 0.2
 STEP_TICKS = 1.5

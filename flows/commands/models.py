@@ -142,9 +142,9 @@ def walk_forward(
 ) -> None:
     """Fit and measure a model family fold after fold along a file; the flow of this name uses stored candles."""
     from candlecast.candles.files import read_history
-    from training.splits import FoldLengths
+    from training.walk_forward.folds import FoldLengths, folds_of
     from training.walk_forward.report import fold_line, fold_table, walk_forward_message
-    from training.walk_forward.walk_forward import folds_of, measure_folds, pooled
+    from training.walk_forward.walk_forward import measure_folds, pooled
 
     settings = read_settings()
     history = read_history(candles, settings.interval)

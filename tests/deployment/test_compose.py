@@ -38,7 +38,7 @@ def test_every_part_is_pinned_hardened_and_limited(name: str):
     assert ("healthcheck" in part) == (name not in WITHOUT_A_CHECK)
 
 
-def test_our_images_are_of_this_version_and_bring_a_user_the_others_are_given_one():
+def test_images_have_this_version_and_a_user_of_their_own_or_a_given_one():
     for name, part in PARTS.items():
         if part["image"].startswith("candlecast-"):
             assert part["image"].rpartition(":")[2] == candlecast.__version__
@@ -117,7 +117,7 @@ def test_the_service_reads_the_pages_that_flows_write_and_names_no_console():
     assert environment["CANDLECAST_EVIDENTLY_URL"] == ""
 
 
-def test_a_failed_backup_is_tried_again_soon_and_one_that_is_missing_is_seen(tmp_path: Path):
+def test_a_failed_backup_is_retried_soon_and_a_missing_one_is_noticed(tmp_path: Path):
     command = PARTS["backup"]["command"][2].removeprefix("while :; do ").removesuffix("; done")
     for outcome, pause_s in (("true", "86400"), ("false", "300")):
         line = command.replace("python -m flows.cli backup /backups", outcome).replace("sleep", "echo")

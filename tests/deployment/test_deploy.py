@@ -55,7 +55,7 @@ def test_runs_become_jobs_of_our_manifest_with_what_each_flow_needs(api_url: str
     assert needs == {"ingest": {}, "train": RESOURCES["train"]}
 
 
-def test_deployments_stand_still_until_their_schedules_are_fitted_and_run_where_the_image_has_the_code(api_url: str):
+def test_deployments_are_paused_until_scheduled_and_run_in_the_image(api_url: str):
     with prefect_client(api_url) as client:
         deployments = [client.read_deployment_by_name(f"{name}/{name}") for name in FLOWS]
 
@@ -65,7 +65,7 @@ def test_deployments_stand_still_until_their_schedules_are_fitted_and_run_where_
     }
 
 
-def test_every_market_has_schedules_and_one_run_of_ingest_is_for_all_markets_of_an_interval(api_url: str):
+def test_one_run_of_ingest_serves_all_markets_of_an_interval(api_url: str):
     markets = [Market(symbol, interval, 2) for symbol in ("BTCUSDT", "ETHUSDT") for interval in ("5m", "15m")]
     now = datetime(2026, 1, 1, 12, 1, tzinfo=UTC)
 

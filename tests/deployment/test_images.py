@@ -25,7 +25,7 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lock", sorted(IMAGES.glob("*.lock")), ids=lambda lock: lock.name)
-def test_a_lock_file_of_an_image_has_the_versions_that_were_tested_with_hashes_and_no_addresses(lock: Path):
+def test_an_image_lock_has_tested_versions_hashes_and_no_addresses(lock: Path):
     tested = pins(ROOT / "requirements.lock")
 
     assert pins(lock)

@@ -217,7 +217,7 @@ def test_a_service_that_stops_has_the_time_to_drain(manifests: list[Manifest]):
     assert one(manifests, "Deployment", "service")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
-def test_the_service_reads_the_pages_that_flow_runs_write_and_names_no_console(manifests: list[Manifest]):
+def test_the_service_reads_the_pages_that_flow_runs_write(manifests: list[Manifest]):
     written = one([yaml.safe_load((FLOW_RUNS / "job.yaml").read_text())], "Job", "flow-run")["spec"]["template"]["spec"]
     read = one(manifests, "Deployment", "service")["spec"]["template"]["spec"]
     home = one(manifests, "ConfigMap", "candlecast-settings")["data"]["CANDLECAST_HOME"]

@@ -23,9 +23,9 @@ from candlecast.settings.sources import load_settings
 from flows.walk_forward import dask_runner, walk_forward
 from tests.conftest import MigratedDatabase
 from tests.support.bundles import sound_candles
-from training.splits import FoldLengths
+from training.walk_forward.folds import FoldLengths, folds_of
 from training.walk_forward.report import fold_table
-from training.walk_forward.walk_forward import folds_of, measure_folds
+from training.walk_forward.walk_forward import measure_folds
 
 MARKET = Market("BTCUSDT", "1h")
 CANDLES = sound_candles(122 * 24, MARKET, end=datetime(2025, 5, 3, tzinfo=UTC))  # from 1 January

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
-from candlecast.errors import NotEnoughCandles
 from candlecast.figures import skill
-from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from training.dataset import build_dataset
 from training.evaluation import evaluate
 from training.families.interface import fit_forecaster
 from training.metrics import measure
 from training.reports.run_report import OHLCV_ONLY, flat
-from training.splits import Fold, FoldLengths, split_fold, walk_forward
+from training.splits import split_fold
+from training.walk_forward.folds import Fold, candles_of
 
 _POOLED_SKILLS = {
     "close_skill": ("close_mae", "close_mae_baseline"),
@@ -40,35 +38,6 @@ class FoldReport:
 
     fold: Fold
     figures: dict[str, float]
-
-
-def folds_of(
-    candles: pd.DataFrame,
-    market: Market,
-    lengths: FoldLengths,
-    start: datetime | None = None,
-    end: datetime | None = None,
-) -> list[Fold]:
-    """Return the folds of a history that lie within [start, end), oldest first.
-
-    Args:
-        start: Start of the first fold, or None for the first midnight, UTC, of the history.
-        end: None for the end of the history.
-
-    Raises:
-        ConfigurationError: A length is below one month.
-        NotEnoughCandles: The history is shorter than one fold.
-    """
-    if candles.empty:
-        raise NotEnoughCandles(f"no candles of {market.symbol} {market.interval}: run `candlecast backfill`")
-    first = pd.Timestamp(candles.index[0]).ceil("D").to_pydatetime()
-    last = pd.Timestamp(candles.index[-1]).to_pydatetime() + market.step
-    return walk_forward(max(start or first, first), min(end or last, last), lengths)
-
-
-def candles_of(candles: pd.DataFrame, fold: Fold) -> pd.DataFrame:
-    """Return the candles of a fold."""
-    return candles[(candles.index >= fold.start) & (candles.index < fold.end)]
 
 
 def measure_fold(candles: pd.DataFrame, fold: Fold, family: str, settings: Settings) -> dict[str, float]:

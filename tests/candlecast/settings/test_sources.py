@@ -26,7 +26,7 @@ EXAMPLE = Path(__file__).parents[3] / "docs" / "candlecast.example.toml"
 pytestmark = pytest.mark.usefixtures("empty_environment")
 
 
-def test_the_environment_wins_over_the_stack_file_and_that_over_the_default(monkeypatch, tmp_path):
+def test_the_environment_ranks_above_the_stack_file_above_the_default(monkeypatch, tmp_path):
     (tmp_path / STACK_FILE).write_text(
         '{"service_url": "http://stack.test", "epochs": 3, "mlflow_tracking_uri": "http://mlflow.test"}'
     )

@@ -20,9 +20,10 @@ from tests.support.canaries import slices_share_no_candle
 from training.dataset import build_dataset
 from training.families.interface import fit_forecaster
 from training.metrics import measure
-from training.splits import Fold, FoldLengths, Split, split_fold, walk_forward
+from training.splits import Split, split_fold
+from training.walk_forward.folds import Fold, FoldLengths, folds_of, folds_within
 from training.walk_forward.report import fold_line, fold_markdown, fold_table, skill_by_fold, walk_forward_message
-from training.walk_forward.walk_forward import FoldReport, folds_of, measure_fold, measure_folds, pooled
+from training.walk_forward.walk_forward import FoldReport, measure_fold, measure_folds, pooled
 
 
 def utc(*date: int) -> datetime:
@@ -49,7 +50,7 @@ def reports() -> list[FoldReport]:
 
 
 def test_folds_are_three_months_one_month_and_a_month_on():
-    folds = walk_forward(utc(2025, 1, 1), utc(2025, 7, 1), FoldLengths())
+    folds = folds_within(utc(2025, 1, 1), utc(2025, 7, 1), FoldLengths())
 
     assert folds == [
         Fold(utc(2025, 1, 1), utc(2025, 4, 1), utc(2025, 5, 1)),
@@ -62,7 +63,7 @@ def test_folds_are_three_months_one_month_and_a_month_on():
 def test_folds_follow_each_other_by_one_step_within_the_history(start, days, lengths):
     end = start + timedelta(days=days)
     try:
-        folds = walk_forward(start, end, lengths)
+        folds = folds_within(start, end, lengths)
     except NotEnoughCandles:
         folds = []
 
@@ -79,12 +80,12 @@ def test_folds_follow_each_other_by_one_step_within_the_history(start, days, len
 @pytest.mark.parametrize("name", [field.name for field in fields(FoldLengths)])
 def test_a_length_below_one_month_is_refused(name):
     with pytest.raises(ConfigurationError, match=f"{name} is 0"):
-        walk_forward(utc(2025, 1, 1), utc(2025, 7, 1), replace(FoldLengths(), **{name: 0}))
+        folds_within(utc(2025, 1, 1), utc(2025, 7, 1), replace(FoldLengths(), **{name: 0}))
 
 
 def test_a_history_shorter_than_a_fold_is_refused_with_what_to_do():
     with pytest.raises(NotEnoughCandles, match=r"2025-01-01.* fold of 3 \+ 1 months; backfill .* or take fewer months"):
-        walk_forward(utc(2025, 1, 1), utc(2025, 4, 30), FoldLengths())
+        folds_within(utc(2025, 1, 1), utc(2025, 4, 30), FoldLengths())
     with pytest.raises(NotEnoughCandles, match="no candles of BTCUSDT 1h"):
         folds_of(CANDLES.iloc[:0], MARKET, FoldLengths())
 
