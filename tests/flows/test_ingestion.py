@@ -150,7 +150,7 @@ KILLED = """
     from datetime import datetime, timedelta
     import psycopg
     from candlecast.replay.control import ReplayControl
-    from candlecast.settings.settings import load_settings
+    from candlecast.settings.sources import load_settings
     from flows.jobs import loop
     from flows.jobs.market import open_market
 
