@@ -136,6 +136,7 @@ def describe(routes: Sequence[Route], history: dict[str, Any], *, ask_for_keys: 
             "examples": {"history": {"summary": "As many candles as the champion needs", "value": history}},
             "headers": {
                 REQUEST_ID: {"description": "The request's id, as in the log.", "schema": {"type": "string"}},
+                "Link": {"description": "Entry of the problem in the guide.", "schema": {"type": "string"}},
                 "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
             },
             "responses": {str(status): _problem(status) for status in sorted({kind.status for kind in KINDS.values()})},
@@ -201,7 +202,7 @@ def _answer(facts: Documented) -> dict[str, Any]:
 def _problem(status: int) -> dict[str, Any]:
     kinds = {name: kind for name, kind in KINDS.items() if kind.status == status}
     examples = {name: {"value": _example(name, kind.title, status)} for name, kind in kinds.items()}
-    headers = _header(REQUEST_ID) | (_header("Retry-After") if status in {429, 503} else {})
+    headers = _header(REQUEST_ID) | _header("Link") | (_header("Retry-After") if status in {429, 503} else {})
     content = {MEDIA_TYPE: {"schema": {"$ref": f"{REF}Problem"}, "examples": examples}}
     return {"description": "; ".join(kind.title for kind in kinds.values()), "headers": headers, "content": content}
 
