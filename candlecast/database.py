@@ -100,9 +100,6 @@ def lock_for_transaction(connection: psycopg.Connection, what: str) -> None:
 def exclusive_lock(pool: ConnectionPool, job: str, wait_s: float = 0) -> Iterator[None]:
     """Hold the lock `job` of the database; it is released when its process dies.
 
-    Args:
-        wait_s: Seconds to wait for another holder.
-
     Raises:
         AlreadyRunning: Another process still holds the lock.
     """

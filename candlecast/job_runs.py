@@ -93,11 +93,7 @@ def recorded_job(
 
 
 def last_attempt(pool: ConnectionPool, job: str, market: Market, *, ended: bool = False) -> datetime | None:
-    """Return the exchange's clock when the newest run of a job began, or None without runs.
-
-    Args:
-        ended: Only runs that have ended.
-    """
+    """Return the exchange's clock when the newest run of a job began, or None without runs."""
     row = _one(
         pool,
         "select as_of as newest from job_runs where (job, symbol, interval) = (%s, %s, %s) and as_of is not null "

@@ -27,7 +27,6 @@ class Comparison:
     """Mean losses of a forecast and of a reference on the same rows, and their paired test.
 
     Attributes:
-        loss: Mean loss of the forecast.
         reference: Mean loss of the reference.
         statistic: Diebold-Mariano statistic of loss - reference; negative where the forecast is better.
         p_value: Two-sided: probability of so large a difference if both are equally good.

@@ -59,7 +59,6 @@ def check(
     Args:
         version: Champion, or None without one.
         now: Time by the exchange's clock.
-        trial: Current result of the shadow trial, to be recorded.
         with_report: False skips Evidently's pages, which take seconds.
     """
     market, store = settings.market, CandleStore(pool)

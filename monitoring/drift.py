@@ -58,7 +58,6 @@ class Drift:
     """Distances of the current inputs from the training's.
 
     Attributes:
-        share: Share of the inputs that drifted.
         distances: Distance of each input, in standard deviations of the training.
         limits: Distance at which each input counts as drifted.
         volatility_ratio: Median volatility divided by the training's.

@@ -82,8 +82,6 @@ class Pairs:
     """Forecasts of champion and challenger for the same targets, without targets where both abstained.
 
     Attributes:
-        champion: Forecasts of the champion.
-        challenger: Forecasts of the challenger.
         targets: Number of targets that either has forecast since the challenger's first; all if it has none.
         missed: Number of these targets that only the champion has forecast.
     """

@@ -18,9 +18,6 @@ def rolling_performance(
 ) -> Performance | None:
     """Measure the newest `n` settled forecasts of a role.
 
-    Args:
-        version: Use only forecasts of this model version.
-
     Returns:
         Figures, or None without a settled forecast.
     """

@@ -49,7 +49,6 @@ class Evidence:
     """Evidence that a mean loss is above its limit; 1 means no evidence.
 
     Attributes:
-        n: Number of forecasts.
         excess: Mean loss / mean reference - 1.
         now: Evidence after the newest forecast.
         peak: Highest evidence after any forecast.

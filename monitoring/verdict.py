@@ -62,8 +62,6 @@ def reach_verdict(
         last_training: Start of the last training, successful or not.
         doubtful: Doubtful candles among the NEWEST_CANDLES newest.
         gaps: Open gaps in the history that the next forecast needs.
-        skill: Skill, or None without a settled forecast.
-        drift: Drift, or None if it was not measured.
         on_trial: Version on trial beside the champion, or None.
     """
     since_training = now - last_training if last_training else timedelta.max

@@ -29,13 +29,7 @@ _PARITY_WINDOWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Bundle that can answer but lacks its list of files and its metrics.
-
-    Attributes:
-        bundle: Bundle with the served network.
-        network: Served network as Keras has it.
-        report_input: Measurements of the evaluation model.
-    """
+    """Bundle that can answer but lacks its list of files and its metrics."""
 
     bundle: Bundle
     network: FittedNetwork

@@ -31,8 +31,6 @@ class Dataset(NamedTuple):
         actual: Open, high, low, close and amplitude of the target candle, quote currency, shape (rows, 5); NaN without.
         target_ms: Open time of the target candle in milliseconds since 1970, shape (rows,).
         ends: Rows with a target that end a full window without a gap, ascending in time.
-        sequence_length: Rows in a window.
-        market: Market of the candles.
     """
 
     matrix: Floats

@@ -48,7 +48,6 @@ def evaluate(forecasts: Forecasts, actual: Floats, last_amplitude: Floats, *, ho
         forecasts: n forecasts in order of time.
         actual: Actual open, high, low, close and amplitude, shape (n, 5), as in `Dataset.actual`.
         last_amplitude: High - low of the last candle known to each forecast, shape (n,), as in `Dataset.amplitude`.
-        horizon: Candles ahead.
         seed: Seed of the bootstrap; equal seeds give equal intervals.
 
     Raises:

@@ -14,13 +14,7 @@ MARGIN = 0.005
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """Result of the gate's tests.
-
-    Attributes:
-        passed: Whether the version passed every test.
-        reasons: One sentence per test.
-        numbers: Figures of the tests.
-    """
+    """Result of the gate's tests."""
 
     passed: bool
     reasons: list[str]

@@ -41,7 +41,6 @@ def row_losses(forecasts: Forecasts, actual: Floats) -> Losses:
     """Compute absolute errors of close and amplitude, and squared errors of the direction where the close moved.
 
     Args:
-        forecasts: n forecasts.
         actual: Actual open, high, low, close and amplitude, shape (n, 5).
 
     Raises:
@@ -69,7 +68,6 @@ def measure(forecasts: Forecasts, actual: Floats, last_amplitude: Floats | None 
     counts the fifth whose probability is farthest from one half. Weighted accuracy weighs a hit by |return|.
 
     Args:
-        forecasts: n forecasts.
         actual: Actual open, high, low, close and amplitude, shape (n, 5).
         last_amplitude: high - low of the last candle before each forecast, shape (n,).
 

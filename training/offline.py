@@ -33,7 +33,6 @@ class OfflineVersion:
     Attributes:
         name: Name that `candlecast evaluate` takes.
         report: Path of `report.html`, beside `bundle/`.
-        metrics: Figures of the report slice, named as in MLflow.
     """
 
     name: str
@@ -46,7 +45,6 @@ class OfflineEvaluation:
     """Forecasts of a bundle for a span of a file, and their figures.
 
     Attributes:
-        evaluation: Figures with intervals and tests.
         forecasts: Table of `forecast_table`, one row per target candle.
         in_sample: Number of rows whose target was in the version's training data.
         flow_known: Share of rows that used order flow.
@@ -63,7 +61,6 @@ def train_offline(candles: pd.DataFrame, settings: Settings, report: Callable[[s
 
     Args:
         candles: `CANDLE_COLUMNS`, ascending, closed; may have gaps. All are used.
-        report: Called with each line of progress.
 
     Raises:
         NotEnoughCandles: The history is too short.

@@ -28,7 +28,6 @@ def biased_bundle(source: Path, directory: Path, run_id: str, bias: float, candl
 
     Args:
         directory: Directory to write; must not exist.
-        run_id: MLflow run of the copy.
         bias: Relative bias; 0.005 is half a percent too high.
         candles: Valid candles up to now, without gaps, more than a forecast needs.
     """

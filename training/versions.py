@@ -34,8 +34,6 @@ class TrainedVersion:
     """Version that was just registered.
 
     Attributes:
-        number: Number in the registry.
-        run_id: MLflow run of the training.
         metrics: Figures of the report slice, named as by `training.metrics.measure`.
     """
 
@@ -51,7 +49,6 @@ def train_version(
 
     Args:
         candles: `CANDLE_COLUMNS`, ascending, closed; may have gaps.
-        report: Called with each line of progress.
 
     Raises:
         NotEnoughCandles: The history is too short.
@@ -92,7 +89,6 @@ def pass_gate(
     challenger unless the last check found that one ahead of the champion.
 
     Args:
-        candles: Candles that the version was trained on.
         now: Time by the exchange's clock.
 
     Raises:

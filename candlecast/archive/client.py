@@ -27,7 +27,6 @@ class ArchiveClient:
         base_url: Address before `/data/spot`, e.g. `https://data.binance.vision`.
         timeout_s: Limit on connecting, and on each wait for bytes, of one request.
         session: Requests session to use instead of a new one; closed with the client.
-        sleep: Waits the given seconds between two attempts.
 
     Raises:
         ConfigurationError: `base_url` is not an http address.

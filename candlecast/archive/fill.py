@@ -42,7 +42,6 @@ class ArchiveFillResult(NamedTuple):
 
     Attributes:
         written: Candles that were new or had changed.
-        files: Number of files downloaded and stored.
         remaining: Ranges still missing, to be requested over REST.
     """
 

@@ -24,7 +24,6 @@ class ModelInputs(NamedTuple):
 
     Attributes:
         rows: Standardised features, clipped at CLIP deviations, shape (..., n, features).
-        origin: What is known at each row.
     """
 
     rows: NDArray[np.float32]

@@ -24,9 +24,7 @@ class Calibration(BaseModel):
 
     Attributes:
         open_weight: Share of the raw open return that is kept; 0 is persistence.
-        close_weight: Share of the raw close return that is kept.
         direction_slope: Slope of the logistic correction of the direction's logit (Platt, 1999).
-        direction_intercept: Intercept of that correction.
         volatility_knots: Volatilities, ascending, at which residual bounds were fitted.
         residual_bounds: Conformal lower and upper residual by INTERVAL_TARGETS and knot, in units of `spread`;
             interpolated between knots on the logarithm of the volatility.
@@ -126,7 +124,6 @@ def decode(raw: Floats, logit: Floats, origin: ForecastOrigin, calibration: Cali
     Args:
         raw: Network's targets, shape (n, 5), in `scale_targets`' unit.
         logit: Network's direction, shape (n,).
-        origin: What was known at each of the n rows.
     """
     scaled = shrink(raw, calibration.open_weight, calibration.close_weight)
     reach = spread(raw)[:, None]

@@ -110,10 +110,6 @@ def write_candles(path: Path, candles: pd.DataFrame) -> None:
 def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     """Check that every row of a file can be stored as `interval`; gaps are allowed.
 
-    Args:
-        path: Named in errors.
-        candles: From `read_candles`.
-
     Returns:
         `CANDLE_COLUMNS`; order flow missing in the file is NaN.
 

@@ -96,7 +96,6 @@ def fill_gaps(
 
     Args:
         settled_until: Moment of the exchange's clock by which a candle must have closed to be stored.
-        outages_too: Request known outages again.
 
     Raises:
         ExchangeUnavailable: Candles stored before the failure stay; the next run continues from there.

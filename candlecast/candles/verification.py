@@ -37,7 +37,6 @@ class Verification:
     """Faults found among the candles of [start, end).
 
     Attributes:
-        candles: Number of stored candles in the range.
         gaps: Missing candles: `open`, or an `outage` of the exchange, which is not a fault of the table.
         doubtful: Candles that are unlikely to be what the market did.
         broken: Number of candles that break a rule of the table, by rule; broken rules only.

@@ -38,7 +38,6 @@ class ExchangeAddresses:
 
     Attributes:
         used_weight: Request weight used in the current minute, as the exchange last reported it; None before that.
-        round_trip: Duration of the last answered request.
 
     Raises:
         ConfigurationError: An address is not an http address.

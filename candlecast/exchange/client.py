@@ -41,7 +41,6 @@ class ExchangeClient:
         limits: Store of weights and bans shared with other clients; by default in memory, for this client.
         weight_budget: Request weight a minute of all clients that share `limits`; beyond it a request waits, at most
             five minutes. None for no limit.
-        monotonic: Monotonic clock in seconds.
 
     Raises:
         ConfigurationError: One of `base_urls` is not an http address.

@@ -35,9 +35,6 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def open_session(base_url: str, variable: str = "CANDLECAST_BINANCE_URL") -> requests.Session:
     """Open a session for one address; loopback addresses use no proxy.
 
-    Args:
-        variable: The setting that the address comes from.
-
     Raises:
         ConfigurationError: `base_url` is not an http address.
     """

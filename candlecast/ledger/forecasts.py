@@ -175,11 +175,7 @@ class Ledger:
             return connection.execute(_MISSED.encode(), arguments).rowcount
 
     def newest_forecast(self, role: Role = "champion", until: datetime | None = None) -> dict[str, Any] | None:
-        """Return the newest row of `forecasts` for a role, all columns, or None.
-
-        Args:
-            until: Without forecasts issued later.
-        """
+        """Return the newest row of `forecasts` for a role, all columns, or None."""
         query = (
             "select * from forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
             "and (%s::timestamptz is null or issued_at <= %s) order by open_time desc limit 1"

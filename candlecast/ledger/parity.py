@@ -62,9 +62,6 @@ class ParityCheck:
 def verify_forecasts(session: MarketSession, registry: BundleSource, cache: Path, last: int) -> list[ParityCheck]:
     """Recompute the newest `last` recorded forecasts, newest first.
 
-    Args:
-        cache: Directory of downloaded bundles.
-
     Raises:
         RegistryUnavailable: MLflow does not answer, and a version is not in the cache.
     """

@@ -59,8 +59,6 @@ class DirectionFigures:
     """Figures of the direction, of the candles that moved from the last close; 0 where none moved.
 
     Attributes:
-        moved: Candles that moved.
-        accuracy: Share of hits.
         accuracy_error: Standard error of `accuracy`, autocorrelation allowed for; None of a single row.
         weighted_accuracy: Share of hits, each candle weighted by its |return|.
         mean_return_on_hits: Mean |return| where the direction was right; None where there is no hit.
@@ -90,7 +88,6 @@ class Performance:
     """Figures of the newest settled forecasts of one role, abstentions left out.
 
     Attributes:
-        n: Forecasts behind the figures.
         start: Target open_time of the first forecast.
         newest: Target open_time of the last forecast.
         high_skill: 1 - MAE / MAE of the last close as the high.
@@ -131,9 +128,6 @@ class Performance:
 
 def measure(read: Read, market: Market, role: Role, n: int, version: str | None = None) -> Performance | None:
     """Measure the newest `n` rows of `settled_forecasts` for a role.
-
-    Args:
-        version: Only forecasts of this model version.
 
     Returns:
         None if there is no row.

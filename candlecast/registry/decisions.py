@@ -24,9 +24,7 @@ class Decision:
     """A decision about a version.
 
     Attributes:
-        alias: The alias concerned.
         predecessor: The champion at the time of the decision.
-        numbers: Figures that the decision is based on.
         as_of: The exchange's clock; None if unknown.
     """
 
@@ -113,11 +111,7 @@ def last_promoted(pool: ConnectionPool, model_name: str) -> str | None:
 def newest_decision(
     pool: ConnectionPool, model_name: str, version: str, among: tuple[Outcome, ...] | None = None
 ) -> DecisionRecord | None:
-    """Return the newest decision about one version, or None.
-
-    Args:
-        among: Only these outcomes.
-    """
+    """Return the newest decision about one version, or None."""
     found = _read(
         pool,
         f"{_RECORDED} and version = %(version)s and (%(among)s::text[] is null or decision = any(%(among)s)) "

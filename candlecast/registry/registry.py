@@ -37,13 +37,7 @@ class RegisteredVersion(NamedTuple):
 
 
 class Registry:
-    """A client of the MLflow registry; it fails early, so that callers decide about retries.
-
-    Args:
-        tracking_uri: Address of MLflow.
-        timeout_s: Limit on one HTTP request.
-        retries: Retries of a failed request.
-    """
+    """A client of the MLflow registry; it fails early, so that callers decide about retries."""
 
     def __init__(self, tracking_uri: str, timeout_s: float = 5, retries: int = 1) -> None:
         self.tracking_uri = tracking_uri
@@ -135,7 +129,6 @@ class Registry:
 
         Args:
             before: By the clock of the machine that ran them.
-            kept: Ids of runs that stay.
         """
         with self._connected() as client:
             return delete_runs(client, experiment, before, kept)
@@ -203,7 +196,6 @@ class Registry:
         """Log the body as an MLflow run, which ends as FAILED if the body raises.
 
         Args:
-            parent_run_id: The run that this one is shown below.
             continued_run_id: An interrupted run to continue, if it still exists.
 
         Raises:

@@ -27,13 +27,7 @@ Logged = TypeVar("Logged")
 
 
 class RunLog:
-    """One MLflow run, open for writing.
-
-    Args:
-        client: Client of MLflow.
-        run_id: Id of the run.
-        load: Samples of the machine, logged with the next metrics.
-    """
+    """One MLflow run, open for writing."""
 
     def __init__(self, client: MlflowClient, run_id: str, load: MachineLoad) -> None:
         self.run_id = run_id
@@ -75,9 +69,7 @@ class RunLog:
 
         Args:
             digest: Identifies the content; MLflow keeps 36 characters.
-            source: Origin of the data.
             columns: Names of the columns, all numeric.
-            profile: Figures that describe the data.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -107,7 +99,6 @@ def describe_model(directory: Path, inputs: Mapping[str, Shape], outputs: Mappin
     Args:
         directory: The bundle's directory, before its digests are computed.
         inputs: Shape of each float32 input by name; -1 is any length.
-        outputs: Shape of each float32 output by name.
     """
     import mlflow.pyfunc
     import numpy as np

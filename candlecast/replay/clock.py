@@ -30,7 +30,6 @@ class ReplayClock:
         now: Start of a clock without a file; by default `start`.
         speed: Exchange seconds per real second; 0 moves only by `set` and `advance`.
         path: File that keeps the moment over restarts; it takes precedence over `now`.
-        monotonic: Monotonic clock in seconds.
 
     Raises:
         ConfigurationError: The moment lies outside [start, end], the file is damaged, or the speed is negative.

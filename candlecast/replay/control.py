@@ -45,10 +45,6 @@ class FaultReport:
 class ReplayControl:
     """A client that shows and moves the clock of a replay exchange, and sets its faults.
 
-    Args:
-        base_url: The replay exchange's address.
-        timeout_s: Limit on one request.
-
     All methods raise `ExchangeUnavailable` if the exchange does not answer. They raise `ExchangeRejected` if it rejects
     the request, such as to go back in time, or is not a replay exchange.
     """

@@ -50,7 +50,6 @@ class FaultInjector:
     Args:
         clock: The exchange's clock, without skew.
         faults: Faults from the first request on; by default none.
-        monotonic: Monotonic clock in seconds.
     """
 
     def __init__(

@@ -27,8 +27,6 @@ class Cluster:
 
     Attributes:
         flow_runs: Directory of `job.yaml`, the Job of a flow run, and `resources.yaml`, the resources of each flow.
-        image: Container image of the runs.
-        namespace: Namespace of the runs.
     """
 
     flow_runs: Path
@@ -43,7 +41,6 @@ def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callab
 
     Args:
         cluster: None if the worker runs flows as processes.
-        report: Gets a line about each step.
 
     Raises:
         StackError: Prefect refused a request, or the first backfill or training failed.

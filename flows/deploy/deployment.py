@@ -133,7 +133,6 @@ def follow(api_url: str, run: FlowRun, report: Callable[[str], None], pause: Cal
     """Wait for a run, and report its log lines.
 
     Args:
-        report: Gets each log line.
         pause: Called between two requests; may raise to stop the wait.
 
     Raises:

@@ -48,7 +48,6 @@ def fit_schedules(
 
     Args:
         markets: Markets that are forecast, all of one horizon.
-        exchange_now: The exchange's current time.
         speed: Exchange seconds per real second; 1 except on the replay source.
         guard: Time between the close of a candle and its storage, on the exchange's clock.
     """

@@ -63,9 +63,6 @@ class OpenMarket(MarketSession):
 def open_market(settings: Settings, timeout_s: float = 10) -> Iterator[OpenMarket]:
     """Open database and exchange, and close both at the end.
 
-    Args:
-        timeout_s: Longest wait for the database, in seconds.
-
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer.
     """

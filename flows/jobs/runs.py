@@ -43,7 +43,6 @@ def for_each(
 
     Args:
         markets: Names such as BTCUSDT-5m.
-        at_once: Number of markets in parallel.
 
     Raises:
         CandlecastError: The job failed for some markets and ran for all others; its cause holds the exceptions.

@@ -42,9 +42,6 @@ class WatchResult:
     Attributes:
         check: The check; None if the last check is so new that the look did nothing.
         rollback: The rollback of a champion that failed now; None if none failed.
-        trial: State of the shadow trial; None without a trial.
-        notices: New alerts and recoveries.
-        notes: Further lines for the message.
         trouble: Error of the registry, for the caller to raise after passing on the notices. Then nothing was decided,
             and the check is of the champion on record.
     """

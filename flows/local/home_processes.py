@@ -60,10 +60,6 @@ def stop_leftovers(home: Path, grace_s: float = 10) -> list[int]:
     supervisord is stopped first, because it restarts its programs. PostgreSQL is left to
     `LocalPostgres.stop_leftover`, which lets it write its shutdown checkpoint.
 
-    Args:
-        home: The home whose processes to stop.
-        grace_s: Seconds between SIGTERM and SIGKILL.
-
     Returns:
         The pids of the stopped processes.
     """

@@ -102,7 +102,6 @@ class LocalPostgres:
         """Wait until the server accepts the superuser's password, which only this directory's server does.
 
         Args:
-            timeout_s: Longest wait in seconds.
             is_alive: Returns whether the server's process still runs; if not, the wait ends at once.
 
         Raises:

@@ -86,7 +86,6 @@ def local_programs(
 
     Args:
         settings: Settings with the address of every part.
-        mlflow_store: Address of MLflow's database.
         replay_start: First time of the replay exchange's clock if it never ran.
         recordings: Directory of recordings that the replay exchange serves; None for those of the project.
     """

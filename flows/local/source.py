@@ -98,9 +98,6 @@ def _reachable_source(settings: Settings) -> str:
 def replay_begin(settings: Settings, recorded: tuple[datetime, datetime]) -> datetime:
     """Return the first time of the replay clock: after the history that training needs, and days before the end.
 
-    Args:
-        recorded: Half-open span of the recording.
-
     Raises:
         ConfigurationError: The recording is too short for a history and the days after it.
     """

@@ -46,9 +46,7 @@ class ProgramState:
     """The state of a program in supervisord.
 
     Attributes:
-        name: Name of the program.
         state: STOPPED, STARTING, RUNNING, BACKOFF (failed to start, will retry), STOPPING, EXITED or FATAL.
-        pid: Its process id; None without a process.
         description: Text for people, such as `pid 42, uptime 0:01:10`.
     """
 

@@ -100,7 +100,6 @@ def write_configuration(home: Path, programs: Sequence[Program]) -> None:
     """Write the files of supervisord into `home`, readable by the owner only.
 
     Args:
-        home: Directory of the platform.
         programs: Programs in the order of their start; they stop in reverse order.
     """
     (home / "run").mkdir(mode=0o700, parents=True, exist_ok=True)

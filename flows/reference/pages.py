@@ -11,12 +11,7 @@ from flows.reference.tables import tables_page
 
 
 def write_pages(root: Path, docs: Path) -> None:
-    """Write the reference, the example of candlecast.toml, the pictures of imports and the icon.
-
-    Args:
-        root: The repository, which is read.
-        docs: Directory of the docs site, which is written.
-    """
+    """Write the reference, the example of candlecast.toml, the pictures of imports and the icon."""
     pages = {
         "index": page("Reference", _INDEX),
         "settings": code.settings_page(),

@@ -60,11 +60,7 @@ class Facts:
     """Everything that a scenario is evaluated by, oldest first; times are on the exchange's clock, aware UTC.
 
     Attributes:
-        begin: First time of the exchange's clock.
-        end: Close of the last simulated candle.
         candles: Number of stored candles that opened in [begin, end).
-        forecasts: Number of forecasts by role.
-        decisions: Decisions about versions by gate, trial, monitor and people.
     """
 
     market: Market

@@ -26,10 +26,8 @@ class Plan:
     """The plan of a simulation.
 
     Attributes:
-        name: Name of the scenario.
         begin: First time of the exchange's clock, on the grid.
         end: Close of the last candle.
-        event: Time of the scenario's event.
         settings: Settings of the simulated platform, with a home of its own and without a webhook.
         candles: File of the candles; None for the recording that ships with the project.
     """
@@ -72,7 +70,6 @@ def plan_simulation(
     """Determine what is simulated, its span and its home.
 
     Args:
-        name: Name of the scenario.
         start: First time of the clock. By default the history before it suffices for training, or a recorded event
             follows three days later.
         end: Close of the last candle; by default the scenario has its usual length.

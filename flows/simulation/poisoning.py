@@ -21,7 +21,6 @@ def poison_champion(market: OpenMarket, registry: Registry, bias: float, now: da
     """Promote a copy of the champion whose prices are off by `bias`, as a person might do by mistake.
 
     Args:
-        bias: Relative error of the prices.
         now: The exchange's clock.
 
     Returns:

@@ -34,8 +34,6 @@ def prove_ledger(
 
     Args:
         raw: All candles of the recording, as the exchange served them.
-        begin: First time of the exchange's clock.
-        end: Close of the last simulated candle.
     """
     raw = raw[(raw.index >= pd.Timestamp(begin - market.step)) & (raw.index < pd.Timestamp(end))]
     stored = CandleStore(pool).read(market.symbol, market.interval, raw.index[0].to_pydatetime(), end)

@@ -24,13 +24,7 @@ _STYLE = (
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Duration of this process's work; an interrupted process before it is not included.
-
-    Attributes:
-        candles: Number of candles that this process simulated.
-        total_s: Seconds of the whole work.
-        training_s: Seconds in which a version was trained or built.
-    """
+    """Duration of this process's work; an interrupted process before it is not included."""
 
     candles: int
     total_s: float
@@ -53,8 +47,6 @@ class Report:
     """The report of an ended simulation.
 
     Attributes:
-        scenario: Name of the scenario.
-        about: What happens in the scenario.
         performance: Figures of all settled forecasts of champions; None if there is none.
         findings: Findings of the scenario, then those that every simulation has.
     """

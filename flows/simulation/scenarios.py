@@ -47,16 +47,12 @@ class Scenario:
     """One situation that the platform is put into.
 
     Attributes:
-        about: What happens, in one sentence.
         lasts: Default length of the simulation.
         judge: Returns the findings from the facts and the time of the event.
         event_after: Time between the start and the event; None if there is no event, or if its time is recorded.
-        event_at: Time of a recorded event.
         recording: Folder of the candles that ship with the project.
         alter: Returns the scenario's candles from the recorded ones and the time of the event.
         faults: Returns the periods of feed faults from the time of the event.
-        settings: Settings that differ from those of the process.
-        poisoned: Whether a poisoned version is promoted at the event.
     """
 
     about: str

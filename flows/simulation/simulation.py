@@ -75,7 +75,6 @@ def simulate_scenario(
 
     Args:
         start, end, scenario, candles: See `flows.simulation.plan.plan_simulation`.
-        report: Gets a line about each step.
 
     Raises:
         ConfigurationError: See `plan_simulation`.

@@ -48,7 +48,6 @@ class AccessLog:
 
         Args:
             at: Seconds since 1970.
-            event: Name of the event, such as "request".
         """
         self._queue.append((at, event, facts))
 

@@ -14,11 +14,7 @@ PROBES = frozenset({"/livez", "/readyz", "/healthz"})
 
 
 class BentoMLBypass:
-    """Middleware of BentoML that moves in front of all other layers when BentoML starts.
-
-    Args:
-        application: Receiver of all requests except PROBES.
-    """
+    """Middleware of BentoML that moves in front of all other layers when BentoML starts."""
 
     def __init__(self, app: ASGIApp, application: ASGIApp) -> None:
         self._next_layer = app

@@ -17,12 +17,10 @@ class Documented:
 
     Attributes:
         answer: Schema of the JSON answer; None if the answer is text.
-        example: Example of the answer.
         parameters: Query parameters that the route takes; None if the route ignores all of them.
         refusals: Statuses of refusals besides 400, 401 and 429.
         body: Name of the schema of the posted body; None if nothing is posted.
         tag: "model", "data", or "operations" for routes that are open to all.
-        media_type: Media type of a text.
     """
 
     answer: type[Answer] | None = None

@@ -93,13 +93,7 @@ class RateLimit:
 
 
 class WorkQueue:
-    """A bounded thread pool with a bounded queue and a maximum waiting time.
-
-    Args:
-        threads: Number of threads.
-        queued: Most requests in the queue.
-        timeout_s: Longest wait in the queue.
-    """
+    """A bounded thread pool with a bounded queue and a maximum waiting time."""
 
     def __init__(self, threads: int, queued: int, timeout_s: float) -> None:
         self._limiter = CapacityLimiter(threads)
@@ -135,7 +129,6 @@ class Limits:
     """All limits of one process.
 
     Attributes:
-        bodies: Memory for bodies.
         computing: Queue of long histories, one at a time, because they would delay short ones.
         reading: Queue of database reads, with some threads more than there are connections.
     """

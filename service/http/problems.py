@@ -69,14 +69,11 @@ class Refusal(CandlecastError):
     """Refusal of a request; says what to correct, or when to retry.
 
     Args:
-        kind: Key of KINDS.
         detail: What is wrong, and the remedy.
         row: Position of the invalid candle, 0-based, or None.
         field: Invalid field or query parameter, or None.
-        value: Value of that field, as text, or None.
         faults: All faults found; the other arguments describe the first.
         retry_after_s: Seconds until a retry may succeed, or None.
-        headers: Additional headers of the answer.
     """
 
     def __init__(

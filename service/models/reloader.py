@@ -74,7 +74,6 @@ class ModelReloader:
     - The previous version of an alias stays in memory, so that a rollback needs no download.
 
     Args:
-        registry: Registry to poll.
         market: Market of the versions; versions of other markets are refused.
         cache: Directory of downloaded bundles, of the note of the last served versions, and of the replicas' notes.
         poll_s: Mean pause between polls; each pause varies by a quarter, so that replicas poll at different times.

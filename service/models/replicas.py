@@ -24,7 +24,6 @@ class Replica:
         name: Host and process number.
         served: Version under each alias.
         looked_at: Time of its last poll.
-        is_me: Whether it is this process.
     """
 
     name: str
@@ -58,7 +57,6 @@ class ReplicaNotes:
     """Notes of the processes that share a cache; each process touches its own at every poll.
 
     Args:
-        directory: Directory of the notes.
         name: Name of this process; None for host and process number.
     """
 

@@ -72,7 +72,6 @@ def abstentions(model: ServedModel, histories: Histories, inputs: ModelInputs, e
     Only the `manifest.history` candles of a forecast count.
 
     Args:
-        histories: Valid histories.
         inputs: Inputs of all histories; one forecast for each window in the rows.
         expiry: How long after the end of its training data a model is used.
     """

@@ -54,7 +54,6 @@ class RequestBatcher:
 
     Args:
         expiry: How long after the end of its training data a model is used.
-        metrics: Metrics that count the forecasts.
     """
 
     def __init__(self, expiry: timedelta, metrics: ServiceMetrics) -> None:

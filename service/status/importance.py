@@ -34,8 +34,6 @@ class Importances:
         """Look up the importances of a version, or measure them.
 
         Args:
-            version: Number of the version in the bundle's model.
-            bundle: Bundle of the version.
             day: Day of the newest candle; measurements of other days are dropped.
             read_candles: Reads the newest 2 * WINDOWS candles; called if that day is not measured yet.
 

@@ -178,8 +178,6 @@ class ServiceMetrics:
         """Count the forecasts of one answer.
 
         Args:
-            by: Model that answered.
-            answered: Number of forecasts.
             abstained: Cause of every abstention.
         """
         causes = list(abstained)

@@ -52,7 +52,6 @@ class FittedTrees:
 
     Attributes:
         targets: Ensembles by column of TARGETS.
-        direction: Classifier of a rise.
         lags: Distances of earlier candles whose features are inputs too.
         borders: Bin borders of each input, shape (_BINS - 1, inputs).
     """

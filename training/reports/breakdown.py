@@ -20,7 +20,6 @@ class ReportRows(NamedTuple):
     """The n forecasts of a report slice with their outcomes, in order of time.
 
     Attributes:
-        forecasts: n forecasts.
         actual: Open, high, low, close and amplitude in quote currency, shape (n, 5).
         target_ms: Open time of the target candle in milliseconds since 1970, shape (n,).
         volatility: Volatility of `candlecast.features.features.Features` when the forecast was made, shape (n,).

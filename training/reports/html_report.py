@@ -42,8 +42,6 @@ class Page:
     Attributes:
         spans: Target times of each slice, in order.
         parameters: Settings of the training, with the digest of its candles.
-        libraries: Version of each library.
-        evaluation: Figures of the report slice.
         ohlcv_only: Figures of the report slice with the order flow hidden.
         gate_result: Result of the gate against the baselines, without the champion.
     """

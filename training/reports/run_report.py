@@ -51,7 +51,6 @@ class ReportInput:
 
     Attributes:
         history: Losses by epoch; names that begin with `val_` are of the stopping slice.
-        forecasts: Forecasts of the report slice.
         ohlcv_only: Forecasts of the report slice with the order flow hidden.
     """
 
@@ -69,8 +68,6 @@ class Report:
     Attributes:
         figures: Figures of `training.metrics.measure`, interval bounds as `NAME_lower` and `NAME_upper`, tests as
             `RIVALS_dm_statistic` and `RIVALS_dm_p`. Names with the prefix OHLCV_ONLY are without order flow.
-        plots: Plots with captions.
-        html: Page with figures and plots.
         summary: A few lines of Markdown.
     """
 

@@ -27,11 +27,9 @@ class SearchResult:
     """Best trial of a search.
 
     Attributes:
-        settings: Best settings by field.
         val_loss: Loss on the stopping slice. It is the lowest of many, so expect more on new candles.
         trial: Number of the best trial; trial 0 has the settings from before the search.
         trials: Numbers of complete, pruned and failed trials.
-        directory: Directory of the study.
         run_id: MLflow run, or None if nothing was logged.
     """
 

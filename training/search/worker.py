@@ -29,7 +29,6 @@ class Job:
         dataset: Rows up to the end of the stopping slice.
         split: Fit and stopping slices; the other two are empty.
         registry: Registry that logs trials below the run `parent_run_id`, or None.
-        threads: Threads that a process may use.
     """
 
     dataset: Dataset

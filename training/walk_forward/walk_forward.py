@@ -66,11 +66,7 @@ def measure_fold(candles: pd.DataFrame, fold: Fold, family: str, settings: Setti
 def measure_folds(
     candles: pd.DataFrame, folds: Sequence[Fold], family: str, settings: Settings, report: Callable[[FoldReport], None]
 ) -> list[FoldReport]:
-    """Measure fold after fold in this process.
-
-    Args:
-        report: Called with each fold's report.
-    """
+    """Measure fold after fold in this process."""
     reports = []
     for fold in folds:
         reports.append(FoldReport(fold, measure_fold(candles, fold, family, settings)))
