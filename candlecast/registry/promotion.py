@@ -108,7 +108,7 @@ def begin_trial(registry: Registry, pool: ConnectionPool, model_name: str, decis
         registry.set_alias(model_name, CHALLENGER, decision.version)
         for trial in open_trials(pool, model_name):
             if trial.version != decision.version:
-                why = [f"made way for version {decision.version}"]
+                why = [f"replaced by version {decision.version}"]
                 record_decision(
                     pool, model_name, replace(decision, version=trial.version, outcome="undecided", reasons=why)
                 )

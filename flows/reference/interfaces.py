@@ -71,7 +71,8 @@ def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return " or ".join(code(value) for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
+        items = schema.get("prefixItems", [schema.get("items", {})])[0]
+        return f"list of {_type(items)}"
     names = schema.get("type", "any")
     return str(schema.get("format") or (names if isinstance(names, str) else " or ".join(names)))
 

@@ -8,7 +8,7 @@ from candlecast.api.answers import Answer, Moment, Unit
 
 Interval = Annotated[
     tuple[float, float] | None,
-    Unit("95 % interval, autocorrelation allowed for; null of fewer than 30 rows."),
+    Unit("95 % interval, autocorrelation allowed for; null below 30 outcomes that do not overlap."),
 ]
 Percent = Annotated[float | None, Unit("In percent.")]
 Quote = Annotated[float | None, Unit("In quote currency.")]

@@ -55,7 +55,7 @@ export class ErrorPanel {
       element("figcaption", {}, `Returns, because levels of prices always agree; ${dots.predicted.length} forecasts evenly spread.`));
     const high = Math.max(...answer.steps.rolling_mape);
     this.#note.textContent = answer.mape_threshold > 1.5 * high
-      ? `The limit of ${answer.mape_threshold} % on the rolling MAPE lies above its chart: the highest here is ${fixed(high, 4)} %.` : "";
+      ? `The limit of ${Number(answer.mape_threshold.toPrecision(4))} % on the rolling MAPE lies above its chart: the highest here is ${fixed(high, 4)} %.` : "";
   }
 
   /** Remove its charts from those that are zoomed together. */
