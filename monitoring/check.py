@@ -15,6 +15,7 @@ from candlecast.errors import CandlecastError
 from candlecast.features.features import LOOKBACK
 from candlecast.job_runs import last_attempt, record_check
 from candlecast.ledger.performance import Performance
+from candlecast.registry.lifetime import EXPIRING, Lifetime
 from candlecast.registry.registry import Registry
 from candlecast.settings.settings import Settings
 from monitoring.drift import Drift, input_drift
@@ -83,6 +84,10 @@ def check(
     if with_report:
         reports, failures = _reports(settings, pool, registry, manifest, version, now)
         faults += failures
+    if manifest is not None:
+        champion = Lifetime(manifest.trained_until, settings.service.model_expiry)
+        if champion.ends_within(EXPIRING, now):
+            faults.append(f"version {version} {champion.expiry_note(now)}")
     verdict.reasons.extend(faults)
     numbers = {
         "performance": performance.numbers() if performance else None,

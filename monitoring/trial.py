@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import Decision, has_failed, newest_decision
+from candlecast.registry.lifetime import EXPIRING, lifetime_of
 from candlecast.registry.promotion import end_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings.settings import Settings
@@ -19,10 +20,31 @@ PROOF = 20.0
 """Evidence that counts as proof; false in at most one trial in 20, at any look."""
 
 TRIAL_LIMIT = 3
-"""Multiple of TRIAL_FORECASTS targets after which a trial without proof ends."""
+"""Multiple of the needed targets after which a trial without proof ends."""
+
+NON_INFERIORITY = 0.01
+"""Part of the challenger's score by which the champion may be better when a fresher challenger replaces it."""
 
 MAX_MISSED_SHARE = 0.1
 """Share of targets that a challenger may miss and still be promoted."""
+
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTimes:
+    """Ages that a trial depends on, by the exchange's clock.
+
+    Attributes:
+        champion_aged: Whether the champion has passed half of its life and the challenger is fresher.
+        champion_expires: Statement of the champion's expiry, if it is close or past and the challenger is fresher.
+        over: Whether the trial has taken half of a model's life.
+    """
+
+    champion_aged: bool = False
+    champion_expires: str | None = None
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +81,7 @@ def update_trial(
         reasons = ["it is marked as failed; only a person can promote it"]
         trial_result = TrialResult(challenger, champion, "rejected", reasons, {})
     else:
-        limit = TRIAL_LIMIT * settings.monitoring.trial_forecasts
-        since = _both_began(pool, name, champion, challenger) or now
-        trial_result = evaluate_trial(
-            settings, challenger, champion, pairs_since(pool, settings.market, champion, challenger, since, limit)
-        )
+        trial_result = _compare(settings, pool, registry, challenger, champion, now)
     if trial_result.outcome == "waiting":
         return trial_result
     alias = CHAMPION if trial_result.outcome == "promoted" else CHALLENGER
@@ -74,7 +92,36 @@ def update_trial(
     return trial_result
 
 
-def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pairs) -> TrialResult:
+def _compare(
+    settings: Settings, pool: ConnectionPool, registry: Registry, challenger: str, champion: str, now: datetime
+) -> TrialResult:
+    name, expiry = settings.market.model_name, settings.service.model_expiry
+    ours, theirs = (lifetime_of(registry, name, one, expiry) for one in (challenger, champion))
+    if ours is not None and now >= ours.expires_at:
+        return TrialResult(challenger, champion, "undecided", [f"it {ours.expiry_note(now)}"], {})
+    since = _both_began(pool, name, champion, challenger)
+    over = since is not None and now - since >= expiry / 2
+    times = TrialTimes(over=over)
+    if ours is not None and theirs is not None and ours > theirs:
+        ending = theirs.ends_within(max(EXPIRING, 2 * settings.market.step), now)
+        times = TrialTimes(theirs.past_half(now), theirs.expiry_note(now) if ending else None, over)
+    limit = TRIAL_LIMIT * needed_targets(settings)
+    pairs = pairs_since(pool, settings.market, champion, challenger, since or _BEGINNING, limit)
+    return evaluate_trial(settings, challenger, champion, pairs, times)
+
+
+def needed_targets(settings: Settings) -> int:
+    """Return the targets before a promotion: TRIAL_FORECASTS, at most those of a sixth of a model's life.
+
+    TRIAL_LIMIT times as many then fit into half of the life.
+    """
+    share = settings.service.model_expiry / (2 * TRIAL_LIMIT) / settings.market.step
+    return max(min(settings.monitoring.trial_forecasts, int(share)), 1)
+
+
+def evaluate_trial(
+    settings: Settings, challenger: str, champion: str, pairs: Pairs, times: TrialTimes | None = None
+) -> TrialResult:
     """Compare a challenger with the champion on the targets that both have forecast.
 
     The score of a forecast is the sum of three losses: the absolute errors of close and amplitude, both divided by the
@@ -82,17 +129,21 @@ def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pa
     challenger is
 
     - rejected once its score is proved to be higher, and its mean is,
-    - promoted once its score is proved to be lower on TRIAL_FORECASTS targets or more, its mean is, and it misses few,
-    - removed undecided after TRIAL_LIMIT times as many targets.
+    - promoted once its score is proved to be lower on `needed_targets` or more, its mean is, and it misses few,
+    - promoted in the same way, if the champion has aged, once its score is proved to be lower than the champion's
+      plus NON_INFERIORITY,
+    - promoted without proof if the champion's expiry is close, unless the challenger misses many,
+    - removed undecided after TRIAL_LIMIT times as many targets, or after half of a model's life.
 
     The proof is about differences in units of their bounds. The mean is checked as well, because a few large losses may
     outweigh many small wins.
     """
-    wanted, horizon = settings.monitoring.trial_forecasts, settings.horizon
+    wanted, horizon, times = needed_targets(settings), settings.horizon, times or TrialTimes()
     losses = pairs.challenger.beside(pairs.champion)
     score = _score(losses, pairs)
     total = evidence_of_worse(score, horizon=horizon)
     better = evidence_of_worse(score.swapped, horizon=horizon).now
+    not_worse = evidence_of_worse(score.swapped, -NON_INFERIORITY, horizon).now
     worse = {name: evidence_of_worse(loss, horizon=horizon).peak for name, loss in losses.items()}
     numbers = {
         "pairs": total.n,
@@ -115,10 +166,19 @@ def evaluate_trial(settings: Settings, challenger: str, champion: str, pairs: Pa
         return trial_result("rejected")
     missing = pairs.missed > MAX_MISSED_SHARE * pairs.targets
     proved = better >= PROOF and total.excess < 0
-    if proved and total.n >= wanted and not missing:
+    enough = total.n >= wanted and not missing
+    if proved and enough:
         return trial_result("promoted")
+    if times.champion_aged and enough and not_worse >= PROOF and score.swapped.excess > -NON_INFERIORITY:
+        return trial_result(
+            "promoted",
+            f"the champion has passed half of its life and is better by less than {100 * NON_INFERIORITY:g} % "
+            f"(evidence {not_worse:.3g}): the fresher version replaces it",
+        )
+    if times.champion_expires and not missing:
+        return trial_result("promoted", f"the champion {times.champion_expires}: the fresher version replaces it")
     notes = [f"it missed {pairs.missed} of {pairs.targets} targets"] if missing else []
-    if pairs.targets >= TRIAL_LIMIT * wanted:
+    if pairs.targets >= TRIAL_LIMIT * wanted or times.over:
         end = "the champion stays" if proved else f"no proof in {pairs.targets} targets: the champion stays"
         return trial_result("undecided", *notes, end)
     return trial_result("waiting", *notes)

@@ -21,7 +21,6 @@ from service.models.readiness import Readiness
 from service.models.reloader import AliasRegistry, ModelReloader
 from service.models.reloaders import ModelReloaders, poll_s
 from service.models.served import ServedModels
-from service.predict.abstention import model_expiry
 from service.predict.batching import RequestBatcher
 from service.status.importance import Importances
 from service.telemetry.metrics import ServiceMetrics
@@ -53,7 +52,7 @@ class Wiring:
         access_log = AccessLog(self.log_stream, requests=settings.service.access_log)
         reloaders = self._reloaders(settings, metrics, access_log)
         database = ReadOnlyDatabase(settings.database.reader_url or settings.database.url)
-        batcher = RequestBatcher(model_expiry(settings.service), metrics)
+        batcher = RequestBatcher(settings.service.model_expiry, metrics)
         database.open()
         access_log.start()
         reloaders.start()

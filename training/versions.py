@@ -16,6 +16,7 @@ from candlecast.bundle.load import load_evaluation_model
 from candlecast.errors import ForeignBundleError, ModelNotFound
 from candlecast.job_runs import last_check
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, record_decision
+from candlecast.registry.lifetime import TRAINED_UNTIL, lifetime_of
 from candlecast.registry.promotion import alias_lock, begin_trial, make_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.registry.versions import load_version
@@ -74,7 +75,7 @@ def train_version(
         seal_draft(Path(scratch), draft, metrics)
         run.bundle(Path(scratch))
         run_id = run.run_id
-    number = registry.register(market.model_name, run_id, {"trained_until": until.isoformat()})
+    number = registry.register(market.model_name, run_id, {TRAINED_UNTIL: until.isoformat()})
     report(f"registered version {number}: close skill {100 * metrics['close_skill']:+.2f} % over persistence")
     return TrainedVersion(number, run_id, metrics)
 
@@ -85,8 +86,8 @@ def pass_gate(
     """Run the gate on a registered version, move the alias, and record the decision.
 
     A version that passes becomes challenger and starts a trial on live candles. It becomes champion at once if there
-    is no champion, if the champion failed or cannot be compared, or if PROMOTE_AT_ONCE is set. It replaces an older
-    challenger unless the last check found that one ahead of the champion.
+    is no champion, if the champion failed, cannot be compared or expires before a trial could end, or if
+    PROMOTE_AT_ONCE is set. It replaces an older challenger unless the last check found that one ahead of the champion.
 
     Args:
         now: Time by the exchange's clock.
@@ -103,10 +104,10 @@ def pass_gate(
             return Decision(number, known.decision, known.decided_by, known.reasons, known.alias, known.predecessor)
         champion = aliases.get(CHAMPION)
         rival = None if champion is None or has_failed(pool, name, champion) else champion
-        gate_result, compared = _run_gate(candles, number, rival, settings, registry)
-        decision = Decision(
-            number, "rejected", "gate", gate_result.reasons, CHALLENGER, champion, gate_result.numbers, as_of=now
-        )
+        too_old = rival and _too_old(registry, settings, rival, number, now)
+        gate_result, compared = _run_gate(candles, number, None if too_old else rival, settings, registry)
+        reasons = [*gate_result.reasons, *([too_old] if too_old else [])]
+        decision = Decision(number, "rejected", "gate", reasons, CHALLENGER, champion, gate_result.numbers, as_of=now)
         leader = _leading_challenger(pool, settings, aliases)
         if not gate_result.passed:
             record_decision(pool, name, decision)
@@ -129,9 +130,19 @@ def _leading_challenger(pool: ConnectionPool, settings: Settings, aliases: dict[
     trial = (last["numbers"].get("trial") if last else None) or {}
     if challenger is None or (trial.get("challenger"), trial.get("champion")) != (challenger, aliases.get(CHAMPION)):
         return None
-    if not trial["excess"] < 0:
+    if not trial.get("excess", 0.0) < 0:  # a trial that ended without a comparison has no figures
         return None
     return f"version {challenger} is ahead of the champion after {trial['pairs']} forecasts and keeps its trial"
+
+
+def _too_old(registry: Registry, settings: Settings, champion: str, number: str, now: datetime) -> str | None:
+    """Return why the champion is no rival: it expires before a trial of a fresher version could end; else None."""
+    name, expiry = settings.market.model_name, settings.service.model_expiry
+    theirs, ours = (lifetime_of(registry, name, one, expiry) for one in (champion, number))
+    trial = settings.monitoring.trial_forecasts * settings.market.step
+    if theirs is None or ours is None or ours <= theirs or not theirs.ends_within(trial, now):
+        return None
+    return f"not compared with version {champion}: it {theirs.expiry_note(now)}, before a trial could end"
 
 
 def _run_gate(

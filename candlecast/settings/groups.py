@@ -89,6 +89,11 @@ class ServiceSettings(SettingsGroup):
     """Seconds that the service still answers after it was asked to stop."""
 
     @property
+    def model_expiry(self) -> timedelta:
+        """Time past its training span when a model abstains."""
+        return timedelta(hours=self.model_expiry_hours)
+
+    @property
     def first_api_key(self) -> SecretStr | None:
         """The key that the platform's own flows send."""
         return self.api_keys[0] if self.api_keys else None
@@ -138,7 +143,8 @@ class MonitoringSettings(SettingsGroup):
     mape_ratio_threshold: float = Field(1.05, gt=0)
     """Rolling MAPE over persistence's that means drift."""
     trial_forecasts: int = Field(288, ge=2)
-    """Settled forecasts of champion and challenger before a trial may promote the challenger."""
+    """Settled forecasts of champion and challenger before a trial may promote the challenger, at most those of a sixth
+    of MODEL_EXPIRY_HOURS."""
     webhook_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(None, examples=["https://host/path"])
     """Address that alerts are posted to as JSON; without one, alerts are only recorded."""
 

@@ -23,7 +23,6 @@ from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.features.features import FEATURE_NAMES
 from candlecast.features.seasons import SEASON_NAMES
 from candlecast.market import epoch_ms, from_epoch_ms
-from candlecast.settings.groups import ServiceSettings
 from service.models.served import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0
@@ -31,11 +30,6 @@ UNFAMILIAR_DISTANCE = 5.0
 
 _MARKET = [number for number, name in enumerate(FEATURE_NAMES) if name not in (*SEASON_NAMES, "flow_known")]
 """Inputs computed from candles; the others say the time, and whether order flow is known."""
-
-
-def model_expiry(settings: ServiceSettings) -> timedelta:
-    """Read how long after the end of its training data a model is used."""
-    return timedelta(hours=settings.model_expiry_hours)
 
 
 class Histories(NamedTuple):

@@ -18,7 +18,6 @@ from service.http.resources import Resources, resources
 from service.models.readiness import Readiness
 from service.models.reloaders import ModelReloaders
 from service.predict import examples
-from service.predict.abstention import model_expiry
 from service.predict.batching import ForecastRequest, RequestBatcher, forecast_request
 from service.predict.model_card import describe_models
 from service.predict.predict import choose_model
@@ -83,7 +82,7 @@ async def describe_model(request: Request) -> Response:
     require_known(request, *MARKET)
     here, market = resources(request), market_of(request)
     described = describe_models(
-        here[Readiness], model_expiry(here[Settings].service), here[ModelReloaders].of(market.symbol, market.interval)
+        here[Readiness], here[Settings].service.model_expiry, here[ModelReloaders].of(market.symbol, market.interval)
     )
     return Response(described.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
@@ -111,7 +110,7 @@ def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> R
     posted = parse_series(body)
     model = choose_model(here[ModelReloaders].of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
-    answer, count, abstained = answer_series(posted, model, model_expiry(here[Settings].service))
+    answer, count, abstained = answer_series(posted, model, here[Settings].service.model_expiry)
     noted["forecasts"] = count
     here[ServiceMetrics].count_forecasts(model, count, [one.cause for one in abstained])
     here[ServiceMetrics].series.observe(count)

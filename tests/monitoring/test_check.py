@@ -20,6 +20,7 @@ from candlecast.settings.sources import load_settings
 from monitoring.check import check
 from monitoring.reports import Reports
 from tests.monitoring.test_verdict import HOUR
+from tests.support.bundles import write_tiny_bundle
 from tests.support.damage import stubs
 from tests.support.markets import STEP
 from tests.support.records import forecast_for, record_as_if_in_time
@@ -122,6 +123,15 @@ def test_reports_that_cannot_be_written_are_a_reason_of_the_verdict(
 
     assert (found.verdict.verdict, found.reports) == ("healthy", None)
     assert "no new reports: " in found.verdict.reasons[-1]
+
+
+@pytest.mark.parametrize(("days", "note"), [(58.5, []), (59.5, ["version 1 expires"]), (60.5, ["version 1 expired"])])
+def test_an_expiring_champion_is_a_reason_of_the_verdict(pool, settings, now, tmp_path, days, note):
+    bundle = write_tiny_bundle(tmp_path / "bundle", trained_until=now - timedelta(days=days))
+
+    found = check(settings, pool, FakeRegistry.of_six(bundle), "1", now, with_report=False)
+
+    assert [reason.split(" at ")[0] for reason in found.verdict.reasons if "expire" in reason] == note
 
 
 def test_a_model_that_got_worse_asks_for_a_training_unless_one_just_ran(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import Decision, decision_history, open_trials
+from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
-from monitoring.trial import TrialResult, update_trial
+from monitoring.trial import TrialResult, needed_targets, update_trial
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.registries import FakeRegistry
 
@@ -37,6 +39,12 @@ class Trial:
     def look(self, candle: int) -> TrialResult | None:
         aliases = record_alias_moves(self.registry, self.pool, NAME, after(candle))
         return update_trial(self.settings, self.pool, self.registry, aliases, after(candle))
+
+    def trained(self, **days_ago: float) -> None:
+        """Say how many days before candle 0 the training data of `v1` and `v2` end; models expire after 60."""
+        for version, days in days_ago.items():
+            until = time_of(0) - timedelta(days=days)
+            self.registry.tag(NAME, version.removeprefix("v"), {TRAINED_UNTIL: until.isoformat()})
 
     def newest(self) -> tuple[str, str, str]:
         newest = decision_history(self.pool, NAME)[0]
@@ -172,6 +180,92 @@ def test_only_forecasts_since_the_trial_beside_the_champion_count(trial):
 
     assert trial_result is not None
     assert (trial_result.champion, trial_result.outcome, trial_result.numbers["pairs"]) == ("3", "waiting", 10)
+
+
+@pytest.mark.parametrize(("age", "outcome"), [(31, "promoted"), (20, "waiting")])
+def test_an_equal_challenger_replaces_a_champion_past_half_its_life(trial, age, outcome):
+    trial.trained(v1=age, v2=0)
+    early = trial.look(0)
+    trial.market.forecast("1", 0, 3 * M - 1, amplitude_off=0.01, noise=0.1)
+    trial.market.forecast("2", 0, 3 * M - 1, role="challenger", amplitude_off=0.01, noise=0.1)
+
+    late = trial.look(3 * M - 1)
+
+    assert (early.outcome, late.outcome) == ("waiting", outcome)
+    assert ("passed half of its life" in late.reasons[-1]) == (outcome == "promoted")
+    assert trial.registry.pointers[CHAMPION] == ("2" if outcome == "promoted" else "1")
+
+
+def test_a_worse_challenger_does_not_replace_an_aged_champion(trial):
+    trial.trained(v1=40, v2=0)
+    trial.market.forecast("1", 0, 3 * M - 1, amplitude_off=0.3)
+    trial.market.forecast("2", 0, 3 * M - 1, role="challenger", amplitude_off=0.33)
+
+    assert trial.look(3 * M - 1).outcome != "promoted"
+
+
+@pytest.mark.parametrize("age", [59.5, 61])
+def test_an_expiring_champion_gives_way_without_proof(trial, age):
+    trial.trained(v1=age, v2=10)
+    trial.market.forecast("1", 0, 10)
+    trial.market.forecast("2", 0, 10, role="challenger")
+
+    trial_result = trial.look(10)
+
+    assert trial_result.outcome == "promoted"
+    assert "the champion expire" in trial_result.reasons[-1]
+    assert trial.registry.pointers == {CHAMPION: "2"}
+
+
+def test_an_expiring_champion_does_not_give_way_to_a_silent_challenger(trial):
+    trial.trained(v1=61, v2=10)
+    trial.market.forecast("1", 0, 10)
+
+    assert trial.look(10).outcome == "waiting"
+
+
+def test_an_expiring_champion_does_not_give_way_to_an_older_version(trial):
+    trial.trained(v1=59.5, v2=59.6)
+
+    assert trial.look(0).outcome == "waiting"
+
+
+def test_a_challenger_that_expired_is_removed(trial):
+    trial.trained(v1=61, v2=60)
+
+    trial_result = trial.look(0)
+
+    assert (trial_result.outcome, trial_result.numbers) == ("undecided", {})
+    assert "it expired at" in trial_result.reasons[0]
+    assert trial.registry.pointers == {CHAMPION: "1"}
+
+
+def test_a_trial_ends_after_half_of_a_life_whatever_the_targets(trial):
+    trial.settings = trial.settings.changed(model_expiry_hours=20)
+    trial.market.forecast("1", 0, 10)
+    trial.market.forecast("2", 0, 10, role="challenger")
+
+    before, after_half = trial.look(118), trial.look(120)
+
+    assert (before.outcome, after_half.outcome) == ("waiting", "undecided")
+
+
+def test_a_trial_needs_no_more_targets_than_its_time_holds():
+    daily = load_settings(interval="1d")
+
+    assert needed_targets(daily) == 10
+    assert needed_targets(load_settings(interval="5m")) == 288
+    assert needed_targets(load_settings(interval="1w", model_expiry_hours=24)) == 1
+
+
+def test_a_trial_of_unknown_beginning_counts_its_targets(trial):
+    unknown = Decision("5", "promoted", "person", ["the exchange did not answer"])
+    make_champion(trial.registry, trial.pool, NAME, unknown)
+    begin_trial(trial.registry, trial.pool, NAME, Decision("6", "trial", "person", ["likewise"], CHALLENGER, "5"))
+    trial.market.forecast("5", 0, 20)
+    trial.market.forecast("6", 0, 20, role="challenger")
+
+    assert trial.look(20).numbers["targets"] == 20
 
 
 def test_a_failed_version_made_challenger_is_rejected_at_once(trial):

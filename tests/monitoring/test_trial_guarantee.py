@@ -11,7 +11,7 @@ import pytest
 
 from candlecast.settings.sources import load_settings
 from monitoring.live_losses import Pairs, SettledForecasts
-from monitoring.trial import evaluate_trial
+from monitoring.trial import NON_INFERIORITY, TrialTimes, evaluate_trial
 
 TRIALS = 100
 TARGETS = 864
@@ -44,9 +44,11 @@ def first(pairs: Pairs, count: int) -> Pairs:
     )
 
 
-def outcome(pairs: Pairs, horizon: int) -> str:
+def outcome(pairs: Pairs, horizon: int, times: TrialTimes | None = None) -> str:
     settings = load_settings(horizon=horizon)
-    results = (evaluate_trial(settings, "2", "1", first(pairs, count)).outcome for count in range(288, TARGETS + 1, 36))
+    results = (
+        evaluate_trial(settings, "2", "1", first(pairs, count), times).outcome for count in range(288, TARGETS + 1, 36)
+    )
     return next((one for one in results if one != "waiting"), "waiting")
 
 
@@ -63,3 +65,34 @@ def test_a_better_challenger_is_promoted(unmoved):
     outcomes = [outcome(forecasts(seed, unmoved, 1, 4e-4, 0.5), 1) for seed in range(20)]
 
     assert outcomes.count("promoted") >= 18
+
+
+def amplitudes(seed: int, worse: float, unmoved: float = 0.0) -> Pairs:
+    """Make pairs of which the challenger's expected score is `worse` times the champion's higher, by its amplitude."""
+    random = np.random.default_rng(seed)
+    pairs = forecasts(seed, unmoved, 1, 0.0, 0.5)
+    scale, off = 0.2, 0.02
+    came = scale + scale * 0.5 * random.choice([-1, 1], TARGETS)
+    score = (np.abs(pairs.champion.actual_close - 100.0) + np.abs(came - scale)) / scale + 0.25 * pairs.champion.moved
+    towards, excess = np.sign(came - scale), worse * score.mean() * scale
+    wrong = np.where(random.random(TARGETS) < 0.5 * (1 + excess / off), -1, 1)
+    champion = pairs.champion._replace(actual_amplitude=came)
+    challenger = pairs.challenger._replace(actual_amplitude=came, amplitude=scale + off * wrong * towards)
+    return Pairs(champion, challenger, TARGETS, 0)
+
+
+@pytest.mark.parametrize("unmoved", [0.0, 0.2])
+def test_a_worse_challenger_hardly_ever_replaces_an_aged_champion(unmoved):
+    aged = TrialTimes(champion_aged=True)
+
+    outcomes = [outcome(amplitudes(seed, NON_INFERIORITY, unmoved), 1, aged) for seed in range(TRIALS)]
+
+    assert outcomes.count("promoted") / TRIALS <= ALLOWED + TWO_SIGMA
+
+
+def test_an_equal_challenger_replaces_an_aged_champion():
+    aged = TrialTimes(champion_aged=True)
+
+    outcomes = [outcome(amplitudes(seed, 0.0), 1, aged) for seed in range(20)]
+
+    assert outcomes.count("promoted") >= 15

@@ -52,6 +52,7 @@ class MadeUpMarket:
         role: str = "champion",
         close_off: float = 0.0,
         amplitude_off: float = 0.3,
+        noise: float = 1.0,
         **changes: Any,
     ) -> None:
         """Record forecasts of the candles [start, end), each issued two seconds after its candle opened.
@@ -59,11 +60,12 @@ class MadeUpMarket:
         Args:
             close_off: Relative bias of the close; 0 is near persistence.
             amplitude_off: Error of the amplitude, in usual amplitudes; the baseline's is about 0.3.
+            noise: Factor of the random part of close and probability, which two versions do not share.
         """
         records = []
         for at in range(start, end):
             last = float(self.last[at])
-            close = last * (1 + close_off + self._random.normal(0, 0.0001))
+            close = last * (1 + close_off + noise * self._random.normal(0, 0.0001))
             sign = self._random.choice([-1, 1])
             amplitude = max(float(self.amplitude[at] + sign * amplitude_off * self.usual_amplitude[at]), 0.0)
             sound: dict[str, Any] = {
@@ -74,7 +76,7 @@ class MadeUpMarket:
                 "low": min(last, close),
                 "close": close,
                 "amplitude": amplitude,
-                "probability_up": 0.5 + float(self._random.normal(0, 0.01)),
+                "probability_up": 0.5 + noise * float(self._random.normal(0, 0.01)),
                 "baseline_close": last,
                 "baseline_amplitude": float(self.usual_amplitude[at]),
                 "baseline_up": 0.5,

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from candlecast.features.features import FEATURE_NAMES
 from candlecast.job_runs import record_check
 from candlecast.market import Market
 from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed
+from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings.settings import Settings
@@ -197,6 +198,44 @@ def test_a_champion_that_failed_is_replaced_without_a_trial(gate, register):
     assert decision.promoted
     assert gate.registry.aliases(NAME) == {CHAMPION: second}
     assert has_failed(gate.pool, NAME, first)
+
+
+def trained(gate: Gate, number: str, days_ago: float) -> None:
+    gate.registry.tag(NAME, number, {TRAINED_UNTIL: (NOW - timedelta(days=days_ago)).isoformat()})
+
+
+@pytest.mark.parametrize(("age", "outcome"), [(58, "trial"), (59.5, "promoted"), (70, "promoted")])
+def test_a_champion_that_expires_before_a_trial_ends_is_no_rival(gate, register, age, outcome):
+    first, second = register(), register()
+    gate.decide(first)
+    trained(gate, first, age)
+    trained(gate, second, 0)
+
+    decision = gate.decide(second)
+
+    assert decision.outcome == outcome
+    assert any("before a trial could end" in reason for reason in decision.reasons) == (outcome == "promoted")
+    assert gate.registry.aliases(NAME)[CHAMPION] == (second if outcome == "promoted" else first)
+
+
+def test_an_expired_champion_is_not_replaced_by_a_version_that_fails(gate, register):
+    champion, overconfident = register(), register(BOASTING)
+    gate.decide(champion)
+    trained(gate, champion, 70)
+    trained(gate, overconfident, 0)
+
+    assert gate.decide(overconfident).outcome == "rejected"
+
+
+def test_a_trial_without_figures_does_not_stop_the_gate(gate, register):
+    champion, challenger, newer = register(), register(), register()
+    gate.decide(champion)
+    gate.decide(challenger)
+    trial = {"challenger": challenger, "champion": champion}
+    record = {"model_version": champion, "verdict": "healthy", "action": "none", "reasons": [], "reports": []}
+    record_check(gate.pool, MARKET, NOW, numbers={"trial": trial}, **record)
+
+    assert gate.decide(newer).outcome == "trial"
 
 
 def test_a_decision_that_was_taken_is_not_taken_again(gate, register):

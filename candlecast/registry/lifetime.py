@@ -1,0 +1,60 @@
+"""Time for which a registered version is used: from the end of its training data to its expiry."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
+
+from candlecast.registry.registry import RegisteredVersion
+
+TRAINED_UNTIL = "trained_until"
+"""Tag of a version: the end of its training data, in ISO 8601."""
+
+EXPIRING = timedelta(days=1)
+"""Time before its expiry from which a champion gives way to a fresher version, at most half of its life."""
+
+
+class TagSource(Protocol):
+    """Methods of `candlecast.registry.registry.Registry` that the lifetime of a version needs."""
+
+    def version(self, model_name: str, number: str) -> RegisteredVersion:
+        """Return a version with its tags."""
+        ...
+
+
+class Lifetime(NamedTuple):
+    """Lifetime of a version.
+
+    Attributes:
+        trained_until: End of the training data.
+        expiry: Time after `trained_until` from which the version abstains.
+    """
+
+    trained_until: datetime
+    expiry: timedelta
+
+    @property
+    def expires_at(self) -> datetime:
+        """Time from which the version abstains."""
+        return self.trained_until + self.expiry
+
+    def ends_within(self, span: timedelta, now: datetime) -> bool:
+        """Return whether the version expires within `span` of `now`, which counts as half of its life at most."""
+        return now + min(span, self.expiry / 2) >= self.expires_at
+
+    def past_half(self, now: datetime) -> bool:
+        """Return whether the version has passed half of its life."""
+        return now - self.trained_until > self.expiry / 2
+
+    def expiry_note(self, now: datetime) -> str:
+        """Say when the version expires or expired."""
+        return f"{'expired' if now >= self.expires_at else 'expires'} at {self.expires_at:%F %R}"
+
+
+def lifetime_of(registry: TagSource, model_name: str, number: str, expiry: timedelta) -> Lifetime | None:
+    """Read the lifetime of a version, or None if the version has no valid tag."""
+    try:
+        trained_until = datetime.fromisoformat(registry.version(model_name, number).tags.get(TRAINED_UNTIL, ""))
+    except ValueError:
+        return None
+    return Lifetime(trained_until, expiry) if trained_until.tzinfo is not None else None
