@@ -176,11 +176,10 @@ class RowFigure(NamedTuple):
 def bootstrap(figures: Mapping[str, RowFigure], seed: int, horizon: int = 1) -> dict[str, Figure]:
     """Compute intervals of figures of the same n rows by the stationary bootstrap (Politis and Romano, 1994).
 
-    All figures are resampled together. The mean block length is the longest that a figure needs
-    (Patton, Politis and White, 2009), but at most a twentieth of the rows, and at least 2 * horizon rows, because
-    overlapping outcomes are correlated that far. The ends are quantiles of the resampled
-    figures. The lower end of a norm is the figure less the norm of the resampled differences, so it reaches zero for
-    chance alone (triangle inequality).
+    All figures are resampled together. The mean block length is the longest that a figure needs (Patton, Politis and
+    White, 2009), but at most a twentieth of the rows. It is at least 2 * horizon rows, because overlapping outcomes
+    are correlated. The ends are quantiles of the resampled figures. The lower end of a norm is the figure less the norm
+    of the resampled differences, so it reaches zero for chance alone (triangle inequality).
 
     Raises:
         NotEnoughCandles: n is below FEWEST_ROWS independent outcomes.

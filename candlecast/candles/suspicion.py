@@ -1,7 +1,7 @@
-"""Rules that find candles which are unlikely to be what the market did, from the candles alone.
+"""Rules that find implausible candles from the candles alone.
 
-Each rule compares a candle with what is usual just before it, in units of its close, so that no rule depends on a
-price, a symbol or an interval. docs/decisions/0007-doubtful-candles.md has the measured rates of error.
+Each rule compares a candle with the usual values up to it, in units of its close, so that no rule depends on a price,
+a symbol or an interval. docs/decisions/0007-doubtful-candles.md has the measured rates of error.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ CONTEXT = 576
 """Candles up to one that define what is usual: two days of 5m, long enough to span a quiet night."""
 
 READ_BEFORE = 3 * CONTEXT
-"""Candles to read before the first that is judged: its context, and what decides which of the context is doubtful."""
+"""Candles to read before the first one to check: its context, and the candles that decide what is doubtful there."""
 
 SETTLED_AFTER = 48
-"""Candles after one until nothing that follows changes the verdict on it: two windows of breaks."""
+"""Number of later candles that the reasons of a candle depend on: two windows of breaks."""
 
-FEWEST = 50  # sound candles below which nothing is called usual
-_PASSES = 6  # what one pass finds is left out of what the next calls usual
+FEWEST = 50  # sound candles that a usual value needs
+_PASSES = 6  # a pass leaves out of the usual values what the one before found
 
-# A stub is a bar stored moments after it opened: almost no volume, almost no range, and the rest of its move shows as
-# a break before the next open, which is needed where a small range is common: in markets of a few ticks.
+# A stub is a bar stored moments after it opened: almost no volume, almost no range, and a break before the next open.
+# The break is required in markets of a few ticks, because a small range is common there.
 STUB_VOLUME = 0.01
 STUB_RANGE = 0.1
-_STUB_TICKS = 4.0  # a tenth of the usual range is at least so many, or a small range means nothing
-# Between stubs and breaks, low volume alone is enough, because the feed was at fault there.
+_STUB_TICKS = 4.0  # ticks in a tenth of the usual range from which a small range is uncommon
+# Between stubs and breaks low volume is enough, because the feed was at fault there.
 _AMONG_STUBS_VOLUME = 0.1
 _AMONG_STUBS = 2
 
-# A candle opens where the last one closed, within some ticks: how many is the market's own matter, so the limits are
-# multiples of the upper quantiles of its own breaks. A bar that was stored before it closed lacks its last move.
+# A bar that was stored before it closed lacks its last move. Sound candles open within some ticks of the last close.
+# How many depends on the market, so the limits are multiples of the upper quantiles of its own breaks.
 BREAK_OF_OWN_RANGE = 0.12
 BREAK_OF_USUAL_RANGE = 0.02
 BREAK_TICKS = 2.5
@@ -52,19 +52,19 @@ BREAK_OF_COMMON_BREAK = 10.0
 # A break does not say which side is wrong. Beyond three usual ranges (0.6 is the widest recorded) both are doubted.
 _WIDE_BREAK = 3.0
 
-# Where a candle moves by a few ticks only, one unfinished bar looks like a sound one, but a row of them can:
-# breaks above the 95 % quantile come in every second or third of them, in sound candles in less than one of thirty.
+# One unfinished bar of a few ticks looks like a sound one, but a row of them does not: every second or third has a
+# break above the 95 % quantile, and less than one in thirty sound candles.
 STEP_OF_OWN_RANGE = 0.2
 STEP_TICKS = 1.5
 _STEP_OF_COMMON_BREAK = 2.5
 STEP_WINDOWS = (8, 24)
 FEWEST_STEPS = 5
 _STEPS_OF_USUAL = 3.0
-# In such a row the candles without a step are doubted too, if most have one or if a step is wide for the market.
+# In such a row candles without a step are doubtful too if most have one, or if a step is wide for the market.
 _MOST_STEPS = 0.6
 _WIDE_STEP = 0.1
 
-# Candles without any range although they traded, more in a row than the market's own share of them explains.
+# Candles with trades but without range: more in a row than the market's own share of them explains.
 FLAT_RUN = 3
 _FLAT_CHANCE = 1e-8
 
@@ -105,12 +105,12 @@ def find_suspicious(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     - `frozen`: repeats the prices and the volume of the candle before.
     - `jump`: leaves the level of its neighbours, and comes back, without the volume that such a move brings.
 
-    Usual refers to the CONTEXT candles up to this one without the doubtful ones. Below 50 candles nothing is usual,
-    and only repetition is found. A candle without a trade is a fact of the market and never doubtful.
+    Usual values are those of the CONTEXT candles up to this one, without the doubtful ones. Below 50 candles there are
+    none, and only repetition is found. A candle without a trade is a fact of the market and never doubtful.
 
     Args:
         candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, ascending; may have gaps. Give READ_BEFORE
-            candles before and SETTLED_AFTER after those that matter: at its edges less is known.
+            candles before and SETTLED_AFTER after those to check.
 
     Returns:
         `REASONS` as bool columns, same index. Row t depends on candles from READ_BEFORE before to SETTLED_AFTER after.

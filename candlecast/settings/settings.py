@@ -60,7 +60,7 @@ class Settings(SettingsGroup):
     lookback_days: float = Field(90, gt=0)
     """History that backfill keeps and training uses, in days."""
     source: Literal["auto", "binance", "replay"] = "auto"
-    """Where candles come from; auto is Binance if it answers, else the recorded candles."""
+    """Source of candles; auto is Binance if it answers, else the recorded candles."""
     mlflow_port: int = 5000
     """Port of MLflow."""
     prefect_port: int = 4200
@@ -95,22 +95,22 @@ class Settings(SettingsGroup):
 
     @property
     def models_dir(self) -> Path:
-        """Where bundles of registered versions are kept."""
+        """Directory of the bundles of registered versions."""
         return self.home / "models"
 
     @property
     def trained_dir(self) -> Path:
-        """Where bundles trained from files are kept; they are in no registry."""
+        """Directory of the bundles trained from files; they are in no registry."""
         return self.home / "trained"
 
     @property
     def scratch_dir(self) -> Path:
-        """Where work in progress lies; `candlecast up` clears it."""
+        """Directory of work in progress; `candlecast up` clears it."""
         return self.home / "scratch"
 
     @property
     def reports_dir(self) -> Path:
-        """Where Evidently reports are kept."""
+        """Directory of Evidently's reports."""
         return self.home / "reports"
 
     @property

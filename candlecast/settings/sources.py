@@ -1,4 +1,4 @@
-"""Where settings are read from: arguments, the environment, candlecast.toml, and what `candlecast up` left."""
+"""Sources of settings: arguments, the environment, candlecast.toml, and what `candlecast up` left."""
 
 from __future__ import annotations
 
