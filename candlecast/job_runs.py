@@ -53,23 +53,22 @@ def recorded_job(
     Raises:
         AlreadyRunning: This market's job is already running; recorded as skipped.
     """
-    symbol, interval, _ = market
     with ExitStack() as lock:
         try:
             lock.enter_context(exclusive_lock(pool, _lock_of(job, market)))
         except AlreadyRunning as exc:
             _execute(
                 pool,
-                "insert into job_runs (job, symbol, interval, status, message, finished_at, prefect_run_id) "
-                "values (%s, %s, %s, 'skipped', %s, clock_timestamp(), %s)",
-                [job, symbol, interval, str(exc), prefect_run_id],
+                "insert into job_runs (job, symbol, interval, horizon, status, message, finished_at, prefect_run_id) "
+                "values (%s, %s, %s, %s, 'skipped', %s, clock_timestamp(), %s)",
+                [job, *market, str(exc), prefect_run_id],
             )
             raise
         _execute(
             pool,
             "update job_runs set status = 'failed', finished_at = clock_timestamp(), message = 'process died' "
-            "where (job, symbol, interval) = (%s, %s, %s) and status = 'running'",
-            [job, symbol, interval],
+            "where (job, symbol, interval, horizon) = (%s, %s, %s, %s) and status = 'running'",
+            [job, *market],
         )
         run = _insert_run(pool, job, market, prefect_run_id)
         report = JobReport()
@@ -96,9 +95,10 @@ def last_attempt(pool: ConnectionPool, job: str, market: Market, *, ended: bool 
     """Return the exchange's clock when the newest run of a job began, or None without runs."""
     row = _one(
         pool,
-        "select as_of as newest from job_runs where (job, symbol, interval) = (%s, %s, %s) and as_of is not null "
-        "and status <> 'skipped' and (status <> 'running' or not %s) order by started_at desc limit 1",
-        [job, market.symbol, market.interval, ended],
+        "select as_of as newest from job_runs where (job, symbol, interval, horizon) = (%s, %s, %s, %s) "
+        "and as_of is not null and status <> 'skipped' and (status <> 'running' or not %s) "
+        "order by started_at desc limit 1",
+        [job, *market, ended],
     )
     return row["newest"] if row else None
 
@@ -107,9 +107,9 @@ def last_failure(pool: ConnectionPool, job: str, market: Market) -> str | None:
     """Return why the newest run of a job failed, or None; a killed process is a failure too."""
     row = _one(
         pool,
-        "select status, message, started_at from job_runs where (job, symbol, interval) = (%s, %s, %s) "
+        "select status, message, started_at from job_runs where (job, symbol, interval, horizon) = (%s, %s, %s, %s) "
         "and status <> 'skipped' order by started_at desc limit 1",
-        [job, market.symbol, market.interval],
+        [job, *market],
     )
     if row is None or row["status"] == "completed":
         return None
@@ -125,11 +125,11 @@ def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]
     """Return the newest run of each job of a market, all columns."""
     query = (
         "select newest.* from unnest(%s::text[]) as wanted (job) cross join lateral ("
-        "select * from job_runs where (job, symbol, interval) = (wanted.job, %s, %s) and status <> 'skipped' "
-        "order by started_at desc limit 1) as newest"
+        "select * from job_runs where (job, symbol, interval, horizon) = (wanted.job, %s, %s, %s) "
+        "and status <> 'skipped' order by started_at desc limit 1) as newest"
     )
     with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode(), [list(JOBS), market.symbol, market.interval]).fetchall()
+        return cursor.execute(query.encode(), [list(JOBS), *market]).fetchall()
 
 
 def prune(pool: ConnectionPool, keep: timedelta) -> None:
@@ -176,15 +176,17 @@ def last_check(pool: ConnectionPool, market: Market) -> dict[str, Any] | None:
 
 
 def _lock_of(job: str, market: Market) -> str:
-    return f"{job} {market.symbol} {market.interval}"
+    lock = f"{job} {market.symbol} {market.interval}"
+    # Horizon 1 keeps the name it had before horizons, so that processes of both builds exclude one another.
+    return lock if market.horizon == 1 else f"{lock} {market.horizon}"
 
 
 def _insert_run(pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None) -> int:
     row = _one(
         pool,
-        "insert into job_runs (job, symbol, interval, status, prefect_run_id) "
-        "values (%s, %s, %s, 'running', %s) returning id",
-        [job, market.symbol, market.interval, prefect_run_id],
+        "insert into job_runs (job, symbol, interval, horizon, status, prefect_run_id) "
+        "values (%s, %s, %s, %s, 'running', %s) returning id",
+        [job, *market, prefect_run_id],
     )
     return int(row["id"]) if row else 0
 

@@ -115,7 +115,7 @@ def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datet
         f"where {of_market} order by checked_at"
     )
     trainings = rows(
-        f"select as_of as at, status, message from job_runs where {series} and job = 'train' and as_of is not null "
+        f"select as_of as at, status, message from job_runs where {of_market} and job = 'train' and as_of is not null "
         "and status <> 'skipped' order by started_at"
     )
     alerts = rows(

@@ -18,7 +18,7 @@ order by checked_at desc, id desc limit 1
 JOB_RUNS = f"""
 select newest.* from unnest(%(jobs)s::text[]) with ordinality as wanted (job, place) cross join lateral (
     select job, status, message, rows, started_at, finished_at from job_runs
-    where {_MARKET} and job = wanted.job
+    where {_MARKET} and horizon = %(horizon)s and job = wanted.job
     order by started_at desc limit %(limit)s
 ) as newest
 order by place, started_at desc

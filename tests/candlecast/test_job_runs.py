@@ -9,6 +9,7 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
+from candlecast.database import exclusive_lock
 from candlecast.errors import AlreadyRunning
 from candlecast.job_runs import (
     last_attempt,
@@ -71,6 +72,28 @@ def test_other_jobs_and_other_markets_run_meanwhile(pool):
             running = [row["status"] for row in runs(pool)]
 
     assert running == ["running"] * 3
+
+
+def test_each_horizon_of_a_market_has_its_own_jobs(pool):
+    ahead = MARKET._replace(horizon=15)
+    with recorded_job(pool, "train", MARKET, clock=lambda: NOW), recorded_job(pool, "train", ahead) as later:
+        running = [(row["status"], row["horizon"]) for row in runs(pool)]
+        later.message = "fifteen ahead"
+    with pytest.raises(ValueError, match="no candles"), recorded_job(pool, "train", MARKET):
+        raise ValueError("no candles")
+
+    assert running == [("running", 1), ("running", 15)]
+    assert (last_attempt(pool, "train", MARKET), last_attempt(pool, "train", ahead)) == (NOW, None)
+    assert (last_failure(pool, "train", MARKET), last_failure(pool, "train", ahead)) == ("ValueError: no candles", None)
+    assert [row["message"] for row in newest_job_runs(pool, ahead)] == ["fifteen ahead"]
+
+
+def test_a_process_of_an_older_build_excludes_one_of_this(pool):
+    with exclusive_lock(pool, "train BTCUSDT 5m"):
+        with recorded_job(pool, "train", MARKET._replace(horizon=5)):
+            pass
+        with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET):
+            pytest.fail("two run at once")
 
 
 def test_a_row_that_a_dead_process_left_running_is_closed_by_the_next_run(pool):
