@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 
 from candlecast.errors import AlreadyRunning
@@ -16,6 +16,7 @@ from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.jobs.messages import ingest_message
 from flows.jobs.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
+from monitoring.heartbeat import send_heartbeat
 
 _AT_ONCE = 4
 """Markets that one run works on in parallel; most of the time they wait for exchange and database."""
@@ -51,13 +52,20 @@ def ingest(
 ) -> State[None] | None:
     """Store closed candles, settle outcomes, record the next forecast; safe to re-run, and it catches up.
 
+    A successful run sends the heartbeat.
+
     Args:
         markets: Names such as BTCUSDT-5m. Markets run in parallel, and a failure of one does not stop the others.
     """
+    settings = settings_for(symbol, interval, horizon)
+    done = None
     if markets:
         for_each(_ingest, markets, horizon, at_once=_AT_ONCE)
-        return None
-    return _ingest(settings_for(symbol, interval, horizon))
+    else:
+        done = _ingest(settings)
+    if done is None and (failure := send_heartbeat(settings.monitoring.heartbeat_url)):
+        get_run_logger().warning(failure)
+    return done
 
 
 def _ingest(settings: Settings) -> State[None] | None:

@@ -23,6 +23,7 @@ from service.models.reloaders import ModelReloaders, poll_s
 from service.models.served import ServedModels
 from service.predict.batching import RequestBatcher
 from service.status.importance import Importances
+from service.telemetry.freshness import FreshnessReader
 from service.telemetry.metrics import ServiceMetrics
 
 
@@ -52,10 +53,12 @@ class Wiring:
         access_log = AccessLog(self.log_stream, requests=settings.service.access_log)
         reloaders = self._reloaders(settings, metrics, access_log)
         database = ReadOnlyDatabase(settings.database.reader_url or settings.database.url)
+        freshness = FreshnessReader(database, settings.all_markets, metrics.freshness)
         batcher = RequestBatcher(settings.service.model_expiry, metrics)
         database.open()
         access_log.start()
         reloaders.start()
+        freshness.start()
         try:
             yield Resources(
                 *(settings, metrics, access_log, reloaders, database, batcher),
@@ -63,6 +66,7 @@ class Wiring:
             )
         finally:
             reloaders.stop()
+            freshness.stop()
             database.close()
             access_log.stop()
 

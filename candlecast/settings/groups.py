@@ -147,6 +147,10 @@ class MonitoringSettings(SettingsGroup):
     of MODEL_EXPIRY_HOURS."""
     webhook_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(None, examples=["https://host/path"])
     """Address that alerts are posted to as JSON; without one, alerts are only recorded."""
+    heartbeat_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(
+        None, examples=["https://host/path"]
+    )
+    """Address that `ingest` requests after each successful run; a service there alerts when the requests stop."""
 
     def mape_limit(self, market: Market) -> float:
         """Return the rolling MAPE of a market's close, in percent, that means drift."""

@@ -70,7 +70,7 @@ def long_enough(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
 
 
 def web_address(url: SecretStr | None) -> SecretStr | None:
-    """Require the address of a webhook; return None if it is empty."""
+    """Require a web address; return None if it is empty."""
     if url is None or not url.get_secret_value():
         return None
     if not re.fullmatch(r"https?://[^\s/]+\S*", url.get_secret_value()):

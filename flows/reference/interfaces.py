@@ -88,9 +88,10 @@ def metrics_page(root: Path) -> str:
     metrics = {each for each in vars(ServiceMetrics(registry)).values() if hasattr(each, "describe")}
     rows = []
     for metric in metrics:
-        [described] = metric.describe()
-        name = described.name + ("_total" if described.type == "counter" else "")
-        rows.append((code(name), described.type, ", ".join(map(code, metric._labelnames)), described.documentation))
+        for described in metric.describe():
+            name = described.name + ("_total" if described.type == "counter" else "")
+            labels = getattr(metric, "_labelnames", ()) or getattr(described, "_labelnames", ())
+            rows.append((code(name), described.type, ", ".join(map(code, labels)), described.documentation))
     groups = yaml.safe_load((root / "ops" / "prometheus-rules.yml").read_text(encoding="utf-8"))["groups"]
     parts = ["`GET /metrics` answers these.", table(("metric", "type", "labels", "meaning"), sorted(rows)), _ALERTS]
     for rule in (rule for group in groups for rule in group["rules"]):

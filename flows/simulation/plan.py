@@ -104,6 +104,7 @@ def plan_simulation(
         database_owner_url=None,
         database_reader_url=None,
         webhook_url=None,
+        heartbeat_url=None,
         runs_kept_days=36_500,  # the report reads every record
         lookback_days=min(changed.lookback_days, history / timedelta(days=1)),
     )

@@ -1,5 +1,6 @@
 """Metrics, and one observation per request.
 
-To change a metric, see metrics.py; a field of the access log, see observation.py.
+To change a metric, see metrics.py; the age of forecasts and candles, see freshness.py; a field of the access log,
+see observation.py.
 May import candlecast, http and models.
 """

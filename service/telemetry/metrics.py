@@ -27,6 +27,7 @@ from candlecast.api.answers import Cause
 from service.http.documented import Documented
 from service.http.resources import resources
 from service.models.served import ALIASES, ServedModel, ServedModels
+from service.telemetry.freshness import Freshness
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SERIES_BUCKETS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000)
@@ -120,6 +121,7 @@ class ServiceMetrics:
             multiprocess_mode="liveall",
         )
         self.cpu = Counter("candlecast_process_cpu_seconds", "Processor time of the process.", registry=registry)
+        self.freshness = Freshness(registry)
         self._served: dict[str, ServedModels] = {}
         self._cpu_counted_s = 0.0
         self._lock = threading.Lock()  # every reloader reports from its own thread
@@ -214,6 +216,7 @@ def _exposition(here: ServiceMetrics) -> bytes:
     _forget_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     merged = CollectorRegistry()
     MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+    merged.register(here.freshness)
     return generate_latest(merged)
 
 

@@ -24,6 +24,7 @@ from flows.ingest import ingest
 from tests.conftest import MigratedDatabase
 from tests.support.bundles import write_tiny_bundle
 from tests.support.manifests import FLOW_RUNS, ROOT
+from tests.support.receivers import receiving
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.integration
@@ -99,9 +100,15 @@ def test_what_fails_with_one_market_keeps_none_of_the_others(
     exchange = replay_exchange(now=begin + timedelta(seconds=2), more={("ETHUSDT", "5m"): bundled_candles.iloc[:2500]})
     bundles = [write_tiny_bundle(tmp_path / name, market=Market.named(name)) for name in named]
     (tmp_path / "home").mkdir()
-    with serving(
-        tmp_path / "home", bundles[0], more=bundles[1:], CANDLECAST_SOURCE="replay", CANDLECAST_MARKETS=",".join(named)
-    ) as served:
+    with (
+        receiving() as heartbeats,
+        serving(
+            *(tmp_path / "home", bundles[0]),
+            more=bundles[1:],
+            CANDLECAST_SOURCE="replay",
+            CANDLECAST_MARKETS=",".join(named),
+        ) as served,
+    ):
         for name, value in {
             "CANDLECAST_HOME": str(tmp_path / "home"),
             "CANDLECAST_SOURCE": "replay",
@@ -110,17 +117,22 @@ def test_what_fails_with_one_market_keeps_none_of_the_others(
             "CANDLECAST_SERVICE_URL": served.url,
             "CANDLECAST_DATABASE_URL": database.writer_url.get_secret_value(),
             "PREFECT_API_URL": api_url,
+            "CANDLECAST_HEARTBEAT_URL": f"{heartbeats.url}/beat",
         }.items():
             monkeypatch.setenv(name, value)
 
         with pytest.raises(CandlecastError, match="1 of 3 markets failed: DOGEUSDT-5m: .*symbol"):
             ingest(markets=named)
+        silent = list(heartbeats.gets)
+        ingest(markets=named[:2])
 
+    assert (silent, heartbeats.gets) == ([], ["/beat"])
     with psycopg.connect(database.owner_url.get_secret_value()) as connection:
         forecasts = connection.execute("select symbol, open_time from forecasts order by symbol").fetchall()
         runs = connection.execute("select symbol, status from job_runs order by symbol").fetchall()
     assert forecasts == [("BTCUSDT", begin), ("ETHUSDT", begin)]
-    assert runs == [("BTCUSDT", "completed"), ("DOGEUSDT", "failed"), ("ETHUSDT", "completed")]
+    completed = [("BTCUSDT", "completed")] * 2, [("ETHUSDT", "completed")] * 2
+    assert runs == [*completed[0], ("DOGEUSDT", "failed"), *completed[1]]
 
 
 def test_jobs_need_an_image_and_a_namespace():

@@ -14,7 +14,12 @@ from service.telemetry.metrics import ServiceMetrics
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "k8s" / "components" / "monitoring"
-OF_KUBERNETES = {"CandlecastServiceDown", "CandlecastBackupMissing", "CandlecastPodsFailing"}
+OF_KUBERNETES = {
+    "CandlecastServiceDown",
+    "CandlecastBackupMissing",
+    "CandlecastBackupFailed",
+    "CandlecastPodsFailing",
+}
 
 
 def told() -> set[str]:

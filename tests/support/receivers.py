@@ -17,6 +17,7 @@ class Receiver:
 
     Attributes:
         paths, bodies: Of the POST requests, in order.
+        gets: Paths of the GET requests, in order.
     """
 
     url: str = ""
@@ -24,6 +25,7 @@ class Receiver:
     answer: bytes = b"{}"
     paths: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    gets: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -33,6 +35,10 @@ def receiving() -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            receiver.gets.append(self.path)
+            self.answer()
+
+        def answer(self) -> None:
             self.send_response(receiver.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(receiver.answer)))
@@ -43,7 +49,7 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.paths.append(self.path)
             receiver.bodies.append(json.loads(body))
-            self.do_GET()
+            self.answer()
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
