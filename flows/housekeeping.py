@@ -13,7 +13,8 @@ from flows.jobs.retention import HousekeepingResult, delete_expired
 from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
 
 
-@task(retries=2, retry_delay_seconds=[30, 300], retry_condition_fn=is_transient)
+# Prefect shows the task under its name of before.
+@task(name="delete_the_old", retries=2, retry_delay_seconds=[30, 300], retry_condition_fn=is_transient)
 def delete_expired_data(market: Market) -> HousekeepingResult:
     """Delete old records, versions, bundles and runs; the ledger and what a rollback may need stay."""
     settings = settings_for(*market)

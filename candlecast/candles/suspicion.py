@@ -49,7 +49,7 @@ BREAK_OF_USUAL_RANGE = 0.02
 BREAK_TICKS = 2.5
 BREAK_OF_HIGH_BREAK = 4.0
 BREAK_OF_COMMON_BREAK = 10.0
-# A break does not say which side is wrong. Beyond three usual ranges (0.6 is the widest recorded) both are doubted.
+# A break does not say which side is wrong. Beyond three usual ranges (3.0 is the widest recorded) both are doubtful.
 _WIDE_BREAK = 3.0
 
 # One unfinished bar of a few ticks looks like a sound one, but a row of them does not: every second or third has a
@@ -69,7 +69,7 @@ FLAT_RUN = 3
 _FLAT_CHANCE = 1e-8
 
 # A close that leaves its six neighbours' level and comes back, or a wick, beyond 15 usual ranges for each multiple of
-# the usual volume. Real moves bring volume: the widest recorded are 7.3 at 1m and 3.6 at 5m, crashes included.
+# the usual volume. Real moves bring volume: the widest recorded are 7.3 at 1m and 4.3 at 5m, crashes included.
 JUMP = 15.0
 _JUMP_WINDOW = 7
 
