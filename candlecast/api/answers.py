@@ -43,6 +43,13 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
+class MarketAnswer(Answer):
+    """Base of answers about one market."""
+
+    symbol: str
+    interval: str
+
+
 class Intervals(Answer):
     """Conformal intervals that hold the outcome with probability `level`."""
 
@@ -81,11 +88,9 @@ class ModelReference(Answer):
     feature_hash: str
 
 
-class ForecastAnswer(Answer):
+class ForecastAnswer(MarketAnswer):
     """Answer of `POST /predict`: the candle `horizon` after the last one posted."""
 
-    symbol: str
-    interval: str
     horizon: int
     """Number of candles ahead."""
     last_open_time: Moment
@@ -120,11 +125,9 @@ class SpanAnswer(Answer):
     rows: int
 
 
-class InputContract(Answer):
+class InputContract(MarketAnswer):
     """Input that a model needs from `POST /predict`."""
 
-    symbol: str
-    interval: str
     horizon: int
     sequence_length: int
     """Feature rows in one input window."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from candlecast.api.answers import Answer, Cause, ModelReference, Moment, Probability
+from candlecast.api.answers import Answer, Cause, MarketAnswer, ModelReference, Moment, Probability
 
 
 class ForecastColumns(Answer):
@@ -49,11 +49,9 @@ class AbstainedStretch(Answer):
     reason: str
 
 
-class ForecastSeriesAnswer(Answer):
+class ForecastSeriesAnswer(MarketAnswer):
     """Answer of `POST /predict/series`: the forecast after every candle that has enough history before it."""
 
-    symbol: str
-    interval: str
     horizon: int
     """Number of candles ahead."""
     level: Probability

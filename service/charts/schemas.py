@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from candlecast.api.answers import Answer, Moment, Unit
+from candlecast.api.answers import Answer, MarketAnswer, Moment, Unit
 from service.status.monitoring_schemas import Interval, Percent, Quote, Skill
 
 Times = Annotated[list[Moment], Unit("Beginnings of the steps, UTC, ascending.")]
@@ -14,11 +14,9 @@ Percents = Annotated[list[float], Unit("In percent.")]
 BasisPoints = Annotated[list[float], Unit("In basis points (hundredths of a percent) of the last close.")]
 
 
-class Stretch(Answer):
+class Stretch(MarketAnswer):
     """Market, role and period of a chart; start and end are null while no candle of the period is stored."""
 
-    symbol: str
-    interval: str
     horizon: int
     role: str
     start: Moment | None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from candlecast.api.answers import Answer, Direction, Moment, Price, Probability, Spread, Unit
+from candlecast.api.answers import Answer, Direction, MarketAnswer, Moment, Price, Probability, Spread, Unit
 
 Move = Literal["up", "flat", "down"]
 Volume = Annotated[float, Unit("In base currency.")]
@@ -34,20 +34,16 @@ class CandleRow(Answer):
     taker_buy_quote: QuoteVolume | None
 
 
-class CandlesAnswer(Answer):
+class CandlesAnswer(MarketAnswer):
     """Answer of `GET /price/history`, oldest first."""
 
-    symbol: str
-    interval: str
     candles: list[CandleRow]
     earlier: Earlier = None
 
 
-class PriceStatsAnswer(Answer):
+class PriceStatsAnswer(MarketAnswer):
     """Answer of `GET /price/stats`: the candles of the last `hours`, up to the newest one stored."""
 
-    symbol: str
-    interval: str
     hours: int
     """As asked for."""
     n: int
@@ -143,11 +139,9 @@ class ForecastRow(Answer):
     """Null until the target candle has closed."""
 
 
-class ForecastsAnswer(Answer):
+class ForecastsAnswer(MarketAnswer):
     """Answer of `GET /forecasts`, oldest first."""
 
-    symbol: str
-    interval: str
     forecasts: list[ForecastRow]
     earlier: Earlier = None
 
@@ -211,11 +205,9 @@ class SeriesPoint(Answer):
     """When the forecast was issued, on the exchange's clock."""
 
 
-class SeriesAnswer(Answer):
+class SeriesAnswer(MarketAnswer):
     """Answer of `GET /series`, oldest first."""
 
-    symbol: str
-    interval: str
     horizon: int
     role: str
     points: list[SeriesPoint]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.http.examples import MARKET, RUN_ID
+from service.status.monitoring_schemas import LiveFigures
 
 _IN_SHORT = {
     "close_mape": 0.0312,
@@ -141,15 +142,7 @@ VERSIONS = {
             "aliases": ["champion"],
             "run_id": RUN_ID,
             "gate": {"close_vs_persistence_skill": 0.0021, "close_vs_persistence_dm_p": 0.0011},
-            "live": {
-                "n": 288,
-                "close_mape": 0.0312,
-                "persistence_mape": 0.0313,
-                "close_skill": 0.0021,
-                "close_skill_interval": [-0.0016, 0.0058],
-                "amplitude_skill": 0.093,
-                "direction_accuracy": 0.523,
-            },
+            "live": {name: _ROLLING[name] for name in LiveFigures.model_fields},
             "decisions": [_DECISION],
         }
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from candlecast.api.answers import Answer, Moment, Price
+from candlecast.api.answers import Answer, MarketAnswer, Moment, Price
 from service.history.schemas import Volume
 from service.status.monitoring_schemas import LiveFigures, Promotion
 
@@ -47,11 +47,9 @@ class JobRun(Answer):
     finished_at: Moment | None
 
 
-class JobsAnswer(Answer):
+class JobsAnswer(MarketAnswer):
     """Answer of `GET /jobs`: by job, newest first."""
 
-    symbol: str
-    interval: str
     runs: list[JobRun]
 
 
@@ -86,11 +84,9 @@ class Revision(Answer):
     replaced_at: Moment
 
 
-class QualityAnswer(Answer):
+class QualityAnswer(MarketAnswer):
     """Answer of `GET /quality`: counts of all, and the newest of each kind, open gaps first."""
 
-    symbol: str
-    interval: str
     gaps_open: int
     """Stretches of missing candles."""
     outages: int
@@ -125,18 +121,13 @@ class ImportanceAnswer(Answer):
     """Empty while too few candles are stored."""
 
 
-class MarketName(Answer):
+class MarketName(MarketAnswer):
     """Symbol and interval of a market."""
 
-    symbol: str
-    interval: str
 
-
-class StatusAnswer(Answer):
+class StatusAnswer(MarketAnswer):
     """Answer of `GET /status`."""
 
-    symbol: str
-    interval: str
     horizon: int
     source: Badge
     """Whether candles come live from the exchange or from a replay of recorded ones."""
