@@ -9,8 +9,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
+from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
 
@@ -49,6 +51,12 @@ def open_database(url: SecretStr | None, max_size: int = 4, timeout_s: float = 1
         ) from exc
     finally:
         pool.close()
+
+
+def read_rows(pool: ConnectionPool, query: str, arguments: Any) -> list[dict[str, Any]]:
+    """Read all rows of a query, by column name."""
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.encode(), arguments).fetchall()
 
 
 def _without_secret(url: SecretStr) -> str:

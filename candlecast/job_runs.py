@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
-from candlecast.database import exclusive_lock, is_locked
+from candlecast.database import exclusive_lock, is_locked, read_rows
 from candlecast.errors import AlreadyRunning
 from candlecast.market import Market
 
@@ -128,8 +127,7 @@ def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]
         "select * from job_runs where (job, symbol, interval, horizon) = (wanted.job, %s, %s, %s) "
         "and status <> 'skipped' order by started_at desc limit 1) as newest"
     )
-    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode(), [list(JOBS), *market]).fetchall()
+    return read_rows(pool, query, [list(JOBS), *market])
 
 
 def prune(pool: ConnectionPool, keep: timedelta) -> None:
@@ -182,18 +180,17 @@ def _lock_of(job: str, market: Market) -> str:
 
 
 def _insert_run(pool: ConnectionPool, job: str, market: Market, prefect_run_id: str | None) -> int:
-    row = _one(
+    [row] = read_rows(
         pool,
         "insert into job_runs (job, symbol, interval, horizon, status, prefect_run_id) "
         "values (%s, %s, %s, %s, 'running', %s) returning id",
         [job, *market, prefect_run_id],
     )
-    return int(row["id"]) if row else 0
+    return int(row["id"])
 
 
 def _one(pool: ConnectionPool, query: str, arguments: list[Any]) -> dict[str, Any] | None:
-    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode(), arguments).fetchone()
+    return next(iter(read_rows(pool, query, arguments)), None)
 
 
 def _execute(pool: ConnectionPool, query: str, arguments: list[Any]) -> None:

@@ -45,10 +45,7 @@ def issue_forecasts(market: Market) -> IssueResult:
 
 @flow(flow_run_name=run_name)
 def ingest(
-    symbol: str | None = None,
-    interval: str | None = None,
-    horizon: int | None = None,
-    markets: Sequence[str] = (),
+    symbol: str | None = None, interval: str | None = None, horizon: int | None = None, markets: Sequence[str] = ()
 ) -> State[None] | None:
     """Store closed candles, settle outcomes, record the next forecast; safe to re-run, and it catches up.
 

@@ -58,10 +58,7 @@ def emit_alerts(market: Market, notices: Sequence[Notice]) -> None:
 
 @flow(flow_run_name=run_name)
 def monitor(
-    symbol: str | None = None,
-    interval: str | None = None,
-    horizon: int | None = None,
-    markets: Sequence[str] = (),
+    symbol: str | None = None, interval: str | None = None, horizon: int | None = None, markets: Sequence[str] = ()
 ) -> State[None] | None:
     """Check champion, challenger and market, act on the result, and start a training if the check asks for one.
 

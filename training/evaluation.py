@@ -80,10 +80,9 @@ def scaled_rows(scaler: Scaler, dataset: Dataset, *, with_flow: bool = True) -> 
     return np.ascontiguousarray(scaler.apply(matrix))  # windows are cut out of it row by row
 
 
-def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Windows:
+def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes) -> Windows:
     """Return the network's inputs for the windows that end in `ends`, (n, sequence_length, features), in memory."""
-    rows = scaled_rows(scaler, dataset, with_flow=with_flow)
-    return windows_of(rows, dataset.sequence_length)[ends - dataset.sequence_length + 1]
+    return windows_of(scaled_rows(scaler, dataset), dataset.sequence_length)[ends - dataset.sequence_length + 1]
 
 
 def forecast_rows(bundle: Bundle, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> Forecasts:

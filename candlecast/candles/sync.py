@@ -38,10 +38,7 @@ def closed_before(candles: pd.DataFrame, moment: datetime, step: timedelta) -> p
 
 
 def sync_newest(
-    session: MarketSession,
-    earliest: datetime,
-    guard: timedelta = timedelta(0),
-    again_from: datetime | None = None,
+    session: MarketSession, earliest: datetime, guard: timedelta = timedelta(0), again_from: datetime | None = None
 ) -> SyncResult:
     """Store the candles that closed since the watermark, and the last REFETCHED ones again.
 
@@ -83,11 +80,7 @@ def fetch_doubtful_again(session: MarketSession, start: datetime, now: datetime)
 
 
 def sync_range(
-    session: MarketSession,
-    start: datetime,
-    end: datetime,
-    now: datetime,
-    on_page: Callable[[datetime], None],
+    session: MarketSession, start: datetime, end: datetime, now: datetime, on_page: Callable[[datetime], None]
 ) -> UpsertResult:
     """Store the candles opening in [start, end) that had closed by `now`, page by page.
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import dict_row
-
 from candlecast.candles.gaps import CandleGap, describe_gaps, on_grid
 from candlecast.candles.quality import MarkedCandle, describe_doubtful, repair_command
 from candlecast.candles.session import MarketSession
+from candlecast.database import read_rows
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
 
@@ -106,7 +105,8 @@ def verify_candles(
         )
     session.gaps.record(market, start, end)
     session.quality.mark(market, start, end)
-    counts = _counts(session, start, end, now)
+    arguments = {**market._asdict(), "start": start, "end": end, "now": now}
+    [counts] = read_rows(session.pool, _BROKEN, arguments)
     return Verification(
         start=start,
         end=end,
@@ -115,12 +115,6 @@ def verify_candles(
         doubtful=session.quality.doubtful(market, start, end),
         broken={rule.replace("_", " "): count for rule, count in counts.items() if count},
     )
-
-
-def _counts(session: MarketSession, start: datetime, end: datetime, now: datetime | None) -> dict[str, int]:
-    arguments: dict[str, Any] = {**session.market._asdict(), "start": start, "end": end, "now": now}
-    with session.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(_BROKEN, arguments).fetchone() or {}
 
 
 def verification_message(found: Verification, market: Market) -> str:

@@ -44,11 +44,7 @@ class IssueResult(NamedTuple):
     missed: int = 0
 
 
-def issue_forecasts(
-    session: MarketSession,
-    service: ForecastService,
-    source: Source,
-) -> IssueResult:
+def issue_forecasts(session: MarketSession, service: ForecastService, source: Source) -> IssueResult:
     """Record every served role's forecast of the candle after the newest stored one.
 
     A forecast is not recorded if its target candle has closed on the exchange's clock, or if its target and role

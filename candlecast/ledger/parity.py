@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from psycopg.rows import dict_row
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, persist
 from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.session import MarketSession
+from candlecast.database import read_rows
 from candlecast.errors import BundleError, ModelNotFound
 from candlecast.market import Market
 from candlecast.registry.versions import BundleSource, load_version
@@ -66,8 +66,7 @@ def verify_forecasts(session: MarketSession, registry: BundleSource, cache: Path
         RegistryUnavailable: MLflow does not answer, and a version is not in the cache.
     """
     market, pool = session.market, session.pool
-    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        recorded = cursor.execute(_NEWEST, [*market, last]).fetchall()
+    recorded = read_rows(pool, _NEWEST, [*market, last])
     if not recorded:
         return []
     bundles = {version: _bundle(registry, market, version, cache) for version in {r["model_version"] for r in recorded}}

@@ -136,11 +136,9 @@ def measure(read: Read, market: Market, role: Role, n: int, version: str | None 
     return _performance(row, market.horizon) if row["n"] else None
 
 
-def measure_by_hour(
-    read: Read, market: Market, role: Role, n: int, version: str | None = None
-) -> dict[int, Performance]:
+def measure_by_hour(read: Read, market: Market, role: Role, n: int) -> dict[int, Performance]:
     """Measure the rows of `measure` by the hour (UTC) in which the target opened; hours without a row are absent."""
-    rows = _rows(read, market, role, n, version, by_hour=True)
+    rows = _rows(read, market, role, n, None, by_hour=True)
     return {int(row["hour"]): _performance(row, market.horizon) for row in rows}
 
 

@@ -65,11 +65,6 @@ _RECORDED = (
 )
 
 
-def promotion_lock(model_name: str) -> str:
-    """Name the lock under which an alias is moved and the move recorded."""
-    return f"promotion {model_name}"
-
-
 def record_decision(pool: ConnectionPool, model_name: str, decision: Decision) -> None:
     """Insert a decision; rows cannot be changed afterwards."""
     with pool.connection() as connection:

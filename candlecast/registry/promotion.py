@@ -24,7 +24,6 @@ from candlecast.registry.decisions import (
     newest_decision,
     open_trials,
     predecessors,
-    promotion_lock,
     record_decision,
 )
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
@@ -46,7 +45,7 @@ def alias_lock(pool: ConnectionPool, model_name: str) -> Iterator[None]:
     Raises:
         AlreadyRunning: Another process still holds the lock.
     """
-    with exclusive_lock(pool, promotion_lock(model_name), wait_s=_WAIT_S):
+    with exclusive_lock(pool, f"promotion {model_name}", wait_s=_WAIT_S):
         yield
 
 

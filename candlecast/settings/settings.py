@@ -23,12 +23,7 @@ from candlecast.settings.groups import (
     TrainingSettings,
     on_this_machine,
 )
-from candlecast.settings.rules import (
-    absolute,
-    fixed_length,
-    separated,
-    well_named,
-)
+from candlecast.settings.rules import absolute, fixed_length, separated, well_named
 
 PREFIX = "CANDLECAST_"
 _FOREIGN_VARIABLES = {"mlflow_tracking_uri": "MLFLOW_TRACKING_URI", "prefect_api_url": "PREFECT_API_URL"}

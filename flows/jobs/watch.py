@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from candlecast.api.answers import ModelsAnswer
-from candlecast.errors import (
-    BundleError,
-    CandlecastError,
-    ForeignBundleError,
-    ModelNotFound,
-    RegistryUnavailable,
-)
+from candlecast.errors import BundleError, CandlecastError, ForeignBundleError, ModelNotFound, RegistryUnavailable
 from candlecast.job_runs import last_check, last_failure
 from candlecast.ledger.parity import ParityCheck, parity_message
 from candlecast.registry.decisions import last_promoted
@@ -100,11 +94,7 @@ def alert_unreachable_exchange(market: OpenMarket, cause: CandlecastError) -> Se
 
 
 def _decide(
-    market: OpenMarket,
-    registry: Registry,
-    now: datetime,
-    served: ModelsAnswer | None,
-    verified: Sequence[ParityCheck],
+    market: OpenMarket, registry: Registry, now: datetime, served: ModelsAnswer | None, verified: Sequence[ParityCheck]
 ) -> tuple[RollbackResult | None, TrialResult | None, str | None]:
     """Roll back and update the trial; return both results and the champion after them."""
     settings, pool, name = market.settings, market.pool, market.market.model_name

@@ -119,9 +119,7 @@ def local_programs(
         ),
         Program("prefect", _command("prefect", f"server start {at} {settings.prefect_port}"), prefect),
         Program(
-            "exchange",
-            _command("flows.cli", replay, str(home / "exchange-clock.json"), *replay_from),
-            environment,
+            "exchange", _command("flows.cli", replay, str(home / "exchange-clock.json"), *replay_from), environment
         ),
         Program(
             "service",

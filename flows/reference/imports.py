@@ -51,7 +51,7 @@ def write_imports(directory: Path) -> None:
     """Write `imports.md` and one picture for each package below `directory`."""
     parts = [
         "An arrow means that a room imports another. All arrows point down, so no imports form a cycle. A picture "
-        "leaves out an arrow that follows from others; the table below it lists every import.",
+        "leaves out an arrow that follows from others; the table below it lists every import."
     ]
     (directory / "imports").mkdir(exist_ok=True)
     for name, graph in import_graphs().items():

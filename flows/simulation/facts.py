@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
+from candlecast.database import read_rows
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord, decision_history
 
@@ -104,8 +104,7 @@ def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datet
     of_market = f"{series} and horizon = %(horizon)s"
 
     def rows(query: str) -> list[dict[str, Any]]:
-        with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query.encode(), key).fetchall()
+        return read_rows(pool, query, key)
 
     stored = rows(f"select count(*) from candles where {series} and open_time >= %(begin)s and open_time < %(end)s")
     forecasts = rows(f"select role, count(*) from forecasts where {of_market} group by role")

@@ -103,9 +103,7 @@ def _feed_faults(facts: Facts, event: datetime) -> list[Finding]:
             f"{len(alerts)} alerts, {len(lasting)} not recovered",
         ),
         Finding(
-            "forecasts that were not possible are recorded as missed",
-            bool(facts.misses),
-            f"{len(facts.misses)} misses",
+            "forecasts that were not possible are recorded as missed", bool(facts.misses), f"{len(facts.misses)} misses"
         ),
         _no_rollback(facts),
     ]

@@ -228,7 +228,5 @@ class _Run:
         """Wait until the service serves the versions of the aliases; meanwhile the clock stands still."""
         wanted = self.registry.aliases(self.market.market.model_name)
         wait_for(
-            lambda: served_versions(self.service, self.market.market) == wanted,
-            _RELOAD_S,
-            f"versions {wanted} served",
+            lambda: served_versions(self.service, self.market.market) == wanted, _RELOAD_S, f"versions {wanted} served"
         )

@@ -36,11 +36,7 @@ from service.telemetry.observation import REQUEST_ID
 
 _TIME = {"anyOf": [{"type": "string", "format": "date-time"}, MILLISECONDS]}
 _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
-    "symbol": (
-        "Market, by default the first one forecast here.",
-        {"type": "string", "pattern": SYMBOL},
-        "BTCUSDT",
-    ),
+    "symbol": ("Market, by default the first one forecast here.", {"type": "string", "pattern": SYMBOL}, "BTCUSDT"),
     "interval": (
         "Candle length, by default that of the first market.",
         {"type": "string", "pattern": "^[1-9][0-9]{0,4}[mhdw]$"},
@@ -52,11 +48,7 @@ _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
         12,
     ),
     "start": ("First open_time, ISO-8601 with an offset or milliseconds since 1970.", _TIME, "2025-09-29T00:00:00Z"),
-    "end": (
-        "End of open_time, exclusive, in the forms of `start`.",
-        _TIME,
-        "2025-09-30T12:00:00Z",
-    ),
+    "end": ("End of open_time, exclusive, in the forms of `start`.", _TIME, "2025-09-30T12:00:00Z"),
     "hours": (
         "Hours before the newest stored candle.",
         {"type": "integer", "minimum": 1, "maximum": HOURS_MAXIMUM, "default": HOURS_DEFAULT},
@@ -160,11 +152,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if facts.tag == "operations":
         text = {facts.media_type: {"schema": {"type": "string"}}}
         refused = {str(status): {"description": "No.", "content": text} for status in facts.refusals}
-        return {
-            **operation,
-            "responses": {"200": {"description": "OK", "content": text}, **refused},
-            "security": [],
-        }
+        return {**operation, "responses": {"200": {"description": "OK", "content": text}, **refused}, "security": []}
     refusals = sorted((400, 401, 429, *facts.refusals))
     operation |= {
         "description": details,
@@ -208,12 +196,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _example(name: str, title: str, status: int) -> dict[str, Any]:
-    problem = {
-        "type": PROBLEM_TYPE + name,
-        "title": title,
-        "status": status,
-        "detail": "The fault, and the remedy.",
-    }
+    problem = {"type": PROBLEM_TYPE + name, "title": title, "status": status, "detail": "The fault, and the remedy."}
     if name == "candle-gap":
         detail = (
             "row 61: open_time 2025-09-30T07:10:00Z follows 1 missing candle(s), the first of them 2025-09-30T07:05:00Z"

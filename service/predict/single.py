@@ -53,11 +53,7 @@ def answer_forecasts(
             **dict(zip(TARGETS, targets[number], strict=True)),
             "intervals": {"level": INTERVAL_LEVEL, **dict(zip(INTERVAL_TARGETS, bounds, strict=True))},
             "direction": {"up": probability_up[number], "down": 1 - probability_up[number]},
-            "baseline": {
-                "close": closes[number],
-                "amplitude": amplitudes[number],
-                "up": forecasts.baseline_up,
-            },
+            "baseline": {"close": closes[number], "amplitude": amplitudes[number], "up": forecasts.baseline_up},
             "abstained": doubt is not None,
             "cause": doubt.cause if doubt else None,
             "reason": doubt.reason if doubt else None,

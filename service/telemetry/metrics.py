@@ -81,7 +81,7 @@ class ServiceMetrics:
             "candlecast_last_forecast_timestamp_seconds", "When the last forecast was answered; 0 before the first."
         )
         self.served_version = self._gauge(
-            "candlecast_served_version", "Version served under an alias; 0 if none is.", "model", "alias"
+            "candlecast_served_version", "Version served under an alias; 0 if none is.", "model alias"
         )
         self.served_version_lowest = Gauge(
             "candlecast_served_version_lowest",
@@ -91,28 +91,20 @@ class ServiceMetrics:
             multiprocess_mode="livemin",
         )
         self.model_info = self._gauge(
-            "candlecast_model_info",
-            "1 for every version that is served.",
-            "model",
-            "alias",
-            "version",
-            "family",
-            "run_id",
+            "candlecast_model_info", "1 for every version that is served.", "model alias version family run_id"
         )
         self.model_trained_until = self._gauge(
             "candlecast_model_trained_until_timestamp_seconds",
             "End of the training candles of a served model.",
-            "model",
-            "alias",
+            "model alias",
         )
         self.model_age = self._gauge(
-            "candlecast_model_age_seconds", "Time since the training of a served model ended.", "model", "alias"
+            "candlecast_model_age_seconds", "Time since the training of a served model ended.", "model alias"
         )
         self.problems = self._gauge(
             "candlecast_model_problem",
             "1 while a fault keeps the registry's newest state from being served.",
-            "model",
-            "about",
+            "model about",
         )
         self.memory = Gauge(
             "candlecast_process_resident_memory_bytes",
@@ -127,8 +119,8 @@ class ServiceMetrics:
         self._lock = threading.Lock()  # every reloader reports from its own thread
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self.registry, multiprocess_mode="livemax")
+    def _gauge(self, name: str, text: str, labels: str = "") -> Gauge:
+        return Gauge(name, text, labels.split(), registry=self.registry, multiprocess_mode="livemax")
 
     def show_served(self, name: str, served: ServedModels) -> None:
         """Show which versions of the registered model `name` are served."""
@@ -138,10 +130,7 @@ class ServiceMetrics:
                 number = int(version) if version.isdecimal() else -1
                 self.served_version.labels(name, alias).set(number)
                 self.served_version_lowest.labels(name, alias).set(number)
-            for known, value in (
-                (self._served.get(name, {}), 0),
-                (served, 1),
-            ):  # former versions first
+            for known, value in ((self._served.get(name, {}), 0), (served, 1)):  # former versions first
                 for alias, model in known.items():
                     manifest = model.bundle.manifest
                     self.model_info.labels(name, alias, model.version, manifest.family, manifest.run_id).set(value)

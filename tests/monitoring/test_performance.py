@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from candlecast.ledger.performance import Performance
+from candlecast.database import read_rows
+from candlecast.ledger.performance import Performance, measure_by_hour
 from candlecast.market import Market
 from candlecast.statistics import student_interval
-from monitoring.performance import performance_by_hour, rolling_performance
+from monitoring.performance import rolling_performance
 from tests.support.markets import MARKET, STEP
 from tests.support.records import forecast_for, record_as_if_in_time
 
@@ -126,7 +128,7 @@ def test_nothing_to_measure_is_none(pool, settle):
 
     assert nothing is None
     assert rolling_performance(pool, MARKET, "champion", 10) is None
-    assert performance_by_hour(pool, MARKET, "champion", 10) == {}
+    assert measure_by_hour(partial(read_rows, pool), MARKET, "champion", 10) == {}
 
 
 def test_an_unmoved_candle_counts_for_the_error_but_not_the_direction(pool, settle):
@@ -286,7 +288,7 @@ def test_by_hour_is_the_same_for_the_rows_of_each_hour(pool, settle):
     counted = table[~table["abstained"].astype(bool)].drop(columns=["reason", "abstained"])
     numbers = counted.set_index("open_time").astype("float64")
 
-    hours = performance_by_hour(pool, MARKET, "champion", 1000)
+    hours = measure_by_hour(partial(read_rows, pool), MARKET, "champion", 1000)
 
     assert sorted(hours) == [*range(23), 23]
     for hour, rows in numbers.groupby(numbers.index.hour):

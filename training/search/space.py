@@ -77,11 +77,6 @@ def rounded(values: TrialSettings) -> TrialSettings:
     return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in values.items()}
 
 
-def with_trial_settings(settings: Settings, values: TrialSettings) -> Settings:
-    """Replace settings by those of a trial."""
-    return settings.changed(**values)
-
-
 def environment_lines(values: TrialSettings) -> list[str]:
     """Format the settings as lines of an environment file."""
     return [f"{variable_name(name)}={value}" for name, value in values.items()]

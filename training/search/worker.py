@@ -17,7 +17,7 @@ from candlecast.registry.run_log import RunLog
 from candlecast.settings.settings import Settings
 from training.dataset import Dataset
 from training.families.interface import OnEpoch, family
-from training.search.space import TrialSettings, with_trial_settings
+from training.search.space import TrialSettings
 from training.splits import Split
 
 
@@ -120,7 +120,7 @@ def _logged(job: Job, task: Task) -> AbstractContextManager[RunLog | None]:
 
 
 def _fit(job: Job, values: TrialSettings, on_epoch: OnEpoch) -> None:
-    settings = with_trial_settings(job.settings, values).training
+    settings = job.settings.changed(**values).training
     # The dataset holds the longest windows, so trials with shorter ones are measured on the same candles.
     dataset = job.dataset._replace(sequence_length=settings.sequence_length)
     family(settings.model_family)(dataset, job.split, settings, on_epoch)
