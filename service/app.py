@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from candlecast.allowed_hosts import foreign_sender
 from candlecast.settings.settings import Settings
 from service import guide, page, probes
 from service.charts import api as chart_api
 from service.history import api as read_api
 from service.http.limits import KEY_HEADER
-from service.http.problems import HANDLED, refuse
+from service.http.problems import HANDLED, problem_response, refuse
 from service.openapi.document import documentation_routes
 from service.predict import api as model_api
 from service.status import api as record_api
@@ -50,10 +52,29 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
     described = [route for room in rooms for route in room.ROUTES]
     return Starlette(
         routes=[*described, *page.routes(), *guide.routes(), *documentation_routes(described)],
-        middleware=[Middleware(Observation), Middleware(ConfiguredCors)],
+        middleware=[Middleware(Observation), Middleware(OwnSite), Middleware(ConfiguredCors)],
         exception_handlers=dict.fromkeys(HANDLED, refuse),
         lifespan=lifespan,
     )
+
+
+class OwnSite:
+    """Middleware that refuses requests to other hosts than ALLOWED_HOSTS, and of pages outside CORS_ORIGINS."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on unless a page of another site sent it."""
+        foreign = None
+        if scope["type"] == "http":
+            settings = scope["app"].state.resources[Settings].service
+            foreign = foreign_sender(Headers(scope=scope), settings.allowed_hosts, settings.cors_origins)
+        if foreign:
+            detail = f"{foreign} is not allowed: name it in CANDLECAST_ALLOWED_HOSTS or CANDLECAST_CORS_ORIGINS"
+            await problem_response(scope, "foreign-site", detail, {})(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class ConfiguredCors:

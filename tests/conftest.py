@@ -54,7 +54,11 @@ class RunningReplay:
 def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment without any setting, in a directory without home and file of settings."""
     for name in list(os.environ):
-        if name.startswith("CANDLECAST_") or name in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL"}:
+        if name.startswith("CANDLECAST_") or name in {
+            "MLFLOW_TRACKING_URI",
+            "PREFECT_API_URL",
+            "PREFECT_API_AUTH_STRING",
+        }:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

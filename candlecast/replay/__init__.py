@@ -2,5 +2,5 @@
 
 To change its routes, see api.py and archive.py; its clock, see clock.py; its client, see control.py.
 To change faults, see faults.py and injector.py; recordings, see recordings.py and alterations.py.
-May import archive, arrays, candles, errors, exchange and market.
+May import allowed_hosts, archive, arrays, candles, errors, exchange and market.
 """

@@ -79,6 +79,9 @@ class ServiceSettings(SettingsGroup):
     """Requests a minute that the service accepts from one API key, or from one address; 0 is any number."""
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(separated), AfterValidator(origins)] = ()
     """Origins whose pages may call the service, separated by commas; * is every one."""
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(separated)] = ("*",)
+    """Names in the Host header that the service answers to, separated by commas; * is every one. Addresses in digits
+    and localhost are always answered. `candlecast up` allows no others."""
     access_log: bool = True
     """Whether the service logs a line of JSON for every request."""
     model_expiry_hours: float = Field(1440, gt=0)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from candlecast.market import Market
 from candlecast.settings.groups import (
@@ -26,7 +26,11 @@ from candlecast.settings.groups import (
 from candlecast.settings.rules import absolute, fixed_length, separated, well_named
 
 PREFIX = "CANDLECAST_"
-_FOREIGN_VARIABLES = {"mlflow_tracking_uri": "MLFLOW_TRACKING_URI", "prefect_api_url": "PREFECT_API_URL"}
+_FOREIGN_VARIABLES = {
+    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
+    "prefect_api_url": "PREFECT_API_URL",
+    "prefect_login": "PREFECT_API_AUTH_STRING",
+}
 _NAMED_WITH_GROUP = {"port", "url", "owner_url", "reader_url", "weight_budget", "timeout_s"}
 """Fields whose variable names their group too: CANDLECAST_SERVICE_PORT, but CANDLECAST_EPOCHS."""
 
@@ -66,6 +70,8 @@ class Settings(SettingsGroup):
     """Address of MLflow. Default: MLFLOW_PORT on this machine."""
     prefect_api_url: str = Field(default_factory=lambda read: on_this_machine(read["prefect_port"]) + "/api")
     """Address of the Prefect API. Default: PREFECT_PORT on this machine."""
+    prefect_login: SecretStr | None = Field(None, examples=["candlecast:password"])
+    """Login of Prefect's API and UI, as name:password. `candlecast up` makes one and keeps it in HOME."""
     evidently_url: str = Field(default_factory=lambda read: on_this_machine(read["evidently_port"]))
     """Address of Evidently's UI, for links to reports. Default: EVIDENTLY_PORT on this machine."""
     dask_scheduler: str | None = Field(None, examples=["tcp://host:8786"])

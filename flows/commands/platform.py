@@ -70,9 +70,11 @@ def simulate(
 def status(as_json: Json = False) -> None:
     """Show processes, age of the candles, served versions and their quality on one screen."""
     from flows.commands.status import print_status, read_status
+    from flows.local.programs import prefect_access
 
-    found = read_status(read_settings())
-    print(json.dumps(found, default=str, indent=2)) if as_json else print_status(found)
+    settings = read_settings()
+    found = read_status(settings)
+    print(json.dumps(found, default=str, indent=2)) if as_json else print_status(found, prefect_access(settings))
 
 
 @app.command()

@@ -74,11 +74,12 @@ def _figures(market: OpenMarket) -> dict[str, Any]:
     }
 
 
-def print_status(found: dict[str, Any]) -> None:
-    """Print the figures of `read_status` for people."""
+def print_status(found: dict[str, Any], prefect: str) -> None:
+    """Print the figures of `read_status` for people, and the address and login of Prefect's UI."""
     console = Console()
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_row("[bold]market", f"{found['market']}, source {found['source']}, home {found['home']}")
+    table.add_row("[bold]Prefect", prefect)
     processes = found["processes"] or {"none": "the platform is not up: `candlecast up` starts it"}
     table.add_row("[bold]processes", "\n".join(f"{name:<10}{state}" for name, state in processes.items()))
     if "error" in found:

@@ -28,9 +28,13 @@ _ROOT = Path(__file__).parents[2]
 def prefect_client(api_url: str) -> Iterator[SyncPrefectClient]:
     """Open a client of the Prefect API at `api_url`; this machine's Prefect profile is ignored."""
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+    login = os.environ.get("PREFECT_API_AUTH_STRING")  # Prefect itself reads it only when it is imported
+    with (
+        temporary_settings({PREFECT_API_URL: api_url, PREFECT_API_AUTH_STRING: login}),
+        get_client(sync_client=True) as client,
+    ):
         yield client
 
 

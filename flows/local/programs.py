@@ -57,12 +57,20 @@ def stack_values(settings: Settings) -> dict[str, str]:
         "mlflow_tracking_uri": settings.mlflow_tracking_uri,
         "prefect_api_url": settings.prefect_api_url,
         "evidently_url": settings.evidently_url,
+        "allowed_hosts": ",".join(settings.service.allowed_hosts),
     }
-    for field in DATABASE_ROLES:
-        url: SecretStr | None = settings.value(field)
-        if url is not None:
-            values[field] = url.get_secret_value()
+    for field in (*DATABASE_ROLES, "prefect_login"):
+        secret: SecretStr | None = settings.value(field)
+        if secret is not None:
+            values[field] = secret.get_secret_value()
     return values
+
+
+def prefect_access(settings: Settings) -> str:
+    """Return the address of Prefect's UI, and the login to enter there."""
+    login = settings.prefect_login
+    enter = f"  (enter {login.get_secret_value()})" if login else ""
+    return f"{settings.prefect_api_url.removesuffix('/api')}{enter}"
 
 
 def addresses(settings: Settings) -> dict[str, str]:
@@ -95,6 +103,9 @@ def local_programs(
         # Without these the UI requests its API on the default port.
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
+        # A client that creates a deployment can run programs, so clients need the login, and pages of other sites none.
+        "PREFECT_SERVER_API_AUTH_STRING": settings.prefect_login.get_secret_value() if settings.prefect_login else "",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": settings.prefect_api_url.removesuffix("/api"),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         # The server deletes old runs with their logs and artifacts; by default it keeps all of them.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Callable, Collection
@@ -134,6 +135,9 @@ class LocalStack:
         if settings.source == "replay":
             # The replay exchange serves its archive too, so an offline start needs no other host.
             update["binance_url"] = update["archive_url"] = f"http://{HOST}:{settings.exchange.port}"
+        update["prefect_login"] = settings.prefect_login or _kept_login(settings.home / "prefect-login")
+        if settings.service.allowed_hosts == ("*",):
+            update["allowed_hosts"] = ("localhost",)
         if self.postgres is not None:
             for field, role in DATABASE_ROLES.items():
                 update[field] = SecretStr(self.postgres.url(role))
@@ -153,6 +157,16 @@ class LocalStack:
         if self.postgres is None:
             return f"sqlite:///{directory / 'mlflow.db'}"
         return self.postgres.url("mlflow", "mlflow").replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _kept_login(file: Path) -> SecretStr:
+    """Return the login that `file` keeps, and make it first if need be; only its owner may read it."""
+    if not file.exists():
+        draft = file.with_suffix(".partial")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+            opened.write(f"candlecast:{secrets.token_urlsafe(16)}")
+        draft.replace(file)
+    return SecretStr(file.read_text())
 
 
 def _answers(url: str) -> bool:

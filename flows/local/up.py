@@ -28,7 +28,7 @@ from flows.jobs.stepping import step_replay
 from flows.local.clock_watch import ClockWatch
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
-from flows.local.programs import addresses
+from flows.local.programs import addresses, prefect_access
 from flows.local.source import WARM_UP, recorded_market, replay_begin, resolve_source, store_source
 from flows.local.stack import LocalStack, refuse_foreign_addresses, remove_partial_files, wait_for
 
@@ -182,7 +182,7 @@ def _print_addresses(console: Console, settings: Settings) -> None:
     console.rule("[bold]Candlecast is up")
     for what, address in (
         ("page, forecasts, API reference", f"{settings.service.url}/  {settings.service.url}/docs"),
-        ("Prefect: flows and their runs", settings.prefect_api_url.removesuffix("/api")),
+        ("Prefect: flows and their runs", prefect_access(settings)),
         ("MLflow: runs, versions, aliases", settings.mlflow_tracking_uri),
         ("Evidently: inputs and errors", settings.evidently_url),
     ):

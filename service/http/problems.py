@@ -48,6 +48,7 @@ KINDS: dict[str, ProblemKind] = {
     "unusable-history": ProblemKind(400, "No forecast can be computed from these candles"),
     "wrong-market": ProblemKind(400, "This service does not forecast this market"),
     "invalid-parameter": ProblemKind(400, "Invalid query parameter"),
+    "foreign-site": ProblemKind(403, "The request comes from a page of another site"),
     "unauthorized": ProblemKind(401, "API key missing or unknown"),
     "not-found": ProblemKind(404, "No route has this address"),
     "model-not-found": ProblemKind(404, "This model is not being served"),

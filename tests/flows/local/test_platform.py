@@ -23,6 +23,7 @@ import psutil
 import psycopg
 import pytest
 import requests
+from requests.auth import HTTPBasicAuth
 
 from candlecast.client import ForecastClient
 from candlecast.registry.registry import CHAMPION, Registry
@@ -129,7 +130,8 @@ class Platform:
         return Registry(self.url("MLFLOW"))
 
     def prefect(self, path: str, **body: object) -> list[dict[str, Any]]:
-        response = requests.post(f"{self.url('PREFECT')}/api/{path}/filter", json=body, timeout=10)
+        login = HTTPBasicAuth(*(self.home / "prefect-login").read_text().split(":"))
+        response = requests.post(f"{self.url('PREFECT')}/api/{path}/filter", json=body, auth=login, timeout=10)
         response.raise_for_status()
         return list(response.json())
 
@@ -214,6 +216,30 @@ def test_prefect_has_deployments_of_the_loop_with_schedules_and_green_runs(platf
     assert not any(one["paused"] for one in deployments.values())
     assert platform.prefect("artifacts", artifacts={"key": {"any_": ["ingest-btcusdt-5m"]}})
     assert [one["name"] for one in platform.prefect("automations")] == ["candlecast-look-after-failure"]
+
+
+FOREIGN = "https://foreign.example"
+
+
+def test_prefect_starts_no_program_without_the_login(platform):
+    api = f"{platform.url('PREFECT')}/api"
+    asked = {"Origin": FOREIGN, "Access-Control-Request-Method": "POST"}
+
+    preflight = requests.options(f"{api}/deployments/", headers=asked, timeout=10)
+    created = requests.post(f"{api}/work_pools/", json={"name": "mine", "type": "process"}, timeout=10)
+
+    assert preflight.headers.get("Access-Control-Allow-Origin") not in {"*", FOREIGN}
+    assert created.status_code == 401
+    assert (platform.home / "prefect-login").stat().st_mode & 0o077 == 0
+    assert (platform.home / "prefect-login").read_text() in platform.printed()
+
+
+@pytest.mark.parametrize("header", [{"Origin": FOREIGN}, {"Host": "rebound.example"}])
+@pytest.mark.parametrize(("part", "path"), [("SERVICE", "/model"), ("EXCHANGE", "/replay/faults"), ("MLFLOW", "/api")])
+def test_pages_of_other_sites_are_refused(platform, part, path, header):
+    answer = requests.post(f"{platform.url(part)}{path}", data="{}", headers=header, timeout=10)
+
+    assert answer.status_code == 403
 
 
 def test_mlflow_has_the_run_with_metrics_plots_and_the_champion(platform):
