@@ -158,7 +158,10 @@ class Ledger:
         except errors.CheckViolation as exc:
             if exc.diag.constraint_name not in _TOO_LATE:
                 raise
-            raise ForecastTooLate(f"{forecast.open_time:%F %T}: {exc.diag.message_primary}") from exc
+            cause = exc.diag.message_primary
+            if exc.diag.constraint_name == "issued_before_outcome":
+                cause = f"that candle had closed when the forecast was issued at {forecast.issued_at:%F %T}"
+            raise ForecastTooLate(f"{forecast.open_time:%F %T}: {cause}") from exc
 
     def record_missed(self, role: Role, since: datetime, now: datetime, version: str | None = None) -> int:
         """Record the due forecasts of a role that were not made, and return the number of new ones.

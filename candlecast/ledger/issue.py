@@ -35,7 +35,7 @@ class IssueResult(NamedTuple):
     """Forecasts recorded now.
 
     Attributes:
-        withheld: Why a forecast was not recorded: unusable candles, or too late; else None.
+        withheld: Why forecasts were not recorded, by role: unusable candles, or too late; else None.
         missed: Number of earlier forecasts that were due, were not made, and are recorded as missed now.
     """
 
@@ -68,14 +68,14 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
     if "challenger" in due:
         missed += ledger.record_missed("challenger", now - _MISSES_SOUGHT_AGAIN, now, served["challenger"].version)
     issued: list[ForecastRecord] = []
-    withheld = None
+    withheld: list[str] = []
     for role in due:
         candles = session.store.newest(market.symbol, market.interval, served[role].input.history)
         if candles.empty:
             continue
         obstacle = _obstacle(candles, served[role].input.history, session)
         if obstacle is not None:
-            withheld = f"no {role} forecast: {obstacle}"
+            withheld.append(f"no {role} forecast: {obstacle}")
             continue
         answer = service.predict(candles, market.symbol, market.interval, role)
         forecast = forecast_record(answer, role, session.exchange.server_time(), source)
@@ -83,8 +83,8 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
             if ledger.record(forecast):
                 issued.append(forecast)
         except ForecastTooLate as exc:
-            withheld = f"no {role} forecast: {exc}"
-    return IssueResult(issued, withheld, missed)
+            withheld.append(f"no {role} forecast: {exc}")
+    return IssueResult(issued, "; ".join(withheld) or None, missed)
 
 
 def _obstacle(candles: pd.DataFrame, needed: int, session: MarketSession) -> str | None:

@@ -96,7 +96,7 @@ def test_not_even_the_owner_overwrites_a_forecast_by_inserting_it_again(database
 def test_a_forecast_issued_after_its_target_closed_is_refused(ledger, late):
     too_late = forecast_for(TARGET, issued_at=TARGET + STEP + late)
 
-    with pytest.raises(ForecastTooLate, match="issued_before_outcome"):
+    with pytest.raises(ForecastTooLate, match="that candle had closed when the forecast was issued at"):
         ledger.record(too_late)
 
 

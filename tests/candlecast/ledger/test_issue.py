@@ -250,6 +250,16 @@ def test_no_forecast_is_issued_from_history_that_holds_a_doubtful_candle(pool, s
     assert "candlecast backfill --repair --start" in outcome.withheld
 
 
+def test_every_role_whose_forecast_is_withheld_is_named(pool, store):
+    mark(pool, 30)
+
+    withheld = issued(store, FakeService("champion", "challenger")).withheld
+
+    assert withheld is not None
+    assert "no champion forecast: its" in withheld
+    assert "; no challenger forecast: its" in withheld
+
+
 def test_a_doubtful_candle_before_the_history_does_not_matter(pool, store):
     mark(pool, 19)
 
