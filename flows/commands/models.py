@@ -232,7 +232,8 @@ def history(
 def predict(file: Path, model: str = "champion") -> None:
     """Forecast the candle after the last one in FILE.
 
-    FILE is .parquet or .csv with open_time and OHLCV, or .json: a body of `POST /predict` or Binance's klines.
+    FILE is .parquet or .csv with open_time and OHLCV, or .json: a body of `POST /predict` or Binance's klines. It has
+    as many candles as `/predict` takes, 120 to 10,000 by default.
     """
     from candlecast.candles.files import read_candles, read_posted
     from flows.jobs.market import open_service
