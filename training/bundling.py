@@ -70,14 +70,11 @@ def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Set
     )
     # Errors on rows that a network was fitted on are too small, so the evaluation model calibrates the served one.
     unseen = np.concatenate([split.calibrate, split.report])
-    market = dataset.market
     manifest = Manifest(
         format=FORMAT,
         run_id=run_id,
         created_at=datetime.now(UTC),
-        symbol=market.symbol,
-        interval=market.interval,
-        horizon=market.horizon,
+        **dataset.market._asdict(),
         family=settings.training.model_family,
         sequence_length=dataset.sequence_length,
         lookback=LOOKBACK,

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from psycopg import errors
-from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
+from candlecast.database import read_rows
 from candlecast.errors import ForecastTooLate
 from candlecast.market import Market
 
@@ -183,8 +183,7 @@ class Ledger:
             "select * from forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
             "and (%s::timestamptz is null or issued_at <= %s) order by open_time desc limit 1"
         )
-        with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, [*self._market, role, until, until]).fetchone()
+        return next(iter(read_rows(self._pool, query, [*self._market, role, until, until])), None)
 
     def settle(self, since: datetime) -> int:
         """Record the outcomes of forecasts whose candles are stored, and return the number of new or corrected ones.

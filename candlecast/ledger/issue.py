@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import pandas as pd
 
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer
-from candlecast.bundle.forecast import INTERVAL_TARGETS
+from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
 from candlecast.candles.quality import describe_doubtful, repair_command
 from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.session import MarketSession
@@ -112,30 +112,20 @@ def _obstacle(candles: pd.DataFrame, needed: int, session: MarketSession) -> str
 
 def forecast_record(answer: ForecastAnswer, role: Role, issued_at: datetime, source: Source) -> ForecastRecord:
     """Turn an answer of the service into a row of the ledger."""
+    same = ("symbol", "interval", "horizon", "open_time", "last_open_time", *TARGETS, "abstained", "reason")
     bounds = {name: getattr(answer.intervals, name) for name in INTERVAL_TARGETS}
     return ForecastRecord(
-        symbol=answer.symbol,
-        interval=answer.interval,
-        open_time=answer.open_time,
-        horizon=answer.horizon,
+        **{name: getattr(answer, name) for name in same},
         role=role,
         model_version=answer.model.version,
         run_id=answer.model.run_id,
         issued_at=issued_at,
-        open=answer.open,
-        high=answer.high,
-        low=answer.low,
-        close=answer.close,
-        amplitude=answer.amplitude,
         probability_up=answer.direction.up,
         **{f"{name}_lower": lower for name, (lower, _) in bounds.items()},
         **{f"{name}_upper": upper for name, (_, upper) in bounds.items()},
         baseline_close=answer.baseline.close,
         baseline_amplitude=answer.baseline.amplitude,
         baseline_up=answer.baseline.up,
-        last_open_time=answer.last_open_time,
         feature_hash=answer.model.feature_hash,
-        abstained=answer.abstained,
-        reason=answer.reason,
         source=source,
     )

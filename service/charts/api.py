@@ -69,7 +69,7 @@ def errors(request: Request) -> Response:
         lead = period.start - 2 * limits.rolling_n * market_of(request).step  # twice: some forecasts may be missing
         further = {"lead": lead, "rolling_n": limits.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
         [found] = rows(request, queries.ERRORS, {**_arguments(period, about), **further})
-    steps = found.get("steps") or []
+    steps, dots = found.get("steps") or [], found.get("dots") or []
     losses, naive = ([step[name] for step in steps] for name in ("losses", "naive_losses"))
     by_step = skill(np.cumsum(losses), np.cumsum(naive)).tolist()
     whole = by_step[-1] if sum(naive) else None
@@ -85,7 +85,7 @@ def errors(request: Request) -> Response:
                 "mape_ratio_threshold": limits.mape_ratio_threshold,
                 "steps": _error_steps(steps, by_step),
                 "residuals": _residuals(found.get("reach"), found.get("histogram") if steps else None),
-                "scatter": _scatter(found.get("dots") or []),
+                "scatter": Scatter(predicted=[x for x, _ in dots], actual=[y for _, y in dots]),
             }
         )
     )
@@ -155,10 +155,6 @@ def _residuals(reach: float | None, histogram: list[list[int]] | None) -> Residu
     counted = {bucket: (own, naive) for bucket, own, naive in histogram}
     own, naive = zip(*(counted.get(bucket, (0, 0)) for bucket in range(1, _BUCKETS + 1)), strict=True)
     return Residuals(edges=np.linspace(-reach, reach, _BUCKETS + 1).tolist(), close=[*own], persistence=[*naive])
-
-
-def _scatter(dots: list[list[float]]) -> Scatter:
-    return Scatter(predicted=[predicted for predicted, _ in dots], actual=[actual for _, actual in dots])
 
 
 def _interval(

@@ -43,7 +43,7 @@ def read_window(request: Request) -> dict[str, Any]:
     if start >= end:
         detail = f"start {start.isoformat()} is not before end {end.isoformat()}"
         raise _wrong("start", request.query_params.get("start", start.isoformat()), detail)
-    return {"limit": read_limit(request), "start": start, "end": end}
+    return {"limit": _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAXIMUM), "start": start, "end": end}
 
 
 def read_market(request: Request, default: Market) -> Market:
@@ -62,11 +62,6 @@ def read_market(request: Request, default: Market) -> Market:
 def read_points(request: Request) -> int:
     """Read `points`, a whole number from 1 to POINTS_MAXIMUM."""
     return _whole(request, "points", POINTS_DEFAULT, POINTS_MAXIMUM)
-
-
-def read_limit(request: Request) -> int:
-    """Read `limit`, a whole number from 1 to LIMIT_MAXIMUM."""
-    return _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAXIMUM)
 
 
 def read_hours(request: Request) -> int | None:

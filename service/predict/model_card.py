@@ -52,9 +52,7 @@ def _describe(model: ServedModel, expiry: timedelta) -> ServedModelAnswer:
         val_loss=figures.pop("val_loss", None),
         feature_hash=manifest.feature_hash,
         input=InputContract(
-            symbol=manifest.symbol,
-            interval=manifest.interval,
-            horizon=manifest.horizon,
+            **manifest.market._asdict(),
             sequence_length=manifest.sequence_length,
             history=manifest.history,
             history_limit=HISTORY_LIMIT,

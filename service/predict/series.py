@@ -38,9 +38,7 @@ def answer_series(posted: PostedHistory, model: ServedModel, expiry: timedelta) 
     columns = _columns(forecasts)
     wanted = columns if posted.fields is None else posted.fields
     answer = {
-        "symbol": market.symbol,
-        "interval": market.interval,
-        "horizon": market.horizon,
+        **market._asdict(),
         "level": INTERVAL_LEVEL,
         "baseline_up": forecasts.baseline_up,
         "count": len(last_ms),

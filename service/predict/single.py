@@ -44,9 +44,7 @@ def answer_forecasts(
         target = target_open_time(last_open_time, market)
         bounds = zip(lower[number], upper[number], strict=True)
         answer = {
-            "symbol": market.symbol,
-            "interval": market.interval,
-            "horizon": market.horizon,
+            **market._asdict(),
             "last_open_time": last_open_time,
             "open_time": target,
             "close_time": target + market.step,
