@@ -16,7 +16,7 @@ _TABLES = {
     "forecasts": "Every recorded forecast, partitioned by month. Rows never change.",
     "missed_forecasts": "Forecasts that were due and not made in time. Rows never change.",
     "outcomes": "What the market did, one row for each target candle and horizon. A corrected candle changes it.",
-    "settled_forecasts": "A view: forecasts beside their outcomes, without doubtful candles.",
+    "settled_forecasts": "A view: forecasts beside their outcomes, without those from doubtful or corrected candles.",
     "job_runs": "Runs of jobs. Housekeeping deletes old rows.",
     "promotions": "Decisions about model versions.",
     "monitoring_checks": "Checks of the monitor. Housekeeping deletes old rows.",

@@ -17,7 +17,9 @@ from monitoring.performance import rolling_performance
 
 _TOLERANCE = 1e-9
 
-# The persistence baseline of a forecast uses the bar as it was before a later correction.
+_SAME_CLOSE = 1e-6  # as in the view settled_forecasts
+
+# A forecast uses its last bar as it was before a later correction.
 _AS_IT_WAS = """
 select distinct on (forecast.open_time) forecast.open_time, revision.close
 from (select * from forecasts where {of_market} and role = 'champion') as forecast
@@ -133,11 +135,16 @@ def _figures_as_recomputed(
     used = pd.DatetimeIndex(pd.to_datetime(champion["last_open_time"], utc=True)).as_unit("us")
     counted = ~champion["abstained"].to_numpy(dtype=bool) & champion.index.isin(outcomes.index)
     counted &= ~champion.index.isin(doubted.index) & ~used.isin(doubted.index)
-    rows, last = champion[counted], raw["close"].reindex(used[counted]).to_numpy()
+    finally_last, was = (
+        raw["close"].reindex(used).to_numpy(),
+        revised["close"].astype("float64").reindex(champion.index),
+    )
+    counted &= was.isna().to_numpy() | np.isclose(was, finally_last, rtol=_SAME_CLOSE, atol=0)
+    rows, last = champion[counted], finally_last[counted]
     if performance is None or rows.empty:
         return Finding(must, performance is None and rows.empty, "no forecast is settled")
     close = raw["close"].reindex(rows.index).to_numpy()
-    known = revised["close"].astype("float64").reindex(rows.index).fillna(pd.Series(last, rows.index)).to_numpy()
+    known = was[counted].fillna(pd.Series(last, rows.index)).to_numpy()
     error = np.abs(rows["close"].to_numpy(dtype="float64") - close)
     up, moved = rows["probability_up"].to_numpy(dtype="float64") >= 0.5, close != last
     ours = {

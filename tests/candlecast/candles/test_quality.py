@@ -198,13 +198,14 @@ def test_nothing_stored_is_nothing_doubtful(quality, sound):
     assert quality.clean_history(MARKET, *span(sound)).empty
 
 
-@pytest.mark.parametrize("damaged_one", [1, 0], ids=["the target", "the candle it was made from"])
-def test_a_forecast_with_a_doubtful_candle_is_in_no_figure_until_repaired(pool, store, quality, sound, damaged_one):
+@pytest.mark.parametrize(("damaged_one", "counts"), [(1, True), (0, False)], ids=["target", "candle it was made from"])
+def test_a_repaired_target_counts_and_a_repaired_last_candle_does_not(pool, store, quality, sound, damaged_one, counts):
     positions = [750 + damaged_one]
-    ledger = Ledger(pool, MARKET)
+    ledger, damaged = Ledger(pool, MARKET), stubs(sound, positions)
     for position in (745, 751):
-        ledger.record(forecast_for(sound.index[position].to_pydatetime()))
-    store.upsert("BTCUSDT", "5m", stubs(sound, positions), "rest")
+        last = damaged["close"].iloc[position - 1]
+        ledger.record(forecast_for(sound.index[position].to_pydatetime(), baseline_close=last))
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
     quality.mark(MARKET, *span(sound))
     ledger.settle(sound.index[0].to_pydatetime())
 
@@ -215,7 +216,7 @@ def test_a_forecast_with_a_doubtful_candle_is_in_no_figure_until_repaired(pool, 
     repaired = [row["open_time"] for row in settled(pool)]
 
     assert doubtful == [sound.index[745]]
-    assert repaired == [sound.index[745], sound.index[751]]
+    assert repaired == [sound.index[745], *[sound.index[751]] * counts]
 
 
 def test_doubtful_candles_are_described_with_their_number_span_and_reasons():

@@ -214,7 +214,8 @@ def test_a_longer_horizon_is_settled_against_the_candle_it_was_made_after(pool, 
 
 def test_settled_forecasts_are_the_newest_of_one_role_oldest_first(pool, ledger, store):
     for position in (4, 1, 3, 2, 11, 12):
-        ledger.record(forecast_for(START + position * STEP))
+        last = CANDLES["close"].iloc[position - 1]
+        ledger.record(forecast_for(START + position * STEP, baseline_close=last))
     ledger.record(forecast_for(START + 5 * STEP, role="challenger"))
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")
     ledger.settle(START)
@@ -238,3 +239,21 @@ def test_the_view_measures_forecast_and_baseline_on_the_same_candle(pool, ledger
     assert row["close_ape"] == pytest.approx(abs(last * 1.01 - came) / came)
     assert row["baseline_close_ape"] == pytest.approx(abs(last - came) / came)
     assert row["direction_hit"] == bool(came > last)
+
+
+def test_a_forecast_from_a_corrected_close_stays_left_out(pool, ledger, store):
+    last = CANDLES["close"].iloc[0]
+    wrong = replace(forecast_for(TARGET), baseline_close=last * 1.0002)
+    ledger.record(wrong)
+    ledger.record(replace(forecast_for(TARGET + STEP), baseline_close=CANDLES["close"].iloc[1]))
+    store.upsert(
+        "BTCUSDT", "5m", CANDLES.assign(close=CANDLES["close"].where(CANDLES.index != START, last * 1.0002)), "rest"
+    )
+    ledger.settle(START)
+    before = [row["open_time"] for row in settled(pool)]
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+    ledger.settle(START)
+
+    after = [row["open_time"] for row in settled(pool)]
+
+    assert (before, after) == ([TARGET, TARGET + STEP], [TARGET + STEP])

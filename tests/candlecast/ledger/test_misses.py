@@ -149,8 +149,10 @@ def test_a_live_forecast_with_disagreeing_clocks_is_in_no_figure(pool, store, le
     now = datetime.now(UTC)
     target = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     issued_at = now + timedelta(seconds=apart_s)
-    ledger.record(forecast_for(target, source="live", issued_at=issued_at))
-    store.upsert("BTCUSDT", "5m", moved_to(target - STEP), "rest")
+    candles = moved_to(target - STEP)
+    last = candles["close"].iloc[0]
+    ledger.record(forecast_for(target, source="live", issued_at=issued_at, baseline_close=last))
+    store.upsert("BTCUSDT", "5m", candles, "rest")
 
     ledger.settle(target)
 

@@ -115,7 +115,7 @@ def test_figures_from_another_baseline_than_the_last_close_are_found(broken, raw
     assert broken(forecasts) == ["the platform's figures equal those recomputed from the raw candles"]
 
 
-def test_the_baseline_of_a_forecast_uses_its_bar_as_before_the_correction(broken, raw, pool, database):
+def test_a_forecast_from_a_bar_that_was_corrected_later_is_in_no_figure(broken, raw, pool, database):
     unfinished = raw.iloc[:31].copy()
     unfinished.iloc[30, unfinished.columns.get_loc("close")] = raw["open"].iloc[30]
     CandleStore(pool).upsert("BTCUSDT", "5m", unfinished, "rest")
