@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from candlecast.api.answers import (
 from candlecast.api.series_answers import AbstainedStretch, ForecastColumns, ForecastSeriesAnswer
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
 from candlecast.errors import CandlecastError, ConfigurationError, ModelNotFound, ServiceRejected, ServiceUnavailable
-from candlecast.exchange.requests import open_session
+from candlecast.exchange.requests import SessionClient, open_session
 from candlecast.market import Market, epoch_ms
 
 __all__ = [
@@ -60,7 +60,7 @@ _LONGEST_WAIT_S = 2.0
 _BUSY = (requests.codes.too_many_requests, requests.codes.service_unavailable)
 
 
-class ForecastClient:
+class ForecastClient(SessionClient):
     """A client of one forecast service, with an open connection; use it in one thread.
 
     A request is sent up to three times if the connection fails, or if the service asks for a retry within two
@@ -93,12 +93,6 @@ class ForecastClient:
     def close(self) -> None:
         """Close the connection."""
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
         """Forecast the candle after the last of `candles`.

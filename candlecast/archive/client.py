@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from typing import Self
 
 import pandas as pd
 import requests
@@ -13,12 +12,12 @@ import requests
 from candlecast.archive.files import ArchiveFile, candles_in
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.answers import BANNED_OR_LIMITED
-from candlecast.exchange.requests import TRANSIENT, open_session, retries, retry_after_s
+from candlecast.exchange.requests import TRANSIENT, SessionClient, open_session, retries, retry_after_s
 
 _REMEDY = "Run the backfill again later, or set CANDLECAST_ARCHIVE_URL to a mirror"
 
 
-class ArchiveClient:
+class ArchiveClient(SessionClient):
     """Files of the archive, each checked against its published SHA-256; safe to share between threads.
 
     Transient failures and wrong checksums are retried up to four times within about 30 s.
@@ -43,16 +42,6 @@ class ArchiveClient:
         self._timeout_s = timeout_s
         self._session = session or open_session(self.base_url, "CANDLECAST_ARCHIVE_URL")
         self._retrying = retries(sleep)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
 
     def candles(self, file: ArchiveFile) -> pd.DataFrame | None:
         """Download the candles of one file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 from urllib.parse import urlsplit
 
 import requests
@@ -30,6 +31,22 @@ _ATTEMPTS = 4
 _RETRY_TOTAL_S = 30.0
 _BACKOFF = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class SessionClient:
+    """Base of clients with an open session, which the end of a `with` block closes."""
+
+    _session: requests.Session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
 
 
 def open_session(base_url: str, variable: str = "CANDLECAST_BINANCE_URL") -> requests.Session:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import requests
 
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.answers import read_answer
-from candlecast.exchange.requests import open_session
+from candlecast.exchange.requests import SessionClient, open_session
 from candlecast.market import epoch_ms, from_epoch_ms
 from candlecast.replay.faults import Faults
 
@@ -42,7 +42,7 @@ class FaultReport:
     bars: dict[str, tuple[datetime, ...]]
 
 
-class ReplayControl:
+class ReplayControl(SessionClient):
     """A client that shows and moves the clock of a replay exchange, and sets its faults.
 
     All methods raise `ExchangeUnavailable` if the exchange does not answer. They raise `ExchangeRejected` if it rejects
@@ -53,16 +53,6 @@ class ReplayControl:
         self._url = base_url.rstrip("/") + "/replay/"
         self._timeout_s = timeout_s
         self._session = open_session(base_url)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
 
     def state(self) -> ReplayState:
         """Return the state of the clock."""
