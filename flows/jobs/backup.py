@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.settings.settings import Settings
-from flows.jobs.embedded_postgres import PASSWORDS_FILE, database_url, postgres_program
+from flows.jobs.embedded_postgres import PASSWORDS_FILE, database_url
+from flows.jobs.postgres_client import run_client
 
 MANIFEST = "backup.json"
 MLFLOW_STORE = "MLFLOW_BACKEND_STORE_URI"
@@ -29,15 +28,6 @@ PREFECT_STORE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 _ARTIFACTS = "artifacts"
 _GIVEN_UP_S = 86_400  # an unfinished backup without a change for so long is abandoned
-_LIBPQ = {
-    "host": "PGHOST",
-    "port": "PGPORT",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "dbname": "PGDATABASE",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-}
 _TABLES = "select count(*) from pg_tables where schemaname = 'public'"
 
 
@@ -73,6 +63,7 @@ def back_up(settings: Settings, environment: Mapping[str, str], directory: Path)
 
     Raises:
         StackError: A database could not be read.
+        ConfigurationError: No installed `pg_dump` fits a server, or its TLS.
     """
     name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
     partial = directory / f"{name}.partial"
@@ -160,7 +151,7 @@ def _dump(url: str, target: Path) -> None:
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(target)) as to:
             source.backup(to)
         return
-    _run_program(["pg_dump", "--format=custom", "--no-owner", f"--file={target}"], url)
+    run_client("pg_dump", ["--format=custom", "--no-owner", f"--file={target}"], _without_driver(url))
 
 
 def _load(dump: Path, url: str) -> None:
@@ -169,10 +160,8 @@ def _load(dump: Path, url: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(dump, target)
         return
-    database = str(conninfo_to_dict(_without_driver(url))["dbname"])
-    _run_program(
-        ["pg_restore", "--exit-on-error", "--single-transaction", "--no-owner", f"--dbname={database}", str(dump)], url
-    )
+    options = ["--exit-on-error", "--single-transaction", "--no-owner"]
+    run_client("pg_restore", [*options, str(dump)], _without_driver(url), archive=dump)
 
 
 def _require_empty(url: str, variable: str) -> None:
@@ -187,21 +176,6 @@ def _require_empty(url: str, variable: str) -> None:
         raise StackError(f"the database of {variable} does not answer: {exc}") from exc
     if row and row[0]:
         raise ConfigurationError(f"the database of {variable} holds {row[0]} tables: restore into an empty one")
-
-
-def _run_program(command: list[str], url: str) -> None:
-    """Run a program of PostgreSQL; its environment has address and password, which others cannot read."""
-    parts = conninfo_to_dict(_without_driver(url))
-    variables = {_LIBPQ[part]: str(value) for part, value in parts.items() if part in _LIBPQ}
-    done = subprocess.run(
-        [postgres_program(command[0]), *command[1:]],
-        env={**os.environ, **variables, "PGCONNECT_TIMEOUT": "10"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise StackError(f"{command[0]} of {parts.get('dbname')} failed: {done.stderr.strip()}")
 
 
 def _without_driver(url: str) -> str:

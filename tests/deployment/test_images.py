@@ -71,7 +71,9 @@ def test_images_start_from_one_pinned_python_and_end_as_a_numbered_user():
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {
         "${PYTHON_IMAGE}", "installer", "runtime",
     }  # fmt: skip
-    assert re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE) == ["10001:10001"]
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
+    users = [re.findall(r"^USER (\S+)", stage, re.MULTILINE) for stage in stages]
+    assert [named for named in users if named] == [["10001:10001"], ["root", "10001:10001"]]  # root installs pg_dump
 
 
 def test_pods_run_as_the_user_of_their_image():
