@@ -93,9 +93,9 @@ def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
 def long_run_variance(series: Floats, horizon: int = 1) -> float:
     """Estimate n times the variance of the mean of a series, shape (n,).
 
-    The larger of two estimates: Bartlett weights over max(4 (n / 100)^(2/9), horizon - 1) lags (Newey and West, 1987
-    and 1994), and equal weights over horizon - 1 lags (Hansen and Hodrick, 1980). Bartlett weights alone find two
-    thirds of the variance of overlapping sums, however many rows there are; equal weights alone may be negative.
+    Bartlett weights over max(4 (n / 100)^(2/9), horizon - 1) lags (Newey and West, 1987 and 1994). For a horizon above
+    1, equal weights over horizon - 1 lags (Hansen and Hodrick, 1980) if that is more: Bartlett weights find two thirds
+    of the variance of overlapping sums, however many rows there are. Equal weights alone may be negative.
     """
     n = len(series)
     centred = series - series.mean()
@@ -103,7 +103,7 @@ def long_run_variance(series: Floats, horizon: int = 1) -> float:
     covariances = np.array([centred[lag:] @ centred[: n - lag] for lag in range(lags + 1)]) / n
     weights = 2 * (1 - np.arange(1, lags + 1) / (lags + 1))
     bartlett = covariances[0] + weights @ covariances[1:]
-    equal = covariances[0] + 2 * covariances[1:horizon].sum()
+    equal = covariances[0] + 2 * covariances[1:horizon].sum() if horizon > 1 else 0.0
     return max(float(bartlett), float(equal), 0.0)
 
 

@@ -1,4 +1,7 @@
-"""Live figures of `GET /monitoring`: field names are a contract, values those of an earlier release."""
+"""Live figures of `GET /monitoring`: field names are a contract, values those of an earlier release.
+
+The intervals of that release were normal; Student's are wider by the ratio of the quantiles.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pandas as pd
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from scipy import stats
 
 from candlecast.settings.settings import Settings
 from service.status.monitoring_answer import monitoring_answer
@@ -47,5 +51,20 @@ def test_live_figures_are_those_of_an_earlier_release(
 def assert_same(figures: dict[str, Any], earlier: dict[str, Any]) -> None:
     assert figures.keys() == earlier.keys()
     for name, value in figures.items():
+        if name.endswith("_interval") and value is not None:
+            assert value == pytest.approx(as_student(earlier[name], earlier[rows_of(name)]), rel=1e-5), name
+            continue
         exact = value is None or isinstance(value, str)
         assert value == (earlier[name] if exact else pytest.approx(earlier[name], rel=1e-12)), name
+
+
+def rows_of(name: str) -> str:
+    """Name the field that counts the rows behind an interval."""
+    return "direction_n" if name.startswith("direction") else "n"
+
+
+def as_student(normal: list[float], rows: int) -> list[float]:
+    """Widen a normal 95 % interval to Student's."""
+    middle, half = (normal[0] + normal[1]) / 2, (normal[1] - normal[0]) / 2
+    wide = half * stats.t.ppf(0.975, rows - 1) / stats.norm.ppf(0.975)
+    return [middle - wide, middle + wide]
