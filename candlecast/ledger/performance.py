@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -132,13 +132,19 @@ def measure(read: Read, market: Market, role: Role, n: int, version: str | None 
     Returns:
         None if there is no row.
     """
-    (row,) = _rows(read, market, role, n, version, by_hour=False)
+    of_version = "and model_version = %(version)s" if version is not None else ""
+    newest = f"{of_version} order by open_time desc limit %(n)s"
+    (row,) = _rows(read, market, role, "", newest, n=n, version=version)
     return _performance(row, market.horizon) if row["n"] else None
 
 
-def measure_by_hour(read: Read, market: Market, role: Role, n: int) -> dict[int, Performance]:
-    """Measure the rows of `measure` by the hour (UTC) in which the target opened; hours without a row are absent."""
-    rows = _rows(read, market, role, n, None, by_hour=True)
+def measure_by_hour(read: Read, market: Market, role: Role, span: timedelta) -> dict[int, Performance]:
+    """Measure the forecasts of the newest `span` of outcomes by the hour (UTC) in which the target opened.
+
+    Hours without a row are absent.
+    """
+    newest = f"and open_time > (select max(open_time) from outcomes where {_OF_MARKET}) - %(span)s"
+    rows = _rows(read, market, role, "extract(hour from open_time at time zone 'UTC') as hour,", newest, span=span)
     return {int(row["hour"]): _performance(row, market.horizon) for row in rows}
 
 
@@ -194,20 +200,18 @@ _COLUMNS = {
 _FIGURES = ", ".join(f"{value} as {name}" for name, value in _COLUMNS.items())
 
 
-def _rows(
-    read: Read, market: Market, role: Role, n: int, version: str | None, *, by_hour: bool
-) -> list[dict[str, Any]]:
-    of_version = "and model_version = %(version)s" if version is not None else ""
-    hour = "extract(hour from open_time at time zone 'UTC') as hour," if by_hour else ""
+_OF_MARKET = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s"
+
+
+def _rows(read: Read, market: Market, role: Role, hour: str, newest: str, **arguments: Any) -> list[dict[str, Any]]:
     query = f"""
     select {hour} {_FIGURES} from (
         select *, case when direction_hit is not null then (actual_close > reference_close)::int end as rose
         from settled_forecasts
-        where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and role = %(role)s {of_version}
-        order by open_time desc limit %(n)s
-    ) as newest where not abstained {"group by hour order by hour" if by_hour else ""}
+        where {_OF_MARKET} and role = %(role)s {newest}
+    ) as newest where not abstained {"group by hour order by hour" if hour else ""}
     """
-    return read(query, {**market._asdict(), "role": role, "n": n, "version": version})
+    return read(query, {**market._asdict(), "role": role, **arguments})
 
 
 def _performance(row: dict[str, Any], horizon: int) -> Performance:

@@ -138,7 +138,9 @@ with {_settled(_PERIOD)}, counted as materialized (
         from settled) as earlier using (open_time)
     where {_MOVED}
 ), bins as (
-    select ntile(least(%(bins)s, (select count(*) from counted))::int) over (order by probability_up) as bin, *
+    -- Equal probabilities share the bin of their middle rank, as in training.reports.breakdown.reliability_of.
+    select floor(%(bins)s * (rank() over (order by probability_up) - 1
+                             + count(*) over (partition by probability_up) / 2.0) / count(*) over ()) as bin, *
     from counted
 ), fifths as (
     select ntile(least(5, (select count(*) from counted))::int) over (order by confidence) as fifth, * from counted

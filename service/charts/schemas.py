@@ -130,7 +130,7 @@ class ReliabilityBin(Answer):
     """Forecasts of similar probability."""
 
     n: int
-    """Forecasts; about as many in every bin."""
+    """Forecasts; about as many in every bin, unless many have the same probability."""
     probability: float
     """Mean probability of a rise, between 0 and 1."""
     rising: float
@@ -187,7 +187,7 @@ class DirectionAnswer(Stretch):
     base_rate_brier: float | None
     """Mean squared error of the base rate."""
     calibration_error: float | None
-    """Mean |probability - share that rose| over the bins of `reliability`."""
+    """Mean |probability - share that rose| over the forecasts, by bins of `reliability`."""
     confusion: Confusion
     reliability: list[ReliabilityBin]
     confidence: list[ConfidenceFifth]

@@ -63,7 +63,7 @@ def _rolling(read: Read, market: Market, n: int, role: Role, version: str | None
 
 
 def _by_hour(read: Read, market: Market, role: Role) -> list[HourOfDay]:
-    hours = measure_by_hour(read, market, role, _BY_HOUR_OF // market.step)
+    hours = measure_by_hour(read, market, role, _BY_HOUR_OF)
     return [HourOfDay(hour=hour, **figures_by_name(found, market.horizon)) for hour, found in hours.items()]
 
 

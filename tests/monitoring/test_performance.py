@@ -128,7 +128,7 @@ def test_nothing_to_measure_is_none(pool, settle):
 
     assert nothing is None
     assert rolling_performance(pool, MARKET, "champion", 10) is None
-    assert measure_by_hour(partial(read_rows, pool), MARKET, "champion", 10) == {}
+    assert measure_by_hour(partial(read_rows, pool), MARKET, "champion", timedelta(days=7)) == {}
 
 
 def test_an_unmoved_candle_counts_for_the_error_but_not_the_direction(pool, settle):
@@ -283,12 +283,21 @@ def test_the_figures_are_those_of_an_independent_computation(pool, settle):
     }  # fmt: skip
 
 
+def test_by_hour_counts_days_and_not_rows(pool, settle):
+    settle(*random_rows(300))
+
+    hours = measure_by_hour(partial(read_rows, pool), MARKET, "champion", timedelta(hours=2))
+
+    assert len(hours) in {2, 3}
+    assert sum(figures.n for figures in hours.values()) <= 24
+
+
 def test_by_hour_is_the_same_for_the_rows_of_each_hour(pool, settle):
     table = settle(*random_rows(300))
     counted = table[~table["abstained"].astype(bool)].drop(columns=["reason", "abstained"])
     numbers = counted.set_index("open_time").astype("float64")
 
-    hours = measure_by_hour(partial(read_rows, pool), MARKET, "champion", 1000)
+    hours = measure_by_hour(partial(read_rows, pool), MARKET, "champion", timedelta(days=7))
 
     assert sorted(hours) == [*range(23), 23]
     for hour, rows in numbers.groupby(numbers.index.hour):

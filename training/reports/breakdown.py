@@ -96,15 +96,18 @@ def coverage_by_volatility(rows: ReportRows, target: str, groups: int = 10) -> G
 
 
 def reliability_of(rows: ReportRows, groups: int = 10) -> Groups:
-    """Compute the share of rises in groups of equal count by forecast probability, whose mean is `at`.
+    """Compute the share of rises in groups of about equal count by forecast probability, whose mean is `at`.
 
+    Equal probabilities share the group of their middle rank.
     Rows whose close did not move are left out. The error is the normal approximation for independent rows with the
     forecast probability as the true one.
     """
     moved = rows.actual[:, _CLOSE] != rows.forecasts.baseline_close
     probability = rows.forecasts.probability_up[moved]
     up = rows.actual[moved, _CLOSE] > rows.forecasts.baseline_close[moved]
-    parts = [part for part in np.array_split(np.argsort(probability, kind="stable"), groups) if len(part)]
+    ranks = stats.rankdata(probability) - 0.5
+    bins = (groups * ranks // max(len(probability), 1)).astype(int)
+    parts = [np.flatnonzero(bins == one) for one in np.unique(bins)]
     stated = np.array([probability[part].mean() for part in parts])
     rose = np.array([up[part].mean() for part in parts])
     sizes = np.array([len(part) for part in parts])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from candlecast.bundle.bundle import Bundle
@@ -63,6 +64,7 @@ def model_table(
         seed=settings.training.seed,
     )
     family = bundle.manifest.family
+    constant: list[str] = []
     rows = {
         f"**{family}**": measured(forecast_rows(bundle, dataset, ends)),
         f"**{family}**, OHLCV only": measured(forecast_rows(bundle, dataset, ends, with_flow=False)),
@@ -72,13 +74,22 @@ def model_table(
     for name in _BASELINES:
         report(f"fitting {name}")
         forecaster = fit_forecaster(name, known, split, settings.training, lambda epoch, losses: None)
-        rows[name] = measured(forecaster.forecast(dataset, ends))
-    return _written(rows, candles, dataset.span(ends), until, settings)
+        forecasts = forecaster.forecast(dataset, ends)
+        rows[name] = measured(forecasts)
+        if np.ptp(forecasts.probability_up) == 0:
+            constant.append(name)
+    return _written(rows, constant, candles, dataset.span(ends), until, settings)
 
 
 def _written(
-    rows: dict[str, Evaluation], candles: pd.DataFrame, span: Span, until: datetime, settings: Settings
+    rows: dict[str, Evaluation],
+    constant: Sequence[str],
+    candles: pd.DataFrame,
+    span: Span,
+    until: datetime,
+    settings: Settings,
 ) -> str:
+    base_rates = [f"The direction of {', '.join(constant)} is the base rate, after calibration.", ""]
     titles = [title for title, *_ in _COLUMNS]
     lines = [
         "# What the models are worth",
@@ -88,6 +99,7 @@ def _written(
         "for fitting, stopping, calibration or selection. Values are in percent, with their 95 % interval (stationary "
         "bootstrap) in brackets. Skill is 1 - MAE / MAE of the named baseline. Coverage is of the 90 % intervals.",
         "",
+        *(base_rates if constant else []),
         f"| model | {' | '.join(titles)} | p: close against persistence |",
         f"|---|{'---:|' * (len(titles) + 1)}",
     ]

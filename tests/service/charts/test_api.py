@@ -131,6 +131,9 @@ class TestOverTwoRecordedDays:
         assert sum(one.n for one in answer.reliability) == sum(one.n for one in answer.confidence) == len(moved)
         probabilities = [one.probability for one in answer.reliability]
         assert probabilities == sorted(probabilities)
+        tenths = moved.groupby(10 * (moved["probability_up"].rank() - 0.5) // len(moved))
+        assert [one.n for one in answer.reliability] == tenths.size().tolist()
+        assert answer.reliability[0].probability == pytest.approx(tenths["probability_up"].mean().iloc[0])
 
     @pytest.mark.parametrize("route", ["/chart", "/errors", "/direction"])
     def test_another_market_that_is_not_stored_has_nothing(self, service: TestClient, route: str) -> None:

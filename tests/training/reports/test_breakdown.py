@@ -77,3 +77,12 @@ def test_unmoved_candles_do_not_count_for_reliability():
     )
 
     np.testing.assert_array_equal(reliability_of(rows._replace(actual=still)).value, reliability_of(moved).value)
+
+
+def test_equal_probabilities_share_a_group():
+    rows = made_up_rows(2_000)
+    constant = np.full_like(rows.forecasts.probability_up, 0.5)
+
+    groups = reliability_of(rows._replace(forecasts=rows.forecasts._replace(probability_up=constant)))
+
+    assert groups.at.tolist() == [0.5]
