@@ -22,10 +22,7 @@ from tests.support.markets import MARKET
 from tests.support.recorded_days import record_days
 
 EARLIER = Path(__file__).with_name("monitoring_answer.json")
-"""Answer to the same two days, by the commit before live figures had one shape.
-
-Errors and intervals are those since independent outcomes are counted.
-"""
+"""Answer to the same two days, by the commit before live figures had one shape."""
 
 
 @pytest.mark.integration
