@@ -29,11 +29,13 @@ DRIFTED_SHARE = 0.3
 """Share of drifted inputs at which the market counts as drifted."""
 
 WINDOW = timedelta(days=7)
-"""Span that is compared with the training; a whole week, because weekends differ. Shorter for short trainings."""
+"""Span that is compared with the training; a whole week, because weekends differ. Shorter for short trainings, and
+longer for candles longer than a day, of which it has 7."""
 
 _SMALLEST = 0.1  # standard deviations; smaller changes need no training
 _BEYOND_WIDEST = 1.25
 _FEWEST_WINDOWS = 4
+_FEWEST_CANDLES = 7
 REFERENCE_ROWS = 5000
 """Rows of the reference, spread evenly over the training span."""
 
@@ -102,11 +104,16 @@ def monitored_inputs(pool: ConnectionPool, manifest: Manifest, now: datetime) ->
     of any window of the reference, day by day, from the whole. So autocorrelation alone does not count as drift.
     """
     span = (min(span.start for span in manifest.spans.values()), manifest.trained_until)
-    window = min(WINDOW, (span[1] - span[0]) / _FEWEST_WINDOWS)
+    window = drift_window(manifest.market, span[1] - span[0])
     reference, limits = _reference(pool, manifest.market, *span, window)
     current = _read_inputs(pool, manifest.market, now - window, now)
     shared = [name for name in reference.columns if name in current.columns]
     return Inputs(reference[shared], current[shared], {name: limits[name] for name in shared})
+
+
+def drift_window(market: Market, trained_on: timedelta) -> timedelta:
+    """Return the span of the newest inputs for a training on a span."""
+    return min(max(WINDOW, _FEWEST_CANDLES * market.step), trained_on / _FEWEST_WINDOWS)
 
 
 def measure_drift(inputs: Inputs) -> Drift:

@@ -8,6 +8,7 @@ needed, because only the expectation of each difference given the past enters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,18 @@ from candlecast.arrays import Floats
 FALSE_ALARM_RUN = 100_000
 """Lower bound of the mean number of forecasts between false alarms of `evidence_of_worse(..., changed=True)`."""
 
+_RUN_OF = timedelta(minutes=5)
+
 _BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 _SCALE_SPAN = 96
+
+
+def false_alarm_run(step: timedelta) -> float:
+    """Return the limit of evidence for candles of a length: FALSE_ALARM_RUN, more below 5 minutes.
+
+    So three losses give at most 0.26 false alarms a month at every length.
+    """
+    return FALSE_ALARM_RUN * max(1.0, _RUN_OF / step)
 
 
 class PairedLosses(NamedTuple):

@@ -9,7 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.market import Market
 from monitoring.live_losses import first_since, newest
-from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse
+from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse, false_alarm_run
 
 MARGINS = {"close": 0.005, "amplitude": 0.0, "direction": 0.005}
 """Relative excess of each loss over its baseline that is accepted, equal to the gate's margins."""
@@ -24,15 +24,17 @@ class Skill:
     Attributes:
         evidence: Evidence that the loss rose above its baseline's plus margin within the newest 2 n forecasts.
         at_first: Relative excess of the loss over its baseline's in the first n forecasts.
+        limit: Evidence from which skill counts as lost, by `false_alarm_run`.
     """
 
     evidence: dict[str, Evidence]
     at_first: dict[str, float]
+    limit: float = FALSE_ALARM_RUN
 
     @property
     def lost(self) -> list[str]:
-        """Losses above their limit; a false alarm occurs at most once in FALSE_ALARM_RUN forecasts on average."""
-        return [name for name, evidence in self.evidence.items() if evidence.now >= FALSE_ALARM_RUN]
+        """Losses above their limit; a false alarm occurs at most once in `limit` forecasts on average."""
+        return [name for name, evidence in self.evidence.items() if evidence.now >= self.limit]
 
     def numbers(self) -> dict[str, Any]:
         """Return the figures that a check records."""
@@ -60,4 +62,5 @@ def measure_skill(pool: ConnectionPool, market: Market, version: str, n: int) ->
     return Skill(
         {name: evidence_of_worse(loss, MARGINS[name], market.horizon, changed=True) for name, loss in losses.items()},
         {name: loss.excess for name, loss in first.items()},
+        false_alarm_run(market.step),
     )

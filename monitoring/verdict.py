@@ -12,7 +12,6 @@ from candlecast.ledger.performance import Performance
 from candlecast.settings.groups import MonitoringSettings
 from candlecast.settings.settings import Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
-from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import Skill
 
 MIN_OUTCOMES = 36
@@ -21,7 +20,7 @@ MIN_OUTCOMES = 36
 NEWEST_CANDLES = 3
 """Number of newest candles that must not be doubtful, or the verdict is a data fault."""
 
-_STALE_CANDLES = 3
+_LATE_CANDLES, _LATE = 2, timedelta(days=1)
 
 
 class Verdict(NamedTuple):
@@ -77,20 +76,21 @@ def reach_verdict(
     if fault:
         return Verdict("data fault", "none", [f"{fault}: nothing is trained"], numbers)
     age = f"the last training began {_hours(since_training)} ago" if last_training else "no training has run yet"
+    longest = settings.training.longest_wait(settings.market)
     drifted = _drifted_inputs(drift)
     reasons = [*_worse_than_limits(settings, performance), *_lost_skill(skill), *drifted]
     if reasons:
         verdict: Literal["drift", "decay"] = (
             "drift" if drifted or not _had_skill(settings, performance, skill) else "decay"
         )
-        wait = timedelta(hours=settings.training.train_max_hours if on_trial else settings.training.train_min_hours)
+        wait = longest if on_trial else settings.training.shortest_wait(settings.market)
         if since_training >= wait:
             return Verdict(verdict, "train", [*reasons, age], numbers)
         beside = f" while version {on_trial} is on trial" if on_trial else ""
         too_soon = f"{age}, at least {wait / timedelta(hours=1):g} h must pass{beside}"
         return Verdict(verdict, "none", [*reasons, too_soon], numbers)
-    overdue = since_training >= timedelta(hours=settings.training.train_max_hours)
-    too_old = [f"{age}, the limit is {settings.training.train_max_hours:g} h"] if overdue else []
+    overdue = since_training >= longest
+    too_old = [f"{age}, the limit is {longest / timedelta(hours=1):g} h"] if overdue else []
     action: Literal["none", "train"] = "train" if overdue else "none"
     if performance is None or not _says_something(settings, performance):
         settled = performance.n if performance else 0
@@ -109,7 +109,8 @@ def _data_fault(
 ) -> str | None:
     if newest_candle is None:
         return f"no candle is stored and the exchange's clock says {now:%F %T}"
-    if now - newest_candle > (_STALE_CANDLES + 1) * settings.market.step:
+    step = settings.market.step
+    if now - newest_candle > 2 * step + min(_LATE_CANDLES * step, _LATE):  # the next one closes after two steps
         return f"the newest candle opened {newest_candle:%F %T} and the exchange's clock says {now:%F %T}"
     if doubtful:
         return f"the newest candles hold {describe_doubtful(doubtful)}"
@@ -147,7 +148,7 @@ def _lost_skill(skill: Skill | None) -> list[str]:
         return []
     return [
         f"{name}: the loss is {1 + evidence.excess:.4f} times its baseline's over {evidence.n} forecasts "
-        f"(evidence {evidence.now:.3g}, the limit is {FALSE_ALARM_RUN:,})"
+        f"(evidence {evidence.now:.3g}, the limit is {skill.limit:,.0f})"
         for name, evidence in skill.evidence.items()
         if name in skill.lost
     ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, persist
@@ -77,6 +78,17 @@ def verify_forecasts(session: MarketSession, registry: BundleSource, cache: Path
     with pool.connection() as connection:
         revisions = connection.execute(_REVISIONS, [market.symbol, market.interval, first, end]).fetchall()
     return [_check(row, bundles[row["model_version"]], candles, revisions, market) for row in recorded]
+
+
+def recorded_within(pool: ConnectionPool, market: Market, span: timedelta) -> int:
+    """Count the recorded forecasts of all roles whose target opened less than `span` before the newest one's."""
+    query = (
+        "select count(*) from forecasts where (symbol, interval, horizon) = (%s, %s, %s) and open_time > "
+        "(select max(open_time) from forecasts where (symbol, interval, horizon) = (%s, %s, %s)) - %s"
+    )
+    with pool.connection() as connection:
+        row = connection.execute(query, [*market, *market, span]).fetchone()
+    return int(row[0]) if row else 0
 
 
 def parity_message(checked: list[ParityCheck]) -> str:

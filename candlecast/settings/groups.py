@@ -102,6 +102,9 @@ class ServiceSettings(SettingsGroup):
         return self.api_keys[0] if self.api_keys else None
 
 
+_FEWEST_NEW_CANDLES = 4  # fewer add nothing to learn
+
+
 class TrainingSettings(SettingsGroup):
     """Settings of training, of when it runs, and of promotion by the gate."""
 
@@ -125,11 +128,19 @@ class TrainingSettings(SettingsGroup):
     seed: int = 7
     """Seed of everything random in training."""
     train_min_hours: float = Field(12, ge=0)
-    """Shortest time between two trainings."""
+    """Shortest time between two trainings, at least that of 4 candles."""
     train_max_hours: float = Field(24, gt=0)
-    """Longest time between two trainings."""
+    """Longest time between two trainings, at least that of 4 candles."""
     promote_at_once: bool = False
     """Whether a version that passes the gate becomes champion without a trial."""
+
+    def shortest_wait(self, market: Market) -> timedelta:
+        """Return the shortest time between two trainings of a market."""
+        return max(timedelta(hours=self.train_min_hours), _FEWEST_NEW_CANDLES * market.step)
+
+    def longest_wait(self, market: Market) -> timedelta:
+        """Return the longest time between two trainings of a market."""
+        return max(timedelta(hours=self.train_max_hours), _FEWEST_NEW_CANDLES * market.step)
 
 
 _MAPE_THRESHOLD_OF = timedelta(minutes=5)

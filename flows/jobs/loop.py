@@ -20,7 +20,7 @@ from candlecast.candles.sync import SyncResult, closed_before, fetch_doubtful_ag
 from candlecast.errors import ExchangeError, InvalidCandles
 from candlecast.job_runs import last_attempt, last_check, recorded_job
 from candlecast.ledger.issue import IssueResult, issue_forecasts
-from candlecast.ledger.parity import ParityCheck, parity_message, verify_forecasts
+from candlecast.ledger.parity import ParityCheck, parity_message, recorded_within, verify_forecasts
 from candlecast.registry.decisions import Decision
 from candlecast.registry.registry import Registry
 from candlecast.settings.settings import Settings
@@ -31,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
 _HOLES_AGAIN = timedelta(days=1)  # a forecast needs an unbroken history, and the next backfill may be hours later
 _VERIFIED_EVERY = timedelta(days=1)
+_FEWEST_VERIFIED = 24  # of each role, of which the watch needs 12
 _FAULT_HOLDS = timedelta(hours=1)
 
 
@@ -171,7 +172,9 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
 
 
 def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
-    """Recompute the last day's recorded forecasts, at most once a day; record it in `job_runs`.
+    """Recompute the newest recorded forecasts, at most once a day; record it in `job_runs`.
+
+    They are those of a day, or of 24 candles if that is longer.
 
     Returns:
         One result per forecast; empty if the last verification is less than a day old by the exchange's clock.
@@ -180,7 +183,8 @@ def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
     if last is not None and market.exchange.server_time() - last < _VERIFIED_EVERY:
         return []
     with recorded_job(market.pool, "verify-forecasts", market.market, clock=market.exchange.server_time) as report:
-        count = max(_VERIFIED_EVERY // market.market.step, 1)
+        span = max(_VERIFIED_EVERY, _FEWEST_VERIFIED * market.market.step)
+        count = recorded_within(market.pool, market.market, span)
         cache = market.settings.models_dir
         checked = verify_forecasts(market, open_registry(market.settings), cache, count)
         report.rows, report.message = len(checked), parity_message(checked)
@@ -211,12 +215,12 @@ def training_obstacle(market: OpenMarket, now: datetime) -> str | None:
     if check is not None and check["verdict"] == "data fault" and now - check["checked_at"] < _FAULT_HOLDS:
         return f"the check of {check['checked_at']:%F %T} found a data fault: {'; '.join(check['reasons'])}"
     last = last_attempt(market.pool, "train", market.market, ended=True)
-    shortest = timedelta(hours=market.settings.training.train_min_hours)
+    shortest = market.settings.training.shortest_wait(market.market)
     if last is None or now - last >= shortest:
         return None
     return (
         f"the last training began {(now - last) / timedelta(hours=1):.1f} h ago, at least "
-        f"{market.settings.training.train_min_hours:g} h must pass (CANDLECAST_TRAIN_MIN_HOURS)"
+        f"{shortest / timedelta(hours=1):g} h must pass (CANDLECAST_TRAIN_MIN_HOURS)"
     )
 
 

@@ -12,8 +12,19 @@ from scipy.stats import wasserstein_distance
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.features import FLOW_NAMES, LOOKBACK
+from candlecast.market import Market
 from candlecast.replay.alterations import scale_volatility
-from monitoring.drift import MONITORED, VOLATILITY, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
+from monitoring.drift import (
+    MONITORED,
+    VOLATILITY,
+    WINDOW,
+    Drift,
+    Inputs,
+    drift_limits,
+    drift_window,
+    input_rows,
+    measure_drift,
+)
 from tests.support.bundles import sound_candles
 
 TRAINED_DAYS = 40
@@ -143,3 +154,9 @@ def test_distances_are_those_that_evidently_shows(trained, limits):
     for name, distance in measured.distances.items():
         shown = wasserstein_distance(reference[name], current[name]) / reference[name].std(ddof=0)
         assert distance == pytest.approx(shown)
+
+
+@pytest.mark.parametrize(("interval", "days"), [("5m", 7), ("1d", 7), ("1w", 49)])
+def test_the_newest_inputs_are_at_least_seven_candles(interval, days):
+    assert drift_window(Market("BTCUSDT", interval), timedelta(days=700)) == timedelta(days=days)
+    assert drift_window(Market("BTCUSDT", interval), timedelta(days=20)) == timedelta(days=5)

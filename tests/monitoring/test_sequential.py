@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from monitoring.sequential import (
     absolute_errors,
     brier_scores,
     evidence_of_worse,
+    false_alarm_run,
 )
 
 ALPHA = 0.05
@@ -151,3 +154,8 @@ def test_probabilities_that_are_sure_of_the_wrong_side_are_proved_worse():
 def head(paired: PairedLosses, n: int) -> PairedLosses:
     """Return the first n forecasts."""
     return PairedLosses(*(values[:n] for values in paired))
+
+
+@pytest.mark.parametrize(("minutes", "limit"), [(1, 500_000), (5, 100_000), (60, 100_000)])
+def test_false_alarms_are_as_rare_in_time_at_short_intervals(minutes, limit):
+    assert false_alarm_run(timedelta(minutes=minutes)) == limit

@@ -12,6 +12,7 @@ from candlecast.candles.gaps import CandleGap
 from candlecast.candles.quality import MarkedCandle
 from candlecast.ledger.performance import DirectionFigures, Performance, TargetFigures
 from candlecast.market import interval_duration
+from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence
@@ -48,6 +49,29 @@ def test_a_model_as_good_as_persistence_is_healthy():
 
     assert conclusion[:2] == ("healthy", "none")
     assert "1.0000 times persistence's" in conclusion.reasons[0]
+
+
+def settings_of(interval: str) -> Settings:
+    return SETTINGS.changed(interval=interval)
+
+
+@pytest.mark.parametrize(("interval", "days"), [("1d", 3), ("1w", 15)])
+def test_a_feed_of_long_candles_is_stale_a_day_after_the_next_close(interval, days):
+    ages = [timedelta(days=days) - HOUR, timedelta(days=days) + HOUR]
+
+    faults = [verdict(settings=settings_of(interval), newest_candle=NOW - age).verdict for age in ages]
+
+    assert faults == ["healthy", "data fault"]
+
+
+@pytest.mark.parametrize(("interval", "hours"), [("5m", 24), ("6h", 24), ("1d", 96), ("1w", 672)])
+def test_a_training_is_due_when_there_is_something_new_to_learn(interval, hours):
+    actions = [
+        verdict(settings=settings_of(interval), last_training=NOW - hours * HOUR + wait).action
+        for wait in (timedelta(minutes=1), timedelta(0))
+    ]
+
+    assert actions == ["none", "train"]
 
 
 @pytest.mark.parametrize("newest", [None, NOW - timedelta(minutes=21), NOW - timedelta(days=2)])

@@ -12,6 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.errors import ForecastTooLate
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
+from candlecast.ledger.parity import recorded_within
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET, STEP
@@ -257,3 +258,12 @@ def test_a_forecast_from_a_corrected_close_stays_left_out(pool, ledger, store):
     after = [row["open_time"] for row in settled(pool)]
 
     assert (before, after) == ([TARGET, TARGET + STEP], [TARGET + STEP])
+
+
+def test_a_span_holds_the_forecasts_of_both_roles(pool, ledger):
+    for position in range(1, 6):
+        ledger.record(forecast_for(START + position * STEP))
+        ledger.record(forecast_for(START + position * STEP, role="challenger", model_version="2"))
+
+    assert [recorded_within(pool, MARKET, span * STEP) for span in (3, 24)] == [6, 10]
+    assert recorded_within(pool, Market("ETHUSDT", "5m"), STEP) == 0
