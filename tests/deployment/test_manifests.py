@@ -192,6 +192,26 @@ def test_network_policies_open_the_ports_that_are_listened_on(manifests: list[Ma
             assert {port["port"] for port in rule["ports"]} <= listening[target]
 
 
+def test_prefect_can_reach_the_services_of_notification_blocks():
+    files = {
+        name: list(yaml.safe_load_all((K8S / "base" / f"{name}.yaml").read_text())) for name in ("prefect", "network")
+    }
+    [pod] = [one["spec"]["template"] for one in files["prefect"] if one["kind"] == "Deployment"]
+    labels = pod["metadata"]["labels"].items()
+    policies = [one["spec"] for one in files["network"] if one["spec"]["podSelector"].get("matchLabels", {})]
+
+    reached = {
+        port["port"]
+        for spec in policies
+        if spec["podSelector"]["matchLabels"].items() <= labels and "Egress" in spec["policyTypes"]
+        for rule in spec["egress"]
+        if any(to.get("ipBlock", {}).get("cidr") == "0.0.0.0/0" for to in rule["to"])
+        for port in rule["ports"]
+    }
+
+    assert reached == {443, 465, 587}  # chat services, and mail over TLS
+
+
 def test_every_path_that_is_probed_is_a_route(manifests: list[Manifest]):
     routes = {route.path for route in create_app().routes}  # type: ignore[attr-defined]
     probed = {
