@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from flows.deploy.deployment import deploy, follow, run_now, set_job_variables
-from flows.deploy.schedules import start_schedules
+from flows.deploy.schedules import ingest_parameters, restored_on_failure, start_schedules
 from flows.jobs.market import open_market, open_registry
 
 JOB_FILE, RESOURCES_FILE = "job.yaml", "resources.yaml"
@@ -37,7 +37,9 @@ class Cluster:
 def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callable[[str], None]) -> None:
     """Put the deployments on the work pool and start their schedules; safe to repeat.
 
-    For each market without champion, the worker fetches the history and trains a first version.
+    Deployments that run are not paused, and run on with their former schedules if this fails. One run of ingest makes
+    up for a close in the meantime. For each market without champion, the worker fetches the history and trains a
+    first version.
 
     Args:
         cluster: None if the worker runs flows as processes.
@@ -46,23 +48,28 @@ def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callab
         StackError: Prefect refused a request, or the first backfill or training failed.
         ExchangeUnavailable: The exchange's clock, which the schedules need, could not be read.
     """
-    deploy_to_cluster(settings, cluster) if cluster else deploy(settings.prefect_api_url, {})
+    api_url = settings.prefect_api_url
     with open_market(settings) as market:
-        start_schedules(market)
+        market.exchange.server_time()  # an unreachable exchange changes nothing
+        with restored_on_failure(api_url) as running:
+            deploy_to_cluster(settings, cluster, running) if cluster else deploy(api_url, {}, unpaused=running)
+            start_schedules(market)
     report("the deployments are on the server, and their schedules run")
     registry = open_registry(settings)
     without = [market for market in settings.all_markets if CHAMPION not in registry.aliases(market.model_name)]
+    for parameters in ingest_parameters([market for market in settings.all_markets if market not in without]):
+        run_now(api_url, "ingest", parameters)
     for name, parameters in (("backfill", {}), ("train", {"force": True})):
         report(f"{name}: {len(without)} markets without a champion")
         _run_for_each(settings, name, without, parameters, report)
 
 
-def deploy_to_cluster(settings: Settings, cluster: Cluster) -> None:
-    """Put the deployments, paused, on a Kubernetes work pool."""
+def deploy_to_cluster(settings: Settings, cluster: Cluster, unpaused: Collection[str] = ()) -> None:
+    """Put the deployments, paused unless they are named, on a Kubernetes work pool."""
     resources = _read_yaml(cluster.flow_runs / RESOURCES_FILE)
     job = _read_yaml(cluster.flow_runs / JOB_FILE)
     template = base_job_template(job, resources[DEFAULT], cluster.image, cluster.namespace)
-    deploy(settings.prefect_api_url, {}, template)
+    deploy(settings.prefect_api_url, {}, template, unpaused)
     set_job_variables(settings.prefect_api_url, {name: needs for name, needs in resources.items() if name != DEFAULT})
 
 

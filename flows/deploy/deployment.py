@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,12 +38,18 @@ def prefect_client(api_url: str) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def deploy(api_url: str, environment: dict[str, str], jobs: Mapping[str, Any] | None = None) -> None:
+def deploy(
+    api_url: str,
+    environment: dict[str, str],
+    jobs: Mapping[str, Any] | None = None,
+    unpaused: Collection[str] = (),
+) -> None:
     """Put every deployment of `prefect.yaml` on the server, paused, and the automation of alerts; safe to repeat.
 
     Args:
         environment: Variables for Prefect's command, in addition to those of this process.
         jobs: Prefect's base job template for runs on Kubernetes; None if a run is a process.
+        unpaused: Names of deployments that are not paused.
 
     Raises:
         StackError: Prefect's command fails; carries its output.
@@ -60,8 +66,9 @@ def deploy(api_url: str, environment: dict[str, str], jobs: Mapping[str, Any] | 
     if done.returncode:
         raise StackError(f"prefect deploy --all failed:\n{done.stdout}{done.stderr}")
     with prefect_client(api_url) as client:
-        for deployment in deployments(client).values():
-            client.pause_deployment(deployment.id)
+        for name, deployment in deployments(client).items():
+            if name not in unpaused:
+                client.pause_deployment(deployment.id)
         create_alert_automation(client)
 
 

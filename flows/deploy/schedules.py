@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from candlecast.market import Market, floor_time
 from candlecast.replay.control import ReplayControl
 from candlecast.settings.settings import Settings
-from flows.deploy.deployment import deployments, prefect_client
+from flows.deploy.deployment import FLOWS, deployments, prefect_client
 from flows.jobs.market import OpenMarket
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.actions import DeploymentScheduleUpdate
 
 MARKETS_PER_RUN = 20
 """Most markets of one run of ingest or monitor; starting a run takes longer than its work for one market."""
@@ -51,7 +57,7 @@ def fit_schedules(
         speed: Exchange seconds per real second; 1 except on the replay source.
         guard: Time between the close of a candle and its storage, on the exchange's clock.
     """
-    from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
+    from prefect.client.schemas.actions import DeploymentScheduleUpdate
     from prefect.client.schemas.schedules import IntervalSchedule
 
     now = datetime.now(UTC)
@@ -65,9 +71,7 @@ def fit_schedules(
             market = alike[0]
             final = floor_time(exchange_now, market.interval) + market.step + guard
             first = now + (final - exchange_now) / speed + _AFTER_FINAL if every is None else now + _real(every, speed)
-            names = [f"{one.symbol}-{one.interval}" for one in alike]
-            parameters = {"markets": names, "horizon": market.horizon} if len(alike) > 1 else market._asdict()
-            yield schedule(_slug(market), _real(every or market.step, speed), first, parameters)
+            yield schedule(_slug(market), _real(every or market.step, speed), first, _group_parameters(alike))
 
     def for_each_market() -> Iterator[DeploymentScheduleUpdate]:
         period = _real(_DAY, speed)
@@ -78,12 +82,56 @@ def fit_schedules(
     fitted = {"ingest": list(for_groups()), "monitor": list(for_groups(_MONITOR_EVERY))}
     with prefect_client(api_url) as client:
         for name, deployment in deployments(client).items():
-            schedules = fitted.get(name) or list(for_each_market())
-            client.update_deployment(deployment.id, DeploymentUpdate(schedules=schedules))
-            for former in deployment.schedules:
-                if former.slug not in {one.slug for one in schedules}:
-                    client.delete_deployment_schedule(deployment.id, former.id)
+            _set_schedules(client, deployment.id, fitted.get(name) or list(for_each_market()))
             client.resume_deployment(deployment.id)
+
+
+@contextmanager
+def restored_on_failure(api_url: str) -> Iterator[frozenset[str]]:
+    """Yield the names of the deployments that run; if the block fails, all get back their schedules and run on."""
+    from prefect.client.schemas.actions import DeploymentScheduleUpdate
+    from prefect.exceptions import ObjectNotFound
+
+    former = {}
+    with prefect_client(api_url) as client:
+        for name in FLOWS:
+            with suppress(ObjectNotFound):  # before the first deployment
+                former[name] = client.read_deployment_by_name(f"{name}/{name}")
+    try:
+        yield frozenset(name for name, deployment in former.items() if not deployment.paused)
+    except BaseException:
+        with prefect_client(api_url) as client:
+            for deployment in former.values():
+                schedules = [
+                    DeploymentScheduleUpdate(
+                        schedule=one.schedule, active=one.active, slug=one.slug, parameters=one.parameters
+                    )
+                    for one in deployment.schedules
+                ]
+                _set_schedules(client, deployment.id, schedules)
+                go_on = client.pause_deployment if deployment.paused else client.resume_deployment
+                go_on(deployment.id)
+        raise
+
+
+def _set_schedules(client: SyncPrefectClient, deployment_id: UUID, schedules: list[DeploymentScheduleUpdate]) -> None:
+    from prefect.client.schemas.actions import DeploymentUpdate
+
+    before = client.read_deployment(deployment_id).schedules
+    client.update_deployment(deployment_id, DeploymentUpdate(schedules=schedules))
+    for one in before:
+        if one.slug not in {wanted.slug for wanted in schedules}:
+            client.delete_deployment_schedule(deployment_id, one.id)
+
+
+def ingest_parameters(markets: Sequence[Market]) -> list[dict[str, Any]]:
+    """Return the parameters of each run of ingest that the markets need."""
+    return [_group_parameters(alike) for alike in _market_groups(markets)]
+
+
+def _group_parameters(alike: Sequence[Market]) -> dict[str, Any]:
+    names = [f"{one.symbol}-{one.interval}" for one in alike]
+    return {"markets": names, "horizon": alike[0].horizon} if len(alike) > 1 else alike[0]._asdict()
 
 
 def _market_groups(markets: Sequence[Market]) -> Iterator[tuple[Market, ...]]:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import psycopg
 import pytest
 import yaml
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.settings import PREFECT_API_URL
 from typer.testing import CliRunner
 
-from candlecast.errors import CandlecastError
+from candlecast.errors import CandlecastError, ExchangeUnavailable
+from candlecast.exchange.client import ExchangeClient
 from candlecast.market import Market
+from candlecast.registry.registry import Registry
+from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.cli import app
-from flows.deploy.cluster import Cluster, deploy_to_cluster
-from flows.deploy.deployment import FLOWS, WORK_POOL, prefect_client
+from flows.deploy.cluster import Cluster, deploy_and_start, deploy_to_cluster
+from flows.deploy.deployment import FLOWS, WORK_POOL, deployments, prefect_client
 from flows.deploy.schedules import fit_schedules
 from flows.ingest import ingest
 from tests.conftest import MigratedDatabase
@@ -28,6 +32,7 @@ from tests.support.receivers import receiving
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.integration
+CLUSTER = Cluster(FLOW_RUNS, "registry.example.org/flows:1", "markets")
 RESOURCES = yaml.safe_load((FLOW_RUNS / "resources.yaml").read_text())
 
 
@@ -36,7 +41,7 @@ def api_url(prefect_api: None) -> str:
     """A Prefect server on which everything was deployed."""
     url = str(PREFECT_API_URL.value())
     settings = load_settings(prefect_api_url=url)
-    deploy_to_cluster(settings, Cluster(FLOW_RUNS, "registry.example.org/flows:1", "markets"))
+    deploy_to_cluster(settings, CLUSTER)
     return url
 
 
@@ -133,6 +138,93 @@ def test_what_fails_with_one_market_keeps_none_of_the_others(
     assert forecasts == [("BTCUSDT", begin), ("ETHUSDT", begin)]
     completed = [("BTCUSDT", "completed")] * 2, [("ETHUSDT", "completed")] * 2
     assert runs == [*completed[0], ("DOGEUSDT", "failed"), *completed[1]]
+
+
+class Deployed(NamedTuple):
+    """State of one deployment."""
+
+    paused: bool
+    schedules: dict[str, tuple[timedelta, datetime, dict[str, Any]]]
+
+
+def deployed(api_url: str) -> dict[str, Deployed]:
+    with prefect_client(api_url) as client:
+        found = deployments(client)
+    return {
+        name: Deployed(
+            one.paused,
+            {
+                each.slug: (each.schedule.interval, each.schedule.anchor_date, each.parameters)
+                for each in one.schedules
+                if each.active
+            },
+        )
+        for name, one in found.items()
+    }
+
+
+class TestRepeatedDeploy:
+    @pytest.fixture
+    def settings(self, api_url: str, database: MigratedDatabase, tmp_path: Path) -> Settings:
+        market = Market("BTCUSDT", "5m", 1)
+        fit_schedules(api_url, [market], datetime(2026, 1, 1, 12, 1, tzinfo=UTC), 1.0, timedelta(seconds=1))
+        with prefect_client(api_url) as client:
+            client.pause_deployment(deployments(client)["train"].id)  # the operator's wish
+        return load_settings(
+            home=tmp_path,
+            source="binance",
+            binance_url="http://127.0.0.1:1",
+            exchange_timeout_s=1,
+            database_url=database.writer_url,
+            prefect_api_url=api_url,
+            mlflow_tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+        )
+
+    def test_what_ran_runs_on_if_the_exchange_is_unreachable(self, api_url: str, settings: Settings):
+        before = deployed(api_url)
+
+        with pytest.raises(ExchangeUnavailable):
+            deploy_and_start(settings, CLUSTER, lambda _line: None)
+
+        assert deployed(api_url) == before
+        assert {name for name, one in before.items() if one.paused} == {"train"}
+
+    def test_what_ran_runs_on_if_the_exchange_fails_in_the_middle(
+        self, api_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        before = deployed(api_url)
+        fail = iter([datetime(2026, 1, 1, tzinfo=UTC)])
+
+        def server_time(_exchange: ExchangeClient) -> datetime:
+            try:
+                return next(fail)
+            except StopIteration:
+                raise ExchangeUnavailable("banned") from None
+
+        monkeypatch.setattr(ExchangeClient, "server_time", server_time)
+        with pytest.raises(ExchangeUnavailable, match="banned"):
+            deploy_and_start(settings, CLUSTER, lambda _line: None)
+
+        assert deployed(api_url) == before
+
+    def test_a_repeated_deploy_fits_all_schedules_and_starts_one_ingest(
+        self, api_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(ExchangeClient, "server_time", lambda _exchange: datetime(2026, 1, 1, tzinfo=UTC))
+        monkeypatch.setattr(Registry, "aliases", lambda _registry, _name: {"champion": "1"})
+
+        deploy_and_start(settings, CLUSTER, lambda _line: None)
+
+        with prefect_client(api_url) as client:
+            ingest_id = deployments(client)["ingest"].id
+            runs = client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[ingest_id]))
+            )
+        now = deployed(api_url)
+        assert not any(one.paused for one in now.values())
+        assert set(now["ingest"].schedules) == {"btcusdt-5m"}
+        by_hand = [run for run in runs if not run.auto_scheduled]
+        assert [run.parameters["symbol"] for run in by_hand] == ["BTCUSDT"]
 
 
 def test_jobs_need_an_image_and_a_namespace():
