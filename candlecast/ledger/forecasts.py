@@ -177,6 +177,14 @@ class Ledger:
         with self._pool.connection() as connection:
             return connection.execute(_MISSED.encode(), arguments).rowcount
 
+    def recorded_targets(self, role: Role, since: datetime) -> set[datetime]:
+        """Return the open_time of each target after `since` that has a forecast of a role."""
+        query = (
+            "select open_time from forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
+            "and open_time > %s"
+        )
+        return {row["open_time"] for row in read_rows(self._pool, query, [*self._market, role, since])}
+
     def newest_forecast(self, role: Role = "champion", until: datetime | None = None) -> dict[str, Any] | None:
         """Return the newest row of `forecasts` for a role, all columns, or None."""
         query = (

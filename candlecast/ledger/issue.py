@@ -45,7 +45,10 @@ class IssueResult(NamedTuple):
 
 
 def issue_forecasts(session: MarketSession, service: ForecastService, source: Source) -> IssueResult:
-    """Record every served role's forecast of the candle after the newest stored one.
+    """Record every served role's forecast from the newest stored candle, and of earlier targets that are still open.
+
+    With a horizon above 1, the target of a skipped run is still open. It is forecast from the candles that were due
+    then, the oldest first.
 
     A forecast is not recorded if its target candle has closed on the exchange's clock, or if its target and role
     have one already. It is not requested if a candle of its history is doubtful or missing. Earlier forecasts that
@@ -70,21 +73,43 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
     issued: list[ForecastRecord] = []
     withheld: list[str] = []
     for role in due:
-        candles = session.store.newest(market.symbol, market.interval, served[role].input.history)
-        if candles.empty:
-            continue
-        obstacle = _obstacle(candles, served[role].input.history, session)
-        if obstacle is not None:
-            withheld.append(f"no {role} forecast: {obstacle}")
-            continue
-        answer = service.predict(candles, market.symbol, market.interval, role)
-        forecast = forecast_record(answer, role, session.exchange.server_time(), source)
-        try:
-            if ledger.record(forecast):
-                issued.append(forecast)
-        except ForecastTooLate as exc:
-            withheld.append(f"no {role} forecast: {exc}")
+        needed = served[role].input.history
+        for candles in _due_histories(session, ledger, role, needed, now):
+            obstacle = _obstacle(candles, needed, session)
+            if obstacle is not None:
+                withheld.append(f"no {role} forecast: {obstacle}")
+                continue
+            answer = service.predict(candles, market.symbol, market.interval, role)
+            forecast = forecast_record(answer, role, session.exchange.server_time(), source)
+            try:
+                if ledger.record(forecast):
+                    issued.append(forecast)
+            except ForecastTooLate as exc:
+                withheld.append(f"no {role} forecast: {exc}")
     return IssueResult(issued, "; ".join(withheld) or None, missed)
+
+
+def _due_histories(
+    session: MarketSession, ledger: Ledger, role: Role, needed: int, now: datetime
+) -> list[pd.DataFrame]:
+    """Return the histories to forecast from, oldest first; the last one ends with the newest candle.
+
+    An earlier one is usable, and its target is open and has no forecast of the role.
+    """
+    market = session.market
+    candles = session.store.newest(market.symbol, market.interval, needed + market.horizon - 1)
+    if candles.empty:
+        return []
+    newest, ahead = candles.index[-1].to_pydatetime(), market.horizon * market.step
+    recorded = ledger.recorded_targets(role, newest) if market.horizon > 1 else set()
+    histories = []
+    for back in range(market.horizon - 1, 0, -1):
+        last = newest - back * market.step
+        history = candles.loc[:last].iloc[-needed:]
+        is_open = last + ahead + market.step > now and last + ahead not in recorded
+        if is_open and last in history.index and _obstacle(history, needed, session) is None:
+            histories.append(history)
+    return [*histories, candles.iloc[-needed:]]
 
 
 def _obstacle(candles: pd.DataFrame, needed: int, session: MarketSession) -> str | None:

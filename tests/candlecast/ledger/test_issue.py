@@ -17,7 +17,7 @@ from candlecast.ledger.forecasts import ForecastRecord
 from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
-from tests.support.markets import STEP
+from tests.support.markets import MARKET, STEP
 from tests.support.sessions import market_session
 
 pytestmark = pytest.mark.integration
@@ -35,6 +35,7 @@ class FakeService:
         self.history = history
         self.posted: list[tuple[str, pd.DataFrame]] = []
         self.abstains = False
+        self.horizon = 1
         self.price = 100.0
 
     def model(self, market: Market) -> ModelsAnswer:
@@ -47,10 +48,10 @@ class FakeService:
         return ForecastAnswer(
             symbol=symbol,
             interval=interval,
-            horizon=1,
+            horizon=self.horizon,
             last_open_time=last,
-            open_time=last + STEP,
-            close_time=last + 2 * STEP,
+            open_time=last + self.horizon * STEP,
+            close_time=last + (self.horizon + 1) * STEP,
             open=self.price,
             high=self.price + 1,
             low=self.price - 1,
@@ -331,3 +332,42 @@ def later(store: CandleStore, count: int) -> None:
     """Store the `count` candles that come next."""
     index = pd.DatetimeIndex([TARGET + position * STEP for position in range(count)], name="open_time")
     store.upsert("BTCUSDT", "5m", CANDLES.iloc[:count].set_axis(index), "rest")
+
+
+@pytest.fixture
+def ahead() -> FakeService:
+    """A service that forecasts five candles ahead."""
+    service = FakeService("champion")
+    service.horizon = 5
+    return service
+
+
+def issue_ahead(store: CandleStore, service: FakeService) -> list[datetime]:
+    session = market_session(store._pool, MARKET._replace(horizon=5), StoppedClock(TARGET + timedelta(seconds=2)))
+    return [one.open_time for one in issue_forecasts(session, service, "replay").forecasts]
+
+
+def test_every_open_target_without_a_forecast_is_forecast_oldest_first(store, ahead):
+    targets, again = issue_ahead(store, ahead), issue_ahead(store, ahead)
+
+    assert targets == [TARGET + at * STEP for at in range(5)]
+    assert again == []
+    posted = [candles.index[-1] for _, candles in ahead.posted[:5]]
+    assert posted == CANDLES.index[-5:].tolist()
+    assert {len(candles) for _, candles in ahead.posted} == {HISTORY}
+
+
+def test_the_target_of_a_skipped_run_is_forecast_by_the_next(pool, ahead):
+    store = CandleStore(pool)
+    store.upsert("BTCUSDT", "5m", CANDLES.iloc[:-2], "rest")
+    first = issue_ahead(store, ahead)
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+
+    assert first == [TARGET + at * STEP for at in range(3)]
+    assert issue_ahead(store, ahead) == [TARGET + 3 * STEP, TARGET + 4 * STEP]
+
+
+def test_an_open_target_with_a_doubtful_history_is_left_out(store, pool, ahead):
+    mark(pool, len(CANDLES) - HISTORY - 3)  # in the histories of the two oldest open targets
+
+    assert issue_ahead(store, ahead) == [TARGET + at * STEP for at in (2, 3, 4)]
