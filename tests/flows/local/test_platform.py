@@ -130,10 +130,13 @@ class Platform:
         return Registry(self.url("MLFLOW"))
 
     def prefect(self, path: str, **body: object) -> list[dict[str, Any]]:
+        return list(self.ask_prefect(path, body))
+
+    def ask_prefect(self, path: str, body: object) -> Any:
         login = HTTPBasicAuth(*(self.home / "prefect-login").read_text().split(":"))
         response = requests.post(f"{self.url('PREFECT')}/api/{path}/filter", json=body, auth=login, timeout=10)
         response.raise_for_status()
-        return list(response.json())
+        return response.json()
 
 
 @pytest.fixture(scope="module")
@@ -286,9 +289,9 @@ def test_monitor_reports_and_starts_a_training_when_the_last_is_a_day_old(platfo
 def test_alerts_are_events_in_prefect(platform):
     wanted = {"filter": {"event": {"name": ["candlecast.alert.happened"]}}}
 
-    answer = requests.post(f"{platform.url('PREFECT')}/api/events/filter", json=wanted, timeout=10)
+    events = platform.ask_prefect("events", wanted)["events"]
 
-    messages = [event["payload"]["message"] for event in answer.json()["events"]]
+    messages = [event["payload"]["message"] for event in events]
     assert any(message.startswith("version 1 is champion (gate)") for message in messages)
 
 
