@@ -41,7 +41,7 @@ up: install      ## run the whole platform on this machine; Ctrl-C stops it
 	@$(BIN)/candlecast up
 
 test: install    ## run every test, in two processes, against real PostgreSQL, MLflow, Prefect, BentoML and Chromium
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install   ## check format, lint, types, import contracts and the links of the docs
 	@$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,20 @@ from tests.support.bundles import write_tiny_bundle
 # How long an example takes, or its making, says more of the machine than of what is tested.
 hypothesis_settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("tests")
+
+
+LONGEST = ("flows/local/test_platform.py", "flows/simulation/test_simulation.py", "flows/test_search.py")
+"""Files that take minutes. They go first, so that no process waits for them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files: the longest first, then those with the most tests."""
+    counts = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        return not item.path.as_posix().endswith(LONGEST), -counts[item.path]
+
+    items.sort(key=place)
 
 
 @dataclass(frozen=True)
