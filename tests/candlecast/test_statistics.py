@@ -196,6 +196,12 @@ def test_a_bootstrap_of_overlapping_outcomes_has_its_coverage():
     assert held >= 85
 
 
+def test_blocks_of_the_bootstrap_span_the_overlap_of_outcomes():
+    independent = {"mean": mean_of(np.random.default_rng(0).normal(size=450))}  # asks for short blocks
+
+    assert bootstrap(independent, 1, horizon=15) != bootstrap(independent, 1, horizon=1)
+
+
 def test_an_interval_is_as_wide_as_the_hac_error_makes_it():
     series = autoregressive(np.random.default_rng(6), 5000, 0.5)
     error = hac_fit(series, 30).bse[0]

@@ -111,6 +111,24 @@ def test_bounds_of_overlapping_residuals_hold_nine_of_ten():
     assert 0.88 <= np.mean(covered) <= 0.94
 
 
+def test_bounds_have_the_correction_of_the_independent_outcomes():
+    residuals = np.arange(300.0)
+
+    assert conformal_bounds(residuals) == (14.0, 285.0)  # rank ceil(301 * 0.95) = 286
+    assert conformal_bounds(residuals, horizon=15) == (0.0, 299.0)  # 20 outcomes: rank ceil(21 * 0.95 * 15) = 300
+
+
+@pytest.mark.parametrize(("horizon", "groups"), [(1, 4), (2, 2), (15, 1)])
+def test_groups_of_volatility_hold_equally_many_independent_outcomes(horizon, groups):
+    rows = 1200
+    raw, targets = normal(1, rows * 5).reshape(rows, 5), normal(2, rows * 5).reshape(rows, 5)
+    up = (targets[:, TARGETS.index("close")] > 0) * 1.0
+
+    calibration = fit_calibration(raw, normal(3, rows), targets, up, np.linspace(1, 2, rows), 0.5, horizon)
+
+    assert len(calibration.volatility_knots) == groups
+
+
 def test_bounds_of_skewed_residuals_are_skewed():
     residuals = np.random.default_rng(9).exponential(size=5000)
 

@@ -35,6 +35,15 @@ def test_every_family_gives_coherent_forecasts_with_and_without_order_flow(name,
         assert np.isfinite(list(measure(forecasts, DATASET.actual[SPLIT.report]).values())).all()
 
 
+@pytest.mark.parametrize(("horizon", "groups"), [(1, 2), (2, 1)])
+def test_a_calibration_counts_the_outcomes_of_the_market_s_horizon(horizon, groups):
+    dataset = build_dataset(sound_candles(7000), Market("BTCUSDT", "5m", horizon), 4)
+
+    forecaster = fit_forecaster("persistence", dataset, split_by_time(dataset), TrainingSettings(), lambda *_: None)
+
+    assert len(forecaster.calibration.volatility_knots) == groups
+
+
 def test_an_unknown_family_is_refused_with_those_there_are():
     with pytest.raises(ConfigurationError, match="'oracle': use one of persistence, ewma, har, .*lstm, gru"):
         family("oracle")
