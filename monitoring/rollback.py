@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -100,17 +101,27 @@ def worse_than_allowed(
     Args:
         since: Time of the promotion by the exchange's clock; None for the first forecast.
     """
-    market = settings.market
-    settled = first_since(pool, market, champion, since, MEASURED_SPANS * settings.monitoring.rolling_n)
+    settled = first_since(pool, settings.market, champion, since, MEASURED_SPANS * settings.monitoring.rolling_n)
+    return losses_over_limits(settled, settings.horizon, lambda: _predecessor_losses(settings, pool, champion))
+
+
+def losses_over_limits(
+    settled: SettledForecasts, horizon: int, predecessor_losses: Callable[[], dict[str, float]]
+) -> tuple[list[str], dict[str, float]]:
+    """Return why losses since a promotion exceed their limits, and the figures.
+
+    Args:
+        predecessor_losses: Reads the predecessor's losses relative to its baselines', only if a loss is suspect.
+    """
     losses = settled.beside_baselines()
-    evidence_by_loss = {name: evidence_of_worse(loss, MARGIN, market.horizon) for name, loss in losses.items()}
+    evidence_by_loss = {name: evidence_of_worse(loss, MARGIN, horizon) for name, loss in losses.items()}
     numbers: dict[str, float] = {"forecasts": len(settled.close)}
     reasons = []
     suspects = [name for name, evidence in evidence_by_loss.items() if evidence.peak >= PROOF]
-    predecessor = _predecessor_losses(settings, pool, champion) if suspects else {}
+    predecessor = predecessor_losses() if suspects else {}
     for name in suspects:
         allowed = max(predecessor.get(name, 1.0), 1.0) * (1 + MARGIN)
-        evidence = evidence_of_worse(losses[name], allowed - 1, market.horizon)
+        evidence = evidence_of_worse(losses[name], allowed - 1, horizon)
         numbers |= {f"{name}_excess": evidence.excess, f"{name}_allowed": allowed, f"{name}_evidence": evidence.peak}
         if evidence.peak >= PROOF and evidence.excess > allowed - 1:
             reasons.append(

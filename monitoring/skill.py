@@ -8,7 +8,7 @@ from typing import Any
 from psycopg_pool import ConnectionPool
 
 from candlecast.market import Market
-from monitoring.live_losses import first_since, newest
+from monitoring.live_losses import SettledForecasts, first_since, newest
 from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse, false_alarm_run
 
 MARGINS = {"close": 0.005, "amplitude": 0.0, "direction": 0.005}
@@ -57,10 +57,14 @@ def measure_skill(pool: ConnectionPool, market: Market, version: str, n: int) ->
     recent = newest(pool, market, version, _WINDOWS * n)
     if not len(recent.close):
         return None
+    return skill_of(market, recent, first_since(pool, market, version, None, n))
+
+
+def skill_of(market: Market, recent: SettledForecasts, first: SettledForecasts) -> Skill:
+    """Test the newest settled forecasts of a version, beside its first ones."""
     losses = recent.beside_baselines()
-    first = first_since(pool, market, version, None, n).beside_baselines()
     return Skill(
         {name: evidence_of_worse(loss, MARGINS[name], market.horizon, changed=True) for name, loss in losses.items()},
-        {name: loss.excess for name, loss in first.items()},
+        {name: loss.excess for name, loss in first.beside_baselines().items()},
         false_alarm_run(market.step),
     )
