@@ -9,37 +9,72 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
 
 from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
 
+LOST_HOST = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""Parameters of a connection that ends within 11 s after the server's host has vanished without a word."""
+
 _LOCK_POLL_S = 0.1
 _MIGRATION_LOCK = zlib.crc32(b"candlecast migrations")
+_Result = TypeVar("_Result")
+
+
+class PatientConnection(psycopg.Connection):
+    """Connection that closes when a statement has no answer within `answer_s` seconds.
+
+    The server's own `statement_timeout` does not help while the server is stopped.
+    """
+
+    answer_s: float | None = 120
+
+    def wait(self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None) -> _Result:
+        """Wait for the end of `gen`, for `timeout` or `answer_s` seconds.
+
+        Raises:
+            psycopg.OperationalError: No answer in time.
+        """
+        try:
+            return super().wait(gen, interval, self.answer_s if timeout is None else timeout)
+        except psycopg.OperationalError as exc:
+            if timeout is not None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer within {self.answer_s:g} s") from exc
 
 
 @contextmanager
 def open_database(url: SecretStr | None, max_size: int = 4, timeout_s: float = 10) -> Iterator[ConnectionPool]:
     """Open a pool of connections with time zone UTC, closed at the end of the context.
 
+    A statement without an answer within two minutes fails.
+
+    Args:
+        timeout_s: Time to connect.
+
     Raises:
         ConfigurationError: `url` is None.
-        DatabaseUnavailable: The server does not answer within `timeout_s`, at opening or later.
+        DatabaseUnavailable: The server does not answer in time, at opening or later.
     """
     if url is None:
         raise ConfigurationError("no database: set CANDLECAST_DATABASE_URL, or start the platform with `candlecast up`")
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # its warnings are raised as errors below
-    pool = ConnectionPool(
+    pool: ConnectionPool = ConnectionPool(
         url.get_secret_value(),
         min_size=1,
         max_size=max_size,
         timeout=timeout_s,
         open=False,
-        kwargs={"options": "-c timezone=UTC", "connect_timeout": int(timeout_s)},
+        connection_class=PatientConnection,
+        kwargs={**LOST_HOST, "options": "-c timezone=UTC", "connect_timeout": int(timeout_s)},
         check=ConnectionPool.check_connection,
     )
     try:
@@ -76,6 +111,8 @@ def migrate(pool: ConnectionPool) -> list[str]:
     files = sorted(resources.files("candlecast.migrations").iterdir(), key=lambda file: file.name)
     applied = []
     with pool.connection() as connection:  # one transaction: all of them or none
+        if isinstance(connection, PatientConnection):
+            connection.answer_s = None  # a change of a large table may take longer
         connection.execute("select pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
         connection.execute(
             "create table if not exists schema_migrations "

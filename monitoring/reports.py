@@ -70,6 +70,7 @@ def current_reports(
         OSError: The disk is full or not writable.
     """
     name = settings.market.model_name
+    prune_reports(settings, now)  # first: on a full disk the writing below frees nothing
     new = _due(settings, now)
     if new:
         os.environ.setdefault("DO_NOT_TRACK", "true")  # no telemetry of Evidently
@@ -77,7 +78,6 @@ def current_reports(
             page = f"{name}-{now.astimezone(UTC):{_STAMP}}-{subject}"
             add_run(settings.evidently_dir, settings.scratch_dir, name, page, snapshot)
             _save(settings.reports_dir, page, snapshot)
-        prune_reports(settings, now)
     pages = _newest_pages(settings, now)
     links = {subject: f"{settings.service.url}/reports/{page}" for subject, page in pages.items()}
     if pages:
@@ -86,8 +86,10 @@ def current_reports(
 
 
 def prune_reports(settings: Settings, now: datetime) -> None:
-    """Delete the market's pages, figures and runs that are older than REPORTS_KEPT_DAYS."""
+    """Delete the market's pages, figures and runs that are older than REPORTS_KEPT_DAYS, and unfinished ones."""
     kept = set()
+    for draft in _pages(settings.reports_dir, settings.market, ending=".partial"):
+        draft.unlink(missing_ok=True)
     for path, moment in _pages(settings.reports_dir, settings.market).items():
         if now - moment > timedelta(days=settings.retention.reports_kept_days):
             path.unlink(missing_ok=True)
@@ -150,9 +152,9 @@ def _save(directory: Path, page: str, snapshot: Snapshot) -> None:
         draft.replace(directory / f"{page}.{suffix}")
 
 
-def _pages(directory: Path, market: Market) -> dict[Path, datetime]:
+def _pages(directory: Path, market: Market, ending: str = "") -> dict[Path, datetime]:
     """Return the market's files in the reports directory with the times in their names."""
     # The digits of the time exclude reports of other horizons, such as BTCUSDT-5m-h3-...
-    name = re.compile(rf"{re.escape(market.model_name)}-(\d{{8}}T\d{{6}}Z)-[a-z]+\.(html|json)")
+    name = re.compile(rf"{re.escape(market.model_name)}-(\d{{8}}T\d{{6}}Z)-[a-z]+\.(html|json){re.escape(ending)}")
     files = ((path, name.fullmatch(path.name)) for path in directory.glob(f"{market.model_name}-*"))
     return {path: datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC) for path, match in files if match}

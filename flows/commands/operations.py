@@ -51,8 +51,9 @@ def backup(
     """Write a backup of databases and registry files below DIRECTORY; the platform may run."""
     from flows.jobs.backup import back_up, drop_old
 
+    dropped = drop_old(directory, max(1, keep - 1))  # first: on a full volume the new one would fail for ever
     made = back_up(read_settings(), os.environ, directory)
-    dropped = drop_old(directory, keep)
+    dropped += drop_old(directory, keep)
     say(f"{made}; deleted {len(dropped)} old backups", as_json, backup=made, dropped=dropped)
 
 

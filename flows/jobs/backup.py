@@ -62,7 +62,7 @@ def back_up(settings: Settings, environment: Mapping[str, str], directory: Path)
         Directory of the backup.
 
     Raises:
-        StackError: A database could not be read.
+        StackError: A database could not be read, or the volume is full.
         ConfigurationError: No installed `pg_dump` fits a server, or its TLS.
     """
     name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
@@ -70,8 +70,14 @@ def back_up(settings: Settings, environment: Mapping[str, str], directory: Path)
     partial.mkdir(parents=True, mode=0o700)
     try:
         _write(settings, environment, partial, name)
-    except BaseException:
+    except BaseException as exc:
+        needed, free = _size(partial), shutil.disk_usage(directory).free
         shutil.rmtree(partial, ignore_errors=True)  # repeated failures must not fill the disk
+        if "no space left" in str(exc).lower():  # of this process or of pg_dump
+            raise StackError(
+                f"{directory} is full: a backup needs more than {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are "
+                "left. Enlarge the volume, or keep fewer backups with --keep"
+            ) from exc
         raise
     return partial.rename(directory / name)
 
@@ -195,6 +201,10 @@ def _copy_if_there(source: str, target: str) -> None:
 
 def _files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in _files(directory))
 
 
 def _digest(path: Path) -> str:

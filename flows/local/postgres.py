@@ -134,6 +134,7 @@ class LocalPostgres:
                 self._prepare_role(connection, role)
             for database, owner in DATABASE_OWNERS.items():
                 _prepare_database(connection, database, owner)
+            connection.execute("revoke connect on database postgres from public")
             grant = sql.SQL("grant connect on database candlecast to {}")
             connection.execute(grant.format(sql.SQL(", ").join(map(sql.Identifier, CANDLECAST_USERS))))
 

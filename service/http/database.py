@@ -11,10 +11,12 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
 
+from candlecast.database import LOST_HOST, PatientConnection
 from candlecast.errors import DatabaseUnavailable
 
 _CONNECT_S = 2
 _QUERY_MS = 3000
+_GRACE_S = 1.0
 _RETRY_S = 1.0
 _READ_ONLY = (
     "-c timezone=UTC -c default_transaction_read_only=on "
@@ -29,11 +31,12 @@ class ReadOnlyDatabase:
 
     Args:
         url: Address with a role that may read; None if there is no database. A connection may take 2 s and a query 3 s,
-            unless the address sets `connect_timeout`, or `statement_timeout` in `options`.
+            unless the address sets `connect_timeout`, or `statement_timeout` in `options`. A server that is
+            stopped is given up one second later.
     """
 
     def __init__(self, url: SecretStr | None) -> None:
-        self._pool: ConnectionPool | None = None
+        self._pool: ConnectionPool[PatientConnection] | None = None
         self._fault = ""
         self._refused_until = 0.0
         if url is not None:
@@ -46,7 +49,9 @@ class ReadOnlyDatabase:
                 max_size=4,
                 timeout=connect_s,
                 reconnect_timeout=0,  # the next request is the next attempt
-                kwargs={"options": options, "connect_timeout": connect_s, "autocommit": True},
+                connection_class=PatientConnection,
+                configure=_limit_answers,
+                kwargs={**LOST_HOST, "options": options, "connect_timeout": connect_s, "autocommit": True},
                 check=ConnectionPool.check_connection,
                 open=False,
             )
@@ -84,3 +89,12 @@ class ReadOnlyDatabase:
             raise DatabaseUnavailable(self._fault) from exc
         except psycopg.errors.UndefinedTable as exc:
             raise DatabaseUnavailable("the database has no tables yet: run `candlecast up`, which makes them") from exc
+
+
+def _limit_answers(connection: PatientConnection) -> None:
+    """Give up a statement one second after the server should have cancelled it."""
+    connection.answer_s = _QUERY_MS / 1000 + _GRACE_S
+    row = connection.execute(
+        "select setting::float8 / 1000 from pg_settings where name = 'statement_timeout'"
+    ).fetchone()
+    connection.answer_s = row[0] + _GRACE_S if row and row[0] else None

@@ -189,6 +189,8 @@ def test_the_reader_cannot_write(database):
         "delete from outcomes",
         "truncate forecasts",
         "create table mine (x int)",
+        "create temp table candles (x int)",
+        "select ensure_forecast_month(now())",
     )
 
     assert allowed(database.reader_url, writes) == []
@@ -207,9 +209,46 @@ def test_the_writer_cannot_rewrite_history_or_the_schema(database):
         "drop table forecasts",
         "create table mine (x int)",
         "insert into schema_migrations (name) values ('9999_mine.sql')",
+        "delete from outcomes",
+        "insert into candle_revisions default values",
+        "alter table candles disable trigger keep_candle_revision",
+        "alter function keep_candle_revision() reset search_path",
+        "create or replace function keep_candle_revision() returns trigger language plpgsql as 'begin return new; end'",
+        "set session_replication_role = replica",
+        "set role candlecast_owner",
+        "create schema mine",
+        "truncate candles",
     )
 
     assert allowed(database.writer_url, rewrites) == []
+
+
+def test_a_revision_is_kept_whatever_temporary_table_has_its_name(database, pool):
+    CandleStore(pool).upsert(*MARKET[:2], sound_candles(1), "rest")
+
+    with psycopg.connect(database.writer_url.get_secret_value()) as connection:
+        connection.execute("create temp table candle_revisions (like candle_revisions including all)")
+        connection.execute("grant all on candle_revisions to public")
+        connection.execute("update candles set close = high")
+
+        assert connection.execute("select count(*) from public.candle_revisions").fetchone() == (1,)
+
+
+def test_every_function_of_the_schema_looks_into_temporary_tables_last(database):
+    with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+        unsafe = connection.execute(
+            "select proname from pg_proc p join pg_language l on l.oid = prolang "
+            "where lanname = 'plpgsql' and proowner = current_user::regrole "
+            "and not coalesce('search_path=public, pg_temp' = any(proconfig), false)"
+        ).fetchall()
+
+    assert unsafe == []
+
+
+def test_a_writer_makes_no_months_of_a_far_future(database):
+    with psycopg.connect(database.writer_url.get_secret_value()) as connection:
+        with pytest.raises(psycopg.errors.CheckViolation, match="no forecast is of 3000"):
+            connection.execute("select ensure_forecast_month('3000-01-01')")
 
 
 def test_the_reader_reads_every_table(database):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from datetime import datetime, timedelta
@@ -86,6 +87,19 @@ def test_old_pages_and_runs_go_and_those_of_other_horizons_stay(settings, pool, 
     assert names(settings.reports_dir, ".html") == [*left, theirs.name]
     assert len(names(settings.reports_dir, ".json")) == 2
     assert len(names(settings.evidently_dir / str(project_id("BTCUSDT-5m")) / "snapshots", ".json")) == 2
+
+
+def test_old_and_unfinished_pages_go_even_if_new_ones_cannot_be_written(settings, pool, now):
+    current_reports(settings, pool, None, None, now - WEEK - REPORT_EVERY)
+    (settings.reports_dir / "BTCUSDT-5m-20250614T000100Z-candles.html.partial").write_text("<html>")
+    blocked = settings.evidently_dir / str(project_id("BTCUSDT-5m")) / "snapshots"
+    shutil.rmtree(blocked)
+    blocked.write_text("a file where the directory should be")
+
+    with pytest.raises(FileExistsError):
+        current_reports(settings, pool, None, None, now)
+
+    assert names(settings.reports_dir, "") == []
 
 
 def test_a_clock_that_was_set_back_gets_pages_of_its_own_time_once(settings, pool, now):

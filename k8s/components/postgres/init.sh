@@ -16,6 +16,6 @@ create role prefect login password :'prefect';
 create database candlecast owner candlecast_owner;
 create database mlflow owner mlflow;
 create database prefect owner prefect;
-revoke connect on database candlecast, mlflow, prefect from public;
+revoke connect, temporary on database candlecast, mlflow, prefect, postgres from public;
 grant connect on database candlecast to candlecast_writer, candlecast_reader;
 SQL

@@ -20,6 +20,7 @@ import pytest
 import requests
 from psycopg import sql
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.load import load_bundle
@@ -30,6 +31,7 @@ from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
+from flows.cli import app
 from flows.jobs.backup import MANIFEST, MLFLOW_STORE, back_up, drop_old, restore
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports, wait_for
@@ -207,10 +209,27 @@ def test_a_database_that_does_not_answer_leaves_no_backup_behind(tmp_path):
     assert list((tmp_path / "backups").iterdir()) == []
 
 
+def test_a_full_volume_is_named_and_gets_room_for_the_next_backup(tmp_path, monkeypatch):
+    make_backups(tmp_path / "backups", 3)
+    monkeypatch.setattr("flows.jobs.backup._dump", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path))
+    monkeypatch.setenv("CANDLECAST_DATABASE_OWNER_URL", "postgresql://candlecast_owner@127.0.0.1:1/candlecast")
+
+    failed = CliRunner().invoke(app, ["backup", str(tmp_path / "backups"), "--keep", "3"])
+
+    assert failed.exit_code == 1
+    assert "backups is full: a backup needs more than 0 MB" in str(failed.exception or failed.output)
+    assert sorted(path.name for path in (tmp_path / "backups").iterdir()) == ["2025-01-02", "2025-01-03"]
+
+
+def make_backups(directory: Path, count: int) -> None:
+    for day in range(1, count + 1):
+        (directory / f"2025-01-0{day}").mkdir(parents=True)
+        (directory / f"2025-01-0{day}" / MANIFEST).write_text("{}")
+
+
 def test_the_newest_backups_stay(tmp_path):
-    for day in range(1, 6):
-        (tmp_path / f"2025-01-0{day}").mkdir()
-        (tmp_path / f"2025-01-0{day}" / MANIFEST).write_text("{}")
+    make_backups(tmp_path, 5)
     (tmp_path / "2025-01-06.partial").mkdir()
     os.utime(tmp_path / "2025-01-06.partial", (0, 0))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
@@ -14,7 +17,8 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, Answer, ForecastAnswer
-from candlecast.database import migrate, open_database
+from candlecast.database import PatientConnection, migrate, open_database
+from candlecast.errors import DatabaseUnavailable
 from candlecast.ledger.issue import forecast_record
 from candlecast.settings.settings import Settings
 from flows.local.postgres import LocalPostgres
@@ -307,28 +311,78 @@ def test_the_address_of_the_database_may_allow_more_time_but_no_writing(database
         patient.close()
 
 
+@contextmanager
+def own_database(start_service: Start, server: LocalPostgres) -> Iterator[TestClient]:
+    """A service that reads a running server of its own."""
+    with server.running():
+        with open_database(SecretStr(server.url("candlecast_owner"))) as pool:
+            migrate(pool)
+        yield start_service(database_reader_url=SecretStr(server.url("candlecast_reader")))
+
+
+def readable(service: TestClient) -> bool:
+    """Whether the service read that nothing is recorded, which only the database knows."""
+    response = service.get("/price/latest")
+    assert response.status_code in {404, 503}
+    assert response.status_code == 404 or int(response.headers["retry-after"]) > 0
+    return response.status_code == 404
+
+
+@contextmanager
+def stopped(server: LocalPostgres) -> Iterator[None]:
+    """All processes of `server` stopped: the kernel takes connections, and nothing answers."""
+    postmaster = psutil.Process(int((server.directory / "data" / "postmaster.pid").read_text().split()[0]))
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
 @pytest.mark.integration
 def test_a_database_that_stops_is_reported_and_reconnected(
     start_service: Start, tmp_path: Path, history: pd.DataFrame
 ) -> None:
     server = LocalPostgres(tmp_path / "postgres", free_ports(1)[0])
 
-    def readable(service: TestClient) -> bool:
-        response = service.get("/price/latest")
-        assert response.status_code in {404, 503}
-        assert response.status_code == 404 or int(response.headers["retry-after"]) > 0
-        return response.status_code == 404  # nothing is recorded, which only the database knows
-
-    with server.running():
-        with open_database(SecretStr(server.url("candlecast_owner"))) as pool:
-            migrate(pool)
-        service = start_service(database_reader_url=SecretStr(server.url("candlecast_reader")))
+    with own_database(start_service, server) as service:
         assert readable(service)
     for _ in range(20):
         assert not readable(service)
         assert service.post("/predict", json={"candles": as_rows(history)}).status_code == 200
     with server.running():
         wait_until(lambda: readable(service))
+
+
+@pytest.mark.integration
+def test_a_database_that_falls_silent_is_given_up_within_its_time(
+    start_service: Start, tmp_path: Path, history: pd.DataFrame
+) -> None:
+    server = LocalPostgres(tmp_path / "postgres", free_ports(1)[0])
+
+    with own_database(start_service, server) as service:
+        assert readable(service)
+        with stopped(server):
+            for _ in range(3):
+                assert not readable(service)  # hangs without a deadline of the client's own
+                assert service.post("/predict", json={"candles": as_rows(history)}).status_code == 200
+        wait_until(lambda: readable(service))
+
+
+@pytest.mark.integration
+def test_a_job_gives_up_a_database_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PatientConnection, "answer_s", 0.5)
+    with LocalPostgres(tmp_path / "postgres", free_ports(1)[0]).running() as server:
+        with (
+            pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.5 s"),
+            open_database(SecretStr(server.url("candlecast_writer"))) as pool,
+            pool.connection() as connection,
+            stopped(server),
+        ):
+            connection.execute("select 1")
 
 
 @pytest.mark.integration
