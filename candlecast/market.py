@@ -10,6 +10,7 @@ from typing import NamedTuple
 from candlecast.errors import ConfigurationError
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_DAY, _WEEK = timedelta(days=1), timedelta(weeks=1)
 GRID_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays; shorter ones divide a day
 
 
@@ -49,13 +50,19 @@ class Market(NamedTuple):
 def interval_duration(interval: str) -> timedelta:
     """Return the length of one candle of `interval`, e.g. 5 minutes for "5m".
 
+    It divides a day, or is a week. Other candles, such as 3d, open on a grid that depends on the symbol
+    (docs/decisions/0017).
+
     Raises:
-        ConfigurationError: Not an interval of fixed length; months are not supported.
+        ConfigurationError: Not such an interval; months are not supported.
     """
     match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", interval)
     if not match:
         raise ConfigurationError(f"interval {interval!r}: use a number and one of m, h, d, w, such as 5m or 1h")
-    return int(match[1]) * _UNITS[match[2]]
+    length = int(match[1]) * _UNITS[match[2]]
+    if _DAY % length and length != _WEEK:
+        raise ConfigurationError(f"interval {interval!r}: use one that divides a day, such as 5m or 1h, or 1w")
+    return length
 
 
 def floor_time(moment: datetime, interval: str) -> datetime:

@@ -16,7 +16,7 @@ from candlecast.market import Market, floor_time, interval_duration
 from tests.support.bundles import sound_candles
 from tests.support.markets import STEP
 
-INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")
+INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "1w")
 MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 KLINE = [1_748_649_600_000, "1.0", "2.0", "0.5", "1.5", "7", 1_748_649_899_999, "9", 30, "4", "5", "0"]
 
@@ -174,6 +174,12 @@ def test_an_interval_is_a_number_and_a_unit():
 @pytest.mark.parametrize("interval", ["", "5", "m", "0m", "-5m", "5 m", "5M", "1mo", "5m\n", "1.5h", "99999999999d"])
 def test_an_interval_without_fixed_length_is_refused(interval):
     with pytest.raises(ConfigurationError, match="such as 5m or 1h"):
+        interval_duration(interval)
+
+
+@pytest.mark.parametrize("interval", ["3d", "2d", "36h", "7m", "2w", "99999d"])
+def test_an_interval_without_one_grid_for_all_symbols_is_refused(interval):
+    with pytest.raises(ConfigurationError, match="divides a day"):
         interval_duration(interval)
 
 

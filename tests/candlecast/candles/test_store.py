@@ -236,7 +236,7 @@ def test_the_database_refuses_a_candle_off_the_grid(store, interval, moment):
 
 
 def test_the_grid_of_the_database_is_the_grid_of_the_code(store):
-    for interval in ("1m", "5m", "4h", "1d", "3d", "1w"):
+    for interval in ("1m", "5m", "4h", "1d", "1w"):
         opened = floor_time(datetime(2025, 9, 3, 15, 17, 3, tzinfo=UTC), interval)
 
         written = store.upsert("BTCUSDT", interval, opening_at(*opened.timetuple()[:5]), "rest")

@@ -26,7 +26,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
         ("5m", DAY, 287, 10 * MINUTE),
         ("5m", 90 * DAY, 600, 4 * HOUR),
         ("3m", DAY, 300, 15 * MINUTE),
-        ("7m", 2 * DAY, 500, 7 * MINUTE),
+        ("8m", 2 * DAY, 500, 8 * MINUTE),
         ("1d", 30 * DAY, 500, DAY),
         ("5m", 3650 * DAY, 10, 371 * DAY),
     ],
