@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from candlecast.arrays import Floats
@@ -13,6 +14,14 @@ from candlecast.features.features import LOOKBACK, weighted_mean
 TARGETS = ("open", "high", "low", "close", "amplitude")
 INTERVAL_TARGETS = ("high", "low", "close", "amplitude")
 INTERVAL_LEVEL = 0.9
+FORECAST_FIELDS = (
+    *TARGETS,
+    *(f"{name}_lower" for name in INTERVAL_TARGETS),
+    *(f"{name}_upper" for name in INTERVAL_TARGETS),
+    "probability_up",
+)
+"""Names of the numbers of one forecast, in the order of `first_numbers`."""
+
 _AMPLITUDE_SPAN = 12
 _LEAST_SPREAD = 0.1
 _LARGEST_EXPONENT = 700.0  # beyond 709 there is no float
@@ -172,12 +181,33 @@ def persist(forecasts: Forecasts) -> Forecasts:
     )
 
 
+def first_numbers(forecasts: Forecasts) -> Floats:
+    """Return the numbers of the first forecast, shape (14,), in the order of FORECAST_FIELDS."""
+    return np.concatenate([forecasts.targets[0], forecasts.lower[0], forecasts.upper[0], forecasts.probability_up[:1]])
+
+
+def are_equal(numbers: Floats, expected: Floats, tolerance: float) -> NDArray[np.bool_]:
+    """Compare the numbers of one forecast from two machines, shape (14,) each, field by field.
+
+    CPUs round float32 differently. A number may differ by `tolerance` of itself. Prices and amplitudes may also differ
+    by `tolerance` of the widest expected interval, because the lower end of an amplitude may be close to zero.
+    """
+    lower, upper = expected[len(TARGETS) : -1].reshape(2, -1)
+    unit = np.append(np.full(len(expected) - 1, (upper - lower).max()), 0.0)
+    equal: NDArray[np.bool_] = np.abs(numbers - expected) <= tolerance * (np.abs(expected) + unit)
+    return equal
+
+
 _AMPLITUDES = [_AMPLITUDE, len(TARGETS) + _AMPLITUDE - 1, len(TARGETS) + len(INTERVAL_TARGETS) + _AMPLITUDE - 1]
 
 
 def _to_prices(scaled: Floats, origin: ForecastOrigin) -> Floats:
-    """Turn volatilities from the last close into quote currency: TARGETS and twice INTERVAL_TARGETS, (n, 13)."""
-    distance = scaled * origin.volatility[:, None]
+    """Turn volatilities from the last close into quote currency: TARGETS and twice INTERVAL_TARGETS, (n, 13).
+
+    The distance is limited, so that a price is finite and above zero however absurd the candles are.
+    """
+    farthest = np.maximum(_LARGEST_EXPONENT - np.abs(np.log(origin.close)), 0.0)[:, None]
+    distance = np.clip(scaled * origin.volatility[:, None], -farthest, farthest)
     prices: Floats = origin.close[:, None] * np.exp(distance)
     prices[:, _AMPLITUDES] = origin.close[:, None] * np.maximum(distance[:, _AMPLITUDES], 0.0)
     return prices

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from candlecast.arrays import Floats
 from candlecast.bundle.bundle import Bundle
-from candlecast.bundle.forecast import Forecasts
+from candlecast.bundle.forecast import are_equal, first_numbers
 from candlecast.bundle.network import onnx_errors
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import BundleError, CandlecastError
@@ -39,7 +39,7 @@ def golden_sample(bundle: Bundle, candles: pd.DataFrame) -> dict[str, Any]:
     return {
         "open_time_ms": [epoch_ms(moment) for moment in pd.DatetimeIndex(known.index).to_pydatetime()],
         "candles": {name: known[name].tolist() for name in known.columns},
-        "expected": _numbers(bundle.forecast(shortest)).tolist(),
+        "expected": first_numbers(bundle.forecast(shortest)).tolist(),
     }
 
 
@@ -63,21 +63,15 @@ def check_golden(bundle: Bundle, golden: GoldenSample) -> None:
     """Make the forecast of the golden sample and compare.
 
     Raises:
-        BundleError: There is no forecast, or a number differs by more than GOLDEN_TOLERANCE, relative.
+        BundleError: There is no forecast, or a number differs by more than GOLDEN_TOLERANCE (see `are_equal`).
     """
     unanswerable: tuple[type[Exception], ...] = (CandlecastError, ValueError, LookupError, *onnx_errors())
     try:
-        answer = _numbers(bundle.answer(bundle.inputs_of(golden.open_ms, golden.ohlcv, golden.flow)))
+        answer = first_numbers(bundle.answer(bundle.inputs_of(golden.open_ms, golden.ohlcv, golden.flow)))
     except unanswerable as exc:
         raise BundleError(f"run {bundle.manifest.run_id}: no forecast from the golden sample: {exc}") from exc
-    if answer.shape != golden.expected.shape or not np.allclose(
-        answer, golden.expected, rtol=GOLDEN_TOLERANCE, atol=1e-9
-    ):
+    if answer.shape != golden.expected.shape or not are_equal(answer, golden.expected, GOLDEN_TOLERANCE).all():
         raise BundleError(
             f"run {bundle.manifest.run_id}: the golden sample gives {answer.tolist()}, "
             f"expected {golden.expected.tolist()}"
         )
-
-
-def _numbers(forecasts: Forecasts) -> Floats:
-    return np.concatenate([forecasts.targets[0], forecasts.lower[0], forecasts.upper[0], forecasts.probability_up])

@@ -12,7 +12,7 @@ import pandas as pd
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
-from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, persist
+from candlecast.bundle.forecast import FORECAST_FIELDS, are_equal, first_numbers, persist
 from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.session import MarketSession
 from candlecast.database import read_rows
@@ -21,19 +21,11 @@ from candlecast.market import Market
 from candlecast.registry.versions import BundleSource, load_version
 
 TOLERANCE = 1e-6
-"""Largest difference, relative to the recorded value, that counts as equal."""
+"""Largest difference that counts as equal, relative to the recorded value or to the widest interval (`are_equal`)."""
 
 Outcome = Literal["equal", "different", "corrected", "not checkable"]
 
-_FIELDS = (
-    *TARGETS,
-    *(f"{name}_lower" for name in INTERVAL_TARGETS),
-    *(f"{name}_upper" for name in INTERVAL_TARGETS),
-    "probability_up",
-    "baseline_close",
-    "baseline_amplitude",
-    "baseline_up",
-)
+_BASELINES = ("baseline_close", "baseline_amplitude", "baseline_up")
 _NEWEST = """
 select * from forecasts where (symbol, interval, horizon) = (%s, %s, %s) order by open_time desc, role limit %s
 """
@@ -137,9 +129,14 @@ def _check(
     forecasts = bundle.forecast(known)
     if row["abstained"]:
         forecasts = persist(forecasts)
-    again = [*forecasts.targets[0], *forecasts.lower[0], *forecasts.upper[0], forecasts.probability_up[0]]
-    again += [forecasts.baseline_close[0], forecasts.baseline_amplitude[0], forecasts.baseline_up]
-    for name, value in zip(_FIELDS, again, strict=True):
-        if not np.isclose(value, row[name], rtol=TOLERANCE, atol=0):
+    again = first_numbers(forecasts)
+    recorded = np.array([row[name] for name in FORECAST_FIELDS])
+    baselines = np.array([forecasts.baseline_close[0], forecasts.baseline_amplitude[0], forecasts.baseline_up])
+    equal = [
+        *are_equal(again, recorded, TOLERANCE),
+        *np.isclose(baselines, [row[name] for name in _BASELINES], rtol=TOLERANCE, atol=0),
+    ]
+    for name, value, is_equal in zip((*FORECAST_FIELDS, *_BASELINES), (*again, *baselines), equal, strict=True):
+        if not is_equal:
             return checked("different", f"{name} was {row[name]!r}, comes out as {float(value)!r}")
     return checked("equal")

@@ -14,7 +14,9 @@ from candlecast.bundle.forecast import (
     Calibration,
     ForecastOrigin,
     Forecasts,
+    are_equal,
     decode,
+    first_numbers,
     forecast_origins,
     persist,
     scale_targets,
@@ -63,6 +65,23 @@ def test_candles_are_coherent_whatever_the_network_says(raw, logit, weight):
     assert (amplitude >= 0).all()
     assert (forecasts.lower <= forecasts.upper).all()
     assert ((forecasts.probability_up >= 0) & (forecasts.probability_up <= 1)).all()
+
+
+@pytest.mark.filterwarnings("error")
+@given(
+    raw=arrays.arrays("float64", (2, 5), elements=st.floats(-1e4, 1e4)),
+    close=st.floats(1e-300, 1e300),
+    volatility=st.floats(1e-12, 1400.0),
+)
+def test_prices_are_finite_and_positive_however_absurd_the_candles(raw, close, volatility):
+    origin = ForecastOrigin(np.full(2, close), np.full(2, volatility), np.full(2, close))
+
+    forecasts = decode(raw, np.zeros(2), origin, UNSHRUNK)
+
+    prices = np.column_stack([forecasts.targets[:, :4], forecasts.lower[:, :3], forecasts.upper[:, :3]])
+    assert ((prices > 0) & (prices < np.inf)).all()
+    assert np.isfinite(forecasts.upper).all()
+    assert (forecasts.lower <= forecasts.upper).all()
 
 
 def test_scaled_targets_decode_to_the_candles_they_came_from():
@@ -140,6 +159,25 @@ def test_the_probability_is_the_corrected_logit():
 def test_extreme_logits_give_probabilities_without_a_warning():
     assert (decoded(np.zeros((2, 5)), logit=1e6).probability_up == 1).all()
     assert (decoded(np.zeros((2, 5)), logit=-1e6).probability_up < 1e-300).all()
+
+
+def numbers(amplitude: float, rounding: float = 0.0) -> np.ndarray:
+    """Forecast from raw outputs that are off by `rounding`; intervals reach half a spread down and 1.5 up."""
+    raw, origin = np.array([[0.1, 1.0, -1.0, 0.2, amplitude]]), ForecastOrigin(*(values[:1] for values in MOMENT))
+    bounds = {name: [(-0.5, 1.5)] for name in INTERVAL_TARGETS}
+    calibration = UNSHRUNK.model_copy(update={"residual_bounds": bounds})
+    return first_numbers(decode(raw + rounding, np.full(1, rounding), origin, calibration))
+
+
+@pytest.mark.parametrize("amplitude", [2.0, 0.1, 0.05, 1e-3])
+@pytest.mark.parametrize("rounding", [-1.2e-7, 1.2e-7])
+def test_the_rounding_of_another_cpu_leaves_a_forecast_equal(amplitude, rounding):
+    assert are_equal(numbers(amplitude, rounding), numbers(amplitude), 1e-6).all()
+
+
+@pytest.mark.parametrize("amplitude", [2.0, 0.05])
+def test_a_network_that_answers_otherwise_gives_another_forecast(amplitude):
+    assert not are_equal(numbers(amplitude, 3e-5), numbers(amplitude), 1e-6).all()
 
 
 def test_an_origin_has_the_last_close_and_weights_recent_amplitudes_more():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -243,6 +244,16 @@ def test_absurd_prices_are_refused_and_not_answered_with_infinity(service: TestC
     wild = history.assign(open=1.0, close=1.0, high=np.where(np.arange(len(history)) % 2, 1e300, 1.0), low=1e-300)
 
     assert "finite" in refusal(service, candles=as_rows(wild))["detail"]
+
+
+def test_absurd_but_finite_ranges_are_answered_in_finite_numbers(service: TestClient, history: pd.DataFrame) -> None:
+    wild = history.assign(high=np.where(np.arange(len(history)) % 2, 1e150, history["high"]), low=1e-150)
+
+    answer = ForecastAnswer.model_validate_json(service.post("/predict", json={"candles": as_rows(wild)}).content)
+
+    for name in ("high", "low", "close", "amplitude"):
+        lower, upper = getattr(answer.intervals, name)
+        assert 0 <= lower <= getattr(answer, name) <= upper < math.inf
 
 
 @pytest.mark.parametrize(
