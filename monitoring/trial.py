@@ -9,7 +9,7 @@ from typing import Literal
 from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import Decision, has_failed, newest_decision
-from candlecast.registry.lifetime import EXPIRING, lifetime_of
+from candlecast.registry.lifetime import EXPIRING, Lifetime, lifetime_of
 from candlecast.registry.promotion import end_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings.settings import Settings
@@ -100,14 +100,21 @@ def _compare(
     if ours is not None and now >= ours.expires_at:
         return TrialResult(challenger, champion, "undecided", [f"it {ours.expiry_note(now)}"], {})
     since = _both_began(pool, name, champion, challenger)
-    over = since is not None and now - since >= expiry / 2
-    times = TrialTimes(over=over)
-    if ours is not None and theirs is not None and ours > theirs:
-        ending = theirs.ends_within(max(EXPIRING, 2 * settings.market.step), now)
-        times = TrialTimes(theirs.past_half(now), theirs.expiry_note(now) if ending else None, over)
+    times = trial_times(settings, ours, theirs, since, now)
     limit = TRIAL_LIMIT * needed_targets(settings)
     pairs = pairs_since(pool, settings.market, champion, challenger, since or _BEGINNING, limit)
     return evaluate_trial(settings, challenger, champion, pairs, times)
+
+
+def trial_times(
+    settings: Settings, ours: Lifetime | None, theirs: Lifetime | None, since: datetime | None, now: datetime
+) -> TrialTimes:
+    """Return what a trial of a challenger (`ours`) beside a champion (`theirs`) depends on, if it began at `since`."""
+    over = since is not None and now - since >= settings.service.model_expiry / 2
+    if ours is None or theirs is None or ours <= theirs:
+        return TrialTimes(over=over)
+    ending = theirs.ends_within(max(EXPIRING, 2 * settings.market.step), now)
+    return TrialTimes(theirs.past_half(now), theirs.expiry_note(now) if ending else None, over)
 
 
 def needed_targets(settings: Settings) -> int:
