@@ -16,7 +16,7 @@ BUILD_GUIDE = mkdir -p build && \
 	rm -rf $(GUIDE) && mv build/guide $(GUIDE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test check docs bench report format lock images audit clean
+.PHONY: help install up test check docs bench mutants report format lock images audit clean
 
 help:            ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -57,6 +57,9 @@ docs: $(INSTALLED)  ## write the reference from the code, and build the guide th
 
 bench: install   ## measure side by side, and print ratios within one run
 	@$(BIN)/python -m tests.bench
+
+mutants: install ## change the code of claims, and fail where its tests do not notice (MODULES="gate figures" SAMPLE=60)
+	@$(BIN)/python -m tests.mutants $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
 report: install  ## write docs/models.md again: make report CANDLES=FILE (parquet or csv), UNTIL=2025-07-01
 	@test -n "$(CANDLES)" || { echo "name a file of candles: make report CANDLES=candles.parquet (candlecast candles export writes one)"; exit 2; }

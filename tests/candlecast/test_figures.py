@@ -102,12 +102,39 @@ def test_values_of_a_row_are_the_same_in_sql_and_numpy(
         assert values == pytest.approx(formula.numpy(*in_numpy(table, columns)), rel=1e-12)
 
 
+FORECAST, CAME = np.array([11.0, 8.0, 12.0, 5.0]), np.array([10.0, 10.0, 10.0, 0.0])
+HIT, SIZE = np.array([True, False, True, False]), np.array([0.1, 0.2, 0.5, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "value"),
+    [
+        ("mae", (FORECAST, CAME), (1 + 2 + 2 + 5) / 4),
+        ("rmse", (FORECAST, CAME), math.sqrt((1 + 4 + 4 + 25) / 4)),
+        ("mape", (FORECAST, CAME), 100 * (1 / 10 + 2 / 10 + 2 / 10) / 3),
+        ("smape", (FORECAST, CAME), 100 * (1 / 10.5 + 2 / 9 + 2 / 11) / 3),
+        ("bias", (FORECAST, CAME), (1 - 2 + 2 + 5) / 4),
+        ("skill", (np.array([1.0, 2.0]), np.array([1.0, 3.0])), 1 - 1.5 / 2),
+        ("coverage", (np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.full(5, 2.0), np.full(5, 4.0)), 3 / 5),
+        ("brier", (np.array([0.9, 0.2]), np.array([True, True])), (0.1**2 + 0.8**2) / 2),
+        ("accuracy", (np.array([True, False, True]),), 2 / 3),
+        ("weighted_accuracy", (HIT, SIZE), 0.6 / 1.4),
+        ("mean_return_on_hits", (HIT, SIZE), 0.3),
+        ("mean_return_on_misses", (HIT, SIZE), 0.4),
+        ("weighted_accuracy", (HIT, np.zeros(4)), math.nan),
+        ("mae", (np.empty(0), np.empty(0)), math.nan),
+    ],
+)
+def test_a_figure_by_hand(name: str, columns: tuple[np.ndarray, ...], value: float) -> None:
+    assert FIGURES[name].numpy(*columns) == pytest.approx(value, nan_ok=True)
+
+
 def test_every_figure_is_compared() -> None:
     assert {name for name, _ in FIGURE_CASES} | {"skill"} == set(FIGURES)
 
 
 def test_skill_is_zero_where_the_reference_has_no_loss() -> None:
-    assert skill([1.0, 1.0, 0.0], [2.0, 0.0, 0.0]).tolist() == [0.5, 0.0, 0.0]
+    assert skill([1.0, 0.125, 1.0, 0.0], [2.0, 0.5, 0.0, 0.0]).tolist() == [0.5, 0.75, 0.0, 0.0]
 
 
 @pytest.fixture

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, open_times_ms
+from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS, ohlcv_values, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
+from candlecast.features.features import (
+    FEATURE_NAMES,
+    FLOW_NAMES,
+    LOOKBACK,
+    build_features,
+    feature_matrix,
+    order_flow,
+)
 from candlecast.features.seasons import SEASON_NAMES, season_columns
 from tests.support.bundles import sound_candles
 
@@ -129,18 +136,57 @@ def test_features_do_not_depend_on_the_unit_of_volume():
     np.testing.assert_allclose(features.matrix, FEATURES.matrix, rtol=0, atol=1e-9)
 
 
-def test_the_classic_four_are_what_the_field_means_by_them():
-    row, last = 300, CANDLES.iloc[300]
-    returns = np.log(CANDLES["close"]).diff()
-    volatility = FEATURES.volatility[row - LOOKBACK]
-    volumes = CANDLES["volume"].iloc[row - LOOKBACK : row + 1]
+@pytest.mark.parametrize("row", [LOOKBACK, 300, len(CANDLES) - 1])
+def test_every_feature_follows_its_formula(row):
+    window = CANDLES.iloc[row - LOOKBACK : row + 1]  # the candle and the LOOKBACK before it
+    last, log_range, log_close = window.iloc[-1], np.log(window["high"] / window["low"]), np.log(window["close"])
+    returns = log_close.diff()
+    volatility = log_range.ewm(span=48).mean().iloc[-1]
+    relative = window / window.mean() + 0.01
+    expected = {
+        "ret": returns.iloc[-1] / volatility,
+        "acc": (returns.iloc[-1] - returns.iloc[-2]) / volatility,
+        "amp": log_range.iloc[-1] / volatility,
+        "vol_rel": np.log(relative["volume"].iloc[-1]),
+        "body": np.log(last["close"] / last["open"]) / volatility,
+        # -1 where the close is the low, 1 where it is the high
+        "close_position": 2 * (last["close"] - last["low"]) / (last["high"] - last["low"]) - 1,
+        "volatility_trend": np.log(log_range.ewm(span=6).mean().iloc[-1] / volatility),
+        **{f"ret_{n}": (log_close.iloc[-1] - log_close.iloc[-1 - n]) / (volatility * np.sqrt(n)) for n in (3, 12, 48)},
+        "taker_imbalance": 2 * last["taker_buy_base"] / last["volume"] - 1,
+        "trades_rel": np.log(relative["trades"].iloc[-1]),
+        "flow_known": 1.0,
+    }
 
     features = dict(zip(FEATURE_NAMES, FEATURES.matrix[row - LOOKBACK], strict=True))
 
-    assert features["ret"] == pytest.approx(returns.iloc[row] / volatility)
-    assert features["acc"] == pytest.approx((returns.iloc[row] - returns.iloc[row - 1]) / volatility)
-    assert features["amp"] == pytest.approx(np.log(last["high"] / last["low"]) / volatility)
-    assert features["vol_rel"] == pytest.approx(np.log(last["volume"] / volumes.mean() + 0.01))
+    assert set(features) == expected.keys() | set(SEASON_NAMES)
+    assert {name: features[name] for name in expected} == pytest.approx(expected)
+    assert FEATURES.volatility[row - LOOKBACK] == pytest.approx(volatility)
+
+
+def test_a_candle_without_range_or_volume_has_finite_shares():
+    still = CANDLES.copy()
+    still.iloc[200, :4] = still["close"].iloc[200]
+    still.iloc[200, 4:] = 0.0
+
+    features = dict(zip(FEATURE_NAMES, build_features(still).matrix[200 - LOOKBACK], strict=True))
+
+    assert features["close_position"] == features["taker_imbalance"] == features["body"] == 0.0
+    assert features["vol_rel"] == features["trades_rel"] == pytest.approx(np.log(0.01))
+
+
+def test_a_history_among_others_gives_the_same_bits():
+    histories = [sound_candles(200, seed=seed) for seed in range(3)]
+    inputs = [(open_times_ms(one), ohlcv_values(one), order_flow(one)) for one in histories]
+    open_ms, ohlcv = (np.stack([one[part] for one in inputs]) for part in (0, 1))
+    taker_buy, trades = (np.stack([flow[part] for *_, flow in inputs]) for part in (0, 1))
+
+    together = feature_matrix(open_ms, ohlcv, (taker_buy, trades))
+
+    alone = [feature_matrix(*one) for one in inputs]
+    np.testing.assert_array_equal(together.matrix, np.stack([one.matrix for one in alone]))
+    np.testing.assert_array_equal(together.volatility, np.stack([one.volatility for one in alone]))
 
 
 def test_the_season_is_the_candles_own():
