@@ -85,7 +85,7 @@ def _measure_and_log(
     candles: pd.DataFrame, folds: list[Fold], lengths: FoldLengths, family: str, settings: Settings
 ) -> list[FoldReport]:
     """Run the folds on Dask inside an MLflow run; each gets only its own candles."""
-    choices = {name: settings.value(name) for name in LOGGED_SETTINGS}
+    choices = {name: settings.effective(name) for name in LOGGED_SETTINGS}
     parameters = choices | asdict(lengths) | {"model_family": family, "folds": len(folds)}
     name = f"walk-forward of {family}, {folds[0].start:%Y-%m-%d} to {folds[-1].end:%Y-%m-%d}"
     with loop.training_registry(settings).run(experiment_name(settings.market), name, parameters) as run:

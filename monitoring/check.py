@@ -15,7 +15,7 @@ from candlecast.errors import CandlecastError
 from candlecast.features.features import LOOKBACK
 from candlecast.job_runs import last_attempt, record_check
 from candlecast.ledger.performance import Performance
-from candlecast.registry.lifetime import EXPIRING, Lifetime
+from candlecast.registry.lifetime import Lifetime
 from candlecast.registry.registry import Registry
 from candlecast.settings.settings import Settings
 from monitoring.drift import Drift, input_drift
@@ -66,7 +66,7 @@ def check(
     newest = store.latest_open_time(market.symbol, market.interval)
     doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST_CANDLES - 1) * market.step, now) if newest else []
     needed = now - (LOOKBACK + settings.training.sequence_length) * market.step
-    performance = rolling_performance(pool, market, "champion", settings.monitoring.rolling_n, version)
+    performance = rolling_performance(pool, market, "champion", settings.limits.rolling_n, version)
     manifest, drift, faults = _drift(settings, pool, registry, version, now)
     verdict = reach_verdict(
         settings,
@@ -76,7 +76,7 @@ def check(
         last_attempt(pool, "train", market),
         doubtful,
         CandleGaps(pool).listed(market, needed, now, "open"),
-        skill=measure_skill(pool, market, version, settings.monitoring.rolling_n) if version else None,
+        skill=measure_skill(pool, market, version, settings.limits.rolling_n) if version else None,
         drift=drift,
         on_trial=trial.challenger if trial and trial.outcome == "waiting" else None,
     )
@@ -85,8 +85,8 @@ def check(
         reports, failures = _reports(settings, pool, registry, manifest, version, now)
         faults += failures
     if manifest is not None:
-        champion = Lifetime(manifest.trained_until, settings.service.model_expiry)
-        if champion.ends_within(EXPIRING, now):
+        champion = Lifetime(manifest.trained_until, settings.limits.model_expiry)
+        if champion.is_ending(market.step, now):
             faults.append(f"version {version} {champion.expiry_note(now)}")
     verdict.reasons.extend(faults)
     numbers = {

@@ -18,10 +18,10 @@ from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
+from candlecast.settings.limits import MIN_OUTCOMES
 from candlecast.settings.settings import Settings
 from monitoring.drift import WINDOW, monitored_inputs
 from monitoring.live_losses import newest
-from monitoring.verdict import MIN_OUTCOMES
 from monitoring.workspace import add_run, keep_runs, project_id
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _snapshots(
         doubtful = CandleQuality(pool).doubtful(settings.market, before.index[0].to_pydatetime(), now)
         snapshots["candles"] = pages.candles_page(current, before, doubtful, now)
     if version is not None:
-        settled = newest(pool, settings.market, version, settings.monitoring.rolling_n)
+        settled = newest(pool, settings.market, version, settings.limits.rolling_n)
         if len(settled.close) >= MIN_OUTCOMES * settings.horizon:
             snapshots["forecasts"] = pages.forecasts_page(settled, now)
             direction = pages.direction_page(settled, now)

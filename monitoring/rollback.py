@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from psycopg_pool import ConnectionPool
 
-from candlecast.errors import BundleError, ModelNotFound
+from candlecast.errors import ModelNotFound
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, predecessors
+from candlecast.registry.lifetime import lifetime_of
 from candlecast.registry.promotion import make_champion, mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
-from candlecast.registry.versions import load_version
+from candlecast.registry.succession import versions_at_hand
+from candlecast.registry.versions import loads
 from candlecast.settings.settings import Settings
 from monitoring.live_losses import SettledForecasts, first_since, newest
 from monitoring.sequential import evidence_of_worse
@@ -75,7 +77,7 @@ def roll_back_if_failed(
         reasons = [*filter(None, [unfit]), *reasons]
         if not reasons:
             return None
-    successor = _successor(settings, pool, registry, champion, aliases.get(CHALLENGER))
+    successor = _successor(settings, pool, registry, champion, aliases.get(CHALLENGER), now)
     if not marked:
         then = f"version {successor} takes its place" if successor else "no valid version can take its place"
         failure = Decision(champion, "failed", "monitor", [*reasons, then], numbers=numbers, as_of=now)
@@ -101,7 +103,7 @@ def worse_than_allowed(
     Args:
         since: Time of the promotion by the exchange's clock; None for the first forecast.
     """
-    settled = first_since(pool, settings.market, champion, since, MEASURED_SPANS * settings.monitoring.rolling_n)
+    settled = first_since(pool, settings.market, champion, since, MEASURED_SPANS * settings.limits.rolling_n)
     return losses_over_limits(settled, settings.horizon, lambda: _predecessor_losses(settings, pool, champion))
 
 
@@ -136,7 +138,7 @@ def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str)
     before = next(iter(predecessors(pool, settings.market.model_name, champion)), None)
     if before is None:
         return {}
-    settled: SettledForecasts = newest(pool, settings.market, before, settings.monitoring.rolling_n)
+    settled: SettledForecasts = newest(pool, settings.market, before, settings.limits.rolling_n)
     if len(settled.close) < _FEWEST * settings.horizon:
         return {}
     sums = {
@@ -147,17 +149,24 @@ def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str)
 
 
 def _successor(
-    settings: Settings, pool: ConnectionPool, registry: Registry, champion: str, challenger: str | None
+    settings: Settings, pool: ConnectionPool, registry: Registry, champion: str, challenger: str | None, now: datetime
 ) -> str | None:
-    """Return the newest version before the champion, else the challenger, that loads and has not failed."""
-    name = settings.market.model_name
+    """Return the newest version before the champion, else the challenger, else another that passed the gate.
+
+    It loads and has not failed. One that has expired is taken only if all have.
+    """
+    name, expiry = settings.market.model_name, settings.limits.model_expiry
     candidates = predecessors(pool, name, champion)
     if challenger is not None and not has_failed(pool, name, challenger):
         candidates.append(challenger)
-    for version in candidates:
-        try:
-            load_version(registry, name, version, settings.models_dir)
-        except (BundleError, ModelNotFound):
-            continue  # the service could not load it either
-        return version
-    return None
+    candidates += versions_at_hand(registry, pool, name, expiry, now)
+    candidates.sort(key=lambda version: _has_expired(registry, name, version, expiry, now))
+    return next((one for one in dict.fromkeys(candidates) if loads(registry, name, one, settings.models_dir)), None)
+
+
+def _has_expired(registry: Registry, name: str, version: str, expiry: timedelta, now: datetime) -> bool:
+    try:
+        lifetime = lifetime_of(registry, name, version, expiry)
+    except ModelNotFound:  # it does not load either
+        return True
+    return lifetime is not None and now >= lifetime.expires_at

@@ -9,7 +9,7 @@ from typing import Literal
 from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import Decision, has_failed, newest_decision
-from candlecast.registry.lifetime import EXPIRING, Lifetime, lifetime_of
+from candlecast.registry.lifetime import Lifetime, lifetime_of
 from candlecast.registry.promotion import end_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings.settings import Settings
@@ -95,13 +95,13 @@ def update_trial(
 def _compare(
     settings: Settings, pool: ConnectionPool, registry: Registry, challenger: str, champion: str, now: datetime
 ) -> TrialResult:
-    name, expiry = settings.market.model_name, settings.service.model_expiry
+    name, expiry = settings.market.model_name, settings.limits.model_expiry
     ours, theirs = (lifetime_of(registry, name, one, expiry) for one in (challenger, champion))
     if ours is not None and now >= ours.expires_at:
         return TrialResult(challenger, champion, "undecided", [f"it {ours.expiry_note(now)}"], {})
     since = _both_began(pool, name, champion, challenger)
     times = trial_times(settings, ours, theirs, since, now)
-    limit = TRIAL_LIMIT * needed_targets(settings)
+    limit = TRIAL_LIMIT * settings.limits.trial_forecasts
     pairs = pairs_since(pool, settings.market, champion, challenger, since or _BEGINNING, limit)
     return evaluate_trial(settings, challenger, champion, pairs, times)
 
@@ -110,20 +110,11 @@ def trial_times(
     settings: Settings, ours: Lifetime | None, theirs: Lifetime | None, since: datetime | None, now: datetime
 ) -> TrialTimes:
     """Return what a trial of a challenger (`ours`) beside a champion (`theirs`) depends on, if it began at `since`."""
-    over = since is not None and now - since >= settings.service.model_expiry / 2
+    over = since is not None and now - since >= settings.limits.model_expiry / 2
     if ours is None or theirs is None or ours <= theirs:
         return TrialTimes(over=over)
-    ending = theirs.ends_within(max(EXPIRING, 2 * settings.market.step), now)
+    ending = theirs.is_ending(settings.market.step, now)
     return TrialTimes(theirs.past_half(now), theirs.expiry_note(now) if ending else None, over)
-
-
-def needed_targets(settings: Settings) -> int:
-    """Return the targets before a promotion: TRIAL_FORECASTS, at most those of a sixth of a model's life.
-
-    TRIAL_LIMIT times as many then fit into half of the life.
-    """
-    share = settings.service.model_expiry / (2 * TRIAL_LIMIT) / settings.market.step
-    return max(min(settings.monitoring.trial_forecasts, int(share)), 1)
 
 
 def evaluate_trial(
@@ -136,7 +127,7 @@ def evaluate_trial(
     challenger is
 
     - rejected once its score is proved to be higher, and its mean is,
-    - promoted once its score is proved to be lower on `needed_targets` or more, its mean is, and it misses few,
+    - promoted once its score is proved to be lower on TRIAL_FORECASTS or more, its mean is, and it misses few,
     - promoted in the same way, if the champion has aged, once its score is proved to be lower than the champion's
       plus NON_INFERIORITY,
     - promoted without proof if the champion's expiry is close, unless the challenger misses many,
@@ -145,7 +136,7 @@ def evaluate_trial(
     The proof is about differences in units of their bounds. The mean is checked as well, because a few large losses may
     outweigh many small wins.
     """
-    wanted, horizon, times = needed_targets(settings), settings.horizon, times or TrialTimes()
+    wanted, horizon, times = settings.limits.trial_forecasts, settings.horizon, times or TrialTimes()
     losses = pairs.challenger.beside(pairs.champion)
     score = _score(losses, pairs)
     total = evidence_of_worse(score, horizon=horizon)

@@ -10,12 +10,10 @@ from candlecast.candles.gaps import CandleGap, describe_gaps
 from candlecast.candles.quality import MarkedCandle, describe_doubtful
 from candlecast.ledger.performance import Performance
 from candlecast.settings.groups import MonitoringSettings
+from candlecast.settings.limits import MIN_OUTCOMES
 from candlecast.settings.settings import Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.skill import Skill
-
-MIN_OUTCOMES = 36
-"""Independent outcomes that the rolling error needs: settled forecasts divided by the horizon."""
 
 NEWEST_CANDLES = 3
 """Number of newest candles that must not be doubtful, or the verdict is a data fault."""
@@ -76,14 +74,14 @@ def reach_verdict(
     if fault:
         return Verdict("data fault", "none", [f"{fault}: nothing is trained"], numbers)
     age = f"the last training began {_hours(since_training)} ago" if last_training else "no training has run yet"
-    longest = settings.training.longest_wait(settings.market)
+    longest = settings.limits.longest_wait
     drifted = _drifted_inputs(drift)
     reasons = [*_worse_than_limits(settings, performance), *_lost_skill(skill), *drifted]
     if reasons:
         verdict: Literal["drift", "decay"] = (
             "drift" if drifted or not _had_skill(settings, performance, skill) else "decay"
         )
-        wait = longest if on_trial else settings.training.shortest_wait(settings.market)
+        wait = longest if on_trial else settings.limits.shortest_wait
         if since_training >= wait:
             return Verdict(verdict, "train", [*reasons, age], numbers)
         beside = f" while version {on_trial} is on trial" if on_trial else ""
@@ -128,7 +126,7 @@ def _worse_than_limits(settings: Settings, performance: Performance | None) -> l
             f"rolling MAPE {performance.close.mape:.4f} % is {performance.close.mape_ratio:.4f} times persistence's "
             f"{performance.close.baseline_mape:.4f} %, the limit is {limits.mape_ratio_threshold:g}"
         )
-    highest = limits.mape_limit(settings.market)
+    highest = settings.limits.mape
     if performance.close.mape >= highest:
         faults.append(f"rolling MAPE {performance.close.mape:.4f} % reaches the limit of {highest:.4g} %")
     return faults

@@ -54,7 +54,7 @@ class Wiring:
         reloaders = self._reloaders(settings, metrics, access_log)
         database = ReadOnlyDatabase(settings.database.reader_url or settings.database.url)
         freshness = FreshnessReader(database, settings.all_markets, metrics.freshness)
-        batcher = RequestBatcher(settings.service.model_expiry, metrics)
+        batcher = RequestBatcher(lambda market: settings.limits_of(market).model_expiry, metrics)
         database.open()
         access_log.start()
         reloaders.start()

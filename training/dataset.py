@@ -105,10 +105,10 @@ def _part_rows(candles: pd.DataFrame, market: Market, sequence_length: int) -> D
     )
 
 
-def recency_weights(dataset: Dataset, ends: Indexes, half_life_days: float) -> Floats:
+def recency_weights(dataset: Dataset, ends: Indexes, half_life: timedelta) -> Floats:
     """Return a weight for each window that halves with age every half-life; the mean is 1."""
-    age_days = (dataset.target_ms[ends[-1]] - dataset.target_ms[ends]) / 86_400_000
-    weights: Floats = 0.5 ** (age_days / half_life_days)
+    age_ms = dataset.target_ms[ends[-1]] - dataset.target_ms[ends]
+    weights: Floats = 0.5 ** (age_ms / (half_life / timedelta(milliseconds=1)))
     return weights / float(weights.mean())
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from candlecast.errors import NotEnoughCandles
+from candlecast.features.features import LOOKBACK
 from candlecast.market import epoch_ms
 from candlecast.settings.settings import Settings
 from training.dataset import Dataset, Indexes, build_dataset
@@ -25,6 +27,9 @@ class Split(NamedTuple):
 
 
 SPLIT_SHARES = (0.62, 0.07, 0.11, 0.20)
+
+_FEWEST = (96, 12, 30, 48)
+"""Independent outcomes that each slice needs; the later slices of a short history take theirs from the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def split_by_time(dataset: Dataset, shares: tuple[float, ...] = SPLIT_SHARES) ->
     a slice's first rows reach back further, as they do when the model is served.
 
     Raises:
-        NotEnoughCandles: A slice would be empty.
+        NotEnoughCandles: A slice would have too few rows.
     """
     return Split(*_consecutive(dataset, dataset.ends, shares))
 
@@ -88,17 +93,30 @@ def split_fold(dataset: Dataset, fold: tuple[datetime, datetime, datetime]) -> S
 
 
 def _consecutive(dataset: Dataset, ends: Indexes, shares: tuple[float, ...]) -> list[Indexes]:
-    """Cut `ends` into consecutive slices with a purge between them."""
-    purge_ms = _purge_ms(dataset)
-    borders = np.round(np.cumsum(shares) * len(ends)).astype(int)
+    """Cut `ends` into consecutive slices with a purge between them.
+
+    A slice has its share, or its fewest rows and the purge if that is more.
+    """
+    purge_ms, horizon = _purge_ms(dataset), dataset.market.horizon
+    fewest = horizon * np.array(_FEWEST[: len(shares)])
+    shortest = fewest[1:] + dataset.sequence_length + horizon
+    cut = np.diff(np.round(np.cumsum(shares) * len(ends)).astype(int))
+    borders = len(ends) - np.maximum(cut, shortest)[::-1].cumsum()[::-1]
+    if borders[0] < fewest[0]:
+        needed = fewest[0] + shortest.sum()
+        raise NotEnoughCandles(
+            f"{len(ends)} training windows are too few for {len(shares)} slices: {needed} are needed, that is "
+            f"{needed + LOOKBACK + dataset.sequence_length + horizon - 1} candles without a gap; backfill a longer "
+            "history (CANDLECAST_LOOKBACK_DAYS), or choose a shorter interval"
+        )
     slices, earliest_ms = [], -np.inf
-    for start, end in zip([0, *borders[:-1]], borders, strict=True):
+    for start, end in pairwise([0, *borders, len(ends)]):
         part = ends[start:end]
         part = part[dataset.target_ms[part] >= earliest_ms]
         if not len(part):
             raise NotEnoughCandles(
-                f"{len(ends)} training windows are too few for {len(shares)} slices {purge_ms // 60_000} minutes "
-                "apart; backfill a longer history (CANDLECAST_LOOKBACK_DAYS)"
+                f"{len(ends)} training windows have too many gaps for {len(shares)} slices {purge_ms // 60_000} "
+                "minutes apart; backfill a longer history (CANDLECAST_LOOKBACK_DAYS)"
             )
         slices.append(part)
         earliest_ms = dataset.target_ms[part[-1]] + purge_ms

@@ -115,7 +115,7 @@ def pass_gate(
             decision = replace(decision, outcome="promoted", alias=CHAMPION)
             make_champion(registry, pool, name, decision)
         elif leader is not None:
-            decision = replace(decision, reasons=[*decision.reasons, leader])
+            decision = replace(decision, outcome="undecided", reasons=[*decision.reasons, leader])
             record_decision(pool, name, decision)
         else:
             decision = replace(decision, outcome="trial")
@@ -137,9 +137,9 @@ def _leading_challenger(pool: ConnectionPool, settings: Settings, aliases: dict[
 
 def _too_old(registry: Registry, settings: Settings, champion: str, number: str, now: datetime) -> str | None:
     """Return why the champion is no rival: it expires before a trial of a fresher version could end; else None."""
-    name, expiry = settings.market.model_name, settings.service.model_expiry
+    name, expiry = settings.market.model_name, settings.limits.model_expiry
     theirs, ours = (lifetime_of(registry, name, one, expiry) for one in (champion, number))
-    trial = settings.monitoring.trial_forecasts * settings.market.step
+    trial = settings.limits.trial_forecasts * settings.market.step
     if theirs is None or ours is None or ours <= theirs or not theirs.ends_within(trial, now):
         return None
     return f"not compared with version {champion}: it {theirs.expiry_note(now)}, before a trial could end"

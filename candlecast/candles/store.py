@@ -185,6 +185,15 @@ class CandleStore:
             ).fetchone()
         return row[0] if row else None
 
+    def has_before(self, symbol: str, interval: str, moment: datetime) -> bool:
+        """Return whether a candle is stored that opened before `moment`."""
+        with self._pool.connection() as connection:
+            row = connection.execute(
+                "select exists (select from candles where symbol = %s and interval = %s and open_time < %s)",
+                [symbol, interval, moment],
+            ).fetchone()
+        return bool(row and row[0])
+
     def missing_ranges(
         self, symbol: str, interval: str, start: datetime, end: datetime
     ) -> list[tuple[datetime, datetime]]:

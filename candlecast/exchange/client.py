@@ -18,6 +18,7 @@ from candlecast.exchange.limits import LimitStore, MemoryLimitStore
 from candlecast.exchange.requests import retries
 from candlecast.market import from_epoch_ms, interval_duration
 
+_LATEST_MS = 2**53
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Request weights as Binance counts them.
@@ -145,6 +146,24 @@ class ExchangeClient:
                 break
             cursor = int(open_times_ms(page.candles)[-1]) + step_ms
         return pd.concat(pages) if pages else empty_candles()
+
+    def first_open_time(self, symbol: str, interval: str) -> datetime | None:
+        """Return when the market's first candle opened, or None without any.
+
+        Raises:
+            ExchangeUnavailable: No usable answer after retries.
+            ExchangeRejected: Unknown symbol or interval, or this client is not served.
+        """
+        wanted = {"symbol": symbol, "interval": interval, "startTime": 0, "limit": 1}
+        page = self._retrying(
+            self._addresses.ask,
+            f"first candle of {symbol} {interval}",
+            "/api/v3/klines",
+            wanted,
+            _KLINES_WEIGHT,
+            lambda klines: read_klines(klines, interval, 0, _LATEST_MS),
+        )
+        return None if page.candles.empty else page.candles.index[0].to_pydatetime()
 
     def _first_ms_from(self, moment: datetime, what: str) -> int:
         if moment.tzinfo is None:

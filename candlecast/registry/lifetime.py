@@ -10,11 +10,10 @@ from candlecast.registry.registry import RegisteredVersion
 TRAINED_UNTIL = "trained_until"
 """Tag of a version: the end of its training data, in ISO 8601."""
 
-EXPIRING = timedelta(days=1)
-"""Time before its expiry from which a champion gives way to a fresher version, at most half of its life."""
+_EXPIRING, _EXPIRING_CANDLES = timedelta(days=1), 2
 
 
-class TagSource(Protocol):
+class VersionSource(Protocol):
     """Methods of `candlecast.registry.registry.Registry` that the lifetime of a version needs."""
 
     def version(self, model_name: str, number: str) -> RegisteredVersion:
@@ -42,6 +41,10 @@ class Lifetime(NamedTuple):
         """Return whether the version expires within `span` of `now`, which counts as half of its life at most."""
         return now + min(span, self.expiry / 2) >= self.expires_at
 
+    def is_ending(self, step: timedelta, now: datetime) -> bool:
+        """Return whether the version gives way to any fresher one: it expires within a day, or within two candles."""
+        return self.ends_within(max(_EXPIRING, _EXPIRING_CANDLES * step), now)
+
     def past_half(self, now: datetime) -> bool:
         """Return whether the version has passed half of its life."""
         return now - self.trained_until > self.expiry / 2
@@ -51,7 +54,7 @@ class Lifetime(NamedTuple):
         return f"{'expired' if now >= self.expires_at else 'expires'} at {self.expires_at:%F %R}"
 
 
-def lifetime_of(registry: TagSource, model_name: str, number: str, expiry: timedelta) -> Lifetime | None:
+def lifetime_of(registry: VersionSource, model_name: str, number: str, expiry: timedelta) -> Lifetime | None:
     """Read the lifetime of a version, or None if the version has no valid tag."""
     try:
         trained_until = datetime.fromisoformat(registry.version(model_name, number).tags.get(TRAINED_UNTIL, ""))

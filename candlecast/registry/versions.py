@@ -7,7 +7,7 @@ from typing import Protocol
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
-from candlecast.errors import BundleError, ForeignBundleError
+from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
 from candlecast.registry.registry import delete_cached_bundle
 
 
@@ -40,3 +40,16 @@ def load_version(registry: BundleSource, model_name: str, number: str, cache: Pa
         delete_cached_bundle(cache, model_name, number)
         directory = registry.fetch(model_name, number, cache)
         return load_bundle(directory), directory
+
+
+def loads(registry: BundleSource, model_name: str, number: str, cache: Path) -> bool:
+    """Return whether a version loads here; a version that does not could not be served either.
+
+    Raises:
+        RegistryUnavailable: As `load_version`.
+    """
+    try:
+        load_version(registry, model_name, number, cache)
+    except (BundleError, ModelNotFound):
+        return False
+    return True

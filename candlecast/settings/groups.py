@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from candlecast.market import Market
 from candlecast.settings.rules import long_enough, origins, postgresql_address, separated, web_address
 
 _DatabaseUrl = Annotated[
@@ -84,25 +82,17 @@ class ServiceSettings(SettingsGroup):
     and localhost are always answered. `candlecast up` allows no others."""
     access_log: bool = True
     """Whether the service logs a line of JSON for every request."""
-    model_expiry_hours: float = Field(1440, gt=0)
-    """Hours past its training span when a model abstains."""
+    model_expiry_hours: float | None = Field(None, gt=0, examples=[1440])
+    """Hours past its training span when a model abstains. Default: by interval and horizon."""
     model_poll_s: float = Field(2, gt=0)
     """Seconds between two reads of the registry's aliases."""
     drain_s: float = Field(1, ge=0)
     """Seconds that the service still answers after it was asked to stop."""
 
     @property
-    def model_expiry(self) -> timedelta:
-        """Time past its training span when a model abstains."""
-        return timedelta(hours=self.model_expiry_hours)
-
-    @property
     def first_api_key(self) -> SecretStr | None:
         """The key that the platform's own flows send."""
         return self.api_keys[0] if self.api_keys else None
-
-
-_FEWEST_NEW_CANDLES = 4  # fewer add nothing to learn
 
 
 class TrainingSettings(SettingsGroup):
@@ -123,52 +113,37 @@ class TrainingSettings(SettingsGroup):
     """Adam's first step size."""
     patience: int = Field(3, ge=1)
     """Epochs without a better stopping loss before training ends."""
-    recency_half_life_days: float = Field(365, gt=0)
-    """Age at which a training window counts half."""
+    recency_half_life_days: float | None = Field(None, gt=0, examples=[365])
+    """Age at which a training window counts half, in days. Default: by interval and horizon."""
     seed: int = 7
     """Seed of everything random in training."""
-    train_min_hours: float = Field(12, ge=0)
-    """Shortest time between two trainings, at least that of 4 candles."""
-    train_max_hours: float = Field(24, gt=0)
-    """Longest time between two trainings, at least that of 4 candles."""
+    train_min_hours: float | None = Field(None, ge=0, examples=[12])
+    """Shortest time between two trainings in hours, at least that of 4 candles. Default: by interval and horizon."""
+    train_max_hours: float | None = Field(None, gt=0, examples=[24])
+    """Longest time between two trainings in hours, at least the shortest. Default: by interval and horizon."""
     promote_at_once: bool = False
     """Whether a version that passes the gate becomes champion without a trial."""
-
-    def shortest_wait(self, market: Market) -> timedelta:
-        """Return the shortest time between two trainings of a market."""
-        return max(timedelta(hours=self.train_min_hours), _FEWEST_NEW_CANDLES * market.step)
-
-    def longest_wait(self, market: Market) -> timedelta:
-        """Return the longest time between two trainings of a market."""
-        return max(timedelta(hours=self.train_max_hours), _FEWEST_NEW_CANDLES * market.step)
-
-
-_MAPE_THRESHOLD_OF = timedelta(minutes=5)
 
 
 class MonitoringSettings(SettingsGroup):
     """Settings of drift checks, trials and alerts."""
 
-    rolling_n: int = Field(288, ge=2)
-    """Settled forecasts in the rolling error."""
+    rolling_n: int | None = Field(None, ge=2, examples=[288])
+    """Settled forecasts in the rolling error. Default: by interval and horizon."""
     mape_threshold: float = Field(0.8, gt=0)
     """Rolling MAPE of the close, in percent, that means drift of candles of 5 minutes, one ahead. For others it grows
     with the square root of the time ahead, as the moves of prices do."""
     mape_ratio_threshold: float = Field(1.05, gt=0)
     """Rolling MAPE over persistence's that means drift."""
-    trial_forecasts: int = Field(288, ge=2)
-    """Settled forecasts of champion and challenger before a trial may promote the challenger, at most those of a sixth
-    of MODEL_EXPIRY_HOURS."""
+    trial_forecasts: int | None = Field(None, ge=2, examples=[288])
+    """Settled forecasts of champion and challenger before a trial may promote the challenger by proof. Default: by
+    interval and horizon."""
     webhook_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(None, examples=["https://host/path"])
     """Address that alerts are posted to as JSON; without one, alerts are only recorded."""
     heartbeat_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(
         None, examples=["https://host/path"]
     )
     """Address that `ingest` requests after each successful run; a service there alerts when the requests stop."""
-
-    def mape_limit(self, market: Market) -> float:
-        """Return the rolling MAPE of a market's close, in percent, that means drift."""
-        return self.mape_threshold * math.sqrt(market.horizon * market.step / _MAPE_THRESHOLD_OF)
 
 
 class RetentionSettings(SettingsGroup):

@@ -23,6 +23,7 @@ from candlecast.settings.groups import (
     TrainingSettings,
     on_this_machine,
 )
+from candlecast.settings.limits import MarketLimits, market_limits
 from candlecast.settings.rules import absolute, fixed_length, separated, well_named
 
 PREFIX = "CANDLECAST_"
@@ -56,8 +57,8 @@ class Settings(SettingsGroup):
     """Candle length of the default market: 1m, 5m, 15m, 1h, ... Default: the first of MARKETS, else 5m."""
     horizon: int = Field(1, ge=1)
     """How many candles ahead the forecast looks."""
-    lookback_days: float = Field(90, gt=0)
-    """History that backfill keeps and training uses, in days."""
+    lookback_days: float | None = Field(None, gt=0, examples=[90])
+    """History that backfill keeps and training uses, in days. Default: by interval and horizon."""
     source: Literal["auto", "binance", "replay"] = "auto"
     """Source of candles; auto is Binance if it answers, else the recorded candles."""
     mlflow_port: int = 5000
@@ -87,6 +88,15 @@ class Settings(SettingsGroup):
     def market(self) -> Market:
         """The market that this process works on by default."""
         return Market(self.symbol, self.interval, self.horizon)
+
+    @property
+    def limits(self) -> MarketLimits:
+        """The limits of `market`."""
+        return self.limits_of(self.market)
+
+    def limits_of(self, market: Market) -> MarketLimits:
+        """Return the times and counts of a market that follow from its interval and horizon unless they are set."""
+        return market_limits(market, self.lookback_days, self.service, self.training, self.monitoring)
 
     @property
     def all_markets(self) -> tuple[Market, ...]:
@@ -123,6 +133,11 @@ class Settings(SettingsGroup):
         """Return a value by the name of its setting, such as `epochs` or `service_port`."""
         setting = known_settings()[name]
         return getattr(getattr(self, setting.group) if setting.group else self, setting.field)
+
+    def effective(self, name: str) -> Any:
+        """Return the value that applies to `market`: the one that is set, else the one by interval and horizon."""
+        value = self.value(name)
+        return self.limits.by_setting.get(name) if value is None else value
 
     def changed(self, **values: Any) -> Settings:
         """Return these settings with other values, by the names of the settings; the values are not checked."""
@@ -204,6 +219,16 @@ def known_settings() -> Mapping[str, Setting]:
 def variable_name(name: str) -> str:
     """Return the environment variable of a setting."""
     return known_settings()[name].variable
+
+
+def as_variables(settings: Settings) -> dict[str, str]:
+    """Return the settings that differ from the defaults as environment variables, without secrets."""
+    texts = {name: as_text(settings.value(name)) for name in known_settings()}
+    return {
+        one.variable: texts[name]
+        for name, one in known_settings().items()
+        if not one.secret and texts[name] != one.default
+    }
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

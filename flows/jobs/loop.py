@@ -118,7 +118,8 @@ def backfill(
     """Fill every gap of [start, end), check its candles, settle forecasts, and record missed ones.
 
     Args:
-        start: None for the start of the history that training needs.
+        start: None for the start of the history that training needs; nothing is requested from before the market's
+            first candle.
         end: None for the newest closed candle.
         on_page: Gets the time up to which candles are stored.
         repair: Request every candle of the range again, known outages included, and correct differences. Replaced
@@ -126,7 +127,7 @@ def backfill(
     """
     now = market.exchange.server_time()
     settled_until = now - market.settings.exchange.finality_guard
-    first, last = start or earliest_needed(market.settings, now), end or now
+    first, last = _not_before_the_first(market, start or earliest_needed(market.settings, now)), end or now
     written = UpsertResult(0, 0)
     if repair:
         written += sync_range(market, first, last, settled_until, on_page)
@@ -143,6 +144,14 @@ def backfill(
     market.ledger.settle(first)
     market.ledger.record_missed("champion", first, now)
     return BackfillResult(written + filled.written, filled.left, marked)
+
+
+def _not_before_the_first(market: OpenMarket, start: datetime) -> datetime:
+    """Return `start`, or when the market's first candle opened if that is later: a young market has a short history."""
+    if market.store.has_before(*market.market[:2], start + market.market.step):
+        return start
+    first = market.exchange.first_open_time(*market.market[:2])
+    return start if first is None else max(start, first)
 
 
 def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
@@ -215,7 +224,7 @@ def training_obstacle(market: OpenMarket, now: datetime) -> str | None:
     if check is not None and check["verdict"] == "data fault" and now - check["checked_at"] < _FAULT_HOLDS:
         return f"the check of {check['checked_at']:%F %T} found a data fault: {'; '.join(check['reasons'])}"
     last = last_attempt(market.pool, "train", market.market, ended=True)
-    shortest = market.settings.training.shortest_wait(market.market)
+    shortest = market.settings.limits.shortest_wait
     if last is None or now - last >= shortest:
         return None
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pandas as pd
 from psycopg_pool import ConnectionPool
@@ -127,5 +127,5 @@ def source_of(settings: Settings) -> Source:
 
 
 def earliest_needed(settings: Settings, now: datetime) -> datetime:
-    """Return the start of the needed history: LOOKBACK_DAYS, and the candles before them for the first feature row."""
-    return now - timedelta(days=settings.lookback_days) - LOOKBACK * settings.market.step
+    """Return the start of the needed history: that of training, and the candles before it for the first feature row."""
+    return now - settings.limits.lookback - LOOKBACK * settings.market.step

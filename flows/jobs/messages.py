@@ -62,7 +62,12 @@ def _doubtful_phrase(marked: MarkResult) -> str:
     return "".join(f", {part}" for part in parts)
 
 
-_OUTCOMES = {"promoted": "is now champion", "trial": "is now challenger, on trial", "rejected": "is rejected"}
+_OUTCOMES = {
+    "promoted": "is now champion",
+    "trial": "is now challenger, on trial",
+    "rejected": "is rejected",
+    "undecided": "waits",
+}
 
 
 def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequence[MarkedCandle]) -> str:

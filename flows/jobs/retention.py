@@ -12,6 +12,7 @@ from candlecast.job_runs import prune
 from candlecast.registry.decisions import last_promoted, predecessors
 from candlecast.registry.promotion import alias_lock, record_alias_moves
 from candlecast.registry.registry import CHAMPION, RegisteredVersion, Registry, experiment_name
+from candlecast.registry.succession import versions_at_hand
 from flows.jobs.market import OpenMarket
 from monitoring.alerts import Alerts
 
@@ -30,7 +31,7 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
 
     - Records of jobs, checks, repaired gaps and closed alerts that are older than RUNS_KEPT_DAYS.
     - Versions beyond the VERSIONS_KEPT newest, with their bundles on this machine. Versions with an alias stay, and so
-      do the champion and all its predecessors.
+      do the champion, all its predecessors, and the freshest version that could replace it.
     - MLflow runs without a version that ended RUNS_KEPT_DAYS ago, with their artifacts.
 
     Raises:
@@ -43,7 +44,7 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
     Alerts(pool, market.market, now).delete_closed(now - keep)
     with alias_lock(pool, name):  # no version becomes champion while it is deleted
         record_alias_moves(registry, pool, name, now)
-        dropped = _versions_to_delete(market, registry)
+        dropped = _versions_to_delete(market, registry, now)
         for version in dropped:
             registry.delete_version(name, version.number)
     left = registry.versions(name)
@@ -55,12 +56,13 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
     return HousekeepingResult(len(dropped), bundles, runs)
 
 
-def _versions_to_delete(market: OpenMarket, registry: Registry) -> list[RegisteredVersion]:
+def _versions_to_delete(market: OpenMarket, registry: Registry, now: datetime) -> list[RegisteredVersion]:
     name, pool = market.market.model_name, market.pool
     aliases = registry.aliases(name)
     champion = aliases.get(CHAMPION) or last_promoted(pool, name)  # still served without alias
     line = [champion, *predecessors(pool, name, champion)] if champion else []
-    needed = {*aliases.values(), *line}
+    at_hand = versions_at_hand(registry, pool, name, market.settings.limits.model_expiry, now)
+    needed = {*aliases.values(), *line, *at_hand[:1]}
     return [
         one for one in registry.versions(name)[market.settings.retention.versions_kept :] if one.number not in needed
     ]

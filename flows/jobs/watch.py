@@ -19,6 +19,7 @@ from flows.jobs.market import OpenMarket, open_service
 from monitoring.alerts import Alerts, Condition, Kind, Notice
 from monitoring.check import Check, check
 from monitoring.rollback import RollbackResult, roll_back_if_failed
+from monitoring.succession import replace_ending_champion
 from monitoring.trial import TrialResult, update_trial
 from monitoring.webhook import post_to_webhook
 
@@ -106,6 +107,8 @@ def _decide(
         if rollback is not None and rollback.champion is not None:
             return rollback, None, rollback.champion  # the trial continues beside the new champion
         trial = update_trial(settings, pool, registry, aliases, now)
+        if champion is not None and (trial is None or trial.outcome != "promoted"):
+            trial = replace_ending_champion(settings, pool, registry, champion, now) or trial
         if trial is not None and trial.outcome == "promoted":
             champion = trial.challenger
     return rollback, trial, champion

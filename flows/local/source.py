@@ -103,7 +103,7 @@ def replay_begin(settings: Settings, recorded: tuple[datetime, datetime]) -> dat
     """
     start, end = recorded
     step = settings.market.step
-    wanted = start + timedelta(days=settings.lookback_days) + LOOKBACK * step
+    wanted = start + settings.limits.lookback + LOOKBACK * step
     begin = min(wanted, end - _LEAST_LEFT)
     if begin - start < WARM_UP:
         raise ConfigurationError(

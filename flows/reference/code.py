@@ -9,6 +9,8 @@ from typing import Any
 
 from flows.reference.markdown import code, docstring, page, table
 
+_INTERVALS = ("1m", "5m", "15m", "1h", "4h", "6h", "12h", "1d", "1w")
+
 
 def settings_page() -> str:
     """Describe every setting, group by group."""
@@ -23,7 +25,26 @@ def settings_page() -> str:
         ]
         parts += [f"## {group or 'General'}", docstring(kind) if group else ""]
         parts.append(table(("variable", "key in candlecast.toml", "default", "meaning"), rows))
-    return page("Settings", *parts)
+    return page("Settings", *parts, *_by_interval())
+
+
+def _by_interval() -> list[str]:
+    """Describe the defaults that depend on interval and horizon."""
+    from candlecast.settings import limits
+    from candlecast.settings.settings import Settings
+
+    def row(interval: str, horizon: int) -> list[str]:
+        found = Settings(interval=interval, horizon=horizon).limits
+        return [interval, str(horizon), *(f"{value:g}" for value in found.by_setting.values()), f"{found.mape:.2g} %"]
+
+    shown = [(interval, 1) for interval in _INTERVALS] + [("1m", 15), ("5m", 15), ("1h", 15), ("1d", 5)]
+    rows = [row(*market) for market in shown]
+    names = [name.upper() for name in Settings().limits.by_setting]
+    return [
+        "## By interval and horizon",
+        docstring(limits),
+        table(("interval", "horizon", *map(code, names), "MAPE that means drift"), rows),
+    ]
 
 
 def example_file() -> str:

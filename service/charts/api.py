@@ -63,10 +63,11 @@ def errors(request: Request) -> Response:
     The period and its steps are those of `/chart`. The rolling MAPE also counts forecasts before the period.
     """
     period, about = _asked(request)
-    limits = resources(request)[Settings].monitoring
+    settings, market = resources(request)[Settings], market_of(request)
+    limits = settings.limits_of(market)
     found: dict[str, Any] = {}
     if period:
-        lead = period.start - 2 * limits.rolling_n * market_of(request).step  # twice: some forecasts may be missing
+        lead = period.start - 2 * limits.rolling_n * market.step  # twice: some forecasts may be missing
         further = {"lead": lead, "rolling_n": limits.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
         [found] = rows(request, queries.ERRORS, {**_arguments(period, about), **further})
     steps, dots = found.get("steps") or [], found.get("dots") or []
@@ -79,10 +80,10 @@ def errors(request: Request) -> Response:
             | about
             | {
                 "close_skill": whole,
-                "close_skill_interval": _interval(whole, losses, naive, period, market_of(request)),
+                "close_skill_interval": _interval(whole, losses, naive, period, market),
                 "rolling_n": limits.rolling_n,
-                "mape_threshold": limits.mape_limit(market_of(request)),
-                "mape_ratio_threshold": limits.mape_ratio_threshold,
+                "mape_threshold": limits.mape,
+                "mape_ratio_threshold": settings.monitoring.mape_ratio_threshold,
                 "steps": _error_steps(steps, by_step),
                 "residuals": _residuals(found.get("reach"), found.get("histogram") if steps else None),
                 "scatter": Scatter(predicted=[x for x, _ in dots], actual=[y for _, y in dots]),

@@ -81,9 +81,8 @@ async def describe_model(request: Request) -> Response:
     """Describe the versions served under each alias: figures beside the baselines', spans, and input contract."""
     require_known(request, *MARKET)
     here, market = resources(request), market_of(request)
-    described = describe_models(
-        here[Readiness], here[Settings].service.model_expiry, here[ModelReloaders].of(market.symbol, market.interval)
-    )
+    expiry = here[Settings].limits_of(market).model_expiry
+    described = describe_models(here[Readiness], expiry, here[ModelReloaders].of(market.symbol, market.interval))
     return Response(described.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -110,7 +109,8 @@ def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> R
     posted = parse_series(body)
     model = choose_model(here[ModelReloaders].of(posted.symbol, posted.interval).served, posted.model)
     noted["version"] = model.version
-    answer, count, abstained = answer_series(posted, model, here[Settings].service.model_expiry)
+    expiry = here[Settings].limits_of(model.bundle.manifest.market).model_expiry
+    answer, count, abstained = answer_series(posted, model, expiry)
     noted["forecasts"] = count
     here[ServiceMetrics].count_forecasts(model, count, [one.cause for one in abstained])
     here[ServiceMetrics].series.observe(count)

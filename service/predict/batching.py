@@ -7,11 +7,13 @@ three single forecasts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from itertools import groupby
 
+from candlecast.market import Market
 from service.http.problems import Refusal
 from service.models.served import ServedModel
 from service.predict.predict import knows_flow, require_answerable
@@ -53,11 +55,11 @@ class RequestBatcher:
     answered does not affect the others.
 
     Args:
-        expiry: How long after the end of its training data a model is used.
+        expiry_of: Returns how long after the end of its training data a model of a market is used.
     """
 
-    def __init__(self, expiry: timedelta, metrics: ServiceMetrics) -> None:
-        self._expiry = expiry
+    def __init__(self, expiry_of: Callable[[Market], timedelta], metrics: ServiceMetrics) -> None:
+        self._expiry_of = cache(expiry_of)
         self._metrics = metrics
         self._waiting: list[tuple[ForecastRequest, asyncio.Future[bytes]]] = []
 
@@ -80,7 +82,8 @@ class RequestBatcher:
     def compute(self, batch: Sequence[ForecastRequest]) -> list[bytes]:
         """Compute the answers to requests of one `batch_key`; an error does not say which request caused it."""
         model = batch[0].model
-        answers, causes = answer_forecasts([one.posted for one in batch], model, self._expiry)
+        expiry = self._expiry_of(model.bundle.manifest.market)
+        answers, causes = answer_forecasts([one.posted for one in batch], model, expiry)
         self._metrics.count_forecasts(model, len(answers), causes)
         self._metrics.batch_sizes.observe(len(answers))
         return answers

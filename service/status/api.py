@@ -175,7 +175,8 @@ def _version(request: Request, version: str, decisions: list[dict[str, Any]]) ->
     here, market = resources(request), market_of(request)
     mine = [model for model in here[ModelReloaders].served(market).values() if model.version == version]
     by_gate = [decision["numbers"] for decision in decisions if decision["decided_by"] == "gate"]
-    live = measure(partial(rows, request), market, "champion", here[Settings].monitoring.rolling_n, version)
+    n = here[Settings].limits_of(market).rolling_n
+    live = measure(partial(rows, request), market, "champion", n, version)
     return Version(
         version=version,
         aliases=[model.alias for model in mine],

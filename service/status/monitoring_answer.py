@@ -36,15 +36,13 @@ def monitoring_answer(read: Read, market: Market, settings: Settings, served: Ma
         read: Queries the database about `market`.
         served: Version under each alias.
     """
-    shown = {"limit": _SHOWN}
+    shown, n = {"limit": _SHOWN}, settings.limits_of(market).rolling_n
     roles = [role for role in ROLES if role == CHAMPION or role in served]
     return MonitoringAnswer(
-        rolling=_rolling(read, market, settings.monitoring.rolling_n, "champion", served.get("champion")),
-        challenger=_rolling(read, market, settings.monitoring.rolling_n, "challenger", served["challenger"])
-        if "challenger" in served
-        else None,
+        rolling=_rolling(read, market, n, "champion", served.get("champion")),
+        challenger=_rolling(read, market, n, "challenger", served["challenger"]) if "challenger" in served else None,
         by_hour={role: _by_hour(read, market, role) for role in roles},
-        issuing={role: _issuing(read, settings, role) for role in roles},
+        issuing={role: _issuing(read, n, role) for role in roles},
         misses=[Miss(**miss) for miss in read(queries.MISSES, shown)],
         alerts=[Alert(**alert) for alert in read(queries.ALERTS, shown)],
         checks=[_check(check) for check in read(queries.CHECKS, shown)],
@@ -86,8 +84,8 @@ def figures_by_name(found: Performance, horizon: int) -> dict[str, Any]:
     }
 
 
-def _issuing(read: Read, settings: Settings, role: Role) -> Issuing:
-    (row,) = read(queries.ISSUING, {"role": role, "limit": settings.monitoring.rolling_n})
+def _issuing(read: Read, n: int, role: Role) -> Issuing:
+    (row,) = read(queries.ISSUING, {"role": role, "limit": n})
     return Issuing(**row)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import Decision, decision_history, has_failed
+from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import FAILED, make_champion, move_champion, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
@@ -149,6 +150,17 @@ def test_without_a_valid_predecessor_the_challenger_takes_over(live):
 
     assert rolled == RollbackResult("2", "3", ["bad"])
     assert live.registry.pointers == {CHAMPION: "3"}
+
+
+@pytest.mark.parametrize(("days", "successor"), [(59, "1"), (61, "3")])
+def test_a_predecessor_that_expired_is_the_last_choice(live, days, successor):
+    live.registry.pointers[CHALLENGER] = "3"
+    for version, age in (("1", days), ("2", 20), ("3", 10)):
+        until = after(MOVED + 48) - timedelta(days=age)
+        live.registry.tag(NAME, version, {TRAINED_UNTIL: until.isoformat()})
+    live.market.forecast("2", MOVED, MOVED + 48, close_off=0.005)
+
+    assert live.look(MOVED + 48).champion == successor
 
 
 def test_without_a_valid_successor_the_failed_champion_is_replaced_later(live):

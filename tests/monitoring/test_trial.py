@@ -14,7 +14,7 @@ from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
-from monitoring.trial import TrialResult, needed_targets, update_trial
+from monitoring.trial import TrialResult, update_trial
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.registries import FakeRegistry
 
@@ -248,14 +248,6 @@ def test_a_trial_ends_after_half_of_a_life_whatever_the_targets(trial):
     before, after_half = trial.look(118), trial.look(120)
 
     assert (before.outcome, after_half.outcome) == ("waiting", "undecided")
-
-
-def test_a_trial_needs_no_more_targets_than_its_time_holds():
-    daily = load_settings(interval="1d")
-
-    assert needed_targets(daily) == 10
-    assert needed_targets(load_settings(interval="5m")) == 288
-    assert needed_targets(load_settings(interval="1w", model_expiry_hours=24)) == 1
 
 
 def test_a_trial_of_unknown_beginning_counts_its_targets(trial):

@@ -19,6 +19,7 @@ FORECAST, CANDLE = "candlecast_newest_recorded_forecast_timestamp_seconds", "can
 INTERVAL = "candlecast_interval_seconds"
 LAST_BACKUP = 'kube_cronjob_status_last_successful_time{namespace="candlecast", cronjob="backup"}'
 HOUR = 60
+_LABELS = 'namespace="candlecast", job="service"'
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def rule_groups(name: str) -> dict[str, Any]:
 
 
 def of_a_model(metric: str, model: str = "BTCUSDT-5m") -> str:
-    return f'{metric}{{namespace="candlecast", job="service", model="{model}"}}'
+    return f'{metric}{{{_LABELS}, model="{model}"}}'
 
 
 def up_to_date(minutes: int, every: int = 5, until: int | None = None) -> str:
@@ -122,6 +123,26 @@ class TestStoppedLedger:
 
     def test_without_any_service_something_fires(self, tmp_path: Path, rules: str) -> None:
         firing(tmp_path, rules, {}, {10: [], 16: [("CandlecastFreshnessUnknown", "")]}, *self.OF)
+
+
+@pytest.mark.parametrize("rules", ["plain", "operator"])
+class TestOldModels:
+    @pytest.mark.parametrize(
+        ("model", "step_s", "days", "old"),
+        [
+            ("BTCUSDT-5m", 300, 13, False),
+            ("BTCUSDT-5m", 300, 15, True),
+            ("BTCUSDT-1d", 86_400, 27, False),
+            ("BTCUSDT-1d", 86_400, 29, True),
+        ],
+    )
+    def test_a_model_is_old_after_14_days_or_28_candles(
+        self, tmp_path: Path, rules: str, model: str, step_s: int, days: int, old: bool
+    ) -> None:
+        trained = f'candlecast_model_trained_until_timestamp_seconds{{{_LABELS}, model="{model}", alias="champion"}}'
+        series = {of_a_model(INTERVAL, model): f"{step_s}+0x120", trained: f"{-days * 86_400}+0x120"}
+
+        firing(tmp_path, rules, series, {65: [("CandlecastModelOld", model)] if old else []}, "CandlecastModelOld")
 
 
 class TestBackups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import pairwise
 
 import numpy as np
@@ -148,6 +149,20 @@ def test_the_last_fifth_reports_and_the_first_part_is_fitted_on():
     assert split.report[-1] == DATASET.ends[-1]
 
 
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_a_short_history_leaves_rows_for_every_slice(horizon):
+    fewest = [96, 12, 30, 48]
+    purge = SEQUENCE + horizon
+    needed = LOOKBACK + SEQUENCE + horizon - 1 + sum(fewest) * horizon + 3 * purge
+    market = MARKET._replace(horizon=horizon)
+
+    split = split_by_time(build_dataset(CANDLES.iloc[:needed], market, SEQUENCE))
+
+    assert [len(part) for part in split] == [count * horizon + (number > 0) for number, count in enumerate(fewest)]
+    with pytest.raises(NotEnoughCandles, match=f"that is {needed} candles without a gap"):
+        split_by_time(build_dataset(CANDLES.iloc[: needed - 1], market, SEQUENCE))
+
+
 def test_slices_that_would_be_empty_are_refused():
     dataset = build_dataset(CANDLES.iloc[: LOOKBACK + SEQUENCE + 60], MARKET, SEQUENCE)
 
@@ -192,7 +207,7 @@ def test_weights_halve_with_every_half_life_and_average_one():
     a_day = 288
     ends = DATASET.ends
 
-    weights = recency_weights(DATASET, ends, half_life_days=1.0)
+    weights = recency_weights(DATASET, ends, timedelta(days=1))
 
     assert weights.mean() == pytest.approx(1.0)
     np.testing.assert_allclose(weights[:-a_day] / weights[a_day:], 0.5)

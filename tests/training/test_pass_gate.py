@@ -173,7 +173,7 @@ def test_a_version_that_does_not_hold_moves_nothing_and_says_so(gate, register):
     assert (tags["gate"], tags["gate_reasons"]) == ("rejected", "; ".join(decision.reasons))
 
 
-@pytest.mark.parametrize(("excess", "outcome"), [(-0.01, "rejected"), (0.01, "trial")])
+@pytest.mark.parametrize(("excess", "outcome"), [(-0.01, "undecided"), (0.01, "trial")])
 def test_a_challenger_ahead_of_the_champion_keeps_its_trial(gate, register, excess, outcome):
     champion, challenger, newer = register(), register(), register()
     gate.decide(champion)
@@ -185,7 +185,7 @@ def test_a_challenger_ahead_of_the_champion_keeps_its_trial(gate, register, exce
     decision = gate.decide(newer)
 
     assert decision.outcome == outcome
-    assert gate.registry.aliases(NAME)[CHALLENGER] == (challenger if outcome == "rejected" else newer)
+    assert gate.registry.aliases(NAME)[CHALLENGER] == (challenger if outcome == "undecided" else newer)
 
 
 def test_a_champion_that_failed_is_replaced_without_a_trial(gate, register):

@@ -14,6 +14,7 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.manifest import Scaler
 from candlecast.bundle.network import windows_of
 from candlecast.settings.groups import TrainingSettings
+from candlecast.settings.limits import recency_half_life
 from training.dataset import Dataset, Indexes, recency_weights
 from training.evaluation import scaled_rows
 from training.families.batches import fit_batches, stop_batches
@@ -118,7 +119,7 @@ def _fit(
         units=settings.units if long else max(settings.units // 2, 1),
         price_trunks=3 if long else 1,
     )
-    weights = recency_weights(dataset, ends, settings.recency_half_life_days)
+    weights = recency_weights(dataset, ends, recency_half_life(settings, dataset.market))
     batches = fit_batches(dataset, rows, ends, weights, settings.batch_size, settings.seed)
     schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(batches))
     compiled = settings.epochs * len(batches) >= _STEPS_WORTH_COMPILING

@@ -13,6 +13,7 @@ from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
 from candlecast.settings.groups import TrainingSettings
+from candlecast.settings.limits import recency_half_life
 from training.dataset import Dataset, Indexes, recency_weights, rising
 from training.families.interface import OnEpoch
 from training.splits import Split
@@ -87,7 +88,7 @@ def fit_trees(dataset: Dataset, split: Split, settings: TrainingSettings, _on_ep
     stop_ends = np.tile(split.stop, 2)
     stop_values = _inputs(dataset, stop_ends, lags, hidden=np.arange(len(stop_ends)) >= len(split.stop))
     stop_inputs = _binned(stop_values, borders)
-    weights = recency_weights(dataset, split.fit, settings.recency_half_life_days)
+    weights = recency_weights(dataset, split.fit, recency_half_life(settings, dataset.market))
 
     def boost(ensemble: Any, wanted: Floats, stop_wanted: Floats) -> BoostedEnsemble:
         known, stop_known = np.isfinite(wanted), np.isfinite(stop_wanted)

@@ -93,7 +93,7 @@ def training_run(registry: Registry, settings: Settings, data: TrainingData) -> 
 
 def training_parameters(settings: Settings, data: TrainingData) -> dict[str, object]:
     """Return the settings of a training, and the span of each slice."""
-    parameters: dict[str, object] = {name: settings.value(name) for name in LOGGED_SETTINGS}
+    parameters: dict[str, object] = {name: settings.effective(name) for name in LOGGED_SETTINGS}
     parameters |= {"candles": len(data.candles), "candles_sha256": candles_digest(data.candles)}
     for name, ends in data.split._asdict().items():
         span = data.dataset.span(ends)

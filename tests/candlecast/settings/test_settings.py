@@ -273,6 +273,6 @@ def test_every_setting_says_what_it_is_for():
 def test_a_default_has_the_type_of_its_setting():
     settings = load_settings()
 
-    assert isinstance(settings.lookback_days, float)
-    assert isinstance(settings.training.recency_half_life_days, float)
+    assert isinstance(settings.retention.runs_kept_days, float)
+    assert isinstance(settings.effective("lookback_days"), float)
     assert Settings.model_validate_json(settings.model_dump_json()) == settings

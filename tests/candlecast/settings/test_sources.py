@@ -204,6 +204,8 @@ def test_the_example_file_has_exactly_the_known_keys_and_their_defaults(tmp_path
     write_file(tmp_path / CONFIG_FILE, "")
     without_default = {"database_url", "database_owner_url", "database_reader_url", "dask_scheduler", "webhook_url"}
     without_default |= {"heartbeat_url", "prefect_login"}
-    assert {name for name in known_settings() if read.value(name) != load_settings().value(name)} == without_default
+    assert {
+        name for name in known_settings() if read.effective(name) != load_settings().effective(name)
+    } == without_default
     write_file(tmp_path / CONFIG_FILE, EXAMPLE.read_text())
     assert load_with_origins()[1] == dict.fromkeys(known_settings(), "default")

@@ -185,6 +185,16 @@ def test_a_backfill_tells_gaps_outages_and_doubtful_candles(open_on, final):
     )
 
 
+def test_a_backfill_begins_with_the_first_candle_of_a_young_market(open_on, final):
+    market = open_on(final, lookback_days=3650)
+    pages: list[datetime] = []
+
+    filled = loop.backfill(market, None, None, pages.append)
+
+    assert (filled.written.inserted, filled.missing) == (900, [])
+    assert min(pages) > time_at(final, 0)  # years without candles are not requested
+
+
 def test_a_repair_asks_for_known_outages_again(open_on, final):
     loop.backfill(open_on(final.drop(final.index[300:302])), time_at(final, 0), None, nothing)
     market = open_on(final)

@@ -52,7 +52,7 @@ def registry_of_metrics() -> CollectorRegistry:
 
 @pytest.fixture
 def batcher(registry_of_metrics: CollectorRegistry) -> RequestBatcher:
-    return RequestBatcher(NEVER, ServiceMetrics(registry_of_metrics))
+    return RequestBatcher(lambda _: NEVER, ServiceMetrics(registry_of_metrics))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_batches_are_the_windows_and_targets_of_their_rows(dataset, split, setti
 
 def test_a_pass_has_every_window_once_and_hides_the_flow_of_about_half(dataset, split):
     rows = fit_scaler(dataset, split.fit).apply(dataset.matrix)
-    weights = recency_weights(dataset, split.fit, 1.0)
+    weights = recency_weights(dataset, split.fit, timedelta(days=1))
 
     batches = list(fit_batches(dataset, rows, split.fit, weights, 64, seed=3))
     weighed = np.concatenate([batch[2]["targets"].numpy() for batch in batches])
@@ -168,7 +169,7 @@ def test_a_pass_has_every_window_once_and_hides_the_flow_of_about_half(dataset, 
 
 def test_every_pass_hides_the_flow_of_other_windows(dataset, split):
     rows = fit_scaler(dataset, split.fit).apply(dataset.matrix)
-    batches = fit_batches(dataset, rows, split.fit, recency_weights(dataset, split.fit, 1.0), 64, seed=3)
+    batches = fit_batches(dataset, rows, split.fit, recency_weights(dataset, split.fit, timedelta(days=1)), 64, seed=3)
 
     first, second = (
         {weight: known for batch in batches for weight, known in zip(*_weights_and_flow(batch), strict=True)}

@@ -83,7 +83,7 @@ def test_a_training_can_be_repeated_from_what_its_run_says(trained):
     (data,) = run["inputs"]["dataset_inputs"]
 
     assert {name: parameters[name] for name in LOGGED_SETTINGS} == {
-        name: str(trained.settings.value(name)) for name in LOGGED_SETTINGS
+        name: str(trained.settings.effective(name)) for name in LOGGED_SETTINGS
     }
     assert parameters["candles_sha256"] == candles_digest(trained.candles)
     assert parameters["candles_sha256"].startswith(data["dataset"]["digest"])
