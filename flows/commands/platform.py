@@ -46,6 +46,9 @@ def simulate(
     end: End = None,
     scenario: Annotated[str, typer.Option(help="Name of a scenario, see docs/how-to/simulate.md.")] = "calm",
     candles: Annotated[Path | None, typer.Option(help=".parquet or .csv file instead of the recording.")] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="Interval that the candles are put together to; default: CANDLECAST_INTERVAL.")
+    ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Keep page and MLflow up until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -54,9 +57,10 @@ def simulate(
     from flows.simulation.simulation import simulate_scenario
 
     with ExitStack() as platform:
+        found = read_settings(interval=interval)
         with progress("simulate") as report_line:
             report, settings = platform.enter_context(
-                simulate_scenario(read_settings(), utc(start), utc(end), report_line, scenario, candles)
+                simulate_scenario(found, utc(start), utc(end), report_line, scenario, candles)
             )
         say(report.message, as_json, **report.figures)
         if serve:
@@ -84,7 +88,7 @@ def settings(as_json: Json = False) -> None:
     from candlecast.settings.sources import load_with_origins, unknown_variables
 
     found, origins = load_with_origins()
-    rows = [(one, as_text(found.value(name)), origins[name]) for name, one in known_settings().items()]
+    rows = [(one, as_text(found.effective(name)), origins[name]) for name, one in known_settings().items()]
     if as_json:
         print(json.dumps({one.key: {"value": text, "from": place} for one, text, place in rows}))
     else:

@@ -19,11 +19,11 @@ Start = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="Star
 End = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="End, in UTC; not included.")]
 
 
-def read_settings() -> Any:
-    """Return the settings of this process."""
+def read_settings(**options: Any) -> Any:
+    """Return the settings of this process; options of the command line that are not None win."""
     from candlecast.settings.sources import load_settings
 
-    return load_settings()
+    return load_settings(**{name: value for name, value in options.items() if value is not None})
 
 
 def utc(moment: datetime | None) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -88,7 +89,11 @@ def addresses(settings: Settings) -> dict[str, str]:
 
 
 def local_programs(
-    settings: Settings, mlflow_store: str, replay_start: datetime | None, recordings: Path | None
+    settings: Settings,
+    mlflow_store: str,
+    replay_start: datetime | None,
+    recordings: Path | None,
+    more: Mapping[str, str] | None = None,
 ) -> list[Program]:
     """Return every program except PostgreSQL, in the order of their dependencies.
 
@@ -96,8 +101,9 @@ def local_programs(
         settings: Settings with the address of every part.
         replay_start: First time of the replay exchange's clock if it never ran.
         recordings: Directory of recordings that the replay exchange serves; None for those of the project.
+        more: Further variables of every program.
     """
-    home, environment = settings.home, _QUIET | addresses(settings)
+    home, environment = settings.home, {**_QUIET, **(more or {}), **addresses(settings)}
     prefect = environment | {
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         # Without these the UI requests its API on the default port.

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -40,6 +40,7 @@ class LocalStack:
         replay_start: First time of the replay exchange's clock if it never ran in this home.
         recordings: Directory of recordings that the replay exchange serves; None for those of the project.
         without: Programs that do not run; the settings leave their addresses empty.
+        environment: Further variables of every program, such as settings that this process did not read from its own.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LocalStack:
         replay_start: datetime | None = None,
         recordings: Path | None = None,
         without: Collection[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.replay_start = replay_start
         self._without = without
@@ -59,7 +61,7 @@ class LocalStack:
             self.postgres.stop_leftover()
             self.postgres.initialise()
         self.settings = self._with_addresses(settings)
-        programs = local_programs(self.settings, self._mlflow_store(), replay_start, recordings)
+        programs = local_programs(self.settings, self._mlflow_store(), replay_start, recordings, environment)
         programs = [program for program in programs if program.name not in without]
         if self.postgres is not None:
             command = self.postgres.command()

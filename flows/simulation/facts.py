@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from psycopg_pool import ConnectionPool
@@ -14,6 +16,8 @@ from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord, decision_history
 
 _MOST_DECISIONS = 100_000
+EVENTS = ("promotion", "rollback")
+"""Kinds of alerts that are single events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,12 @@ class AlertResult:
     recovered_at: datetime | None
     message: str
 
+    def open_in(self, start: datetime, end: datetime) -> timedelta:
+        """Return for how long the alert was open in [start, end); an event never is."""
+        if self.kind in EVENTS:
+            return timedelta(0)
+        return max(min(self.recovered_at or end, end) - max(self.opened_at, start), timedelta(0))
+
 
 @dataclass(frozen=True, slots=True)
 class MissedForecast:
@@ -61,6 +71,8 @@ class Facts:
 
     Attributes:
         candles: Number of stored candles that opened in [begin, end).
+        expiry: Time past its training span when a version abstains.
+        champions: Version of the champion's forecast of each target candle.
     """
 
     market: Market
@@ -73,6 +85,8 @@ class Facts:
     trainings: list[TrainingRun]
     decisions: list[DecisionRecord]
     alerts: list[AlertResult]
+    expiry: timedelta
+    champions: Mapping[datetime, str]
 
     @property
     def days(self) -> float:
@@ -92,12 +106,26 @@ class Facts:
         """Return the alerts of a kind."""
         return [alert for alert in self.alerts if alert.kind == kind]
 
+    def open_alerts(self, start: datetime, end: datetime) -> dict[str, timedelta]:
+        """Return for how long an alert of each kind and subject was open in [start, end)."""
+        spans: dict[str, timedelta] = {}
+        for alert in self.alerts:
+            name = f"{alert.kind} of {alert.subject}"
+            spans[name] = spans.get(name, timedelta(0)) + alert.open_in(start, end)
+        return {name: span for name, span in spans.items() if span}
+
+    @property
+    def new_candles(self) -> list[int]:
+        """Candles that closed between a training and the one before it, for each training but the first."""
+        begun = [training.at for training in self.trainings]
+        return [int((later - earlier) / self.market.step) for earlier, later in pairwise(begun)]
+
     def trained_between(self, start: datetime, end: datetime) -> list[TrainingRun]:
         """Return the trainings that began in [start, end)."""
         return [training for training in self.trainings if start <= training.at < end]
 
 
-def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datetime) -> Facts:
+def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datetime, expiry: timedelta) -> Facts:
     """Read what happened between `begin`, the first time of the clock, and `end`, the close of the last candle."""
     key = {**market._asdict(), "begin": begin, "end": end}
     series = "symbol = %(symbol)s and interval = %(interval)s"
@@ -117,6 +145,7 @@ def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datet
         f"select as_of as at, status, message from job_runs where {of_market} and job = 'train' and as_of is not null "
         "and status <> 'skipped' order by started_at"
     )
+    served = rows(f"select open_time, model_version from forecasts where {of_market} and role = 'champion'")
     alerts = rows(
         "select kind, subject, opened_at, closed_at as recovered_at, message from alerts "
         f"where {of_market} order by opened_at, id"
@@ -132,4 +161,6 @@ def read_facts(pool: ConnectionPool, market: Market, begin: datetime, end: datet
         trainings=[TrainingRun(**row) for row in trainings],
         decisions=decision_history(pool, market.model_name, limit=_MOST_DECISIONS)[::-1],
         alerts=[AlertResult(**row) for row in alerts],
+        expiry=expiry,
+        champions={row["open_time"]: row["model_version"] for row in served},
     )

@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from candlecast.candles.files import read_candles
+from candlecast.candles.resample import resample
 from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
 from candlecast.errors import ConfigurationError
 from candlecast.features.features import LOOKBACK
-from candlecast.replay.recordings import load_recording, recorded_span
+from candlecast.market import interval_duration
+from candlecast.replay.recordings import bundled_recordings, load_recording, recorded_span
 from candlecast.settings.settings import Settings
 from flows.local.source import recorded_candles, replay_begin
 from flows.simulation.scenarios import SCENARIOS, FaultPeriod, Scenario
@@ -106,14 +108,19 @@ def plan_simulation(
         webhook_url=None,
         heartbeat_url=None,
         runs_kept_days=36_500,  # the report reads every record
-        lookback_days=min(changed.lookback_days, history / timedelta(days=1)),
     )
     return Plan(name, scenario, begin, until, event, private, candles)
 
 
 def _recorded(settings: Settings, scenario: Scenario, file: Path | None) -> pd.DataFrame:
+    """Return the scenario's candles in the market's interval, put together from a shorter one where needed."""
+    market = settings.market
     if file is None:
-        return recorded_candles(settings.market, scenario.recording)
-    candles = read_candles(file).sort_index()
-    require_storable(candles, settings.interval)
-    return candles.reindex(columns=list(CANDLE_COLUMNS))
+        shipped = [interval for symbol, interval in bundled_recordings(scenario.recording) if symbol == market.symbol]
+        shortest = min(shipped, key=interval_duration, default=market.interval)
+        candles = recorded_candles(market._replace(interval=shortest), scenario.recording)
+    else:
+        candles = read_candles(file).sort_index().reindex(columns=list(CANDLE_COLUMNS))
+    candles = resample(candles, market.interval)
+    require_storable(candles, market.interval)
+    return candles

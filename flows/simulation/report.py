@@ -6,12 +6,13 @@ import html
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from candlecast.ledger.performance import Performance
-from flows.simulation.facts import Facts
+from flows.simulation.champions import champion_days
+from flows.simulation.facts import EVENTS, AlertResult, Facts
 from flows.simulation.scenarios import Finding
 
 _FIGURES = "report.json"
@@ -81,6 +82,11 @@ class Report:
             "trials": len(facts.decided("trial")),
             "promotions": len(facts.decided("promoted")),
             "rollbacks": len(facts.decided("failed")),
+            "champion_days": asdict(champion_days(facts)),
+            "new_candles_by_training": facts.new_candles,
+            "alert_days": {
+                name: span / timedelta(days=1) for name, span in facts.open_alerts(facts.begin, facts.end).items()
+            },
             "alerts": dict(Counter(alert.kind for alert in facts.alerts)),
             "candles_per_s": round(self.timing.per_second, 1),
             "candles_per_s_without_training": round(self.timing.per_second_without_training, 1),
@@ -114,14 +120,16 @@ class Report:
                     f"{alert.opened_at:%F %R}",
                     alert.kind,
                     alert.subject,
-                    f"recovered {alert.recovered_at:%F %R}" if alert.recovered_at else "",
+                    _duration(alert, facts),
                     alert.message,
                 )
                 for alert in facts.alerts
             ],
             "Trainings": [
-                (f"{training.at:%F %R}", training.status, training.message.split("\n")[0])
-                for training in facts.trainings
+                (f"{training.at:%F %R}", training.status, new, training.message.split("\n")[0])
+                for training, new in zip(
+                    facts.trainings, ["", *(f"{n:,} new candles" for n in facts.new_candles)], strict=False
+                )
             ],
         }
 
@@ -151,6 +159,7 @@ def _figures(report: Report) -> list[tuple[str, ...]]:
         ("forecasts", ", ".join(f"{count:,} by the {role}" for role, count in sorted(facts.forecasts.items()))),
         ("misses", _counted(Counter(f"{miss.role}: {miss.reason}" for miss in facts.misses))),
         ("verdicts", _counted(facts.verdicts)),
+        ("champion", champion_days(facts).message),
         ("trainings", _counted(Counter(training.status for training in facts.trainings))),
         ("decisions", _counted(Counter(f"{one.decision} by {one.decided_by}" for one in facts.decisions))),
         ("alerts", _counted(Counter(alert.kind for alert in facts.alerts))),
@@ -172,6 +181,14 @@ def _figures(report: Report) -> list[tuple[str, ...]]:
             ),
         )
     return rows
+
+
+def _duration(alert: AlertResult, facts: Facts) -> str:
+    if alert.kind in EVENTS:
+        return ""
+    days = alert.open_in(facts.begin, facts.end) / timedelta(days=1)
+    ended = f"recovered {alert.recovered_at:%F %R}" if alert.recovered_at else "not recovered"
+    return f"{ended}, open for {days:.1f} days"
 
 
 def _counted(counts: dict[str, int]) -> str:

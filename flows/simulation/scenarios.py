@@ -13,6 +13,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.market import floor_time
 from candlecast.replay.alterations import add_momentum, scale_volatility
 from candlecast.replay.faults import Faults
+from flows.simulation.champions import champion_days
 from flows.simulation.facts import Facts
 
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
@@ -20,6 +21,8 @@ _CRASH = datetime(2024, 8, 5, tzinfo=UTC)
 _FACTOR = 3.0
 _MOMENTUM = 0.5
 _CAUGHT_WITHIN = 50
+_PERMANENT_SHARE = 0.9
+_FEWEST_NEW_OUTCOMES = 4
 POISON = 0.005
 """Relative error of the poisoned model's prices."""
 
@@ -81,7 +84,13 @@ class Scenario:
 
 
 def _calm(facts: Facts, _: datetime) -> list[Finding]:
-    return [_few_false_alarms(facts), _no_rollback(facts)]
+    return [
+        _few_false_alarms(facts),
+        _no_rollback(facts),
+        _no_version_wasted(facts),
+        _no_permanent_alert(facts),
+        _trained_on_something_new(facts),
+    ]
 
 
 def _volatile(facts: Facts, event: datetime) -> list[Finding]:
@@ -173,6 +182,37 @@ def _few_false_alarms(facts: Facts) -> Finding:
         alarms * 30 < max(facts.days, 30.0),
         f"{alarms} in {facts.days:.1f} days",
     )
+
+
+def _no_version_wasted(facts: Facts) -> Finding:
+    days = champion_days(facts)
+    return Finding(
+        "no champion is expired or missing while a version that passed the gate is at hand",
+        not days.wasted,
+        days.message,
+    )
+
+
+def _no_permanent_alert(facts: Facts) -> Finding:
+    """Allow no kind of alert to be open in nearly all of the last third."""
+    third = (facts.end - facts.begin) / 3
+    spans = facts.open_alerts(facts.end - third, facts.end)
+    permanent = sorted(name for name, span in spans.items() if span > _PERMANENT_SHARE * third)
+    every = facts.open_alerts(facts.begin, facts.end)
+    seen = ", ".join(f"{name} {span / _DAY:.1f} days" for name, span in sorted(every.items()))
+    return Finding(
+        f"no alert is open in more than {100 * _PERMANENT_SHARE:.0f} % of the last third",
+        not permanent,
+        (f"permanent: {', '.join(permanent)}; " if permanent else "") + f"open: {seen or 'none'}",
+    )
+
+
+def _trained_on_something_new(facts: Facts) -> Finding:
+    new, fewest = facts.new_candles, _FEWEST_NEW_OUTCOMES * facts.market.horizon
+    seen = f"{len(facts.trainings)} trainings in {facts.days:.1f} days"
+    if new:
+        seen += f", each after {min(new):,} to {max(new):,} new candles"
+    return Finding(f"a training begins only after {fewest} new candles", all(count >= fewest for count in new), seen)
 
 
 def _no_rollback(facts: Facts) -> Finding:

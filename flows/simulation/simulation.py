@@ -20,7 +20,7 @@ from candlecast.market import floor_time
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.faults import Faults
-from candlecast.settings.settings import Settings
+from candlecast.settings.settings import Settings, as_variables
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.jobs.messages import train_message
@@ -87,7 +87,8 @@ def simulate_scenario(
     with single_instance(home), interrupted_by_sigterm():
         stop_leftovers(home)
         raw = plan.write_recording()
-        stack = LocalStack(plan.settings.changed(**ports), plan.begin, plan.recordings, _NOT_RUN)
+        settings = plan.settings.changed(**ports)
+        stack = LocalStack(settings, plan.begin, plan.recordings, _NOT_RUN, as_variables(settings))
         try:
             with _running_platform(stack, plan, report) as run:
                 has_ended = is_written(home / "report", plan.end)
@@ -103,7 +104,7 @@ def simulate_scenario(
 
 
 def _final_report(plan: Plan, market: OpenMarket, raw: pd.DataFrame, timing: Timing) -> Report:
-    facts = read_facts(market.pool, market.market, plan.begin, plan.end)
+    facts = read_facts(market.pool, market.market, plan.begin, plan.end, market.settings.limits.model_expiry)
     findings = plan.scenario.judge(facts, plan.event)
     findings += prove_ledger(market.pool, market.market, raw, plan.begin, plan.end)
     performance = rolling_performance(market.pool, market.market, "champion", max(facts.candles, 1))

@@ -31,6 +31,8 @@ def report(*, holds: bool = True) -> Report:
                 1, "2", "promoted", "trial", ["score | -1 %"], "champion", "1", {}, BEGIN + HOUR, BEGIN + HOUR
             )
         ],
+        expiry=timedelta(days=60),
+        champions={},
         alerts=[AlertResult("drift", "champion", BEGIN + HOUR, BEGIN + 2 * HOUR, "<far> off")],
     )
     findings = [Finding("no storm", holds, "3 in 3 days"), Finding("each candle once", True, "576 candles")]
@@ -52,8 +54,10 @@ def test_findings_figures_decisions_alerts_and_trainings_are_in_it():
     assert "| misses | 2 champion: not made in time |" in message
     assert "| verdicts | 1 drift, 191 healthy |" in message
     assert "| 2025-08-01 01:00 | version 2 | promoted | trial | score \\| -1 % |" in message
-    assert "| 2025-08-01 01:00 | drift | champion | recovered 2025-08-01 02:00 | <far> off |" in message
-    assert "| 2025-08-01 01:00 | completed | version 2 is now challenger, on trial: |" in message
+    assert (
+        "| 2025-08-01 01:00 | drift | champion | recovered 2025-08-01 02:00, open for 0.0 days | <far> off |" in message
+    )
+    assert "| 2025-08-01 01:00 | completed |  | version 2 is now challenger, on trial: |" in message
 
 
 def test_it_has_the_speed_with_and_without_training():

@@ -11,6 +11,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord
 from candlecast.settings.sources import load_settings
+from flows.simulation.champions import champion_days
 from flows.simulation.facts import AlertResult, CheckResult, Facts, MissedForecast, TrainingRun
 from flows.simulation.plan import plan_simulation
 from flows.simulation.scenarios import SCENARIOS, Finding
@@ -24,6 +25,7 @@ def facts(days: float = 6.0, **happened: Any) -> Facts:
     """Return the facts of a simulation in which only the given things happened."""
     nothing: dict[str, Any] = {name: [] for name in ("misses", "checks", "trainings", "decisions", "alerts")}
     span = {"begin": BEGIN, "end": BEGIN + timedelta(days=days), "candles": int(288 * days), "forecasts": {}}
+    nothing |= {"expiry": timedelta(days=60), "champions": {}}
     return Facts(market=Market("BTCUSDT", "5m", 1), **span, **(nothing | happened))
 
 
@@ -32,7 +34,8 @@ def decided(number: int, version: str, outcome: Any, by: Any, at: datetime, befo
 
 
 def drift_alarms(count: int) -> list[AlertResult]:
-    return [AlertResult("drift", "champion", BEGIN + HOUR * number, None, "it drifted") for number in range(count)]
+    opened = [BEGIN + HOUR * number for number in range(count)]
+    return [AlertResult("drift", "champion", moment, moment + HOUR, "it drifted") for moment in opened]
 
 
 def trainings(*hours: float) -> list[TrainingRun]:
@@ -65,6 +68,82 @@ def test_a_champion_rolled_back_without_reason_fails(name):
     rollback = [decided(1, "1", "failed", "monitor", EVENT)]
 
     assert "no champion is rolled back" in failed(name, facts(decisions=rollback))
+
+
+AT_HAND = "no champion is expired or missing while a version that passed the gate is at hand"
+PERMANENT = "no alert is open in more than 90 % of the last third"
+NEW = "a training begins only after 4 new candles"
+
+
+def by_gate(number: int, version: str, outcome: Any, after_days: float, by: Any = "gate") -> DecisionRecord:
+    return decided(number, version, outcome, by, BEGIN + timedelta(days=after_days))
+
+
+@pytest.mark.parametrize(
+    ("second", "at_hand"),
+    [
+        ([], False),
+        ([by_gate(2, "2", "rejected", 2)], False),
+        ([by_gate(2, "2", "trial", 2)], True),
+        ([by_gate(2, "2", "undecided", 2)], True),
+        ([by_gate(2, "2", "trial", 2), by_gate(3, "2", "undecided", 3, "trial")], True),
+        ([by_gate(2, "2", "trial", 2), by_gate(3, "2", "rejected", 3, "trial")], False),
+        ([by_gate(2, "2", "trial", 2), by_gate(3, "2", "promoted", 5, "trial")], False),
+    ],
+)
+def test_an_expired_champion_beside_a_version_that_passed_fails(second, at_hand):
+    decisions = [by_gate(1, "1", "promoted", 0), *second]
+
+    happened = facts(9, decisions=decisions, expiry=timedelta(days=5))
+
+    assert failed("calm", happened) == ([AT_HAND] if at_hand else [])
+
+
+def test_the_ledger_says_which_version_served():
+    decisions = [by_gate(1, "1", "promoted", 0), by_gate(2, "2", "promoted", 2)]
+    targets = [BEGIN + number * CANDLE for number in range(1, 3 * 288)]
+    span = {"decisions": decisions, "expiry": timedelta(days=2.5)}
+
+    assert failed("calm", facts(3, **span)) == []
+    assert failed("calm", facts(3, champions=dict.fromkeys(targets, "1"), **span)) == [AT_HAND]
+
+
+def test_days_by_state_of_the_champion_add_up():
+    decisions = [by_gate(1, "1", "promoted", 1), by_gate(2, "2", "trial", 4)]
+
+    days = champion_days(facts(6, decisions=decisions, expiry=timedelta(days=2)))
+
+    assert days.missing == pytest.approx(1 + 1 / 288)
+    assert days.serving == pytest.approx(2)
+    assert days.expired == pytest.approx(3 - 1 / 288)
+    assert days.wasted == pytest.approx(2 - 1 / 288)
+
+
+@pytest.mark.parametrize(
+    ("alerts", "permanent"),
+    [
+        ([("drift", 1.0, None)], True),
+        ([("drift", 1.0, 5.9)], True),
+        ([("drift", 1.0, 5.7)], False),
+        ([("drift", 3.9, 4.9), ("drift", 5.0, None)], True),  # a short recovery is none
+        ([("drift", 4.5, 5.0), ("training failed", 5.0, 5.9)], False),
+        ([("promotion", 1.0, None)], False),
+    ],
+)
+def test_an_alert_open_in_most_of_the_last_third_fails(alerts, permanent):
+    def at(days: float | None) -> datetime | None:
+        return None if days is None else BEGIN + timedelta(days=days)
+
+    opened = [AlertResult(kind, "champion", at(start), at(end), "it drifted") for kind, start, end in alerts]
+
+    assert (PERMANENT in failed("calm", facts(6, alerts=opened))) == permanent
+
+
+@pytest.mark.parametrize(("minutes", "too_soon"), [(20, False), (15, True)])
+def test_trainings_without_new_candles_fail(minutes, too_soon):
+    broken = failed("calm", facts(trainings=trainings(4, 4 + minutes / 60, 28)))
+
+    assert broken == ([NEW] if too_soon else [])
 
 
 @pytest.mark.parametrize("name", ["crash", "regime-change"])
