@@ -14,7 +14,8 @@ from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse, 
 MARGINS = {"close": 0.005, "amplitude": 0.0, "direction": 0.005}
 """Relative excess of each loss over its baseline that is accepted, equal to the gate's margins."""
 
-_WINDOWS = 2
+WINDOWS = 2
+"""Multiple of the rolling error's forecasts in which lost skill is sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def measure_skill(pool: ConnectionPool, market: Market, version: str, n: int) ->
     Returns:
         Skill, or None without a settled forecast.
     """
-    recent = newest(pool, market, version, _WINDOWS * n)
+    recent = newest(pool, market, version, WINDOWS * n)
     if not len(recent.close):
         return None
     return skill_of(market, recent, first_since(pool, market, version, None, n))

@@ -38,7 +38,7 @@ def fit_calibration(
         direction_intercept=intercept,
         volatility_knots=[float(np.median(volatility[group])) for group in groups],
         residual_bounds={
-            name: [conformal_bounds(residuals[group, TARGETS.index(name)], horizon) for group in groups]
+            name: [conformal_bounds(residuals[np.sort(group), TARGETS.index(name)], horizon) for group in groups]
             for name in INTERVAL_TARGETS
         },
         base_rate_up=base_rate_up,
@@ -90,12 +90,32 @@ def conformal_bounds(residuals: Floats, horizon: int = 1) -> tuple[float, float]
     """Return the residuals between which INTERVAL_LEVEL of new ones lie, with finite-sample correction.
 
     Split conformal prediction (Lei et al., 2018, Distribution-free predictive inference for regression). It assumes
-    that new residuals are exchangeable with these. Among overlapping outcomes n / horizon are independent, and the
-    correction is for so many.
+    that new residuals are exchangeable with these. Overlapping outcomes are not, but every `horizon`-th one is: the
+    bounds are the means of those of `horizon` series. With fewer than 19 outcomes they are the extremes, and hold less.
+
+    Args:
+        residuals: In order of time, shape (n,).
+        horizon: Candles ahead; neighbouring outcomes share candles unless they are that far apart.
     """
-    miss, ordered = (1 - INTERVAL_LEVEL) / 2, np.sort(residuals)
-    outcomes = len(ordered) / horizon
-    rank = int(np.ceil(round((outcomes + 1) * (1 - miss) * len(ordered) / outcomes, 9)))
-    upper = ordered[min(rank, len(ordered)) - 1]
-    lower = ordered[max(len(ordered) - rank, 0)]
+    parts = [np.sort(residuals[first::horizon]) for first in range(min(horizon, len(residuals)))]
+    if len(parts[-1]) < _FEWEST_OUTCOMES:
+        return float(residuals.min()), float(residuals.max())
+    lower, upper = np.mean([_conformal_bounds(part) for part in parts], axis=0)
     return float(lower), float(upper)
+
+
+_FEWEST_OUTCOMES = round((1 + INTERVAL_LEVEL) / (1 - INTERVAL_LEVEL))
+"""Outcomes whose extremes, in exchangeable outcomes, hold INTERVAL_LEVEL of new ones."""
+
+
+def _conformal_bounds(ordered: Floats) -> tuple[float, float]:
+    """Leave out as many residuals below as above, unless many equal a bound: a high is often the last close.
+
+    Fewer then lie beyond that bound, and as many more are left out at the other end.
+    """
+    count, miss = len(ordered), (1 - INTERVAL_LEVEL) / 2
+    spare = count - int(np.ceil(round((count + 1) * (1 - miss), 9)))
+    above = count - int(np.searchsorted(ordered, ordered[count - 1 - spare], side="right"))
+    lower = ordered[2 * spare - above]
+    below = int(np.searchsorted(ordered, lower, side="left"))
+    return float(lower), float(ordered[count - 1 - 2 * spare + below])
