@@ -6,11 +6,36 @@ name then resolves to a loopback address. The Host header still has that name, a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class OwnSite:
+    """Middleware that refuses requests and WebSockets from pages of other sites.
+
+    Args:
+        refuse: Makes the answer to a request, status included, from what shows that it is foreign.
+        hosts: Allowed names of this server.
+    """
+
+    def __init__(self, app: ASGIApp, refuse: Callable[[str], ASGIApp], hosts: Collection[str] = ()) -> None:
+        self._app = app
+        self._refuse = refuse
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is not foreign."""
+        foreign = None if scope["type"] == "lifespan" else foreign_sender(Headers(scope=scope), self._hosts)
+        if not foreign:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._refuse(foreign)(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
 
 
 def foreign_sender(headers: Headers, hosts: Collection[str], origins: Collection[str] = ()) -> str | None:

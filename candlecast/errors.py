@@ -24,9 +24,21 @@ CandlecastError
 
 from __future__ import annotations
 
+import re
+
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def without_logins(text: str) -> str:
+    """Return a text whose addresses have no user and no password."""
+    return _LOGIN.sub("", text)
+
 
 class CandlecastError(Exception):
-    """An error of Candlecast, with the remedy in its message."""
+    """An error of Candlecast, with the remedy in its message, without the login of an address in it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_logins(message))
 
 
 class ConfigurationError(CandlecastError):

@@ -11,6 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
+    from starlette.types import ASGIApp
 
 _RUNS = "snapshots"
 
@@ -57,3 +58,11 @@ def _write(path: Path, scratch: Path, text: str) -> None:
     draft = scratch / f"evidently-{os.getpid()}-{path.name}"
     draft.write_text(text)
     draft.replace(path)
+
+
+def web_application(workspace: Path) -> ASGIApp:
+    """Make Evidently's UI of a workspace."""
+    from evidently.ui.service.app import create_app, get_config
+
+    application: ASGIApp = create_app(get_config(workspace=str(workspace)))
+    return application

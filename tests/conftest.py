@@ -183,6 +183,7 @@ def browser() -> Iterator[Browser]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+        arguments += ["--host-resolver-rules=MAP *.example 127.0.0.1"]  # as DNS rebinding does
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield browser
         browser.close()

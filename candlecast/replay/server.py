@@ -11,14 +11,13 @@ from typing import Any
 import pandas as pd
 import uvicorn
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from candlecast.allowed_hosts import foreign_sender
+from candlecast.allowed_hosts import OwnSite
 from candlecast.errors import ExchangeRejected
 from candlecast.market import epoch_ms, from_epoch_ms
 from candlecast.replay.api import RecordedExchange
@@ -63,7 +62,7 @@ def create_replay_app(
         Route("/replay/faults", injector.show, methods=["GET"]),
         Route("/replay/faults", injector.set, methods=["POST"]),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(_OwnSite)], lifespan=save_clock_on_shutdown)
+    return Starlette(routes=routes, middleware=[Middleware(OwnSite, refuse=_refuse)], lifespan=save_clock_on_shutdown)
 
 
 def serve_replay(
@@ -84,19 +83,9 @@ def serve_replay(
         return  # uvicorn raises the SIGINT again after it has shut down
 
 
-class _OwnSite:
-    """Middleware that refuses pages of other sites, which could change the clock or the faults."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        foreign = foreign_sender(Headers(scope=scope), ()) if scope["type"] == "http" else None
-        if foreign:
-            error = {"code": -1131, "msg": f"{foreign} is not this exchange's: use localhost"}
-            await JSONResponse(error, 403)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+def _refuse(foreign: str) -> ASGIApp:
+    """Refuse a page of another site, which could change the clock or the faults."""
+    return JSONResponse({"code": -1131, "msg": f"{foreign} is not this exchange's: use localhost"}, 403)
 
 
 class _ClockRoute:

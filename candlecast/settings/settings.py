@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from candlecast.errors import without_logins
 from candlecast.market import Market
 from candlecast.settings.groups import (
     DatabaseSettings,
@@ -244,7 +244,7 @@ def as_text(value: object) -> str:
     """Return a value as an environment variable would hold it, without secrets and without passwords of addresses."""
     if isinstance(value, tuple):
         return ",".join(map(as_text, value))
-    return "" if value is None else re.sub(r"//[^/@]*@", "//**********@", str(value))
+    return "" if value is None else without_logins(str(value))
 
 
 def _first_market(read: Mapping[str, Any]) -> Market:

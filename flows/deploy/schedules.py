@@ -11,6 +11,7 @@ from uuid import UUID
 from candlecast.market import Market, floor_time
 from candlecast.replay.control import ReplayControl
 from candlecast.settings.settings import Settings
+from flows.deploy.automations import watch_after_failure
 from flows.deploy.deployment import FLOWS, deployments, prefect_client
 from flows.jobs.market import OpenMarket
 
@@ -84,6 +85,7 @@ def fit_schedules(
         for name, deployment in deployments(client).items():
             _set_schedules(client, deployment.id, fitted.get(name) or list(for_each_market()))
             client.resume_deployment(deployment.id)
+        watch_after_failure(client, _group_parameters(markets))
 
 
 @contextmanager

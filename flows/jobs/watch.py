@@ -67,7 +67,7 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
         return WatchResult(None, notes=["nothing was done: the last check is less than half a minute old"])
     alerts = Alerts(market.pool, market.market, now)
     notes: list[str] = []
-    conditions = [*_missed_forecasts(market, now), *_training_conditions(market)]
+    conditions = [*_missed_forecasts(market, now), *_disagreeing_clocks(market), *_training_conditions(market)]
     served, unreachable = _served_models(market)
     rollback, trial, trouble = None, None, None
     try:
@@ -179,6 +179,22 @@ def _missed_forecasts(market: OpenMarket, now: datetime) -> list[Condition]:
         Condition("missed forecasts", role, f"{count} of the {role}, from {first:%F %R} to {last:%F %R}")
         for role, count, first, last in rows
     ]
+
+
+def _disagreeing_clocks(market: OpenMarket) -> list[Condition]:
+    """Return a condition if the newest forecast was recorded while two clocks disagreed: no figure counts it."""
+    query = (
+        "select clocks_agree, extract(epoch from recorded_at - issued_at)::float8 from forecasts "
+        "where (symbol, interval, horizon) = (%s, %s, %s) order by open_time desc limit 1"
+    )
+    with market.pool.connection() as connection:
+        newest = connection.execute(query, market.market).fetchone()
+    if newest is None or newest[0]:
+        return []
+    message = (
+        f"the database's clock is {newest[1]:+.0f} s from the exchange's; figures leave out such forecasts: set it"
+    )
+    return [Condition("data fault", "clocks", message)]
 
 
 def _training_conditions(market: OpenMarket) -> list[Condition]:

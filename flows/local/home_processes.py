@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from candlecast.errors import AlreadyRunning
+from candlecast.errors import AlreadyRunning, StackError
 
 STACK_VARIABLE = "CANDLECAST_STACK"
 SUPERVISORD_MODULE = "supervisor.supervisord"
@@ -35,12 +35,23 @@ def stack_marker(home: Path) -> dict[str, str]:
 def single_instance(home: Path) -> Iterator[None]:
     """Hold the lock of this home until the block ends; the kernel drops it if the process dies.
 
+    The home, and all files that the block and its children create, are closed to other accounts.
+
     Raises:
         AlreadyRunning: Another process holds it; names its pid.
+        StackError: The home is another account's, or cannot be written.
     """
     lock_path = home / "run" / "up.lock"
-    lock_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
+    try:
+        lock_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Where root runs PostgreSQL as another account, that account has to pass through the home.
+        home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        lock_path.touch()
+    except OSError as exc:
+        raise StackError(
+            f"{home} cannot be the home of a platform: {exc.strerror}. Set CANDLECAST_HOME to a directory of your own"
+        ) from exc
+    with _files_closed_to_others(), open(os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -52,6 +63,15 @@ def single_instance(home: Path) -> Iterator[None]:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield
+
+
+@contextmanager
+def _files_closed_to_others() -> Iterator[None]:
+    former = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(former)
 
 
 def stop_leftovers(home: Path, grace_s: float = 10) -> list[int]:

@@ -134,7 +134,7 @@ def local_programs(
             ),
             environment | {"MLFLOW_BACKEND_STORE_URI": mlflow_store},
         ),
-        Program("prefect", _command("prefect", f"server start {at} {settings.prefect_port}"), prefect),
+        Program("prefect", _console("prefect", settings.prefect_port), prefect),
         Program(
             "exchange", _command("flows.cli", replay, str(home / "exchange-clock.json"), *replay_from), environment
         ),
@@ -156,15 +156,16 @@ def local_programs(
             prefect,
             stop_wait_s=20,
         ),
-        Program(
-            "evidently",
-            _command("evidently.cli", f"ui {at} {settings.evidently_port} --workspace", str(settings.evidently_dir)),
-            environment,
-        ),
+        Program("evidently", _console("evidently", settings.evidently_port), environment),
     ]
 
 
 _DATABASE_VARIABLES = [variable_name(field) for field in DATABASE_ROLES]
+
+
+def _console(name: str, port: int) -> list[str]:
+    """Return the command of an application in `flows/local/consoles.py`."""
+    return _command("uvicorn", f"--factory flows.local.consoles:{name} --host {HOST} --port {port} --log-level warning")
 
 
 def _command(module: str, words: str, *more: str) -> list[str]:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from candlecast.candles.schema import CANDLE_COLUMNS
+from candlecast.errors import without_logins
 from candlecast.job_runs import JOBS
 from candlecast.ledger.performance import measure
 from candlecast.registry.registry import CHAMPION
@@ -46,6 +47,8 @@ _VERSIONS_SHOWN = 10
 _DECISIONS_READ = 200
 _RUNS_SHOWN = 5
 _SHOWN = 20
+# Scripts of a page run without this site's origin: neither its answers nor a remembered API key are in their reach.
+_REPORT_HEADERS = {"Content-Security-Policy": "sandbox allow-scripts", "X-Content-Type-Options": "nosniff"}
 _REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
 
@@ -86,7 +89,7 @@ def report(request: Request) -> Response:
     path = resources(request)[Settings].reports_dir / name
     if not _REPORT_NAME.fullmatch(name) or not path.is_file():
         raise Refusal("not-found", f"there is no report {name!r:.60}; /monitoring lists the addresses of all reports")
-    return FileResponse(path, media_type="text/html")
+    return FileResponse(path, media_type="text/html", headers=_REPORT_HEADERS)
 
 
 @Documented(VersionsAnswer, examples.VERSIONS, MARKET)
@@ -197,7 +200,7 @@ def _links(settings: Settings) -> dict[str, str]:
         "mlflow": settings.mlflow_tracking_uri,
         "evidently": settings.evidently_url,
     }
-    return {name: link for name, link in links.items() if _is_for_browsers(link)}
+    return {name: without_logins(link) for name, link in links.items() if _is_for_browsers(link)}
 
 
 def _is_for_browsers(link: str) -> bool:

@@ -21,6 +21,7 @@ from candlecast.registry.registry import Registry
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.cli import app
+from flows.deploy.automations import AFTER_FAILURE
 from flows.deploy.cluster import Cluster, deploy_and_start, deploy_to_cluster
 from flows.deploy.deployment import FLOWS, WORK_POOL, deployments, prefect_client
 from flows.deploy.schedules import fit_schedules
@@ -79,6 +80,7 @@ def test_one_run_of_ingest_serves_all_markets_of_an_interval(api_url: str):
         fit_schedules(api_url, markets, now, 1.0, timedelta(seconds=1))
     with prefect_client(api_url) as client:
         ingest, train = (client.read_deployment_by_name(f"{name}/{name}") for name in ("ingest", "train"))
+        [after_failure] = (one.actions[0].parameters for one in client.read_automations_by_name(AFTER_FAILURE))
         fit_schedules(api_url, markets[:1], now, 1.0, timedelta(seconds=1))
         left = client.read_deployment_by_name("ingest/ingest")
 
@@ -88,6 +90,7 @@ def test_one_run_of_ingest_serves_all_markets_of_an_interval(api_url: str):
         "btcusdt-15m-h2": (timedelta(minutes=15), {"markets": ["BTCUSDT-15m", "ETHUSDT-15m"], "horizon": 2}),
     }
     assert {Market(**schedule.parameters) for schedule in train.schedules} == set(markets)
+    assert after_failure == {"markets": [f"{one.symbol}-{one.interval}" for one in markets], "horizon": 2}
     assert len({schedule.schedule.anchor_date for schedule in train.schedules}) == len(markets)
     assert [schedule.parameters for schedule in left.schedules] == [markets[0]._asdict()]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from candlecast.api.answers import ModelsAnswer
 from candlecast.errors import ExchangeUnavailable
+from candlecast.ledger.forecasts import Ledger
 from candlecast.registry.decisions import Decision, decision_history
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
@@ -23,6 +24,7 @@ from flows.jobs.watch import WatchResult, alert_unreachable_exchange, watch
 from monitoring.alerts import RECOVERY_DELAY
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.receivers import Receiver, receiving
+from tests.support.records import forecast_for
 from tests.support.registries import FakeRegistry, ProcessDied
 
 pytestmark = pytest.mark.integration
@@ -204,6 +206,16 @@ def test_missed_forecasts_and_a_failed_training_are_told(platform, database):
     assert messages["training failed"] == "NotEnoughCandles: 3"
     assert messages["missed forecasts"].startswith("1 of the champion, from 2025-09-02 00:30")
     assert "data fault" in messages
+
+
+def test_a_clock_of_the_database_that_is_wrong_is_told(platform, database):
+    issued = datetime.now(UTC) + timedelta(seconds=40)
+    target = issued.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    Ledger(platform.opened.pool, platform.opened.market).record(forecast_for(target, source="live", issued_at=issued))
+
+    told = {(notice.kind, notice.subject): notice.message for notice in platform.look(time_of(150)).notices}
+
+    assert "the database's clock is -40 s from the exchange's" in told[("data fault", "clocks")]
 
 
 def test_a_webhook_that_is_away_is_a_note_without_its_address(platform):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -237,12 +238,48 @@ def test_prefect_starts_no_program_without_the_login(platform):
     assert (platform.home / "prefect-login").read_text() in platform.printed()
 
 
-@pytest.mark.parametrize("header", [{"Origin": FOREIGN}, {"Host": "rebound.example"}])
-@pytest.mark.parametrize(("part", "path"), [("SERVICE", "/model"), ("EXCHANGE", "/replay/faults")])
-def test_pages_of_other_sites_are_refused(platform, part, path, header):
-    answer = requests.post(f"{platform.url(part)}{path}", data="{}", headers=header, timeout=10)
+WRITTEN_TO = {
+    "SERVICE": "/predict",
+    "EXCHANGE": "/replay/faults",
+    "PREFECT": "/api/work_pools/",
+    "EVIDENTLY": "/api/projects",
+    "MLFLOW": "/api/2.0/mlflow/experiments/create",
+}
+"""A path of every port of `up` that takes a POST."""
 
-    assert answer.status_code == 403
+
+@pytest.fixture
+def page_elsewhere() -> Iterator[str]:
+    """Address of a page whose name is not a name of the platform, and resolves to this machine as by DNS rebinding."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://foreign.example:{server.server_port}"
+        server.shutdown()
+
+
+def test_every_port_refuses_a_page_of_another_site_in_a_browser(platform, browser, page_elsewhere):
+    page, posted = browser.new_page(), []
+    page.on("response", lambda response: posted.append(response.status) if response.request.method == "POST" else None)
+    page.goto(page_elsewhere)
+    for part, path in WRITTEN_TO.items():
+        send = "address => fetch(address, {method: 'POST', mode: 'no-cors', body: '{}'})"
+        page.evaluate(send, f"{platform.url(part)}{path}")
+
+    rebound = [browser.new_page().goto(f"http://rebound.example:{platform.ports[part]}/") for part in WRITTEN_TO]
+
+    assert posted == [403] * len(WRITTEN_TO)
+    assert [page.status if page else None for page in rebound] == [403] * len(WRITTEN_TO)
+
+
+def test_the_owner_reaches_the_pages_of_mlflow_and_prefect(platform, browser):
+    page = browser.new_page()
+    page.goto(f"{platform.url('MLFLOW')}/#/models")
+    page.get_by_text("BTCUSDT-5m").first.wait_for()
+
+    page.goto(platform.url("PREFECT"))
+    page.get_by_role("textbox").fill((platform.home / "prefect-login").read_text())
+    page.keyboard.press("Enter")
+    page.get_by_text("Flow Runs").first.wait_for()
 
 
 def test_mlflow_has_the_run_with_metrics_plots_and_the_champion(platform):

@@ -208,6 +208,25 @@ def test_second_instance_is_refused_and_told_who_holds_the_home(tmp_path):
         pass  # the kernel released the lock
 
 
+def test_what_a_platform_writes_is_closed_to_other_accounts(tmp_path):
+    home = tmp_path / "home"
+
+    with single_instance(home):
+        (home / "logs").mkdir()
+        subprocess.run(["sh", "-c", "echo secret > logs/program.log"], cwd=home, check=True)
+
+    assert home.stat().st_mode & 0o066 == 0
+    assert (home / "logs" / "program.log").stat().st_mode & 0o077 == 0
+
+
+def test_a_home_that_cannot_be_made_is_named_with_the_setting(tmp_path):
+    (tmp_path / "home").write_text("a file")
+
+    with pytest.raises(StackError, match=r"home cannot be the home of a platform: .*Set CANDLECAST_HOME"):
+        with single_instance(tmp_path / "home"):
+            pytest.fail("it was taken")
+
+
 def python(name: str, source: str) -> Program:
     return Program(name, [sys.executable, "-c", textwrap.dedent(source)], stop_wait_s=5, start_seconds=0)
 

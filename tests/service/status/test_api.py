@@ -18,10 +18,12 @@ from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
 from candlecast.market import Market
 from candlecast.settings.settings import Settings
+from candlecast.settings.sources import load_settings
 from monitoring.performance import rolling_performance
 from service.http.database import ReadOnlyDatabase
 from service.http.resources import Resources
 from service.models.reloaders import ModelReloaders
+from service.status.api import _links
 from service.status.importance import Importances, permutation_importance
 from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import MonitoringAnswer
@@ -52,6 +54,14 @@ def test_a_report_is_shown(start_service: Start, tmp_path: Any) -> None:
     response = start_service(home=tmp_path).get("/reports/drift.html")
 
     assert (response.status_code, response.text) == (200, "<p>drift</p>")
+    assert response.headers["content-security-policy"] == "sandbox allow-scripts"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_links_hold_no_login() -> None:
+    settings = load_settings(mlflow_tracking_uri="https://svc:hunter2@mlflow.example.org/api")
+
+    assert _links(settings)["mlflow"] == "https://mlflow.example.org/api"
 
 
 @pytest.fixture
