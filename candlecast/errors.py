@@ -8,6 +8,7 @@ CandlecastError
 ├── InvalidCandles            correct the row and field it names
 │   ├── CandleGapError        run a backfill, or post the missing candle
 │   └── NotEnoughCandles      post or backfill more history
+│       └── TooFewTrades      take a longer interval, or another market
 ├── DatabaseUnavailable       start the database, or correct DATABASE_URL
 ├── RegistryUnavailable       start MLflow, or correct MLFLOW_TRACKING_URI
 ├── ModelNotFound             train and promote a model first
@@ -81,6 +82,10 @@ class CandleGapError(InvalidCandles):
 
 class NotEnoughCandles(InvalidCandles):
     """The history is too short for the computation."""
+
+
+class TooFewTrades(NotEnoughCandles):
+    """The market trades too seldom for the computation."""
 
 
 class DatabaseUnavailable(CandlecastError):

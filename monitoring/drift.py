@@ -12,9 +12,10 @@ import pandas as pd
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.manifest import Manifest
+from candlecast.candles.activity import measure_activity
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.schema import split_at_gaps
-from candlecast.errors import NotEnoughCandles
+from candlecast.errors import NotEnoughCandles, TooFewTrades
 from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
 from candlecast.features.seasons import SEASON_NAMES
 from candlecast.market import Market
@@ -105,8 +106,14 @@ def monitored_inputs(pool: ConnectionPool, manifest: Manifest, now: datetime) ->
     """
     span = (min(span.start for span in manifest.spans.values()), manifest.trained_until)
     window = drift_window(manifest.market, span[1] - span[0])
-    reference, limits = _reference(pool, manifest.market, *span, window)
-    current = _read_inputs(pool, manifest.market, now - window, now)
+    reference, limits, fewest = _reference(pool, manifest.market, *span, window)
+    candles = _read_candles(pool, manifest.market, now - window, now)
+    current = input_rows(candles, manifest.interval)
+    if len(current) < fewest:
+        raise NotEnoughCandles(
+            f"{len(current):,} of the newest {len(candles):,} candles have inputs, {np.ceil(fewest):,.0f} are needed; "
+            f"{measure_activity(candles)}"
+        )
     shared = [name for name in reference.columns if name in current.columns]
     return Inputs(reference[shared], current[shared], {name: limits[name] for name in shared})
 
@@ -128,8 +135,12 @@ def input_rows(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     """Compute the monitored inputs of candles, which may have gaps.
 
     Returns:
-        One row per candle with LOOKBACK candles without a gap before it, indexed by open_time. Order flow is left out
-        unless all candles have it.
+        One finite row per candle with LOOKBACK candles without a gap before it, indexed by open_time. Order flow is
+        left out unless all candles have it.
+
+    Raises:
+        NotEnoughCandles: No candle has so many before it.
+        TooFewTrades: No row is finite.
     """
     pieces = [piece for piece in split_at_gaps(candles, interval) if len(piece) > LOOKBACK]
     if not pieces:
@@ -139,9 +150,12 @@ def input_rows(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     parts = []
     for piece in pieces:
         features = build_features(piece)
-        rows = pd.DataFrame(features.matrix, columns=list(FEATURE_NAMES), index=piece.index[LOOKBACK:])
-        parts.append(rows.assign(**{VOLATILITY: np.log(features.volatility)}))
+        finite = features.finite()
+        rows = pd.DataFrame(features.matrix, columns=list(FEATURE_NAMES), index=piece.index[LOOKBACK:])[finite]
+        parts.append(rows.assign(**{VOLATILITY: np.log(features.volatility[finite])}))
     rows = pd.concat(parts)
+    if rows.empty:
+        raise TooFewTrades(f"{measure_activity(candles)}: prices or volume stood still before each of them")
     unknown = [] if rows["flow_known"].all() else list(FLOW_NAMES)
     return rows[[name for name in MONITORED if name not in unknown]]
 
@@ -149,10 +163,11 @@ def input_rows(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
 @lru_cache(maxsize=4)  # the training span of a version does not change
 def _reference(
     pool: ConnectionPool, market: Market, start: datetime, end: datetime, window: timedelta
-) -> tuple[pd.DataFrame, dict[str, float]]:
-    rows = _read_inputs(pool, market, start, end)
+) -> tuple[pd.DataFrame, dict[str, float], float]:
+    """Return the thinned inputs of the training span, their limits, and the fewest rows of a window."""
+    rows = input_rows(_read_candles(pool, market, start, end), market.interval)
     thinned = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), REFERENCE_ROWS)).astype(int)]
-    return thinned, drift_limits(rows, thinned, window)
+    return thinned, drift_limits(rows, thinned, window), fewest_rows(rows, window)
 
 
 def drift_limits(rows: pd.DataFrame, thinned: pd.DataFrame, window: timedelta) -> dict[str, float]:
@@ -163,7 +178,7 @@ def drift_limits(rows: pd.DataFrame, thinned: pd.DataFrame, window: timedelta) -
         thinned: Reference that distances are measured from.
     """
     widest = dict.fromkeys(rows.columns, 0.0)
-    fewest = 0.5 * len(rows) * (window / (rows.index[-1] - rows.index[0]))  # windows beside gaps may be too short
+    fewest = fewest_rows(rows, window)
     for start in pd.date_range(rows.index[0], rows.index[-1] - window, freq=min(window / 7, timedelta(days=1))):
         part = rows.loc[start : start + window]
         for name, distance in _distances(thinned, part).items() if len(part) >= fewest else ():
@@ -171,9 +186,13 @@ def drift_limits(rows: pd.DataFrame, thinned: pd.DataFrame, window: timedelta) -
     return {name: max(_SMALLEST, _BEYOND_WIDEST * distance) for name, distance in widest.items()}
 
 
-def _read_inputs(pool: ConnectionPool, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
-    candles = CandleQuality(pool).clean_history(market, start - LOOKBACK * market.step, end)
-    return input_rows(candles, market.interval)
+def fewest_rows(rows: pd.DataFrame, window: timedelta) -> float:
+    """Return half the usual number of rows of a window; beside gaps and still stretches it may have too few."""
+    return 0.5 * len(rows) * (window / (rows.index[-1] - rows.index[0]))
+
+
+def _read_candles(pool: ConnectionPool, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
+    return CandleQuality(pool).clean_history(market, start - LOOKBACK * market.step, end)
 
 
 def _distances(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:

@@ -12,7 +12,6 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import EVALUATION_MODEL, MODEL
 from candlecast.bundle.manifest import FORMAT, EvaluationModel, Manifest
 from candlecast.bundle.network import OnnxNetwork, open_network
-from candlecast.candles.schema import split_at_gaps
 from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.settings.settings import Settings
 from training.dataset import Dataset, Indexes
@@ -116,9 +115,8 @@ def seal_draft(directory: Path, draft: Draft, metrics: dict[str, float]) -> Bund
         metrics: Figures of the report slice. `epochs` of the evaluation model and `val_loss`, its lowest loss on the
             stopping slice, are added.
     """
-    history = draft.bundle.manifest.history
-    stretches = split_at_gaps(draft.report_input.data.candles, draft.bundle.manifest.interval)
-    sample = [part for part in stretches if len(part) >= history][-1]
+    data = draft.report_input.data
+    newest = data.dataset.span(data.dataset.ends[-1:]).start - data.dataset.market.horizon * data.dataset.market.step
     losses = draft.report_input.history["val_loss"]
     fitting = {"epochs": float(len(losses)), "val_loss": min(losses)}
-    return seal_bundle(directory, draft.bundle.with_metrics(metrics | fitting), draft.network.model, sample)
+    return seal_bundle(directory, draft.bundle.with_metrics(metrics | fitting), draft.network.model, data.candles.loc[:newest])

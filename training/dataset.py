@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import ForecastOrigin, forecast_origins, scale_targets
 from candlecast.bundle.manifest import Span
+from candlecast.candles.activity import Activity, measure_activity
 from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms, require_valid, split_at_gaps
-from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import LOOKBACK, build_features
+from candlecast.errors import NotEnoughCandles, TooFewTrades
+from candlecast.features.features import LOOKBACK, build_features, complete_windows
 from candlecast.market import Market, from_epoch_ms
 
 Indexes = NDArray[np.int64]
 
 
 class Dataset(NamedTuple):
-    """Feature rows of all parts of a history between gaps, concatenated.
+    """Finite feature rows of all parts of a history between gaps, concatenated.
 
     Attributes:
         matrix: Raw features, shape (rows, features).
@@ -31,6 +32,8 @@ class Dataset(NamedTuple):
         actual: Open, high, low, close and amplitude of the target candle, quote currency, shape (rows, 5); NaN without.
         target_ms: Open time of the target candle in milliseconds since 1970, shape (rows,).
         ends: Rows with a target that end a full window without a gap, ascending in time.
+        still: Number of such windows that are left out, because prices or volume stood still for too long.
+        activity: How often the candles of the history trade and move.
     """
 
     matrix: Floats
@@ -42,6 +45,22 @@ class Dataset(NamedTuple):
     ends: Indexes
     sequence_length: int
     market: Market
+    still: int
+    activity: Activity
+
+    @property
+    def remark(self) -> str | None:
+        """Note on a thin market and on windows that are left out, or None."""
+        thin = f"{self.market.symbol} {self.market.interval} is a thin market: {self.activity}"
+        windows = (
+            f"{self.still:,} of {self.still + len(self.ends):,} windows are left out, because prices or volume stood "
+            f"still over {LOOKBACK + 1} candles"
+        )
+        return "; ".join([thin] * self.activity.is_thin + [windows] * (self.still > 0)) or None
+
+    def with_remark(self, message: str) -> str:
+        """Add the remark, if there is one, to a message."""
+        return "; ".join(filter(None, [message, self.remark]))
 
     def span(self, ends: Indexes) -> Span:
         """Return the time span of the targets of the windows that end in `ends`."""
@@ -50,13 +69,14 @@ class Dataset(NamedTuple):
 
 
 def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
-    """Turn stored candles into training rows; no window crosses a gap.
+    """Turn stored candles into training rows; no window crosses a gap, or a row that is not finite.
 
     Args:
         candles: `CANDLE_COLUMNS`, ascending; may have gaps.
 
     Raises:
         NotEnoughCandles: No part between gaps is long enough for one window and its target.
+        TooFewTrades: Hardly any candle has a range, or no window has finite rows only.
         InvalidCandles: A candle is invalid.
     """
     shortest = LOOKBACK + sequence_length + market.horizon
@@ -75,33 +95,47 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
         for name in ("matrix", "amplitude", "targets", "actual", "target_ms")
     }
     offsets = np.cumsum([0, *(len(part.matrix) for part in parts[:-1])])
-    return parts[0]._replace(
+    dataset = parts[0]._replace(
         origin=ForecastOrigin(*map(np.concatenate, zip(*(part.origin for part in parts), strict=True))),
         ends=np.concatenate([part.ends + offset for part, offset in zip(parts, offsets, strict=True)]),
+        still=sum(part.still for part in parts),
+        activity=measure_activity(candles),
         **columns,
     )
+    if dataset.activity.is_too_seldom or not len(dataset.ends):
+        raise TooFewTrades(
+            f"{market.symbol} {market.interval} trades too seldom to be forecast: {dataset.activity}, and "
+            f"{len(dataset.ends):,} of {dataset.still + len(dataset.ends):,} windows are usable; take a longer interval "
+            "(CANDLECAST_INTERVAL) or another market"
+        )
+    return dataset
 
 
 def _part_rows(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
     require_valid(candles, market.interval)
     features = build_features(candles)
     ohlcv = candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
-    origin = forecast_origins(ohlcv, features.volatility)
-    rows, horizon = len(features.matrix), market.horizon
-    later = np.full((rows, 4), np.nan)
+    finite, horizon = features.finite(), market.horizon
+    kept = np.flatnonzero(finite)
+    origin = ForecastOrigin(*(values[kept] for values in forecast_origins(ohlcv, features.volatility)))
+    later = np.full((len(finite), 4), np.nan)
     later[:-horizon] = ohlcv[LOOKBACK + horizon :, :4]
+    later = later[kept]
     open_ms = open_times_ms(candles)
     step_ms = market.step // timedelta(milliseconds=1)
+    complete = complete_windows(finite, sequence_length)[:-horizon]
     return Dataset(
-        matrix=features.matrix,
+        matrix=np.take(features.matrix.T, kept, axis=1).T,  # column by column: the bits of sums depend on the layout
         origin=origin,
-        amplitude=ohlcv[LOOKBACK:, 1] - ohlcv[LOOKBACK:, 2],
+        amplitude=(ohlcv[LOOKBACK:, 1] - ohlcv[LOOKBACK:, 2])[kept],
         targets=scale_targets(later, origin),
         actual=np.column_stack([later, later[:, 1] - later[:, 2]]),
-        target_ms=open_ms[LOOKBACK:] + horizon * step_ms,
-        ends=np.arange(sequence_length - 1, rows - horizon, dtype="int64"),
+        target_ms=open_ms[LOOKBACK:][kept] + horizon * step_ms,
+        ends=np.flatnonzero(complete[kept[kept < len(complete)]]),
         sequence_length=sequence_length,
         market=market,
+        still=len(complete) - (sequence_length - 1) - int(complete.sum()),
+        activity=measure_activity(candles),
     )
 
 

@@ -68,7 +68,7 @@ def train_offline(candles: pd.DataFrame, settings: Settings, report: Callable[[s
     """
     data = training_data(candles, settings)
     fit, until = data.dataset.span(data.split.fit), data.dataset.span(data.split.report).end
-    report(f"fitting on {fit.rows:,} windows, {fit.start:%Y-%m-%d} to {fit.end:%Y-%m-%d}")
+    report(data.dataset.with_remark(f"fitting on {fit.rows:,} windows, {fit.start:%Y-%m-%d} to {fit.end:%Y-%m-%d}"))
     run_id = uuid4().hex
     name = f"{until:%Y%m%dT%H%M}-{run_id[:6]}"
     kept = settings.trained_dir / settings.market.model_name
@@ -117,9 +117,11 @@ def evaluate_offline(
     ends = ends_within(dataset, Span(start=start, end=end or candles.index[-1] + manifest.market.step, rows=0))
     if not len(ends):
         raise NotEnoughCandles(
-            f"no candle opens from {start:%Y-%m-%d %H:%M} on{f' and before {end:%Y-%m-%d %H:%M}' if end else ''} with "
-            f"the {manifest.history} before it that the version needs; the file has {candles.index[0]:%Y-%m-%d %H:%M} "
-            f"to {candles.index[-1]:%Y-%m-%d %H:%M}"
+            dataset.with_remark(
+                f"no candle opens from {start:%Y-%m-%d %H:%M} on{f' and before {end:%Y-%m-%d %H:%M}' if end else ''} "
+                f"with the {manifest.history} before it that the version needs; the file has "
+                f"{candles.index[0]:%Y-%m-%d %H:%M} to {candles.index[-1]:%Y-%m-%d %H:%M}"
+            )
         )
     forecasts = forecast_rows(bundle, dataset, ends, with_flow=with_flow)
     figures = evaluate(forecasts, dataset.actual[ends], dataset.amplitude[ends], horizon=manifest.horizon, seed=seed)

@@ -37,7 +37,8 @@ def biased_bundle(source: Path, directory: Path, run_id: str, bias: float, candl
     calibration = was.model_copy(
         update={name: max(getattr(was, name), _LEAST_WEIGHT) for name in ("open_weight", "close_weight")}
     )
-    volatilities = np.log1p(bias) / float(np.median(build_features(candles).volatility[-_RECENT:]))
+    recent = build_features(candles).volatility[-_RECENT:]
+    volatilities = np.log1p(bias) / float(np.median(recent[recent > 0]))
     weights = {"open": calibration.open_weight, "close": calibration.close_weight, "high": 1.0, "low": 1.0}
     _add_to_targets(directory / MODEL, [volatilities / weights[name] if name in weights else 0.0 for name in TARGETS])
     poisoned = manifest.model_copy(update={"run_id": run_id, "calibration": calibration, "files": {}})

@@ -84,8 +84,10 @@ def split_fold(dataset: Dataset, fold: tuple[datetime, datetime, datetime]) -> S
     report = dataset.ends[(times >= border_ms) & (times < end_ms)]
     if not len(report):
         raise NotEnoughCandles(
-            f"no forecast can be made between {fold[1]:%Y-%m-%d %H:%M} and {fold[2]:%Y-%m-%d %H:%M}; "
-            "backfill the candles of that time"
+            dataset.with_remark(
+                f"no forecast can be made between {fold[1]:%Y-%m-%d %H:%M} and {fold[2]:%Y-%m-%d %H:%M}; "
+                "backfill the candles of that time"
+            )
         )
     shares = tuple(share / sum(SPLIT_SHARES[:3]) for share in SPLIT_SHARES[:3])
     fit, stop, calibrate = _consecutive(dataset, training, shares)
@@ -115,8 +117,10 @@ def _consecutive(dataset: Dataset, ends: Indexes, shares: tuple[float, ...]) -> 
         part = part[dataset.target_ms[part] >= earliest_ms]
         if not len(part):
             raise NotEnoughCandles(
-                f"{len(ends)} training windows have too many gaps for {len(shares)} slices {purge_ms // 60_000} "
-                "minutes apart; backfill a longer history (CANDLECAST_LOOKBACK_DAYS)"
+                dataset.with_remark(
+                    f"{len(ends)} training windows have too many gaps for {len(shares)} slices {purge_ms // 60_000} "
+                    "minutes apart; backfill a longer history (CANDLECAST_LOOKBACK_DAYS)"
+                )
             )
         slices.append(part)
         earliest_ms = dataset.target_ms[part[-1]] + purge_ms

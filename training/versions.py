@@ -36,11 +36,13 @@ class TrainedVersion:
 
     Attributes:
         metrics: Figures of the report slice, named as by `training.metrics.measure`.
+        remark: `Dataset.remark` of its history.
     """
 
     number: str
     run_id: str
     metrics: dict[str, float]
+    remark: str | None = None
 
 
 def train_version(
@@ -77,7 +79,7 @@ def train_version(
         run_id = run.run_id
     number = registry.register(market.model_name, run_id, {TRAINED_UNTIL: until.isoformat()})
     report(f"registered version {number}: close skill {100 * metrics['close_skill']:+.2f} % over persistence")
-    return TrainedVersion(number, run_id, metrics)
+    return TrainedVersion(number, run_id, metrics, data.dataset.remark)
 
 
 def pass_gate(

@@ -46,7 +46,7 @@ class Bundle:
 
         Raises:
             NotEnoughCandles: Fewer than `manifest.history`.
-            InvalidCandles: As `build_features`.
+            InvalidCandles: As `inputs_of`.
         """
         return self.forecast_series(candles.iloc[-self.manifest.history :])
 
@@ -71,7 +71,7 @@ class Bundle:
 
         Raises:
             NotEnoughCandles: Fewer than `manifest.history`.
-            InvalidCandles: As `feature_matrix`.
+            InvalidCandles: As `Features.require_finite`.
         """
         if (count := ohlcv.shape[-2]) < self.manifest.history:
             raise NotEnoughCandles(
@@ -79,6 +79,7 @@ class Bundle:
                 f"({self.manifest.sequence_length} feature rows of {self.manifest.lookback} candles before each)"
             )
         features = feature_matrix(open_ms, ohlcv, flow)
+        features.require_finite()
         return ModelInputs(self.manifest.scaler.apply(features.matrix), forecast_origins(ohlcv, features.volatility))
 
     def answer(self, inputs: ModelInputs) -> Forecasts:

@@ -100,7 +100,7 @@ def passes_fast_check(ohlcv: Floats) -> bool:
     stubs = breaks = jumps = _NONE
     if by_volume[0] < rules.STUB_VOLUME * most_volume and by_extent[0] < rules.STUB_RANGE * most_extent:
         few_traded, small = volume < rules.STUB_VOLUME * most_volume, extent < rules.STUB_RANGE * most_extent
-        stubs = np.flatnonzero(few_traded & small)
+        stubs = np.flatnonzero((volume > 0) & few_traded & small)
     least_gap = rules.BREAK_OF_USUAL_RANGE * least_extent
     if gap.max() > least_gap:
         wide = np.flatnonzero((gap > least_gap) & (gap > rules.BREAK_OF_OWN_RANGE * extent[:-1]))

@@ -181,9 +181,10 @@ def _reasons(bars: _Bars, usual: _Usual, doubtful: Flags) -> Flags:
     broken = gap > np.maximum(
         least_break(usual.extent, usual.common_gap, usual.high_gap, bars.tick), BREAK_OF_OWN_RANGE * bars.extent
     )
-    stub = (volume < STUB_VOLUME * usual.volume) & (bars.extent < STUB_RANGE * usual.extent)
-    stub &= np.isnan(gap) | (gap > step) | ((volume > 0) & (STUB_RANGE * usual.extent > _STUB_TICKS * bars.tick))
-    stub |= (_neighbours(broken | stub) >= _AMONG_STUBS) & (volume < _AMONG_STUBS_VOLUME * usual.volume)
+    traded = volume > 0
+    stub = traded & (volume < STUB_VOLUME * usual.volume) & (bars.extent < STUB_RANGE * usual.extent)
+    stub &= np.isnan(gap) | (gap > step) | (STUB_RANGE * usual.extent > _STUB_TICKS * bars.tick)
+    stub |= traded & (_neighbours(broken | stub) >= _AMONG_STUBS) & (volume < _AMONG_STUBS_VOLUME * usual.volume)
     broken |= _shifted(broken & (gap > _WIDE_BREAK * usual.extent), 1)
     broken |= _in_rows_of_steps(bars, usual, step, doubtful)
     return np.column_stack([stub, broken, _flat(bars, usual), _frozen(bars), _jumps(bars, usual)])

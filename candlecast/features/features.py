@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from candlecast.arrays import Floats
+from candlecast.arrays import Flags, Floats
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.seasons import SEASON_NAMES, season_columns
@@ -23,6 +23,9 @@ LOOKBACK = 96
 """Candles before t that row t depends on; a longer history changes nothing."""
 
 _VOLATILITY_SPAN = 48
+LEAST_ACTIVITY = 0.2
+"""Lowest volatility, as a share of the mean move of the candles that moved: that of one such candle in five."""
+
 _RETURN_WINDOWS = (3, 12, 48)
 
 FLOW_NAMES = ("taker_imbalance", "trades_rel", "flow_known")
@@ -42,7 +45,10 @@ FEATURE_NAMES = (
 )
 
 FEATURE_VERSION = 2
-"""Raise it if a feature's formula changes under the same name."""
+"""Raise it if a feature's formula changes under the same name.
+
+The floor of the volatility came under the same number, because it changes no row of a market that trades.
+"""
 
 FEATURE_HASH = hashlib.sha256(repr((FEATURE_VERSION, LOOKBACK, FEATURE_NAMES)).encode()).hexdigest()[:16]
 """Identifies the meaning of a feature row; a bundle with another one is rejected."""
@@ -51,13 +57,45 @@ FEATURE_HASH = hashlib.sha256(repr((FEATURE_VERSION, LOOKBACK, FEATURE_NAMES)).e
 class Features(NamedTuple):
     """Inputs of n - LOOKBACK candles; row i belongs to candle LOOKBACK + i.
 
+    A row is finite if prices and volume did not stand still for LOOKBACK + 1 candles.
+
     Attributes:
         matrix: Shape (..., rows, len(FEATURE_NAMES)).
-        volatility: Mean log range, the scale of the row's returns and targets, shape (..., rows).
+        volatility: Mean log range, the scale of the row's returns and targets, shape (..., rows). At least
+            LEAST_ACTIVITY times the mean log move of those of the LOOKBACK newest candles that moved; 0 if none did.
     """
 
     matrix: Floats
     volatility: Floats
+
+    def finite(self) -> Flags:
+        """Flag the finite rows, shape (..., rows)."""
+        # The sum is finite if all rows are, and takes a fraction of the time.
+        if np.isfinite(self.matrix.sum()):
+            return np.ones(self.volatility.shape, dtype=bool)
+        return np.asarray(np.isfinite(self.matrix).all(axis=-1))
+
+    def require_finite(self) -> None:
+        """Refuse rows that are not finite.
+
+        Raises:
+            InvalidCandles: Names the first row and feature; the message does not name the history.
+        """
+        if self.finite().all():
+            return
+        *_, row, column = np.argwhere(~np.isfinite(self.matrix))[0].tolist()
+        raise InvalidCandles(
+            f"row {LOOKBACK + row}: feature {FEATURE_NAMES[column]} is not finite; prices or volume stood still over "
+            f"the {LOOKBACK} candles before. Give candles from after such a stretch only.",
+            row=LOOKBACK + row,
+        )
+
+
+def complete_windows(finite: Flags, length: int) -> Flags:
+    """Flag the rows that end `length` finite ones in a row; shape (rows,) both."""
+    rows = np.arange(len(finite))
+    newest_still = np.maximum.accumulate(np.where(finite, -1, rows))
+    return np.asarray(rows - newest_still >= length)
 
 
 def order_flow(candles: pd.DataFrame) -> tuple[Floats, Floats] | None:
@@ -78,11 +116,11 @@ def build_features(candles: pd.DataFrame) -> Features:
             (`candlecast.candles.schema.require_valid`). Order flow is used if every candle has it.
 
     Returns:
-        One row for every candle after the first LOOKBACK. Row t uses candles t - LOOKBACK to t only.
+        One row for every candle after the first LOOKBACK, not all of them finite. Row t uses candles t - LOOKBACK to
+        t only.
 
     Raises:
         NotEnoughCandles: No candle has LOOKBACK others before it.
-        InvalidCandles: A feature is not finite, because prices or volumes did not change for LOOKBACK candles.
     """
     open_ms = open_times_ms(candles)
     ohlcv = ohlcv_values(candles)
@@ -102,7 +140,6 @@ def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats
 
     Raises:
         NotEnoughCandles: As `build_features`.
-        InvalidCandles: As `build_features`; the message does not name the history.
     """
     count = ohlcv.shape[-2]
     if count <= LOOKBACK:
@@ -110,7 +147,7 @@ def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats
     opened, high, low, close, volume = np.ascontiguousarray(ohlcv.transpose(-1, *range(ohlcv.ndim - 1)))
     log_close = np.log(close)
     log_range = np.log(high / low)
-    volatility = weighted_mean(log_range, _VOLATILITY_SPAN)
+    volatility = np.maximum(weighted_mean(log_range, _VOLATILITY_SPAN), _least_volatility(high, low, close))
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled_return = _returns(log_close, 1) / volatility
         recent_open, recent_high, recent_low, recent_close = (
@@ -131,18 +168,19 @@ def feature_matrix(open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats
     # Column by column is three times as fast as row by row.
     by_column = np.concatenate(columns).reshape(len(columns), *volatility.shape)
     matrix = by_column.transpose(*range(1, by_column.ndim), 0)
-    if not np.isfinite(by_column.sum()) and not np.isfinite(by_column).all():
-        _refuse_infinite(matrix)
     return Features(matrix, volatility)
 
 
-def _refuse_infinite(matrix: Floats) -> None:
-    *_, row, column = np.argwhere(~np.isfinite(matrix))[0].tolist()
-    raise InvalidCandles(
-        f"row {LOOKBACK + row}: feature {FEATURE_NAMES[column]} is not finite; prices or volume stood still over the "
-        f"{LOOKBACK} candles before. Leave such a stretch out.",
-        row=LOOKBACK + row,
-    )
+def _least_volatility(high: Floats, low: Floats, close: Floats) -> Floats:
+    """Compute the floor of the volatility, which a rare move would otherwise exceed a thousandfold.
+
+    A move is the true range (Wilder, 1978, New Concepts in Technical Trading Systems), which includes the step from the
+    last close: a market of one trade a candle has no other range.
+    """
+    last_close = np.concatenate([close[..., :1], close[..., :-1]], axis=-1)
+    moves = np.log(np.maximum(high, last_close) / np.minimum(low, last_close))
+    total, count = _moving_mean(moves, _NEWER), _moving_mean((moves > 0).astype("float64"), _NEWER)
+    return LEAST_ACTIVITY * _share(total, count)
 
 
 def _returns(log_close: Floats, window: int) -> Floats:
@@ -178,6 +216,7 @@ def _weights(span: float) -> Floats:
 
 
 _EVEN = np.full(LOOKBACK + 1, 1 / (LOOKBACK + 1))
+_NEWER = np.concatenate([[0.0], np.ones(LOOKBACK)])  # the oldest candle's last close is out of reach
 
 
 def _relative(values: Floats) -> Floats:

@@ -9,10 +9,12 @@ import pandas as pd
 
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
+from candlecast.candles.activity import measure_activity
 from candlecast.candles.quality import describe_doubtful, repair_command
 from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.session import MarketSession
 from candlecast.errors import ForecastTooLate
+from candlecast.features.features import LOOKBACK, build_features
 from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role
 from candlecast.market import Market
 
@@ -51,7 +53,8 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
     then, the oldest first.
 
     A forecast is not recorded if its target candle has closed on the exchange's clock, or if its target and role
-    have one already. It is not requested if a candle of its history is doubtful or missing. Earlier forecasts that
+    have one already. It is not requested if a candle of its history is doubtful or missing, or if the market stood
+    still in it. Earlier forecasts that
     were due and were not made are recorded as missed first, even if the service does not answer.
 
     Returns:
@@ -131,6 +134,11 @@ def _obstacle(candles: pd.DataFrame, needed: int, session: MarketSession) -> str
         return (
             f"only {len(stretch)} of the {needed} candles it needs are stored in a row, "
             f"from {stretch.index[0]:%Y-%m-%d %H:%M} on"
+        )
+    if not build_features(stretch).finite().all():
+        return (
+            f"{market.symbol} {market.interval} trades too seldom to be forecast now, because prices or volume stood "
+            f"still over {LOOKBACK + 1} candles: {measure_activity(stretch)}"
         )
     return None
 

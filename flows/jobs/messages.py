@@ -76,7 +76,8 @@ def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequenc
     Args:
         left_out: Doubtful candles that were left out of the history.
     """
-    notes = [f"left out of the history: {describe_doubtful(left_out)}"] if left_out else []
+    notes = [trained.remark] if trained.remark else []
+    notes += [f"left out of the history: {describe_doubtful(left_out)}"] if left_out else []
     reasons = "".join(f"\n- {reason}" for reason in [*decision.reasons, *notes])
     return f"version {trained.number} {_OUTCOMES[decision.outcome]}:{reasons}"
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.errors import NotEnoughCandles
+from candlecast.errors import NotEnoughCandles, TooFewTrades
 from candlecast.features.features import FLOW_NAMES, LOOKBACK
 from candlecast.market import Market
 from candlecast.replay.alterations import scale_volatility
@@ -26,6 +26,7 @@ from monitoring.drift import (
     measure_drift,
 )
 from tests.support.bundles import sound_candles
+from tests.support.thin_market import FLAT_MARKETS, flat_market, with_still_stretch
 
 TRAINED_DAYS = 40
 
@@ -139,6 +140,28 @@ def test_input_rows_leave_out_calendar_and_flag_and_skip_gaps():
 def test_too_few_candles_in_a_row_are_said():
     with pytest.raises(NotEnoughCandles, match=f"nowhere {LOOKBACK + 1} of them in a row"):
         input_rows(sound_candles(LOOKBACK), "5m")
+
+
+@pytest.mark.parametrize("flat", FLAT_MARKETS)
+def test_the_finite_rows_of_a_flat_market_are_compared(flat):
+    candles = flat_market(flat)
+
+    rows = input_rows(candles, "5m")
+
+    assert np.isfinite(rows.to_numpy()).all()
+    assert len(rows) >= (0.9 if flat == "96 %" else 1) * (len(candles) - LOOKBACK)
+
+
+def test_rows_in_a_still_stretch_are_left_out():
+    rows = input_rows(with_still_stretch(sound_candles(700), 200, 150), "5m")
+
+    assert len(rows) == 700 - LOOKBACK - (150 - LOOKBACK)
+    assert np.isfinite(rows.to_numpy()).all()
+
+
+def test_a_market_that_never_moved_leaves_nothing_to_compare():
+    with pytest.raises(TooFewTrades, match=r"100\.0 % of 300 candles have no range and 100\.0 % no trade: prices or"):
+        input_rows(with_still_stretch(sound_candles(301), 1, 300).iloc[1:], "5m")
 
 
 def test_the_window_is_whole_weeks():

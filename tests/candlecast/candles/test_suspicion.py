@@ -9,8 +9,10 @@ import pytest
 from candlecast.candles.schema import OHLCV_COLUMNS, empty_candles
 from candlecast.candles.suspicion import READ_BEFORE, REASONS, SETTLED_AFTER, find_suspicious
 from tests.support.damage import coarse, half_done, stubs
+from tests.support.thin_market import FLAT_MARKETS, flat_market
 
 DAMAGED = 900
+HISTORY = 144  # candles of a forecast
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +227,15 @@ def test_a_market_that_is_often_flat_is_not_doubted_for_it(recorded):
     quiet["low"] = quiet[["open", "low", "close"]].min(axis=1)
 
     assert not any("flat" in reasons for reasons in doubted(quiet).values())
+
+
+@pytest.mark.parametrize("flat", FLAT_MARKETS)
+def test_a_market_that_trades_seldom_is_hardly_ever_doubted(flat):
+    marked = find_suspicious(flat_market(flat), "5m").any(axis=1)
+
+    withheld = np.convolve(marked, np.ones(HISTORY))[: len(marked)] > 0
+
+    assert withheld.mean() < 0.05
 
 
 def test_a_price_that_rises_hundredfold_is_not_doubted_for_it(recorded):

@@ -13,13 +13,17 @@ from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.features import (
     FEATURE_NAMES,
     FLOW_NAMES,
+    LEAST_ACTIVITY,
     LOOKBACK,
     build_features,
+    complete_windows,
     feature_matrix,
     order_flow,
+    weighted_mean,
 )
 from candlecast.features.seasons import SEASON_NAMES, season_columns
 from tests.support.bundles import sound_candles
+from tests.support.thin_market import FLAT_MARKETS, flat_market, with_still_stretch
 
 CANDLES = sound_candles(400)
 FEATURES = build_features(CANDLES)
@@ -196,14 +200,22 @@ def test_the_season_is_the_candles_own():
         np.testing.assert_array_equal(column(name, CANDLES), values)
 
 
-def test_a_market_that_stood_still_is_refused_by_the_name_of_the_feature():
-    flat = CANDLES.copy()
-    flat.iloc[100 : 101 + LOOKBACK, :4] = 100.0
+def test_a_row_is_finite_unless_its_candles_stood_still():
+    features = build_features(with_still_stretch(CANDLES, 100, LOOKBACK + 3))
 
+    still = np.flatnonzero(~features.finite()) + LOOKBACK
+
+    assert still.tolist() == [100 + LOOKBACK, 101 + LOOKBACK, 102 + LOOKBACK]
     with pytest.raises(InvalidCandles, match=f"row {100 + LOOKBACK}: feature ret is not finite") as caught:
-        build_features(flat)
-
+        features.require_finite()
     assert caught.value.row == 100 + LOOKBACK
+
+
+def test_rows_beside_a_still_stretch_are_those_without_it():
+    features = build_features(with_still_stretch(CANDLES, 100, LOOKBACK + 3))
+
+    np.testing.assert_array_equal(features.matrix[: 100 - LOOKBACK], FEATURES.matrix[: 100 - LOOKBACK])
+    np.testing.assert_array_equal(features.matrix[103 + LOOKBACK :], FEATURES.matrix[103 + LOOKBACK :])
 
 
 def test_a_market_without_any_volume_is_refused_by_the_name_of_the_feature():
@@ -211,7 +223,65 @@ def test_a_market_without_any_volume_is_refused_by_the_name_of_the_feature():
     quiet.iloc[100 : 101 + LOOKBACK, 4] = 0.0
 
     with pytest.raises(InvalidCandles, match=f"row {100 + LOOKBACK}: feature vol_rel is not finite"):
-        build_features(quiet)
+        build_features(quiet).require_finite()
+
+
+def test_a_window_is_complete_if_its_rows_are_finite():
+    finite = np.array([1, 1, 1, 0, 1, 1, 0, 1, 1, 1, 1], dtype=bool)
+
+    assert np.flatnonzero(complete_windows(finite, 3)).tolist() == [2, 9, 10]
+    assert np.flatnonzero(complete_windows(finite, 1)).tolist() == np.flatnonzero(finite).tolist()
+
+
+def moves_of(candles: pd.DataFrame) -> pd.Series:
+    last = candles["close"].shift(1)
+    return np.log(np.maximum(candles["high"], last) / np.minimum(candles["low"], last))
+
+
+@pytest.mark.parametrize("flat", FLAT_MARKETS)
+def test_the_volatility_has_a_floor_where_few_candles_move(flat):
+    candles = flat_market(flat, 1_500)
+    moves = moves_of(candles)
+    usual = moves.where(moves > 0).rolling(LOOKBACK, min_periods=1).mean().to_numpy()[LOOKBACK:]
+    plain = weighted_mean(np.log(candles["high"] / candles["low"]).to_numpy(), 48)
+
+    volatility = build_features(candles).volatility
+
+    floor = LEAST_ACTIVITY * np.nan_to_num(usual)
+    np.testing.assert_allclose(volatility, np.maximum(plain, floor), rtol=1e-9)
+    bound = plain < floor
+    assert bound.any() == (flat in {"75 %", "88 %", "96 %"})
+    np.testing.assert_array_equal(volatility[~bound], plain[~bound])
+
+
+def test_a_market_of_one_trade_a_candle_has_a_volatility():
+    prices = CANDLES["close"]
+    single = CANDLES.assign(open=prices, high=prices, low=prices)
+
+    volatility = build_features(single).volatility
+
+    usual = moves_of(single).rolling(LOOKBACK).mean().iloc[-1]
+    assert volatility[-1] == pytest.approx(LEAST_ACTIVITY * usual)
+
+
+def test_the_floor_changes_no_recorded_volatility(bundled_candles):
+    candles = bundled_candles.iloc[:5_000]
+
+    volatility = build_features(candles).volatility
+
+    np.testing.assert_array_equal(volatility, weighted_mean(np.log(candles["high"] / candles["low"]).to_numpy(), 48))
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_the_oldest_candle_of_a_row_counts_without_the_close_before_it(position):
+    thin = flat_market("88 %", LOOKBACK + 2)
+    jumped = thin.copy()
+    jumped.iloc[0, 3] *= 1.1
+    jumped.iloc[0, 1] *= 1.2
+
+    with_close, without = build_features(jumped), build_features(thin)
+
+    assert (with_close.volatility[position] == without.volatility[position]) == (position == 1)
 
 
 def test_some_candles_that_stood_still_are_no_reason_to_refuse():
