@@ -188,7 +188,8 @@ def drift_limits(rows: pd.DataFrame, thinned: pd.DataFrame, window: timedelta) -
 
 def fewest_rows(rows: pd.DataFrame, window: timedelta) -> float:
     """Return half the usual number of rows of a window; beside gaps and still stretches it may have too few."""
-    return 0.5 * len(rows) * (window / (rows.index[-1] - rows.index[0]))
+    span = rows.index[-1] - rows.index[0]
+    return 0.5 * len(rows) * (window / span if span > window else 1.0)
 
 
 def _read_candles(pool: ConnectionPool, market: Market, start: datetime, end: datetime) -> pd.DataFrame:

@@ -2,5 +2,5 @@
 
 To change what is recorded, see forecasts.py; how forecasts are issued, see issue.py.
 To change live figures, see performance.py; a formula, candlecast/figures.py; the recomputation, parity.py.
-May import api, bundle, candles, database, errors, figures, market, registry and statistics.
+May import api, bundle, candles, database, errors, features, figures, market, registry and statistics.
 """

@@ -25,6 +25,7 @@ from tests.support.damage import stubs
 from tests.support.markets import STEP
 from tests.support.records import forecast_for, record_as_if_in_time
 from tests.support.registries import FakeRegistry
+from tests.support.thin_market import with_still_stretch
 
 pytestmark = pytest.mark.integration
 
@@ -212,3 +213,36 @@ def test_a_history_too_short_to_compare_gives_no_report(pool, registry, settings
 
     assert (found.drift, found.reports) == (None, Reports({}, {}, new=False))
     assert "drift was not measured: NotEnoughCandles" in found.verdict.reasons[-1]
+
+
+def test_a_still_stretch_in_the_week_leaves_drift_measured(pool, registry, settings, now, bundled_candles):
+    stored = with_still_stretch(bundled_candles.iloc[288 : 3 * 288], 100, 120)
+    CandleStore(pool).upsert("BTCUSDT", "5m", stored, "rest")
+
+    found = check(settings, pool, registry, "1", now)
+
+    assert found.drift is not None
+    assert not any("drift was not measured" in reason for reason in found.verdict.reasons)
+
+
+def test_drift_is_not_measured_on_the_few_rows_beside_a_still_stretch(pool, registry, settings, bundled_candles):
+    stored = with_still_stretch(bundled_candles.iloc[: 9 * 288], 720, 9 * 288 - 720)
+    CandleStore(pool).upsert("BTCUSDT", "5m", stored, "rest")
+
+    found = check(settings, pool, registry, "1", stored.index[-1].to_pydatetime() + STEP)
+
+    assert found.drift is None
+    assert found.verdict.reasons[-1] == (
+        "drift was not measured: NotEnoughCandles: 240 of the newest 2,112 candles have inputs, 264 are needed; "
+        "88.6 % of 2,112 candles have no range and 88.6 % no trade"
+    )
+
+
+def test_drift_of_a_market_that_stands_still_is_not_measured(pool, registry, settings, bundled_candles):
+    CandleStore(pool).upsert("BTCUSDT", "5m", with_still_stretch(bundled_candles.iloc[:600], 10, 590), "rest")
+
+    found = check(settings, pool, registry, "1", bundled_candles.index[600].to_pydatetime())
+
+    assert (found.drift, found.reports.pages.get("inputs")) == (None, None)
+    assert "drift was not measured: " in found.verdict.reasons[-1]
+    assert "TooFewTrades: 100.0 % of 408 candles have no range and 100.0 % no trade" in found.verdict.reasons[-1]

@@ -13,17 +13,19 @@ from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnsw
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
+from candlecast.features.features import LOOKBACK
 from candlecast.ledger.forecasts import ForecastRecord
 from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET, STEP
 from tests.support.sessions import market_session
+from tests.support.thin_market import with_still_stretch
 
 pytestmark = pytest.mark.integration
 
-HISTORY = 20
-CANDLES = sound_candles(40)
+HISTORY = 120
+CANDLES = sound_candles(140)
 TARGET = CANDLES.index[-1].to_pydatetime() + STEP
 
 
@@ -227,18 +229,18 @@ def test_just_the_history_a_model_needs_is_posted(store):
 
 def test_no_forecast_is_issued_across_a_gap_and_its_end_is_named(pool):
     store = CandleStore(pool)
-    store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[[25, 33]]), "rest")
+    store.upsert("BTCUSDT", "5m", CANDLES.drop(CANDLES.index[[125, 133]]), "rest")
     service = FakeService("champion")
 
     answer = issued(store, service)
 
     assert service.posted == []
     assert answer.forecasts == []
-    assert f"only {len(CANDLES) - 34} of the {HISTORY} candles" in answer.withheld
-    assert f"from {CANDLES.index[34]:%Y-%m-%d %H:%M} on" in answer.withheld
+    assert f"only {len(CANDLES) - 134} of the {HISTORY} candles" in answer.withheld
+    assert f"from {CANDLES.index[134]:%Y-%m-%d %H:%M} on" in answer.withheld
 
 
-@pytest.mark.parametrize("position", [20, 30, 39])
+@pytest.mark.parametrize("position", [20, 130, 139])
 def test_no_forecast_is_issued_from_history_that_holds_a_doubtful_candle(pool, store, ledger, position):
     mark(pool, position)
     service = FakeService("champion")
@@ -251,8 +253,30 @@ def test_no_forecast_is_issued_from_history_that_holds_a_doubtful_candle(pool, s
     assert "candlecast backfill --repair --start" in outcome.withheld
 
 
+def test_no_forecast_is_issued_while_the_market_stands_still(pool, ledger):
+    store, service = CandleStore(pool), FakeService("champion")
+    store.upsert("BTCUSDT", "5m", with_still_stretch(CANDLES, 30, LOOKBACK + 3), "rest")
+
+    outcome = issued(store, service)
+
+    assert (outcome.forecasts, service.posted, ledger.newest_forecast()) == ([], [], None)
+    assert outcome.withheld == (
+        "no champion forecast: BTCUSDT 5m trades too seldom to be forecast now, because prices or volume stood still "
+        "over 97 candles: 82.5 % of 120 candles have no range and 82.5 % no trade"
+    )
+
+
+def test_a_market_that_stood_still_a_candle_less_is_forecast(pool):
+    store = CandleStore(pool)
+    store.upsert("BTCUSDT", "5m", with_still_stretch(CANDLES, 30, LOOKBACK), "rest")
+
+    outcome = issued(store, FakeService("champion"))
+
+    assert (len(outcome.forecasts), outcome.withheld) == (1, None)
+
+
 def test_every_role_whose_forecast_is_withheld_is_named(pool, store):
-    mark(pool, 30)
+    mark(pool, 130)
 
     withheld = issued(store, FakeService("champion", "challenger")).withheld
 
