@@ -119,4 +119,6 @@ def seal_draft(directory: Path, draft: Draft, metrics: dict[str, float]) -> Bund
     newest = data.dataset.span(data.dataset.ends[-1:]).start - data.dataset.market.horizon * data.dataset.market.step
     losses = draft.report_input.history["val_loss"]
     fitting = {"epochs": float(len(losses)), "val_loss": min(losses)}
-    return seal_bundle(directory, draft.bundle.with_metrics(metrics | fitting), draft.network.model, data.candles.loc[:newest])
+    return seal_bundle(
+        directory, draft.bundle.with_metrics(metrics | fitting), draft.network.model, data.candles.loc[:newest]
+    )

@@ -105,8 +105,8 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
     if dataset.activity.is_too_seldom or not len(dataset.ends):
         raise TooFewTrades(
             f"{market.symbol} {market.interval} trades too seldom to be forecast: {dataset.activity}, and "
-            f"{len(dataset.ends):,} of {dataset.still + len(dataset.ends):,} windows are usable; take a longer interval "
-            "(CANDLECAST_INTERVAL) or another market"
+            f"{len(dataset.ends):,} of {dataset.still + len(dataset.ends):,} windows are usable; take a longer "
+            "interval (CANDLECAST_INTERVAL) or another market"
         )
     return dataset
 

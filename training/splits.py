@@ -107,9 +107,11 @@ def _consecutive(dataset: Dataset, ends: Indexes, shares: tuple[float, ...]) -> 
     if borders[0] < fewest[0]:
         needed = fewest[0] + shortest.sum()
         raise NotEnoughCandles(
-            f"{len(ends)} training windows are too few for {len(shares)} slices: {needed} are needed, that is "
-            f"{needed + LOOKBACK + dataset.sequence_length + horizon - 1} candles without a gap; backfill a longer "
-            "history (CANDLECAST_LOOKBACK_DAYS), or choose a shorter interval"
+            dataset.with_remark(
+                f"{len(ends)} training windows are too few for {len(shares)} slices: {needed} are needed, that is "
+                f"{needed + LOOKBACK + dataset.sequence_length + horizon - 1} candles without a gap; backfill a longer "
+                "history (CANDLECAST_LOOKBACK_DAYS), or choose a shorter interval"
+            )
         )
     slices, earliest_ms = [], -np.inf
     for start, end in pairwise([0, *borders, len(ends)]):
