@@ -21,7 +21,9 @@ class GateResult:
     numbers: dict[str, float]
 
 
-def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> GateResult:
+def decide(
+    challenger: Losses, champion: Losses | None, horizon: int = 1, *, shared: Losses | None = None
+) -> GateResult:
     """Test the challenger's losses on the report slice against its baselines, and against the champion's on equal rows.
 
     Each test is `candlecast.statistics.compare`, one-sided at 5 %. It must show that the mean loss is less than
@@ -37,6 +39,7 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Gat
 
     Args:
         horizon: Candles ahead, equal for both.
+        shared: Challenger's losses on the champion's rows; None if they are those of the report slice.
 
     Raises:
         NotEnoughCandles: There are too few rows to compare.
@@ -47,7 +50,7 @@ def decide(challenger: Losses, champion: Losses | None, horizon: int = 1) -> Gat
         ("brier", "the base rate", challenger.brier, challenger.brier_baseline, MARGIN),
     ]
     if champion is not None:
-        tests.append(("total", "the champion", *_total_losses(challenger, champion), MARGIN))
+        tests.append(("total", "the champion", *_total_losses(shared or challenger, champion), MARGIN))
     reasons: list[str] = []
     numbers: dict[str, float] = {}
     held = True

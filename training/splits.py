@@ -28,7 +28,10 @@ class Split(NamedTuple):
 
 SPLIT_SHARES = (0.62, 0.07, 0.11, 0.20)
 
-_FEWEST = (96, 12, 30, 48)
+FEWEST_REPORTED = 48
+"""Independent outcomes that a report slice needs."""
+
+_FEWEST = (96, 12, 30, FEWEST_REPORTED)
 """Independent outcomes that each slice needs; the later slices of a short history take theirs from the first."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from psycopg_pool import ConnectionPool
@@ -15,6 +16,7 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_evaluation_model
 from candlecast.errors import ForeignBundleError, ModelNotFound
 from candlecast.job_runs import last_check
+from candlecast.market import epoch_ms
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, record_decision
 from candlecast.registry.lifetime import TRAINED_UNTIL, lifetime_of
 from candlecast.registry.promotion import alias_lock, begin_trial, make_champion, record_alias_moves
@@ -27,7 +29,10 @@ from training.evaluation import forecast_rows, same_rows
 from training.gate import GateResult, decide
 from training.metrics import Losses, row_losses
 from training.reports.run_report import log_report, training_run
-from training.splits import training_data
+from training.splits import FEWEST_REPORTED, training_data
+
+Compared = Literal["here", "in a trial only", "nowhere"]
+"""Where a new version can be compared with the champion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,9 @@ def pass_gate(
     """Run the gate on a registered version, move the alias, and record the decision.
 
     A version that passes becomes challenger and starts a trial on live candles. It becomes champion at once if there
-    is no champion, if the champion failed, cannot be compared or expires before a trial could end, or if
-    PROMOTE_AT_ONCE is set. It replaces an older challenger unless the last check found that one ahead of the champion.
+    is no champion, if the champion failed, is of another build or expires before a trial could end. The same holds if
+    PROMOTE_AT_ONCE is set and the gate compared it with the champion. It replaces an older challenger unless the last
+    check found that one ahead of the champion.
 
     Args:
         now: Time by the exchange's clock.
@@ -113,7 +119,7 @@ def pass_gate(
         leader = _leading_challenger(pool, settings, aliases)
         if not gate_result.passed:
             record_decision(pool, name, decision)
-        elif settings.training.promote_at_once or not compared:
+        elif compared == "nowhere" or (compared == "here" and settings.training.promote_at_once):
             decision = replace(decision, outcome="promoted", alias=CHAMPION)
             make_champion(registry, pool, name, decision)
         elif leader is not None:
@@ -149,10 +155,12 @@ def _too_old(registry: Registry, settings: Settings, champion: str, number: str,
 
 def _run_gate(
     candles: pd.DataFrame, number: str, rival: str | None, settings: Settings, registry: Registry
-) -> tuple[GateResult, bool]:
-    """Return the gate's result, and whether the version was compared with `rival`, which this build must support.
+) -> tuple[GateResult, Compared]:
+    """Return the gate's result, and how the version was compared with `rival`.
 
-    Evaluation models are compared, because neither was fitted on the new version's report slice.
+    Evaluation models are compared, on the rows of the report slice that come after both calibration slices. Neither
+    was fitted, stopped or calibrated on them, even if LOOKBACK_DAYS grew between the two trainings. A rival of another
+    build cannot be compared. With fewer rows than a report slice needs only a trial can compare the two.
     """
     challenger = _evaluation_model(number, settings, registry)
     span, horizon = challenger.manifest.spans["report"], settings.horizon
@@ -163,11 +171,22 @@ def _run_gate(
         except (ForeignBundleError, ModelNotFound) as exc:
             reasons = [f"not compared with version {rival}: {exc}"]
         else:
-            ours, theirs = same_rows(candles, (challenger, champion), span)
-            return decide(_losses(challenger, *ours), _losses(champion, *theirs), horizon), True
-    (ours, _) = same_rows(candles, (challenger, challenger), span)
-    alone = decide(_losses(challenger, *ours), None, horizon)
-    return replace(alone, reasons=[*alone.reasons, *reasons]), False
+            (ours, rows), (theirs, their_rows) = same_rows(candles, (challenger, champion), span)
+            alone = _losses(challenger, ours, rows)
+            unseen = ours.target_ms[rows] >= epoch_ms(champion.manifest.spans["report"].start)
+            if unseen.sum() < FEWEST_REPORTED * horizon:
+                note = (
+                    f"not compared with version {rival}: {unseen.sum()} forecasts are of candles after both "
+                    f"calibration slices, {FEWEST_REPORTED * horizon} are needed; the trial decides"
+                )
+                result = decide(alone, None, horizon)
+                return replace(result, reasons=[*result.reasons, note]), "in a trial only"
+            shared = alone if unseen.all() else _losses(challenger, ours, rows[unseen])
+            result = decide(alone, _losses(champion, theirs, their_rows[unseen]), horizon, shared=shared)
+            return result, "here"
+    (ours, rows), _ = same_rows(candles, (challenger, challenger), span)
+    result = decide(_losses(challenger, ours, rows), None, horizon)
+    return replace(result, reasons=[*result.reasons, *reasons]), "nowhere"
 
 
 def _evaluation_model(number: str, settings: Settings, registry: Registry) -> Bundle:

@@ -84,6 +84,15 @@ def test_directions_count_on_the_rows_that_moved():
     assert failures(decide(still, scaled(still, "brier", 0.9))) == ["total fails against the champion"]
 
 
+def test_only_the_champion_is_compared_on_the_shared_rows():
+    worse = scaled(GOOD, "close", 1.2)
+
+    gate_result = decide(GOOD, GOOD, shared=worse)
+
+    assert failures(gate_result) == ["total fails against the champion"]
+    assert decide(GOOD, GOOD, shared=GOOD) == decide(GOOD, GOOD)
+
+
 def test_a_challenger_as_good_as_the_champion_is_accepted():
     gate_result = decide(GOOD, GOOD)
 

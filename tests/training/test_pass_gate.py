@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GOLDEN, golden_sample
 from candlecast.bundle.load import digest_of
-from candlecast.bundle.manifest import MANIFEST, read_manifest
+from candlecast.bundle.manifest import MANIFEST, Span, read_manifest
 from candlecast.bundle.network import open_network
 from candlecast.database import open_database
 from candlecast.errors import BundleError
@@ -33,8 +33,9 @@ from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
-from tests.support.bundles import write_tiny_bundle
+from tests.support.bundles import sound_candles, write_tiny_bundle
 from training.dataset import build_dataset
+from training.splits import split_by_time
 from training.versions import pass_gate
 
 pytestmark = pytest.mark.integration
@@ -236,6 +237,79 @@ def test_a_trial_without_figures_does_not_stop_the_gate(gate, register):
     record_check(gate.pool, MARKET, NOW, numbers={"trial": trial}, **record)
 
     assert gate.decide(newer).outcome == "trial"
+
+
+def spans_of(days: int, until: pd.Timestamp) -> dict[str, Span]:
+    """Return the spans of a training on `days` days that ends at `until`."""
+    dataset = build_dataset(sound_candles(288 * days, end=until.to_pydatetime()), MARKET, 48)
+    return {name: dataset.span(ends) for name, ends in split_by_time(dataset)._asdict().items()}
+
+
+def rising_until(candles: pd.DataFrame, border: datetime) -> pd.DataFrame:
+    """Turn falls into rises, so that seven of ten candles rise before `border`."""
+    turned = (candles["close"] < candles["open"]) & (np.random.default_rng(6).random(len(candles)) < 0.4)
+    turned &= candles.index < border
+    logs = np.log(candles[["open", "high", "low", "close"]].div(candles["open"], axis=0))
+    logs.loc[turned, ["high", "low"]] = logs.loc[turned, ["low", "high"]].to_numpy()
+    logs[turned] *= -1
+    opened = candles["open"].iloc[0] * np.exp(logs["close"].cumsum().shift(fill_value=0.0))
+    return candles.assign(**{name: opened * np.exp(logs[name]) for name in logs})
+
+
+@pytest.fixture
+def grown(gate, bundled_candles, register) -> tuple[Gate, dict[str, Span], str]:
+    """Gate with the candles of a version trained on 365 days, the spans of 90 days, and the version's number.
+
+    Closes rise more often in what a champion of 90 days was calibrated on, and not after it.
+    """
+    until = bundled_candles.index[-1] + MARKET.step
+    champions = spans_of(90, until - timedelta(days=1))
+    candles = rising_until(bundled_candles, champions["report"].start)
+    return replace(gate, candles=candles), champions, register(spans=spans_of(365, until))
+
+
+SEEN_RISES = {"direction_intercept": float(np.log(0.7 / 0.3))}
+"""Calibration of a version that has seen seven of ten candles rise."""
+
+
+def test_versions_are_compared_after_both_calibrations(grown, register):
+    gate, champions, number = grown
+    champion = register(SEEN_RISES, spans=champions)
+    gate.registry.set_alias(NAME, CHAMPION, champion)
+
+    decision = gate.decide(number)
+
+    assert decision.outcome == "trial", decision.reasons
+    assert decision.numbers["total_vs_champion_skill"] > 0.03
+
+
+def test_the_champions_calibration_would_have_decided_for_it(grown, register):
+    gate, champions, number = grown
+    early = champions | {"report": champions["report"].model_copy(update={"start": champions["fit"].start})}
+    gate.registry.set_alias(NAME, CHAMPION, register(SEEN_RISES, spans=early))
+
+    decision = gate.decide(number)
+
+    assert decision.outcome == "rejected"
+    assert "total fails against the champion" in decision.reasons[-1]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_with_too_few_candles_that_neither_version_saw_the_trial_decides(grown, register, at_once):
+    gate, champions, number = grown
+    gate = replace(gate, settings=gate.settings.changed(promote_at_once=at_once))
+    late = champions["report"].model_copy(update={"start": gate.candles.index[-47].to_pydatetime()})
+    champion = register(SEEN_RISES, spans=champions | {"report": late})
+    gate.registry.set_alias(NAME, CHAMPION, champion)
+
+    decision = gate.decide(number)
+
+    assert decision.outcome == "trial"
+    assert gate.registry.aliases(NAME) == {CHAMPION: champion, CHALLENGER: number}
+    assert decision.reasons[-1] == (
+        f"not compared with version {champion}: 47 forecasts are of candles after both calibration slices, 48 are "
+        "needed; the trial decides"
+    )
 
 
 def test_a_decision_that_was_taken_is_not_taken_again(gate, register):
