@@ -20,6 +20,7 @@ from candlecast.registry.registry import Registry
 from candlecast.settings.settings import Settings
 from monitoring.drift import Drift, input_drift
 from monitoring.performance import rolling_performance
+from monitoring.power import unprovable
 from monitoring.reports import Reports, current_reports
 from monitoring.skill import measure_skill
 from monitoring.trial import TrialResult
@@ -88,6 +89,7 @@ def check(
         champion = Lifetime(manifest.trained_until, settings.limits.model_expiry)
         if champion.is_ending(market.step, now):
             faults.append(f"version {version} {champion.expiry_note(now)}")
+        faults.extend(unprovable(settings))
     verdict.reasons.extend(faults)
     numbers = {
         "performance": performance.numbers() if performance else None,

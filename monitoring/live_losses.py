@@ -15,19 +15,23 @@ from monitoring.sequential import PairedLosses, absolute_errors, brier_scores
 
 _FORECAST = ("close", "amplitude", "probability_up", "baseline_close", "baseline_amplitude", "baseline_up")
 _ACTUAL = ("reference_close", "actual_close", "actual_amplitude")
-_NAMES = (*_FORECAST, *_ACTUAL)
+_NAMES = (*_FORECAST, *_ACTUAL, "candle")
+_SETTLED = f"""
+{", ".join((*_FORECAST, *_ACTUAL))},
+floor(extract(epoch from open_time) / extract(epoch from candle_length(interval))) as candle
+"""
 
 # The condition on open_time only limits the partitions to read.
 _ISSUED_SINCE = "issued_at >= %(since)s and open_time > %(since)s::timestamptz - candle_length(%(interval)s)"
 _OF_VERSION = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s"
 
 _ALONE = f"""
-select {", ".join(_NAMES)} from settled_forecasts
+select {_SETTLED} from settled_forecasts
 where {_OF_VERSION} and role = 'champion' and model_version = %(version)s and not abstained
 """
 _BESIDE = f"""
 with champion as materialized (
-    select open_time, abstained, {", ".join(_NAMES)} from settled_forecasts
+    select open_time, abstained, {_SETTLED} from settled_forecasts
     where {_OF_VERSION} and role = 'champion' and model_version = %(champion)s and {_ISSUED_SINCE}
 ), challenger as materialized (
     select open_time, abstained, {", ".join(_FORECAST)} from settled_forecasts
@@ -42,7 +46,11 @@ order by open_time limit %(limit)s
 
 
 class SettledForecasts(NamedTuple):
-    """Settled forecasts in order of time, shape (n,) each; prices and amplitudes in quote currency."""
+    """Settled forecasts in order of time, shape (n,) each; prices and amplitudes in quote currency.
+
+    Attributes:
+        candle: Number of the target candle, counted from 1970 on.
+    """
 
     close: Floats
     amplitude: Floats
@@ -53,6 +61,7 @@ class SettledForecasts(NamedTuple):
     reference_close: Floats
     actual_close: Floats
     actual_amplitude: Floats
+    candle: Floats
 
     @property
     def moved(self) -> Any:
@@ -71,9 +80,9 @@ class SettledForecasts(NamedTuple):
         moved = self.moved
         rose = (self.actual_close > self.reference_close)[moved].astype("float64")
         return {
-            "close": absolute_errors(self.close, close, self.actual_close),
-            "amplitude": absolute_errors(self.amplitude, amplitude, self.actual_amplitude),
-            "direction": brier_scores(self.probability_up[moved], up[moved], rose),
+            "close": absolute_errors(self.close, close, self.actual_close, self.candle),
+            "amplitude": absolute_errors(self.amplitude, amplitude, self.actual_amplitude, self.candle),
+            "direction": brier_scores(self.probability_up[moved], up[moved], rose, self.candle[moved]),
         }
 
 

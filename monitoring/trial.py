@@ -194,9 +194,8 @@ def _score(losses: dict[str, PairedLosses], pairs: Pairs) -> PairedLosses:
     ours[moved] += direction.losses
     theirs[moved] += direction.reference
     bound = (close.bound + amplitude.bound) / scale
-    return PairedLosses(
-        ours, theirs, bound + brier_bound(pairs.challenger.probability_up, pairs.champion.probability_up)
-    )
+    bound += brier_bound(pairs.challenger.probability_up, pairs.champion.probability_up)
+    return PairedLosses(ours, theirs, bound, pairs.champion.candle)
 
 
 def _both_began(pool: ConnectionPool, name: str, champion: str, challenger: str) -> datetime | None:

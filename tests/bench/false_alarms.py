@@ -89,6 +89,7 @@ def month_of_skill(candles: pd.DataFrame, start: pd.Timestamp) -> str:
         last,
         actual,
         (month["high"] - month["low"]).to_numpy(),
+        np.arange(len(actual), dtype="float64"),
     )
     told = []
     for name, loss in settled.beside_baselines().items():

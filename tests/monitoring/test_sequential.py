@@ -14,6 +14,7 @@ from monitoring.sequential import (
     absolute_errors,
     brier_scores,
     evidence_of_worse,
+    evidence_path,
     false_alarm_run,
 )
 
@@ -30,26 +31,39 @@ def market(n: int, seed: int) -> np.ndarray:
     return 0.001 * np.exp(level) * random.standard_t(4, n)
 
 
-def equals(n: int, seed: int, horizon: int = 1) -> PairedLosses:
+def equals(n: int, seed: int, horizon: int = 1, unmoved: float = 0.0) -> PairedLosses:
     """Two forecasts, neither the better: they are off to one side and the other of the last close, by chance.
 
     The chance of the last `horizon` candles goes into each, so that forecasts whose targets overlap hang together.
+    A share of the outcomes is `unmoved`.
     """
     random = RANDOM(1000 + seed)
     moves = market(n, seed) * random.choice([-1, 1], n)
-    actual = np.convolve(moves, np.ones(horizon))[:n]
+    actual = np.convolve(moves, np.ones(horizon))[:n] * (random.random(n) >= unmoved)
     size = 0.0005 * random.lognormal(0, 1, n)
-    return absolute_errors(size, -size, actual)
+    return absolute_errors(size, -size, actual, numbers(n))
 
 
-def biased(n: int, bias: float, seed: int = 1) -> PairedLosses:
+def biased(n: int, bias: float, seed: int = 1, horizon: int = 1) -> PairedLosses:
     """Losses of a forecast that is persistence plus `bias`, beside those of persistence."""
-    return absolute_errors(np.full(n, bias), np.zeros(n), market(n, seed))
+    actual = np.convolve(market(n, seed), np.ones(horizon))[:n]
+    return absolute_errors(np.full(n, bias), np.zeros(n), actual, numbers(n))
 
 
-@pytest.mark.parametrize("horizon", [1, 3])
-def test_looking_after_every_candle_raises_no_more_false_alarms_than_alpha(horizon):
-    peaks = [evidence_of_worse(equals(600, seed, horizon), horizon=horizon).peak for seed in range(300)]
+def differing(excess: np.ndarray, candle: np.ndarray | None = None) -> PairedLosses:
+    """Losses whose differences are these parts of a bound of 1."""
+    none = np.zeros(len(excess))
+    return PairedLosses(excess, none, none + 1, numbers(len(excess)) if candle is None else candle)
+
+
+def numbers(n: int) -> np.ndarray:
+    return np.arange(n, dtype="float64")
+
+
+@pytest.mark.parametrize("unmoved", [0.0, 0.2])
+@pytest.mark.parametrize(("horizon", "n"), [(1, 600), (5, 600), (15, 1500)])
+def test_looking_after_every_candle_raises_no_more_false_alarms_than_alpha(horizon, n, unmoved):
+    peaks = [evidence_of_worse(equals(n, seed, horizon, unmoved), horizon=horizon).peak for seed in range(200)]
 
     alarms = np.mean(np.array(peaks) >= 1 / ALPHA)
 
@@ -63,16 +77,13 @@ def test_the_opposite_question_has_no_false_alarms_either():
     assert np.mean(np.array(peaks) >= 1 / ALPHA) <= ALPHA
 
 
-def test_false_alarms_of_a_change_are_no_more_frequent_than_promised():
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_false_alarms_of_a_change_are_no_more_frequent_than_promised(horizon):
     limit, longest = 200, 1000
     runs = []
     for seed in range(100):
-        paired = equals(longest, seed)
-        seen = next(
-            (n for n in range(10, longest, 10) if evidence_of_worse(head(paired, n), changed=True).now >= limit),
-            longest,
-        ) if evidence_of_worse(paired, changed=True).peak >= limit else longest  # fmt: skip
-        runs.append(seen)
+        alarms = np.flatnonzero(evidence_path(equals(longest, seed, horizon), horizon=horizon, changed=True) >= limit)
+        runs.append(alarms[0] + 1 if len(alarms) else longest)
 
     assert np.mean(runs) >= limit
     assert min(runs) < longest  # the test can alarm
@@ -85,7 +96,7 @@ def test_a_gross_bias_is_proved_within_some_candles(bias, within):
 
 def test_a_change_for_the_worse_is_seen_after_a_long_good_time():
     good, bad = biased(500, 0.0), biased(40, 0.005)
-    paired = PairedLosses(*(np.concatenate(pair) for pair in zip(good, bad, strict=True)))
+    paired = PairedLosses(*(np.concatenate(pair) for pair in zip(good, bad, strict=True)))._replace(candle=numbers(540))
 
     before = evidence_of_worse(head(paired, 500), changed=True)
     after = evidence_of_worse(paired, changed=True)
@@ -103,7 +114,8 @@ def test_a_small_but_lasting_loss_of_skill_is_proved_in_the_end():
 
 def test_what_the_margin_allows_is_no_evidence():
     reference = np.abs(market(2000, 3))
-    paired = PairedLosses(1.004 * reference, reference, 0.01 * reference.max() + np.zeros(2000))
+    bound = np.full(2000, 0.01 * reference.max())
+    paired = PairedLosses(1.004 * reference, reference, bound, numbers(2000))
 
     assert evidence_of_worse(paired, margin=0.005).peak < 2
     assert evidence_of_worse(paired).peak > evidence_of_worse(paired, margin=0.005).peak
@@ -112,7 +124,7 @@ def test_what_the_margin_allows_is_no_evidence():
 def test_one_giant_candle_decides_nothing():
     actual = np.array([0.0001, 0.0001, 0.5, 0.0001])
 
-    evidence = evidence_of_worse(absolute_errors(np.full(4, -0.01), np.zeros(4), actual))
+    evidence = evidence_of_worse(absolute_errors(np.full(4, -0.01), np.zeros(4), actual, numbers(4)))
 
     assert evidence.peak < 5
 
@@ -120,7 +132,7 @@ def test_one_giant_candle_decides_nothing():
 def test_forecasts_that_do_not_differ_are_no_evidence():
     same = np.full(100, 0.01)
 
-    evidence = evidence_of_worse(absolute_errors(same, same, market(100, 1)))
+    evidence = evidence_of_worse(absolute_errors(same, same, market(100, 1), numbers(100)))
 
     assert evidence == Evidence(100, 0.0, 1.0, 1.0)
 
@@ -128,15 +140,15 @@ def test_forecasts_that_do_not_differ_are_no_evidence():
 def test_of_no_forecast_there_is_no_evidence():
     none = np.array([])
 
-    assert evidence_of_worse(PairedLosses(none, none, none)) == Evidence(0, 0.0, 1.0, 1.0)
-    assert evidence_of_worse(PairedLosses(none, none, none), changed=True).now == 0.0
+    assert evidence_of_worse(PairedLosses(none, none, none, none)) == Evidence(0, 0.0, 1.0, 1.0)
+    assert evidence_of_worse(PairedLosses(none, none, none, none), changed=True).now == 0.0
 
 
 def test_brier_scores_cannot_differ_by_more_than_their_bound():
     random = RANDOM(5)
     probability, rival, up = random.uniform(size=1000), random.uniform(size=1000), random.integers(0, 2, 1000)
 
-    paired = brier_scores(probability, rival, up.astype(float))
+    paired = brier_scores(probability, rival, up.astype(float), numbers(1000))
 
     assert (np.abs(paired.losses - paired.reference) <= paired.bound + 1e-12).all()
     assert paired.losses == pytest.approx((probability - up) ** 2)
@@ -145,10 +157,63 @@ def test_brier_scores_cannot_differ_by_more_than_their_bound():
 def test_probabilities_that_are_sure_of_the_wrong_side_are_proved_worse():
     up = (market(100, 2) > 0).astype(float)
 
-    wrong = brier_scores(np.where(up > 0, 0.3, 0.7), np.full(100, 0.5), up)
+    wrong = brier_scores(np.where(up > 0, 0.3, 0.7), np.full(100, 0.5), up, numbers(100))
 
     assert evidence_of_worse(wrong).peak >= 1000
     assert evidence_of_worse(wrong.swapped).peak < 1
+
+
+def test_one_candle_ahead_the_evidence_is_the_mean_product_over_all_shares():
+    excess = RANDOM(1).uniform(-1, 1, 50)
+
+    evidence = evidence_of_worse(differing(excess))
+
+    wealth = [np.prod(1 + share * excess) for share in (0.05, 0.1, 0.2, 0.4, 0.8)]
+    assert evidence.now == pytest.approx(np.mean(wealth))
+
+
+def pull(first: int, second: int, horizon: int) -> float:
+    """Measure how far the stake on the target `second` depends on the outcome of `first`: a second difference."""
+    now = {}
+    for one in (0.0, 1.0):
+        for other in (0.0, 1.0):
+            excess = np.zeros(50)
+            excess[first], excess[second] = one, other
+            now[one, other] = evidence_of_worse(differing(excess), horizon=horizon).now
+    return now[1.0, 1.0] - now[1.0, 0.0] - now[0.0, 1.0] + now[0.0, 0.0]
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 5, 15])
+def test_a_stake_depends_on_outcomes_known_at_its_forecast_alone(horizon):
+    assert all(pull(20, 20 + apart, horizon) == pytest.approx(0.0, abs=1e-12) for apart in range(1, horizon))
+    assert all(abs(pull(20, 20 + apart, horizon)) > 1e-6 for apart in (horizon, horizon + 1))
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_a_target_left_out_counts_as_one_without_a_difference(horizon):
+    random = RANDOM(2)
+    kept = random.random(200) < 0.7
+    kept[-1] = True
+    excess = np.where(kept, random.uniform(-1, 1, 200), 0.0)
+
+    evidence = evidence_of_worse(differing(excess[kept], numbers(200)[kept]), horizon=horizon)
+
+    assert evidence.now == pytest.approx(evidence_of_worse(differing(excess), horizon=horizon).now)
+
+
+def test_a_long_gap_separates_outcomes_as_a_horizon_does():
+    excess, gap = RANDOM(3).uniform(-1, 1, 60), np.where(numbers(60) < 30, 0, 1)
+
+    evidence = [evidence_of_worse(differing(excess, numbers(60) + apart * gap), horizon=5).now for apart in (4, 1000)]
+
+    assert evidence[0] == evidence[1] != evidence_of_worse(differing(excess), horizon=5).now
+
+
+@pytest.mark.parametrize(("horizon", "bias", "within"), [(5, 0.01, 160), (15, 0.03, 400), (60, 0.06, 1600)])
+def test_a_gross_bias_is_proved_within_some_outcomes(horizon, bias, within):
+    proofs = [evidence_of_worse(biased(within, bias, seed, horizon), 0.05, horizon).peak >= 300 for seed in range(10)]
+
+    assert sum(proofs) >= 8
 
 
 def head(paired: PairedLosses, n: int) -> PairedLosses:
