@@ -91,7 +91,7 @@ def conformal_bounds(residuals: Floats, horizon: int = 1) -> tuple[float, float]
 
     Split conformal prediction (Lei et al., 2018, Distribution-free predictive inference for regression). It assumes
     that new residuals are exchangeable with these. Overlapping outcomes are not, but every `horizon`-th one is: the
-    bounds are the means of those of `horizon` series. With fewer than 19 outcomes they are the extremes, and hold less.
+    bounds are the means of those of `horizon` series. Fewer than 19 outcomes give their extremes, which may hold less.
 
     Args:
         residuals: In order of time, shape (n,).
@@ -108,14 +108,23 @@ _FEWEST_OUTCOMES = round((1 + INTERVAL_LEVEL) / (1 - INTERVAL_LEVEL))
 """Outcomes whose extremes, in exchangeable outcomes, hold INTERVAL_LEVEL of new ones."""
 
 
+_ROUNDING = 1e-9
+"""Residuals that are nearer to a bound, in units of `spread`, are equal to it: the bounds lie outside of them."""
+
+
 def _conformal_bounds(ordered: Floats) -> tuple[float, float]:
     """Leave out as many residuals below as above, unless many equal a bound: a high is often the last close.
 
-    Fewer then lie beyond that bound, and as many more are left out at the other end.
+    Fewer then lie beyond that bound, and as many more are left out at the other end. Between two residuals, bounds are
+    interpolated, so that few residuals hold no more than many.
     """
     count, miss = len(ordered), (1 - INTERVAL_LEVEL) / 2
-    spare = count - int(np.ceil(round((count + 1) * (1 - miss), 9)))
-    above = count - int(np.searchsorted(ordered, ordered[count - 1 - spare], side="right"))
-    lower = ordered[2 * spare - above]
-    below = int(np.searchsorted(ordered, lower, side="left"))
-    return float(lower), float(ordered[count - 1 - 2 * spare + below])
+    spare = max(count - (count + 1) * (1 - miss), 0.0)
+
+    def at(position: float) -> float:
+        return float(np.interp(position, np.arange(count), ordered))
+
+    above = count - int(np.searchsorted(ordered, at(count - 1 - spare) + _ROUNDING))
+    lower = at(spare + max(spare - above, 0.0)) - _ROUNDING
+    below = int(np.searchsorted(ordered, lower))
+    return lower, at(count - 1 - spare - max(spare - below, 0.0)) + _ROUNDING

@@ -128,8 +128,8 @@ def test_bounds_that_many_residuals_equal_hold_nine_of_ten(side, tied):
 def test_bounds_have_the_correction_of_the_independent_outcomes():
     residuals = np.arange(300.0)
 
-    assert conformal_bounds(residuals) == (14.0, 285.0)  # rank ceil(301 * 0.95) = 286
-    assert conformal_bounds(residuals, horizon=15) == (7.0, 292.0)  # 15 series of 20: their extremes, on average
+    assert conformal_bounds(residuals) == pytest.approx((14.05, 284.95))  # rank 301 * 0.95 of 300
+    assert conformal_bounds(residuals, horizon=15) == pytest.approx((7.75, 291.25))  # 15 series of 20: rank 21 * 0.95
     assert conformal_bounds(residuals, horizon=16) == (0.0, 299.0)  # 18 outcomes: the extremes of all rows
 
 
