@@ -13,10 +13,10 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import FORECAST_FIELDS, are_equal, first_numbers, persist
-from candlecast.candles.schema import split_at_gaps
+from candlecast.candles.schema import CANDLE_COLUMNS, split_at_gaps
 from candlecast.candles.session import MarketSession
 from candlecast.database import read_rows
-from candlecast.errors import BundleError, ModelNotFound
+from candlecast.errors import BundleError, InvalidCandles, ModelNotFound
 from candlecast.market import Market
 from candlecast.registry.versions import BundleSource, load_version
 
@@ -29,17 +29,19 @@ _BASELINES = ("baseline_close", "baseline_amplitude", "baseline_up")
 _NEWEST = """
 select * from forecasts where (symbol, interval, horizon) = (%s, %s, %s) order by open_time desc, role limit %s
 """
-_REVISIONS = """
-select open_time, replaced_at from candle_revisions
-where symbol = %s and interval = %s and open_time between %s and %s
+_REVISIONS = f"""
+select open_time, replaced_at, {", ".join(CANDLE_COLUMNS)} from candle_revisions
+where symbol = %s and interval = %s and open_time between %s and %s order by replaced_at
 """
+_FORECAST_WITHIN = timedelta(minutes=1)
+"""Time from reading the candles to recording the forecast, at most; a candle may be corrected in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParityCheck:
     """Outcome of recomputing one recorded forecast.
 
-    `corrected`: an input candle was corrected after the forecast was recorded, so the two cannot be equal.
+    `corrected`: the forecast comes out equal from its candles as they were when it was made. They were corrected since.
 
     Attributes:
         detail: Which field differs, or why the forecast could not be checked.
@@ -67,8 +69,7 @@ def verify_forecasts(session: MarketSession, registry: BundleSource, cache: Path
     first = min(row["last_open_time"] for row in recorded) - max(loaded, default=1) * market.step
     end = max(row["last_open_time"] for row in recorded) + market.step
     candles = session.store.read(market.symbol, market.interval, first, end)
-    with pool.connection() as connection:
-        revisions = connection.execute(_REVISIONS, [market.symbol, market.interval, first, end]).fetchall()
+    revisions = read_rows(pool, _REVISIONS, [market.symbol, market.interval, first, end])
     return [_check(row, bundles[row["model_version"]], candles, revisions, market) for row in recorded]
 
 
@@ -110,7 +111,7 @@ def _check(
     row: dict[str, Any],
     bundle: Bundle | str,
     candles: pd.DataFrame,
-    revisions: list[tuple[datetime, datetime]],
+    revisions: list[dict[str, Any]],
     market: Market,
 ) -> ParityCheck:
     def checked(outcome: Outcome, detail: str = "") -> ParityCheck:
@@ -120,13 +121,38 @@ def _check(
         return checked("not checkable", bundle)
     last = row["last_open_time"]
     first = last - (bundle.manifest.history - 1) * market.step
-    if any(first <= opened <= last and replaced > row["recorded_at"] for opened, replaced in revisions):
-        return checked("corrected")
     history = candles.loc[first:last]
     if len(history) < bundle.manifest.history or len(split_at_gaps(history, market.interval)) > 1:
         return checked("not checkable", f"only {len(history)} of its {bundle.manifest.history} candles are stored")
+    earliest = row["recorded_at"] - _FORECAST_WITHIN
+    undone = [one for one in revisions if first <= one["open_time"] <= last and one["replaced_at"] > earliest]
+    before = sum(one["replaced_at"] <= row["recorded_at"] for one in undone)
+    differences = []
+    for start in range(before, -1, -1):  # the newest state first: that of the recording
+        difference = _difference(row, bundle, _before(history, undone[start:]))
+        if difference is None:
+            return checked("corrected" if undone[start:] else "equal")
+        differences.append(difference)
+    return checked("different", differences[0])
+
+
+def _before(history: pd.DataFrame, revisions: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return candles as they were before `revisions`, which are in order of time."""
+    if not revisions:
+        return history
+    earlier = history.copy()
+    for one in reversed(revisions):
+        earlier.loc[one["open_time"]] = [one[name] for name in CANDLE_COLUMNS]
+    return earlier.astype("float64")
+
+
+def _difference(row: dict[str, Any], bundle: Bundle, history: pd.DataFrame) -> str | None:
+    """Describe the first number that comes out differently, or return None."""
     known = history.loc[:, history.notna().all()]  # the client sends known columns only
-    forecasts = bundle.forecast(known)
+    try:
+        forecasts = bundle.forecast(known)
+    except InvalidCandles as exc:
+        return f"no forecast comes out: {exc}"
     if row["abstained"]:
         forecasts = persist(forecasts)
     again = first_numbers(forecasts)
@@ -138,5 +164,5 @@ def _check(
     ]
     for name, value, is_equal in zip((*FORECAST_FIELDS, *_BASELINES), (*again, *baselines), equal, strict=True):
         if not is_equal:
-            return checked("different", f"{name} was {row[name]!r}, comes out as {float(value)!r}")
-    return checked("equal")
+            return f"{name} was {row[name]!r}, comes out as {float(value)!r}"
+    return None

@@ -15,6 +15,7 @@ from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, persist
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.store import CandleStore
+from candlecast.database import open_database
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from candlecast.ledger.parity import ParityCheck, parity_message, verify_forecasts
 from tests.support.bundles import sound_candles, write_tiny_bundle
@@ -123,14 +124,62 @@ def test_a_candle_corrected_after_the_forecast_is_distinguished(store, issued, v
     assert outcomes(verify()) == ["corrected", "corrected", "equal", "equal", "equal"]
 
 
-def test_a_candle_corrected_before_the_forecast_is_no_excuse(pool, store, tiny, verify):
+@pytest.fixture
+def forecast_of_a_wrong_candle(pool: ConnectionPool, store: CandleStore, tiny: Path) -> ForecastRecord:
+    """A forecast from a wrong candle, recorded after its correction."""
     wrong = CANDLES.copy()
     wrong.iloc[-2, 4] += 1.0
     store.upsert("BTCUSDT", "5m", wrong, "rest")
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")
-    Ledger(pool, MARKET).record(record_of(tiny, wrong))
+    record = record_of(tiny, wrong)
+    Ledger(pool, MARKET).record(record)
+    return record
+
+
+def test_a_candle_corrected_while_the_forecast_is_made_is_distinguished(forecast_of_a_wrong_candle, verify):
+    assert outcomes(verify()) == ["corrected"]
+
+
+def test_a_candle_corrected_before_the_forecast_is_no_excuse(database, forecast_of_a_wrong_candle, verify):
+    with open_database(database.owner_url) as pool, pool.connection() as connection:
+        connection.execute("update candle_revisions set replaced_at = replaced_at - interval '2 minutes'")
 
     assert outcomes(verify()) == ["different"]
+
+
+def test_a_correction_is_no_excuse_for_another_forecast(pool, store, tiny, verify):
+    wrong = CANDLES.copy()
+    wrong.iloc[-2, 4] += 1.0
+    store.upsert("BTCUSDT", "5m", wrong, "rest")
+    record = record_of(tiny, wrong)
+    Ledger(pool, MARKET).record(replace(record, probability_up=record.probability_up + 0.01))
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+
+    (checked,) = verify()
+
+    assert checked.outcome == "different"
+    assert "probability_up" in checked.detail
+
+
+def test_candles_that_give_no_forecast_are_a_difference(pool, store, tiny, verify):
+    Ledger(pool, MARKET).record(record_of(tiny, CANDLES))
+    store.upsert("BTCUSDT", "5m", CANDLES.assign(high=1e300, low=1e-300), "rest")
+
+    (checked,) = verify()
+
+    assert checked.outcome == "different"
+    assert "no forecast comes out" in checked.detail
+
+
+def test_the_first_value_counts_of_a_candle_that_was_corrected_twice(pool, store, tiny, verify):
+    first, second = CANDLES.copy(), CANDLES.copy()
+    first.iloc[-2, 4], second.iloc[-2, 4] = 7.0, 8.0
+    store.upsert("BTCUSDT", "5m", first, "rest")
+    Ledger(pool, MARKET).record(record_of(tiny, first))
+    store.upsert("BTCUSDT", "5m", second, "rest")
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+
+    assert outcomes(verify()) == ["corrected"]
 
 
 def test_a_version_that_is_gone_is_not_checkable_rather_than_different(pool, issued, verify):
