@@ -30,15 +30,24 @@ select open_time, {_VALUES} from candles
 where symbol = %s and interval = %s and open_time >= %s and open_time < %s order by open_time
 """
 
+_SAME_AS_STORED = f"""
+cross join lateral (
+    select from candles c
+    where (c.symbol, c.interval, c.open_time) = (%(symbol)s, %(interval)s, again.open_time)
+      and {" and ".join(f"c.{name} = again.{name}" for name in OHLCV_COLUMNS)}
+    offset 0
+) as stored
+"""  # `offset 0`: without statistics the planner would compare each of `again` with all candles
+
 # Unchanged marks are not written again.
 _MARK = f"""
-with found as (
+with confirmed as materialized (
+    select open_time from candle_confirmations again {_SAME_AS_STORED}
+    where symbol = %(symbol)s and interval = %(interval)s and open_time = any(%(times)s::timestamptz[])
+), found as (
     select open_time, string_to_array(reasons, ',') as reasons
     from unnest(%(times)s::timestamptz[], %(reasons)s::text[]) as found (open_time, reasons)
-    where open_time not in (
-        select k.open_time from candle_confirmations k join candles c using (symbol, interval, open_time, {_VALUES})
-        where symbol = %(symbol)s and interval = %(interval)s
-    )
+    where open_time not in (select open_time from confirmed)
 ), lifted as (
     delete from candle_suspicions
     where symbol = %(symbol)s and interval = %(interval)s and open_time >= %(start)s and open_time < %(end)s
@@ -56,16 +65,18 @@ select (select count(*) from found), (select count(*) from written where inserte
 
 # Values as the exchange returned them again; a candle that was not doubtful before needs no confirmation.
 _CONFIRM = f"""
-with again as (
+with again as materialized (
     select * from unnest(%(times)s::timestamptz[], %(open)s::float8[], %(high)s::float8[], %(low)s::float8[],
                          %(close)s::float8[], %(volume)s::float8[]) as again (open_time, {_VALUES})
+    where open_time in (
+        select open_time from candle_suspicions where symbol = %(symbol)s and interval = %(interval)s
+    )
+), confirmed as materialized (
+    select again.* from again {_SAME_AS_STORED}
 ), lifted as (
-    delete from candle_suspicions s using candles c, again
-    where s.symbol = %(symbol)s and s.interval = %(interval)s and s.open_time = again.open_time
-      and (c.symbol, c.interval, c.open_time) = (s.symbol, s.interval, s.open_time)
-      and (c.open, c.high, c.low, c.close, c.volume)
-        = (again.open, again.high, again.low, again.close, again.volume)
-    returning again.*
+    delete from candle_suspicions s using confirmed
+    where s.symbol = %(symbol)s and s.interval = %(interval)s and s.open_time = confirmed.open_time
+    returning confirmed.*
 )
 insert into candle_confirmations as known (symbol, interval, open_time, {_VALUES})
 select %(symbol)s, %(interval)s, * from lifted

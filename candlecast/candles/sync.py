@@ -13,7 +13,10 @@ from candlecast.candles.store import UpsertResult
 from candlecast.market import floor_time
 
 REFETCHED = 5
-"""Candles before the watermark that every sync requests again, because the exchange may have corrected them."""
+"""Least candles before the watermark that every sync requests again, because the exchange may have corrected them."""
+
+REFETCHED_FOR = timedelta(hours=1)
+"""Least time before the watermark that every sync requests again; one request holds it at every interval."""
 
 _PAGE = 1000
 
@@ -40,7 +43,7 @@ def closed_before(candles: pd.DataFrame, moment: datetime, step: timedelta) -> p
 def sync_newest(
     session: MarketSession, earliest: datetime, guard: timedelta = timedelta(0), again_from: datetime | None = None
 ) -> SyncResult:
-    """Store the candles that closed since the watermark, and the last REFETCHED ones again.
+    """Store the candles that closed since the watermark, and the last hour again, REFETCHED candles at least.
 
     Args:
         earliest: Start if nothing is stored yet, and the earliest start in any case.
@@ -56,7 +59,7 @@ def sync_newest(
     # A stored candle from the future must not stop the sync of present ones.
     start = earliest
     if watermark is not None:
-        refetched = min(watermark, now) - REFETCHED * market.step
+        refetched = min(watermark, now) - max(REFETCHED * market.step, REFETCHED_FOR)
         start = max(earliest, min(refetched, again_from or refetched))
     written = sync_range(session, start, now, now - guard, lambda _: None)
     return SyncResult(now, start, written)

@@ -29,6 +29,7 @@ from training.versions import TrainedVersion, pass_gate, train_version
 
 _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
+_CORRECTED_WITHIN = timedelta(days=2)  # every backfill requests them again, because ingest has the last hour only
 _HOLES_AGAIN = timedelta(days=1)  # a forecast needs an unbroken history, and the next backfill may be hours later
 _VERIFIED_EVERY = timedelta(days=1)
 _FEWEST_VERIFIED = 24  # of each role, of which the watch needs 12
@@ -115,7 +116,7 @@ def backfill(
     *,
     repair: bool = False,
 ) -> BackfillResult:
-    """Fill every gap of [start, end), check its candles, settle forecasts, and record missed ones.
+    """Fill every gap of [start, end), correct the last two days, check the candles, settle, and record misses.
 
     Args:
         start: None for the start of the history that training needs; nothing is requested from before the market's
@@ -140,6 +141,8 @@ def backfill(
     )
     sources: list[GapSource] = [archive, RestSource(market, settled_until, on_page)]
     filled = fill_gaps(market, sources, first, last, settled_until, outages_too=repair)
+    if not repair:
+        written += sync_range(market, max(first, now - _CORRECTED_WITHIN), last, settled_until, lambda _: None)
     marked = market.quality.mark(market.market, first, min(last, now))
     market.ledger.settle(first)
     market.ledger.record_missed("champion", first, now)

@@ -22,6 +22,7 @@ from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import Ledger
 from candlecast.market import Market
+from tests.support.bundles import sound_candles
 from tests.support.damage import half_done, stubs
 from tests.support.markets import MARKET, STEP
 from tests.support.records import forecast_for, settled
@@ -84,6 +85,20 @@ def test_a_confirmation_ends_when_the_candle_changes(store, quality, damaged):
     store.upsert("BTCUSDT", "5m", changed, "rest")
 
     assert quality.mark(MARKET, *span(damaged)) == MarkResult(doubtful=1, new=1, lifted=0)
+
+
+def test_a_page_is_confirmed_and_marked_fast_before_there_are_statistics(database, store):
+    market = Market("BTCUSDT", "1m")
+    many = sound_candles(30_000, market)
+    store.upsert("BTCUSDT", "1m", many, "rest")
+    page = many.iloc[-1000:]
+
+    with ConnectionPool(database.writer_url.get_secret_value(), kwargs={"options": "-c statement_timeout=5s"}) as pool:
+        quality = CandleQuality(pool)
+        confirmed = quality.confirm(market, page)
+        marked = quality.mark(market, *span(page))
+
+    assert (confirmed, marked.new) == (0, 0)
 
 
 def test_stubs_are_marked_with_their_reasons(store, quality, damaged):

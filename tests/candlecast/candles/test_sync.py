@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from candlecast.candles.store import CandleStore, UpsertResult
-from candlecast.candles.sync import REFETCHED, closed_before, sync_newest, sync_range
+from candlecast.candles.sync import REFETCHED, REFETCHED_FOR, closed_before, sync_newest, sync_range
 from candlecast.errors import ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
+from candlecast.market import Market
 from tests.support.bundles import sound_candles
 from tests.support.markets import STEP
 from tests.support.sessions import market_session
@@ -97,7 +98,20 @@ def test_a_second_sync_writes_nothing_new(pool, replay_exchange, store):
         second = sync_newest(market_session(pool, exchange=exchange), START)
 
     assert (first.written, second.written) == (UpsertResult(30, 0), UpsertResult(0, 0))
-    assert second.start == CANDLES.index[29] - REFETCHED * STEP
+    assert second.start == CANDLES.index[29] - REFETCHED_FOR
+
+
+@pytest.mark.parametrize(("interval", "again"), [("1m", 60), ("5m", 12), ("1h", REFETCHED), ("1d", REFETCHED)])
+def test_an_hour_is_requested_again_and_five_candles_at_least(pool, store, interval, again):
+    market = Market("BTCUSDT", interval)
+    candles = sound_candles(100, market)
+    store.upsert("BTCUSDT", interval, candles, "rest")
+    exchange = FakeExchange(candles, candles.index[-1].to_pydatetime() + market.step)
+
+    synced = sync_newest(market_session(pool, market, exchange=exchange), candles.index[0].to_pydatetime())
+
+    assert synced.start == candles.index[-1] - again * market.step
+    assert len(exchange.asked) == 1
 
 
 def test_a_long_pause_is_made_up_page_by_page(pool, replay_exchange, store, bundled_candles):
@@ -153,7 +167,7 @@ def test_a_closed_candle_is_left_to_settle_for_the_guard(pool, replay_exchange, 
     assert_stored(store, CANDLES.iloc[:10])
 
 
-@pytest.mark.parametrize("age", range(REFETCHED + 1))
+@pytest.mark.parametrize("age", [0, 1, REFETCHED_FOR // STEP])
 def test_a_revised_recent_candle_is_corrected_and_the_old_one_kept(pool, store, age):
     exchange = FakeExchange(CANDLES, START + 30 * STEP)
     sync_newest(market_session(pool, exchange=exchange), START)

@@ -195,6 +195,19 @@ def test_a_backfill_begins_with_the_first_candle_of_a_young_market(open_on, fina
     assert min(pages) > time_at(final, 0)  # years without candles are not requested
 
 
+def test_a_backfill_corrects_the_last_two_days_and_a_repair_all(open_on, final):
+    revised = final.copy()
+    revised.iloc[[100, 400, 700], revised.columns.get_loc("volume")] += 1.0  # 576 candles are two days
+    loop.backfill(open_on(final), time_at(final, 0), None, nothing)
+    market = open_on(revised)
+
+    usual = loop.backfill(market, time_at(final, 0), None, nothing)
+    repaired = loop.backfill(market, time_at(final, 0), None, nothing, repair=True)
+
+    assert usual.written == UpsertResult(0, 2)
+    assert repaired.written == UpsertResult(0, 1)
+
+
 def test_a_repair_asks_for_known_outages_again(open_on, final):
     loop.backfill(open_on(final.drop(final.index[300:302])), time_at(final, 0), None, nothing)
     market = open_on(final)
