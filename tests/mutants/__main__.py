@@ -48,6 +48,8 @@ def score(
         baseline = run_baseline(module, tests, Path(scratch))
         if not baseline.passed:
             sys.exit(f"{baseline.output}\nThe tests of {module} fail on its unchanged source")
+        if survives(module, "raise AssertionError", tests, baseline):
+            sys.exit(f"The tests of {module} do not import it")
         killed, survivors, same = [], [], []
         for mutant in mutants(ROOT / module, operators, sample, seed):
             if not survives(module, mutant.source, tests, baseline):
@@ -62,34 +64,38 @@ def score(
     return Score(killed, survivors, same, sorted(equivalent & noticed | absent))
 
 
+def passes(module: str, configuration: dict[str, Any], sample: int | None, seed: int) -> bool:
+    """Print a module's survivors and counts; return whether at most one mutant in twenty survives."""
+    entries = [entry for entry in configuration["equivalent"] if entry["module"] == module]
+    equivalent = {change for entry in entries for change in entry["changes"]}
+    found = score(module, configuration["modules"][module], configuration["operators"], equivalent, sample, seed)
+    counts = len(found.killed) + len(found.survivors), len(found.killed), len(found.survivors)
+    print(f"{module:<40}{counts[0]:>9}{counts[1]:>8}{counts[2]:>10}{found.share:>8.1%}{len(found.equivalent):>12}")
+    for change in found.stale:
+        print(f"  not equivalent, or not there: {change}")
+    return found.share <= LARGEST_SHARE and not found.stale
+
+
 def main() -> int:
-    """Print a line and the survivors of each module; fail where more than one mutant in twenty survives."""
+    """Try each module in a process of its own, because a process that imported a module cannot change it."""
     configuration: dict[str, Any] = tomllib.loads(CONFIGURATION.read_text())
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", help="parts of names of modules; default: all modules")
     parser.add_argument("--sample", type=int, help="mutants of each module, drawn at random; default: all")
     parser.add_argument("--seed", type=int, default=1, help="seed of the draw")
     options = parser.parse_args()
-    chosen = {
-        module: tests
-        for module, tests in configuration["modules"].items()
-        if not options.modules or any(part in module for part in options.modules)
-    }
+    asked = options.modules or [""]
+    chosen = [module for module in configuration["modules"] if any(part in module for part in asked)]
     if not chosen:
         parser.error(f"no module is named like {options.modules}: see {CONFIGURATION.relative_to(ROOT)}")
     print(f"{'module':<40}{'mutants':>9}{'killed':>8}{'survived':>10}{'share':>8}{'equivalent':>12}", flush=True)
-    failed = False
-    for module, tests in chosen.items():
-        entries = [entry for entry in configuration["equivalent"] if entry["module"] == module]
-        equivalent = {change for entry in entries for change in entry["changes"]}
-        found = score(module, tests, configuration["operators"], equivalent, options.sample, options.seed)
-        counts = len(found.killed) + len(found.survivors), len(found.killed), len(found.survivors)
-        print(f"{module:<40}{counts[0]:>9}{counts[1]:>8}{counts[2]:>10}{found.share:>8.1%}{len(found.equivalent):>12}")
-        for change in found.stale:
-            print(f"  not equivalent, or not there: {change}")
-        sys.stdout.flush()
-        failed |= found.share > LARGEST_SHARE or bool(found.stale)
-    return int(failed)
+    statuses = []
+    for module in chosen:
+        child = os.fork()
+        if child == 0:
+            sys.exit(not passes(module, configuration, options.sample, options.seed))
+        statuses.append(os.waitpid(child, 0)[1])
+    return int(any(statuses))
 
 
 if __name__ == "__main__":

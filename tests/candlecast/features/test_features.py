@@ -109,6 +109,13 @@ def test_partly_unknown_order_flow_zeroes_its_columns_only(hidden):
     np.testing.assert_allclose(features.matrix[:, :NOT_FLOW], FEATURES.matrix[:, :NOT_FLOW], atol=1e-12)
 
 
+def test_order_flow_needs_its_own_columns_only():
+    flow = order_flow(CANDLES[["trades", "taker_buy_base"]])
+
+    assert flow is not None
+    np.testing.assert_array_equal(flow, CANDLES[["taker_buy_base", "trades"]].to_numpy().T)
+
+
 def test_known_order_flow_says_so_and_leans_to_the_side_that_takes():
     buyers, sellers = CANDLES.copy(), CANDLES.copy()
     buyers["taker_buy_base"] = 0.9 * buyers["volume"]
@@ -121,21 +128,23 @@ def test_known_order_flow_says_so_and_leans_to_the_side_that_takes():
     np.testing.assert_allclose(column("taker_imbalance", sellers), -0.8)
 
 
-def test_features_do_not_depend_on_the_price_level():
-    dearer = CANDLES.copy()
-    dearer[list(PRICE_COLUMNS)] *= 10
+@pytest.mark.parametrize("factor", [10, 1e-6])
+def test_features_do_not_depend_on_the_price_level(factor):
+    priced = CANDLES.copy()
+    priced[list(PRICE_COLUMNS)] *= factor
 
-    features = build_features(dearer)
+    features = build_features(priced)
 
     np.testing.assert_allclose(features.matrix, FEATURES.matrix, rtol=0, atol=1e-9)
     np.testing.assert_allclose(features.volatility, FEATURES.volatility, rtol=1e-9)
 
 
-def test_features_do_not_depend_on_the_unit_of_volume():
-    thousandths = CANDLES.copy()
-    thousandths[["volume", "taker_buy_base"]] *= 1000
+@pytest.mark.parametrize("factor", [1000, 1e-6])
+def test_features_do_not_depend_on_the_unit_of_volume(factor):
+    counted = CANDLES.copy()
+    counted[["volume", "taker_buy_base"]] *= factor
 
-    features = build_features(thousandths)
+    features = build_features(counted)
 
     np.testing.assert_allclose(features.matrix, FEATURES.matrix, rtol=0, atol=1e-9)
 
@@ -294,6 +303,7 @@ def test_some_candles_that_stood_still_are_no_reason_to_refuse():
     assert np.isfinite(features.matrix).all()
 
 
-def test_too_short_a_history_is_refused_with_the_number_needed():
-    with pytest.raises(NotEnoughCandles, match=f"{LOOKBACK} candles: a feature row needs {LOOKBACK + 1}"):
-        build_features(CANDLES.iloc[:LOOKBACK])
+@pytest.mark.parametrize("count", [0, 50, 96])
+def test_too_short_a_history_is_refused_with_the_number_needed(count):
+    with pytest.raises(NotEnoughCandles, match=f"{count} candles: a feature row needs 97"):
+        build_features(CANDLES.iloc[:count])
