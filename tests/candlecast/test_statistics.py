@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -114,6 +115,26 @@ def test_a_difference_that_lasts_counts_for_less_than_one_that_flickers():
     assert bounds[0] > 1.5 * bounds[1]
 
 
+def test_a_horizon_of_one_is_the_usual():
+    losses, reference = np.random.default_rng(5).normal(5, 1, (2, 60))
+
+    assert compare(losses, reference) == compare(losses, reference, 1)
+    assert long_run_variance(losses) == long_run_variance(losses, 1)
+    assert ratio_error(losses, reference) == ratio_error(losses, reference, 1)
+    assert student_interval(5.0, 1.0, 60) == student_interval(5.0, 1.0, 60, 1)
+    assert bootstrap({"mean": mean_of(losses)}, seed=1) == bootstrap({"mean": mean_of(losses)}, seed=1, horizon=1)
+
+
+def test_losses_that_are_all_zero_are_equally_good():
+    comparison = compare(np.zeros(50), np.zeros(50))
+
+    assert (comparison.statistic, comparison.p_value, comparison.skill) == (0.0, 1.0, 0.0)
+
+
+def test_one_value_has_no_variance():
+    assert long_run_variance(np.array([3.0])) == 0.0
+
+
 @pytest.mark.parametrize("noise", [0.0, 1e-16])
 def test_of_equal_losses_neither_is_better(noise):
     reference = np.random.default_rng(2).uniform(0.2, 0.3, 500)
@@ -148,6 +169,8 @@ def test_not_worse_means_the_whole_interval_lies_below_the_margin():
 
     assert comparison.not_worse(0.005)
     assert not comparison.not_worse(0.004)
+    assert not replace(comparison, p_better=0.95).clearly_worse
+    assert replace(comparison, p_better=0.951).clearly_worse
     assert comparison.skill == pytest.approx(-0.002)
 
 
@@ -180,11 +203,56 @@ def test_an_interval_needs_thirty_independent_outcomes():
     assert student_interval(0.0, None, 1000) is None
 
 
-@pytest.mark.parametrize("rows", [30, 60, 288, 5000])
-def test_the_quantile_without_scipy_is_student_s(rows):
-    lower, upper = student_interval(0.0, 1.0, rows) or (0, 0)
+@pytest.mark.parametrize(("rows", "horizon"), [(30, 1), (60, 1), (288, 1), (5000, 1), (450, 15)])
+def test_the_quantile_without_scipy_is_student_s(rows, horizon):
+    lower, upper = student_interval(3.0, 2.0, rows, horizon) or (0, 0)
 
-    assert upper == -lower == pytest.approx(stats.t.ppf(0.975, rows - 1), rel=1e-4)
+    assert [3.0 - lower, upper - 3.0] == pytest.approx([2.0 * stats.t.ppf(0.975, rows / horizon - 1)] * 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_the_error_of_a_ratio_is_that_of_its_influence(horizon):
+    random, n = np.random.default_rng(10), 200
+    whole = random.uniform(1, 3, n)
+    part = 0.7 * whole + autoregressive(random, n, 0.5)
+    influence = (part - part.mean() / whole.mean() * whole) / whole.mean()
+    variance = n * hac_fit(influence, max(horizon - 1, int(4 * (n / 100) ** (2 / 9)))).bse[0] ** 2
+    if horizon > 1:
+        variance = max(variance, equal_weights(influence, horizon))
+
+    error = ratio_error(part, whole, horizon)
+
+    assert error == pytest.approx(np.sqrt(variance * n / ((n - horizon) * (n - horizon + 1))), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rows", "memory", "horizon", "cell", "block"),
+    [(450, 0.0, 15, 1, 30), (400, 0.99, 1, 1, 20), (400, 0.6, 1, 1, None), (20_000, 0.0, 15, 2, 15)],
+    ids=["twice the horizon", "a twentieth of the rows", "what the rows ask for", "in cells of two rows"],
+)
+def test_intervals_are_those_of_the_stationary_bootstrap(rows, memory, horizon, cell, block):
+    series = autoregressive(np.random.default_rng(13), rows, memory)
+    cells = series.reshape(-1, cell).mean(axis=1)
+    block = block or round(optimal_block_length(cells)["stationary"].iloc[0])
+    drawn = StationaryBootstrap(block, cells, seed=np.random.default_rng(4)).apply(np.mean, 1000)
+
+    interval = bootstrap({"mean": mean_of(series)}, 4, horizon)["mean"]
+
+    assert block > 2
+    assert interval == pytest.approx((series.mean(), *np.quantile(drawn, [0.025, 0.975])))
+
+
+@pytest.mark.parametrize(("mean", "chance_alone"), [([3.0, 4.0], False), ([0.0, 0.0], True)])
+def test_the_lower_end_of_a_norm_leaves_out_what_chance_adds(mean, chance_alone):
+    columns = np.random.default_rng(14).normal(mean, 1.0, (300, 2))
+    norm = RowFigure(columns, lambda means: np.linalg.norm(means, axis=-1), is_norm=True)
+
+    interval = bootstrap({"norm": norm}, seed=1)["norm"]
+
+    reach = np.sqrt(stats.chi2.ppf(0.975, 2) / 300)  # of the length of a normal pair's mean
+    assert interval.value == pytest.approx(np.linalg.norm(columns.mean(axis=0)))
+    assert interval.lower == (0.0 if chance_alone else pytest.approx(interval.value - reach, abs=0.02))
+    assert interval.upper > interval.value
 
 
 def test_a_bootstrap_of_overlapping_outcomes_has_its_coverage():

@@ -144,6 +144,7 @@ def test_forecasts_that_overlap_need_more_evidence():
     bounds = [decide(challenger, None, horizon).numbers["close_vs_persistence_excess_upper"] for horizon in (1, 12)]
 
     assert bounds[1] > bounds[0] + 0.1
+    assert decide(challenger, None) == decide(challenger, None, 1)
 
 
 def test_too_few_rows_do_not_pass():

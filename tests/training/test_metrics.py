@@ -9,7 +9,7 @@ from sklearn import metrics as sklearn
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.errors import NotEnoughCandles
 from candlecast.statistics import bootstrap
-from training.metrics import calibration_error, measure, row_figures, row_losses
+from training.metrics import calibration_bins, calibration_error, measure, row_figures, row_losses
 
 N = 400
 RANDOM = np.random.default_rng(5)
@@ -179,6 +179,44 @@ def test_the_most_confident_fifth_is_the_farthest_from_one_half():
     figures = measure(forecasts_of(actual, probability), actual)
 
     assert figures["direction_accuracy_top_fifth"] == pytest.approx((40 + 10) / 80)
+
+
+def test_equally_confident_forecasts_are_all_the_most_confident():
+    figures = measure(forecasts_of(ACTUAL, np.full(N, 0.9)), ACTUAL)
+
+    assert figures["direction_accuracy_top_fifth"] == figures["direction_accuracy"] == pytest.approx(UP.mean())
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.6])
+def test_a_probability_of_one_half_says_rise(rate):
+    figures = measure(forecasts_of(ACTUAL, np.full(N, rate))._replace(baseline_up=rate), ACTUAL)
+
+    assert figures["direction_accuracy"] == figures["direction_accuracy_baseline"] == pytest.approx(UP.mean())
+
+
+def test_without_a_hit_or_a_miss_its_mean_return_is_zero():
+    right, wrong = (measure(forecasts_of(ACTUAL, probability), ACTUAL) for probability in (UP * 1.0, ~UP * 1.0))
+
+    assert right["direction_mean_return_miss"] == wrong["direction_mean_return_hit"] == 0.0
+    assert right["direction_mean_return_hit"] == wrong["direction_mean_return_miss"] > 0.0
+
+
+def test_a_wrong_certainty_costs_a_finite_log_loss():
+    wrong = measure(forecasts_of(ACTUAL, ~UP * 1.0), ACTUAL)
+
+    assert wrong["direction_log_loss"] == pytest.approx(-np.log(1e-6))
+
+
+def test_resampled_rows_without_a_move_have_share_zero():
+    figure = row_figures(NOISY, ACTUAL, LAST_AMPLITUDE)["direction_accuracy"]
+
+    assert figure.of_means(np.array([[0.0, 0.0], [0.3, 0.6]])).tolist() == [0.0, 0.5]
+
+
+def test_bins_of_the_calibration_error_are_ten_of_equal_count():
+    probability = np.arange(200) / 200
+
+    assert calibration_bins(probability).tolist() == np.repeat(np.arange(10), 20).tolist()
 
 
 def test_direction_figures_stand_beside_those_of_the_base_rate():

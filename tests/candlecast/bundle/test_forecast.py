@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pydantic import ValidationError
 
 from candlecast.bundle.forecast import (
     INTERVAL_TARGETS,
@@ -70,7 +71,7 @@ def test_candles_are_coherent_whatever_the_network_says(raw, logit, weight):
 @pytest.mark.filterwarnings("error")
 @given(
     raw=arrays.arrays("float64", (2, 5), elements=st.floats(-1e4, 1e4)),
-    close=st.floats(1e-300, 1e300),
+    close=st.floats(1e-307, 1.7e308),
     volatility=st.floats(1e-12, 1400.0),
 )
 def test_prices_are_finite_and_positive_however_absurd_the_candles(raw, close, volatility):
@@ -84,16 +85,30 @@ def test_prices_are_finite_and_positive_however_absurd_the_candles(raw, close, v
     assert (forecasts.lower <= forecasts.upper).all()
 
 
+@pytest.mark.parametrize("close", [1e-306, 1e-3, 1e306])
+def test_no_opinion_is_persistence_at_any_price(close):
+    origin = ForecastOrigin(np.array([close]), np.array([0.001]), np.array([1.0]))
+
+    forecasts = decode(np.zeros((1, 5)), np.zeros(1), origin, UNSHRUNK)
+
+    np.testing.assert_allclose(forecasts.targets[0, :4], close)
+
+
+def test_a_calibration_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        UNSHRUNK.open_weight = 0.5
+
+
 def test_scaled_targets_decode_to_the_candles_they_came_from():
     candles = sound_candles(200)
     ohlcv = candles.to_numpy()[:, :5]
     moment = forecast_origins(ohlcv, build_features(candles).volatility)
     known = ForecastOrigin(*(values[:-1] for values in moment))
-    later = ohlcv[-len(known.close) :, :4]
+    later = ohlcv[-len(known.close) :]
 
     forecasts = decode(scale_targets(later, known), np.zeros(len(later)), known, UNSHRUNK)
 
-    np.testing.assert_allclose(forecasts.targets[:, :4], later, rtol=1e-12)
+    np.testing.assert_allclose(forecasts.targets[:, :4], later[:, :4], rtol=1e-12)
     np.testing.assert_allclose(forecasts.targets[:, 4], later[:, 1] - later[:, 2], rtol=1e-9)
 
 
@@ -126,21 +141,22 @@ def test_intervals_lie_so_many_expected_amplitudes_around_the_forecast():
     np.testing.assert_allclose(forecasts.lower[:, close], MOMENT.close * np.exp((0.5 - 0.5 * 3) * MOMENT.volatility))
     np.testing.assert_allclose(forecasts.upper[:, close], MOMENT.close * np.exp((0.5 + 0.7 * 3) * MOMENT.volatility))
     np.testing.assert_allclose(forecasts.lower[:, amplitude], MOMENT.close * (3 - 0.5 * 3) * MOMENT.volatility)
+    np.testing.assert_allclose(forecasts.upper[:, amplitude], MOMENT.close * (3 + 0.7 * 3) * MOMENT.volatility)
 
 
 def test_bounds_lie_between_those_of_the_nearest_volatilities():
-    bounds = {name: [(-1.0, 1.0), (-2.0, 3.0)] for name in INTERVAL_TARGETS}
-    volatility = np.array([1e-4, 1e-3, np.sqrt(1e-3 * 4e-3), 4e-3, 1.0])
-    moment = ForecastOrigin(np.full(5, 100.0), volatility, np.ones(5))
-    raw = np.zeros((5, 5))
+    bounds = {name: [(-1.0, 1.0), (-2.0, 3.0), (-4.0, 7.0)] for name in INTERVAL_TARGETS}
+    volatility = np.array([1e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 1.0])  # twice as high is halfway to the next knot
+    moment = ForecastOrigin(np.full(7, 100.0), volatility, np.ones(7))
+    raw = np.zeros((7, 5))
     raw[:, TARGETS.index("amplitude")] = 1.0
-    calibration = UNSHRUNK.model_copy(update={"volatility_knots": [1e-3, 4e-3], "residual_bounds": bounds})
+    calibration = UNSHRUNK.model_copy(update={"volatility_knots": [1e-3, 4e-3, 16e-3], "residual_bounds": bounds})
 
-    forecasts = decode(raw, np.zeros(5), moment, calibration)
+    forecasts = decode(raw, np.zeros(7), moment, calibration)
 
     close = INTERVAL_TARGETS.index("close")
-    np.testing.assert_allclose(np.log(forecasts.upper[:, close] / 100) / volatility, [1, 1, 2, 3, 3])
-    np.testing.assert_allclose(np.log(forecasts.lower[:, close] / 100) / volatility, [-1, -1, -1.5, -2, -2])
+    np.testing.assert_allclose(np.log(forecasts.upper[:, close] / 100) / volatility, [1, 1, 2, 3, 5, 7, 7])
+    np.testing.assert_allclose(np.log(forecasts.lower[:, close] / 100) / volatility, [-1, -1, -1.5, -2, -3, -4, -4])
 
 
 def test_an_interval_has_some_width_even_if_no_amplitude_is_expected():
@@ -178,6 +194,30 @@ def test_the_rounding_of_another_cpu_leaves_a_forecast_equal(amplitude, rounding
 @pytest.mark.parametrize("amplitude", [2.0, 0.05])
 def test_a_network_that_answers_otherwise_gives_another_forecast(amplitude):
     assert not are_equal(numbers(amplitude, 3e-5), numbers(amplitude), 1e-6).all()
+
+
+def test_the_numbers_of_the_first_forecast_are_in_the_order_of_its_fields():
+    forecasts = decoded(np.array([[0.1, 2.0, -1.0, 0.5, 3.0], [0.2, 1.0, -2.0, -0.5, 4.0]]), logit=0.4)
+
+    numbers = first_numbers(forecasts)
+
+    expected = [*forecasts.targets[0], *forecasts.lower[0], *forecasts.upper[0], forecasts.probability_up[0]]
+    assert numbers.tolist() == expected
+
+
+@pytest.mark.parametrize(("field", "width"), [(0, 40.0), (4, 40.0), (12, 40.0), (13, 0.0)])
+def test_a_number_may_differ_by_the_tolerance_of_itself_and_of_the_widest_interval(field, width):
+    lower, upper = [99.0, 95.0, 80.0, 0.5], [101.0, 105.0, 120.0, 3.5]
+    expected = np.array([100.0, 101.0, 99.0, 100.5, 2.0, *lower, *upper, 0.4])
+    limit = 0.01 * (expected[field] + width)
+
+    def equal(difference: float) -> bool:
+        return bool(are_equal(expected + difference * (np.arange(14) == field), expected, 0.01).all())
+
+    assert equal(0.99 * limit)
+    assert equal(-0.99 * limit)
+    assert not equal(1.01 * limit)
+    assert are_equal(expected, expected, 0.0).all()
 
 
 def test_an_origin_has_the_last_close_and_weights_recent_amplitudes_more():

@@ -11,6 +11,7 @@ from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms
 from candlecast.candles.suspicion import find_suspicious
 from tests.support.bundles import sound_candles
 from tests.support.damage import coarse, half_done, stubs
+from tests.support.steady_market import AT, LIMITS, Limit, set_range, set_volume, steady_market, still_and_open_apart
 
 HISTORY = 120
 Change = tuple[int, dict[str, float]]
@@ -105,6 +106,34 @@ def test_unfinished_bars_of_any_market_are_not_cleared(recorded: pd.DataFrame, t
             assert in_windows(candles)
 
     assert seen > 4
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+def test_a_limit_of_the_full_rules_is_a_limit_of_the_fast_check(limit: Limit) -> None:
+    below, above = (limit.candles(factor)[list(OHLCV_COLUMNS)].iloc[AT - 200 : AT + 20] for factor in (0.99, 1.01))
+
+    assert passes_fast_check(below.to_numpy()) is limit.cleared
+    assert not passes_fast_check(above.to_numpy())
+    assert in_windows(below, 210) == {}
+    assert in_windows(above, 210) == dict.fromkeys(range(11), 200)
+
+
+@pytest.mark.parametrize(("steps", "cleared"), [([0, 6, 12, 18], True), ([0, 6, 12, 18, 23], False)])
+def test_five_steps_in_a_window_need_the_full_rules(steps: list[int], cleared: bool) -> None:
+    market = steady_market(tick=6.0)
+    still_and_open_apart(market, 12.0, 10.8, [AT + step for step in steps])
+
+    assert passes_fast_check(market.iloc[AT - 200 : AT + 100].to_numpy()) is cleared
+
+
+@pytest.mark.parametrize(("flat", "cleared"), [(2, True), (3, False)])
+def test_three_flat_candles_need_the_full_rules(flat: int, cleared: bool) -> None:
+    market = steady_market()
+    for candle in range(flat):
+        set_range(market, 0.0, AT + candle)
+        set_volume(market, 1000.0 + candle, AT + candle)  # no repetition
+
+    assert passes_fast_check(market.iloc[AT - 200 : AT + 100].to_numpy()) is cleared
 
 
 def test_each_window_names_its_newest_doubtful_candle(recorded: pd.DataFrame) -> None:

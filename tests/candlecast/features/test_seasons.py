@@ -40,7 +40,7 @@ def test_day_and_week_are_those_of_new_york(moment):
     assert {name: float(values[0]) for name, values in season.items()} == pytest.approx(expected, abs=2e-5)
 
 
-@pytest.mark.parametrize("turn", ["2025-03-09T07:00", "2025-11-02T06:00", "2026-03-08T07:00"])
+@pytest.mark.parametrize("turn", ["2025-03-09T07:00", "2025-11-02T06:00", "2026-03-08T07:00", "2026-11-01T06:00"])
 def test_the_clock_turns_in_the_minute_in_which_new_york_turns_it(turn):
     after = pd.Timestamp(turn, tz="UTC").to_pydatetime()
     before = after - pd.Timedelta("1min")
