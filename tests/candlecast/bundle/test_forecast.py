@@ -206,7 +206,7 @@ def test_the_numbers_of_the_first_forecast_are_in_the_order_of_its_fields():
 
 
 @pytest.mark.parametrize(("field", "width"), [(0, 40.0), (4, 40.0), (12, 40.0), (13, 0.0)])
-def test_a_number_may_differ_by_the_tolerance_of_itself_and_of_the_widest_interval(field, width):
+def test_a_number_may_differ_by_a_share_of_itself_and_of_an_interval(field, width):
     lower, upper = [99.0, 95.0, 80.0, 0.5], [101.0, 105.0, 120.0, 3.5]
     expected = np.array([100.0, 101.0, 99.0, 100.5, 2.0, *lower, *upper, 0.4])
     limit = 0.01 * (expected[field] + width)
