@@ -39,7 +39,7 @@ def test_a_candle_is_doubted_from_its_limit_on(limit: Limit):
 
 
 @pytest.mark.parametrize(("tick", "is_doubted"), [(2.45, True), (2.55, False)])
-def test_a_small_range_is_a_stub_where_a_tenth_of_the_usual_one_is_four_ticks(tick, is_doubted):
+def test_a_small_range_is_a_stub_only_in_a_market_of_fine_ticks(tick, is_doubted):
     market = steady_market(tick)
     set_range(market, 2 * tick)
     set_volume(market, 5.0)
@@ -144,14 +144,14 @@ def test_where_one_candle_in_twenty_has_a_step_more_are_usual(positions, is_doub
 
 
 @pytest.mark.parametrize(("last", "all_of_them"), [(9, True), (10, False)])
-def test_candles_between_steps_are_doubted_if_six_of_ten_have_one(last, all_of_them):
+def test_candles_between_steps_are_doubted_if_most_have_one(last, all_of_them):
     positions = [0, 1, 4, 5, 8, last]
 
     assert list(steps(positions)) == (list(range(last + 1)) if all_of_them else positions)
 
 
 @pytest.mark.parametrize(("tick", "all_of_them"), [(6.6, False), (6.7, True)])
-def test_candles_between_steps_are_doubted_if_a_step_is_a_tenth_of_the_range(tick, all_of_them):
+def test_candles_between_steps_are_doubted_if_a_step_is_wide(tick, all_of_them):
     positions = [0, 5, 10, 15, 20, 23]
 
     assert list(steps(positions, tick)) == (list(range(24)) if all_of_them else positions)
