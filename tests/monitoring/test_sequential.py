@@ -189,6 +189,27 @@ def test_a_stake_depends_on_outcomes_known_at_its_forecast_alone(horizon):
     assert all(abs(pull(20, 20 + apart, horizon)) > 1e-6 for apart in (horizon, horizon + 1))
 
 
+@pytest.mark.parametrize("horizon", [1, 5, 15])
+def test_wealth_at_stake_is_no_evidence(horizon):
+    evidence = evidence_of_worse(differing(np.zeros(2000)), horizon=horizon)
+
+    at_stake = np.mean([0.05, 0.1, 0.2, 0.4, 0.8]) * (horizon - 1) / horizon
+    assert evidence.now == pytest.approx(1 - at_stake)
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_a_margin_is_relative_to_losses_known_at_the_forecast(horizon):
+    excess, changed_at = RANDOM(4).uniform(-1, 1, 60), 20
+    higher = np.where(numbers(60) < changed_at, 1.0, 3.0)
+
+    paths = [
+        evidence_path(PairedLosses(level + excess, level, np.ones(60), numbers(60)), 0.1, horizon)
+        for level in (np.ones(60), higher)
+    ]
+
+    assert np.flatnonzero(paths[0] != paths[1])[0] == changed_at + horizon
+
+
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_a_target_left_out_counts_as_one_without_a_difference(horizon):
     random = RANDOM(2)

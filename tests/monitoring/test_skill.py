@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from monitoring.live_losses import newest, pairs_since
 from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import measure_skill
-from tests.support.made_up_market import MadeUpMarket
+from tests.support.made_up_market import MadeUpMarket, time_of
 from tests.support.markets import MARKET
 
 pytestmark = pytest.mark.integration
@@ -55,6 +56,19 @@ def test_forecasts_of_other_versions_and_roles_do_not_count(database, pool):
 
     assert skill is not None
     assert (skill.evidence["close"].n, skill.lost) == (50, [])
+
+
+def test_targets_are_numbered_by_their_open_time_whatever_is_missing(database, pool):
+    market = MadeUpMarket(database)
+    market.forecast("1", 0, 3)
+    market.forecast("1", 7, 9)
+    market.forecast("2", 1, 9, role="challenger")
+
+    alone = newest(pool, MARKET, "1", N).candle
+    beside = pairs_since(pool, MARKET, "1", "2", time_of(0), N).champion.candle
+
+    assert (alone - alone[0]).tolist() == [0, 1, 2, 7, 8]
+    assert beside.tolist() == alone[1:].tolist()
 
 
 def test_a_version_without_settled_forecasts_has_no_skill_yet(database, pool):
