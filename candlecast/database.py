@@ -24,6 +24,7 @@ LOST_HOST = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count":
 """Parameters of a connection that ends within 11 s after the server's host has vanished without a word."""
 
 _LOCK_POLL_S = 0.1
+_SCHEMA_POLL_S = 2.0
 _MIGRATION_LOCK = zlib.crc32(b"candlecast migrations")
 _Result = TypeVar("_Result")
 
@@ -134,6 +135,32 @@ def migrate(pool: ConnectionPool) -> list[str]:
                     "that made it, or begin with an empty database"
                 )
     return applied
+
+
+def wait_for_schema(url: SecretStr | None, timeout_s: float = 1500) -> None:
+    """Wait until all migrations of this build are applied.
+
+    Raises:
+        DatabaseUnavailable: They were not applied, or the server did not answer, within `timeout_s`.
+    """
+    wanted = {file.name for file in resources.files("candlecast.migrations").iterdir() if file.name.endswith(".sql")}
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            with open_database(url) as pool, pool.connection() as connection:
+                rows = connection.execute("select name from schema_migrations").fetchall()
+            missing = sorted(wanted - {name for (name,) in rows})
+        except psycopg.errors.UndefinedTable:
+            missing = sorted(wanted)
+        except DatabaseUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            continue
+        if not missing:
+            return
+        if time.monotonic() >= deadline:
+            raise DatabaseUnavailable(f"the schema lacks {', '.join(missing)}: run `candlecast migrate` as the owner")
+        time.sleep(_SCHEMA_POLL_S)
 
 
 def lock_for_transaction(connection: psycopg.Connection, what: str) -> None:

@@ -25,7 +25,8 @@ from starlette.types import Scope
 from service.http.problems import Refusal
 
 _POLICY = (
-    "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; img-src 'self' data:; "
+    "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "img-src 'self' data:; "
     "style-src 'self' 'unsafe-inline'; script-src 'self'"
 )
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}

@@ -21,7 +21,10 @@ from starlette.staticfiles import StaticFiles
 from candlecast.errors import ConfigurationError
 from service.http.limits import AccessControl
 
-_POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 _PAGE_POLICY = f"{_POLICY}; img-src 'self'; style-src 'self'"
 _DOCS_POLICY = f"{_POLICY}; img-src 'self' data:; style-src 'self' 'unsafe-inline'"  # Swagger UI sets styles inline
 

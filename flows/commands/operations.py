@@ -14,12 +14,19 @@ app = typer.Typer()
 
 
 @app.command()
-def migrate(as_json: Json = False) -> None:
+def migrate(
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until another process has updated it.")] = False,
+    as_json: Json = False,
+) -> None:
     """Update the database's schema as its owner; safe to repeat."""
     from candlecast.database import migrate as apply_migrations
-    from candlecast.database import open_database
+    from candlecast.database import open_database, wait_for_schema
 
     settings = read_settings()
+    if wait:
+        wait_for_schema(settings.database.url)
+        say("the schema is up to date", as_json, applied=[])
+        return
     with open_database(settings.database.owner_url or settings.database.url) as pool:
         applied = apply_migrations(pool)
     say(f"applied {', '.join(applied)}" if applied else "the schema is up to date", as_json, applied=applied)

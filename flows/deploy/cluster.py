@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
 from candlecast.market import Market
-from candlecast.registry.registry import CHAMPION
+from candlecast.registry.registry import CHAMPION, Registry
+from candlecast.registry.versions import load_version
 from candlecast.settings.settings import Settings
 from flows.deploy.deployment import deploy, follow, run_now, set_job_variables
 from flows.deploy.schedules import ingest_parameters, restored_on_failure, start_schedules
@@ -56,12 +59,25 @@ def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callab
             start_schedules(market)
     report("the deployments are on the server, and their schedules run")
     registry = open_registry(settings)
-    without = [market for market in settings.all_markets if CHAMPION not in registry.aliases(market.model_name)]
+    without = [market for market in settings.all_markets if not _has_champion(settings, registry, market)]
     for parameters in ingest_parameters([market for market in settings.all_markets if market not in without]):
         run_now(api_url, "ingest", parameters)
     for name, parameters in (("backfill", {}), ("train", {"force": True})):
         report(f"{name}: {len(without)} markets without a champion")
         _run_for_each(settings, name, without, parameters, report)
+
+
+def _has_champion(settings: Settings, registry: Registry, market: Market) -> bool:
+    """Return whether a market has a champion that this build can serve."""
+    champion = registry.aliases(market.model_name).get(CHAMPION)
+    if champion is None:
+        return False
+    with suppress(BundleError, ModelNotFound):  # a damaged one is the flow monitor's to roll back
+        try:
+            load_version(registry, market.model_name, champion, settings.models_dir)
+        except ForeignBundleError:
+            return False
+    return True
 
 
 def deploy_to_cluster(settings: Settings, cluster: Cluster, unpaused: Collection[str] = ()) -> None:

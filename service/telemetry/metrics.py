@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from candlecast.api.answers import Cause
 from service.http.documented import Documented
+from service.http.problems import Refusal
 from service.http.resources import resources
 from service.models.served import ALIASES, ServedModel, ServedModels
 from service.telemetry.freshness import Freshness
@@ -194,7 +195,12 @@ def _resident_bytes() -> float:
 
 @Documented(refusals=(), tag="operations")
 async def metrics(request: Request) -> Response:
-    """Show the Prometheus metrics of all processes."""
+    """Show the Prometheus metrics of all processes, to scrapers that ask without a proxy.
+
+    Proxies and ingress controllers add `X-Forwarded-For`; through them the metrics would be public.
+    """
+    if "x-forwarded-for" in request.headers:
+        raise Refusal("not-found", "metrics are answered inside the network only, not through a proxy")
     here = resources(request)[ServiceMetrics]
     return Response(await to_thread.run_sync(_exposition, here), media_type=CONTENT_TYPE_LATEST)
 

@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
 from candlecast.candles.store import CandleStore
-from candlecast.database import exclusive_lock, migrate, open_database
+from candlecast.database import exclusive_lock, migrate, open_database, wait_for_schema
 from candlecast.errors import AlreadyRunning, ConfigurationError, DatabaseUnavailable
 from flows.local.stack import free_ports
 from tests.support.bundles import sound_candles
@@ -69,6 +69,20 @@ def test_every_migration_is_recorded_in_order(database):
 
     assert [name for (name,) in recorded] == applied == sorted(applied)
     assert applied[0] == "0001_candles.sql"
+
+
+def test_a_process_waits_until_another_has_migrated(database):
+    emptied(database.owner_url)
+    with pytest.raises(DatabaseUnavailable, match=r"the schema lacks 0001_candles\.sql, .*run `candlecast migrate`"):
+        wait_for_schema(database.owner_url, timeout_s=0)
+
+    with open_database(database.owner_url) as pool:
+        waiting = threading.Thread(target=wait_for_schema, args=[database.owner_url])
+        waiting.start()
+        migrate(pool)
+    waiting.join(30)
+
+    assert not waiting.is_alive()
 
 
 def test_several_processes_that_migrate_at_once_apply_each_file_once(database):

@@ -21,8 +21,10 @@ from tests.support.variables import known_variables, made_secrets
 TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 PARTS: dict[str, dict[str, Any]] = COMPOSE["services"]
+for _part in PARTS.values():  # what runs unless a variable names another image
+    _part["image"] = re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", _part["image"])
 ONCE = {"migrate", "deploy"}
-WITHOUT_A_CHECK = {*ONCE, "browser", "proxy"}  # those end, or bring no program that could ask
+WITHOUT_A_CHECK = {*ONCE, "browser", "proxy", "registry"}  # those end, or bring no program that could ask
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -51,7 +53,13 @@ def test_only_the_proxy_is_reached_from_other_machines():
         name for name, part in PARTS.items() if any(not port.startswith("127.0.0.1:") for port in part.get("ports", []))
     }
 
+    consoles = {f"127.0.0.1:{port}:{port}" for port in re.findall(r"http://:(\d+)", (ROOT / "Caddyfile").read_text())}
+
     assert open_to_all == {"proxy"}
+    assert set(PARTS["proxy"]["ports"]) == {"80:80", "443:443"} | consoles
+    assert len(consoles) == 4
+    assert [name for name, part in PARTS.items() if "ports" in part] == ["proxy"]
+    assert COMPOSE["networks"]["consoles"] == {"internal": True}
     assert re.findall(r"name (\S+)\n\s+port (\S+)", (ROOT / "Caddyfile").read_text()) == [("service", "3000")]
     assert "reverse_proxy {" in (ROOT / "Caddyfile").read_text()
     assert COMPOSE["networks"]["inside"] == {"internal": True}
@@ -61,6 +69,7 @@ def test_only_the_proxy_is_reached_from_other_machines():
 def test_every_variable_is_one_that_somebody_reads():
     told = {name for part in PARTS.values() for name in part.get("environment", {})}
     of_images = {"PGWEB_DATABASE_URL", "PGWEB_AUTH_USER", "PGWEB_AUTH_PASS", "PUBLIC_HOST"}  # pgweb; the Caddyfile
+    of_images |= {"XDG_CONFIG_HOME", "XDG_DATA_HOME"}  # Caddy
 
     assert told - known_variables() == of_images
     assert "{$PUBLIC_HOST:" in (ROOT / "Caddyfile").read_text()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -18,6 +20,16 @@ def test_the_workflow_runs_what_the_check_of_a_clean_checkout_runs():
 
     assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [".ci/run"]
     assert (ROOT / ".ci/run").stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("workflow", [".github/workflows/ci.yml", "docs/github-actions.yml"])
+def test_a_workflow_is_what_github_takes(workflow, tmp_path):
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    misspelt = tmp_path / "misspelt.yml"
+    misspelt.write_text((ROOT / workflow).read_text().replace("runs-on:", "run-on:"))
+
+    assert subprocess.run([*check, str(ROOT / workflow)], capture_output=True, check=False).returncode == 0
+    assert subprocess.run([*check, str(misspelt)], capture_output=True, check=False).returncode == 1
 
 
 def test_hooks_before_a_commit_are_local_and_those_of_make_check():

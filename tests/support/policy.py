@@ -65,8 +65,9 @@ def what_serves_is_probed(manifests: list[Manifest]) -> list[str]:
     wanted = ("startupProbe", "livenessProbe", "readinessProbe")
     return [
         f"{name} has no {probe}"
-        for name, container in containers(manifests)
+        for name, pod in pods(manifests)
         if name.startswith(("Deployment", "StatefulSet"))
+        for container in pod["spec"]["containers"]
         for probe in wanted
         if probe not in container
     ]
@@ -127,6 +128,19 @@ def only_the_service_is_reached_from_outside(manifests: list[Manifest]) -> list[
             for path in rule["http"]["paths"]:
                 if path["backend"]["service"]["name"] not in REACHED_FROM_OUTSIDE:
                     faults.append(f"{path['backend']['service']['name']} is reached from outside")
+    secure = {
+        (gateway["metadata"]["name"], listener["name"])
+        for gateway in manifests
+        if gateway["kind"] == "Gateway"
+        for listener in gateway["spec"]["listeners"]
+        if listener.get("tls", {}).get("certificateRefs")
+    }
+    for route in (one for one in manifests if one["kind"] == "HTTPRoute"):
+        backends = [ref["name"] for rule in route["spec"]["rules"] for ref in rule.get("backendRefs", [])]
+        faults += [f"{name} is reached from outside" for name in backends if name not in REACHED_FROM_OUTSIDE]
+        parents = {(ref["name"], ref.get("sectionName")) for ref in route["spec"]["parentRefs"]}
+        if backends and not parents <= secure:
+            faults.append(f"{route['metadata']['name']} has no TLS")
     return faults
 
 

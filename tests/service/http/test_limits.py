@@ -53,6 +53,9 @@ class TestApiKeys:
     def test_operations_and_the_reference_ask_for_none(self, service: TestClient, path: str) -> None:
         assert service.get(path).status_code == 200
 
+    def test_metrics_are_not_shown_through_a_proxy(self, service: TestClient) -> None:
+        problem(service.get("/metrics", headers={"X-Forwarded-For": "203.0.113.9"}), 404, "not-found")
+
     @pytest.mark.parametrize(
         "headers",
         [
