@@ -22,7 +22,7 @@ REASONS = ("stub", "break", "flat", "frozen", "jump")
 """Reasons why a candle is doubtful; the names that `candle_suspicions` holds."""
 
 CONTEXT = 576
-"""Candles up to one that define what is usual: two days of 5m. Of 1m, two days would be no better."""
+"""Candles up to one that define what is usual: two days of 5m. Two days are no better at 1m."""
 
 READ_BEFORE = 3 * CONTEXT
 """Candles to read before the first one to check: its context, and the candles that decide what is doubtful there."""
