@@ -104,32 +104,94 @@ def pass_gate(
         BundleError: The version's bundle is damaged.
         RegistryUnavailable: MLflow does not answer.
     """
+
+    def run_gate(rival: str | None) -> tuple[GateResult, Compared]:
+        return _run_gate(candles, number, rival, settings, registry)
+
+    return apply_gate(run_gate, number, settings, registry, pool, now)
+
+
+def apply_gate(
+    run_gate: Callable[[str | None], tuple[GateResult, Compared]],
+    number: str,
+    settings: Settings,
+    registry: Registry,
+    pool: ConnectionPool,
+    now: datetime,
+) -> Decision:
+    """Run a gate, move the alias by its result, and record the decision; see `pass_gate`.
+
+    The lock of the aliases is free while the gate runs, because that takes minutes with a long history. If the rival
+    changed meanwhile, the gate runs again.
+
+    Args:
+        run_gate: Returns the gate's result beside a rival, if there is one, and how the two were compared.
+    """
     name = settings.market.model_name
-    with alias_lock(pool, name):
-        aliases = record_alias_moves(registry, pool, name, now)
-        known = newest_decision(pool, name, number)
-        if known is not None:  # an earlier attempt ended after it had moved the alias
-            return Decision(number, known.decision, known.decided_by, known.reasons, known.alias, known.predecessor)
-        champion = aliases.get(CHAMPION)
-        rival = None if champion is None or has_failed(pool, name, champion) else champion
-        too_old = rival and _too_old(registry, settings, rival, number, now)
-        gate_result, compared = _run_gate(candles, number, None if too_old else rival, settings, registry)
-        reasons = [*gate_result.reasons, *([too_old] if too_old else [])]
-        decision = Decision(number, "rejected", "gate", reasons, CHALLENGER, champion, gate_result.numbers, as_of=now)
-        leader = _leading_challenger(pool, settings, aliases)
-        if not gate_result.passed:
-            record_decision(pool, name, decision)
-        elif compared == "nowhere" or (compared == "here" and settings.training.promote_at_once):
-            decision = replace(decision, outcome="promoted", alias=CHAMPION)
-            make_champion(registry, pool, name, decision)
-        elif leader is not None:
-            decision = replace(decision, outcome="undecided", reasons=[*decision.reasons, leader])
-            record_decision(pool, name, decision)
-        else:
-            decision = replace(decision, outcome="trial")
-            begin_trial(registry, pool, name, decision)
-        registry.tag(name, number, {"gate": decision.outcome, "gate_reasons": "; ".join(decision.reasons)})
+    known, rival, aliases = newest_decision(pool, name, number), None, registry.aliases(name)
+    while known is None:
+        rival, too_old = _rival(registry, settings, pool, aliases, number, now)
+        gate_result, compared = run_gate(rival)
+        with alias_lock(pool, name):
+            aliases = record_alias_moves(registry, pool, name, now)
+            known = newest_decision(pool, name, number)
+            if known is None and _rival(registry, settings, pool, aliases, number, now)[0] == rival:
+                reasons = [*gate_result.reasons, *([too_old] if too_old else [])]
+                result = replace(gate_result, reasons=reasons)
+                return _act(registry, settings, pool, aliases, number, result, compared, now)
+    # An earlier attempt ended after it had moved the alias, or a person did.
+    return Decision(number, known.decision, known.decided_by, known.reasons, known.alias, known.predecessor)
+
+
+def _rival(
+    registry: Registry, settings: Settings, pool: ConnectionPool, aliases: dict[str, str], number: str, now: datetime
+) -> tuple[str | None, str | None]:
+    """Return the champion if the version must be compared with it, and else why it is too old for that."""
+    champion = aliases.get(CHAMPION)
+    if champion is None or has_failed(pool, settings.market.model_name, champion):
+        return None, None
+    too_old = _too_old(registry, settings, champion, number, now)
+    return (None if too_old else champion), too_old
+
+
+def _act(
+    registry: Registry,
+    settings: Settings,
+    pool: ConnectionPool,
+    aliases: dict[str, str],
+    number: str,
+    result: GateResult,
+    compared: Compared,
+    now: datetime,
+) -> Decision:
+    """Move the alias by the gate's result and record the decision; call it under `alias_lock`."""
+    name, champion = settings.market.model_name, aliases.get(CHAMPION)
+    decision = Decision(number, "rejected", "gate", result.reasons, CHALLENGER, champion, result.numbers, as_of=now)
+    leader = _leading_challenger(pool, settings, aliases)
+    if not result.passed:
+        record_decision(pool, name, decision)
+    elif compared == "nowhere" or (compared == "here" and settings.training.promote_at_once):
+        decision = replace(decision, outcome="promoted", alias=CHAMPION)
+        make_champion(registry, pool, name, decision)
+    elif leader is not None:
+        decision = replace(decision, outcome="undecided", reasons=[*decision.reasons, leader])
+        record_decision(pool, name, decision)
+    else:
+        decision = replace(decision, outcome="trial")
+        begin_trial(registry, pool, name, decision)
+    registry.tag(name, number, {"gate": decision.outcome, "gate_reasons": "; ".join(decision.reasons)})
     return decision
+
+
+def unjudged_version(registry: Registry, pool: ConnectionPool, model_name: str) -> str | None:
+    """Return the newest version if its training ended before the gate decided on it, else None.
+
+    While a training runs, it may be the version of that training.
+    """
+    newest = registry.newest_version(model_name)
+    if newest is None or TRAINED_UNTIL not in newest.tags:
+        return None
+    return None if newest_decision(pool, model_name, newest.number) else newest.number
 
 
 def _leading_challenger(pool: ConnectionPool, settings: Settings, aliases: dict[str, str]) -> str | None:

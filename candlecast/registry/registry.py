@@ -80,6 +80,10 @@ class Registry:
             newest_first = sorted(found, key=lambda version: int(version.version), reverse=True)
             return [RegisteredVersion(str(one.version), one.run_id or "", dict(one.tags)) for one in newest_first]
 
+    def newest_version(self, model_name: str) -> RegisteredVersion | None:
+        """Return the newest version, or None without versions."""
+        return next(iter(self.versions(model_name)), None)
+
     def register(self, model_name: str, run_id: str, tags: dict[str, str]) -> str:
         """Register the bundle among a run's artifacts, and return the version's number.
 

@@ -17,15 +17,15 @@ from candlecast.candles.gaps import CandleGap, on_grid
 from candlecast.candles.quality import MarkResult
 from candlecast.candles.store import UpsertResult
 from candlecast.candles.sync import SyncResult, closed_before, fetch_doubtful_again, sync_newest, sync_range
-from candlecast.errors import ExchangeError, InvalidCandles
+from candlecast.errors import BundleError, ExchangeError, InvalidCandles, ModelNotFound, NotEnoughCandles
 from candlecast.job_runs import last_attempt, last_check, recorded_job
 from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.ledger.parity import ParityCheck, parity_message, recorded_within, verify_forecasts
-from candlecast.registry.decisions import Decision
-from candlecast.registry.registry import Registry
+from candlecast.registry.decisions import Decision, record_decision
+from candlecast.registry.registry import CHALLENGER, Registry
 from candlecast.settings.settings import Settings
 from flows.jobs.market import TRAINING_RETRIES, OpenMarket, earliest_needed, open_registry, open_service, source_of
-from training.versions import TrainedVersion, pass_gate, train_version
+from training.versions import TrainedVersion, pass_gate, train_version, unjudged_version
 
 _LOG = logging.getLogger(__name__)
 _SETTLED_AGAIN = timedelta(days=2)
@@ -211,10 +211,32 @@ class TrainingResult(NamedTuple):
 
 
 def train(market: OpenMarket, now: datetime, report: Callable[[str], None]) -> TrainingResult:
-    """Train a version on the stored history up to `now`, on the exchange's clock, and apply the gate."""
-    history, registry = market.history(now), training_registry(market.settings)
+    """Train a version on the stored history up to `now`, on the exchange's clock, and apply the gate.
+
+    A version that an earlier training left without a decision is judged first.
+    """
+    registry = training_registry(market.settings)
+    judge_leftover(market, registry, now)
+    history = market.history(now)
     version = train_version(history, market.settings, registry, report)
     return TrainingResult(version, pass_gate(history, version.number, market.settings, registry, market.pool, now))
+
+
+def judge_leftover(market: OpenMarket, registry: Registry, now: datetime) -> Decision | None:
+    """Apply the gate to a version that an earlier training registered without a decision; None if there is none.
+
+    If the gate cannot run, the version is rejected. The caller holds the lock of the job `train`.
+    """
+    name = market.market.model_name
+    left = unjudged_version(registry, market.pool, name)
+    if left is None:
+        return None
+    try:
+        return pass_gate(market.history(now), left, market.settings, registry, market.pool, now)
+    except (BundleError, ModelNotFound, NotEnoughCandles) as exc:
+        rejection = Decision(left, "rejected", "gate", [f"the gate cannot run: {exc}"], CHALLENGER, as_of=now)
+        record_decision(market.pool, name, rejection)
+        return rejection
 
 
 def training_obstacle(market: OpenMarket, now: datetime) -> str | None:

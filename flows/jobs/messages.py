@@ -78,8 +78,13 @@ def train_message(trained: TrainedVersion, decision: Decision, left_out: Sequenc
     """
     notes = [trained.remark] if trained.remark else []
     notes += [f"left out of the history: {describe_doubtful(left_out)}"] if left_out else []
-    reasons = "".join(f"\n- {reason}" for reason in [*decision.reasons, *notes])
-    return f"version {trained.number} {_OUTCOMES[decision.outcome]}:{reasons}"
+    return decision_message(decision) + "".join(f"\n- {note}" for note in notes)
+
+
+def decision_message(decision: Decision) -> str:
+    """Return the outcome of a decision and its reasons as a short list."""
+    reasons = "".join(f"\n- {reason}" for reason in decision.reasons)
+    return f"version {decision.version} {_OUTCOMES[decision.outcome]}:{reasons}"
 
 
 def monitor_message(outcome: WatchResult, settings: Settings, *, started: bool) -> str:

@@ -27,7 +27,7 @@ from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.jobs.market import OpenMarket, open_job
 
-TRANSIENT = (ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)
+TRANSIENT = (AlreadyRunning, ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)
 
 
 def settings_for(symbol: str | None, interval: str | None, horizon: int | None) -> Settings:

@@ -22,6 +22,7 @@ from monitoring.rollback import RollbackResult, roll_back_if_failed
 from monitoring.succession import replace_ending_champion
 from monitoring.trial import TrialResult, update_trial
 from monitoring.webhook import post_to_webhook
+from training.versions import unjudged_version
 
 SAME_MOMENT = timedelta(seconds=30)
 """A look within this time of the last check, on the exchange's clock, does nothing."""
@@ -37,6 +38,7 @@ class WatchResult:
     Attributes:
         check: The check; None if the last check is so new that the look did nothing.
         rollback: The rollback of a champion that failed now; None if none failed.
+        unjudged: Version that a failed training registered without a decision; the next run of `train` judges it.
         trouble: Error of the registry, for the caller to raise after passing on the notices. Then nothing was decided,
             and the check is of the champion on record.
     """
@@ -46,12 +48,14 @@ class WatchResult:
     trial: TrialResult | None = None
     notices: Sequence[Notice] = ()
     notes: Sequence[str] = ()
+    unjudged: str | None = None
     trouble: RegistryUnavailable | None = None
 
     @property
     def training_due(self) -> bool:
-        """Whether the check asks for a training and the registry can take the version."""
-        return self.trouble is None and self.check is not None and self.check.verdict.action == "train"
+        """Whether a run of `train` has something to do and the registry can take the version."""
+        asked = self.check is not None and self.check.verdict.action == "train"
+        return self.trouble is None and (asked or self.unjudged is not None)
 
 
 def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report: bool = True) -> WatchResult:
@@ -69,10 +73,11 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
     notes: list[str] = []
     conditions = [*_missed_forecasts(market, now), *_disagreeing_clocks(market), *_training_conditions(market)]
     served, unreachable = _served_models(market)
-    rollback, trial, trouble = None, None, None
+    rollback, trial, trouble, unjudged = None, None, None, None
     try:
         verified = _verify_forecasts(market, notes) if with_report else []
         rollback, trial, champion = _decide(market, registry, now, served, verified)
+        unjudged = _left_unjudged(market, registry, notes)
     except RegistryUnavailable as exc:  # the service works without the registry, and so do the checks
         trouble, champion = exc, last_promoted(market.pool, market.market.model_name)
         conditions.append(Condition("service down", "registry", str(exc)))
@@ -82,7 +87,7 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
         conditions += _service_conditions(served, unreachable)
     conditions += _check_conditions(found)
     notices, webhook_failure = _notify(market, alerts, conditions, _observable_kinds(found))
-    return WatchResult(found, rollback, trial, notices, [*notes, *filter(None, [webhook_failure])], trouble)
+    return WatchResult(found, rollback, trial, notices, [*notes, *filter(None, [webhook_failure])], unjudged, trouble)
 
 
 def alert_unreachable_exchange(market: OpenMarket, cause: CandlecastError) -> Sequence[Notice]:
@@ -112,6 +117,16 @@ def _decide(
         if trial is not None and trial.outcome == "promoted":
             champion = trial.challenger
     return rollback, trial, champion
+
+
+def _left_unjudged(market: OpenMarket, registry: Registry, notes: list[str]) -> str | None:
+    """Return the version that a failed training left without a decision, and note it; None if there is none."""
+    if last_failure(market.pool, "train", market.market) is None:
+        return None
+    left = unjudged_version(registry, market.pool, market.market.model_name)
+    if left is not None:
+        notes.append(f"version {left} is registered, and its training ended before the gate decided on it")
+    return left
 
 
 def _served_models(market: OpenMarket) -> tuple[ModelsAnswer | None, str]:

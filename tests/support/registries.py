@@ -67,6 +67,10 @@ class FakeRegistry:
             raise ModelNotFound(f"there is no version {number}")
         return RegisteredVersion(number, "run", dict(self.tags.get(number, {})))
 
+    def newest_version(self, model_name: str) -> RegisteredVersion | None:
+        self._answer()
+        return self.version(model_name, max(self.versions, key=int)) if self.versions else None
+
     def tag(self, model_name: str, number: str, tags: dict[str, str]) -> None:
         self.version(model_name, number)
         self.tags.setdefault(number, {}).update(tags)

@@ -16,12 +16,15 @@ from candlecast.candles.store import UpsertResult
 from candlecast.errors import AlreadyRunning, InvalidCandles
 from candlecast.job_runs import record_check, recorded_job
 from candlecast.ledger.issue import IssueResult
+from candlecast.registry.decisions import decision_history
+from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.settings.sources import load_settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.messages import backfill_message, import_message, ingest_message
 from tests.support.damage import stubs
 from tests.support.markets import MARKET, STEP
+from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
 
@@ -266,6 +269,18 @@ def test_a_training_is_not_kept_back_by_itself(open_on, final):
 
     assert first is None
     assert "the last training began 1.0 h ago" in second
+
+
+def test_a_version_left_without_a_decision_is_judged_once(open_on, final, tiny_bundle):
+    market, now = open_on(final), time_at(final, 900)
+    registry = FakeRegistry({"1": tiny_bundle}, damaged=("1",))
+    registry.tag("BTCUSDT-5m", "1", {TRAINED_UNTIL: now.isoformat()})
+
+    first, second = (loop.judge_leftover(market, registry, now) for _ in range(2))
+
+    assert (first.version, first.outcome, second) == ("1", "rejected", None)
+    assert "the gate cannot run" in first.reasons[0]
+    assert [one.decision for one in decision_history(market.pool, "BTCUSDT-5m")] == ["rejected"]
 
 
 def test_recorded_forecasts_are_verified_once_a_day(open_on, final):

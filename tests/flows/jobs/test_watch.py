@@ -14,8 +14,10 @@ from pydantic import SecretStr
 
 from candlecast.api.answers import ModelsAnswer
 from candlecast.errors import ExchangeUnavailable
+from candlecast.job_runs import recorded_job
 from candlecast.ledger.forecasts import Ledger
 from candlecast.registry.decisions import Decision, decision_history
+from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
@@ -206,6 +208,19 @@ def test_missed_forecasts_and_a_failed_training_are_told(platform, database):
     assert messages["training failed"] == "NotEnoughCandles: 3"
     assert messages["missed forecasts"].startswith("1 of the champion, from 2025-09-02 00:30")
     assert "data fault" in messages
+
+
+def test_a_version_that_a_failed_training_left_unjudged_asks_for_a_run(platform):
+    platform.registry.tag(NAME, "6", {TRAINED_UNTIL: after(MOVED).isoformat()})
+    before = platform.look(after(MOVED))
+    with pytest.raises(KeyError), recorded_job(platform.opened.pool, "train", platform.opened.market):
+        raise KeyError("killed")
+
+    outcome = platform.look(after(MOVED + 3))
+
+    assert (before.unjudged, before.training_due) == (None, False)
+    assert (outcome.unjudged, outcome.training_due) == ("6", True)
+    assert any("version 6 is registered" in note for note in outcome.notes)
 
 
 def test_a_clock_of_the_database_that_is_wrong_is_told(platform, database):
