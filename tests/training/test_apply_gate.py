@@ -69,14 +69,14 @@ def test_aliases_can_be_moved_while_the_gate_runs(judge, pool, registry):
     assert registry.pointers == {CHAMPION: "1", CHALLENGER: "3"}
 
 
-def test_a_champion_that_changed_while_the_gate_ran_is_compared_as_well(judge, pool, registry):
+def test_a_champion_promoted_while_the_gate_ran_is_compared_too(judge, pool, registry):
     decision, rivals = judge(lambda: promote(registry, pool, "2"))
 
     assert rivals == ["1", "2"]
     assert (decision.outcome, decision.predecessor) == ("trial", "2")
 
 
-def test_a_version_that_was_promoted_while_the_gate_ran_keeps_that_decision(judge, pool, registry):
+def test_a_version_promoted_while_the_gate_ran_keeps_that_decision(judge, pool, registry):
     decision, rivals = judge(lambda: promote(registry, pool, "3"))
 
     assert rivals == ["1"]
