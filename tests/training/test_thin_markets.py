@@ -97,6 +97,12 @@ def test_the_rows_beside_a_still_stretch_are_those_without_it():
     assert dataset.remark == ("151 of 2,856 windows are left out, because prices or volume stood still over 97 candles")
 
 
+def test_left_out_rows_do_not_change_the_order_in_memory():
+    # The bits of a scaler depend on it, and so those of a version.
+    for candles in (sound_candles(3_000), with_still_stretch(sound_candles(3_000), 1_000, 200)):
+        assert build_dataset(candles, MARKET, SEQUENCE).matrix.flags.f_contiguous
+
+
 def test_a_training_goes_on_around_a_still_stretch(tmp_path):
     candles = with_still_stretch(sound_candles(3_000), 1_000, 200)
 

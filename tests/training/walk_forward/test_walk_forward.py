@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlecast.errors import ConfigurationError, NotEnoughCandles
+from candlecast.features.features import LOOKBACK
 from candlecast.market import Market, epoch_ms
 from candlecast.settings.sources import load_settings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import slices_share_no_candle
+from tests.support.thin_market import with_still_stretch
 from training.dataset import build_dataset
 from training.families.interface import fit_forecaster
 from training.metrics import measure
@@ -57,6 +59,15 @@ def test_folds_are_three_months_one_month_and_a_month_on():
         Fold(utc(2025, 2, 1), utc(2025, 5, 1), utc(2025, 6, 1)),
         Fold(utc(2025, 3, 1), utc(2025, 6, 1), utc(2025, 7, 1)),
     ]
+
+
+def test_a_still_stretch_in_a_fold_costs_only_its_windows(reports):
+    inside = CANDLES.index.searchsorted(pd.Timestamp(FOLDS[0].start)) + 500
+
+    [report] = measured(folds=FOLDS[:1], candles=with_still_stretch(CANDLES, inside, 120))
+
+    lost = reports[0].figures["fit_rows"] - report.figures["fit_rows"]
+    assert 0 < lost <= 120 - LOOKBACK + SETTINGS.training.sequence_length
 
 
 @given(start=MOMENTS, days=st.integers(0, 900), lengths=LENGTHS)
