@@ -352,5 +352,23 @@ def test_the_error_of_a_ratio_is_right_for_autocorrelated_rows():
     assert held_by_independent_rows / count < 0.85
 
 
+def test_real_skills_of_neighbouring_half_days_differ_as_rarely_as_claimed(bundled_candles):
+    amplitude = (bundled_candles["high"] - bundled_candles["low"]) / bundled_candles["close"]
+    naive = amplitude.ewm(span=12).mean()
+    rules = [amplitude, 0.85 * naive, *(amplitude.ewm(span=span).mean() for span in (6, 24, 48))]
+    reference = (naive.shift(1) - amplitude).abs().to_numpy()[600:]
+    differ = []
+    for rule in rules:
+        losses = (rule.shift(1) - amplitude).abs().to_numpy()[600:]
+        count = len(losses) // 144
+        halves = list(zip(np.array_split(losses, count), np.array_split(reference, count), strict=True))
+        skills = np.array([loss.mean() / base.mean() for loss, base in halves])
+        errors = np.array([ratio_error(loss, base) for loss, base in halves])
+        differ += list(np.abs(np.diff(skills)) > 1.96 * np.hypot(errors[1:], errors[:-1]))
+
+    assert len(differ) > 1000
+    assert 0.03 < np.mean(differ) < 0.065  # 7 % without lags, 13 % with 48
+
+
 def test_of_a_reference_without_loss_the_ratio_has_no_error():
     assert ratio_error(np.ones(5), np.zeros(5)) == 0.0
