@@ -26,6 +26,7 @@ from pathlib import Path
 
 import pandas as pd
 import psycopg
+import requests
 
 from candlecast.client import ForecastClient
 from candlecast.market import floor_time
@@ -41,6 +42,7 @@ from tests.support.load import Answers, keep_posting, predict_request
 from tests.support.manifests import ROOT
 from tests.support.markets import MARKET
 from tests.support.platforms import make_champions, platform_settings, running, write_recordings
+from tests.support.processes import suspended_postgres
 
 CONNECTIONS = 4
 SPEED = 6
@@ -189,6 +191,7 @@ def _prove(stack: LocalStack, replicas: list[_Replica], prefect_database: _Prefe
         "Prefect": partial(restart, "prefect"),
         "worker": partial(restart, "worker"),
         "database": partial(without, partial(supervisor.stop, "postgres"), stack.start_database),
+        "database silent": partial(_silence, settings),
         "database of Prefect": partial(without, prefect_database.stop, prefect_database.start),
     }
     with open_market(settings) as market, _Load(settings.service.port) as load:
@@ -214,6 +217,25 @@ def _prove(stack: LocalStack, replicas: list[_Replica], prefect_database: _Prefe
             lost += [f"{load.failed - failed} requests during {what}"] if load.failed > failed else []
             lost += [f"forecast of {one} during {what}" for one in missing if not what.startswith("database")]
     return lost
+
+
+def _silence(settings: Settings) -> None:
+    """Stop PostgreSQL's processes for a minute, and print how reading routes answer in that time and after it."""
+    address = f"http://127.0.0.1:{settings.service.port}/price/latest"
+    slowest, statuses = 0.0, set()
+    with suspended_postgres(settings.home / "postgres"):
+        until = time.monotonic() + WITHOUT_DATABASE_S
+        while time.monotonic() < until:
+            asked = time.monotonic()
+            statuses.add(requests.get(address, timeout=30).status_code)
+            slowest = max(slowest, time.monotonic() - asked)
+    resumed = time.monotonic()
+    while requests.get(address, timeout=30).status_code != requests.codes.ok:
+        time.sleep(0.2)
+    print(
+        f"reading routes of a silent database: {sorted(statuses)} within {slowest:.1f} s; "
+        f"right {time.monotonic() - resumed:.1f} s after it resumed"
+    )
 
 
 def _forecasts(settings: Settings, start: datetime, end: datetime) -> dict[datetime, int]:

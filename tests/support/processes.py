@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
@@ -47,3 +49,17 @@ def end_group(head: subprocess.Popen[bytes]) -> None:
 def _with_all_below(head: int) -> list[psutil.Process]:
     process = psutil.Process(head)
     return [process, *process.children(recursive=True)]
+
+
+@contextmanager
+def suspended_postgres(directory: Path) -> Iterator[None]:
+    """Stop all processes of a server (SIGSTOP): the kernel takes connections, and nothing answers."""
+    postmaster = psutil.Process(int((directory / "data" / "postmaster.pid").read_text().split()[0]))
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
@@ -37,6 +36,7 @@ from service.status.monitoring_schemas import MonitoringAnswer
 from tests.conftest import MigratedDatabase
 from tests.service.conftest import LEDGER_MARKET, Start, wait_until
 from tests.support.posted import as_rows
+from tests.support.processes import suspended_postgres
 from tests.support.records import record_as_if_in_time
 from tests.support.serving import PATIENT
 
@@ -328,20 +328,6 @@ def readable(service: TestClient) -> bool:
     return response.status_code == 404
 
 
-@contextmanager
-def stopped(server: LocalPostgres) -> Iterator[None]:
-    """All processes of `server` stopped: the kernel takes connections, and nothing answers."""
-    postmaster = psutil.Process(int((server.directory / "data" / "postmaster.pid").read_text().split()[0]))
-    processes = [postmaster, *postmaster.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
-
-
 @pytest.mark.integration
 def test_a_database_that_stops_is_reported_and_reconnected(
     start_service: Start, tmp_path: Path, history: pd.DataFrame
@@ -365,7 +351,7 @@ def test_a_database_that_falls_silent_is_given_up_within_its_time(
 
     with own_database(start_service, server) as service:
         assert readable(service)
-        with stopped(server):
+        with suspended_postgres(server.directory):
             for _ in range(3):
                 assert not readable(service)  # hangs without a deadline of the client's own
                 assert service.post("/predict", json={"candles": as_rows(history)}).status_code == 200
@@ -380,7 +366,7 @@ def test_a_job_gives_up_a_database_that_falls_silent(tmp_path: Path, monkeypatch
             pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.5 s"),
             open_database(SecretStr(server.url("candlecast_writer"))) as pool,
             pool.connection() as connection,
-            stopped(server),
+            suspended_postgres(server.directory),
         ):
             connection.execute("select 1")
 
