@@ -30,6 +30,15 @@ SEASON_NAMES = (
     "weekend",
 )
 
+_SUMMERS = (
+    (2007, (3, 8), (11, 1)),
+    (1987, (4, 1), (10, 25)),
+    (1976, (4, 24), (10, 25)),
+    (1975, (2, 23), (10, 25)),
+    (1974, (1, 6), (10, 25)),
+    (1, (4, 24), (10, 25)),
+)
+"""First year of a rule; month and day from which the next Sunday starts and ends summer time."""
 
 _PICKED = [
     (part, k, row)
@@ -61,7 +70,7 @@ def season_columns(open_ms: NDArray[np.int64]) -> Floats:
 
 
 def _new_york_ms(open_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Compute New York's wall clock: UTC-5, in summer UTC-4 (Energy Policy Act of 2005).
+    """Compute New York's wall clock: UTC-5, in summer UTC-4. It is right since 1967 (15 U.S.C. 260a, as amended).
 
     Time zone files are not used, because features must not depend on the machine.
     """
@@ -80,10 +89,10 @@ def _year(open_ms: np.int64) -> int:
 @cache
 def _summer(year: int) -> tuple[int, int]:
     """Return start and end of New York's summer time, in milliseconds since 1970."""
-    start = _sunday_from(datetime(year, 3, 1, 7, tzinfo=UTC), nth=2)
-    return epoch_ms(start), epoch_ms(_sunday_from(datetime(year, 11, 1, 6, tzinfo=UTC), nth=1))
+    starts, ends = next((starts, ends) for first, starts, ends in _SUMMERS if first <= year)
+    return _sunday_from(datetime(year, *starts, 7, tzinfo=UTC)), _sunday_from(datetime(year, *ends, 6, tzinfo=UTC))
 
 
-def _sunday_from(moment: datetime, nth: int) -> datetime:
-    """Return the nth Sunday from a moment on, at its time of day."""
-    return moment + timedelta(days=6 - moment.weekday() + 7 * (nth - 1))
+def _sunday_from(moment: datetime) -> int:
+    """Return the next Sunday from a moment on, at its time of day, in milliseconds since 1970."""
+    return epoch_ms(moment + timedelta(days=6 - moment.weekday()))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from candlecast.features.seasons import SEASON_NAMES, season_columns
 
 NEW_YORK = ZoneInfo("America/New_York")
-MOMENTS = st.datetimes(datetime(2007, 1, 1), datetime(2037, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+MOMENTS = st.datetimes(datetime(1967, 1, 1), datetime(2037, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 
 
 def season_of(*moments: datetime) -> dict[str, np.ndarray]:
@@ -40,7 +40,28 @@ def test_day_and_week_are_those_of_new_york(moment):
     assert {name: float(values[0]) for name, values in season.items()} == pytest.approx(expected, abs=2e-5)
 
 
-@pytest.mark.parametrize("turn", ["2025-03-09T07:00", "2025-11-02T06:00", "2026-03-08T07:00", "2026-11-01T06:00"])
+def test_every_day_since_1967_is_new_york_s():
+    hours = pd.date_range("1967-01-01", "2038-01-01", freq="6h", tz="UTC")
+    shift = hours.tz_convert(NEW_YORK).tz_localize(None) - hours.tz_localize(None)
+
+    season = season_columns(hours.as_unit("ms").asi8)
+
+    day = np.arctan2(season[SEASON_NAMES.index("day_sin_1")], season[SEASON_NAMES.index("day_cos_1")]) / (2 * np.pi)
+    assert np.array_equal(np.round(24 * day) % 24, (hours.hour + shift.total_seconds() / 3600) % 24)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "2025-03-09T07:00",
+        "2025-11-02T06:00",
+        "2026-03-08T07:00",
+        "2026-11-01T06:00",
+        "1974-01-06T07:00",
+        "1987-04-05T07:00",
+        "2006-10-29T06:00",
+    ],
+)
 def test_the_clock_turns_in_the_minute_in_which_new_york_turns_it(turn):
     after = pd.Timestamp(turn, tz="UTC").to_pydatetime()
     before = after - pd.Timedelta("1min")
