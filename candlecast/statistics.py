@@ -72,8 +72,8 @@ def compare(losses: Floats, reference: Floats, horizon: int = 1) -> Comparison:
     from scipy import stats
 
     n = len(losses)
-    if n < 2 * horizon + 1:
-        raise NotEnoughCandles(f"{n} forecasts {horizon} ahead to compare: give at least {2 * horizon + 1}")
+    if n < _fewest_rows(horizon):
+        raise NotEnoughCandles(f"{n} forecasts {horizon} ahead to compare: give at least {_fewest_rows(horizon)}")
     difference = losses - reference
     mean = float(difference.mean())
     # Two series that differ by rounding are equally good.
@@ -107,17 +107,16 @@ def long_run_variance(series: Floats, horizon: int = 1) -> float:
     return max(float(bartlett), float(equal), 0.0)
 
 
-def ratio_error(part: Floats, whole: Floats, horizon: int = 1) -> float:
+def ratio_error(part: Floats, whole: Floats, horizon: int = 1) -> float | None:
     """Estimate the standard error of mean(part) / mean(whole), shape (n,) each, in order of time.
 
     Delta method, with the long-run variance of the rows' influence and the small-sample factor of `compare`.
 
-    Args:
-        horizon: Candles ahead, below n.
-
     Returns:
-        0 if mean(whole) is 0.
+        0 if mean(whole) is 0. None if n is below 2h + 1, because the factor grows without limit as n nears h.
     """
+    if len(part) < _fewest_rows(horizon):
+        return None
     level = float(whole.mean())
     if level == 0:
         return 0.0
@@ -144,6 +143,11 @@ def _student_quantile(probability: float, freedom: float) -> float:
     z = NormalDist().inv_cdf(probability)
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     return z + first / freedom + second / freedom**2
+
+
+def _fewest_rows(horizon: int) -> int:
+    """Return the rows from which the small-sample factor of a variance is at most 4."""
+    return 2 * horizon + 1
 
 
 def _error_of_mean(series: Floats, horizon: int) -> float:

@@ -27,7 +27,7 @@ class TargetFigures:
 
     Attributes:
         skill: 1 - MAE / MAE of the baseline.
-        skill_error: Standard error of `skill`, autocorrelation allowed for; None of a single row.
+        skill_error: Standard error of `skill`, autocorrelation allowed for; None of fewer than 2 horizon + 1 rows.
     """
 
     mae: float
@@ -59,13 +59,13 @@ class DirectionFigures:
     """Figures of the direction, of the candles that moved from the last close; 0 where none moved.
 
     Attributes:
-        accuracy_error: Standard error of `accuracy`, autocorrelation allowed for; None of a single row.
+        accuracy_error: Standard error of `accuracy`, autocorrelation allowed for, or None as for `skill`.
         weighted_accuracy: Share of hits, each candle weighted by its |return|.
         mean_return_on_hits: Mean |return| where the direction was right; None where there is no hit.
         mean_return_on_misses: Mean |return| where the direction was wrong; None where there is no miss.
         brier: Mean squared error of the probability of a rise.
         baseline_brier: Mean squared error of the base rate.
-        brier_skill_error: Standard error of 1 - brier / baseline_brier; None of a single row.
+        brier_skill_error: Standard error of 1 - brier / baseline_brier; None of fewer than 2 horizon + 1 rows.
     """
 
     moved: int
@@ -127,7 +127,9 @@ class Performance:
 
 
 def measure(read: Read, market: Market, role: Role, n: int, version: str | None = None) -> Performance | None:
-    """Measure the newest `n` rows of `settled_forecasts` for a role.
+    """Measure the newest `n` forecasts of a role that count: rows of `settled_forecasts` without abstentions.
+
+    Charts show the same rows of a version (`service.charts.queries`).
 
     Returns:
         None if there is no row.
@@ -208,8 +210,8 @@ def _rows(read: Read, market: Market, role: Role, hour: str, newest: str, **argu
     select {hour} {_FIGURES} from (
         select *, case when direction_hit is not null then (actual_close > reference_close)::int end as rose
         from settled_forecasts
-        where {_OF_MARKET} and role = %(role)s {newest}
-    ) as newest where not abstained {"group by hour order by hour" if hour else ""}
+        where {_OF_MARKET} and role = %(role)s and not abstained {newest}
+    ) as newest {"group by hour order by hour" if hour else ""}
     """
     return read(query, {**market._asdict(), "role": role, **arguments})
 
@@ -240,7 +242,7 @@ def _performance(row: dict[str, Any], horizon: int) -> Performance:
 
 def _ratio_error(losses: list[float] | None, reference: list[float] | None, horizon: int) -> float | None:
     """Standard error of mean loss / mean reference, or of the mean loss alone; None of too few rows."""
-    if losses is None or len(losses) < horizon + 1:
+    if losses is None:
         return None
     own = np.array(losses, dtype="float64")
     return ratio_error(own, np.ones(len(own)) if reference is None else np.array(reference, dtype="float64"), horizon)

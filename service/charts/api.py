@@ -60,15 +60,15 @@ def chart(request: Request) -> Response:
 def errors(request: Request) -> Response:
     """Read errors of the close over a period, beside persistence's: figures, steps, residuals, scatter.
 
-    The period and its steps are those of `/chart`. The rolling MAPE also counts forecasts before the period.
+    The period and its steps are those of `/chart`. The rolling MAPE is over the newest ROLLING_N forecasts
+    of one version, as in `/monitoring`, some of them before the period.
     """
     period, about = _asked(request)
     settings, market = resources(request)[Settings], market_of(request)
     limits = settings.limits_of(market)
     found: dict[str, Any] = {}
     if period:
-        lead = period.start - 2 * limits.rolling_n * market.step  # twice: some forecasts may be missing
-        further = {"lead": lead, "rolling_n": limits.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
+        further = {"rolling_n": limits.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}
         [found] = rows(request, queries.ERRORS, {**_arguments(period, about), **further})
     steps, dots = found.get("steps") or [], found.get("dots") or []
     losses, naive = ([step[name] for step in steps] for name in ("losses", "naive_losses"))
@@ -168,7 +168,5 @@ def _interval(
     if value is None or period is None:
         return None
     overlap = -(-market.horizon * market.step // period.step)  # steps that share outcomes
-    if len(part) < overlap + 1:
-        return None
     error = ratio_error(np.array(part, dtype="float64"), np.array(whole, dtype="float64"), overlap)
     return student_interval(value, error, len(part), overlap)

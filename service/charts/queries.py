@@ -22,26 +22,39 @@ def _last(value: str) -> str:
     return f"(array_agg({value} order by open_time desc))[1]"
 
 
+_DOUBTFUL = f"from candle_suspicions where {_MARKET}"
+
 # The rows of the view settled_forecasts without abstentions, read at once: the view's lookups are slow for 10,000 rows.
 # A full join is never a nested loop, which the planner would choose on a young table; `coalesce` hides the inner join.
-def _settled(period: str) -> str:
-    doubtful = f"from candle_suspicions where {_MARKET}"
-    return f"""
+_SETTLED = f"""
 settled as materialized (
-    select open_time, f.close, baseline_close, probability_up, baseline_up, reference_close,
+    select open_time, model_version, f.close, baseline_close, probability_up, baseline_up, reference_close,
            o.close as actual_close, amplitude as actual_amplitude
     from (
-        select true as is_made, open_time, close, baseline_close, probability_up, baseline_up
-        from forecasts where {_FORECAST} and {period} and clocks_agree and not abstained
+        select true as is_made, open_time, model_version, close, baseline_close, probability_up, baseline_up
+        from forecasts where {_FORECAST} and {_PERIOD} and clocks_agree and not abstained
     ) as f full join (
         select true as has_come, open_time, reference_close, close, amplitude
-        from outcomes where {_MARKET} and horizon = %(horizon)s and {period}
+        from outcomes where {_MARKET} and horizon = %(horizon)s and {_PERIOD}
     ) as o using (open_time)
-    where coalesce(is_made, false) and coalesce(has_come, false) and open_time not in (
-        select open_time {doubtful}
+    where coalesce(is_made, false) and coalesce(has_come, false)
+      and abs(baseline_close - reference_close) <= 1e-6 * reference_close
+      and open_time not in (
+        select open_time {_DOUBTFUL}
         union all
-        select open_time + %(horizon)s * candle_length(%(interval)s) {doubtful}
+        select open_time + %(horizon)s * candle_length(%(interval)s) {_DOUBTFUL}
     )
+)"""
+
+# The newest rows of each version before the period, so that its rolling error reaches back to them.
+_EARLIER = f"""
+earlier as materialized (
+    select newest.* from (select distinct model_version from settled) as one cross join lateral (
+        select open_time, model_version, close, baseline_close, reference_close, actual_close, actual_amplitude
+        from settled_forecasts
+        where {_FORECAST} and model_version = one.model_version and not abstained and open_time < %(start)s
+        order by open_time desc limit %(rolling_n)s
+    ) as newest
 )"""
 
 
@@ -61,7 +74,7 @@ def _figures(*names: str) -> str:
 
 
 STEPS = f"""
-with {_settled(_PERIOD)}, bars as (
+with {_SETTLED}, bars as (
     select {_STEP} as at, (array_agg(open order by open_time))[1] as open, max(high) as high, min(low) as low,
            {_last("close")} as close, sum(volume) as volume
     from candles where {_MARKET} and {_PERIOD} group by 1
@@ -77,25 +90,30 @@ with {_settled(_PERIOD)}, bars as (
 select * from bars full join made using (at) full join directions using (at) order by at
 """
 
+# Rolling errors are over the newest rows of one version, as in candlecast.ledger.performance.measure.
 # Running sums less those of the row N before: a moving window of N would read each row N times.
 ERRORS = f"""
-with {_settled("open_time >= %(lead)s and open_time < %(end)s")}, counted as (
-    select open_time, close, baseline_close, actual_close, reference_close,
+with {_SETTLED}, {_EARLIER}, counted as (
+    select open_time, model_version, close, baseline_close, actual_close, reference_close,
            {RELATIVE_LOSS.sql(*_OWN)} as ape, {RELATIVE_LOSS.sql(*_NAIVE)} as naive_ape,
            100 * actual_amplitude / actual_close as amplitude_percent,
            1e4 * (close / reference_close - 1) as predicted_bp,
            1e4 * (actual_close / reference_close - 1) as actual_bp
-    from settled
+    from (
+        select open_time, model_version, close, baseline_close, reference_close, actual_close, actual_amplitude
+        from settled union all table earlier
+    ) as all_rows
 ), summed as (
     select *, row_number() over w as place, sum(ape) over w as apes, sum(naive_ape) over w as naive_apes
-    from counted window w as (order by open_time)
+    from counted window w as (partition by model_version order by open_time)
 ), rolled as (
     select *, 100 * (apes - coalesce(lag(apes, %(rolling_n)s) over w, 0)) / least(place, %(rolling_n)s) as mape,
            100 * (naive_apes - coalesce(lag(naive_apes, %(rolling_n)s) over w, 0)) / least(place, %(rolling_n)s)
                as naive_mape
-    from summed window w as (order by open_time)
+    from summed window w as (partition by model_version order by open_time)
 ), shown as materialized (
-    select *, 1e4 * (close - actual_close) / reference_close as error_bp,
+    select *, row_number() over (order by open_time) as number,
+           1e4 * (close - actual_close) / reference_close as error_bp,
            1e4 * (baseline_close - actual_close) / reference_close as naive_error_bp
     from rolled where open_time >= %(start)s
 ), steps as (
@@ -124,11 +142,11 @@ select
         from (select own as bucket, true as is_own from buckets union all select naive, false from buckets) as either
         group by bucket) as heights) as histogram,
     (select json_agg(json_build_array(predicted_bp, actual_bp) order by open_time)
-     from shown, scale where (place - 1) %% thinning = 0) as dots
+     from shown, scale where (number - 1) %% thinning = 0) as dots
 """
 
 DIRECTION = f"""
-with {_settled(_PERIOD)}, counted as materialized (
+with {_SETTLED}, counted as materialized (
     select open_time, probability_up, baseline_up, {_HIT} as hit, (actual_close > reference_close) as rose,
            (probability_up >= 0.5) as up, abs(actual_close / reference_close - 1) as size,
            abs(probability_up - 0.5) as confidence, (baseline_up >= 0.5) as base_up,

@@ -73,7 +73,7 @@ class ErrorSteps(Answer):
     close_bias: Quotes
     """Mean of forecast less actual close, in quote currency."""
     rolling_mape: Percents
-    """MAPE of the ROLLING_N settled forecasts up to the end of the step, in percent."""
+    """MAPE of the newest ROLLING_N settled forecasts of a version up to the last one of the step, in percent."""
     rolling_persistence_mape: Percents
     cumulative_skill: list[float]
     """1 - MAE / MAE of persistence from the start of the period to the end of the step."""

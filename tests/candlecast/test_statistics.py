@@ -200,6 +200,18 @@ def test_an_interval_of_overlapping_outcomes_has_its_coverage(horizon, n):
     assert 0.92 <= held / trials <= 0.99
 
 
+@pytest.mark.parametrize("horizon", [1, 15, 60])
+def test_an_error_of_few_outcomes_is_at_most_twice_too_large(horizon):
+    random = np.random.default_rng(5)
+    rows = 2 * horizon + 1
+    series = overlapping(random, rows, horizon)
+
+    error, ones = ratio_error(series, np.ones(rows), horizon), np.ones(rows - 1)
+
+    assert 1 <= (error or 0) / np.sqrt(long_run_variance(series, horizon) / rows) <= 2
+    assert ratio_error(series[1:], ones, horizon) is None
+
+
 def test_an_interval_needs_thirty_independent_outcomes():
     assert student_interval(0.0, 1.0, 449, horizon=15) is None
     assert student_interval(0.0, 1.0, 450, horizon=15) is not None

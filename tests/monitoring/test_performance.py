@@ -268,8 +268,7 @@ def by_pandas(rows: pd.DataFrame) -> dict[str, float]:
 
 def test_the_figures_are_those_of_an_independent_computation(pool, settle):
     table = settle(*random_rows(500))
-    newest = table.tail(400)
-    counted = newest[~newest["abstained"].astype(bool)].drop(columns=["reason", "abstained"])
+    counted = table[~table["abstained"].astype(bool)].tail(400).drop(columns=["reason", "abstained"])
     numbers = counted.set_index("open_time").astype("float64")
 
     performance = measured(pool, n=400)

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from candlecast.market import Market
 from service.charts.period import step_within
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
+from service.status.monitoring_schemas import MonitoringAnswer
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -100,6 +101,39 @@ class TestOverTwoRecordedDays:
         assert answer.steps.rolling_mape == pytest.approx(rolling.iloc[-12:].tolist())
         assert answer.n == 12
 
+    def test_the_rolling_error_is_of_the_same_rows_as_the_monitoring(
+        self, service: TestClient, database: Any, days: pd.DataFrame
+    ) -> None:
+        times = [opened.to_pydatetime() for opened in days.index]
+        with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+            connection.execute("alter table forecasts disable trigger append_only")
+            change = "update forecasts set"
+            connection.execute(
+                f"{change} model_version = '2' where open_time between %s and %s", [times[-60], times[-9]]
+            )
+            connection.execute(f"{change} abstained = true, reason = 'expired' where open_time = %s", [times[-3]])
+            connection.execute("alter table forecasts enable trigger append_only")
+
+        steps = ErrorsAnswer.model_validate_json(service.get("/errors?hours=1").content).steps
+        rolling = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).rolling
+
+        assert (rolling.version, rolling.n, rolling.start) == ("1", 30, days.index[-83])
+        assert steps.rolling_mape[-1] == pytest.approx(rolling.close_mape)
+        assert steps.rolling_persistence_mape[-1] == pytest.approx(rolling.persistence_mape)
+
+    def test_forecasts_from_a_corrected_candle_are_left_out(
+        self, service: TestClient, database: Any, days: pd.DataFrame
+    ) -> None:
+        with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+            connection.execute(
+                "update outcomes set reference_close = 1.001 * reference_close where open_time = %s",
+                [days.index[-4].to_pydatetime()],
+            )
+
+        answer = ErrorsAnswer.model_validate_json(service.get("/errors?hours=1").content)
+
+        assert (answer.n, days.index[-4] in answer.steps.open_time) == (11, False)
+
     def test_doubtful_candles_and_what_was_made_from_them_are_left_out(
         self, service: TestClient, database: Any, days: pd.DataFrame
     ) -> None:
@@ -134,6 +168,19 @@ class TestOverTwoRecordedDays:
         tenths = moved.groupby(10 * (moved["probability_up"].rank() - 0.5) // len(moved))
         assert [one.n for one in answer.reliability] == tenths.size().tolist()
         assert answer.reliability[0].probability == pytest.approx(tenths["probability_up"].mean().iloc[0])
+
+    def test_equal_probabilities_are_one_bin(self, service: TestClient, database: Any, settled: pd.DataFrame) -> None:
+        with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+            connection.execute("alter table forecasts disable trigger append_only")
+            connection.execute("update forecasts set probability_up = 0.5")
+            connection.execute("alter table forecasts enable trigger append_only")
+
+        answer = DirectionAnswer.model_validate_json(service.get("/direction?hours=24").content)
+
+        moved = settled[settled["actual_close"] != settled["reference_close"]]
+        rising = (moved["actual_close"] > moved["reference_close"]).mean()
+        assert [one.n for one in answer.reliability] == [len(moved)]
+        assert answer.calibration_error == pytest.approx(abs(rising - 0.5))
 
     @pytest.mark.parametrize("route", ["/chart", "/errors", "/direction"])
     def test_another_market_that_is_not_stored_has_nothing(self, service: TestClient, route: str) -> None:
