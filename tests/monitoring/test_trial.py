@@ -182,6 +182,17 @@ def test_only_forecasts_since_the_trial_beside_the_champion_count(trial):
     assert (trial_result.champion, trial_result.outcome, trial_result.numbers["pairs"]) == ("3", "waiting", 10)
 
 
+def test_a_trial_ends_if_no_clock_said_when_it_began(trial):
+    make_champion(trial.registry, trial.pool, NAME, Decision("1", "promoted", "gate", ["first"]))
+    begin_trial(trial.registry, trial.pool, NAME, Decision("2", "trial", "gate", ["held"], CHALLENGER, "1"))
+    trial.market.forecast("1", 0, 3 * M, amplitude_off=0.01, noise=0.1)
+    trial.market.forecast("2", 0, 3 * M, role="challenger", amplitude_off=0.01, noise=0.1)
+
+    trial_result = trial.look(3 * M)
+
+    assert (trial_result.outcome, trial_result.numbers["targets"]) == ("undecided", 3 * M)
+
+
 @pytest.mark.parametrize(("age", "outcome"), [(31, "promoted"), (20, "waiting")])
 def test_an_equal_challenger_replaces_a_champion_past_half_its_life(trial, age, outcome):
     trial.trained(v1=age, v2=0)

@@ -174,12 +174,16 @@ def test_a_version_that_does_not_hold_moves_nothing_and_says_so(gate, register):
     assert (tags["gate"], tags["gate_reasons"]) == ("rejected", "; ".join(decision.reasons))
 
 
-@pytest.mark.parametrize(("excess", "outcome"), [(-0.01, "undecided"), (0.01, "trial")])
-def test_a_challenger_ahead_of_the_champion_keeps_its_trial(gate, register, excess, outcome):
+@pytest.mark.parametrize(
+    ("figures", "outcome"),
+    [({"excess": -0.01, "pairs": 100}, "undecided"), ({"excess": 0.01, "pairs": 100}, "trial"), ({}, "trial")],
+    ids=["ahead", "behind", "not compared"],
+)
+def test_a_challenger_ahead_of_the_champion_keeps_its_trial(gate, register, figures, outcome):
     champion, challenger, newer = register(), register(), register()
     gate.decide(champion)
     gate.decide(challenger)
-    trial = {"challenger": challenger, "champion": champion, "excess": excess, "pairs": 100}
+    trial = {"challenger": challenger, "champion": champion, **figures}
     record = {"model_version": champion, "verdict": "healthy", "action": "none", "reasons": [], "reports": []}
     record_check(gate.pool, MARKET, NOW, numbers={"trial": trial}, **record)
 
