@@ -133,10 +133,13 @@ def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]
 def prune(pool: ConnectionPool, keep: timedelta) -> None:
     """Delete records of jobs, checks and repaired gaps that are older than `keep`, by the database's clock.
 
-    Forecasts, outcomes, promotions, outages and candle revisions stay, because figures are checked against them.
+    The newest run of each job stays, because two trainings of long candles may be farther apart. Forecasts, outcomes,
+    promotions, outages and candle revisions stay, because figures are checked against them.
     """
     for query in (
-        "delete from job_runs where finished_at < clock_timestamp() - %s",
+        "delete from job_runs as old where finished_at < clock_timestamp() - %s and exists ("
+        "select from job_runs where (symbol, interval, horizon) = (old.symbol, old.interval, old.horizon) "
+        "and job = old.job and finished_at > old.finished_at and status <> 'skipped')",
         "delete from monitoring_checks where recorded_at < clock_timestamp() - %s",
         "delete from candle_gaps where state = 'repaired' and changed_at < clock_timestamp() - %s",
     ):

@@ -16,6 +16,7 @@ from candlecast.job_runs import (
     last_check,
     last_failure,
     newest_job_runs,
+    prune,
     record_check,
     recorded_job,
 )
@@ -152,6 +153,23 @@ def test_the_newest_run_of_each_job_is_shown_and_skipped_ones_are_not(pool):
     newest = {row["job"]: (row["status"], row["message"]) for row in newest_job_runs(pool, MARKET)}
 
     assert newest == {"ingest": ("completed", "new"), "train": ("completed", "")}
+
+
+def test_the_newest_run_of_each_job_outlives_the_others(pool):
+    for job, days in (("train", 300), ("train", 200), ("ingest", 100), ("ingest", 1)):
+        with recorded_job(pool, job, MARKET, clock=lambda days=days: NOW - timedelta(days=days)):
+            pass
+        with pool.connection() as connection:
+            connection.execute(
+                "update job_runs set finished_at = now() - make_interval(days => %s) where id = (select max(id) from "
+                "job_runs)",
+                [days],
+            )
+
+    prune(pool, timedelta(days=90))
+
+    assert [row["job"] for row in runs(pool)] == ["train", "ingest"]
+    assert last_attempt(pool, "train", MARKET) == NOW - timedelta(days=200)
 
 
 def test_the_newest_run_tells_why_it_failed_and_a_skipped_one_says_nothing(pool):

@@ -8,13 +8,15 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from candlecast.candles.schema import open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
 from candlecast.features.features import LOOKBACK, build_features
 from candlecast.market import from_epoch_ms
+from candlecast.settings.sources import load_settings
 from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset, recency_weights, rising
@@ -121,7 +123,7 @@ def test_an_unsound_candle_is_refused():
     sequence=st.integers(2, 30),
     gaps=st.lists(st.integers(200, 1900), max_size=3),
 )
-@settings(max_examples=25)
+@examples(max_examples=25)
 def test_slices_are_ordered_disjoint_and_purged(horizon, sequence, gaps):
     dataset = build_dataset(LONG.drop(LONG.index[gaps]), MARKET._replace(horizon=horizon), sequence)
 
@@ -161,6 +163,18 @@ def test_a_short_history_leaves_rows_for_every_slice(horizon):
     assert [len(part) for part in split] == [count * horizon + (number > 0) for number, count in enumerate(fewest)]
     with pytest.raises(NotEnoughCandles, match=f"that is {needed} candles without a gap"):
         split_by_time(build_dataset(CANDLES.iloc[: needed - 1], market, SEQUENCE))
+
+
+@pytest.mark.parametrize(("interval", "years"), [("1h", 1), ("4h", 1), ("6h", 1), ("12h", 3), ("1d", 5), ("1w", 8)])
+def test_the_default_history_of_every_interval_can_be_split(interval, years):
+    settings = load_settings(interval=interval)
+    market, limits = settings.market, settings.limits
+    count = min(limits.lookback, years * timedelta(days=365)) // market.step + LOOKBACK
+    opened = pd.date_range("2018-01-01", periods=count, freq=market.step, tz="UTC", name="open_time").as_unit("us")
+
+    dataset = build_dataset(sound_candles(count).set_index(opened), market, settings.training.sequence_length)
+
+    assert min(map(len, split_by_time(dataset))) >= 12
 
 
 def test_slices_that_would_be_empty_are_refused():
