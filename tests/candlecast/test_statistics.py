@@ -333,12 +333,15 @@ def test_resampling_depends_on_the_seed_and_not_on_other_figures():
     assert bootstrap({"one": one, "other": other}, seed=2) != first
 
 
-def test_a_figure_that_every_row_agrees_on_has_an_interval_without_width():
-    covered = RowFigure(np.ones((100, 2)), lambda means: means[..., 0] / means[..., 1])
+@pytest.mark.parametrize("share", [1.0, 0.0])
+def test_a_figure_that_every_row_agrees_on_has_an_interval_without_width(share):
+    covered = RowFigure(np.tile([share, 1.0], (400, 1)), lambda means: means[..., 0] / means[..., 1])
+    other = mean_of(autoregressive(np.random.default_rng(13), 400, 0.0))  # asks for blocks of one row
 
-    interval = bootstrap({"coverage": covered}, seed=1)["coverage"]
+    intervals = bootstrap({"coverage": covered, "other": other}, seed=1)
 
-    assert interval == (1.0, 1.0, 1.0)
+    assert intervals["coverage"] == (share, share, share)
+    assert intervals["other"] == bootstrap({"other": other}, seed=1)["other"]
 
 
 @pytest.mark.parametrize(("horizon", "fewest"), [(1, 30), (15, 450)])

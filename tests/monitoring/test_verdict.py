@@ -17,7 +17,7 @@ from candlecast.settings.sources import load_settings
 from monitoring.drift import VOLATILITY, Drift
 from monitoring.sequential import Evidence
 from monitoring.skill import Skill
-from monitoring.verdict import MIN_OUTCOMES, Verdict, reach_verdict
+from monitoring.verdict import Verdict, reach_verdict
 
 NOW = datetime(2025, 9, 1, 12, 1, tzinfo=UTC)
 NEWEST = datetime(2025, 9, 1, 11, 55, tzinfo=UTC)
@@ -49,6 +49,23 @@ def test_a_model_as_good_as_persistence_is_healthy():
 
     assert conclusion[:2] == ("healthy", "none")
     assert "1.0000 times persistence's" in conclusion.reasons[0]
+
+
+def test_a_check_records_ages_in_seconds_and_hours_and_counts():
+    gap, candle = CandleGap(NEWEST - HOUR, NEWEST, "open"), MarkedCandle(NEWEST, ("stub",))
+    nothing = verdict(newest_candle=None, last_training=None)
+
+    numbers = verdict(gaps=[gap], doubtful=[candle, candle]).numbers
+
+    assert numbers == {
+        "newest_candle_age_s": 360.0,
+        "hours_since_training": 6.0,
+        "doubtful": 2,
+        "gaps": 1,
+        "skill": None,
+        "drift": None,
+    }
+    assert nothing.numbers | {"newest_candle_age_s": None, "hours_since_training": None} == nothing.numbers
 
 
 def settings_of(interval: str) -> Settings:
@@ -161,17 +178,24 @@ def test_a_healthy_model_is_trained_again_after_the_longest_time(age, action):
     assert any("the limit is 24 h" in reason for reason in conclusion.reasons) is (action == "train")
 
 
-@pytest.mark.parametrize("few", [None, performance(mape=9.0, n=MIN_OUTCOMES - 1)])
+@pytest.mark.parametrize("few", [None, performance(mape=9.0, n=35)])
 @pytest.mark.parametrize(("age", "action"), [(6, "none"), (24, "train")])
 def test_with_too_few_settled_forecasts_only_the_age_counts(few, age, action):
     conclusion = verdict(performance=few, last_training=NOW - age * HOUR)
 
     assert conclusion[:2] == ("too early", action)
-    assert f"{MIN_OUTCOMES} are needed" in conclusion.reasons[0]
+    assert conclusion.reasons[0].startswith(f"{few.n if few else 0} settled forecasts, 36 are needed")
 
 
-def test_just_enough_settled_forecasts_are_judged():
-    assert verdict(performance=performance(mape=0.06, n=MIN_OUTCOMES)).verdict == "drift"
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_just_enough_settled_forecasts_are_judged(horizon):
+    ahead = SETTINGS.changed(horizon=horizon)
+
+    verdicts = [
+        verdict(settings=ahead, performance=performance(mape=0.06, n=36 * horizon - fewer)).verdict for fewer in (0, 1)
+    ]
+
+    assert verdicts == ["drift", "too early"]
 
 
 def skill(lost: str | None = None, at_first: float = -0.05) -> Skill:

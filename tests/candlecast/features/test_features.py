@@ -190,7 +190,11 @@ def test_a_candle_without_range_or_volume_has_finite_shares():
 
 
 def test_a_history_among_others_gives_the_same_bits():
-    histories = [sound_candles(200, seed=seed) for seed in range(3)]
+    histories = [
+        with_still_stretch(sound_candles(200), 50, LOOKBACK + 3),
+        sound_candles(200),
+        sound_candles(200, seed=4),
+    ]
     inputs = [(open_times_ms(one), ohlcv_values(one), order_flow(one)) for one in histories]
     open_ms, ohlcv = (np.stack([one[part] for one in inputs]) for part in (0, 1))
     taker_buy, trades = (np.stack([flow[part] for *_, flow in inputs]) for part in (0, 1))
@@ -200,6 +204,7 @@ def test_a_history_among_others_gives_the_same_bits():
     alone = [feature_matrix(*one) for one in inputs]
     np.testing.assert_array_equal(together.matrix, np.stack([one.matrix for one in alone]))
     np.testing.assert_array_equal(together.volatility, np.stack([one.volatility for one in alone]))
+    np.testing.assert_array_equal(together.finite(), np.stack([one.finite() for one in alone]))
 
 
 def test_the_season_is_the_candles_own():
