@@ -225,6 +225,19 @@ def test_a_row_is_finite_unless_its_candles_stood_still():
     assert caught.value.row == 100 + LOOKBACK
 
 
+def test_rows_of_several_histories_are_finite_each():
+    still = with_still_stretch(CANDLES, 100, LOOKBACK + 3)
+    alone = [build_features(candles) for candles in (CANDLES, still)]
+
+    together = feature_matrix(
+        np.stack([open_times_ms(candles) for candles in (CANDLES, still)]),
+        np.stack([ohlcv_values(candles) for candles in (CANDLES, still)]),
+        None,
+    )
+
+    assert together.finite().tolist() == [features.finite().tolist() for features in alone]
+
+
 def test_rows_beside_a_still_stretch_are_those_without_it():
     features = build_features(with_still_stretch(CANDLES, 100, LOOKBACK + 3))
 
