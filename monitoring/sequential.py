@@ -113,7 +113,7 @@ def evidence_path(paired: PairedLosses, margin: float = 0.0, horizon: int = 1, *
     Null hypothesis: the expected excess of each forecast, given all that is known when it is issued, is at most 0. Then
     the evidence ever reaches 1 / alpha with probability alpha at most, at any horizon. Proof: a bettor that stops to
     stake when it does so keeps 1 / alpha at least, because a stake returns 0 or more. It expects 1 at most, because
-    each stake is known before its forecast's outcome begins. Markov's inequality gives alpha (decision 17).
+    each stake is known before its forecast's outcome begins. Markov's inequality gives alpha (decision 20).
 
     With `changed`, another bettor starts after each outcome, and wealths are added: the Shiryaev-Roberts e-detector of
     Shin, Ramdas and Rinaldo (2024). Under the null hypothesis it reaches a limit after at least that many forecasts on

@@ -144,13 +144,15 @@ def test_of_no_forecast_there_is_no_evidence():
     assert evidence_of_worse(PairedLosses(none, none, none, none), changed=True).now == 0.0
 
 
-def test_brier_scores_cannot_differ_by_more_than_their_bound():
+def test_the_bound_of_brier_scores_is_the_larger_of_two_differences():
     random = RANDOM(5)
     probability, rival, up = random.uniform(size=1000), random.uniform(size=1000), random.integers(0, 2, 1000)
 
     paired = brier_scores(probability, rival, up.astype(float), numbers(1000))
 
-    assert (np.abs(paired.losses - paired.reference) <= paired.bound + 1e-12).all()
+    other = brier_scores(probability, rival, 1.0 - up, numbers(1000))
+    reached = np.maximum(np.abs(paired.losses - paired.reference), np.abs(other.losses - other.reference))
+    assert reached == pytest.approx(paired.bound)
     assert paired.losses == pytest.approx((probability - up) ** 2)
 
 
@@ -163,13 +165,87 @@ def test_probabilities_that_are_sure_of_the_wrong_side_are_proved_worse():
     assert evidence_of_worse(wrong.swapped).peak < 1
 
 
+SHARES = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+
+def products(excess: np.ndarray) -> np.ndarray:
+    """Mean over the shares of the wealth after each of a series of bets, one after the other."""
+    return np.mean([np.cumprod(1 + share * excess) for share in SHARES], axis=0)
+
+
 def test_one_candle_ahead_the_evidence_is_the_mean_product_over_all_shares():
     excess = RANDOM(1).uniform(-1, 1, 50)
 
-    evidence = evidence_of_worse(differing(excess))
+    assert evidence_path(differing(excess)) == pytest.approx(products(excess))
+    assert evidence_of_worse(differing(excess)).now == pytest.approx(products(excess)[-1])
 
-    wealth = [np.prod(1 + share * excess) for share in (0.05, 0.1, 0.2, 0.4, 0.8)]
-    assert evidence.now == pytest.approx(np.mean(wealth))
+
+def test_one_candle_ahead_a_change_adds_the_products_since_every_forecast():
+    excess = RANDOM(1).uniform(-1, 1, 50)
+
+    since = [np.concatenate([np.zeros(first), products(excess[first:])]) for first in range(50)]
+
+    assert evidence_path(differing(excess), changed=True) == pytest.approx(np.sum(since, axis=0))
+
+
+def bookkeeping(excess: np.ndarray, share: float, horizon: int) -> list[float]:
+    """Wealth not at stake after each outcome, of one bettor that stakes when a forecast is issued."""
+    part, free = share / (horizon - share * (horizon - 1)), 1.0
+    at_stake: list[float] = []
+    after = []
+    for moment in range(1 - horizon, len(excess)):
+        at_stake.append(part * free)
+        free -= at_stake[-1]
+        if moment >= 0:
+            free += at_stake.pop(0) * (1 + excess[moment])
+            after.append(free)
+    return after
+
+
+@pytest.mark.parametrize("horizon", [2, 5])
+def test_some_candles_ahead_the_evidence_is_the_mean_wealth_not_at_stake(horizon):
+    excess = RANDOM(1).uniform(-1, 1, 50)
+
+    wealth = np.mean([bookkeeping(excess, share, horizon) for share in SHARES], axis=0)
+
+    assert evidence_path(differing(excess), horizon=horizon) == pytest.approx(wealth)
+
+
+@pytest.mark.parametrize(("margin", "horizon"), [(0.1, 1), (-0.1, 1), (0.1, 3)])
+def test_a_margin_belongs_to_excess_and_bound(margin, horizon):
+    random, decay = RANDOM(6), 1 - 2 / (96 * horizon + 1)
+    excess, reference = random.uniform(-1, 1, 50), random.uniform(1, 2, 50)
+    weights = [decay ** np.arange(known)[::-1] for known in range(1, 51 - horizon)]
+    means = [np.average(reference[: len(one)], weights=one) for one in weights]
+    allowed = margin * np.array([*np.zeros(horizon), *means])
+
+    paired = PairedLosses(reference + excess, reference, np.ones(50), numbers(50))
+
+    scaled = (excess - allowed) / (1 + np.abs(allowed))
+    wealth = np.mean([bookkeeping(scaled, share, horizon) for share in SHARES], axis=0)
+    assert evidence_path(paired, margin, horizon) == pytest.approx(wealth)
+
+
+@pytest.mark.parametrize("way", [-1, 1])
+def test_rounding_of_losses_exceeds_no_bound(way):
+    digit = np.spacing(1e5)
+    forecast, rival = np.full(20, 1e5 + 3 * digit), np.full(20, 1e5 + 2 * digit)
+
+    paired = absolute_errors(forecast, rival, np.full(20, -5e4), numbers(20))
+
+    assert paired.losses - paired.reference == pytest.approx(2 * paired.bound)
+    assert evidence_path(paired if way > 0 else paired.swapped) == pytest.approx(products(np.full(20, float(way))))
+
+
+def test_evidence_has_a_limit_and_no_overflow():
+    assert evidence_of_worse(differing(np.ones(3000))).peak == 1e12
+
+
+def test_the_excess_is_relative_to_the_reference_and_0_without_one():
+    none, one = np.zeros(2), np.ones(2)
+
+    assert PairedLosses(1.5 * one, one, one, numbers(2)).excess == pytest.approx(0.5)
+    assert PairedLosses(one, none, one, numbers(2)).excess == 0.0
 
 
 def pull(first: int, second: int, horizon: int) -> float:
@@ -193,7 +269,7 @@ def test_a_stake_depends_on_outcomes_known_at_its_forecast_alone(horizon):
 def test_wealth_at_stake_is_no_evidence(horizon):
     evidence = evidence_of_worse(differing(np.zeros(2000)), horizon=horizon)
 
-    at_stake = np.mean([0.05, 0.1, 0.2, 0.4, 0.8]) * (horizon - 1) / horizon
+    at_stake = np.mean(SHARES) * (horizon - 1) / horizon
     assert evidence.now == pytest.approx(1 - at_stake)
 
 
@@ -242,6 +318,6 @@ def head(paired: PairedLosses, n: int) -> PairedLosses:
     return PairedLosses(*(values[:n] for values in paired))
 
 
-@pytest.mark.parametrize(("minutes", "limit"), [(1, 500_000), (5, 100_000), (60, 100_000)])
+@pytest.mark.parametrize(("minutes", "limit"), [(1, 500_000), (2, 250_000), (5, 100_000), (60, 100_000)])
 def test_false_alarms_are_as_rare_in_time_at_short_intervals(minutes, limit):
     assert false_alarm_run(timedelta(minutes=minutes)) == limit
