@@ -23,18 +23,9 @@ from candlecast.statistics import (
     ratio_error,
     student_interval,
 )
-
-
-def autoregressive(random: np.random.Generator, n: int, memory: float) -> np.ndarray:
-    """A series with mean zero, each value `memory` times the one before plus a standard normal shock."""
-    series = random.normal(size=n + 50)
-    for row in range(1, n + 50):
-        series[row] += memory * series[row - 1]
-    return series[50:]
-
-
-def mean_of(series: np.ndarray) -> RowFigure:
-    return RowFigure(series[:, None], lambda means: means[..., 0])
+from tests.support.live_simulation import CORNERS
+from tests.support.series import autoregressive, held_by_bootstrap, held_by_student_interval, mean_of
+from tests.support.simulated_intervals import held_by_live_intervals
 
 
 def equal_weights(series: np.ndarray, horizon: int) -> float:
@@ -44,9 +35,10 @@ def equal_weights(series: np.ndarray, horizon: int) -> float:
     return covariances[0] + 2 * sum(covariances[1:])
 
 
-def overlapping(random: np.random.Generator, n: int, horizon: int) -> np.ndarray:
-    """Sums of `horizon` independent shocks, as outcomes that far ahead are."""
-    return np.convolve(random.normal(size=n + horizon - 1), np.ones(horizon), mode="valid")
+def freedom(n: int, horizon: int) -> float:
+    """Degrees of freedom: of the independent outcomes, or of Bartlett's variance (Priestley, 1981) if less."""
+    lags = max(horizon - 1, int(4 * (n / 100) ** (2 / 9)))
+    return min(n / horizon - 1, 1.5 * n / (lags + 1))
 
 
 def hac_fit(difference: np.ndarray, lags: int) -> object:
@@ -75,9 +67,9 @@ def test_the_test_rests_on_the_hac_variance_of_statsmodels(seed, memory, n, hori
 
     statistic = fitted.params[0] / error * correction
     assert comparison.statistic == pytest.approx(statistic, rel=1e-9)
-    assert comparison.p_value == pytest.approx(2 * stats.t.sf(abs(statistic), n / horizon - 1))
-    assert comparison.p_better == pytest.approx(stats.t.cdf(statistic, n / horizon - 1))
-    bound = fitted.params[0] + stats.t.ppf(0.95, n / horizon - 1) * error / correction
+    assert comparison.p_value == pytest.approx(2 * stats.t.sf(abs(statistic), freedom(n, horizon)))
+    assert comparison.p_better == pytest.approx(stats.t.cdf(statistic, freedom(n, horizon)))
+    bound = fitted.params[0] + stats.t.ppf(0.95, freedom(n, horizon)) * error / correction
     assert comparison.excess_upper == pytest.approx(bound, abs=1e-9)
     assert long_run_variance(losses - reference, horizon) == pytest.approx(max(bartlett, equal))
 
@@ -191,13 +183,14 @@ def test_an_interval_of_autocorrelated_rows_has_its_stated_coverage():
 
 @pytest.mark.parametrize(("horizon", "n"), [(1, 288), (5, 288), (15, 600), (15, 2016), (60, 2016)])
 def test_an_interval_of_overlapping_outcomes_has_its_coverage(horizon, n):
-    random, ones, held, trials = np.random.default_rng(11), np.ones(n), 0, 500
-    for _ in range(trials):
-        series = overlapping(random, n, horizon)
-        lower, upper = student_interval(series.mean(), ratio_error(series, ones, horizon), n, horizon) or (0, 0)
-        held += lower <= 0 <= upper
+    assert 0.92 <= held_by_student_interval(n, horizon, 500).share <= 0.99
 
-    assert 0.92 <= held / trials <= 0.99
+
+@pytest.mark.parametrize("cell", CORNERS, ids=str)
+def test_intervals_of_live_skill_have_their_coverage(cell):
+    held = held_by_live_intervals(cell, 400)
+
+    assert [name for name, frequency in held.items() if not 0.92 <= frequency.share <= 0.99] == []
 
 
 @pytest.mark.parametrize("horizon", [1, 15, 60])
@@ -222,7 +215,9 @@ def test_an_interval_needs_thirty_independent_outcomes():
 def test_the_quantile_without_scipy_is_student_s(rows, horizon):
     lower, upper = student_interval(3.0, 2.0, rows, horizon) or (0, 0)
 
-    assert [3.0 - lower, upper - 3.0] == pytest.approx([2.0 * stats.t.ppf(0.975, rows / horizon - 1)] * 2, rel=5.5e-5)
+    assert [3.0 - lower, upper - 3.0] == pytest.approx(
+        [2.0 * stats.t.ppf(0.975, freedom(rows, horizon))] * 2, rel=5.5e-5
+    )
 
 
 @pytest.mark.parametrize("horizon", [1, 4])
@@ -276,12 +271,7 @@ def test_the_lower_end_of_a_norm_leaves_out_what_chance_adds(mean, chance_alone)
 
 
 def test_a_bootstrap_of_overlapping_outcomes_has_its_coverage():
-    random, held, horizon = np.random.default_rng(12), 0, 15
-    for seed in range(100):
-        interval = bootstrap({"mean": mean_of(overlapping(random, 900, horizon))}, seed, horizon)["mean"]
-        held += interval.lower <= 0 <= interval.upper
-
-    assert held >= 85
+    assert held_by_bootstrap(900, 15, 100).share >= 0.85
 
 
 def test_blocks_of_the_bootstrap_span_the_overlap_of_outcomes():

@@ -63,5 +63,6 @@ def rows_of(name: str) -> str:
 def as_student(normal: list[float], rows: int) -> list[float]:
     """Widen a normal 95 % interval to Student's."""
     middle, half = (normal[0] + normal[1]) / 2, (normal[1] - normal[0]) / 2
-    wide = half * stats.t.ppf(0.975, rows - 1) / stats.norm.ppf(0.975)
+    freedom = min(rows - 1, 1.5 * rows / (int(4 * (rows / 100) ** (2 / 9)) + 1))  # Bartlett's, if these are fewer
+    wide = half * stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
     return [middle - wide, middle + wide]
