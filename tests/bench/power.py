@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from candlecast.arrays import Floats
 from candlecast.candles.files import read_history
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
@@ -35,7 +36,9 @@ def main() -> None:
     close = read_history(Path(sys.argv[1]), "1m")["close"].to_numpy()
     for off in (0.002, 0.005):
         for horizon in HORIZONS:
-            print(f"1m, {horizon} ahead, close {off:.1%} off: {delays(close, off, horizon)}", flush=True)
+            found = delays_until_proof(close, off, horizon)
+            after = ", ".join(f"{claim} after {described(delays)}" for claim, delays in found.items())
+            print(f"1m, {horizon} ahead, close {off:.1%} off: {after}", flush=True)
     peaks = np.array([evidence_of_worse(equals(100 * 60, seed, 60), horizon=60).peak for seed in range(RUNS)])
     print(f"60 ahead, equal forecasts: evidence of 20 in {np.mean(peaks >= 20):.1%} of {RUNS} runs, 5 % allowed")
 
@@ -51,12 +54,15 @@ def needed_excess(settings: Settings, claim: str) -> str:
     return f"{high:.3f}"
 
 
-def delays(close: np.ndarray, off: float, horizon: int) -> str:
-    """Count candles until a forecast that is `off` is rolled back, and until its lost skill is found.
+def delays_until_proof(close: Floats, off: float, horizon: int) -> dict[str, Floats]:
+    """Count candles of 1m until a close that is `off` is rolled back, and until its lost skill is found.
 
     For lost skill the forecast is off in the second half of the window only.
+
+    Returns:
+        Counts by claim, shape (STARTS,); infinite where there is no proof in the window.
     """
-    random, settings, told = np.random.default_rng(3), load_settings(interval="1m", horizon=horizon), []
+    random, settings, found = np.random.default_rng(3), load_settings(interval="1m", horizon=horizon), {}
     for claim, margin in (("a failing champion", rollback.MARGIN), ("lost skill", skill.MARGINS["close"])):
         window = windows(settings)[claim]
         sound = window.targets // 2 if window.changed else 0
@@ -68,9 +74,13 @@ def delays(close: np.ndarray, off: float, horizon: int) -> str:
             paired = absolute_errors(last * (1 + by), last, actual, candle)
             evidence = evidence_path(paired, margin, horizon, changed=window.changed)[sound:]
             after.append(np.argmax(evidence >= window.limit) + 1 if evidence.max() >= window.limit else np.inf)
-        missed = int(np.isinf(after).sum())
-        told.append(f"{claim} after {np.median(after):,.0f} (longest {max(after):,.0f}, never {missed})")
-    return ", ".join(told)
+        found[claim] = np.array(after)
+    return found
+
+
+def described(after: Floats) -> str:
+    """Return median and longest of some delays, and how many are not found."""
+    return f"{np.median(after):,.0f} (longest {max(after):,.0f}, never {np.isinf(after).sum()})"
 
 
 if __name__ == "__main__":

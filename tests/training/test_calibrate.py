@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, ForecastOrigin, decode
+from tests.support.live_simulation import CORNERS, random_of
+from tests.support.series import coverages_of_bounds
+from tests.support.simulated_intervals import coverage_of_forecasts
 from training.calibrate import conformal_bounds, fit_calibration, platt, shrinkage
 
 GRID = np.linspace(0, 1, 2001)
@@ -102,13 +105,20 @@ def test_conformal_bounds_hold_nine_of_ten_fresh_draws(count):
 
 
 def test_bounds_of_overlapping_residuals_hold_nine_of_ten():
-    covered, horizon, n = [], 15, 600
-    for seed in range(200):
-        residuals, fresh = (np.convolve(normal(of, 2 * n), np.ones(horizon))[horizon:n] for of in (seed, 10_000 + seed))
-        lower, upper = conformal_bounds(residuals, horizon)
-        covered.append(((lower <= fresh) & (fresh <= upper)).mean())
+    assert 0.88 <= coverages_of_bounds(600, 15, 200).mean() <= 0.92
 
-    assert 0.88 <= np.mean(covered) <= 0.92
+
+# The last one calibrates on 30 independent outcomes.
+@pytest.mark.parametrize(
+    ("cell", "trainings", "most"), zip(CORNERS, (5, 20, 200, 200), (0.92, 0.92, 0.92, 0.94), strict=True), ids=str
+)
+def test_intervals_of_simulated_markets_hold_nine_of_ten(cell, trainings, most):
+    random = random_of(cell, 9)
+
+    covered = np.mean([coverage_of_forecasts(random, cell) for _ in range(trainings)], axis=0)
+
+    assert covered.min() >= 0.88
+    assert covered.max() <= most
 
 
 @pytest.mark.parametrize("side", [1, -1])
