@@ -24,7 +24,7 @@ from candlecast.statistics import (
     student_interval,
 )
 from tests.support.live_simulation import CORNERS
-from tests.support.series import autoregressive, held_by_bootstrap, held_by_student_interval, mean_of
+from tests.support.series import autoregressive, held_by_bootstrap, held_by_student_interval, mean_of, overlapping
 from tests.support.simulated_intervals import held_by_live_intervals
 
 
