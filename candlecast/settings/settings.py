@@ -54,8 +54,8 @@ class Settings(SettingsGroup):
     interval: Annotated[str, AfterValidator(fixed_length)] = Field(
         default_factory=lambda read: _first_market(read).interval
     )
-    """Candle length of the default market: one that divides a day, such as 1m, 5m, 1h or 1d, or 1w. Default: the first of
-    MARKETS, else 5m."""
+    """Candle length of the default market: 1w, or one that divides a day, such as 1m, 5m, 1h or 1d. Default: the
+    interval of the first of MARKETS, else 5m."""
     horizon: int = Field(1, ge=1)
     """How many candles ahead the forecast looks."""
     lookback_days: float | None = Field(None, gt=0, examples=[90])
