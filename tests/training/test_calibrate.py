@@ -50,7 +50,7 @@ def test_a_network_that_is_too_timid_is_not_blown_up():
 
 
 def test_a_network_without_opinion_keeps_none():
-    assert shrinkage(np.zeros(10), normal(1, 10)) == 0.0
+    assert shrinkage(np.zeros(10), np.ones(10)) == 0.0
 
 
 def test_platt_finds_the_logistic_that_the_draws_came_from():
@@ -74,9 +74,10 @@ def test_platt_leaves_out_candles_that_did_not_move():
     assert fitted == pytest.approx(platt(logit, up, 0.5))
 
 
-def test_a_logit_that_points_the_wrong_way_gives_the_base_rate_alone():
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_a_logit_that_points_the_wrong_way_gives_the_base_rate_alone(noise):
     logit = normal(7, 2000)
-    up = (logit < 0).astype("float64")
+    up = (logit < noise * normal(8, 2000)).astype("float64")
 
     slope, intercept = platt(logit, up, 0.48)
 
@@ -90,6 +91,13 @@ def test_outcomes_that_are_all_alike_give_the_base_rate_alone(outcome):
 
     assert slope == 0.0
     assert 1 / (1 + np.exp(-intercept)) == pytest.approx(0.52)
+
+
+@pytest.mark.parametrize(("rate", "probability"), [(0.0, 0.01), (1.0, 0.99)])
+def test_a_base_rate_is_no_certainty(rate, probability):
+    _, intercept = platt(normal(8, 50), np.full(50, 1.0), rate)
+
+    assert 1 / (1 + np.exp(-intercept)) == pytest.approx(probability)
 
 
 @pytest.mark.parametrize("count", [60, 600])
@@ -143,9 +151,11 @@ def test_bounds_have_the_correction_of_the_independent_outcomes():
     assert conformal_bounds(residuals, horizon=16) == (0.0, 299.0)  # 18 outcomes: the extremes of all rows
 
 
-@pytest.mark.parametrize(("horizon", "groups"), [(1, 4), (2, 2), (15, 1)])
-def test_groups_of_volatility_hold_equally_many_independent_outcomes(horizon, groups):
-    rows = 1200
+@pytest.mark.parametrize(
+    ("rows", "horizon", "groups"),
+    [(1200, 1, 4), (1199, 1, 3), (1200, 2, 2), (1200, 15, 1), (200, 1, 1), (2100, 1, 7), (2400, 1, 8), (2700, 1, 8)],
+)
+def test_groups_of_volatility_hold_equally_many_independent_outcomes(rows, horizon, groups):
     raw, targets = normal(1, rows * 5).reshape(rows, 5), normal(2, rows * 5).reshape(rows, 5)
     up = (targets[:, TARGETS.index("close")] > 0) * 1.0
 
