@@ -122,8 +122,8 @@ class TrainingSettings(SettingsGroup):
     train_max_hours: float | None = Field(None, gt=0, examples=[24])
     """Longest time between two trainings in hours, at least the shortest. Default: by interval and horizon."""
     promote_at_once: bool = False
-    """Whether a version that the gate compared with the champion becomes champion without a trial. The gate finds it not
-    worse than the champion; it need not be better."""
+    """Whether a version that the gate compared with the champion becomes champion without a trial. The gate finds it
+    not worse than the champion; it need not be better."""
 
 
 class MonitoringSettings(SettingsGroup):
