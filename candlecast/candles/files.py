@@ -1,8 +1,9 @@
-"""Candles in files: parquet, csv and json."""
+"""Candles in files: the layouts that people have are read, parquet and csv are written."""
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,54 +11,42 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, open_times_ms, require_storable
+from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms, require_storable
+from candlecast.candles.tables import read_table
 from candlecast.errors import InvalidCandles
 from candlecast.market import interval_duration
 
 
-def read_candles(path: Path) -> pd.DataFrame:
-    """Read a parquet or csv file, by its ending.
+def read_candles(path: Path, symbol: str | None = None) -> pd.DataFrame:
+    """Read candles from a file in one of the layouts of `candlecast.candles.tables.read_table`.
+
+    A high or low that is one unit of the last place inside the body, as sums of floats leave it, is set to the body.
 
     Args:
-        path: Has `open_time` (ISO-8601, UTC by default, or milliseconds since 1970) and OHLCV. Order flow is
-            optional; other columns are ignored.
+        symbol: Symbol that the candles must be of, if the file names one.
 
     Returns:
         OHLCV and order flow as float64, indexed by UTC open_time in the file's order.
 
     Raises:
-        InvalidCandles: A column is missing or malformed; the message names it.
+        InvalidCandles: As `read_table`; or the file is of another symbol.
     """
-    try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        elif path.suffix == ".csv":
-            table = pd.read_csv(path, float_precision="round_trip")  # else the last digit may differ
-        else:
-            raise InvalidCandles(f"{path}: the name must end in .parquet or .csv")
-    except (OSError, ValueError) as exc:
-        raise InvalidCandles(f"{path}: {exc}") from exc
-    if table.index.name == "open_time":
-        table = table.reset_index()
-    missing = [name for name in ("open_time", *OHLCV_COLUMNS) if name not in table.columns]
-    if missing:
-        raise InvalidCandles(f"{path}: column {', '.join(missing)} missing; found {', '.join(table.columns)}")
-    times = table["open_time"]
-    try:
-        if pd.api.types.is_numeric_dtype(times):
-            times = pd.to_datetime(times, unit="ms", utc=True)
-        index = pd.DatetimeIndex(pd.to_datetime(times, utc=True)).as_unit("us")
-        values = table[[name for name in CANDLE_COLUMNS if name in table.columns]].astype("float64")
-    except (ValueError, TypeError) as exc:
-        raise InvalidCandles(f"{path}: {exc}") from exc
-    if index.hasnans:
-        row = int(index.isna().argmax())
-        raise InvalidCandles(f"{path}: row {row}: open_time is missing", row, "open_time")
-    return values.set_index(index.rename("open_time"))
+    candles = read_table(path)
+    named = candles.attrs.pop("symbol")
+    if symbol is not None and named is not None and re.sub(r"[^A-Z0-9]", "", named.upper()) != symbol:
+        raise InvalidCandles(f"{path}: its symbol is {named}, not {symbol}; set CANDLECAST_SYMBOL to import it")
+    body = candles[["open", "close"]]
+    for name, edge in (("high", body.max(axis=1)), ("low", body.min(axis=1))):
+        rounded = np.abs(candles[name] - edge) <= np.spacing(edge)
+        candles[name] = candles[name].where(~rounded, edge)
+    return candles
 
 
-def read_history(path: Path, interval: str) -> pd.DataFrame:
-    """Read the candles of a file in the form of the store; gaps are allowed.
+def read_history(path: Path, interval: str, symbol: str | None = None) -> pd.DataFrame:
+    """Read the candles of a file in the form of the store; gaps are allowed, and the newest may come first.
+
+    Args:
+        symbol: Symbol that the candles must be of, if the file names one.
 
     Returns:
         `CANDLE_COLUMNS`; order flow missing in the file is NaN.
@@ -65,7 +54,7 @@ def read_history(path: Path, interval: str) -> pd.DataFrame:
     Raises:
         InvalidCandles: As `read_candles` and `require_importable`.
     """
-    return require_importable(path, read_candles(path), interval)
+    return require_importable(path, read_candles(path, symbol), interval)
 
 
 def read_posted(path: Path) -> dict[str, Any]:
@@ -118,12 +107,17 @@ def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.D
     """
     if candles.empty:
         raise InvalidCandles(f"{path}: no candle in it")
+    newest_first = len(candles) > 1 and bool((np.diff(open_times_ms(candles)) < 0).all())
+    candles = candles.iloc[::-1] if newest_first else candles
     try:
         require_storable(candles, interval)
         complete = candles.reindex(columns=list(CANDLE_COLUMNS))
-        _require_flow(complete)
     except InvalidCandles as exc:
-        raise InvalidCandles(f"{path}: {exc}", exc.row, exc.field) from exc
+        row, message = exc.row, str(exc)
+        if newest_first and row is not None:
+            row = len(candles) - 1 - row
+            message = message.replace(f"row {exc.row}:", f"row {row}:", 1)
+        raise InvalidCandles(f"{path}: {message}", row, exc.field) from exc
     apart_ms = np.median(np.diff(open_times_ms(candles))) if len(candles) > 1 else 0
     if apart_ms > interval_duration(interval) / timedelta(milliseconds=1):
         raise InvalidCandles(
@@ -131,12 +125,3 @@ def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.D
             "set CANDLECAST_INTERVAL to theirs"
         )
     return complete
-
-
-def _require_flow(candles: pd.DataFrame) -> None:
-    flow = candles[list(FLOW_COLUMNS)].to_numpy(dtype="float64")
-    invalid = (flow < 0) | np.isinf(flow)  # NaN is unknown, which is allowed
-    if invalid.any():
-        row, column = (int(position) for position in np.argwhere(invalid)[0])
-        field = FLOW_COLUMNS[column]
-        raise InvalidCandles(f"row {row}: {field} is {flow[row, column]:g}, it must be finite and positive", row, field)

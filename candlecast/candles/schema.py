@@ -145,12 +145,17 @@ def _require_prices(candles: pd.DataFrame) -> None:
         if bad.any():
             row = int(np.argmax(bad))
             raise InvalidCandles(
-                f"row {row}: {field} {values[row, PRICE_COLUMNS.index(field)]:g} contradicts "
-                f"open {opened[row]:g}, high {high[row]:g}, low {low[row]:g}, close {close[row]:g}; "
+                f"row {row}: {field} {_exact(values[row, PRICE_COLUMNS.index(field)])} contradicts open "
+                f"{_exact(opened[row])}, high {_exact(high[row])}, low {_exact(low[row])}, close {_exact(close[row])}; "
                 "low <= open, close <= high must hold",
                 row,
                 field,
             )
+
+
+def _exact(value: float) -> str:
+    """Return all digits of a number, because two that differ in the last one must not look equal."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _refuse(bad: np.ndarray, values: np.ndarray, rule: str) -> None:

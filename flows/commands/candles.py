@@ -18,7 +18,6 @@ from flows.commands.terminal import (
     read_settings,
     recorded,
     say,
-    utc,
 )
 
 app = typer.Typer()
@@ -38,9 +37,7 @@ def backfill(
     from flows.jobs.messages import backfill_message
 
     with recorded("backfill") as (market, job), progress("backfill") as report:
-        filled = loop.backfill(
-            market, utc(start), utc(end), lambda stored: report(f"stored up to {stored:%F %T}"), repair=repair
-        )
+        filled = loop.backfill(market, start, end, lambda stored: report(f"stored up to {stored:%F %T}"), repair=repair)
         job.rows, job.message = filled.written.inserted, backfill_message(filled, market.market.step)
     missing = [gap._asdict() for gap in filled.missing]
     say(job.message, as_json, **filled.written._asdict(), missing=missing, **filled.marked._asdict())
@@ -52,7 +49,7 @@ def verify(start: Start = None, end: End = None, as_json: Json = False) -> None:
     from candlecast.candles.verification import verification_message, verify_candles
 
     with recorded("verify") as (market, job):
-        found = verify_candles(market, utc(start), utc(end), market.time_if_reachable())
+        found = verify_candles(market, start, end, market.time_if_reachable())
         job.rows, job.message = found.candles, verification_message(found, market.market)
     say(job.message, as_json, sound=found.is_sound, **found.figures)
     if not found.is_sound:
@@ -89,7 +86,7 @@ def export_candles(file: Path, start: Start = None, end: End = None, as_json: Js
     from flows.jobs.market import open_market
 
     with open_market(read_settings()) as market:
-        stored = market.store.read(*market.market[:2], utc(start) or EARLIEST, utc(end) or LATEST)
+        stored = market.store.read(*market.market[:2], start or EARLIEST, end or LATEST)
     write_candles(file, stored)
     say(f"{len(stored):,} candles written to {file}", as_json, candles=len(stored))
 
@@ -102,7 +99,7 @@ def import_candles(file: Path, as_json: Json = False) -> None:
     from flows.jobs.messages import import_message
 
     with recorded("import") as (market, job):
-        sound = read_history(file, market.market.interval)
+        sound = read_history(file, market.market.interval, market.market.symbol)
         imported = loop.import_candles(market, sound)
         job.rows, job.message = imported.written.inserted, import_message(imported)
     say(job.message, as_json, **imported.written._asdict(), **imported.marked._asdict())

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import TIME_FORMATS, progress, read_settings
+from flows.commands.terminal import TIME, progress, read_settings
 
 
 def report(
     candles: Annotated[Path, typer.Option(help=".parquet or .csv with open_time, OHLCV, and order flow if known.")],
-    until: Annotated[datetime, typer.Option(formats=TIME_FORMATS, help="Time in UTC; fit before, evaluate after.")],
+    until: Annotated[datetime, typer.Option(**TIME, help="Time in UTC; fit before, evaluate after.")],
     out: Annotated[Path, typer.Option(help="Markdown file to write.")],
 ) -> None:
     """Write the figures of network and baselines on candles after the training."""
@@ -23,8 +23,8 @@ def report(
     from training.offline import offline_bundle, train_offline
     from training.reports.model_table import model_table
 
-    settings, border = read_settings(), until.replace(tzinfo=UTC)
-    history = read_history(candles, settings.interval)
+    settings, border = read_settings(), until
+    history = read_history(candles, settings.interval, settings.symbol)
     with progress("report") as report:
         trained = train_offline(history[history.index < border], settings, report)
         span = Span(start=border, end=history.index[-1] + settings.market.step, rows=0)

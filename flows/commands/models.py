@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ import typer
 from flows.commands.terminal import (
     EXIT_ERROR,
     LATEST,
-    TIME_FORMATS,
+    TIME,
     End,
     Json,
     Start,
@@ -22,7 +22,6 @@ from flows.commands.terminal import (
     read_settings,
     recorded,
     say,
-    utc,
 )
 
 app = typer.Typer()
@@ -42,7 +41,7 @@ Reason = Annotated[str, typer.Option(help="Reason; recorded with the decision.")
 def train(
     candles: Annotated[Path | None, typer.Option(help=".parquet or .csv file to train on, without database.")] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=TIME_FORMATS, help="With --candles: train on candles before, in UTC.")
+        datetime | None, typer.Option(**TIME, help="With --candles: train on candles before, in UTC.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -77,9 +76,9 @@ def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
     from training.offline import train_offline
 
     settings = read_settings()
-    history = read_history(file, settings.interval)
+    history = read_history(file, settings.interval, settings.symbol)
     with progress("train") as report:
-        trained = train_offline(history[history.index < (utc(until) or LATEST)], settings, report)
+        trained = train_offline(history[history.index < (until or LATEST)], settings, report)
     say(
         f"version {trained.name}, report: {trained.report}\n"
         f"to evaluate it on later candles: candlecast evaluate --candles FILE --from T",
@@ -93,8 +92,8 @@ def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
 @app.command()
 def evaluate(
     candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
-    start: Annotated[datetime, typer.Option("--from", formats=TIME_FORMATS, help="First open_time, in UTC.")],
-    end: Annotated[datetime | None, typer.Option("--to", formats=TIME_FORMATS, help="End, in UTC.")] = None,
+    start: Annotated[datetime, typer.Option("--from", **TIME, help="First open_time, in UTC.")],
+    end: Annotated[datetime | None, typer.Option("--to", **TIME, help="End, in UTC.")] = None,
     inputs: Annotated[Inputs, typer.Option(help="ohlcv hides the order flow.")] = Inputs.ALL,
     model: Annotated[
         str | None,
@@ -111,12 +110,12 @@ def evaluate(
 
     settings = read_settings()
     bundle, version = chosen_version(settings, model)
-    history = read_history(candles, bundle.manifest.interval)
+    history = read_history(candles, bundle.manifest.interval, bundle.manifest.symbol)
     evaluated = evaluate_offline(
         bundle,
         history,
-        start.replace(tzinfo=UTC),
-        utc(end),
+        start,
+        end,
         with_flow=inputs is Inputs.ALL,
         seed=settings.training.seed,
     )
@@ -147,9 +146,9 @@ def walk_forward(
     from training.walk_forward.walk_forward import measure_folds, pooled
 
     settings = read_settings()
-    history = read_history(candles, settings.interval)
+    history = read_history(candles, settings.interval, settings.symbol)
     lengths = FoldLengths(train_months, validate_months, step_months)
-    folds = folds_of(history, settings.market, lengths, utc(start), utc(end))
+    folds = folds_of(history, settings.market, lengths, start, end)
     with progress("walk-forward") as report:
         reports = measure_folds(history, folds, family, settings, lambda fold: report(fold_line(fold)))
     say(
@@ -177,7 +176,7 @@ def search(
 
     settings, budget, registry = read_settings(), Budget(trials, minutes), None
     if candles is not None:
-        history = read_history(candles, settings.interval)
+        history = read_history(candles, settings.interval, settings.symbol)
     else:
         registry = loop.training_registry(settings)
         with open_market(settings) as market:
@@ -205,9 +204,7 @@ def rollback(reason: Reason) -> None:
 
 @app.command()
 def history(
-    at: Annotated[
-        datetime | None, typer.Option("--at", formats=TIME_FORMATS, help="Show the champion at this time, in UTC.")
-    ] = None,
+    at: Annotated[datetime | None, typer.Option("--at", **TIME, help="Show the champion at this time, in UTC.")] = None,
     last: Annotated[int, typer.Option(min=1, help="Number of decisions, newest first.")] = 30,
     as_json: Json = False,
 ) -> None:
@@ -218,7 +215,7 @@ def history(
 
     with open_market(read_settings()) as market:
         if at is not None:
-            live = champion_at(market, at.replace(tzinfo=UTC))
+            live = champion_at(market, at)
             say(live_message(live, market.market), as_json, **as_figures(live))
             return
         decisions = decisions_until(market.pool, market.market.model_name, limit=last)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import EXIT_ERROR, End, Json, Start, progress, read_settings, recorded, say, utc
+from flows.commands.terminal import EXIT_ERROR, End, Json, Start, progress, read_settings, recorded, say
 
 app = typer.Typer()
 
@@ -60,7 +60,7 @@ def simulate(
         found = read_settings(interval=interval)
         with progress("simulate") as report_line:
             report, settings = platform.enter_context(
-                simulate_scenario(found, utc(start), utc(end), report_line, scenario, candles)
+                simulate_scenario(found, start, end, report_line, scenario, candles)
             )
         say(report.message, as_json, **report.figures)
         if serve:
@@ -117,5 +117,5 @@ def exchange(
     series = recordings_in(recordings) if recordings else bundled_recordings()
     first, end = recorded_span(series)
     pace = settings.exchange.replay_speed if speed is None else speed
-    clock = ReplayClock(first, end, now=utc(start), speed=pace, path=state)
+    clock = ReplayClock(first, end, now=start, speed=pace, path=state)
     serve_replay(series, clock, "127.0.0.1", port or settings.exchange.port, load_faults(faults) if faults else None)

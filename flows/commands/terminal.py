@@ -14,9 +14,30 @@ EXIT_ERROR = 1
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
-Start = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="Start, in UTC.")]
-End = Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="End, in UTC; not included.")]
+
+
+def moment(text: str) -> datetime:
+    """Read a time of the command line: ISO-8601, in UTC unless it has an offset.
+
+    Raises:
+        typer.BadParameter: It is no time, or outside of the years 1970 to 9998.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise typer.BadParameter(
+            f"{text!r} is no time; write it as 2025-06-01, 2025-06-01T12:30 or 2025-06-01T12:30:00Z"
+        ) from exc
+    if not EARLIEST <= found < LATEST:
+        raise typer.BadParameter(f"{text!r} is outside of the years 1970 to 9998")
+    return found
+
+
+TIME: dict[str, Any] = {"parser": moment, "metavar": "TIME"}
+"""Options of an argument that is a time."""
+Start = Annotated[datetime | None, typer.Option(**TIME, help="Start, in UTC unless it has an offset.")]
+End = Annotated[datetime | None, typer.Option(**TIME, help="End, in UTC unless it has an offset; not included.")]
 
 
 def read_settings(**options: Any) -> Any:
@@ -24,11 +45,6 @@ def read_settings(**options: Any) -> Any:
     from candlecast.settings.sources import load_settings
 
     return load_settings(**{name: value for name, value in options.items() if value is not None})
-
-
-def utc(moment: datetime | None) -> datetime | None:
-    """Return a time of the command line as UTC; None stays None."""
-    return None if moment is None else moment.replace(tzinfo=UTC)
 
 
 def recorded(job: str, *, timed: bool = False) -> Any:

@@ -1,0 +1,272 @@
+"""Tables of candles in the layouts that people have. Nothing is guessed: what is ambiguous is refused."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS
+from candlecast.errors import InvalidCandles
+
+_ARRAY_NAMES = ("timestamp", *OHLCV_COLUMNS)
+_KLINE_NAMES = (*_ARRAY_NAMES, "close_time", *FLOW_COLUMNS, "ignore")
+_WITHOUT_HEADER = {len(names): names for names in (_ARRAY_NAMES, _KLINE_NAMES)}
+_TIME_NAMES = ("unix", "timestamp", "date", "datetime", "time")  # of the candle's open in every layout read here
+_EPOCH_NAMES = {"unix", "timestamp"}
+_FLOW_ALIASES = {
+    "quote_asset_volume": "quote_volume",
+    "number_of_trades": "trades",
+    "taker_buy_base_asset_volume": "taker_buy_base",
+    "taker_buy_quote_asset_volume": "taker_buy_quote",
+}
+_MISSING = ("", "nan", "NaN", "null", "NULL", "None", "NA", "N/A")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_ISO = re.compile(r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?) ?(Z|UTC|[+-]\d{2}:?\d{2})", re.ASCII)
+_ISO_WITHOUT_ZONE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?", re.ASCII)
+_EARLIEST = 10**8  # seconds: 1973; a number is of the unit in which it lies between 1973 and 5138
+_A_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+_COMMENT = re.compile(r"#.*|https?://[^,;\t]*")
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read candles of a file, by its ending, in any layout that is unambiguous.
+
+    Layouts: this project's own, klines and arrays with or without a header (the archive's CSV and zip), freqtrade's
+    feather and JSON, yfinance's frames of one ticker, and the CSV of Kaggle and CryptoDataDownload.
+
+    Returns:
+        OHLCV and known order flow as float64, indexed by UTC open_time in the file's order. `attrs["symbol"]` is the
+        symbol that the file names, or None.
+
+    Raises:
+        InvalidCandles: Another ending, a column is missing or ambiguous, or a value is malformed; names the row
+            (0-based, without the header), the column, the value and the remedy.
+    """
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise InvalidCandles(f"{path}: the name must end in {', '.join(_READERS)}")
+    try:
+        return _candles(_with_plain_columns(read(path)))
+    except InvalidCandles as exc:
+        raise InvalidCandles(f"{path}: {exc}", exc.row, exc.field) from exc
+    except (OSError, ValueError, TypeError, OverflowError, zipfile.BadZipFile, csv.Error) as exc:
+        raise InvalidCandles(f"{path}: {str(exc).strip() or type(exc).__name__}") from exc
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    rows = json.loads(_decoded(path.read_bytes()))
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise InvalidCandles("not a list of rows [open_time, open, high, low, close, volume]")
+    for number, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            raise InvalidCandles(f"row {number}: {len(row)} values, {len(rows[0])} in the first row", number)
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _read_zip(path: Path) -> pd.DataFrame:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1 or not names[0].lower().endswith(".csv"):
+            raise InvalidCandles(f"one .csv file is wanted in it, found {', '.join(names) or 'none'}")
+        return _parsed(_decoded(archive.read(names[0])))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    return _parsed(_decoded(path.read_bytes()))
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".parquet": pd.read_parquet,
+    ".feather": pd.read_feather,
+    ".csv": _read_csv,
+    ".json": _read_json,
+    ".zip": _read_zip,
+}
+
+
+def _decoded(content: bytes) -> str:
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as exc:
+        raise InvalidCandles(f"byte {exc.start} is not {encoding}; save the file as UTF-8") from exc
+
+
+def _parsed(text: str) -> pd.DataFrame:
+    lines = text.splitlines(keepends=True)
+    begin = next((at for at, line in enumerate(lines) if line.strip() and not _COMMENT.fullmatch(line.strip())), None)
+    if begin is None:
+        raise InvalidCandles("no candle in it")
+    separator = next((one for one in ",;\t" if one in lines[begin]), ",")
+    rows = filter(None, csv.reader(lines[begin:], delimiter=separator))
+    header = next(rows)
+    is_data = all(_NUMBER.fullmatch(cell.strip()) for cell in header)
+    for number, row in enumerate(rows, 1 if is_data else 0):
+        if len(row) != len(header):  # pandas would shift or cut the row
+            raise InvalidCandles(f"row {number}: {len(row)} values for {len(header)} columns", number)
+    return pd.read_csv(
+        io.StringIO("".join(lines[begin:])),
+        sep=separator,
+        header=None if is_data else 0,
+        index_col=False,
+        float_precision="round_trip",  # else the last digit may differ
+        keep_default_na=False,
+        na_values=_MISSING,
+        low_memory=False,
+    )
+
+
+def _with_plain_columns(table: pd.DataFrame) -> pd.DataFrame:
+    if table.columns.nlevels > 1:
+        levels = [table.columns.get_level_values(level) for level in range(table.columns.nlevels)]
+        several = [level for level in levels if level.nunique() > 1]
+        if len(several) != 1:
+            raise InvalidCandles("columns of several levels: leave one ticker, and one level")
+        table = table.set_axis(several[0], axis="columns")
+    if table.index.nlevels > 1:
+        raise InvalidCandles("an index of several levels: leave open_time alone")
+    width = table.shape[1]
+    if list(map(str, table.columns)) == list(map(str, range(width))):
+        names = _WITHOUT_HEADER.get(width)
+        if names is None:
+            raise InvalidCandles(f"{width} columns without names; 6 or 12 are known: {', '.join(_KLINE_NAMES)}")
+        table = table.set_axis(list(names), axis="columns")
+    table = table.rename(columns=lambda name: _plain(str(name)))
+    if isinstance(table.index, pd.DatetimeIndex) or table.index.name is not None:
+        table = table.rename_axis(index=_plain(str(table.index.name or "open_time")))
+        if table.index.name in table.columns:
+            raise InvalidCandles(f"{table.index.name} is both the index and a column: leave one")
+        table = table.reset_index()
+    repeated = table.columns[table.columns.duplicated()]
+    if len(repeated):
+        raise InvalidCandles(f"column {repeated[0]} is there twice")
+    return table.rename(columns={name: own for name, own in _FLOW_ALIASES.items() if own not in table.columns})
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\s+", "_", name.strip().lower())
+
+
+def _candles(table: pd.DataFrame) -> pd.DataFrame:
+    symbol = _symbol(table)
+    time_name, volume_name = _time_column(table), _volume_column(table, symbol)
+    missing = [name for name in PRICE_COLUMNS if name not in table.columns]
+    missing += ["open_time"] * (time_name is None) + ["volume"] * (volume_name is None)
+    if time_name is None or volume_name is None or missing:
+        raise InvalidCandles(f"column {', '.join(missing)} missing; found {', '.join(table.columns)}")
+    index = _open_times(table[time_name], time_name)
+    sources = {name: name for name in CANDLE_COLUMNS if name in table.columns} | {"volume": volume_name}
+    values = {name: _numbers(table[source], source) for name, source in sources.items()}
+    candles = pd.DataFrame({name: values[name] for name in CANDLE_COLUMNS if name in values}, index=index)
+    candles.attrs["symbol"] = symbol
+    return candles
+
+
+def _symbol(table: pd.DataFrame) -> str | None:
+    if "symbol" not in table.columns or table.empty:
+        return None
+    named = table["symbol"].astype(str).unique()
+    if len(named) > 1:
+        raise InvalidCandles(f"candles of several symbols: {', '.join(named[:3])}; leave one")
+    return str(named[0])
+
+
+def _time_column(table: pd.DataFrame) -> str | None:
+    if "open_time" in table.columns:
+        return "open_time"
+    found = [name for name in _TIME_NAMES if name in table.columns]
+    epochs = [name for name in found if name in _EPOCH_NAMES]
+    if len(found) > 1 and len(epochs) != 1:
+        raise InvalidCandles(f"columns {', '.join(found)} may all be open_time: leave one")
+    return next(iter(epochs or found), None)
+
+
+def _volume_column(table: pd.DataFrame, symbol: str | None) -> str | None:
+    """Return the column of the base asset's volume; Kaggle and CryptoDataDownload name it after the asset."""
+    if "volume" in table.columns:
+        return "volume"
+    found = [name for name in table.columns if name.startswith("volume_")]
+    of_base = [name for name in found if name != "volume_(currency)"]
+    if symbol is not None and len(of_base) > 1:
+        base = re.split(r"[/_-]", symbol.lower())[0]
+        of_base = [name for name in of_base if name == f"volume_{base}"]
+    if found and len(of_base) != 1:
+        raise InvalidCandles(f"columns {', '.join(found)} may all be the volume of the base asset: name one `volume`")
+    return next(iter(of_base), None)
+
+
+def _numbers(column: pd.Series, name: str) -> NDArray[np.float64]:
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column.to_numpy(dtype="float64", na_value=np.nan)
+    values = np.full(len(column), np.nan)
+    for row, value in enumerate(column):
+        text = "" if value is None else str(value).strip()
+        if _NUMBER.fullmatch(text) and not isinstance(value, bool):
+            values[row] = float(text)
+        elif text not in _MISSING:
+            raise InvalidCandles(f"row {row}: {name} is {value!r}, not a number", row, name)
+    return values
+
+
+def _open_times(column: pd.Series, name: str) -> pd.DatetimeIndex:
+    if isinstance(column.dtype, pd.DatetimeTZDtype) or pd.api.types.is_datetime64_dtype(column):
+        _refuse(column.isna(), column, name, "is missing")
+        if column.dt.tz is None:
+            _refuse(column.notna(), column, name, "has no time zone; write UTC times as 2025-06-01T00:00:00Z")
+        return pd.DatetimeIndex(column.dt.tz_convert("UTC"), name="open_time").as_unit("us")
+    if not pd.api.types.is_numeric_dtype(column):
+        texts = column.astype(object).where(column.notna(), "").map(lambda value: str(value).strip())
+        _refuse(texts.isin(_MISSING), column, name, "is missing")
+        if not texts.str.fullmatch(r"\d+").all():
+            return _from_iso(texts, name)
+        column = texts.astype("float64")
+    epochs = column.to_numpy(dtype="float64", na_value=np.nan)
+    _refuse(~np.isfinite(epochs), column, name, "is missing")
+    _refuse(epochs % 1 != 0, column, name, "is not a whole number of milliseconds since 1970")
+    unit = _unit(epochs, column, name)
+    if name == "open_time" and unit != "milliseconds":
+        _refuse(epochs != 0, column, name, f"is in {unit}; milliseconds since 1970 are wanted")
+    whole = epochs.astype("int64")
+    micros = whole // 1000 if unit == "nanoseconds" else whole * (10**6 // _A_SECOND[unit])
+    return pd.DatetimeIndex(pd.to_datetime(micros, unit="us", utc=True), name="open_time").as_unit("us")
+
+
+def _from_iso(texts: pd.Series, name: str) -> pd.DatetimeIndex:
+    no_zone = texts.str.fullmatch(_ISO_WITHOUT_ZONE.pattern)
+    _refuse(no_zone, texts, name, "has no time zone; write UTC times as 2025-06-01T00:00:00Z")
+    other = ~texts.str.fullmatch(_ISO.pattern)
+    _refuse(other, texts, name, "is neither ISO-8601 with a zone (2025-06-01T00:00:00Z) nor milliseconds since 1970")
+    times = pd.to_datetime(texts.str.replace(" ?UTC$", "Z", regex=True), utc=True, format="ISO8601", errors="coerce")
+    _refuse(times.isna(), texts, name, "is no time of the calendar")
+    return pd.DatetimeIndex(times, name="open_time").as_unit("us")
+
+
+def _unit(epochs: NDArray[np.float64], column: pd.Series, name: str) -> str:
+    if not len(epochs):
+        return "milliseconds"
+    for unit, each in _A_SECOND.items():
+        inside = (epochs >= _EARLIEST * each) & (epochs < _EARLIEST * each * 1000)
+        if inside[0]:
+            _refuse(~inside, column, name, f"is not in {unit}, as row 0 is")
+            return unit
+    _refuse(np.ones(len(epochs), dtype=bool), column, name, "is no time since 1973 in a known unit")
+    return ""
+
+
+def _refuse(bad: Any, column: pd.Series, name: str, rule: str) -> None:
+    bad = np.asarray(bad, dtype=bool)
+    if bad.any():
+        row = int(bad.argmax())
+        raise InvalidCandles(f"row {row}: {name} {column.iloc[row]} {rule}", row, name)
