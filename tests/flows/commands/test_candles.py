@@ -92,13 +92,13 @@ def test_a_second_repair_changes_nothing(run, owner, damaged, tmp_path):
     assert owner.execute("select count(*) from candle_revisions").fetchall() == revisions
 
 
-def test_a_backfill_without_repair_fills_gaps_and_leaves_what_is_stored(run, owner, damaged, tmp_path):
+def test_a_backfill_without_repair_fills_gaps_and_corrects_the_last_two_days(run, owner, damaged, tmp_path):
     write_candles(tmp_path / "table.csv", damaged.drop(damaged.index[300:310]))
     run("candles", "import", tmp_path / "table.csv")
 
     filled = run("backfill", "--start", "2025-05-31", "--end", "2025-06-05")
 
-    assert "10 candles stored, 0 corrected, 199 doubtful; no gap is left" in filled.stdout
+    assert "10 candles stored, 201 corrected, 199 no longer doubtful; no gap is left" in filled.stdout
     assert owner.execute("select state, end_time - start_time from candle_gaps").fetchone()[0] == "repaired"
 
 
