@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -167,12 +167,13 @@ def record_check(
     )
 
 
-def last_check(pool: ConnectionPool, market: Market) -> dict[str, Any] | None:
-    """Return the newest monitoring check, all columns, or None."""
+def last_check(pool: ConnectionPool, market: Market, verdicts: Collection[str] | None = None) -> dict[str, Any] | None:
+    """Return the newest monitoring check, of all or of these verdicts, all columns, or None."""
     return _one(
         pool,
-        "select * from monitoring_checks where (symbol, interval, horizon) = (%s, %s, %s) order by id desc limit 1",
-        list(market),
+        "select * from monitoring_checks where (symbol, interval, horizon) = (%s, %s, %s) "
+        "and (%s::text[] is null or verdict = any(%s)) order by id desc limit 1",
+        [*market, *[None if verdicts is None else list(verdicts)] * 2],
     )
 
 

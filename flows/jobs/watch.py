@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from candlecast.api.answers import ModelsAnswer
+from candlecast.candles.session import MarketSession
 from candlecast.errors import BundleError, CandlecastError, ForeignBundleError, ModelNotFound, RegistryUnavailable
 from candlecast.job_runs import last_check, last_failure
 from candlecast.ledger.parity import ParityCheck, parity_message
@@ -29,6 +30,7 @@ SAME_MOMENT = timedelta(seconds=30)
 
 _MISSES_REPORTED = timedelta(hours=1)
 _FEWEST_VERIFIED = 12
+_DRIFTED = ("drift", "decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
     if champion is not None and not moved:  # after a move the served versions are out of date
         conditions += _service_conditions(served, unreachable)
     conditions += _check_conditions(found)
-    notices, webhook_failure = _notify(market, alerts, conditions, _observable_kinds(found))
+    notices, webhook_failure = _notify(market, alerts, conditions, judged_kinds(market, found))
     return WatchResult(found, rollback, trial, notices, [*notes, *filter(None, [webhook_failure])], unjudged, trouble)
 
 
@@ -221,15 +223,23 @@ def _check_conditions(found: Check) -> list[Condition]:
     verdict, reason = found.verdict.verdict, "; ".join(found.verdict.reasons)
     if verdict == "data fault":
         return [Condition("data fault", "candles", reason)]
-    if verdict in {"drift", "decay"}:
+    if verdict in _DRIFTED:
         return [Condition("drift", CHAMPION, f"{verdict} of version {found.model_version}: {reason}")]
     return []
 
 
-def _observable_kinds(found: Check) -> set[Kind]:
-    """Return the kinds of alert that this check can judge; drift needs enough forecasts and valid candles."""
-    always: set[Kind] = {"service down", "missed forecasts", "training failed", "data fault"}
-    return always | ({"drift"} if found.verdict.verdict not in {"data fault", "too early"} else set())
+def judged_kinds(market: MarketSession, found: Check) -> set[Kind]:
+    """Return the kinds of alert that this check can judge.
+
+    Drift needs valid candles, and enough forecasts unless it was of an earlier champion: the new one may need weeks of
+    long candles for its own.
+    """
+    kinds: set[Kind] = {"service down", "missed forecasts", "training failed", "data fault"}
+    verdict = found.verdict.verdict
+    drifted = last_check(market.pool, market.market, _DRIFTED) if verdict == "too early" else None
+    if verdict in {"data fault", "too early"} and (drifted is None or drifted["model_version"] == found.model_version):
+        return kinds
+    return {*kinds, "drift"}
 
 
 def _notify(

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from candlecast.api.answers import ModelsAnswer
 from candlecast.errors import ExchangeUnavailable
-from candlecast.job_runs import recorded_job
+from candlecast.job_runs import record_check, recorded_job
 from candlecast.ledger.forecasts import Ledger
 from candlecast.registry.decisions import Decision, decision_history
 from candlecast.registry.lifetime import TRAINED_UNTIL
@@ -22,8 +22,10 @@ from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
 from flows.jobs.market import open_market
-from flows.jobs.watch import WatchResult, alert_unreachable_exchange, watch
+from flows.jobs.watch import WatchResult, alert_unreachable_exchange, judged_kinds, watch
 from monitoring.alerts import RECOVERY_DELAY
+from monitoring.check import Check
+from monitoring.verdict import Verdict
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.receivers import Receiver, receiving
 from tests.support.records import forecast_for
@@ -231,6 +233,27 @@ def test_a_clock_of_the_database_that_is_wrong_is_told(platform, database):
     told = {(notice.kind, notice.subject): notice.message for notice in platform.look(time_of(150)).notices}
 
     assert "the database's clock is -40 s from the exchange's" in told[("data fault", "clocks")]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "version", "judged"),
+    [("healthy", "1", True), ("too early", "1", False), ("too early", "2", True), ("data fault", "2", False)],
+)
+def test_drift_of_an_earlier_champion_recovers_before_the_new_one_has_forecasts(platform, verdict, version, judged):
+    opened = platform.opened
+    for moment, name, found in ((100, "healthy", "0"), (101, "drift", "1"), (102, verdict, version)):
+        record_check(
+            *(opened.pool, opened.market, after(moment)),
+            model_version=found,
+            verdict=name,
+            action="none",
+            reasons=[],
+            numbers={},
+            reports=[],
+        )
+    check = Check(Verdict(verdict, "none", [], {}), None, None, version, None)
+
+    assert ("drift" in judged_kinds(opened, check)) == judged
 
 
 def test_a_webhook_that_is_away_is_a_note_without_its_address(platform):
