@@ -92,7 +92,7 @@ def test_a_second_repair_changes_nothing(run, owner, damaged, tmp_path):
     assert owner.execute("select count(*) from candle_revisions").fetchall() == revisions
 
 
-def test_a_backfill_without_repair_fills_gaps_and_corrects_the_last_two_days(run, owner, damaged, tmp_path):
+def test_a_backfill_fills_gaps_and_corrects_the_last_two_days(run, owner, damaged, tmp_path):
     write_candles(tmp_path / "table.csv", damaged.drop(damaged.index[300:310]))
     run("candles", "import", tmp_path / "table.csv")
 
