@@ -143,6 +143,13 @@ def test_bounds_that_many_residuals_equal_hold_nine_of_ten(side, tied):
     assert 0.88 <= np.mean(covered) <= 0.92
 
 
+def test_residuals_that_equal_one_bound_are_left_out_beyond_the_other():
+    residuals = np.concatenate([np.arange(284.0), np.full(16, 500.0)])  # none is above the upper bound of rank 285.95
+
+    assert conformal_bounds(residuals) == pytest.approx((2 * 14.05, 500.0))
+    assert conformal_bounds(-residuals) == pytest.approx((-500.0, -2 * 14.05))
+
+
 def test_bounds_have_the_correction_of_the_independent_outcomes():
     residuals = np.arange(300.0)
 

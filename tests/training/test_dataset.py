@@ -48,6 +48,7 @@ def test_the_target_is_the_candle_horizon_later(horizon):
         assert dataset.target_ms[end] == opened[position + horizon]
         assert dataset.actual[end].tolist() == [*came[["open", "high", "low", "close"]], came["high"] - came["low"]]
         assert dataset.origin.close[end] == CANDLES["close"].iloc[position]
+        assert dataset.amplitude[end] == CANDLES["high"].iloc[position] - CANDLES["low"].iloc[position]
         scaled = np.log(came["close"] / CANDLES["close"].iloc[position]) / dataset.origin.volatility[end]
         assert dataset.targets[end, 3] == pytest.approx(scaled)
     assert dataset.target_ms[dataset.ends[-1]] == opened[-1]

@@ -97,6 +97,14 @@ def test_the_rows_beside_a_still_stretch_are_those_without_it():
     assert dataset.remark == ("151 of 2,856 windows are left out, because prices or volume stood still over 97 candles")
 
 
+def test_one_window_that_is_left_out_is_remarked():
+    candles = with_still_stretch(sound_candles(3_000), 1_000, LOOKBACK + 1)
+
+    dataset = build_dataset(candles, MARKET, 1)
+
+    assert dataset.remark == "1 of 2,903 windows are left out, because prices or volume stood still over 97 candles"
+
+
 def test_left_out_rows_do_not_change_the_order_in_memory():
     # The bits of a scaler depend on it, and so those of a version.
     for candles in (sound_candles(3_000), with_still_stretch(sound_candles(3_000), 1_000, 200)):
