@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -47,6 +48,13 @@ class Market(NamedTuple):
 
 
 @lru_cache(maxsize=64)
+def price_text(value: float, scale: float | None = None) -> str:
+    """Write a price, or a difference of prices around `scale`, with six digits of its size, at least two decimals."""
+    size = abs(value if scale is None else scale)
+    decimals = min(16, max(2, 5 - math.floor(math.log10(size)))) if size > 0 else 2
+    return f"{value:,.{decimals}f}"
+
+
 def interval_duration(interval: str) -> timedelta:
     """Return the length of one candle of `interval`, e.g. 5 minutes for "5m".
 

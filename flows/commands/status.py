@@ -13,6 +13,7 @@ from rich.table import Table
 
 from candlecast.errors import CandlecastError, ExchangeError, StackError
 from candlecast.job_runs import last_check, newest_job_runs
+from candlecast.market import price_text
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from flows.jobs.market import OpenMarket, open_market, open_service
@@ -118,7 +119,7 @@ def _add_figures(table: Table, found: dict[str, Any]) -> None:
     if forecast:
         table.add_row(
             "[bold]newest forecast",
-            f"for {forecast['open_time']:%F %T}: close {forecast['close']:,.2f}, up "
+            f"for {forecast['open_time']:%F %T}: close {price_text(forecast['close'])}, up "
             f"{100 * forecast['probability_up']:.1f} %, version {forecast['model_version']}",
         )
     check = found["check"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from candlecast.candles.gaps import describe_gaps
 from candlecast.candles.quality import MarkedCandle, MarkResult, describe_doubtful
 from candlecast.ledger.issue import IssueResult
+from candlecast.market import price_text
 from candlecast.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _LEAST_SKEW = timedelta(seconds=1)
 def ingest_message(intake: IntakeResult, settled: int, issued: IssueResult) -> str:
     """Return one line about a run of ingest."""
     forecasts = ", ".join(
-        f"{one.role} v{one.model_version} says {one.close:.2f} for {one.open_time:%Y-%m-%d %H:%M} "
+        f"{one.role} v{one.model_version} says {price_text(one.close)} for {one.open_time:%Y-%m-%d %H:%M} "
         f"(up {100 * one.probability_up:.1f} %)"
         for one in issued.forecasts
     )

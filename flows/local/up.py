@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError, StackError
-from candlecast.market import Market, floor_time
+from candlecast.market import Market, floor_time, price_text
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
 from candlecast.settings.settings import Settings
@@ -192,10 +192,11 @@ def _print_addresses(console: Console, settings: Settings) -> None:
 
 def _forecast_line(forecast: dict[str, Any]) -> str:
     return (
-        f"{forecast['open_time']:%Y-%m-%d %H:%M} UTC: close {forecast['close']:,.2f} "
-        f"(90 %: {forecast['close_lower']:,.2f} to {forecast['close_upper']:,.2f}), "
-        f"amplitude {forecast['amplitude']:,.2f}, up {100 * forecast['probability_up']:.1f} %, "
-        f"version {forecast['model_version']}, issued {forecast['issued_at']:%H:%M:%S}"
+        f"{forecast['open_time']:%Y-%m-%d %H:%M} UTC: close {price_text(forecast['close'])} "
+        f"(90 %: {price_text(forecast['close_lower'])} to {price_text(forecast['close_upper'])}), "
+        f"amplitude {price_text(forecast['amplitude'], forecast['close'])}, "
+        f"up {100 * forecast['probability_up']:.1f} %, version {forecast['model_version']}, "
+        f"issued {forecast['issued_at']:%H:%M:%S}"
     )
 
 

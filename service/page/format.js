@@ -28,11 +28,21 @@ export const month = (time) => formats.month.format(new Date(time));
 export const dayTime = (time) => `${date(time)}, ${hhmm(time)}`;
 export const fullTime = (time) => `${formats.year.format(new Date(time))}, ${hhmm(time)}`;
 
-/** A price, or a difference of prices around `scale`, with as many decimals as that size leaves readable. */
+/** Decimals that show six digits of a number, at least two: 2 of 104,321, 10 of 0.0000123. */
+export function decimals(size) {
+  return size ? Math.min(16, Math.max(2, 5 - Math.floor(Math.log10(Math.abs(size))))) : 2;
+}
+
+/** A price, or a difference of prices around `scale`, with as many decimals as that size needs. */
 export function price(value, scale = value) {
   if (value === null || value === undefined) return "–";
-  const digits = Math.abs(scale) >= 1000 ? 2 : Math.abs(scale) >= 1 ? 4 : 8;
-  return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: digits });
+  return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: decimals(scale) });
+}
+
+/** Format of a chart's price axis for numbers of this size; by default the library marks no step below 0.01. */
+export function axisFormat(size) {
+  const precision = decimals(size);
+  return { type: "price", precision, minMove: 10 ** -precision };
 }
 
 export const count = (value) => value.toLocaleString("en-US");

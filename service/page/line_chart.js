@@ -1,7 +1,7 @@
 // One or more lines over time, linked with all other charts over time.
 
 import { element } from "./dom.js";
-import { dayTime } from "./format.js";
+import { axisFormat, dayTime } from "./format.js";
 import { colours, onScheme } from "./palette.js";
 import { link, timeChart, unlink } from "./time_chart.js";
 
@@ -33,6 +33,8 @@ export class LineChart {
   /** @param times of the steps; @param columns one for each line, null where there is no value */
   show(times, columns) {
     [this.#times, this.#columns] = [times, columns];
+    const priceFormat = axisFormat(columns.flat().reduce((most, value) => Math.max(most, Math.abs(value ?? 0)), 0));
+    for (const { series } of this.#lines) series.applyOptions({ priceFormat });
     this.#lines.forEach(({ series }, at) =>
       series.setData(times.map((time, step) => (columns[at][step] === null ? { time } : { time, value: columns[at][step] }))));
     link(this.#chart, this.#lines[0].series, times, columns[0]);

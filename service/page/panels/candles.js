@@ -1,7 +1,7 @@
 // Candles, the forecasts recorded for them, volume, and whether directions were right.
 
 import { element } from "../dom.js";
-import { count, dayTime, percent, price } from "../format.js";
+import { axisFormat, count, dayTime, percent, price } from "../format.js";
 import { Layer, drawBand, drawHits, drawMoments } from "../layers.js";
 import { colours, onScheme } from "../palette.js";
 import { link, timeChart, unlink } from "../time_chart.js";
@@ -37,6 +37,8 @@ export class CandleChart {
     this.#bars.setData(times.map((time, at) => (answer.open[at] === null ? { time }
       : { time, open: answer.open[at], high: answer.high[at], low: answer.low[at], close: answer.close[at] })));
     this.#line.setData(value(answer.forecast_close));
+    const priceFormat = axisFormat(answer.close.reduce((most, close) => Math.max(most, close ?? 0), 0));
+    for (const series of [this.#bars, this.#line]) series.applyOptions({ priceFormat });
     this.times = times;
     link(this.#chart, this.#line, times, answer.forecast_close.map((close, at) => close ?? answer.close[at]));
     this.#paint();
