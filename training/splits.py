@@ -119,14 +119,7 @@ def _consecutive(dataset: Dataset, ends: Indexes, shares: tuple[float, ...]) -> 
     slices, earliest_ms = [], -np.inf
     for start, end in pairwise([0, *borders, len(ends)]):
         part = ends[start:end]
-        part = part[dataset.target_ms[part] >= earliest_ms]
-        if not len(part):
-            raise NotEnoughCandles(
-                dataset.with_remark(
-                    f"{len(ends)} training windows have too many gaps for {len(shares)} slices {purge_ms // 60_000} "
-                    "minutes apart; backfill a longer history (CANDLECAST_LOOKBACK_DAYS)"
-                )
-            )
+        part = part[dataset.target_ms[part] >= earliest_ms]  # never empty: a slice has more rows than the purge
         slices.append(part)
         earliest_ms = dataset.target_ms[part[-1]] + purge_ms
     return slices

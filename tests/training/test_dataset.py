@@ -21,7 +21,7 @@ from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset, recency_weights, rising
 from training.families.network_fit import fit_scaler
-from training.splits import split_by_time
+from training.splits import split_by_time, split_fold
 
 SEQUENCE = 12
 CANDLES = sound_candles(1500)
@@ -152,6 +152,29 @@ def test_the_last_fifth_reports_and_the_first_part_is_fitted_on():
     assert split.report[-1] == DATASET.ends[-1]
 
 
+def test_a_fold_is_split_in_the_shares_of_a_training_and_reports_the_rest():
+    times = DATASET.target_ms[DATASET.ends]
+    fold = tuple(from_epoch_ms(int(times[at])) for at in (100, 1000, 1300))
+    before_border = 901 - (SEQUENCE + 1)  # the border is not trained on, and the purge comes before it
+
+    split = split_fold(DATASET, fold)
+
+    lengths = [len(part) for part in split]
+    purged = SEQUENCE  # of the windows after a slice
+    shares = np.array([0.62, 0.07, 0.11]) / 0.8
+    assert lengths == pytest.approx([*(shares * before_border - [0, purged, purged]), 300], abs=1)
+    assert split.fit[0] == DATASET.ends[100]
+    assert split.report[0] == DATASET.ends[1000]
+
+
+def test_a_fold_without_a_forecast_to_report_is_refused_with_its_span():
+    start, border, end = (DATASET.market.step * steps + CANDLES.index[-1].to_pydatetime() for steps in (-900, 10, 100))
+    said = f"between {border:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M}; backfill"
+
+    with pytest.raises(NotEnoughCandles, match=said):
+        split_fold(DATASET, (start, border, end))
+
+
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_a_short_history_leaves_rows_for_every_slice(horizon):
     fewest = [96, 12, 30, 48]
@@ -226,6 +249,7 @@ def test_weights_halve_with_every_half_life_and_average_one():
 
     assert weights.mean() == pytest.approx(1.0)
     np.testing.assert_allclose(weights[:-a_day] / weights[a_day:], 0.5)
+    np.testing.assert_allclose(weights[: -a_day // 4] / weights[a_day // 4 :], 0.5**0.25)
 
 
 def test_rising_compares_with_the_last_close_and_is_unknown_if_unmoved():
