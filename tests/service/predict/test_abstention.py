@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from candlecast.api.answers import ForecastAnswer
+from candlecast.api.answers import ForecastAnswer, ModelsAnswer
 from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.features import FEATURE_NAMES
+from candlecast.market import Market
 from service.models.served import ServedModel
 from service.predict.abstention import UNFAMILIAR_DISTANCE, Abstention, Histories, abstentions
 from tests.service.conftest import Start
@@ -81,6 +82,22 @@ def test_an_expired_model_abstains_with_the_baseline(
     assert (answer.abstained, answer.cause) == (True, "expired")
     assert "720 hours" in str(answer.reason)
     assert is_baseline(answer)
+
+
+@pytest.mark.parametrize(("days", "expired"), [(100, False), (121, True)])
+def test_a_model_of_daily_candles_lives_for_120_of_them(
+    start_service: Start, registry: FakeRegistry, tmp_path: Path, days: int, expired: bool
+) -> None:
+    daily, trained_until = Market("BTCUSDT", "1d"), datetime(2025, 9, 1, tzinfo=UTC)
+    bundle = write_tiny_bundle(tmp_path / "daily", market=daily, trained_until=trained_until)
+    registry.versions["1"] = bundle
+    service = start_service(interval="1d")
+
+    answer = forecast(service, sound_candles(160, daily, trained_until + timedelta(days=days)))
+
+    assert (answer.cause == "expired") == expired
+    served = ModelsAnswer.model_validate_json(service.get("/model").content).models["champion"]
+    assert served.expires_at == trained_until + timedelta(days=120)
 
 
 def test_a_model_expires_between_two_candles(model: ServedModel, judge: Judge) -> None:
