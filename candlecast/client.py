@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any, TypeVar
 
@@ -54,6 +55,7 @@ __all__ = [
 ]
 
 _A = TypeVar("_A", bound=BaseModel)
+_JSON = {"Content-Type": "application/json"}
 _LOOK_AGAIN_S = 0.25
 _ATTEMPTS = 3
 _LONGEST_WAIT_S = 2.0
@@ -111,7 +113,8 @@ class ForecastClient(SessionClient):
 
     def predict_posted(self, body: dict[str, Any]) -> ForecastAnswer:
         """Send a body of `POST /predict` as it is; raises as `predict`."""
-        return self._ask("POST", "/predict", ForecastAnswer, json=body)
+        # NaN and Infinity are sent, so that the service names their row.
+        return self._ask("POST", "/predict", ForecastAnswer, data=json.dumps(body), headers=_JSON)
 
     def predict_series(
         self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion"

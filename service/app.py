@@ -18,7 +18,9 @@ from service import guide, page, probes
 from service.charts import api as chart_api
 from service.history import api as read_api
 from service.http.limits import KEY_HEADER
+from service.http.origin import ClientAddress
 from service.http.problems import HANDLED, problem_response, refuse
+from service.http.slashes import redirect_to_the_other
 from service.openapi.document import documentation_routes
 from service.predict import api as model_api
 from service.status import api as record_api
@@ -50,12 +52,14 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
 
     rooms = (model_api, read_api, chart_api, record_api, probes, metrics)
     described = [route for room in rooms for route in room.ROUTES]
-    return Starlette(
+    app = Starlette(
         routes=[*described, *page.routes(), *guide.routes(), *documentation_routes(described)],
-        middleware=[Middleware(Observation), Middleware(OwnSite), Middleware(ConfiguredCors)],
+        middleware=[Middleware(each) for each in (ClientAddress, Observation, OwnSite, ConfiguredCors)],
         exception_handlers=dict.fromkeys(HANDLED, refuse),
         lifespan=lifespan,
     )
+    redirect_to_the_other(app.router)
+    return app
 
 
 class OwnSite:

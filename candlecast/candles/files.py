@@ -64,7 +64,10 @@ def read_posted(path: Path) -> dict[str, Any]:
         InvalidCandles: The file holds neither an object nor a list.
     """
     try:
-        posted = json.loads(path.read_bytes())
+        text = path.read_bytes()
+        if not text.strip():
+            raise InvalidCandles(f"{path} is empty; write a body of `POST /predict` or a list of klines into it")
+        posted = json.loads(text)
     except (OSError, ValueError) as exc:
         raise InvalidCandles(f"{path}: {exc}") from exc
     if isinstance(posted, list):

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from candlecast.settings.rules import long_enough, origins, postgresql_address, separated, web_address
+from candlecast.settings.rules import (
+    long_enough,
+    networks,
+    origins,
+    postgresql_address,
+    separated,
+    tcp_port,
+    web_address,
+)
 
 _DatabaseUrl = Annotated[
     SecretStr | None,
     AfterValidator(postgresql_address),
     Field(examples=["postgresql://user:password@host:5432/candlecast"]),
 ]
+
+
+Port = Annotated[int, AfterValidator(tcp_port)]
 
 
 class SettingsGroup(BaseModel):
@@ -40,7 +52,7 @@ class ExchangeSettings(SettingsGroup):
     """Limit on one exchange request, in seconds."""
     finality_guard_s: float = Field(1, ge=0, le=60)
     """Seconds since its close, on the exchange's clock, before a candle is stored."""
-    port: int = 8900
+    port: Port = 8900
     """Port of the replay exchange."""
     replay_speed: float = Field(10, ge=0)
     """Exchange seconds per real second on the replay source; 0 stops the clock."""
@@ -60,14 +72,14 @@ class DatabaseSettings(SettingsGroup):
     """Address of that database as its owner, for migrations. Default: DATABASE_URL."""
     reader_url: _DatabaseUrl = None
     """Address of that database as a read-only role, for the service. Default: DATABASE_URL."""
-    port: int = 5442
+    port: Port = 5442
     """Port of the embedded PostgreSQL."""
 
 
 class ServiceSettings(SettingsGroup):
     """Settings of the forecast service."""
 
-    port: int = 3000
+    port: Port = 3000
     """Port of the forecast service."""
     url: str = Field(default_factory=lambda read: on_this_machine(read["port"]))
     """Address of the forecast service. Default: SERVICE_PORT on this machine."""
@@ -75,6 +87,9 @@ class ServiceSettings(SettingsGroup):
     """Keys of 16 or more characters that the service accepts, separated by commas; without any, no key is asked for."""
     rate_limit_per_minute: float = Field(0, ge=0)
     """Requests a minute that the service accepts from one API key, or from one address; 0 is any number."""
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(networks)] = ()
+    """Addresses or networks of proxies, separated by commas, whose X-Forwarded-For names the client for the rate limit
+    and the log. From others the header is ignored."""
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(separated), AfterValidator(origins)] = ()
     """Origins whose pages may call the service, separated by commas; * is every one."""
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(separated)] = ("*",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 
 from psycopg import ProgrammingError
@@ -13,6 +14,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.market import Market, interval_duration
 
 SHORTEST_KEY = 16
+LARGEST_PORT = 65_535
 
 
 def separated(value: object) -> object:
@@ -22,6 +24,24 @@ def separated(value: object) -> object:
     if value is None:
         return ()
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def tcp_port(port: int) -> int:
+    """Require the number of a TCP port."""
+    if not 1 <= port <= LARGEST_PORT:
+        raise ValueError(f"{port} is no port; ports are 1 to {LARGEST_PORT}")
+    return port
+
+
+def networks(value: object) -> object:
+    """Read addresses and networks of IP that are separated by commas."""
+    found = []
+    for text in separated(value):  # type: ignore[attr-defined]
+        try:
+            found.append(ip_network(str(text), strict=False))
+        except ValueError:
+            raise ValueError(f"{text!r} is no address or network; write it like 10.0.0.0/8 or 192.0.2.7") from None
+    return tuple(found)
 
 
 def absolute(path: Path) -> Path:

@@ -17,6 +17,7 @@ from candlecast.settings.groups import (
     DatabaseSettings,
     ExchangeSettings,
     MonitoringSettings,
+    Port,
     RetentionSettings,
     ServiceSettings,
     SettingsGroup,
@@ -62,11 +63,11 @@ class Settings(SettingsGroup):
     """History that backfill keeps and training uses, in days. Default: by interval and horizon."""
     source: Literal["auto", "binance", "replay"] = "auto"
     """Source of candles; auto is Binance if it answers, else the recorded candles."""
-    mlflow_port: int = 5000
+    mlflow_port: Port = 5000
     """Port of MLflow."""
-    prefect_port: int = 4200
+    prefect_port: Port = 4200
     """Port of the Prefect server."""
-    evidently_port: int = 8010
+    evidently_port: Port = 8010
     """Port of Evidently's UI."""
     mlflow_tracking_uri: str = Field(default_factory=lambda read: on_this_machine(read["mlflow_port"]))
     """Address of MLflow. Default: MLFLOW_PORT on this machine."""

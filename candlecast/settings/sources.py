@@ -39,7 +39,8 @@ def load_settings(**overrides: Any) -> Settings:
         overrides: Values that win over every source, by name of setting, such as `epochs` or `service_port`.
 
     Raises:
-        ConfigurationError: A value or a file is malformed, or a key of candlecast.toml is unknown.
+        ConfigurationError: A value or a file is malformed, a key of candlecast.toml is unknown, or two programs have
+            one port.
     """
     return load_with_origins(**overrides)[0]
 
@@ -61,6 +62,7 @@ def load_with_origins(**overrides: Any) -> tuple[Settings, dict[str, str]]:
         fault = exc.errors()[0]
         # Not "from exc": its text quotes values, and a value may be a password.
         raise ConfigurationError(_refusal(fault["loc"], fault["msg"], values)) from None
+    _require_different_ports(settings, values)
     return settings, {name: values[name][1].place if name in values else "default" for name in known_settings()}
 
 
@@ -180,8 +182,26 @@ def _argument(name: str) -> _Origin:
     return _Origin("argument", f"argument {name}", "Correct the argument.")
 
 
+def _require_different_ports(settings: Settings, values: _Values) -> None:
+    users: dict[int, str] = {}
+    for name in known_settings():
+        if name.endswith("_port"):
+            port = settings.value(name)
+            if port in users:
+                first, second = (_origin(one, values).subject for one in (users[port], name))
+                raise ConfigurationError(
+                    f"{first} and {second}: Both are port {port}. Set one of them to another port."
+                )
+            users[port] = name
+
+
 def _refusal(location: tuple[int | str, ...], message: str, values: _Values) -> str:
     key = ".".join(map(str, location[: 2 if location[0] in groups() else 1]))
-    name, setting = next((name, one) for name, one in known_settings().items() if one.key == key)
-    origin = values[name][1] if name in values else _Origin("default", setting.variable, "Set the variable.")
+    origin = _origin(next(name for name, one in known_settings().items() if one.key == key), values)
     return f"{origin.subject}: {message}. {origin.remedy}"
+
+
+def _origin(name: str, values: _Values) -> _Origin:
+    if name in values:
+        return values[name][1]
+    return _Origin("default", known_settings()[name].variable, "Set the variable.")

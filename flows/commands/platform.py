@@ -100,7 +100,9 @@ def settings(as_json: Json = False) -> None:
 
 @app.command()
 def exchange(
-    port: Annotated[int | None, typer.Option(help="TCP port; default: CANDLECAST_EXCHANGE_PORT.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="TCP port; default: CANDLECAST_EXCHANGE_PORT.")
+    ] = None,
     speed: Annotated[float | None, typer.Option(help="Seconds per second; default: CANDLECAST_REPLAY_SPEED.")] = None,
     start: Start = None,
     state: Annotated[Path | None, typer.Option(help="File that keeps the clock between restarts.")] = None,

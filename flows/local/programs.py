@@ -118,7 +118,12 @@ def local_programs(
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(round(settings.retention.runs_kept_days * 86_400)),
     }
     reader = settings.database.reader_url or settings.database.url
-    service = environment | (dict.fromkeys(_DATABASE_VARIABLES, reader.get_secret_value()) if reader else {})
+    # uvicorn would accept X-Forwarded-For from this machine; the setting TRUSTED_PROXIES decides.
+    service = (
+        environment
+        | {"FORWARDED_ALLOW_IPS": ""}
+        | (dict.fromkeys(_DATABASE_VARIABLES, reader.get_secret_value()) if reader else {})
+    )
     # At speed 0 the clock waits for `up`, also after a restart (flows/local/clock_watch.py).
     replay = f"exchange --port {settings.exchange.port} --speed 0 --state"
     replay_from = [f"--start={replay_start:%Y-%m-%dT%H:%M:%S}"] if replay_start else []

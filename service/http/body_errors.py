@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, get_args
@@ -14,12 +17,13 @@ from service.http.problems import FAULTS_SHOWN, Refusal, refusal_of
 from service.http.times import TIME_FORMS
 
 _KindAndFault = tuple[str, Fault]
+_NOT_FINITE = re.compile(rb"\b(NaN|Infinity)\b")
 
 
 def shown(value: Any) -> str:
-    """Write a value as JSON of at most 60 characters."""
+    """Write a value as JSON of at most 60 characters, with NaN and Infinity."""
     try:
-        text = msgspec.json.encode(value).decode()
+        text = json.dumps(value) if isinstance(value, float) else msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError, OverflowError):
         text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -47,9 +51,9 @@ def explain(
         reason: Message of msgspec, used if no fault is found.
     """
     try:
-        request = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return Refusal("malformed-body", f"the body is not JSON: {exc}")
+        request = _decoded(body)
+    except (ValueError, RecursionError) as exc:
+        return Refusal("malformed-body", _encoding_fault(body) or f"the body is not JSON: {exc}")
     if not isinstance(request, dict):
         message = 'the body is not an object; send {"candles": [{"open_time": ..., "open": ..., ...}]}'
         return Refusal("malformed-body", message, value=shown(request))
@@ -69,6 +73,31 @@ def explain(
         elif not _fits(rows, known[name]):
             return Refusal("invalid-value", f"{name} is {shown(rows)}; {_wanted(name)}", field=name, value=shown(rows))
     return Refusal("malformed-body", reason)
+
+
+def _decoded(body: bytes) -> Any:
+    """Decode JSON, and NaN and Infinity, which some libraries write into it."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        if not _NOT_FINITE.search(body):
+            raise
+    return json.loads(body)
+
+
+def _encoding_fault(body: bytes) -> str | None:
+    if not body.strip():
+        return 'the body is empty; send {"candles": [{"open_time": ..., "open": ..., ...}]}'
+    encoding = json.detect_encoding(body)
+    if encoding == "utf-8-sig":
+        return "the body begins with a byte-order mark; send UTF-8 without it"
+    if encoding != "utf-8":
+        return f"the body is {encoding.upper()}; send UTF-8"
+    try:
+        body.decode()
+    except UnicodeDecodeError as exc:
+        return f"byte {exc.start} of the body is not UTF-8; send UTF-8"
+    return None
 
 
 def _first(found: Iterator[_KindAndFault]) -> list[_KindAndFault]:
@@ -109,7 +138,7 @@ def _kline_faults(rows: list[Any], types: dict[str, Any]) -> Iterator[_KindAndFa
 def _value_fault(number: int, row: dict[str, Any], types: dict[str, Any]) -> Iterator[_KindAndFault]:
     for name, value in row.items():
         if not _fits(value, types[name]):
-            wanted = _time_wanted(value) if name == "open_time" else "send a number"
+            wanted = _time_wanted(value) if name == "open_time" else _number_wanted(name, value)
             yield _fault("invalid-value", number, name, value, f"{name} is {shown(value)}; {wanted}")
             return
 
@@ -118,7 +147,17 @@ def _fault(kind: str, row: int, field: str | None, value: Any, detail: str) -> _
     return kind, Fault(row=row, field=field, value=shown(value), detail=f"row {row}: {detail}")
 
 
+def _number_wanted(name: str, value: Any) -> str:
+    if isinstance(value, float):  # only NaN and Infinity are refused
+        return (
+            "send null if it is unknown" if name in FLOW_COLUMNS else "JSON has finite numbers only; correct the candle"
+        )
+    return "send a number"
+
+
 def _fits(value: Any, expected: Any) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     try:
         msgspec.convert(value, expected, strict=False)
     except (msgspec.ValidationError, RecursionError):

@@ -232,6 +232,15 @@ def test_a_given_body_is_sent_as_it_is() -> None:
     assert sent_body(service) == {"klines": [[1, "2"]], "model": "2"}
 
 
+def test_nan_is_sent_so_that_the_service_names_its_row() -> None:
+    service = FakeService(200, ANSWER)
+
+    client_of(service).predict_posted({"klines": [[1, float("nan")]]})
+
+    assert service.sent[0].body == '{"klines": [[1, NaN]]}'
+    assert service.sent[0].headers["Content-Type"] == "application/json"
+
+
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The answer types that a type annotation names, and those of their fields."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

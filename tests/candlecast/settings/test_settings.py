@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,11 @@ VARIABLES: dict[str, tuple[str, str, object]] = {
     "CANDLECAST_DATABASE_READER_URL": ("database.reader_url", "postgresql://r@h/db", SecretStr("postgresql://r@h/db")),
     "CANDLECAST_API_KEYS": ("service.api_keys", "0123456789abcdef,", (SecretStr("0123456789abcdef"),)),
     "CANDLECAST_RATE_LIMIT_PER_MINUTE": ("service.rate_limit_per_minute", "60", 60),
+    "CANDLECAST_TRUSTED_PROXIES": (
+        "service.trusted_proxies",
+        "10.1.2.3/8, ::1",
+        (ip_network("10.0.0.0/8"), ip_network("::1")),
+    ),
     "CANDLECAST_CORS_ORIGINS": ("service.cors_origins", "https://a.test, *", ("https://a.test", "*")),
     "CANDLECAST_ACCESS_LOG": ("service.access_log", "false", False),
     "CANDLECAST_MODEL_FAMILY": ("training.model_family", "gru", "gru"),

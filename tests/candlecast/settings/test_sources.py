@@ -209,3 +209,22 @@ def test_the_example_file_has_exactly_the_known_keys_and_their_defaults(tmp_path
     } == without_default
     write_file(tmp_path / CONFIG_FILE, EXAMPLE.read_text())
     assert load_with_origins()[1] == dict.fromkeys(known_settings(), "default")
+
+
+@pytest.mark.parametrize("port", ["70000", "0", "-1"])
+def test_a_port_that_no_program_can_have_is_refused(monkeypatch, port):
+    monkeypatch.setenv("CANDLECAST_MLFLOW_PORT", port)
+
+    with pytest.raises(ConfigurationError, match=rf"MLFLOW_PORT: .*{port} is no port.* Correct the variable"):
+        load_settings()
+
+
+def test_one_port_for_two_programs_is_refused_with_both_settings(monkeypatch, tmp_path):
+    monkeypatch.setenv("CANDLECAST_EVIDENTLY_PORT", "4200")
+    with pytest.raises(ConfigurationError, match="CANDLECAST_PREFECT_PORT and CANDLECAST_EVIDENTLY_PORT: .* port 4200"):
+        load_settings()
+
+    monkeypatch.setenv("CANDLECAST_EVIDENTLY_PORT", "8010")
+    (tmp_path / "candlecast.toml").write_text("[exchange]\nport = 3000\n")
+    with pytest.raises(ConfigurationError, match=r"candlecast.toml: exchange.port and CANDLECAST_SERVICE_PORT: "):
+        load_settings()

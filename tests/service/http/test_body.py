@@ -95,3 +95,41 @@ class TestBodies:
         response = start_service().post("/predict", content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
 
         assert problem(response, 415, "unsupported-media-type")["field"] == "content-encoding"
+
+
+ROW = {"open_time": "2025-08-30T08:00:00Z", "open": 1.0, "high": 2.0, "low": 1.0, "close": 1.5, "volume": 1.0}
+KLINE = [1756540800000, 1.0, 2.0, 1.0, 1.5, 1.0, 1756541099999, 1.0, 1, 1.0, 1.0, "0"]
+
+
+class TestNumbersThatAreNotJson:
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+    @pytest.mark.parametrize("field", ["close", "volume", "quote_volume"])
+    def test_row_field_and_remedy_are_named(self, start_service: Start, field: str, value: float) -> None:
+        body = json.dumps({"candles": [ROW, {**ROW, field: value}]})
+
+        fault = problem(start_service(wait=False).post("/predict", content=body), 400, "invalid-value")
+
+        assert (fault["row"], fault["field"], fault["value"]) == (1, field, json.dumps(value))
+        assert ("null" if field == "quote_volume" else "finite") in fault["detail"]
+
+    def test_in_a_kline_they_are_named_too(self, start_service: Start) -> None:
+        body = json.dumps({"klines": [KLINE, [*KLINE[:4], float("nan"), *KLINE[5:]]]})
+
+        fault = problem(start_service(wait=False).post("/predict", content=body), 400, "invalid-value")
+
+        assert (fault["row"], fault["field"]) == (1, "close")
+
+
+@pytest.mark.parametrize(
+    ("body", "remedy"),
+    [
+        (b"", "the body is empty; send"),
+        (b" \n", "the body is empty; send"),
+        (b"\xef\xbb\xbf{}", "byte-order mark; send UTF-8 without it"),
+        ("{}".encode("utf-16"), "UTF-16; send UTF-8"),
+        ('{"candles": []}'.encode("utf-16-le"), "UTF-16-LE; send UTF-8"),
+        ('{"symbol": "Ä"}'.encode("latin-1"), "byte 12 of the body is not UTF-8; send UTF-8"),
+    ],
+)
+def test_a_body_in_another_encoding_is_refused_with_the_remedy(start_service: Start, body: bytes, remedy: str) -> None:
+    assert remedy in problem(start_service(wait=False).post("/predict", content=body), 400, "malformed-body")["detail"]
