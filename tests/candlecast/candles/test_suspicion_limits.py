@@ -53,7 +53,7 @@ def test_a_candle_without_a_trade_is_doubted_only_before_a_break(gap, is_doubted
     set_volume(market, 0.0)
     still_and_open_apart(market, 0.0, gap)
 
-    assert doubted(market) == ({0: {"stub", "break"}} if is_doubted else {})
+    assert doubted(market) == ({0: {"break"}} if is_doubted else {})
 
 
 @pytest.mark.parametrize(
