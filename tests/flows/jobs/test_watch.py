@@ -239,7 +239,7 @@ def test_a_clock_of_the_database_that_is_wrong_is_told(platform, database):
     ("verdict", "version", "judged"),
     [("healthy", "1", True), ("too early", "1", False), ("too early", "2", True), ("data fault", "2", False)],
 )
-def test_drift_of_an_earlier_champion_recovers_before_the_new_one_has_forecasts(platform, verdict, version, judged):
+def test_drift_of_an_earlier_champion_ends_before_the_new_one_counts(platform, verdict, version, judged):
     opened = platform.opened
     for moment, name, found in ((100, "healthy", "0"), (101, "drift", "1"), (102, verdict, version)):
         record_check(
