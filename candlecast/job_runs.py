@@ -79,7 +79,7 @@ def recorded_job(
             yield report
             status = "skipped" if report.skipped else "completed"
         except BaseException as exc:  # also an interrupt ends the job
-            report.message = f"{type(exc).__name__}: {exc}"
+            report.message = _end_of(exc)
             raise
         finally:
             _execute(
@@ -175,6 +175,16 @@ def last_check(pool: ConnectionPool, market: Market, verdicts: Collection[str] |
         "and (%s::text[] is null or verdict = any(%s)) order by id desc limit 1",
         [*market, *[None if verdicts is None else list(verdicts)] * 2],
     )
+
+
+def _end_of(fault: BaseException) -> str:
+    """Describe why a job ended; an interrupt may be hidden behind the error that it caused elsewhere."""
+    seen: BaseException | None = fault
+    while seen is not None:
+        if not isinstance(seen, Exception):
+            return f"cancelled ({type(seen).__name__})"
+        seen = seen.__cause__ or seen.__context__
+    return f"{type(fault).__name__}: {fault}"
 
 
 def _lock_of(job: str, market: Market) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -27,25 +27,30 @@ for commands in (platform_commands, candle_commands, model_commands, operation_c
 def main() -> None:
     """Run the command line; an error of Candlecast prints its message and its reference entry, exit code 1."""
     from candlecast.errors import CandlecastError
+    from flows.commands.surroundings import fault_of_machine, print_in_any_terminal, reach_this_machine_directly
 
-    _reach_this_machine_directly()
+    print_in_any_terminal()
     try:
+        reach_this_machine_directly()
         app()
     except CandlecastError as exc:
-        print(f"candlecast: {exc}\nsee: {_reference_entry(exc)}", file=sys.stderr)
-        sys.exit(EXIT_ERROR)
+        _end_with(exc)
+    except OSError as exc:
+        fault = fault_of_machine(exc)
+        if fault is None:
+            raise
+        _end_with(fault)
+
+
+def _end_with(error: Exception) -> NoReturn:
+    print(f"candlecast: {error}\nsee: {_reference_entry(error)}", file=sys.stderr)
+    sys.exit(EXIT_ERROR)
 
 
 def _reference_entry(error: Exception) -> str:
     """Return the entry of an error's class in the reference."""
     documented = next(kind for kind in type(error).__mro__ if kind.__module__ == "candlecast.errors")
     return f"docs/reference/errors.md#{documented.__name__.lower()}"
-
-
-def _reach_this_machine_directly() -> None:
-    """Exclude this machine from the environment's proxies, also for the processes started from here."""
-    for name in ("NO_PROXY", "no_proxy"):
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
 
 if __name__ == "__main__":

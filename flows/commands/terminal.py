@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 EXIT_ERROR = 1
+SPINNER = "line"
+"""A spinner of ASCII characters, which every terminal shows."""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -60,7 +62,7 @@ def progress(title: str) -> Iterator[Any]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    with console.status(title) as status:
+    with console.status(title, spinner=SPINNER) as status:
         yield lambda line: status.update(f"{title}: {line}") if console.is_terminal else console.print(line)
 
 

@@ -14,12 +14,16 @@ _A_DAY_S = 86_400
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Make a SIGTERM or a closed terminal raise KeyboardInterrupt as Ctrl-C does, until the block ends."""
+    """Make a SIGTERM or a closed terminal raise KeyboardInterrupt as Ctrl-C does, until the block ends.
+
+    A signal that the parent process ignores stays ignored, as `nohup` has it.
+    """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    former = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
+    heard = [number for number in _INTERRUPTS if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:

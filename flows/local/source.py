@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -86,12 +85,28 @@ def recorded_candles(market: Market, of: str = ".") -> pd.DataFrame:
 
 
 def _reachable_source(settings: Settings) -> str:
-    """Return binance if one of its addresses answers without barring this location, else replay."""
+    """Return binance if one of its addresses answers without barring this location, else replay.
+
+    Raises:
+        ConfigurationError: A proxy or a certificate kept the question from the exchange, so its state is unknown.
+    """
+    unasked: requests.RequestException | None = None
     for address in [one.strip() for one in settings.exchange.binance_url.split(",")] * _PROBES:
-        with suppress(requests.RequestException), open_session(address) as session:
-            answer = session.get(f"{address.rstrip('/')}/api/v3/ping", timeout=_PING_TIMEOUT_S)
+        with open_session(address) as session:
+            try:
+                answer = session.get(f"{address.rstrip('/')}/api/v3/ping", timeout=_PING_TIMEOUT_S)
+            except requests.RequestException as exc:
+                proxied = session.trust_env and requests.utils.get_environ_proxies(address)
+                if isinstance(exc, (requests.exceptions.SSLError, requests.exceptions.InvalidSchema)) or proxied:
+                    unasked = exc
+                continue
             if answer.status_code not in BARRED:
                 return "binance"
+    if unasked is not None:
+        raise ConfigurationError(
+            f"{settings.exchange.binance_url} could not be asked ({type(unasked).__name__}): correct HTTPS_PROXY, "
+            "ALL_PROXY or REQUESTS_CA_BUNDLE, or set CANDLECAST_SOURCE to binance or replay"
+        ) from unasked
     return "replay"
 
 

@@ -204,7 +204,7 @@ def _forecast_line(forecast: dict[str, Any]) -> str:
 def _step(console: Console, title: str) -> Iterator[Callable[[str], None]]:
     """Show a running step and, on a terminal, its newest activity; at its end show its duration."""
     started = time.monotonic()
-    with console.status(title) as status:
+    with console.status(title, spinner="line") as status:
 
         def update(activity: str) -> None:
             if console.is_terminal:

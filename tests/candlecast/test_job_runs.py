@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prefect.exceptions import TerminationSignal
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
@@ -46,13 +47,30 @@ def test_a_job_that_ends_well_is_completed_with_what_it_said(pool):
     assert row["finished_at"] >= row["started_at"]
 
 
-@pytest.mark.parametrize("fault", [ValueError("no candles"), KeyboardInterrupt("stopped")])
-def test_a_job_that_raises_is_failed_with_the_reason_and_raises_on(pool, fault):
+def hidden(interrupt: BaseException) -> SystemError:
+    """An interrupt as C code reports it."""
+    error = SystemError("<built-in> returned a result with an exception set")
+    error.__cause__ = interrupt
+    return error
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (ValueError("no candles"), "ValueError: no candles"),
+        (SystemError("a defect"), "SystemError: a defect"),
+        (KeyboardInterrupt("stopped"), "cancelled (KeyboardInterrupt)"),
+        (TerminationSignal(15), "cancelled (TerminationSignal)"),
+        (hidden(TerminationSignal(15)), "cancelled (TerminationSignal)"),
+    ],
+)
+def test_a_job_that_raises_is_failed_with_the_reason_and_raises_on(pool, fault, why):
     with pytest.raises(type(fault)), recorded_job(pool, "train", MARKET):
         raise fault
 
     (row,) = runs(pool)
-    assert (row["status"], row["message"]) == ("failed", f"{type(fault).__name__}: {fault}")
+    assert (row["status"], row["message"]) == ("failed", why)
+    assert last_failure(pool, "train", MARKET) == why
     assert row["finished_at"] is not None
 
 

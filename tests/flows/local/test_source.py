@@ -76,3 +76,13 @@ def test_a_replay_begins_with_history_behind_it_and_days_before_it(tmp_path, day
 def test_a_recording_of_a_week_is_too_short(tmp_path):
     with pytest.raises(ConfigurationError, match="at least 8 are needed"):
         replay_begin(settings(tmp_path), (SPAN[0], SPAN[0] + timedelta(days=7)))
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5h://127.0.0.1:1"])
+def test_auto_does_not_take_a_dead_proxy_for_a_dead_exchange(tmp_path, monkeypatch, proxy):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+
+    with pytest.raises(ConfigurationError, match="could not be asked .*ALL_PROXY.* set CANDLECAST_SOURCE"):
+        resolve_source(settings(tmp_path, binance_url="http://exchange.test"))
+    assert not (tmp_path / "source").exists()
+    assert resolve_source(settings(tmp_path)).source == "replay"  # an address of this machine uses no proxy
