@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyarrow import csv
 
 from candlecast.archive.zips import archive_path
 from candlecast.candles.gaps import Range
-from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, empty_candles, require_consistent
+from candlecast.candles.rows import LeftOut, storable_candles
+from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, empty_candles
 from candlecast.errors import InvalidCandles
 from candlecast.market import Market, floor_time, interval_duration
 
@@ -94,40 +94,61 @@ def _days_in(ranges: Sequence[Range]) -> list[datetime]:
 def candles_in(file: ArchiveFile, zipped: bytes) -> pd.DataFrame:
     """Read the candles of a downloaded file, without those that close after its period and may not be final.
 
-    A header is skipped. Times may be in milliseconds or, from 2025 on, in microseconds.
+    A header is skipped. Times may be in milliseconds or, from 2025 on, in microseconds. A row that cannot be stored,
+    or opens outside the file's period, is left out; `candlecast.candles.rows.left_out_of` returns it.
 
     Returns:
-        `CANDLE_COLUMNS` as float64, indexed by UTC open_time in the file's order; order flow may be NaN.
+        `CANDLE_COLUMNS` as float64, indexed by UTC open_time, ascending; order flow may be NaN.
 
     Raises:
-        InvalidCandles: Not a zip of one CSV of 12 numeric columns; or a row is off the grid, outside the file's
-            period or without a price. The message names file and row.
+        InvalidCandles: Not a zip of one CSV, or no row has 12 columns. The message names the file.
     """
     text = _unzipped(file, zipped)
     if not text.strip():
         return empty_candles()
-    try:
-        table = csv.read_csv(
+    table, left_out = _read_csv(file, text)
+    opened = table["open_time"].to_numpy()
+    opened_us = np.where(opened >= _FIRST_MICROSECONDS, opened, opened * 1000)
+    start_us, end_us = (int(moment.timestamp()) * 1_000_000 for moment in (file.start, file.end))
+    inside = (opened_us >= start_us) & (opened_us < end_us)  # not if the time could not be read
+    fault = f"does not open in [{file.start:%Y-%m-%d}, {file.end:%Y-%m-%d})"
+    left_out += [LeftOut(f"{moment:.0f}", fault) for moment in opened[~inside]]
+    index = pd.DatetimeIndex(opened_us[inside].astype("datetime64[us]"), name="open_time").tz_localize(UTC)
+    values = table[list(CANDLE_COLUMNS)].to_numpy()[inside]
+    candles = storable_candles(pd.DataFrame(values, index=index, columns=list(CANDLE_COLUMNS)), file.interval, left_out)
+    return candles[candles.index <= pd.Timestamp(file.end - interval_duration(file.interval))]
+
+
+def _read_csv(file: ArchiveFile, text: bytes) -> tuple[pd.DataFrame, list[LeftOut]]:
+    """Read the rows of 12 columns; a value that is not a number becomes NaN."""
+    too_short_or_long: list[LeftOut] = []
+
+    def skip(row: csv.InvalidRow) -> str:
+        fault = f"has {row.actual_columns} values, {row.expected_columns} are needed"
+        too_short_or_long.append(LeftOut(row.text[:60], fault))
+        return "skip"
+
+    def read(kind: pa.DataType) -> pd.DataFrame:
+        too_short_or_long.clear()
+        table: pa.Table = csv.read_csv(
             pa.BufferReader(text),
             csv.ReadOptions(column_names=_CSV_COLUMNS, use_threads=False),
-            convert_options=csv.ConvertOptions(
-                column_types={"open_time": pa.int64(), **dict.fromkeys(CANDLE_COLUMNS, pa.float64())},
-                include_columns=_READ_COLUMNS,
-            ),
+            csv.ParseOptions(invalid_row_handler=skip),
+            csv.ConvertOptions(column_types=dict.fromkeys(_READ_COLUMNS, kind), include_columns=_READ_COLUMNS),
         )
-        opened = table["open_time"].to_numpy()
-        opened_us = np.where(opened >= _FIRST_MICROSECONDS, opened, opened * 1000).astype("int64")
-    except (pa.ArrowInvalid, ValueError) as exc:
-        raise _damaged(file, f"not a CSV of 12 columns of numbers: {exc}") from exc
-    values = np.column_stack([table[name].to_numpy() for name in CANDLE_COLUMNS])
-    _require_rows_of(file, opened_us, values)
-    index = pd.DatetimeIndex(opened_us.astype("datetime64[us]"), name="open_time").tz_localize(UTC)
-    candles = pd.DataFrame(values, index=index, columns=list(CANDLE_COLUMNS))
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
+
     try:
-        require_consistent(candles)
-    except InvalidCandles as exc:
-        raise _damaged(file, str(exc), exc.row) from exc
-    return candles[index <= pd.Timestamp(file.end - interval_duration(file.interval))]
+        table = read(pa.float64())
+    except pa.ArrowInvalid:
+        try:
+            table = read(pa.string()).apply(pd.to_numeric, errors="coerce").astype("float64")
+        except pa.ArrowInvalid as exc:
+            raise _damaged(file, f"not a CSV of 12 columns: {exc}") from exc
+    if table.empty:
+        raise _damaged(file, f"not a CSV of 12 columns: {too_short_or_long[0].fault}")
+    return table, too_short_or_long
 
 
 def _unzipped(file: ArchiveFile, zipped: bytes) -> bytes:
@@ -143,25 +164,8 @@ def _unzipped(file: ArchiveFile, zipped: bytes) -> bytes:
     return text.partition(b"\n")[2] if has_header else text
 
 
-def _require_rows_of(file: ArchiveFile, opened_us: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-    start_us, end_us = (int(moment.timestamp()) * 1_000_000 for moment in (file.start, file.end))
-    first_us = int(floor_time(file.start, file.interval).timestamp()) * 1_000_000
-    step_us = interval_duration(file.interval) // timedelta(microseconds=1)
-    faults = {
-        f"does not open in [{file.start:%Y-%m-%d}, {file.end:%Y-%m-%d})": (opened_us < start_us)
-        | (opened_us >= end_us),
-        f"does not open on the grid of {file.interval}": (opened_us - first_us) % step_us != 0,
-        "lacks a price or its volume": ~np.isfinite(values[:, : len(OHLCV_COLUMNS)]).all(axis=1),
-    }
-    for fault, rows in faults.items():
-        if rows.any():
-            row = int(rows.argmax())
-            raise _damaged(file, f"row {row} (open_time {opened_us[row]} us) {fault}", row)
-
-
-def _damaged(file: ArchiveFile, fault: str, row: int | None = None) -> InvalidCandles:
+def _damaged(file: ArchiveFile, fault: str) -> InvalidCandles:
     return InvalidCandles(
         f"archive file {file.name}: {fault}. Nothing from it is stored; set CANDLECAST_ARCHIVE_URL to a mirror with a "
-        "valid file, or leave its range to the exchange's REST API",
-        row,
+        "valid file, or leave its range to the exchange's REST API"
     )

@@ -15,6 +15,7 @@ from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile, plan_days, plan_files
 from candlecast.candles.gap_filling import SourceAnswer
 from candlecast.candles.gaps import Range
+from candlecast.candles.rows import left_out_of
 from candlecast.candles.session import MarketSession
 from candlecast.candles.store import UpsertResult
 from candlecast.errors import CandlecastError, ExchangeError, InvalidCandles
@@ -76,7 +77,7 @@ def fill_from_archive(
     Raises:
         ExchangeUnavailable: No intact file was received, after retries.
         ExchangeRejected: The archive does not serve this client.
-        InvalidCandles: A file is damaged; names it and the row.
+        InvalidCandles: A file is damaged; names it.
     """
     market = session.market
     latest = floor_time(now, market.interval)
@@ -126,7 +127,8 @@ def _store_file(
     for start, end in wanted:
         if start < file.end and end > file.start:
             inside |= (candles.index >= start) & (candles.index < end)
-    return StoredFile(file, session.store.upsert(file.symbol, file.interval, candles[inside], "archive"))
+    written = session.store.upsert(file.symbol, file.interval, candles[inside], "archive")
+    return StoredFile(file, written + UpsertResult(0, 0, left_out_of(candles)))
 
 
 def _missing(session: MarketSession, wanted: Sequence[Range]) -> list[Range]:

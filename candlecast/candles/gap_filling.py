@@ -55,7 +55,7 @@ class RestSource:
 
     Attributes:
         settled_until: Candles that had closed by this moment of the exchange's clock are final.
-        on_page: Called with the end of each stored page.
+        on_page: As of `candlecast.candles.sync.sync_range`.
     """
 
     session: MarketSession

@@ -102,7 +102,8 @@ def require_valid(candles: pd.DataFrame, interval: str) -> None:
         CandleGapError: A candle is missing between two rows.
     """
     _require_prices(candles)
-    _require_grid(candles, interval, gaps_allowed=False)
+    _require_grid(candles, interval)
+    _require_order(candles, interval, gaps_allowed=False)
 
 
 def require_storable(candles: pd.DataFrame, interval: str) -> None:
@@ -114,8 +115,18 @@ def require_storable(candles: pd.DataFrame, interval: str) -> None:
     Raises:
         InvalidCandles: Not finite, not positive, high < low, off the grid, unordered or duplicate.
     """
+    require_storable_rows(candles, interval)
+    _require_order(candles, interval, gaps_allowed=True)
+
+
+def require_storable_rows(candles: pd.DataFrame, interval: str) -> None:
+    """Check that every row is consistent and on the grid, in any order.
+
+    Raises:
+        InvalidCandles: Not finite, not positive, high < low, or off the grid.
+    """
     require_consistent(candles)
-    _require_grid(candles, interval, gaps_allowed=True)
+    _require_grid(candles, interval)
 
 
 def require_consistent(candles: pd.DataFrame) -> None:
@@ -165,7 +176,7 @@ def _refuse(bad: np.ndarray, values: np.ndarray, rule: str) -> None:
         raise InvalidCandles(f"row {row}: {field} is {values[row, column]:g}, it {rule}", row, field)
 
 
-def _require_grid(candles: pd.DataFrame, interval: str, *, gaps_allowed: bool) -> None:
+def _require_grid(candles: pd.DataFrame, interval: str) -> None:
     step_ms = interval_duration(interval) // timedelta(milliseconds=1)
     index = pd.DatetimeIndex(candles.index)
     opened_ms = open_times_ms(candles)
@@ -180,7 +191,12 @@ def _require_grid(candles: pd.DataFrame, interval: str, *, gaps_allowed: bool) -
             row,
             "open_time",
         )
-    steps = np.diff(opened_ms)
+
+
+def _require_order(candles: pd.DataFrame, interval: str, *, gaps_allowed: bool) -> None:
+    step_ms = interval_duration(interval) // timedelta(milliseconds=1)
+    index = pd.DatetimeIndex(candles.index)
+    steps = np.diff(open_times_ms(candles))
     if (steps <= 0).any():
         row = int(np.argmax(steps <= 0)) + 1
         fault = "repeats the row before" if steps[row - 1] == 0 else "is earlier than the row before"

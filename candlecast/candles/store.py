@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from psycopg import Cursor, errors
 from psycopg_pool import ConnectionPool
 
+from candlecast.candles.rows import LeftOut
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, empty_candles
 from candlecast.market import floor_time, interval_duration
 
@@ -109,13 +110,24 @@ _POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01
 
 
 class UpsertResult(NamedTuple):
-    """Counts of a write; unchanged candles are in neither."""
+    """Counts of a write; unchanged candles are in neither.
+
+    Attributes:
+        left_out: Rows of the source that cannot be stored, each once.
+    """
 
     inserted: int
     corrected: int
+    left_out: tuple[LeftOut, ...] = ()
 
     def __add__(self, other: UpsertResult) -> UpsertResult:  # type: ignore[override]
-        return UpsertResult(self.inserted + other.inserted, self.corrected + other.corrected)
+        left_out = tuple(dict.fromkeys(self.left_out + other.left_out))
+        return UpsertResult(self.inserted + other.inserted, self.corrected + other.corrected, left_out)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Plain values for scripts."""
+        return {**self._asdict(), "left_out": [row._asdict() for row in self.left_out]}
 
 
 class CandleStore:

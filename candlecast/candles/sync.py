@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from candlecast.candles.rows import left_out_of
 from candlecast.candles.session import MarketSession
 from candlecast.candles.store import UpsertResult
 from candlecast.market import floor_time
@@ -89,7 +90,7 @@ def sync_range(
 
     Args:
         now: The exchange's clock, or an earlier moment if the newest candles may not be final.
-        on_page: Called with the end of each stored page.
+        on_page: Called with the end of each page that had candles.
     """
     market, store = session.market, session.store
     symbol, interval, _ = market
@@ -101,6 +102,8 @@ def sync_range(
         candles = closed_before(session.exchange.klines(symbol, interval, page_start, page_end), now, market.step)
         session.quality.confirm(market, candles)  # before the write: what it corrects is not confirmed
         written += store.upsert(symbol, interval, candles, "rest")
-        on_page(page_end)
+        written += UpsertResult(0, 0, left_out_of(candles))
+        if not candles.empty:
+            on_page(page_end)
         page_start = page_end
     return written

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 import requests
 
-from candlecast.candles.schema import candles_from_klines, open_times_ms, require_storable
+from candlecast.candles.rows import storable_klines
 from candlecast.errors import ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.exchange.requests import retry_after_s
 
@@ -30,12 +30,12 @@ class KlinesPage(NamedTuple):
     """The candles of one answer.
 
     Attributes:
-        candles: Ascending and without duplicates.
-        full: Whether the answer had the maximum number of rows, so that there may be more.
+        candles: Ascending and without duplicates; `candlecast.candles.rows.left_out_of` returns the other rows.
+        last_ms: Latest open time of the answer's rows in milliseconds, or None without rows.
     """
 
     candles: pd.DataFrame
-    full: bool
+    last_ms: int | None
 
 
 def read_answer(response: requests.Response, what: str, read: Callable[[Any], Answer]) -> Answer:
@@ -67,27 +67,27 @@ def read_answer(response: requests.Response, what: str, read: Callable[[Any], An
 def read_klines(klines: Any, interval: str, first_ms: int, end_ms: int) -> KlinesPage:
     """Read the candles of one `/api/v3/klines` answer to a request for open times in [first_ms, end_ms).
 
-    Rows are sorted, and equal rows count once. The whole answer is unusable if two rows differ for one candle, or if
-    a row is inconsistent, off the grid or outside the window.
+    Rows are sorted, and equal rows count once. A row that cannot be stored is left out. The whole answer is unusable
+    if a row opens outside the window, because it is not an answer to this request.
 
     Raises:
-        TypeError, ValueError, InvalidCandles: The answer is unusable.
+        TypeError, ValueError: The answer is unusable.
     """
     if not isinstance(klines, list):
         raise TypeError(f"a list of klines was expected, not {type(klines).__name__}")
-    candles = candles_from_klines(klines)
-    if not candles.index.is_monotonic_increasing:
-        candles = candles.sort_index(kind="stable")
-    if not candles.index.is_unique:
-        candles = candles[~candles.reset_index().duplicated().to_numpy()]
-        if not candles.index.is_unique:
-            twice = candles.index[candles.index.duplicated()][0]
-            raise ValueError(f"two different klines open at {twice.isoformat()}")
-    opened_ms = open_times_ms(candles)
-    if len(opened_ms) and not (first_ms <= opened_ms[0] and opened_ms[-1] < end_ms):
+    opened = [moment for moment in map(_opened_ms, klines) if moment is not None]
+    if klines and not opened:
+        raise ValueError("no kline has an open time")
+    if opened and not (first_ms <= min(opened) and max(opened) < end_ms):
         raise ValueError("klines open outside the window asked for")
-    require_storable(candles, interval)
-    return KlinesPage(candles, len(klines) >= KLINES_LIMIT)
+    return KlinesPage(storable_klines(klines, interval), max(opened, default=None))
+
+
+def _opened_ms(kline: Any) -> int | None:
+    try:
+        return int(kline[0])
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
+        return None
 
 
 def _reason(response: requests.Response) -> str:

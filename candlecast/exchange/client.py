@@ -10,13 +10,14 @@ from typing import Any, Self
 import pandas as pd
 import requests
 
-from candlecast.candles.schema import empty_candles, open_times_ms
+from candlecast.candles.rows import left_out_of, with_left_out
+from candlecast.candles.schema import empty_candles
 from candlecast.errors import ExchangeRejected
 from candlecast.exchange.addresses import ExchangeAddresses
-from candlecast.exchange.answers import KLINES_LIMIT, read_klines
+from candlecast.exchange.answers import KLINES_LIMIT, KlinesPage, read_klines
 from candlecast.exchange.limits import LimitStore, MemoryLimitStore
 from candlecast.exchange.requests import retries
-from candlecast.market import from_epoch_ms, interval_duration
+from candlecast.market import GRID_ORIGIN, epoch_ms, from_epoch_ms, interval_duration
 
 _LATEST_MS = 2**53
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -113,10 +114,12 @@ class ExchangeClient:
         return skew
 
     def klines(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        """Request all candles of the exchange that open in [start, end), 1,000 a request.
+        """Request all candles of the exchange that open in [start, end), up to 1,000 a request.
 
         The last row MAY STILL BE OPEN: its values change until the exchange's clock reaches open_time + interval.
-        Compare it with a `server_time()` read *before* this call.
+        Compare it with a `server_time()` read *before* this call. An answer shorter than 1,000 rows does not mean
+        that there are no more: requests go on until one is empty. An answer with a row that cannot be stored is
+        requested once more; `candlecast.candles.rows.left_out_of` returns the rows that stay left out.
 
         Returns:
             `CANDLE_COLUMNS` as float64, indexed by UTC open_time, ascending, without duplicates.
@@ -131,21 +134,15 @@ class ExchangeClient:
         cursor, end_ms = (self._first_ms_from(moment, what) for moment in (start, end))
         pages = []
         while cursor < end_ms:
-            # Binance's endTime is inclusive and compared with open_time.
-            window = {"startTime": cursor, "endTime": end_ms - 1, "limit": KLINES_LIMIT}
-            page = self._retrying(
-                self._addresses.ask,
-                what,
-                "/api/v3/klines",
-                {"symbol": symbol, "interval": interval, **window},
-                _KLINES_WEIGHT,
-                lambda klines, first=cursor: read_klines(klines, interval, first, end_ms),
-            )
-            pages.append(page.candles)
-            if not page.full:
+            page = self._page(what, symbol, interval, cursor, end_ms)
+            if left_out_of(page.candles):
+                page = self._page(what, symbol, interval, cursor, end_ms)
+            if page.last_ms is None:
                 break
-            cursor = int(open_times_ms(page.candles)[-1]) + step_ms
-        return pd.concat(pages) if pages else empty_candles()
+            pages.append(page.candles)
+            cursor = page.last_ms - (page.last_ms - epoch_ms(GRID_ORIGIN)) % step_ms + step_ms
+        left_out = [row for page in pages for row in left_out_of(page)]
+        return with_left_out(pd.concat(pages), left_out) if pages else empty_candles()
 
     def first_open_time(self, symbol: str, interval: str) -> datetime | None:
         """Return when the market's first candle opened, or None without any.
@@ -154,16 +151,23 @@ class ExchangeClient:
             ExchangeUnavailable: No usable answer after retries.
             ExchangeRejected: Unknown symbol or interval, or this client is not served.
         """
-        wanted = {"symbol": symbol, "interval": interval, "startTime": 0, "limit": 1}
-        page = self._retrying(
+        page = self._page(f"first candle of {symbol} {interval}", symbol, interval, 0, _LATEST_MS, limit=1)
+        return None if page.last_ms is None else from_epoch_ms(page.last_ms)
+
+    def _page(
+        self, what: str, symbol: str, interval: str, first_ms: int, end_ms: int, limit: int = KLINES_LIMIT
+    ) -> KlinesPage:
+        # Binance's endTime is inclusive and compared with open_time.
+        window = {"startTime": first_ms, "endTime": end_ms - 1, "limit": limit}
+        page: KlinesPage = self._retrying(
             self._addresses.ask,
-            f"first candle of {symbol} {interval}",
+            what,
             "/api/v3/klines",
-            wanted,
+            {"symbol": symbol, "interval": interval, **window},
             _KLINES_WEIGHT,
-            lambda klines: read_klines(klines, interval, 0, _LATEST_MS),
+            lambda klines: read_klines(klines, interval, first_ms, end_ms),
         )
-        return None if page.candles.empty else page.candles.index[0].to_pydatetime()
+        return page
 
     def _first_ms_from(self, moment: datetime, what: str) -> int:
         if moment.tzinfo is None:

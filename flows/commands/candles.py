@@ -40,7 +40,7 @@ def backfill(
         filled = loop.backfill(market, start, end, lambda stored: report(f"stored up to {stored:%F %T}"), repair=repair)
         job.rows, job.message = filled.written.inserted, backfill_message(filled, market.market.step)
     missing = [gap._asdict() for gap in filled.missing]
-    say(job.message, as_json, **filled.written._asdict(), missing=missing, **filled.marked._asdict())
+    say(job.message, as_json, **filled.written.figures, missing=missing, **filled.marked._asdict())
 
 
 @app.command()
@@ -71,7 +71,7 @@ def ingest(as_json: Json = False) -> None:
     say(
         job.message,
         as_json,
-        inserted=inserted,
+        **intake.synced.written.figures,
         doubtful=intake.marked.doubtful,
         settled=settled,
         issued=len(issued.forecasts),
@@ -102,4 +102,4 @@ def import_candles(file: Path, as_json: Json = False) -> None:
         sound = read_history(file, market.market.interval, market.market.symbol)
         imported = loop.import_candles(market, sound)
         job.rows, job.message = imported.written.inserted, import_message(imported)
-    say(job.message, as_json, **imported.written._asdict(), **imported.marked._asdict())
+    say(job.message, as_json, **imported.written.figures, **imported.marked._asdict())

@@ -71,9 +71,12 @@ def sync(market: OpenMarket) -> IntakeResult:
     """Store the candles closed since the last run, the last few again, and the missing ones of a day; check them."""
     now = market.exchange.server_time()
     holes = market.gaps.listed(market.market, now - _HOLES_AGAIN, now, "open")
+    earliest = earliest_needed(market.settings, now)
+    if market.store.latest_open_time(*market.market[:2]) is None:
+        earliest = _not_before_the_first(market, earliest)
     synced = sync_newest(
         market,
-        earliest_needed(market.settings, now),
+        earliest,
         market.settings.exchange.finality_guard,
         again_from=holes[0].start if holes else None,
     )
@@ -136,7 +139,7 @@ def backfill(
         market,
         market.archive,
         settled_until,
-        on_file=lambda stored: on_page(stored.file.end),
+        on_file=lambda stored: on_page(stored.file.end) if stored.written is not None else None,
         on_failure=lambda failure: _LOG.warning("archive skipped: %s", failure),
     )
     sources: list[GapSource] = [archive, RestSource(market, settled_until, on_page)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from candlecast.candles.gaps import describe_gaps
 from candlecast.candles.quality import MarkedCandle, MarkResult, describe_doubtful
+from candlecast.candles.rows import LeftOut, describe_left_out
 from candlecast.ledger.issue import IssueResult
 from candlecast.market import price_text
 from candlecast.settings.settings import Settings
@@ -30,25 +31,33 @@ def ingest_message(intake: IntakeResult, settled: int, issued: IssueResult) -> s
         f"(up {100 * one.probability_up:.1f} %)"
         for one in issued.forecasts
     )
-    inserted, corrected = intake.synced.written
+    inserted, corrected, left_out = intake.synced.written
     without = issued.withheld or (None if forecasts else "no forecast was due, or no model is served yet")
     return (
         f"{inserted} new candles, {corrected} corrected{_doubtful_phrase(intake.marked)}, {settled} outcomes settled; "
         + "; ".join(filter(None, [forecasts, without, _skew_phrase(intake.skew)]))
+        + _left_out_phrase(left_out)
     )
 
 
 def backfill_message(filled: BackfillResult, step: timedelta) -> str:
     """Return one line about a run of backfill over candles of `step`."""
-    inserted, corrected = filled.written
+    inserted, corrected, left_out = filled.written
     gaps = describe_gaps(filled.missing, step) if filled.missing else "no gap is left"
-    return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful_phrase(filled.marked)}; {gaps}"
+    return (
+        f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful_phrase(filled.marked)}; {gaps}"
+        + _left_out_phrase(left_out)
+    )
 
 
 def import_message(imported: ImportResult) -> str:
     """Return one line about an import."""
-    inserted, corrected = imported.written
+    inserted, corrected, _ = imported.written
     return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful_phrase(imported.marked)}"
+
+
+def _left_out_phrase(left_out: Sequence[LeftOut]) -> str:
+    return f"; {describe_left_out(left_out)}" if left_out else ""
 
 
 def _skew_phrase(skew: timedelta | None) -> str | None:

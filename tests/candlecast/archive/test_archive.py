@@ -15,6 +15,7 @@ import requests
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile, candles_in, plan_files
 from candlecast.archive.fill import ArchiveSource, fill_from_archive
+from candlecast.candles.rows import describe_left_out, left_out_of
 from candlecast.candles.store import UpsertResult
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable, InvalidCandles
 from candlecast.market import Market
@@ -129,19 +130,49 @@ def test_a_candle_that_closes_after_the_files_period_is_left_out():
     assert list(candles.index) == list(mondays.index[:4])
 
 
+SECOND_LOW, SECOND_VOLUME = (f",{JUNE_CANDLES[name].iloc[1]}," for name in ("low", "volume"))
+
+
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "kept", "fault"),
     [
-        (csv_of(series(at(2025, 5, 31, 23), at(2025, 6, 1, 2))), r"row 0 .* does not open in \[2025-06-01, 2025-07-01"),
-        (csv_of(JUNE_CANDLES.shift(freq="30min").iloc[:3]), r"row 0 .* not open on the grid of 1h"),
-        (csv_of(JUNE_CANDLES.iloc[:3]).replace(f",{JUNE_CANDLES['close'].iloc[1]},", ",,"), "row 1 .* lacks a price"),
-        ("1748736000000,1,2,3\n", "12 columns"),
-        (csv_of(JUNE_CANDLES.iloc[:2]).replace("17487", "x7487"), "12 columns of numbers"),
+        (
+            csv_of(JUNE_CANDLES.iloc[:3].set_axis([at(2025, 5, 31), *JUNE_CANDLES.index[1:3]])),
+            [1, 2],
+            "does not open in [2025-06-01, 2025-07-01)",
+        ),
+        (csv_of(JUNE_CANDLES.iloc[:3]).replace(SECOND_VOLUME, ",,"), [0, 2], "volume is nan"),
+        (csv_of(JUNE_CANDLES.iloc[:3]).replace(SECOND_VOLUME, ",?,"), [0, 2], "volume is nan"),
+        (csv_of(JUNE_CANDLES.iloc[:3]).replace(SECOND_LOW, ",1e9,"), [0, 2], "contradicts"),
+        (csv_of(JUNE_CANDLES.iloc[:3]).replace(SECOND_LOW, ",0,"), [0, 2], "low is 0"),
+        (csv_of(JUNE_CANDLES.iloc[:3]) + "1748736000000,1,2,3\n", [0, 1, 2], "has 4 values, 12 are needed"),
+        (csv_of(JUNE_CANDLES.iloc[:3]).replace("1748739600", "x"), [0, 2], "does not open in"),
+        (csv_of(JUNE_CANDLES.iloc[:3]).replace("1748739600", "1748739694"), [0, 2], "off the 1h grid"),
     ],
 )
-def test_a_file_with_unsound_rows_is_refused_by_name(text, fault):
-    with pytest.raises(InvalidCandles, match=rf"BTCUSDT-1h-2025-06.zip: .*{fault}.*CANDLECAST_ARCHIVE_URL"):
-        candles_in(JUNE, zipped(text))
+def test_a_row_that_cannot_be_stored_costs_that_row_only(text, kept, fault):
+    candles = candles_in(JUNE, zipped(text))
+
+    (left_out,) = left_out_of(candles)
+    pd.testing.assert_frame_equal(candles, JUNE_CANDLES.iloc[kept], check_exact=True, check_freq=False)
+    assert fault in left_out.fault
+
+
+def test_a_month_of_hours_that_open_late_is_left_out_row_by_row():
+    late = JUNE_CANDLES.copy()
+    late.index = late.index.where(late.index < "2025-06-20", late.index + pd.Timedelta("28min14s"))
+
+    candles = candles_in(JUNE, zipped(csv_of(late)))
+
+    assert (len(candles), len(left_out_of(candles))) == (19 * 24, 11 * 24)
+    assert describe_left_out(left_out_of(candles)).startswith(
+        "264 rows that cannot be stored were left out: 2025-06-20T00:28:14+00:00 (open_time "
+    )
+
+
+def test_a_file_without_any_row_of_twelve_columns_is_refused_by_name():
+    with pytest.raises(InvalidCandles, match=r"BTCUSDT-1h-2025-06.zip: not a CSV of 12 columns: has 4 .*ARCHIVE_URL"):
+        candles_in(JUNE, zipped("1748736000000,1,2,3\n"))
 
 
 def test_what_is_no_zip_of_one_file_is_refused():

@@ -12,6 +12,7 @@ import pytest
 import requests
 from requests.adapters import BaseAdapter
 
+from candlecast.candles.rows import LeftOut, left_out_of
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
@@ -130,7 +131,8 @@ def test_a_failure_that_may_pass_is_tried_four_times_and_then_reported(failure):
 
 
 def test_a_failure_that_passes_is_not_noticed():
-    exchange = CannedExchange(answer(503), requests.ConnectionError("reset"), answer(body=[kline(1_748_736_000_000)]))
+    found = answer(body=[kline(1_748_736_000_000)])
+    exchange = CannedExchange(answer(503), requests.ConnectionError("reset"), found, answer(body=[]))
 
     candles = exchange.klines("BTCUSDT", "5m", START, END)
 
@@ -158,10 +160,9 @@ def test_a_refusal_carries_the_code_and_message_of_the_exchange():
     "klines",
     [
         pytest.param({"klines": []}, id="no list"),
-        pytest.param([[1, 2, 3]], id="short row"),
+        pytest.param([["<html>"], None], id="no open time"),
         pytest.param([kline(1_748_736_000_000 - STEP_MS)], id="before the window"),
         pytest.param([kline(1_748_736_000_000 + 12 * STEP_MS)], id="after the window"),
-        pytest.param([kline(1_748_736_000_000), kline(1_748_736_000_000, "1.6")], id="one candle, two values"),
     ],
 )
 def test_klines_that_cannot_be_what_was_asked_are_never_returned(klines):
@@ -173,23 +174,78 @@ def test_klines_that_cannot_be_what_was_asked_are_never_returned(klines):
 
 def test_equal_klines_and_a_wrong_order_are_corrected():
     first, second = kline(1_748_736_000_000), kline(1_748_736_000_000 + STEP_MS)
-    exchange = exchange_answering(body=[second, first, second, first])
+    exchange = CannedExchange(answer(body=[second, first, second, first]), answer(body=[]))
 
     candles = exchange.klines("BTCUSDT", "5m", START, END)
 
     assert list(candles.index) == [START, START + STEP]
-    assert len(exchange.transport.requests) == 1
 
 
-def test_a_full_answer_with_repeated_rows_is_not_taken_for_the_last_page():
+@pytest.mark.parametrize("cap", [1, 500, 999])
+def test_a_short_answer_is_not_taken_for_the_last_page(cap):
     first = 1_748_736_000_000
-    full = [kline(first)] * 2 + [kline(first + number * STEP_MS) for number in range(1, 999)]
-    exchange = CannedExchange(answer(body=full), answer(body=[kline(first + 999 * STEP_MS)]))
+    rows = [kline(first + number * STEP_MS) for number in range(3 * cap)]
+    pages = [answer(body=rows[start : start + cap]) for start in range(0, 3 * cap, cap)]
+    exchange = CannedExchange(*pages, answer(body=[]))
 
     candles = exchange.klines("BTCUSDT", "5m", START, START + 5000 * STEP)
 
-    assert len(candles) == 1000
-    assert len(exchange.transport.requests) == 2
+    assert len(candles) == 3 * cap
+    assert len(exchange.transport.requests) == 4
+
+
+FIRST = 1_748_736_000_000
+ODD = {
+    "off the 5m grid": [FIRST + STEP_MS + 14_789, *kline(0)[1:]],
+    "contradicts": [FIRST + STEP_MS, "1.0", "1.2", *kline(0)[3:]],
+    "low is 0": [FIRST + STEP_MS, "1.0", "2.0", "0", *kline(0)[4:]],
+    "volume is None": [FIRST + STEP_MS, *kline(0)[1:5], None, *kline(0)[6:]],
+    "close is 'NaN'": [FIRST + STEP_MS, *kline(0)[1:4], "NaN", *kline(0)[5:]],
+    "has 3 values, 12 are needed": [FIRST + STEP_MS, "1.0", "2.0"],
+    "trades is -3": [FIRST + STEP_MS, *kline(0)[1:8], -3, *kline(0)[9:]],
+}
+
+
+@pytest.mark.parametrize("fault", ODD)
+def test_a_row_that_cannot_be_stored_costs_that_row_only(fault):
+    rows = [kline(FIRST), ODD[fault], kline(FIRST + 2 * STEP_MS)]
+    page = answer(body=rows)
+    exchange = CannedExchange(page, page, answer(body=[]))
+
+    candles = exchange.klines("BTCUSDT", "5m", START, END)
+
+    (left_out,) = left_out_of(candles)
+    assert list(candles.index) == [START, START + 2 * STEP]
+    assert left_out.open_time.startswith("2025-06-01T00:05:")
+    assert fault in left_out.fault
+
+
+def test_two_rows_of_one_candle_that_differ_are_both_left_out():
+    page = answer(body=[kline(FIRST), kline(FIRST + STEP_MS), kline(FIRST, "1.6")])
+    exchange = CannedExchange(page, page, answer(body=[]))
+
+    candles = exchange.klines("BTCUSDT", "5m", START, END)
+
+    assert list(candles.index) == [START + STEP]
+    assert left_out_of(candles) == (LeftOut(START.isoformat(), "two rows of this open_time differ"),)
+
+
+def test_an_odd_row_that_is_sound_in_the_second_answer_is_kept():
+    odd, sound = ([kline(FIRST), row] for row in (ODD["low is 0"], kline(FIRST + STEP_MS)))
+    exchange = CannedExchange(answer(body=odd), answer(body=sound), answer(body=[]))
+
+    candles = exchange.klines("BTCUSDT", "5m", START, END)
+
+    assert (list(candles.index), left_out_of(candles)) == ([START, START + STEP], ())
+
+
+def test_pages_of_odd_rows_alone_do_not_end_the_range():
+    odd = answer(body=[[FIRST + number * STEP_MS + 1, *kline(0)[1:]] for number in range(1, 11)])
+    exchange = CannedExchange(odd, odd, answer(body=[kline(FIRST + 11 * STEP_MS)]))
+
+    candles = exchange.klines("BTCUSDT", "5m", START, END)
+
+    assert (list(candles.index), len(left_out_of(candles))) == ([END - STEP], 10)
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=-3), timedelta(hours=2)])

@@ -1,0 +1,110 @@
+"""Backfill, ingest and verify on sources with odd rows, short answers, late listings and files that contradict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from candlecast.candles.gaps import CandleGap
+from candlecast.candles.verification import verification_message, verify_candles
+from candlecast.market import Market, epoch_ms
+from candlecast.settings.sources import load_settings
+from flows.jobs import loop
+from flows.jobs.market import OpenMarket, open_market
+from flows.jobs.messages import backfill_message, ingest_message
+from tests.support.bundles import sound_candles
+from tests.support.raw_exchange import klines_of, raw_exchange
+
+pytestmark = pytest.mark.integration
+
+HOURLY = Market("BTCUSDT", "1h")
+HOUR = timedelta(hours=1)
+NOW = datetime(2025, 7, 1, tzinfo=UTC)
+
+
+def hours(count: int, end: datetime = NOW) -> pd.DataFrame:
+    return sound_candles(count, HOURLY, end=end)
+
+
+@pytest.fixture
+def open_on(database: Any, tmp_path: Any) -> Iterator[Callable[..., tuple[OpenMarket, list[dict[str, str]]]]]:
+    """Open the hourly market on an exchange with the given klines; give it and the queries for klines."""
+    with ExitStack() as opened:
+
+        def on(klines: list[list[Any]], **served: Any) -> tuple[OpenMarket, list[dict[str, str]]]:
+            url, asked = opened.enter_context(raw_exchange(klines, **({"now": NOW} | served)))
+            settings = {"home": tmp_path, "source": "binance", "finality_guard_s": 0, "markets": "BTCUSDT-1h"}
+            settings |= {"database_url": database.writer_url, "binance_url": url, "archive_url": url}
+            return opened.enter_context(open_market(load_settings(**settings))), asked
+
+        yield on
+
+
+def nothing(_: datetime) -> None:
+    """Ignore the progress of a backfill."""
+
+
+def test_hours_that_open_late_are_left_out_and_the_rest_is_sound(open_on):
+    candles = hours(1500)
+    klines = klines_of(candles, "1h")
+    for row in klines[700:742]:  # February 2018: binance-public-data#14
+        row[0] += 28 * 60_000 + 14_789
+    market, _ = open_on(klines)
+    start = candles.index[0].to_pydatetime()
+
+    filled = loop.backfill(market, start, None, nothing)
+    found = verify_candles(market, None, None, NOW)
+    repaired = loop.backfill(market, start, None, nothing, repair=True)
+
+    assert (filled.written.inserted, len(filled.written.left_out)) == (1458, 42)
+    assert filled.missing == [CandleGap(start + 700 * HOUR, start + 742 * HOUR, "outage")]
+    assert "42 rows that cannot be stored were left out: 2025-" in backfill_message(filled, HOUR)
+    assert "to mend it" not in verification_message(found, HOURLY)
+    assert (repaired.written.inserted, len(repaired.written.left_out)) == (0, 42)
+
+
+@pytest.mark.parametrize(("column", "value"), [(2, "0.01"), (4, "0"), (5, None)])
+def test_one_bad_row_costs_an_ingest_that_row_only(open_on, column, value):
+    klines = klines_of(hours(1500), "1h")
+    klines[1200][column] = value
+    market, _ = open_on(klines)
+
+    intake = loop.sync(market)
+
+    message = ingest_message(intake, 0, loop.IssueResult([], None))
+    assert (intake.synced.written.inserted, len(intake.synced.written.left_out)) == (1499, 1)
+    assert f"1 row that cannot be stored was left out: {hours(1500).index[1200].isoformat()}" in message
+
+
+def test_an_exchange_that_caps_its_answers_is_asked_until_it_ends(open_on):
+    candles = hours(2500)
+    market, _ = open_on(klines_of(candles, "1h"), cap=500)
+
+    filled = loop.backfill(market, candles.index[0].to_pydatetime(), None, nothing)
+
+    assert (filled.written.inserted, filled.missing) == (2500, [])
+
+
+def test_the_first_ingest_finds_the_listing_with_one_request(open_on):
+    klines = klines_of(hours(200), "1h")
+    market, asked = open_on(klines)
+
+    synced = loop.sync(market).synced
+
+    assert (synced.written.inserted, epoch_ms(synced.start)) == (200, klines[0][0])
+    assert len(asked) == 2
+
+
+def test_progress_names_only_what_is_stored(open_on):
+    candles = hours(300)
+    market, _ = open_on(klines_of(candles, "1h")[:100])
+    pages: list[datetime] = []
+
+    loop.backfill(market, candles.index[0].to_pydatetime(), None, pages.append)
+
+    assert len(pages) == 1
