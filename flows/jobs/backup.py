@@ -28,6 +28,8 @@ PREFECT_STORE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 _ARTIFACTS = "artifacts"
 _GIVEN_UP_S = 86_400  # an unfinished backup without a change for so long is abandoned
+_SERVED = "mlflow-artifacts:"  # files that MLflow's server keeps
+_SOURCES = "select source from model_versions where current_stage <> 'Deleted_Internal'"
 _TABLES = "select count(*) from pg_tables where schemaname = 'public'"
 
 
@@ -62,7 +64,7 @@ def back_up(settings: Settings, environment: Mapping[str, str], directory: Path)
         Directory of the backup.
 
     Raises:
-        StackError: A database could not be read, or the volume is full.
+        StackError: A database could not be read, the volume is full, or files of a registered version are missing.
         ConfigurationError: No installed `pg_dump` fits a server, or its TLS.
     """
     name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
@@ -86,8 +88,12 @@ def _write(settings: Settings, environment: Mapping[str, str], partial: Path, ma
     for store, url in sorted(stores(settings, environment).items()):
         _dump(url, partial / f"{store}.dump")
     artifacts = settings.home / "mlflow" / "artifacts"
+    registry = stores(settings, environment).get("mlflow")
+    named = _bundles(registry)
     if artifacts.is_dir():
         shutil.copytree(artifacts, partial / _ARTIFACTS, copy_function=_copy_if_there)
+    if artifacts.is_dir() or (settings.home / "postgres" / PASSWORDS_FILE).exists():  # else a bucket has the files
+        _require_bundles(partial / _ARTIFACTS, artifacts, named & _bundles(registry))
     digests = {path.relative_to(partial).as_posix(): _digest(path) for path in _files(partial)}
     (partial / MANIFEST).write_text(json.dumps({"made_at": made_at, "sha256": digests}, indent=1))
     for path in _files(partial):
@@ -168,6 +174,28 @@ def _load(dump: Path, url: str) -> None:
         return
     options = ["--exit-on-error", "--single-transaction", "--no-owner"]
     run_client("pg_restore", [*options, str(dump)], _without_driver(url), archive=dump)
+
+
+def _bundles(registry: str | None) -> set[str]:
+    """Return the paths of the registered bundles below MLflow's directory of artifacts."""
+    if registry is None:
+        return set()
+    if registry.startswith("sqlite:///"):
+        with closing(sqlite3.connect(registry.removeprefix("sqlite:///"))) as store:
+            rows = store.execute(_SOURCES).fetchall()
+    else:
+        with psycopg.connect(_without_driver(registry), connect_timeout=10) as connection:
+            rows = connection.execute(_SOURCES).fetchall()
+    return {source.removeprefix(_SERVED).lstrip("/") for (source,) in rows if source and source.startswith(_SERVED)}
+
+
+def _require_bundles(copied: Path, artifacts: Path, named: set[str]) -> None:
+    missing = sorted(bundle for bundle in named if not any(path.is_file() for path in (copied / bundle).rglob("*")))
+    if missing:
+        raise StackError(
+            f"{len(missing)} of {len(named)} registered versions have no files below {artifacts}, first {missing[0]}: "
+            "put them back, or delete the versions in MLflow"
+        )
 
 
 def _require_empty(url: str, variable: str) -> None:

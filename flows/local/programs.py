@@ -135,7 +135,7 @@ def local_programs(
             _command(
                 "mlflow",
                 f"server {at} {settings.mlflow_port} --workers 1 --artifacts-destination",
-                str(home / "mlflow" / "artifacts"),
+                (home / "mlflow" / "artifacts").as_uri(),  # MLflow would decode %20 in a plain path
             ),
             environment | {"MLFLOW_BACKEND_STORE_URI": mlflow_store},
         ),

@@ -173,6 +173,21 @@ def test_a_restored_platform_has_the_same_rows_and_gives_the_same_answers(lost, 
         assert migrate(pool) == []  # the schema is up to date
 
 
+def test_a_backup_without_the_files_of_a_version_fails(lost, tmp_path):
+    artifacts = lost.settings.home / "mlflow" / "artifacts"
+    [bundle] = artifacts.rglob("bundle")
+    bundle.rename(tmp_path / "away")
+    try:
+        with pytest.raises(
+            StackError, match=f"1 of 1 registered versions have no files below {artifacts}, first .*bundle"
+        ):
+            back_up(lost.settings, lost.environment, tmp_path / "backups")
+    finally:
+        (tmp_path / "away").rename(bundle)
+
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
 def test_nothing_is_restored_over_what_is_there(lost, backup):
     with pytest.raises(ConfigurationError, match="restore into an empty one"):
         restore(lost.settings, lost.environment, backup)

@@ -1,0 +1,21 @@
+"""Commands of the local platform's programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from candlecast.settings.sources import load_settings
+from flows.local.programs import local_programs
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a b", "a#b", "a?b", "\u00fc%2Fx", "100%"])
+def test_models_lie_inside_a_home_of_any_name(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    [mlflow] = [one for one in local_programs(load_settings(home=home), "", None, None) if one.name == "mlflow"]
+
+    destination = mlflow.command[mlflow.command.index("--artifacts-destination") + 1]
+
+    assert get_artifact_repository(destination).artifact_dir == str(home / "mlflow" / "artifacts")
