@@ -16,20 +16,27 @@ def report(
     until: Annotated[datetime, typer.Option(**TIME, help="Time in UTC; fit before, evaluate after.")],
     out: Annotated[Path, typer.Option(help="Markdown file to write.")],
 ) -> None:
-    """Write the figures of network and baselines on candles after the training."""
+    """Write the figures of networks and baselines on candles after the training.
+
+    One network is fitted on all candles before, one on the newest LOOKBACK_DAYS of them.
+    """
     from candlecast.bundle.load import load_bundle
     from candlecast.bundle.manifest import Span
     from candlecast.candles.files import read_history
     from training.offline import offline_bundle, train_offline
     from training.reports.model_table import model_table
 
-    settings, border = read_settings(), until
+    settings = read_settings()
     history = read_history(candles, settings.interval, settings.symbol)
+    known, lookback = history[history.index < until], settings.limits.lookback
+    newest = known[known.index >= until - lookback]
+    versions = {}
     with progress("report") as report:
-        trained = train_offline(history[history.index < border], settings, report)
-        span = Span(start=border, end=history.index[-1] + settings.market.step, rows=0)
-        bundle = load_bundle(offline_bundle(settings, trained.name))
-        out.write_text(model_table(bundle, history, border, span, settings, report))
+        for title, part in {"all": known, f"{lookback.days} days": newest}.items():
+            name = train_offline(part, settings, report).name
+            versions[title] = load_bundle(offline_bundle(settings, name))
+        span = Span(start=until, end=history.index[-1] + settings.market.step, rows=0)
+        out.write_text(model_table(versions, history, until, span, settings, report))
     print(f"written: {out}")
 
 

@@ -30,7 +30,7 @@ _ANSWERED_AT_ONCE = 4096
 _EQUALLY_GOOD = 0.0005
 """Relative difference of two losses on the stopping slice that may be chance."""
 _STEPS_WORTH_COMPILING = 300
-_LONG_HISTORY = 50_000
+LONG_HISTORY = 50_000
 """Windows below which half the width and one price trunk suffice (docs/decisions/0009)."""
 
 
@@ -111,7 +111,7 @@ def _fit(
     rows = scaler.apply(dataset.matrix)
     medians = np.median(dataset.targets[ends], axis=0)
     medians[[TARGETS.index("open"), TARGETS.index("close")]] = 0.0  # zero is persistence
-    long = len(dataset.ends) >= _LONG_HISTORY
+    long = len(dataset.ends) >= LONG_HISTORY
     network = build_network(
         dataset.sequence_length,
         medians,

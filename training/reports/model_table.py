@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -13,9 +13,10 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import candles_digest
 from candlecast.settings.settings import Settings
-from training.dataset import build_dataset
+from training.dataset import Dataset, Indexes, build_dataset, rising
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows
-from training.families.interface import fit_forecaster
+from training.families.interface import Model, fit_forecaster
+from training.families.network_fit import LONG_HISTORY
 from training.splits import split_by_time
 
 _BASELINES = ("persistence", "ewma", "har", "repeat_direction", "trees")
@@ -39,21 +40,22 @@ _COLUMNS = (
 
 
 def model_table(
-    bundle: Bundle,
+    versions: Mapping[str, Bundle],
     candles: pd.DataFrame,
     until: datetime,
     span: Span,
     settings: Settings,
     report: Callable[[str], None],
 ) -> str:
-    """Measure a version and the baselines on the targets in `span`.
+    """Measure versions and the baselines on the targets in `span`.
 
     Args:
-        bundle: Bundle trained on the candles before `until`.
+        versions: Bundles trained on candles before `until`, by the history that each was trained on.
         candles: `CANDLE_COLUMNS`; the baselines are fitted on those before `until`.
         span: Span of the targets, not before `until`.
     """
-    dataset = build_dataset(candles, settings.market, bundle.manifest.sequence_length)
+    sequence_length = settings.training.sequence_length
+    dataset = build_dataset(candles, settings.market, sequence_length)
     ends = ends_within(dataset, span)
 
     measured = partial(
@@ -63,13 +65,13 @@ def model_table(
         horizon=settings.horizon,
         seed=settings.training.seed,
     )
-    family = bundle.manifest.family
+    rows = {}
+    for history, bundle in versions.items():
+        title = f"**{bundle.manifest.family}**, {history}"
+        rows[title] = measured(forecast_rows(bundle, dataset, ends))
+        rows[f"{title}, OHLCV only"] = measured(forecast_rows(bundle, dataset, ends, with_flow=False))
     constant: list[str] = []
-    rows = {
-        f"**{family}**": measured(forecast_rows(bundle, dataset, ends)),
-        f"**{family}**, OHLCV only": measured(forecast_rows(bundle, dataset, ends, with_flow=False)),
-    }
-    known = build_dataset(candles[candles.index < until], settings.market, bundle.manifest.sequence_length)
+    known = build_dataset(candles[candles.index < until], settings.market, sequence_length)
     split = split_by_time(known, _SHARES)
     for name in _BASELINES:
         report(f"fitting {name}")
@@ -77,8 +79,18 @@ def model_table(
         forecasts = forecaster.forecast(dataset, ends)
         rows[name] = measured(forecasts)
         if np.ptp(forecasts.probability_up) == 0:
-            constant.append(name)
+            constant.append(name + _own_direction(forecaster.model, dataset, ends))
     return _written(rows, constant, candles, dataset.span(ends), until, settings)
+
+
+def _own_direction(model: Model, dataset: Dataset, ends: Indexes) -> str:
+    """Return how often a model's direction is right before calibration, in parentheses; empty if it has none."""
+    _, logit = model.answer(dataset, ends)
+    rose = rising(dataset, ends)
+    stated = np.isfinite(rose) & (logit != 0)
+    if not stated.any():
+        return ""
+    return f" (its own direction is right in {100 * np.mean((logit > 0)[stated] == rose[stated]):.2f} %)"
 
 
 def _written(
@@ -98,6 +110,10 @@ def _written(
         f"on the {span.rows:,} candles from {span.start:%Y-%m-%d} to {span.end:%Y-%m-%d}. Those candles were not used "
         "for fitting, stopping, calibration or selection. Values are in percent, with their 95 % interval (stationary "
         "bootstrap) in brackets. Skill is 1 - MAE / MAE of the named baseline. Coverage is of the 90 % intervals.",
+        "",
+        f"A network fitted on fewer than {LONG_HISTORY:,} windows has half of the width and one price trunk instead of "
+        "three ([decision 9](decisions/0009-evaluation-models-and-trunks.md)). At 5m, default settings train such a "
+        "network: every day, on 90 days. Here each version was fitted once.",
         "",
         *(base_rates if constant else []),
         f"| model | {' | '.join(titles)} | p: close against persistence |",
