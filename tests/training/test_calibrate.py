@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, ForecastOrigin, decode
+from candlecast.statistics import compare
 from tests.support.live_simulation import CORNERS, random_of
 from tests.support.series import coverages_of_bounds
 from tests.support.simulated_intervals import coverage_of_forecasts
-from training.calibrate import conformal_bounds, fit_calibration, platt, shrinkage
+from training.calibrate import conformal_bounds, fit_calibration, kept_share, least_absolute_weight, platt, shrinkage
 
 GRID = np.linspace(0, 1, 2001)
 
@@ -22,11 +23,11 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 @given(seed=st.integers(0, 10_000), slope=st.floats(-0.5, 1.5), count=st.integers(1, 80))
 @settings(max_examples=60)
-def test_shrinkage_is_the_weight_of_least_absolute_error(seed, slope, count):
+def test_the_weight_before_shrinkage_has_the_least_absolute_error(seed, slope, count):
     raw = normal(seed, count)
     actual = slope * raw + 0.5 * normal(seed + 1, count)
 
-    weight = shrinkage(raw, actual)
+    weight = np.clip(least_absolute_weight(raw, actual), 0, 1)
 
     losses = np.abs(actual[:, None] - GRID * raw[:, None]).sum(axis=0)
     assert 0 <= weight <= 1
@@ -50,7 +51,29 @@ def test_a_network_that_is_too_timid_is_not_blown_up():
 
 
 def test_a_network_without_opinion_keeps_none():
-    assert shrinkage(np.zeros(10), np.ones(10)) == 0.0
+    assert shrinkage(np.zeros(500), np.ones(500)) == 0.0
+
+
+@pytest.mark.parametrize("horizon", [1, 15])
+def test_two_squared_standard_errors_are_taken_from_what_is_kept(horizon):
+    gains = np.convolve(0.15 + normal(3, 3000), np.ones(horizon), mode="valid")
+
+    kept = kept_share(gains, horizon)
+
+    z = compare(gains, np.zeros(len(gains)), horizon).statistic
+    assert 0.5 < kept == pytest.approx(1 - 2 / z**2)
+    assert kept_share(0.1 * normal(1, 2000)) == 0.0
+
+
+def test_a_few_huge_moves_do_not_hide_a_skill():
+    raw = normal(1, 500)
+    actual = 0.5 * raw + normal(2, 500)
+    calm = shrinkage(raw, actual)
+    actual[:5] *= 1000
+
+    weight = shrinkage(raw, actual)
+
+    assert 0.3 < calm == pytest.approx(weight, abs=0.05)
 
 
 def test_platt_finds_the_logistic_that_the_draws_came_from():
