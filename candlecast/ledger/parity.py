@@ -119,6 +119,9 @@ def _check(
 
     if isinstance(bundle, str):
         return checked("not checkable", bundle)
+    if bundle.manifest.run_id != row["run_id"]:
+        found = f"version {row['model_version']} is run {bundle.manifest.run_id} now, not run {row['run_id']}"
+        return checked("not checkable", f"{found}: its model was deleted and trained again")
     last = row["last_open_time"]
     first = last - (bundle.manifest.history - 1) * market.step
     history = candles.loc[first:last]

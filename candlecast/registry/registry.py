@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -44,6 +45,7 @@ class Registry:
         self._timeout_s = timeout_s
         self._retries = retries
         self._client: MlflowClient | None = None
+        self._created: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state without the connection; another process opens its own."""
@@ -57,10 +59,18 @@ class Registry:
         """
         try:
             with self._connected() as client:
-                aliases = client.get_registered_model(model_name).aliases
-                return {alias: str(number) for alias, number in aliases.items()}  # integers without a server
+                model = client.get_registered_model(model_name)
         except ModelNotFound:
             return {}
+        self._created[model_name] = int(model.creation_timestamp or 0)
+        return {alias: str(number) for alias, number in model.aliases.items()}  # integers without a server
+
+    def created_at(self, model_name: str) -> int | None:
+        """Return when the model was created, as the last `aliases` read it.
+
+        A model that was deleted and created again numbers its versions from 1 again.
+        """
+        return self._created.get(model_name)
 
     def version(self, model_name: str, number: str) -> RegisteredVersion:
         """Return one version.
@@ -140,7 +150,8 @@ class Registry:
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
         """Return the directory of a version's bundle in `cache`, after a download if necessary.
 
-        The directory gets its name when it is complete; a version never changes.
+        The directory gets its name when it is complete. A cached bundle is used if it is of the version's run, or if
+        MLflow does not answer or no longer has the version.
 
         Raises:
             ModelNotFound: The version or its artifacts do not exist.
@@ -148,8 +159,15 @@ class Registry:
             RegistryUnavailable: MLflow does not answer.
         """
         directory = cached_bundle(cache, model_name, number)
-        if directory.is_dir():
+        try:
+            run_id = self.version(model_name, number).run_id
+        except (ModelNotFound, RegistryUnavailable):
+            if directory.is_dir():
+                return directory
+            raise
+        if directory.is_dir() and run_id in _cached_runs(directory):
             return directory
+        delete_cached_bundle(cache, model_name, number)  # of a model that was deleted and created again
         import mlflow
 
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -163,6 +181,9 @@ class Registry:
             found = next(Path(partial).rglob("bundle.json"), None)
             if found is None:
                 raise BundleError(f"{model_name} version {number} holds no bundle.json; register one that train made")
+            note = Path(partial) / "run"
+            note.write_text(run_id)
+            note.replace(_run_note(directory))
             try:
                 found.parent.rename(directory)
             except OSError:
@@ -270,6 +291,21 @@ class Registry:
             raise RegistryUnavailable(f"MLflow at {self.tracking_uri}: {exc.message}") from exc
 
 
+def _run_note(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.run")
+
+
+def _cached_runs(directory: Path) -> set[str]:
+    """Return the runs that a cached bundle may be of: that of its version, and the one that made the bundle."""
+    runs = set[str]()
+    with suppress(OSError):
+        runs.add(_run_note(directory).read_text())
+    if not runs:  # cached by a build that wrote no note
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            runs.add(json.loads((directory / "bundle.json").read_text())["run_id"])
+    return runs
+
+
 def cached_bundle(cache: Path, model_name: str, number: str) -> Path:
     """Return the directory where `Registry.fetch` keeps a version's bundle."""
     return cache / model_name / number
@@ -277,7 +313,9 @@ def cached_bundle(cache: Path, model_name: str, number: str) -> Path:
 
 def delete_cached_bundle(cache: Path, model_name: str, number: str) -> None:
     """Delete a cached bundle, so that it is fetched again."""
-    shutil.rmtree(cached_bundle(cache, model_name, number), ignore_errors=True)
+    directory = cached_bundle(cache, model_name, number)
+    _run_note(directory).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:

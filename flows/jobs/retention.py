@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,13 @@ from pathlib import Path
 from candlecast.job_runs import prune
 from candlecast.registry.decisions import last_promoted, predecessors
 from candlecast.registry.promotion import alias_lock, record_alias_moves
-from candlecast.registry.registry import CHAMPION, RegisteredVersion, Registry, experiment_name
+from candlecast.registry.registry import (
+    CHAMPION,
+    RegisteredVersion,
+    Registry,
+    delete_cached_bundle,
+    experiment_name,
+)
 from candlecast.registry.succession import versions_at_hand
 from flows.jobs.market import OpenMarket
 from monitoring.alerts import Alerts
@@ -71,5 +76,5 @@ def _versions_to_delete(market: OpenMarket, registry: Registry, now: datetime) -
 def _delete_bundles(cache: Path, kept: Collection[str]) -> int:
     dropped = [bundle for bundle in cache.glob("*") if bundle.name.isdecimal() and bundle.name not in kept]
     for bundle in dropped:
-        shutil.rmtree(bundle, ignore_errors=True)
+        delete_cached_bundle(cache.parent, cache.name, bundle.name)
     return len(dropped)

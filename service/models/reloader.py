@@ -42,6 +42,10 @@ class AliasRegistry(BundleSource, Protocol):
         """Read the version number under each alias."""
         ...
 
+    def created_at(self, model_name: str) -> int | None:
+        """Return when the model was created, as the last `aliases` read it."""
+        ...
+
 
 class _Loaded(NamedTuple):
     """A version in memory, and its golden sample."""
@@ -106,6 +110,7 @@ class ModelReloader:
         self._problems: Mapping[str, str] = MappingProxyType({})
         self._loaded: dict[str, _Loaded] = {}
         self._failures: dict[str, _Failure] = {}
+        self._created: int | None = None
         self._polled = threading.Event()
         self._stop = threading.Event()
         self._jitter = np.random.default_rng()
@@ -174,7 +179,10 @@ class ModelReloader:
                 f"no version has the alias champion: version {wanted[CHAMPION]} is served until one has it"
             )
         self._failures = {version: why for version, why in self._failures.items() if version in wanted.values()}
-        self._serve({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems)
+        created, before = self._registry.created_at(self.market.model_name), self._created
+        self._created = created or before
+        anew = None not in (before, created) and before != created  # the same numbers are other versions now
+        self._serve({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems, anew=anew)
         self._report(problems)
         return True
 
@@ -188,13 +196,19 @@ class ModelReloader:
                 return
             answered = self.refresh()
 
-    def _serve(self, wanted: dict[str, str], problems: dict[str, str]) -> None:
-        """Serve these versions by alias; add those that do not load to `problems`."""
+    def _serve(self, wanted: dict[str, str], problems: dict[str, str], *, anew: bool = False) -> None:
+        """Serve these versions by alias; add those that do not load to `problems`.
+
+        Args:
+            anew: Load versions of the same numbers again, because the model was created again.
+        """
         before = self._served
+        if anew:
+            self._loaded, self._failures = {}, {}
         after: dict[str, ServedModel] = {}
         for alias, version in wanted.items():
             known = before.get(alias)
-            if known and known.version == version:
+            if known and known.version == version and not anew:
                 after[alias] = known
             elif (loaded := self._load(version)) is not None:
                 after[alias] = ServedModel(alias, version, *loaded, served_since=datetime.now(UTC))

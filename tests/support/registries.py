@@ -37,6 +37,7 @@ class FakeRegistry:
         reachable: False refuses connections.
         answering: While it is clear, calls wait.
         dies_after: Name of the call after which the process dies.
+        created: When the model was created.
     """
 
     versions: dict[str, Path] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class FakeRegistry:
     reachable: bool = True
     answering: threading.Event = field(default_factory=_set_event)
     dies_after: str | None = None
+    created: int = 1
 
     @classmethod
     def serving(cls, version: str, bundle: Path) -> Self:
@@ -61,6 +63,9 @@ class FakeRegistry:
     def aliases(self, model_name: str) -> dict[str, str]:
         self._answer()
         return dict(self.pointers)
+
+    def created_at(self, model_name: str) -> int | None:
+        return self.created
 
     def version(self, model_name: str, number: str) -> RegisteredVersion:
         if number not in self.versions:
@@ -115,6 +120,9 @@ class RegistryOfMany:
 
     def aliases(self, model_name: str) -> dict[str, str]:
         return self.of[model_name].aliases(model_name)
+
+    def created_at(self, model_name: str) -> int | None:
+        return self.of[model_name].created_at(model_name)
 
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
         return self.of[model_name].fetch(model_name, number, cache)

@@ -58,7 +58,8 @@ def issued(pool: ConnectionPool, store: CandleStore, tiny: Path) -> list[Forecas
 
 
 def record_of(tiny: Path, candles: pd.DataFrame, *, abstained: bool = False) -> ForecastRecord:
-    forecasts: Forecasts = load_bundle(tiny).forecast(candles)
+    bundle = load_bundle(tiny)
+    forecasts: Forecasts = bundle.forecast(candles)
     if abstained:
         forecasts = persist(forecasts)
     last = candles.index[-1].to_pydatetime()
@@ -74,7 +75,7 @@ def record_of(tiny: Path, candles: pd.DataFrame, *, abstained: bool = False) -> 
         horizon=1,
         role="champion",
         model_version="1",
-        run_id="run",
+        run_id=bundle.manifest.run_id,
         issued_at=target + timedelta(seconds=2),
         **dict(zip(TARGETS, forecasts.targets[0].tolist(), strict=True)),
         probability_up=float(forecasts.probability_up[0]),
@@ -201,3 +202,12 @@ def test_without_candles_nothing_can_be_checked(pool, tiny, verify):
 
 def test_an_empty_ledger_has_nothing_to_verify(pool, verify):
     assert verify() == []
+
+
+def test_a_version_that_is_another_run_now_is_not_compared(pool, issued, verify):
+    Ledger(pool, MARKET).record(replace(issued[4], role="challenger", run_id="of a deleted model"))
+
+    [other] = [one for one in verify() if one.role == "challenger"]
+
+    assert other.outcome == "not checkable"
+    assert "not run of a deleted model: its model was deleted and trained again" in other.detail

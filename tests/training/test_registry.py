@@ -1,4 +1,4 @@
-"""What the service reads of MLflow, through a proxy that passes on reading only (`k8s/base/registry`)."""
+"""What is read of a real MLflow: through a proxy that only reads (`k8s/base/registry`), and of a model made again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
+from mlflow import MlflowClient
 
 from candlecast.errors import RegistryUnavailable
 from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.registry.versions import load_version
 from candlecast.settings.sources import load_settings
+from service.models.reloader import ModelReloader
 from tests.support.platforms import make_champions
 
 pytestmark = pytest.mark.integration
@@ -55,3 +57,22 @@ def test_the_service_finds_and_loads_a_champion_by_reading_alone(mlflow_server, 
     assert (number, bundle.manifest.symbol) == (made[market.model_name], "READUSDT")
     with pytest.raises(RegistryUnavailable, match="403"):
         reader.set_alias(market.model_name, CHAMPION, number)
+
+
+def test_a_model_deleted_and_trained_again_is_served_anew_though_its_number_is_the_same(mlflow_server, tmp_path):
+    market = Market("AGAINUSDT", "5m")
+    settings = load_settings(home=tmp_path, mlflow_tracking_uri=mlflow_server)
+    registry = Registry(mlflow_server, timeout_s=30)
+    reloader = ModelReloader(registry, market, tmp_path / "models", poll_s=1)
+
+    made, digests = [], []
+    for bias in (0.0, 1.0):
+        made.append(make_champions(settings, [market], tmp_path / str(bias), version_bias=bias)[market.model_name])
+        reloader.refresh()
+        loaded, _ = load_version(registry, market.model_name, made[-1], tmp_path / "models")
+        digests.append(loaded.manifest.files)
+        assert reloader.served[CHAMPION].bundle.manifest.files == loaded.manifest.files
+        MlflowClient(mlflow_server).delete_registered_model(market.model_name)
+
+    assert made == ["1", "1"]
+    assert digests[0] != digests[1]
