@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from candlecast.errors import AlreadyRunning, StackError
+from flows.local import supervisord_start
 from flows.local.home_processes import SUPERVISORD_MODULE, stack_marker, stop_leftovers
 from flows.local.supervisord_config import (
     CONFIGURATION_FILE,
@@ -80,7 +81,8 @@ class Supervisor:
             raise AlreadyRunning(f"The platform in {self.home} is already up; stop it first.")
         write_configuration(self.home, self.programs)
         # -P: the working directory must not shadow modules.
-        command = [sys.executable, "-P", "-m", SUPERVISORD_MODULE, "-c", CONFIGURATION_FILE]
+        start = str(Path(supervisord_start.__file__).resolve())
+        command = [sys.executable, "-P", start, SUPERVISORD_MODULE, "-c", CONFIGURATION_FILE]
         with (self.home / SUPERVISORD_LOG).open("ab") as log:
             self._supervisord = subprocess.Popen(
                 command,
@@ -108,6 +110,18 @@ class Supervisor:
         if state.state != "RUNNING":
             tail = "\n".join(self.log_tail(name))
             raise StackError(f"{name} did not start ({state.description}). Read {self.log_path(name)}\n{tail}")
+
+    def retry_failed(self) -> set[str]:
+        """Start every program in the state FATAL again, without waiting, and return their names.
+
+        Raises:
+            StackError: supervisord does not answer.
+        """
+        failed = {state.name for state in self.states().values() if state.state == "FATAL"}
+        for name in failed:
+            with suppress(StackError):  # it fails again: the next call is another attempt
+                self._ask("startProcess", name, False, harmless_fault=_ALREADY_STARTED)
+        return failed
 
     def stop(self, name: str, timeout_s: float = 60) -> None:
         """Stop a program and wait for its end; supervisord kills it after its `stop_wait_s`.

@@ -54,7 +54,7 @@ autostart=false
 autorestart=true
 priority={priority}
 startsecs={program.start_seconds}
-startretries=10
+startretries={program.start_retries}
 stopsignal={program.stop_signal}
 stopwaitsecs={program.stop_wait_s}
 stopasgroup=true
@@ -78,6 +78,7 @@ class Program:
         stop_signal: Signal that ends the process group, such as TERM or INT.
         stop_wait_s: Whole seconds between the stop signal and SIGKILL.
         start_seconds: Whole seconds that the program must run to count as started.
+        start_retries: Attempts to start it again, until its state is FATAL.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Program:
     stop_signal: str = "TERM"
     stop_wait_s: int = 10
     start_seconds: int = 1
+    start_retries: int = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ def _run(console: Console, settings: Settings, name: str, parameters: dict[str, 
 
 
 def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
-    """Print the addresses, then each new forecast and each program that failed for good."""
+    """Print the addresses, then each new forecast and each program that keeps failing, which is started again."""
     settings = stack.settings
     _print_addresses(console, settings)
     reported_failures: set[str] = set()
@@ -169,10 +169,12 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
                 if forecast is not None and forecast["open_time"] != reported_forecast:
                     reported_forecast = forecast["open_time"]
                     console.print(_forecast_line(forecast), soft_wrap=True)
-            failed = {one.name for one in stack.supervisor.states().values() if one.state == "FATAL"}
+            failed = stack.supervisor.retry_failed()  # the cause may be gone, such as a full disk
             for name in failed - reported_failures:
-                console.print(f"[bold red]{name} keeps failing; see {stack.supervisor.log_path(name)}")
-            reported_failures = failed
+                log = stack.supervisor.log_path(name)
+                console.print(f"[bold red]{name} keeps failing and is started again; see {log}")
+            running = {one.name for one in stack.supervisor.states().values() if one.state == "RUNNING"}
+            reported_failures = (reported_failures | failed) - running
             with suppress(ExchangeError, httpx.HTTPError):  # no answer now: try again
                 clock.look(console)
             time.sleep(_LOOK_S)

@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -165,6 +166,39 @@ def test_leftover_supervisord_is_stopped_with_its_programs(supervised):
 
     assert not is_alive(pid)
     assert not supervisor.alive()
+
+
+def test_programs_run_and_come_back_while_no_log_can_be_written(supervised, tmp_path):
+    logs = tmp_path / "home" / "logs"
+    logs.mkdir(parents=True)
+    for name in ("supervisord", "talker"):
+        (logs / f"{name}.log").symlink_to("/dev/full")
+    talk = "import time\nwhile True: print('talk' * 5000, flush=True); time.sleep(0.01)"
+    supervisor = supervised(python("talker", talk))
+    supervisor.start("talker")
+    killed = supervisor.states()["talker"].pid
+
+    (logs / "talker.log").unlink()  # the disk has space again
+    os.kill(killed, signal.SIGKILL)
+
+    eventually(lambda: supervisor.states()["talker"].state == "RUNNING" and supervisor.states()["talker"].pid != killed)
+    eventually(lambda: "talk" in (logs / "talker.log").read_text())
+
+
+def test_a_program_that_failed_for_good_runs_when_its_cause_is_gone(supervised, tmp_path):
+    cause = tmp_path / "cause"
+    cause.touch()
+    fails = f"import os, sys, time\nif os.path.exists({str(cause)!r}): sys.exit(1)\ntime.sleep(60)"
+    supervisor = supervised(replace(python("once", fails), start_retries=0))
+    with pytest.raises(StackError):
+        supervisor.start("once")
+    eventually(lambda: supervisor.states()["once"].state == "FATAL")
+
+    cause.unlink()
+
+    assert supervisor.retry_failed() == {"once"}
+    eventually(lambda: supervisor.states()["once"].state == "RUNNING")
+    assert supervisor.retry_failed() == set()
 
 
 def test_processes_of_another_home_are_left_alone(supervised, tmp_path):
