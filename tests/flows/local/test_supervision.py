@@ -189,7 +189,7 @@ def test_a_program_that_failed_for_good_runs_when_its_cause_is_gone(supervised, 
     cause = tmp_path / "cause"
     cause.touch()
     fails = f"import os, sys, time\nif os.path.exists({str(cause)!r}): sys.exit(1)\ntime.sleep(60)"
-    supervisor = supervised(replace(python("once", fails), start_retries=0))
+    supervisor = supervised(replace(python("once", fails), start_seconds=1, start_retries=0))
     with pytest.raises(StackError):
         supervisor.start("once")
     eventually(lambda: supervisor.states()["once"].state == "FATAL")
