@@ -11,7 +11,7 @@ from candlecast.candles.gaps import CandleGap, Range, on_grid
 from candlecast.candles.session import MarketSession
 from candlecast.candles.store import UpsertResult
 from candlecast.candles.sync import closed_before, sync_range
-from candlecast.market import floor_time
+from candlecast.market import Market, floor_time
 
 LATE = timedelta(hours=1)
 """Age from which a missing candle is no longer just late; at least the length of three candles."""
@@ -91,7 +91,7 @@ def fill_gaps(
     """Ask the sources, in order, for the candles missing in [start, end), and account for them in `candle_gaps`.
 
     If nothing is missing, this takes two queries and no request. A candle that no source has stays open while it
-    may just be late, or while a source is undecided. A candle older than LATE becomes an outage if a source has
+    may just be late, or while a source is undecided. An older candle becomes an outage if a source has
     newer ones.
 
     Args:
@@ -122,12 +122,17 @@ def fill_gaps(
         for part in wanted:
             gaps.record(market, *part)
     for part in left:
-        late = settled_until - part[1] < max(LATE, _LATE_CANDLES * market.step)
+        late = settled_until - part[1] < late_for(market)
         if late or any(first < part[1] and part[0] < last for first, last in undecided):
             continue
         if any(source.reaches_past(part[1]) for source in sources):
             gaps.conclude(market, *part)
     return FillResult(written, gaps.listed(market, start, end, "open", "outage"))
+
+
+def late_for(market: Market) -> timedelta:
+    """Return the age from which a missing candle of `market` is no longer just late."""
+    return max(LATE, _LATE_CANDLES * market.step)
 
 
 def _without(ranges: list[Range], outages: list[CandleGap]) -> list[Range]:

@@ -26,14 +26,28 @@ select not exists (
 
 _STAGE = f"create temp table staged_candles on commit drop as select {_STORED} from candles with no data"
 
-# Order flow that a source of plain OHLCV lacks does not erase known order flow.
-_AS_STORED = ", ".join(f"candles.{name}" for name in CANDLE_COLUMNS)
-_AS_SENT = ", ".join(
-    [
-        *(f"{{sent}}.{name}" for name in OHLCV_COLUMNS),
-        *(f"coalesce({{sent}}.{name}, candles.{name})" for name in FLOW_COLUMNS),
-    ]
+SOURCES = ("import", "archive", "rest")
+"""Origins of candles by rank: values of a lower rank never replace other values of a higher one."""
+
+_RANK = f"coalesce(array_position(array[{', '.join(map(repr, SOURCES))}], {{row}}.source), 1)"
+_OUTRANKED = f"{_RANK.format(row='{sent}')} < {_RANK.format(row='candles')}"
+_OHLCV_AGREE = " and ".join(f"{{sent}}.{name} = candles.{name}" for name in OHLCV_COLUMNS)
+_ALLOWED = f"(%(replace)s::bool or not {_OUTRANKED} or {_OHLCV_AGREE})"
+
+# Known order flow is kept where a source lacks it; that of another source only beside the same OHLCV.
+_FLOW_AS_SENT = (
+    f"case when {_OHLCV_AGREE} and {_OUTRANKED} then coalesce(candles.{{name}}, {{sent}}.{{name}}) "
+    f"when {_OHLCV_AGREE} or {{sent}}.source = candles.source then coalesce({{sent}}.{{name}}, candles.{{name}}) "
+    f"else {{sent}}.{{name}} end"
 )
+_SOURCE_AS_SENT = f"case when {_OHLCV_AGREE} and {_OUTRANKED} then candles.source else {{sent}}.source end"
+_AS_STORED = ", ".join(f"candles.{name}" for name in CANDLE_COLUMNS)
+
+
+def _as_sent(sent: str) -> str:
+    flow = [_FLOW_AS_SENT.format(sent=sent, name=name) for name in FLOW_COLUMNS]
+    return ", ".join([*(f"{sent}.{name}" for name in OHLCV_COLUMNS), *flow])
+
 
 # A join finds unchanged candles first, because `on conflict` would lock, and so write, each of them.
 _UPSERT_STAGED = f"""
@@ -43,14 +57,15 @@ changed as (
     left join candles
         on candles.symbol = %(symbol)s and candles.interval = %(interval)s
         and candles.open_time between %(first)s and %(last)s and candles.open_time = staged.open_time
-    where candles.symbol is null or ({_AS_STORED}) is distinct from ({_AS_SENT.format(sent="staged")})
+    where candles.symbol is null
+       or ({_AS_STORED}) is distinct from ({_as_sent("staged")}) and {_ALLOWED.format(sent="staged")}
 ),
 written as (
     insert into candles ({_STORED})
     select {_STORED} from changed order by open_time
     on conflict (symbol, interval, open_time) do update
-    set ({_COLUMNS}, source) = row({_AS_SENT.format(sent="excluded")}, excluded.source)
-    where ({_AS_STORED}) is distinct from ({_AS_SENT.format(sent="excluded")})
+    set ({_COLUMNS}, source) = row({_as_sent("excluded")}, {_SOURCE_AS_SENT.format(sent="excluded")})
+    where ({_AS_STORED}) is distinct from ({_as_sent("excluded")}) and {_ALLOWED.format(sent="excluded")}
     returning (xmax = 0) as inserted
 )
 select count(*) filter (where inserted), count(*) filter (where not inserted) from written
@@ -60,12 +75,18 @@ _UPSERT = f"with {_UPSERT_STAGED}"
 # Few candles go as arrays, because making a temporary table takes longer than writing them.
 _FEW = 100
 _ARRAYS = ", ".join(["%(open_time)s::timestamptz[]", *(f"%({name})s::float8[]" for name in CANDLE_COLUMNS)])
-_UPSERT_FEW = f"""
-with staged_candles as (
-    select %(symbol)s::text as symbol, %(interval)s::text as interval, sent.*, %(source)s::text as source
-    from unnest({_ARRAYS}) as sent (open_time, {_COLUMNS})
-),
-{_UPSERT_STAGED}
+_SENT = f"""
+select %(symbol)s::text as symbol, %(interval)s::text as interval, sent.*, %(source)s::text as source
+from unnest({_ARRAYS}) as sent (open_time, {_COLUMNS})
+"""
+_UPSERT_FEW = f"with staged_candles as ({_SENT}), {_UPSERT_STAGED}"
+
+_CONTRADICTED = f"""
+with staged as materialized ({_SENT})
+select candles.open_time, candles.source, {", ".join(f"candles.{name}" for name in OHLCV_COLUMNS)}
+from staged join candles using (symbol, interval, open_time)
+where {_OUTRANKED.format(sent="staged")} and not ({_OHLCV_AGREE.format(sent="staged")})
+order by open_time
 """
 
 # Counting is cheap: only parts of the grid with too few candles are read candle by candle.
@@ -136,17 +157,22 @@ class CandleStore:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    def upsert(self, symbol: str, interval: str, candles: pd.DataFrame, source: str) -> UpsertResult:
+    def upsert(
+        self, symbol: str, interval: str, candles: pd.DataFrame, source: str, *, replace: bool = False
+    ) -> UpsertResult:
         """Insert new candles and correct changed ones in one transaction; old values go to `candle_revisions`.
 
         The last value of a candle wins, across calls and within `candles`. Order flow that is NaN does not erase
-        known order flow. Splitting rows over calls gives the same table. Either of two concurrent calls may win.
+        known order flow of the same source, nor that of another source beside the same OHLCV. Splitting rows over
+        calls gives the same table. Either of two concurrent calls may win. A candle of a source of higher rank keeps
+        its OHLCV.
 
         Many rows go by COPY into a range without candles, else through a temporary table.
 
         Args:
             candles: `CANDLE_COLUMNS` indexed by UTC open_time, in any order; closed candles only.
-            source: Origin of the candles, e.g. `rest` or `archive`.
+            source: Origin of the candles, one of SOURCES.
+            replace: Replace candles of sources of higher rank too.
 
         Raises:
             psycopg.errors.IntegrityError: A candle is inconsistent or off the grid. Nothing is stored.
@@ -155,7 +181,7 @@ class CandleStore:
             return UpsertResult(0, 0)
         rows = _last_arrived(candles)
         first, last = rows.index[0].to_pydatetime(), rows.index[-1].to_pydatetime()
-        arguments = {"symbol": symbol, "interval": interval, "first": first, "last": last}
+        arguments = {"symbol": symbol, "interval": interval, "first": first, "last": last, "replace": replace}
         with self._pool.connection() as connection, connection.cursor() as cursor:
             if len(rows) <= _FEW:
                 counts = cursor.execute(_UPSERT_FEW.encode(), arguments | _arrays(rows) | {"source": source}).fetchone()
@@ -172,6 +198,19 @@ class CandleStore:
             _copy(cursor, "staged_candles", symbol, interval, rows, source)
             counts = cursor.execute(_UPSERT, arguments).fetchone()
         return UpsertResult(*counts) if counts else UpsertResult(0, 0)
+
+    def contradicted(
+        self, symbol: str, interval: str, candles: pd.DataFrame, source: str
+    ) -> list[tuple[datetime, str, dict[str, float]]]:
+        """Return the stored candles of a source of higher rank than `source` whose OHLCV is not that of `candles`.
+
+        Returns:
+            open_time, source and stored OHLCV of each, ascending.
+        """
+        arguments = {"symbol": symbol, "interval": interval, "source": source}
+        with self._pool.connection() as connection:
+            rows = connection.execute(_CONTRADICTED.encode(), arguments | _arrays(candles)).fetchall()
+        return [(row[0], row[1], dict(zip(OHLCV_COLUMNS, row[2:], strict=True))) for row in rows]
 
     def read(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         """Read the candles opening in [start, end): `CANDLE_COLUMNS` as float64 (NaN if unknown), ascending."""

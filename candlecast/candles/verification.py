@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from candlecast.candles.gaps import CandleGap, describe_gaps, on_grid
+from candlecast.candles.gap_filling import late_for
+from candlecast.candles.gaps import CandleGap, Range, describe_gaps, on_grid
 from candlecast.candles.quality import MarkedCandle, describe_doubtful, repair_command
 from candlecast.candles.session import MarketSession
 from candlecast.database import read_rows
@@ -39,6 +40,8 @@ class Verification:
         gaps: Missing candles: `open`, or an `outage` of the exchange, which is not a fault of the table.
         doubtful: Candles that are unlikely to be what the market did.
         broken: Number of candles that break a rule of the table, by rule; broken rules only.
+        behind_since: Close of the newest candle, if the exchange's clock is farther ahead of it than a late candle
+            explains; `end` is that clock then.
     """
 
     start: datetime
@@ -47,6 +50,7 @@ class Verification:
     gaps: list[CandleGap]
     doubtful: list[MarkedCandle]
     broken: dict[str, int]
+    behind_since: datetime | None = None
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -65,6 +69,7 @@ class Verification:
                 "last": self.doubtful[-1].open_time.isoformat() if self.doubtful else None,
             },
             "broken": self.broken,
+            "behind_since": self.behind_since.isoformat() if self.behind_since else None,
         }
 
     @property
@@ -83,7 +88,7 @@ def verify_candles(
 
     Args:
         start: None for the first stored candle.
-        end: None for the end of the newest stored candle.
+        end: None for the exchange's clock if the newest candle is more than late, else for the end of that candle.
         now: The exchange's clock, to find candles that had not closed; None if unknown.
 
     Raises:
@@ -97,7 +102,9 @@ def verify_candles(
     # A candle that has not closed yet is not missing.
     start, after_newest = on_grid(start or first, market), newest + market.step
     closed = after_newest if now is None else max(after_newest, floor_time(now, market.interval))
-    end = after_newest if end is None else min(on_grid(end, market), closed)
+    is_behind = closed - after_newest >= late_for(market)
+    newest_end = closed if is_behind else after_newest
+    end = newest_end if end is None else min(on_grid(end, market), closed)
     if start >= end:
         raise NotEnoughCandles(
             f"no candle of {market.symbol} {market.interval} opens between {start:%Y-%m-%d %H:%M} and "
@@ -114,6 +121,7 @@ def verify_candles(
         gaps=session.gaps.listed(market, start, end, "open", "outage"),
         doubtful=session.quality.doubtful(market, start, end),
         broken={rule.replace("_", " "): count for rule, count in counts.items() if count},
+        behind_since=after_newest if is_behind and start < after_newest < end else None,
     )
 
 
@@ -126,14 +134,18 @@ def verification_message(found: Verification, market: Market) -> str:
         describe_doubtful(found.doubtful),
         *(f"{count:,} candles break a rule: {rule}" for rule, count in found.broken.items()),
     ]
-    if not found.is_sound:
-        lines.append(f"to mend it: {repair_command(market, *_span_of_faults(found, market))}")
+    if found.behind_since:
+        lines.append(
+            f"the newest candle closed at {found.behind_since:%Y-%m-%d %H:%M}, {found.end - found.behind_since} behind "
+            "the exchange's clock: run `candlecast backfill`; a delisted or halted market has no newer candles"
+        )
+    if spans := _spans_of_faults(found, market):
+        lines.append(f"to mend it: {repair_command(market, min(spans)[0], max(end for _, end in spans))}")
     return "\n".join(lines)
 
 
-def _span_of_faults(found: Verification, market: Market) -> tuple[datetime, datetime]:
+def _spans_of_faults(found: Verification, market: Market) -> list[Range]:
     if found.broken:
-        return found.start, found.end
-    spans = [(gap.start, gap.end) for gap in found.gaps if gap.state == "open"]
-    spans += [(one.open_time, one.open_time + market.step) for one in found.doubtful]
-    return min(span[0] for span in spans), max(span[1] for span in spans)
+        return [(found.start, found.end)]
+    spans = [(gap.start, gap.end) for gap in found.gaps if gap.state == "open" and gap.start != found.behind_since]
+    return spans + [(one.open_time, one.open_time + market.step) for one in found.doubtful]

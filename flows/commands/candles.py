@@ -92,14 +92,28 @@ def export_candles(file: Path, start: Start = None, end: End = None, as_json: Js
 
 
 @candles.command("import")
-def import_candles(file: Path, as_json: Json = False) -> None:
+def import_candles(
+    file: Path,
+    replace: Annotated[bool, typer.Option(help="Replace candles of the exchange that contradict the file.")] = False,
+    as_json: Json = False,
+) -> None:
     """Store the candles of FILE, .parquet or .csv, as candles of SYMBOL and INTERVAL."""
     from candlecast.candles.files import read_history
     from flows.jobs import loop
     from flows.jobs.messages import import_message
 
-    with recorded("import") as (market, job):
+    with recorded("import") as (market, job), progress("import") as report:
+        report(f"reading {file}")
         sound = read_history(file, market.market.interval, market.market.symbol)
-        imported = loop.import_candles(market, sound)
+        imported = loop.import_candles(
+            market, sound, lambda done: report(f"{done:,} of {len(sound):,} rows stored"), replace=replace
+        )
         job.rows, job.message = imported.written.inserted, import_message(imported)
-    say(job.message, as_json, **imported.written.figures, **imported.marked._asdict())
+    say(
+        job.message,
+        as_json,
+        read=imported.read,
+        refused=0,
+        **imported.written.figures,
+        **imported.marked._asdict(),
+    )

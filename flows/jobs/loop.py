@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +33,7 @@ _CORRECTED_WITHIN = timedelta(days=2)  # every backfill requests them again, bec
 _HOLES_AGAIN = timedelta(days=1)  # a forecast needs an unbroken history, and the next backfill may be hours later
 _VERIFIED_EVERY = timedelta(days=1)
 _FEWEST_VERIFIED = 24  # of each role, of which the watch needs 12
+_IMPORTED_AT_ONCE = 50_000  # rows, which bounds memory
 _FAULT_HOLDS = timedelta(hours=1)
 
 
@@ -61,8 +62,9 @@ class BackfillResult:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """The stored candles of a file, and the doubtful ones among them."""
+    """The rows read from a file, the stored candles, and the doubtful ones among them."""
 
+    read: int
     written: UpsertResult
     marked: MarkResult
 
@@ -160,14 +162,25 @@ def _not_before_the_first(market: OpenMarket, start: datetime) -> datetime:
     return start if first is None else max(start, first)
 
 
-def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
+def import_candles(
+    market: OpenMarket,
+    candles: pd.DataFrame,
+    on_part: Callable[[int], None] = lambda _: None,
+    *,
+    replace: bool = False,
+) -> ImportResult:
     """Store candles from a file, record the gaps they fill, check them, and settle forecasts.
+
+    A file is stored in parts; an import that was interrupted continues when it is run again.
 
     Args:
         candles: Candles that `candlecast.candles.files.require_importable` accepts.
+        on_part: Called with the number of rows stored so far.
+        replace: Replace candles of the exchange or of the archive that contradict the file.
 
     Raises:
-        InvalidCandles: A candle is not closed by the exchange's clock; no candle is stored.
+        InvalidCandles: A candle is not closed by the exchange's clock, or contradicts a stored candle of the exchange
+            or of the archive; no candle is stored.
         ExchangeUnavailable: The exchange's clock could not be read.
     """
     symbol, interval, _ = market.market
@@ -177,13 +190,40 @@ def import_candles(market: OpenMarket, candles: pd.DataFrame) -> ImportResult:
             f"the candle of {candles.index[-1].isoformat()} is not closed at {settled_until.isoformat()} on the "
             "exchange's clock; import closed candles only"
         )
-    written = market.store.upsert(symbol, interval, candles, "import")
+    parts = [candles.iloc[first : first + _IMPORTED_AT_ONCE] for first in range(0, len(candles), _IMPORTED_AT_ONCE)]
+    if not replace:
+        _refuse_contradictions(market, candles, parts)
+    written, done = UpsertResult(0, 0), 0
+    for part in parts:
+        written += market.store.upsert(symbol, interval, part, "import", replace=replace)
+        done += len(part)
+        on_part(done)
     first, last = (candles.index[position].to_pydatetime() for position in (0, -1))
     end = last + market.market.step
     market.gaps.record(market.market, first, end, edges=False)
     marked = market.quality.mark(market.market, first, end)
     market.ledger.settle(first)
-    return ImportResult(written, marked)
+    return ImportResult(len(candles), written, marked)
+
+
+def _refuse_contradictions(market: OpenMarket, candles: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> None:
+    contradicted = [one for part in parts for one in market.store.contradicted(*market.market[:2], part, "import")]
+    if not contradicted:
+        return
+    opened, source, stored = contradicted[0]
+    row = int(candles.index.searchsorted(pd.Timestamp(opened)))
+    origin = "exchange's API" if source == "rest" else "archive"
+    differing = "; ".join(
+        f"{name} is {candles[name].iloc[row]:.15g} in the file and {value:.15g} stored"
+        for name, value in stored.items()
+        if candles[name].iloc[row] != value
+    )
+    raise InvalidCandles(
+        f"{len(contradicted):,} of {len(candles):,} rows contradict stored candles of the exchange or its archive; the "
+        f"first is row {row}, {opened:%Y-%m-%d %H:%M}, against the {origin}: {differing}. Nothing is stored. Check the "
+        "file's symbol, interval and time zone, or add --replace to store its values instead",
+        row,
+    )
 
 
 def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:

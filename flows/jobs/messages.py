@@ -51,9 +51,11 @@ def backfill_message(filled: BackfillResult, step: timedelta) -> str:
 
 
 def import_message(imported: ImportResult) -> str:
-    """Return one line about an import."""
+    """Return one line about an import; a file with a refused row is not stored at all."""
     inserted, corrected, _ = imported.written
-    return f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful_phrase(imported.marked)}"
+    return f"{imported.read:,} rows read, {inserted:,} candles stored, {corrected:,} corrected, 0 refused" + (
+        _doubtful_phrase(imported.marked) or ", 0 doubtful"
+    )
 
 
 def _left_out_phrase(left_out: Sequence[LeftOut]) -> str:

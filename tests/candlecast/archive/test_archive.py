@@ -359,7 +359,7 @@ def test_a_missing_month_is_read_from_days_and_a_missing_day_left_to_rest(sessio
 @integration
 def test_candles_that_the_archive_corrects_are_corrected(session, store):
     mistaken = HISTORY.iloc[100:103].assign(volume=0.5)
-    store.upsert("BTCUSDT", "1h", mistaken, "rest")
+    store.upsert("BTCUSDT", "1h", mistaken, "import")
 
     filled = fill_from_archive(session, archive_client(ArchiveTransport(CONTENT)), WHOLE, NOW)
 

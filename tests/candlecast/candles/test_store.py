@@ -59,18 +59,18 @@ def test_storing_the_same_candles_again_writes_nothing(pool, store):
 
 
 def test_a_changed_candle_is_corrected_and_its_old_row_kept(pool, store):
-    store.upsert(*MARKET, CANDLES, "rest")
+    store.upsert(*MARKET, CANDLES, "archive")
     timed = f"select ingested_at from candles where open_time = '{CANDLES.index[7]}'"
     (first,) = rows(pool, timed)
     corrected = CANDLES.iloc[5:9].copy()
     corrected.iloc[2, corrected.columns.get_loc("volume")] += 1.5
 
-    written = store.upsert(*MARKET, corrected, "archive")
+    written = store.upsert(*MARKET, corrected, "rest")
 
     (kept,), (second,) = rows(pool, "select * from candle_revisions"), rows(pool, timed)
     assert written == UpsertResult(0, 1)
     assert [kept[name] for name in CANDLE_COLUMNS] == CANDLES.iloc[7].tolist()
-    assert (kept["open_time"], kept["source"]) == (CANDLES.index[7], "rest")
+    assert (kept["open_time"], kept["source"]) == (CANDLES.index[7], "archive")
     assert kept["ingested_at"] == first["ingested_at"] < second["ingested_at"]
     assert store.read(*MARKET, START, END)["volume"].iloc[7] == CANDLES["volume"].iloc[7] + 1.5
 
@@ -104,10 +104,39 @@ def test_unknown_order_flow_does_not_erase_what_is_known(pool, store):
     plain[list(FLOW_COLUMNS)] = np.nan
     plain.iloc[3, CANDLES.columns.get_loc("volume")] += 1
 
-    written = store.upsert(*MARKET, plain, "rest")
+    written = store.upsert(*MARKET, plain, "archive")
 
     assert written == UpsertResult(0, 1)
     expected = CANDLES.assign(volume=plain["volume"])
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), expected, check_freq=False)
+
+
+@pytest.mark.parametrize(("lower", "higher"), [("import", "archive"), ("import", "rest"), ("archive", "rest")])
+def test_a_source_never_overwrites_one_of_higher_rank(pool, store, lower, higher):
+    store.upsert(*MARKET, CANDLES.iloc[:10], higher)
+    other = CANDLES.assign(volume=CANDLES["volume"] + 1)
+
+    written = store.upsert(*MARKET, other, lower)
+
+    assert written == UpsertResult(10, 0)
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END).iloc[:10], CANDLES.iloc[:10], check_freq=False)
+    assert [one[:2] for one in store.contradicted(*MARKET, other, lower)] == [
+        (opened, higher) for opened in CANDLES.index[:10]
+    ]
+    assert store.upsert(*MARKET, other, lower, replace=True) == UpsertResult(0, 10)
+    pd.testing.assert_frame_equal(store.read(*MARKET, START, END), other, check_freq=False)
+
+
+def test_order_flow_of_another_source_is_kept_only_beside_the_same_prices(store):
+    store.upsert(*MARKET, CANDLES, "import")
+    plain = CANDLES.copy()
+    plain[list(FLOW_COLUMNS)] = np.nan
+    plain.iloc[3, CANDLES.columns.get_loc("volume")] += 1
+
+    store.upsert(*MARKET, plain, "rest")
+
+    expected = CANDLES.copy()
+    expected.iloc[3] = plain.iloc[3]
     pd.testing.assert_frame_equal(store.read(*MARKET, START, END), expected, check_freq=False)
 
 
@@ -307,7 +336,7 @@ def test_a_bulk_write_is_compared_with_the_rows_of_a_faster_writer(pool, store):
         columns = ", ".join(CANDLE_COLUMNS)
         marks = ", ".join(["%s"] * (len(CANDLE_COLUMNS) + 1))
         insert = (
-            f"insert into candles (symbol, interval, source, open_time, {columns}) values (%s, %s, 'rest', {marks})"
+            f"insert into candles (symbol, interval, source, open_time, {columns}) values (%s, %s, 'archive', {marks})"
         )
         for opened, values in zip(theirs.index, theirs.to_numpy().tolist(), strict=True):
             connection.execute(insert.encode(), [*MARKET, opened.to_pydatetime(), *values])

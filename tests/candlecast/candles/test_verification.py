@@ -88,6 +88,27 @@ def test_what_is_asked_for_and_not_stored_is_missing(pool, store, sound):
     assert found.gaps == [CandleGap(time_at(sound, 800), time_at(sound, 805), "open")]
 
 
+def test_a_stopped_feed_is_behind_the_exchanges_clock(pool, store, sound):
+    store.upsert("BTCUSDT", "5m", sound.drop(sound.index[100]), "rest")
+
+    found = verify(pool, now=time_at(sound, 800) + timedelta(days=9, minutes=2))
+
+    message = verification_message(found, MARKET)
+    missing = CandleGap(time_at(sound, 800), time_at(sound, 800) + timedelta(days=9), "open")
+    assert (found.is_sound, found.gaps[1:], found.behind_since) == (False, [missing], time_at(sound, 800))
+    assert "the newest candle closed at 2025-06-02 18:40, 9 days, 0:00:00 behind the exchange's clock" in message
+    assert "--repair --start 2025-05-31T00:00 --end 2025-05-31T16:45" in message  # of the gap, which can be mended
+
+
+def test_a_stopped_feed_without_other_faults_names_no_repair(pool, store, sound):
+    store.upsert("BTCUSDT", "5m", sound, "rest")
+
+    late, stopped = (verify(pool, now=time_at(sound, 800) + age) for age in (11 * STEP, 12 * STEP))
+
+    assert (late.is_sound, late.behind_since) == (True, None)
+    assert (stopped.is_sound, "--repair" in verification_message(stopped, MARKET)) == (False, False)
+
+
 def test_bounds_off_the_grid_and_in_the_future_make_no_gaps(pool, store, sound):
     store.upsert("BTCUSDT", "5m", sound, "rest")
 

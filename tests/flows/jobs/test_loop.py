@@ -238,7 +238,7 @@ def test_an_import_repairs_the_gaps_that_it_fills(open_on, final):
 def test_an_import_says_how_many_of_its_candles_are_doubtful(open_on, final):
     imported = loop.import_candles(open_on(final), stubs(final, range(600, 650)))
 
-    assert import_message(imported) == "900 candles stored, 0 corrected, 50 doubtful"
+    assert import_message(imported) == "900 rows read, 900 candles stored, 0 corrected, 0 refused, 50 doubtful"
 
 
 def test_a_gap_of_today_is_no_outage_before_the_archive_can_have_the_day(open_on, final):

@@ -12,11 +12,12 @@ import pytest
 
 from candlecast.candles.gaps import CandleGap
 from candlecast.candles.verification import verification_message, verify_candles
+from candlecast.errors import InvalidCandles
 from candlecast.market import Market, epoch_ms
 from candlecast.settings.sources import load_settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
-from flows.jobs.messages import backfill_message, ingest_message
+from flows.jobs.messages import backfill_message, import_message, ingest_message
 from tests.support.bundles import sound_candles
 from tests.support.raw_exchange import klines_of, raw_exchange
 
@@ -108,3 +109,29 @@ def test_progress_names_only_what_is_stored(open_on):
     loop.backfill(market, candles.index[0].to_pydatetime(), None, pages.append)
 
     assert len(pages) == 1
+
+
+def test_a_file_that_contradicts_the_exchange_is_refused_unless_replacing(open_on):
+    candles = hours(100)
+    market, _ = open_on(klines_of(candles, "1h"))
+    loop.sync(market)
+    in_local_time = candles.iloc[:90].set_axis(candles.index[4:94])  # candles of New York's clock, taken for UTC
+
+    with pytest.raises(InvalidCandles, match=r"90 of 90 rows contradict .* row 0, 2025-06-27 00:00, .*--replace"):
+        loop.import_candles(market, in_local_time)
+
+    untouched = market.store.newest("BTCUSDT", "1h", 200)
+    replaced = loop.import_candles(market, in_local_time, replace=True)
+    pd.testing.assert_frame_equal(untouched, candles, check_freq=False)
+    assert (replaced.read, replaced.written.inserted, replaced.written.corrected) == (90, 0, 90)
+    assert import_message(replaced).startswith("90 rows read, 0 candles stored, 90 corrected, 0 refused, ")
+
+
+def test_an_import_reports_its_progress_in_rows(open_on, monkeypatch):
+    monkeypatch.setattr(loop, "_IMPORTED_AT_ONCE", 40)
+    market, _ = open_on([])
+    parts: list[int] = []
+
+    imported = loop.import_candles(market, hours(100), parts.append)
+
+    assert (parts, imported.written.inserted) == ([40, 80, 100], 100)
