@@ -136,7 +136,9 @@ def conformal_bounds(residuals: Floats, horizon: int = 1) -> tuple[float, float]
 
     Split conformal prediction (Lei et al., 2018, Distribution-free predictive inference for regression). It assumes
     that new residuals are exchangeable with these. Overlapping outcomes are not, but every `horizon`-th one is: the
-    bounds are the means of those of `horizon` series. Fewer than 19 outcomes give their extremes, which may hold less.
+    bounds are the means of those of `horizon` series. A mean of conformal bounds holds more than each of them, so these
+    are median-unbiased quantiles (Hyndman and Fan, 1996, Sample quantiles in statistical packages). Fewer than 19
+    outcomes give their extremes, which may hold less.
 
     Args:
         residuals: In order of time, shape (n,).
@@ -145,7 +147,8 @@ def conformal_bounds(residuals: Floats, horizon: int = 1) -> tuple[float, float]
     parts = [np.sort(residuals[first::horizon]) for first in range(min(horizon, len(residuals)))]
     if len(parts[-1]) < _FEWEST_OUTCOMES:
         return float(residuals.min()), float(residuals.max())
-    lower, upper = np.mean([_conformal_bounds(part) for part in parts], axis=0)
+    shift = 1.0 if horizon == 1 else 1 / 3
+    lower, upper = np.mean([_quantile_bounds(part, shift) for part in parts], axis=0)
     return float(lower), float(upper)
 
 
@@ -157,14 +160,17 @@ _ROUNDING = 1e-9
 """Residuals that are nearer to a bound, in units of `spread`, are equal to it: the bounds lie outside of them."""
 
 
-def _conformal_bounds(ordered: Floats) -> tuple[float, float]:
+def _quantile_bounds(ordered: Floats, shift: float) -> tuple[float, float]:
     """Leave out as many residuals below as above, unless many equal a bound: a high is often the last close.
 
     Fewer then lie beyond that bound, and as many more are left out at the other end. Between two residuals, bounds are
     interpolated, so that few residuals hold no more than many.
+
+    Args:
+        shift: Gives the rank p (n + shift) + (1 - shift) / 2; 1 is conformal, 1/3 median-unbiased.
     """
     count, miss = len(ordered), (1 - INTERVAL_LEVEL) / 2
-    spare = max(count - (count + 1) * (1 - miss), 0.0)
+    spare = max((count + shift) * miss - (1 + shift) / 2, 0.0)
 
     def at(position: float) -> float:
         return float(np.interp(position, np.arange(count), ordered))

@@ -136,20 +136,17 @@ def test_conformal_bounds_hold_nine_of_ten_fresh_draws(count):
 
 
 def test_bounds_of_overlapping_residuals_hold_nine_of_ten():
-    assert 0.88 <= coverages_of_bounds(600, 15, 200).mean() <= 0.92
+    assert 0.89 <= coverages_of_bounds(450, 15, 400).mean() <= 0.91
 
 
-# The last one calibrates on 30 independent outcomes.
-@pytest.mark.parametrize(
-    ("cell", "trainings", "most"), zip(CORNERS, (5, 20, 200, 200), (0.92, 0.92, 0.92, 0.94), strict=True), ids=str
-)
-def test_intervals_of_simulated_markets_hold_nine_of_ten(cell, trainings, most):
+@pytest.mark.parametrize(("cell", "trainings"), zip(CORNERS, (5, 20, 200, 200), strict=True), ids=str)
+def test_intervals_of_simulated_markets_hold_nine_of_ten(cell, trainings):
     random = random_of(cell, 9)
 
     covered = np.mean([coverage_of_forecasts(random, cell) for _ in range(trainings)], axis=0)
 
     assert covered.min() >= 0.88
-    assert covered.max() <= most
+    assert covered.max() <= 0.92
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -177,7 +174,7 @@ def test_bounds_have_the_correction_of_the_independent_outcomes():
     residuals = np.arange(300.0)
 
     assert conformal_bounds(residuals) == pytest.approx((14.05, 284.95))  # rank 301 * 0.95 of 300
-    assert conformal_bounds(residuals, horizon=15) == pytest.approx((7.75, 291.25))  # 15 series of 20: rank 21 * 0.95
+    assert conformal_bounds(residuals, horizon=15) == pytest.approx((12.25, 286.75))  # 15 series of 20: rank 19.65
     assert conformal_bounds(residuals, horizon=16) == (0.0, 299.0)  # 18 outcomes: the extremes of all rows
 
 
