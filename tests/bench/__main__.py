@@ -1,7 +1,7 @@
 """`make bench`: what was measured beside what most projects do, as ratios within one run.
 
 Seconds differ from machine to machine and from minute to minute; the ratio of two ways that took turns does not
-much. Nothing here is a test.
+much. Nothing here is a test. At the end come the guarantees, simulated; the exit status is 1 if one fails.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from candlecast.replay.recordings import bundled_recordings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from tests.bench.dashboard import dashboard
+from tests.bench.guarantees.__main__ import main as guarantees
 from tests.bench.service import service
 from tests.support.archives import ArchiveTransport, archive_client, archive_files
 from tests.support.sessions import market_session
@@ -53,8 +54,8 @@ values (%s, %s, %s, {", ".join(["%s"] * len(CANDLE_COLUMNS))}, %s)
 """.encode()
 
 
-def main() -> None:
-    """Print one line for each comparison."""
+def main() -> int:
+    """Print one line for each comparison, and the tables of the guarantees; return the exit status."""
     candles = bundled_recordings()["BTCUSDT", "5m"]
     print(f"{'what':<58}{'ours':>12}{'usual':>12}{'ratio':>8}")
     inference()
@@ -66,6 +67,7 @@ def main() -> None:
         long_history(pool, candles)
     service()
     dashboard()
+    return guarantees([])
 
 
 def inference() -> None:
@@ -256,4 +258,4 @@ def tell_rate(what: str, rows: int, ours: float, usual: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

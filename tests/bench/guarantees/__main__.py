@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tests.bench.guarantees import database, intervals, live, markets
+from tests.bench.guarantees import database, intervals, live, markets, skill
 from tests.bench.guarantees.grid import cell_figures, grid_tables
 from tests.bench.guarantees.recordings import DEFAULT_FOLDER
 from tests.bench.guarantees.table import Table
@@ -70,6 +70,7 @@ def review_tables(folder: Path) -> list[Callable[[], Table]]:
         markets.thin_markets,
         database.candles_during_training,
         live.provable_differences,
+        skill.models_without_skill,
         intervals.live_intervals,
         intervals.paired_tests,
         intervals.bootstrap_intervals,
@@ -77,6 +78,7 @@ def review_tables(folder: Path) -> list[Callable[[], Table]]:
     ]
     of_recordings = [
         markets.withheld_forecasts,
+        markets.planted_unfinished_bars,
         markets.recorded_unfinished_bars,
         markets.absolute_limits,
         live.delays,
