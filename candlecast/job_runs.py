@@ -120,6 +120,24 @@ def last_failure(pool: ConnectionPool, job: str, market: Market) -> str | None:
     return f"the process that began at {row['started_at']:%F %T} died"
 
 
+def shows_life(pool: ConnectionPool, prefect_run_id: str, silent: timedelta) -> bool:
+    """Return whether a job of a Prefect run runs now, or ended less than `silent` ago by the database's clock."""
+    rows = read_rows(
+        pool,
+        "select job, symbol, interval, horizon, status = 'running' as running, "
+        "coalesce(finished_at > clock_timestamp() - %s, false) as recent from job_runs where prefect_run_id = %s",
+        [silent, prefect_run_id],
+    )
+    return any(
+        row["recent"]
+        or (
+            row["running"]
+            and is_locked(pool, _lock_of(row["job"], Market(row["symbol"], row["interval"], row["horizon"])))
+        )
+        for row in rows
+    )
+
+
 def newest_job_runs(pool: ConnectionPool, market: Market) -> list[dict[str, Any]]:
     """Return the newest run of each job of a market, all columns."""
     query = (

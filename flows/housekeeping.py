@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from candlecast.errors import AlreadyRunning
 from candlecast.market import Market
+from flows.deploy.dead_runs import mark_dead_runs
 from flows.jobs.market import open_market, open_registry
 from flows.jobs.messages import housekeeping_message
 from flows.jobs.retention import HousekeepingResult, delete_expired
@@ -26,11 +27,15 @@ def delete_expired_data(market: Market) -> HousekeepingResult:
 def housekeeping(
     symbol: str | None = None, interval: str | None = None, horizon: int | None = None
 ) -> State[None] | None:
-    """Delete what is past its retention period; Prefect's server deletes its own runs (flows/local/programs.py)."""
+    """Mark runs of killed processes as crashed, and delete what is past its retention period.
+
+    Prefect's server deletes its own runs (flows/local/programs.py).
+    """
     settings = settings_for(symbol, interval, horizon)
     try:
-        with recorded_run("housekeeping", settings) as (_, job):
-            job.message = housekeeping_message(delete_expired_data(settings.market))
+        with recorded_run("housekeeping", settings) as (market, job):
+            crashed = mark_dead_runs(market.pool)
+            job.message = housekeeping_message(delete_expired_data(settings.market), crashed)
     except AlreadyRunning as exc:
         return skipped(exc)
     return None

@@ -124,10 +124,10 @@ def tidy_up(api_url: str) -> tuple[int, int]:
         expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"before_": datetime.now(UTC)}),
     )
     with prefect_client(api_url) as client:
-        crashed = list(_all_runs(client, dead))
+        crashed = list(all_runs(client, dead))
         for run in crashed:
             client.set_flow_run_state(run.id, Crashed(message="the process ended with the platform"), force=True)
-        overdue = list(_all_runs(client, late))
+        overdue = list(all_runs(client, late))
         for run in overdue:
             client.delete_flow_run(run.id)
     return len(crashed), len(overdue)
@@ -169,8 +169,9 @@ def follow(api_url: str, run: FlowRun, report: Callable[[str], None], pause: Cal
             pause()
 
 
-def _all_runs(client: SyncPrefectClient, which: Any) -> Iterator[FlowRun]:
+def all_runs(client: SyncPrefectClient, which: Any, flows: Any = None) -> Iterator[FlowRun]:
+    """Read every run that two filters of Prefect select."""
     offset = 0
-    while page := client.read_flow_runs(flow_run_filter=which, limit=200, offset=offset):
+    while page := client.read_flow_runs(flow_filter=flows, flow_run_filter=which, limit=200, offset=offset):
         yield from page
         offset += len(page)

@@ -123,9 +123,10 @@ def monitor_message(outcome: WatchResult, settings: Settings, *, started: bool) 
     return verdict + "".join(f"\n- {line}" for line in [*lines, *outcome.notes])
 
 
-def housekeeping_message(kept: HousekeepingResult) -> str:
-    """Return one line about a run of housekeeping."""
-    return f"deleted: {kept.versions} versions, {kept.bundles} bundles on this machine, {kept.runs} MLflow runs"
+def housekeeping_message(kept: HousekeepingResult, crashed: int) -> str:
+    """Return one line about a run of housekeeping, which marked `crashed` runs of Prefect."""
+    deleted = f"deleted: {kept.versions} versions, {kept.bundles} bundles on this machine, {kept.runs} MLflow runs"
+    return f"{deleted}; marked as crashed: {crashed} runs" if crashed else deleted
 
 
 def _check_lines(found: Check, settings: Settings) -> list[str]:

@@ -6,20 +6,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from mlflow import MlflowClient
+from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.settings.models.server.services import ServerServicesDBVacuumSettings
+from prefect.states import Pending, Running
 
-from candlecast.database import open_database
+from candlecast.database import exclusive_lock, open_database
 from candlecast.registry.decisions import Decision
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.deploy.automations import ALERTS, create_alert_automation
+from flows.deploy.dead_runs import mark_dead_runs
 from flows.housekeeping import housekeeping
 from flows.local.programs import local_programs
 from flows.local.stack import free_ports
@@ -85,6 +89,34 @@ def test_the_line_of_the_champion_stays_and_what_is_old_goes(prefect_api, settin
     assert deleted == {runs["4"], orphans[0]}
     assert not list(tmp_path.rglob(f"{runs['4']}/artifacts/*"))
     assert list(tmp_path.rglob(f"{runs['1']}/artifacts/*"))
+
+
+def test_runs_of_killed_processes_are_marked_as_crashed(prefect_api, settings, monkeypatch):
+    dead, alive, recent, foreign = [running_flow(name) for name in ("train", "train", "ingest", "walk-forward")]
+    add_job = (
+        "insert into job_runs (job, symbol, interval, horizon, status, prefect_run_id, finished_at) "
+        "values (%s, 'BTCUSDT', '5m', 1, %s, %s, %s)"
+    )
+    monkeypatch.setattr("flows.deploy.dead_runs._SILENT", timedelta(0))
+    with open_database(settings.database.url) as pool, get_client(sync_client=True) as client:
+        with pool.connection() as connection:
+            connection.execute(add_job, ["ingest", "running", str(dead), None])  # no process holds its lock
+            connection.execute(add_job, ["train", "running", str(alive), None])
+            connection.execute(add_job, ["ingest", "completed", str(recent), datetime.now(UTC) + timedelta(hours=1)])
+        with exclusive_lock(pool, "train BTCUSDT 5m"):
+            crashed = mark_dead_runs(pool)
+        states = [client.read_flow_run(run).state.type.value for run in (dead, alive, recent, foreign)]
+
+    assert crashed == 1
+    assert states == ["CRASHED", "RUNNING", "RUNNING", "RUNNING"]
+
+
+def running_flow(name: str) -> UUID:
+    """Return a run of a flow in the state that a killed process leaves."""
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(flow(lambda: None, name=name), state=Pending())
+        client.set_flow_run_state(run.id, Running(), force=True)
+    return run.id
 
 
 def test_one_automation_passes_alerts_on_as_soon_as_its_block_exists(prefect_api):
