@@ -13,6 +13,9 @@ from candlecast.errors import ConfigurationError
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _DAY, _WEEK = timedelta(days=1), timedelta(weeks=1)
 GRID_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays; shorter ones divide a day
+_LETTERS = "A-Z0-9\u3400-\u9fff"  # Binance lists symbols with Chinese letters
+SYMBOL = f"^[{_LETTERS}]{{2,20}}$"
+"""Pattern of a symbol, in the exchange's spelling."""
 
 
 class Market(NamedTuple):
@@ -41,13 +44,28 @@ class Market(NamedTuple):
             ConfigurationError: `name` does not have that form.
         """
         symbol, _, interval = name.rpartition("-")
-        if not re.fullmatch(r"[A-Z0-9]{2,20}", symbol):
+        if not re.fullmatch(SYMBOL, symbol):
             raise ConfigurationError(f"market {name!r}: write symbol and interval like BTCUSDT-5m")
         interval_duration(interval)
         return cls(symbol, interval, horizon)
 
 
-@lru_cache(maxsize=64)
+def require_symbol(symbol: str) -> str:
+    """Return `symbol` if it can be one of the exchange.
+
+    Raises:
+        ConfigurationError: Lower case, a separator, a blank, or not 2 to 20 characters.
+    """
+    if not re.fullmatch(SYMBOL, symbol):
+        raise ConfigurationError(f"symbol is {symbol!r:.60}; send it in the exchange's spelling, like BTCUSDT")
+    return symbol
+
+
+def without_separators(name: str) -> str:
+    """Return the name of a symbol, such as btc/usdt or BTC-USDT, in the exchange's spelling."""
+    return re.sub(f"[^{_LETTERS}]", "", name.upper())
+
+
 def price_text(value: float, scale: float | None = None) -> str:
     """Write a price, or a difference of prices around `scale`, with six digits of its size, at least two decimals."""
     size = abs(value if scale is None else scale)
@@ -55,6 +73,7 @@ def price_text(value: float, scale: float | None = None) -> str:
     return f"{value:,.{decimals}f}"
 
 
+@lru_cache(maxsize=64)
 def interval_duration(interval: str) -> timedelta:
     """Return the length of one candle of `interval`, e.g. 5 minutes for "5m".
 

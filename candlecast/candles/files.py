@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms, require_storable
 from candlecast.candles.tables import read_table
 from candlecast.errors import InvalidCandles
-from candlecast.market import interval_duration
+from candlecast.market import interval_duration, without_separators
 
 
 def read_candles(path: Path, symbol: str | None = None) -> pd.DataFrame:
@@ -33,7 +32,7 @@ def read_candles(path: Path, symbol: str | None = None) -> pd.DataFrame:
     """
     candles = read_table(path)
     named = candles.attrs.pop("symbol")
-    if symbol is not None and named is not None and re.sub(r"[^A-Z0-9]", "", named.upper()) != symbol:
+    if symbol is not None and named is not None and without_separators(named) != symbol:
         raise InvalidCandles(f"{path}: its symbol is {named}, not {symbol}; set CANDLECAST_SYMBOL to import it")
     body = candles[["open", "close"]]
     for name, edge in (("high", body.max(axis=1)), ("low", body.min(axis=1))):

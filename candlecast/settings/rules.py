@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 from pydantic import SecretStr
 
 from candlecast.errors import ConfigurationError
-from candlecast.market import Market, interval_duration
+from candlecast.market import Market, interval_duration, require_symbol
 
 SHORTEST_KEY = 16
 LARGEST_PORT = 65_535
@@ -57,6 +57,14 @@ def well_named(markets: tuple[str, ...]) -> tuple[str, ...]:
     except ConfigurationError as exc:
         raise ValueError(str(exc)) from exc
     return markets
+
+
+def exchange_spelling(text: str) -> str:
+    """Require a symbol in the exchange's spelling."""
+    try:
+        return require_symbol(text)
+    except ConfigurationError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def fixed_length(interval: str) -> str:

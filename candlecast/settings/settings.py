@@ -25,7 +25,7 @@ from candlecast.settings.groups import (
     on_this_machine,
 )
 from candlecast.settings.limits import MarketLimits, market_limits
-from candlecast.settings.rules import absolute, fixed_length, separated, well_named
+from candlecast.settings.rules import absolute, exchange_spelling, fixed_length, separated, well_named
 
 PREFIX = "CANDLECAST_"
 _FOREIGN_VARIABLES = {
@@ -50,7 +50,9 @@ class Settings(SettingsGroup):
     markets: Annotated[tuple[str, ...], BeforeValidator(separated), AfterValidator(well_named)] = ()
     """Every market that is forecast, separated by commas, as in BTCUSDT-5m,ETHUSDT-15m. Default: the one of SYMBOL and
     INTERVAL."""
-    symbol: str = Field(default_factory=lambda read: _first_market(read).symbol)
+    symbol: Annotated[str, AfterValidator(exchange_spelling)] = Field(
+        default_factory=lambda read: _first_market(read).symbol
+    )
     """Symbol of the default market, in the exchange's spelling. Default: the first of MARKETS, else BTCUSDT."""
     interval: Annotated[str, AfterValidator(fixed_length)] = Field(
         default_factory=lambda read: _first_market(read).interval

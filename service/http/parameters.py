@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 
 from candlecast.errors import ConfigurationError
-from candlecast.market import Market, interval_duration
+from candlecast.market import Market, interval_duration, require_symbol
 from service.http.problems import Refusal
 from service.http.times import parse_time
 
@@ -18,7 +17,6 @@ LIMIT_MAXIMUM = 5000
 HOURS_DEFAULT = 24
 HOURS_MAXIMUM = 8784
 MARKET = ("symbol", "interval")
-SYMBOL = "^[A-Z0-9]{2,20}$"
 POINTS_DEFAULT = 500
 POINTS_MAXIMUM = 2000
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
@@ -50,8 +48,10 @@ def read_market(request: Request, default: Market) -> Market:
     """Read `symbol` and `interval`; a missing one is that of `default`."""
     symbol = request.query_params.get("symbol", default.symbol)
     interval = request.query_params.get("interval", default.interval)
-    if not re.fullmatch(SYMBOL, symbol):
-        raise _wrong("symbol", symbol, f"symbol is {symbol!r:.60}; send it in the exchange's spelling, like BTCUSDT")
+    try:
+        require_symbol(symbol)
+    except ConfigurationError as exc:
+        raise _wrong("symbol", symbol, str(exc)) from exc
     try:
         interval_duration(interval)
     except ConfigurationError as exc:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from candlecast import __version__
 from candlecast.api.answers import PROBLEM_TYPE, Problem
 from candlecast.ledger.forecasts import ROLES
+from candlecast.market import SYMBOL
 from candlecast.settings.settings import Settings
 from service.http.body import SLOWEST_BYTES_PER_S, TIMEOUT_S
 from service.http.documented import Documented, documented
@@ -24,7 +25,6 @@ from service.http.parameters import (
     LIMIT_MAXIMUM,
     POINTS_DEFAULT,
     POINTS_MAXIMUM,
-    SYMBOL,
 )
 from service.http.problems import KINDS, MEDIA_TYPE
 from service.http.resources import resources

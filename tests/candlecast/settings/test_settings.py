@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from candlecast.errors import ConfigurationError
-from candlecast.market import Market
+from candlecast.market import SYMBOL, Market
 from candlecast.settings.settings import Settings, known_settings
 from candlecast.settings.sources import load_settings
 
@@ -63,6 +64,10 @@ def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch):
         ("CANDLECAST_INTERVAL", "99999999999d", "such as 5m or 1h"),
         ("CANDLECAST_MARKETS", "BTCUSDT-5m,ethusdt", "write symbol and interval like BTCUSDT-5m"),
         ("CANDLECAST_MARKETS", "BTCUSDT-1mo", "such as 5m or 1h"),
+        ("CANDLECAST_SYMBOL", "btcusdt", "exchange's spelling, like BTCUSDT"),
+        ("CANDLECAST_SYMBOL", "BTC/USDT", "exchange's spelling, like BTCUSDT"),
+        ("CANDLECAST_SYMBOL", "BTC USDT", "exchange's spelling, like BTCUSDT"),
+        ("CANDLECAST_SYMBOL", " ", "exchange's spelling, like BTCUSDT"),
         ("CANDLECAST_SOURCE", "kraken", "'auto', 'binance' or 'replay'"),
         ("CANDLECAST_MLFLOW_PORT", "five thousand", "valid integer"),
         ("CANDLECAST_ROLLING_N", "", "valid integer"),
@@ -282,3 +287,13 @@ def test_a_default_has_the_type_of_its_setting():
     assert isinstance(settings.retention.runs_kept_days, float)
     assert isinstance(settings.effective("lookback_days"), float)
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_a_name_in_chinese_letters_is_a_symbol_everywhere(monkeypatch):
+    monkeypatch.setenv("CANDLECAST_SYMBOL", "币安人生USDT")
+    by_symbol = load_settings().all_markets
+    monkeypatch.delenv("CANDLECAST_SYMBOL")
+    monkeypatch.setenv("CANDLECAST_MARKETS", "币安人生USDT-5m")
+
+    assert by_symbol == load_settings().all_markets == (Market("币安人生USDT", "5m"),)
+    assert re.fullmatch(SYMBOL, "币安人生USDT")  # of the service's parameter and its document

@@ -56,6 +56,7 @@ def service_without_database(start_service: Start) -> TestClient:
         ("/price/history?end=soon", "end"),
         ("/price/history?start=2025-09-30T12:00:00Z&end=2025-09-30T12:00:00Z", "start"),
         ("/price/history?symbol=eth-usdt", "symbol"),
+        ("/price/history?symbol=ethusdt", "symbol"),
         ("/chart?interval=5x", "interval"),
         ("/chart?points=0", "points"),
         ("/errors?hours=3&end=2025-09-30T12:00:00Z", "hours"),
