@@ -16,13 +16,18 @@ from candlecast.archive.files import ArchiveFile, plan_days, plan_files
 from candlecast.candles.gap_filling import SourceAnswer
 from candlecast.candles.gaps import Range
 from candlecast.candles.rows import left_out_of
+from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.candles.session import MarketSession
 from candlecast.candles.store import UpsertResult
+from candlecast.candles.sync import sync_range
 from candlecast.errors import CandlecastError, ExchangeError, InvalidCandles
-from candlecast.market import floor_time
+from candlecast.market import floor_time, interval_duration
 
 WORKERS = 4
 """Files downloaded, read and stored at once; they bound the memory of a backfill."""
+
+SAMPLES, SAMPLED = 4, 250
+"""Stretches of a stored file, and candles in each, that are compared with the exchange's API."""
 
 PUBLISHED_AFTER = timedelta(days=1)
 """Time after the end of a day from which a missing file means that the archive does not have it."""
@@ -134,6 +139,59 @@ def _store_file(
 def _missing(session: MarketSession, wanted: Sequence[Range]) -> list[Range]:
     symbol, interval, _ = session.market
     return [gap for start, end in wanted for gap in session.store.missing_ranges(symbol, interval, start, end)]
+
+
+def hold_against_exchange(
+    session: MarketSession,
+    files: Sequence[ArchiveFile],
+    wanted: Range,
+    now: datetime,
+    on_failure: Callable[[CandlecastError], None],
+) -> UpsertResult:
+    """Compare a sample of each stored file with the exchange's API, and request its candles there if they differ.
+
+    The sample is SAMPLES stretches of SAMPLED candles, spread evenly: all candles of a file of at most 1,000, else a
+    part, in which a few stale rows can be missed.
+
+    Args:
+        wanted: Half-open range outside of which nothing is stored.
+        now: The exchange's clock.
+        on_failure: Called with each file that differs, and with a failure of the exchange, which ends the comparison.
+
+    Returns:
+        Candles that the exchange corrected.
+    """
+    corrected = UpsertResult(0, 0)
+    try:
+        for file in files:
+            if differing := sum(_differing(session, *stretch) for stretch in _stretches(file)):
+                start, end = max(file.start, wanted[0]), min(file.end, wanted[1])
+                corrected += sync_range(session, start, end, now, lambda _: None)
+                on_failure(
+                    InvalidCandles(
+                        f"archive file {file.name}: {differing} sampled candles differ from the exchange's API, so the "
+                        "candles of the file were requested there"
+                    )
+                )
+    except ExchangeError as exc:
+        on_failure(exc)
+    return corrected
+
+
+def _stretches(file: ArchiveFile) -> list[Range]:
+    step = interval_duration(file.interval)
+    apart = max(SAMPLED * step, (file.end - file.start - SAMPLED * step) // (SAMPLES - 1))
+    starts = [floor_time(file.start + number * apart, file.interval) for number in range(SAMPLES)]
+    return [(start, min(start + SAMPLED * step, file.end)) for start in starts if start < file.end]
+
+
+def _differing(session: MarketSession, start: datetime, end: datetime) -> int:
+    symbol, interval, _ = session.market
+    theirs = session.exchange.klines(symbol, interval, start, end)
+    ours = session.store.read(symbol, interval, start, end)
+    both = theirs.index.intersection(ours.index)
+    columns = list(OHLCV_COLUMNS)
+    return int((theirs.loc[both, columns] != ours.loc[both, columns]).any(axis=1).sum())
 
 
 @dataclass(frozen=True, slots=True)

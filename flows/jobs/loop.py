@@ -11,13 +11,21 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candlecast.archive.fill import ArchiveSource
+from candlecast.archive.files import ArchiveFile
+from candlecast.archive.fill import ArchiveSource, StoredFile, hold_against_exchange
 from candlecast.candles.gap_filling import GapSource, RestSource, fill_gaps
 from candlecast.candles.gaps import CandleGap, on_grid
 from candlecast.candles.quality import MarkResult
 from candlecast.candles.store import UpsertResult
 from candlecast.candles.sync import SyncResult, closed_before, fetch_doubtful_again, sync_newest, sync_range
-from candlecast.errors import BundleError, ExchangeError, InvalidCandles, ModelNotFound, NotEnoughCandles
+from candlecast.errors import (
+    BundleError,
+    CandlecastError,
+    ExchangeError,
+    InvalidCandles,
+    ModelNotFound,
+    NotEnoughCandles,
+)
 from candlecast.job_runs import last_attempt, last_check, recorded_job
 from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.ledger.parity import ParityCheck, parity_message, recorded_within, verify_forecasts
@@ -137,15 +145,20 @@ def backfill(
     written = UpsertResult(0, 0)
     if repair:
         written += sync_range(market, first, last, settled_until, on_page)
-    archive = ArchiveSource(
-        market,
-        market.archive,
-        settled_until,
-        on_file=lambda stored: on_page(stored.file.end) if stored.written is not None else None,
-        on_failure=lambda failure: _LOG.warning("archive skipped: %s", failure),
-    )
+    files: list[ArchiveFile] = []
+
+    def note(stored: StoredFile) -> None:
+        if stored.written is not None:
+            files.append(stored.file)
+            on_page(stored.file.end)
+
+    def warn(failure: CandlecastError) -> None:
+        _LOG.warning("archive skipped: %s", failure)
+
+    archive = ArchiveSource(market, market.archive, settled_until, note, warn)
     sources: list[GapSource] = [archive, RestSource(market, settled_until, on_page)]
     filled = fill_gaps(market, sources, first, last, settled_until, outages_too=repair)
+    written += hold_against_exchange(market, files, (first, last), settled_until, warn)
     if not repair:
         written += sync_range(market, max(first, now - _CORRECTED_WITHIN), last, settled_until, lambda _: None)
     marked = market.quality.mark(market.market, first, min(last, now))

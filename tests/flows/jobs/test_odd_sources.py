@@ -18,6 +18,7 @@ from candlecast.settings.sources import load_settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.messages import backfill_message, import_message, ingest_message
+from tests.support.archives import archive_files
 from tests.support.bundles import sound_candles
 from tests.support.raw_exchange import klines_of, raw_exchange
 
@@ -135,3 +136,18 @@ def test_an_import_reports_its_progress_in_rows(open_on, monkeypatch):
     imported = loop.import_candles(market, hours(100), parts.append)
 
     assert (parts, imported.written.inserted) == ([40, 80, 100], 100)
+
+
+@pytest.mark.parametrize("stale", [slice(0, 0), slice(300, 303)])
+def test_stale_rows_of_a_monthly_archive_are_found_and_corrected(open_on, stale):
+    candles = hours(720)
+    published = candles.copy()
+    published.iloc[stale] = candles.iloc[299]  # binance-public-data#475
+    market, _ = open_on(klines_of(candles, "1h"), files=archive_files(published, HOURLY))
+    start = candles.index[0].to_pydatetime()
+
+    filled = loop.backfill(market, start, NOW - 3 * 24 * HOUR, nothing)
+
+    wanted = candles.iloc[: 720 - 72]
+    pd.testing.assert_frame_equal(market.store.read("BTCUSDT", "1h", start, NOW), wanted, check_freq=False)
+    assert (filled.written.inserted, filled.written.corrected) == (648, stale.stop - stale.start)
