@@ -181,8 +181,8 @@ class ModelReloader:
         self._failures = {version: why for version, why in self._failures.items() if version in wanted.values()}
         created, before = self._registry.created_at(self.market.model_name), self._created
         self._created = created or before
-        anew = None not in (before, created) and before != created  # the same numbers are other versions now
-        self._serve({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems, anew=anew)
+        again = None not in (before, created) and before != created  # the same numbers are other versions now
+        self._serve({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems, again=again)
         self._report(problems)
         return True
 
@@ -196,19 +196,19 @@ class ModelReloader:
                 return
             answered = self.refresh()
 
-    def _serve(self, wanted: dict[str, str], problems: dict[str, str], *, anew: bool = False) -> None:
+    def _serve(self, wanted: dict[str, str], problems: dict[str, str], *, again: bool = False) -> None:
         """Serve these versions by alias; add those that do not load to `problems`.
 
         Args:
-            anew: Load versions of the same numbers again, because the model was created again.
+            again: Load versions of the same numbers again, because the model was created again.
         """
         before = self._served
-        if anew:
+        if again:
             self._loaded, self._failures = {}, {}
         after: dict[str, ServedModel] = {}
         for alias, version in wanted.items():
             known = before.get(alias)
-            if known and known.version == version and not anew:
+            if known and known.version == version and not again:
                 after[alias] = known
             elif (loaded := self._load(version)) is not None:
                 after[alias] = ServedModel(alias, version, *loaded, served_since=datetime.now(UTC))

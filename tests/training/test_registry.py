@@ -59,7 +59,7 @@ def test_the_service_finds_and_loads_a_champion_by_reading_alone(mlflow_server, 
         reader.set_alias(market.model_name, CHAMPION, number)
 
 
-def test_a_model_deleted_and_trained_again_is_served_anew_though_its_number_is_the_same(mlflow_server, tmp_path):
+def test_a_model_made_again_is_served_though_its_number_is_the_same(mlflow_server, tmp_path):
     market = Market("AGAINUSDT", "5m")
     settings = load_settings(home=tmp_path, mlflow_tracking_uri=mlflow_server)
     registry = Registry(mlflow_server, timeout_s=30)
