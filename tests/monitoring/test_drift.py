@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import wasserstein_distance
 
+from candlecast.bundle.manifest import Manifest, Span, read_manifest
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.errors import NotEnoughCandles, TooFewTrades
 from candlecast.features.features import FLOW_NAMES, LOOKBACK
@@ -24,6 +27,7 @@ from monitoring.drift import (
     drift_window,
     input_rows,
     measure_drift,
+    monitored_inputs,
 )
 from tests.support.bundles import sound_candles
 from tests.support.thin_market import FLAT_MARKETS, flat_market, with_still_stretch
@@ -183,3 +187,63 @@ def test_distances_are_those_that_evidently_shows(trained, limits):
 def test_the_newest_inputs_are_at_least_seven_candles(interval, days):
     assert drift_window(Market("BTCUSDT", interval), timedelta(days=700)) == timedelta(days=days)
     assert drift_window(Market("BTCUSDT", interval), timedelta(days=20)) == timedelta(days=5)
+
+
+def trained_from_to(tiny_bundle: Path, start: datetime, end: datetime) -> Manifest:
+    """Manifest of a version that was fitted on the first half of a span and reported on the second."""
+    half = start + (end - start) / 2
+    spans = {"fit": Span(start=start, end=half, rows=1), "report": Span(start=half, end=end, rows=1)}
+    return read_manifest(tiny_bundle).model_copy(update={"spans": spans})
+
+
+@pytest.mark.integration
+def test_the_newest_inputs_are_compared_with_those_of_the_whole_training(pool, store, tiny_bundle, bundled_candles):
+    stored = bundled_candles.iloc[: 40 * 288]
+    store.upsert("BTCUSDT", "5m", stored, "rest")
+    times = bundled_candles.index.to_pydatetime()
+    manifest = trained_from_to(tiny_bundle, times[10 * 288], times[30 * 288])
+
+    inputs = monitored_inputs(pool, manifest, times[40 * 288])
+
+    a_quarter = timedelta(days=5)
+    rows = input_rows(stored.iloc[10 * 288 - LOOKBACK : 30 * 288], "5m")
+    current = input_rows(stored.iloc[35 * 288 - LOOKBACK :], "5m")
+    assert len(inputs.reference) == 5000
+    assert (inputs.reference.index[0], inputs.reference.index[-1]) == (rows.index[0], rows.index[-1])
+    assert inputs.limits == pytest.approx(drift_limits(rows, inputs.reference, a_quarter))
+    pd.testing.assert_frame_equal(inputs.current, current, check_freq=False)
+
+
+@pytest.mark.integration
+def test_less_than_half_of_the_newest_inputs_are_too_few(pool, store, tiny_bundle, bundled_candles):
+    stored = bundled_candles.iloc[: 30 * 288]
+    store.upsert("BTCUSDT", "5m", stored, "rest")
+    times = bundled_candles.index.to_pydatetime()
+    manifest = trained_from_to(tiny_bundle, times[288], times[29 * 288])
+
+    half = monitored_inputs(pool, manifest, times[33 * 288 + 143])
+
+    assert len(half.current) == 3.5 * 288 + 1
+    with pytest.raises(NotEnoughCandles, match="1,008 of the newest 1,104 candles have inputs, 1,009 are needed"):
+        monitored_inputs(pool, manifest, times[33 * 288 + 144])
+
+
+def test_no_limit_is_below_a_tenth_of_a_standard_deviation():
+    times = pd.date_range("2025-06-01", periods=20 * 288, freq="5min", tz="UTC")
+    days_alike = pd.DataFrame({"body": np.tile(np.arange(288.0), 20)}, index=times)
+
+    assert drift_limits(days_alike, days_alike, timedelta(days=5)) == {"body": 0.1}
+
+
+def test_every_input_at_its_limit_is_the_whole_share(trained, limits):
+    current = trained.iloc[-2016:]
+    distances = drift(trained, limits, current).distances
+
+    assert drift(trained, distances, current).share == 1.0
+
+
+def test_an_input_drifted_at_its_limit_and_the_market_at_its_share():
+    at_the_limit = Drift(0.0, {"body": 0.5, "ret": 0.49}, {"body": 0.5, "ret": 0.5}, 1.0)
+
+    assert at_the_limit.drifted == ["body"]
+    assert [replace(at_the_limit, share=share).alarming for share in (0.29, 0.3)] == [False, True]

@@ -55,11 +55,11 @@ def test_a_check_records_ages_in_seconds_and_hours_and_counts():
     gap, candle = CandleGap(NEWEST - HOUR, NEWEST, "open"), MarkedCandle(NEWEST, ("stub",))
     nothing = verdict(newest_candle=None, last_training=None)
 
-    numbers = verdict(gaps=[gap], doubtful=[candle, candle]).numbers
+    numbers = verdict(gaps=[gap], doubtful=[candle, candle], last_training=NOW - 6.5 * HOUR).numbers
 
     assert numbers == {
         "newest_candle_age_s": 360.0,
-        "hours_since_training": 6.0,
+        "hours_since_training": 6.5,
         "doubtful": 2,
         "gaps": 1,
         "skill": None,
@@ -135,6 +135,22 @@ def test_the_absolute_threshold_fires_where_the_ratio_does_not():
     assert "reaches the limit of 0.8 %" in conclusion.reasons[0]
 
 
+def test_the_ratio_to_persistence_fires_at_its_limit():
+    at_the_limit = performance(mape=0.75, baseline_mape=0.5)
+
+    assert verdict(settings=SETTINGS.changed(mape_ratio_threshold=1.5), performance=at_the_limit).verdict == "drift"
+
+
+def test_limits_of_a_part_of_an_hour_are_said():
+    settings = SETTINGS.changed(train_min_hours=1.5, train_max_hours=2.5)
+
+    early = verdict(settings=settings, drift=drift(**{VOLATILITY: 2}), last_training=NOW - HOUR)
+    overdue = verdict(settings=settings, last_training=NOW - 3 * HOUR)
+
+    assert early.reasons[-1] == "the last training began 1.0 h ago, at least 1.5 h must pass"
+    assert overdue.reasons[-1] == "the last training began 3.0 h ago, the limit is 2.5 h"
+
+
 @pytest.mark.parametrize("just_below", [performance(mape=0.05249), performance(mape=0.799, baseline_mape=0.799)])
 def test_an_error_just_below_both_limits_is_healthy(just_below):
     assert verdict(performance=just_below).verdict == "healthy"
@@ -170,7 +186,7 @@ def test_drift_trains_at_once_if_nothing_was_ever_trained():
     assert verdict(performance=performance(mape=0.06), last_training=None)[:2] == ("drift", "train")
 
 
-@pytest.mark.parametrize(("age", "action"), [(23.9, "none"), (24.0, "train")])
+@pytest.mark.parametrize(("age", "action"), [(23.9, "none"), (24.0, "train"), (30.0, "train")])
 def test_a_healthy_model_is_trained_again_after_the_longest_time(age, action):
     conclusion = verdict(last_training=NOW - age * HOUR)
 
@@ -207,11 +223,12 @@ def skill(lost: str | None = None, at_first: float = -0.05) -> Skill:
     return Skill(evidence, dict.fromkeys(evidence, at_first))
 
 
-def drift(**distances: float) -> Drift:
-    """Drift of ten inputs and the volatility at half their limits, except `distances`."""
-    usual = dict.fromkeys([*(f"input_{at}" for at in range(10)), VOLATILITY], 0.5) | distances
+def drift(**times: float) -> Drift:
+    """Drift of ten inputs and the volatility at half the distance allowed, except those at so many `times` of it."""
+    usual = dict.fromkeys([*(f"input_{at}" for at in range(10)), VOLATILITY], 0.5) | times
     drifted = sum(distance >= 1 for distance in usual.values())
-    return Drift(drifted / len(usual), usual, dict.fromkeys(usual, 1.0), 2.5)
+    distances = {name: 0.2 * share for name, share in usual.items()}
+    return Drift(drifted / len(usual), distances, dict.fromkeys(usual, 0.2), 2.5)
 
 
 @pytest.mark.parametrize("lost", ["close", "amplitude", "direction"])
@@ -223,8 +240,9 @@ def test_lost_skill_without_drift_is_decay(lost):
     assert conclusion.numbers["skill"]["lost"] == [lost]
 
 
-def test_skill_that_never_was_there_is_not_decay_but_drift():
-    assert verdict(skill=skill("close", at_first=0.01)).verdict == "drift"
+@pytest.mark.parametrize("at_first", [0.0, 0.01])
+def test_skill_that_never_was_there_is_not_decay_but_drift(at_first):
+    assert verdict(skill=skill("close", at_first=at_first)).verdict == "drift"
 
 
 def test_a_rolling_error_over_the_ratio_is_decay_of_a_once_better_version():
@@ -244,7 +262,7 @@ def test_a_share_of_the_inputs_or_the_volatility_alone_is_drift():
     volatility = verdict(drift=drift(**{VOLATILITY: 1.1}), last_training=NOW - 13 * HOUR)
 
     assert share[:2] == volatility[:2] == ("drift", "train")
-    assert "36 % of the inputs drifted" in share.reasons[0]
+    assert share.reasons[0].startswith("36 % of the inputs drifted (limits: 30 %, or volatility, which is 2.50 times")
     assert "2.50 times the training's): volatility 1.10 times the distance allowed" in volatility.reasons[0]
 
 

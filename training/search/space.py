@@ -44,7 +44,7 @@ def space_around(settings: Settings) -> Space:
     """Widen SPACE to contain the current settings, which the first trial uses."""
     space: dict[str, Range | Choice] = {}
     for name, part in SPACE.items():
-        current = settings.value(name)
+        current = settings.effective(name)
         if isinstance(part, Range):
             space[name] = Range(min(part.low, current), max(part.high, current))
         elif current in part.options:

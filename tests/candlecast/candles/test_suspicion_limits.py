@@ -63,6 +63,7 @@ def test_a_candle_without_a_trade_is_doubted_only_before_a_break(gap, is_doubted
         ((-2, 2), 99, True),
         ((1, 2), 99, True),
         ((-1, 1), 101, False),
+        ((-1, 1), 0, False),
         ((1,), 99, False),
         ((-3, 2), 99, False),
         ((-2, 3), 99, False),
