@@ -221,7 +221,7 @@ def test_a_model_that_knows_the_label_is_noticed(fit, brief, twenty_days):
 @given(horizon=st.integers(1, 15), sequence=st.integers(2, 48), gaps=GAPS)
 @FAST
 def test_no_candle_is_in_two_slices(horizon, sequence, gaps):
-    candles = sound_candles(LOOKBACK + 2400)  # enough windows whatever the gaps are
+    candles = sound_candles(LOOKBACK + 4000)  # enough windows whatever the gaps are
     dataset = build_dataset(candles.drop(candles.index[gaps]), MARKET._replace(horizon=horizon), sequence)
 
     slices_share_no_candle(split_by_time, dataset)
