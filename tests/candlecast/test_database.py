@@ -156,7 +156,7 @@ def test_a_pool_that_was_refused_a_lock_still_works_in_transactions(database):
 
         written = CandleStore(other).upsert(*MARKET[:2], sound_candles(3), "rest")
 
-    assert written == (3, 0)
+    assert written[:2] == (3, 0)
 
 
 def test_sessions_speak_utc(database):
