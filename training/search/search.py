@@ -106,7 +106,7 @@ def search_settings(
                 threads=max(1, cores // jobs),
             )
             if not study.get_trials(deepcopy=False):
-                study.enqueue_trial({name: settings.value(name) for name in space})
+                study.enqueue_trial({name: settings.effective(name) for name in space})
             search = _Search(study, job, space, budget, report, run)
             try:
                 search.run(jobs)
@@ -127,7 +127,7 @@ def _search_run(
         yield None
         return
     name = f"search {settings.market.model_name} until {candles.index[-1]:%Y-%m-%d %H:%M}"
-    parameters = {field: settings.value(field) for field in (*settings.market._fields, *FIXED_SETTINGS)}
+    parameters = {field: settings.effective(field) for field in (*settings.market._fields, *FIXED_SETTINGS)}
     parameters |= {f"space_{field}": tuple(part) for field, part in space.items()}
     experiment = experiment_name(settings.market)
     with registry.run(experiment, name, parameters, continued_run_id=study.user_attrs.get(_RUN_ID)) as run:

@@ -32,7 +32,7 @@ TRIED = "tried"
 
 def study_directory(candles: pd.DataFrame, settings: Settings, space: Space) -> Path:
     """Return the directory of a search, which depends on candles, build, space and fixed settings."""
-    fixed = {name: settings.value(name) for name in FIXED_SETTINGS}
+    fixed = {name: settings.effective(name) for name in FIXED_SETTINGS}
     identity = (__version__, FEATURE_HASH, settings.market, candles_digest(candles), fixed, sorted(space.items()))
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
     return settings.home / "search" / f"{settings.market.model_name}-{key}"

@@ -179,7 +179,7 @@ def with_four_complete_trials(candles: pd.DataFrame, settings: Settings, loss: f
     """Store a study in which four trials had this loss after every epoch."""
     space = space_around(settings)
     directory = study_directory(candles, settings, space)
-    drawn = {name: settings.value(name) for name in space}
+    drawn = {name: settings.effective(name) for name in space}
     with only_search(directory):
         study = open_study(directory, settings)
         for _ in range(4):
@@ -257,7 +257,7 @@ def test_every_searched_setting_exists_and_has_its_value_in_the_space(tmp_path):
     assert set(SPACE) <= set(TrainingSettings.model_fields)
     assert space["learning_rate"] == Range(3e-4, 0.1)
     for name, distribution in distributions(space).items():
-        assert distribution._contains(distribution.to_internal_repr(settings.value(name)))
+        assert distribution._contains(distribution.to_internal_repr(settings.effective(name)))
 
 
 def test_numbers_of_trials_have_three_significant_digits():
