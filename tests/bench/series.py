@@ -85,7 +85,9 @@ async def _ask_one_by_one(port: int, bodies: Iterator[bytes]) -> list[dict[str, 
     async def post() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for number, body in asked:
-            writer.write(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            writer.write(
+                f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            )
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
             answered[number] = json.loads(await reader.readexactly(length))
