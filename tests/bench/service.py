@@ -150,7 +150,8 @@ def _measure(home: Path, command: list[str], path: str, body: bytes) -> Measured
             time.sleep(0.02)
         start_s = time.perf_counter() - began
         time.sleep(_SETTLE_S)
-        wire = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        wire = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        wire += f"Content-Length: {len(body)}\r\n\r\n"
         uvloop.run(_load(port, wire.encode() + body, 1.0))
         latencies = np.array(uvloop.run(_load(port, wire.encode() + body, _SECONDS))) * 1000
         sizes = [process.memory_info().rss / 1e6 for process in (head, *head.children(recursive=True))]

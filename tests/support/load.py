@@ -31,7 +31,8 @@ class Answers:
 def predict_request(candles: pd.DataFrame) -> bytes:
     """`POST /predict` on the wire."""
     body = json.dumps({"candles": as_rows(candles)}).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
