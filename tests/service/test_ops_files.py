@@ -19,6 +19,10 @@ OF_KUBERNETES = {
     "CandlecastBackupMissing",
     "CandlecastBackupFailed",
     "CandlecastPodsFailing",
+    "CandlecastFlowRunsFailing",
+    "CandlecastPartDown",
+    "CandlecastVolumeFull",
+    "CandlecastCertificateExpires",
 }
 
 
