@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -52,6 +53,24 @@ class PatientConnection(psycopg.Connection):
             raise psycopg.OperationalError(f"no answer within {self.answer_s:g} s") from exc
 
 
+def patient_connection(url: str, timeout_s: float = 10) -> PatientConnection:
+    """Connect once, with time zone UTC; a statement without an answer within two minutes fails.
+
+    Args:
+        timeout_s: Time to connect, unless the address sets `connect_timeout`.
+
+    Raises:
+        psycopg.OperationalError: The server does not answer in time.
+    """
+    return PatientConnection.connect(url, **_parameters(url, timeout_s))
+
+
+def _parameters(url: str, timeout_s: float) -> dict[str, Any]:
+    given = conninfo_to_dict(url)
+    options = f"{given.get('options') or ''} -c timezone=UTC"
+    return {**LOST_HOST, "connect_timeout": int(timeout_s), **given, "options": options}
+
+
 @contextmanager
 def open_database(url: SecretStr | None, max_size: int = 4, timeout_s: float = 10) -> Iterator[ConnectionPool]:
     """Open a pool of connections with time zone UTC, closed at the end of the context.
@@ -75,7 +94,7 @@ def open_database(url: SecretStr | None, max_size: int = 4, timeout_s: float = 1
         timeout=timeout_s,
         open=False,
         connection_class=PatientConnection,
-        kwargs={**LOST_HOST, "options": "-c timezone=UTC", "connect_timeout": int(timeout_s)},
+        kwargs=_parameters(url.get_secret_value(), timeout_s),
         check=ConnectionPool.check_connection,
     )
     try:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 
+from candlecast.database import patient_connection
 from candlecast.errors import ConfigurationError, StackError
 from candlecast.settings.settings import Settings
 from flows.jobs.embedded_postgres import PASSWORDS_FILE, database_url
@@ -184,7 +185,7 @@ def _bundles(registry: str | None) -> set[str]:
         with closing(sqlite3.connect(registry.removeprefix("sqlite:///"))) as store:
             rows = store.execute(_SOURCES).fetchall()
     else:
-        with psycopg.connect(_without_driver(registry), connect_timeout=10) as connection:
+        with patient_connection(_without_driver(registry)) as connection:
             rows = connection.execute(_SOURCES).fetchall()
     return {source.removeprefix(_SERVED).lstrip("/") for (source,) in rows if source and source.startswith(_SERVED)}
 
@@ -204,7 +205,7 @@ def _require_empty(url: str, variable: str) -> None:
             raise ConfigurationError(f"{url} exists already: restore into an empty home")
         return
     try:
-        with psycopg.connect(_without_driver(url), connect_timeout=10) as connection:
+        with patient_connection(_without_driver(url)) as connection:
             row = connection.execute(_TABLES).fetchone()
     except psycopg.OperationalError as exc:
         raise StackError(f"the database of {variable} does not answer: {exc}") from exc

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from candlecast.database import LOST_HOST, patient_connection
 from candlecast.errors import ConfigurationError, StackError
 from flows.jobs.embedded_postgres import postgres_program
 
@@ -22,6 +23,7 @@ SYSTEM_PROGRAMS = Path("/usr/lib/postgresql")
 """Directory in which Debian and PGDG install each major version."""
 
 _CONNECT_S = 10
+_LONGEST_S = 6 * 3600  # a server that is stopped keeps its connections open, and pg_dump waits without end
 _TLS_MODES = ("require", "verify-ca", "verify-full")
 _NO_TLS = "SSL support is not compiled in"  # libpq has no code of its own for this refusal
 _SERVICE = "candlecast"
@@ -64,12 +66,15 @@ def run_client(name: str, arguments: list[str], address: str, archive: Path | No
     with tempfile.TemporaryDirectory(prefix="candlecast-") as directory:
         service = Path(directory, "service.conf")
         service.touch(mode=0o600)
-        service.write_text(_service_section(parts))
-        done = _run(
-            [program, f"--dbname=service={_SERVICE}", *arguments],
-            PGSERVICEFILE=str(service),
-            PGCONNECT_TIMEOUT=str(_CONNECT_S),
-        )
+        service.write_text(_service_section({**{key: str(value) for key, value in LOST_HOST.items()}, **parts}))
+        try:
+            done = _run(
+                [program, f"--dbname=service={_SERVICE}", *arguments],
+                PGSERVICEFILE=str(service),
+                PGCONNECT_TIMEOUT=str(_CONNECT_S),
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise StackError(f"{name} of {database} failed: no end within {exc.timeout / 3600:g} hours") from exc
     if done.returncode:
         raise StackError(f"{name} of {database} failed: {done.stderr.strip()}")
 
@@ -117,7 +122,7 @@ def _programs(name: str) -> Iterator[str]:
 
 
 def _look_at(address: str) -> Server:
-    with psycopg.connect(address, connect_timeout=_CONNECT_S) as connection:
+    with patient_connection(address, _CONNECT_S) as connection:
         modes = [option.val for option in connection.pgconn.info if option.keyword == b"sslmode"]
         demands = any(mode is not None and mode.decode() in _TLS_MODES for mode in modes)
         return Server(connection.info.server_version // 10_000, demands, connection.pgconn.ssl_in_use)
@@ -139,7 +144,9 @@ def _has_tls(program: str) -> bool:
 
 
 def _run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=_LONGEST_S
+    )
 
 
 def _service_section(parts: dict[str, str]) -> str:

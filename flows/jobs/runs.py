@@ -26,6 +26,7 @@ from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.jobs.market import OpenMarket, open_job
+from flows.jobs.time_limit import time_limit
 
 TRANSIENT = (AlreadyRunning, ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)
 
@@ -82,8 +83,9 @@ def is_transient(_task: Any, _task_run: Any, state: State[Any]) -> bool:
 
 @contextmanager
 def recorded_run(job: str, settings: Settings, *, timed: bool = False) -> Iterator[tuple[OpenMarket, JobReport]]:
-    """Run a flow's body as `open_job` does; at its end the message becomes an artifact."""
-    with open_job(job, settings, timed=timed, flow_run_id=str(runtime.flow_run.id)) as (market, report):
+    """Run a flow's body as `open_job` does, within its time limit; at its end the message becomes an artifact."""
+    run_id = str(runtime.flow_run.id)
+    with time_limit(job), open_job(job, settings, timed=timed, flow_run_id=run_id) as (market, report):
         yield market, report
         get_run_logger().info(report.message)
     create_markdown_artifact(

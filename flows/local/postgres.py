@@ -22,6 +22,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from candlecast.database import patient_connection
 from candlecast.errors import StackError
 from flows.jobs.embedded_postgres import HOST, PASSWORDS_FILE, database_url, password_of, postgres_program
 from flows.local import unprivileged
@@ -205,7 +206,9 @@ class LocalPostgres:
         return [*launcher, "--directory", str(self.directory), "--", *command]
 
     def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(self.url(SUPERUSER, "postgres"), autocommit=True, connect_timeout=5)
+        connection = patient_connection(self.url(SUPERUSER, "postgres"), timeout_s=5)
+        connection.autocommit = True
+        return connection
 
     def _prepare_role(self, connection: psycopg.Connection, role: str) -> None:
         known = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()

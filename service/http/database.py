@@ -51,7 +51,7 @@ class ReadOnlyDatabase:
                 reconnect_timeout=0,  # the next request is the next attempt
                 connection_class=PatientConnection,
                 configure=_limit_answers,
-                kwargs={**LOST_HOST, "options": options, "connect_timeout": connect_s, "autocommit": True},
+                kwargs={**LOST_HOST, **given, "options": options, "connect_timeout": connect_s, "autocommit": True},
                 check=ConnectionPool.check_connection,
                 open=False,
             )

@@ -166,6 +166,16 @@ def test_sessions_speak_utc(database):
     assert zone == ("UTC",)
 
 
+def test_parameters_of_the_address_win_over_those_of_the_pool(database):
+    more = "?keepalives_idle=77&options=-c%20statement_timeout%3D1234%20-c%20timezone%3DAsia/Tokyo"
+    with open_database(SecretStr(database.reader_url.get_secret_value() + more)) as pool, pool.connection() as one:
+        parameters = one.info.get_parameters()
+        settings = [one.execute(f"show {name}".encode()).fetchone() for name in ("statement_timeout", "timezone")]
+
+    assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == ("77", "10000")
+    assert settings == [("1234ms",), ("UTC",)]
+
+
 def test_an_unreachable_database_is_named_without_its_password():
     url = SecretStr(f"postgresql://writer:hunter2@127.0.0.1:{free_ports(1)[0]}/candlecast")
 

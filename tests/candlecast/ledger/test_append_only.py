@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from itertools import product
 from typing import Any
 
@@ -20,6 +18,7 @@ from candlecast.ledger.forecasts import ForecastRecord, Ledger
 from tests.candlecast.test_database import emptied, in_threads
 from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET, STEP
+from tests.support.older_schemas import migrate_as_before
 from tests.support.records import forecast_for, settled
 
 pytestmark = pytest.mark.integration
@@ -197,15 +196,8 @@ def test_forecasts_recorded_before_there_were_months_are_carried_over(database):
     old = [forecast_for(datetime(2025, month, 28, tzinfo=UTC)) for month in (2, 9)]
     old.append(forecast_for(datetime.now(UTC).replace(minute=0, second=0, microsecond=0), source="live"))
     old.append(forecast_for(datetime(2025, 3, 1, tzinfo=UTC), symbol="ETHUSDT", source="live"))
-    files = sorted(resources.files("candlecast.migrations").iterdir(), key=lambda file: file.name)
     with connected(database, "owner") as connection:
-        connection.execute("create table schema_migrations (name text, digest text, applied_at timestamptz)")
-        for file in files:
-            if file.name < "0006" and file.name.endswith(".sql"):
-                statements = file.read_bytes()
-                connection.execute(statements)
-                digest = hashlib.sha256(statements).hexdigest()
-                connection.execute("insert into schema_migrations values (%s, %s, now())", [file.name, digest])
+        migrate_as_before(connection, "0006")
         for forecast in old:
             connection.execute(insert_into("forecasts"), asdict(forecast))
         columns = f"{', '.join(NAMES)}, recorded_at"

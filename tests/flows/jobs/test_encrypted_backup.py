@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -12,22 +13,32 @@ from pathlib import Path
 import psycopg
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.errors import ConfigurationError, StackError
+from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
+from flows.cli import app
 from flows.jobs import postgres_client
 from flows.jobs.backup import PREFECT_STORE, back_up, restore
 from flows.jobs.embedded_postgres import postgres_program
 from flows.jobs.postgres_client import Server, choose_program
 from tests.support.bundles import sound_candles
+from tests.support.older_schemas import migrate_as_before
+from tests.support.records import forecast_for, record_as_if_in_time
 from tests.support.tls_postgres import PASSWORD, TlsServer, server_programs, tls_postgres
 
 pytestmark = pytest.mark.integration
 PROGRAMS = server_programs()
 NO_SERVER = "NOT TESTED: backup over TLS. There is no PostgreSQL server here: apt-get install postgresql"
 CANDLES = sound_candles(40)
+DATABASES = (
+    *("candlecast", "candlecast_restored", "prefect", "prefect_restored"),
+    *("candlecast_of_0_1_0", "candlecast_upgraded", "candlecast_again"),
+)
+FIRST_AFTER_0_1_0 = "0009"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,7 @@ def programs() -> Path:
 
 @pytest.fixture(scope="module")
 def server(programs: Path) -> Iterator[TlsServer]:
-    with tls_postgres(programs, "candlecast", "candlecast_restored", "prefect", "prefect_restored") as running:
+    with tls_postgres(programs, *DATABASES) as running:
         with open_database(SecretStr(running.url("candlecast_owner", "candlecast"))) as pool:
             migrate(pool)
             CandleStore(pool).upsert("BTCUSDT", "5m", CANDLES, "test")
@@ -65,6 +76,37 @@ def test_a_backup_over_tls_is_restored_over_tls(server, tmp_path):
         assert connection.execute("select count(*) from candles").fetchone() == (len(CANDLES),)
     with psycopg.connect(server.url("prefect", "prefect_restored")) as connection:
         assert connection.execute("select id from flow_run").fetchall() == [(1,)]
+
+
+def test_a_backup_of_the_release_before_is_restored_and_upgraded_over_tls(server, tmp_path, monkeypatch):
+    def of(database: str) -> Settings:
+        return load_settings(home=tmp_path, database_owner_url=SecretStr(server.url("candlecast_owner", database)))
+
+    def ledger(database: str, columns: str = "*") -> list[tuple[object, ...]]:
+        with psycopg.connect(server.url("candlecast_owner", database)) as connection:
+            return connection.execute(f"select {columns} from forecasts order by open_time".encode()).fetchall()
+
+    with psycopg.connect(server.url("candlecast_owner", "candlecast_of_0_1_0")) as old:
+        migrate_as_before(old, FIRST_AFTER_0_1_0)
+        old.execute("insert into job_runs (job, symbol, interval, status) values ('train', 'BTCUSDT', '5m', 'failed')")
+    record_as_if_in_time(of("candlecast_of_0_1_0").database.owner_url, [forecast_for(CANDLES.index[-1])])
+    recorded = ledger("candlecast_of_0_1_0")
+
+    restore(of("candlecast_upgraded"), {}, back_up(of("candlecast_of_0_1_0"), {}, tmp_path / "before"))
+    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path))
+    monkeypatch.setenv("CANDLECAST_DATABASE_OWNER_URL", server.url("candlecast_owner", "candlecast_upgraded"))
+    migrated = CliRunner().invoke(app, ["migrate", "--json"])
+    restore(of("candlecast_again"), {}, back_up(of("candlecast_upgraded"), {}, tmp_path / "after"))
+
+    applied = json.loads(migrated.output)["applied"]
+    assert min(applied) >= FIRST_AFTER_0_1_0
+    assert ledger("candlecast_again") == ledger("candlecast_upgraded") == recorded
+    with psycopg.connect(server.url("candlecast_owner", "candlecast_again")) as connection:
+        assert connection.execute("select job, horizon from job_runs").fetchall() == [("train", 1)]
+        with pytest.raises(psycopg.Error, match="append"):
+            connection.execute("delete from forecasts")
+    with open_database(of("candlecast_again").database.owner_url) as pool:
+        assert migrate(pool) == []
 
 
 def test_the_server_refuses_clear_text_and_a_missing_certificate(server):
@@ -92,6 +134,26 @@ def test_without_a_client_with_tls_the_backup_names_the_package(server, tmp_path
         back_up(load_settings(home=tmp_path, database_owner_url=address), {}, tmp_path / "backups")
 
 
+def test_a_dump_without_end_fails_at_its_time_limit(server, tmp_path, monkeypatch):
+    only_embedded(monkeypatch, tmp_path)
+    monkeypatch.setattr(postgres_client, "_LONGEST_S", 2)
+    write_dump_program(tmp_path, '[ -z "$PGSERVICEFILE" ] || exec /bin/sleep 60\n')
+    settings = load_settings(home=tmp_path, database_owner_url=SecretStr(server.url("candlecast_owner", "candlecast")))
+
+    with pytest.raises(StackError, match="pg_dump of candlecast failed: no end within"):
+        back_up(settings, {}, tmp_path / "backups")
+
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def write_dump_program(directory: Path, what_it_does: str) -> None:
+    shell = shutil.which("sh", path="/usr/bin:/bin")
+    program = directory / "pg_dump"
+    version = '[ "$1" = --version ] && { echo "pg_dump (PostgreSQL) 15.1"; exit; }'
+    program.write_text(f"#!{shell}\n{version}\n{what_it_does}")
+    program.chmod(0o700)
+
+
 def only_embedded(monkeypatch: pytest.MonkeyPatch, empty: Path) -> None:
     monkeypatch.setattr(postgres_client, "SYSTEM_PROGRAMS", empty)
     monkeypatch.setenv("PATH", str(empty))
@@ -114,16 +176,11 @@ def test_the_embedded_program_serves_a_connection_in_clear(tmp_path, monkeypatch
 
 def test_a_program_on_the_path_reads_the_address_from_a_private_file(server, tmp_path, monkeypatch):
     only_embedded(monkeypatch, tmp_path)
-    shell = shutil.which("sh", path="/usr/bin:/bin")
     record = tmp_path / "record"
-    program = tmp_path / "pg_dump"
-    program.write_text(
-        f"#!{shell}\n"
-        '[ "$1" = --version ] && { echo "pg_dump (PostgreSQL) 15.1"; exit; }\n'
-        f'[ -n "$PGSERVICEFILE" ] && /bin/cp -p "$PGSERVICEFILE" {record} && echo "$@" > {record}.arguments\n'
-        "exit 0\n"
+    write_dump_program(
+        tmp_path,
+        f'[ -n "$PGSERVICEFILE" ] && /bin/cp -p "$PGSERVICEFILE" {record} && echo "$@" > {record}.arguments\nexit 0\n',
     )
-    program.chmod(0o700)
     address = SecretStr(server.url("candlecast_owner", "candlecast"))
 
     back_up(load_settings(home=tmp_path / "home", database_owner_url=address), dict(os.environ), tmp_path / "backups")
@@ -131,5 +188,5 @@ def test_a_program_on_the_path_reads_the_address_from_a_private_file(server, tmp
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     lines = set(record.read_text().splitlines())
     assert {"[candlecast]", f"password={PASSWORD}", "channel_binding=require", "hostaddr=127.0.0.1"} <= lines
-    assert "options=-c statement_timeout=0" in lines
+    assert {"options=-c statement_timeout=0", "keepalives_idle=5", "tcp_user_timeout=10000"} <= lines
     assert PASSWORD not in (tmp_path / "record.arguments").read_text()

@@ -1,12 +1,20 @@
-"""The common part of flows for several markets."""
+"""The common part of flows: several markets, and the time limit."""
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+
 import pytest
+import yaml
 
 from candlecast.errors import CandlecastError, ExchangeUnavailable
 from candlecast.settings.settings import Settings
 from flows.jobs.runs import for_each
+from flows.jobs.time_limit import LIMITS
+from tests.support.manifests import ROOT
 
 
 def test_failures_of_some_markets_are_reported_with_kind_and_traceback() -> None:
@@ -29,3 +37,42 @@ def test_failures_of_some_markets_are_reported_with_kind_and_traceback() -> None
     assert [type(each) for each in kept.exceptions] == [ExchangeUnavailable, KeyError]
     assert all(each.__traceback__ for each in kept.exceptions)
     assert [(market.symbol, market.horizon) for market in done] == [("BTCUSDT", 2), ("ETHUSDT", 2), ("SOLUSDT", 2)]
+
+
+HANGING = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from flows.jobs import runs, time_limit
+
+time_limit.LIMITS["ingest"] = timedelta(seconds=1)
+
+def job(settings):
+    with runs.recorded_run("ingest", settings):  # the database accepts the connection and says nothing
+        pass
+
+runs.for_each(job, ["BTCUSDT-5m", "ETHUSDT-5m"], 1, at_once=2)
+"""
+
+
+def test_a_run_that_hangs_in_a_thread_ends_and_its_log_shows_where() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://writer@127.0.0.1:{silent.getsockname()[1]}/candlecast"
+        ended = subprocess.run(
+            [sys.executable, "-c", HANGING],
+            env={**os.environ, "CANDLECAST_DATABASE_URL": url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert ended.returncode == os.EX_TEMPFAIL
+    assert "ingest runs longer than 0:00:01: the process ends" in ended.stderr
+    assert "in open_database" in ended.stderr
+
+
+def test_every_flow_has_a_time_limit() -> None:
+    deployed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+    assert {one["name"] for one in deployed} == set(LIMITS)
