@@ -25,7 +25,7 @@ from candlecast.api.answers import (
     ServedModelAnswer,
     SpanAnswer,
 )
-from candlecast.api.series_answers import AbstainedStretch, ForecastColumns, ForecastSeriesAnswer
+from candlecast.api.series_answers import AbstainedStretch, ForecastColumns, ForecastSeriesAnswer, Stretch
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
 from candlecast.errors import CandlecastError, ConfigurationError, ModelNotFound, ServiceRejected, ServiceUnavailable
 from candlecast.exchange.requests import SessionClient, open_session
@@ -52,6 +52,7 @@ __all__ = [
     "ServiceRejected",
     "ServiceUnavailable",
     "SpanAnswer",
+    "Stretch",
 ]
 
 _A = TypeVar("_A", bound=BaseModel)

@@ -15,7 +15,7 @@ from candlecast.bundle.manifest import Span
 from candlecast.candles.activity import Activity, measure_activity
 from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms, require_valid, split_at_gaps
 from candlecast.errors import NotEnoughCandles, TooFewTrades
-from candlecast.features.features import LOOKBACK, build_features, complete_windows
+from candlecast.features.features import LOOKBACK, STOOD_STILL, build_features, complete_windows
 from candlecast.market import Market, from_epoch_ms
 
 Indexes = NDArray[np.int64]
@@ -52,10 +52,7 @@ class Dataset(NamedTuple):
     def remark(self) -> str | None:
         """Note on a thin market and on windows that are left out, or None."""
         thin = f"{self.market.symbol} {self.market.interval} is a thin market: {self.activity}"
-        windows = (
-            f"{self.still:,} of {self.still + len(self.ends):,} windows are left out, because prices or volume stood "
-            f"still over {LOOKBACK + 1} candles"
-        )
+        windows = f"{self.still:,} of {self.still + len(self.ends):,} windows are left out, because {STOOD_STILL}"
         return "; ".join([thin] * self.activity.is_thin + [windows] * (self.still > 0)) or None
 
     def with_remark(self, message: str) -> str:

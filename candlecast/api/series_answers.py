@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
+
 from candlecast.api.answers import Answer, Cause, MarketAnswer, ModelReference, Moment, Probability
 
 
@@ -36,21 +38,29 @@ class ForecastColumns(Answer):
     """Exponentially weighted mean of the amplitude, in quote currency."""
 
 
-class AbstainedStretch(Answer):
-    """Consecutive forecasts that are the baseline's, for one reason."""
+class Stretch(Answer):
+    """Consecutive target candles without a forecast, for one reason."""
 
     first: Moment
     """open_time of the first target candle."""
     last: Moment
     """open_time of the last target candle."""
     count: int
-    """Number of forecasts."""
-    cause: Cause
+    """Number of target candles."""
     reason: str
 
 
+class AbstainedStretch(Stretch):
+    """Consecutive forecasts that are the baseline's, for one reason."""
+
+    cause: Cause
+
+
 class ForecastSeriesAnswer(MarketAnswer):
-    """Answer of `POST /predict/series`: the forecast after every candle that has enough history before it."""
+    """Answer of `POST /predict/series`: the forecast after every candle that has enough history before it.
+
+    A history in which prices or volume stood still has no forecast and is in no column.
+    """
 
     horizon: int
     """Number of candles ahead."""
@@ -63,4 +73,6 @@ class ForecastSeriesAnswer(MarketAnswer):
     forecasts: ForecastColumns
     abstained: list[AbstainedStretch]
     """Forecasts that are the baseline's, and why."""
+    left_out: list[Stretch] = Field(default_factory=list)
+    """Target candles that are in no column, and why."""
     model: ModelReference

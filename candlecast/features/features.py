@@ -22,6 +22,9 @@ from candlecast.features.seasons import SEASON_NAMES, season_columns
 LOOKBACK = 96
 """Candles before t that row t depends on; a longer history changes nothing."""
 
+STOOD_STILL = f"prices or volume stood still over {LOOKBACK + 1} candles"
+"""Why a feature row is not finite."""
+
 _VOLATILITY_SPAN = 48
 LEAST_ACTIVITY = 0.2
 """Lowest volatility, as a share of the mean move of the candles that moved: that of one such candle in five."""

@@ -14,7 +14,7 @@ from candlecast.candles.quality import describe_doubtful, repair_command
 from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.session import MarketSession
 from candlecast.errors import ForecastTooLate
-from candlecast.features.features import LOOKBACK, build_features
+from candlecast.features.features import STOOD_STILL, build_features
 from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role
 from candlecast.market import Market
 
@@ -137,8 +137,8 @@ def _obstacle(candles: pd.DataFrame, needed: int, session: MarketSession) -> str
         )
     if not build_features(stretch).finite().all():
         return (
-            f"{market.symbol} {market.interval} trades too seldom to be forecast now, because prices or volume stood "
-            f"still over {LOOKBACK + 1} candles: {measure_activity(stretch)}"
+            f"{market.symbol} {market.interval} trades too seldom to be forecast now, because {STOOD_STILL}: "
+            f"{measure_activity(stretch)}"
         )
     return None
 

@@ -65,6 +65,7 @@ PREDICT_SERIES = {
         "probability_up": [0.51, 0.49],
     },
     "abstained": [],
+    "left_out": [],
     "model": _MODEL,
 }
 MODEL = {

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import Forecasts, persist
-from candlecast.candles.schema import CANDLE_COLUMNS
+from candlecast.bundle.manifest import Manifest
+from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
+from candlecast.features.features import complete_windows, feature_matrix
 from candlecast.registry.registry import CHAMPION
 from service.models.served import ServedModel, ServedModels
 from service.predict.abstention import Abstention, Histories, abstentions
@@ -19,6 +23,7 @@ from service.predict.candle_checks import require_valid
 from service.predict.request import PostedHistory
 
 NO_MODEL_RETRY_S = 5
+_LEFT_OUT, _BLIND, _WITH_FLOW = range(3)  # kinds of windows
 _FLOW = [CANDLE_COLUMNS.index("taker_buy_base"), CANDLE_COLUMNS.index("trades")]
 
 
@@ -105,32 +110,68 @@ def forecast_newest(batch: Sequence[PostedHistory], model: ServedModel, expiry: 
         raise InvalidCandles(message, exc.row + first_rows[0], exc.field) from exc
 
 
-def forecast_all(posted: PostedHistory, model: ServedModel, expiry: timedelta) -> ForecastBatch:
+def forecast_all(
+    posted: PostedHistory, model: ServedModel, expiry: timedelta
+) -> tuple[ForecastBatch, NDArray[np.int64]]:
     """Forecast after every candle that completes a window; the forecasts equal those of single calls.
 
-    A forecast uses order flow if every candle of its window has it. If only some windows have it, the forecasts are
-    computed with and without it, and each window takes its own.
+    A forecast uses order flow if every candle of its window has it. A window that a single call refuses, because
+    prices or volume stood still, is left out.
+
+    Returns:
+        The forecasts, and the open_time of the last candle of each window left out, milliseconds since 1970.
+
+    Raises:
+        InvalidCandles: No window is left, or a forecast is not finite.
     """
-    histories = Histories(posted.open_ms, posted.table, [0])
-    known = np.isfinite(posted.table[:, _FLOW]).all(axis=1)
-    if known.all() or not known.any():
-        return _forecast(histories, model, expiry, with_flow=bool(known.all()))
-    unknown_before = np.concatenate([[0], np.cumsum(~known)])
-    history = model.bundle.manifest.history
-    with_flow = unknown_before[history:] == unknown_before[:-history]
-    filled = histories._replace(table=np.where(np.isfinite(posted.table), posted.table, 1.0))
-    flows = _forecast(filled, model, expiry, with_flow=True)
-    blind = _forecast(histories, model, expiry, with_flow=False)
-    merged: list[Any] = [
-        np.where(with_flow if one.ndim == 1 else with_flow[:, None], one, other)
-        for one, other in zip(flows.forecasts[:-1], blind.forecasts[:-1], strict=True)
-    ]
-    abstained = [one for one in flows.abstained if with_flow[one.number]]
-    abstained += [one for one in blind.abstained if not with_flow[one.number]]
+    manifest = model.bundle.manifest
+    kinds = _kinds_of_windows(posted, manifest)
+    batches: list[ForecastBatch] = []
+    edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
+    for first, stop in pairwise(edges):
+        if kinds[first] != _LEFT_OUT:
+            candles = slice(first, stop + manifest.history - 1)
+            histories = Histories(posted.open_ms[candles], posted.table[candles], [first])
+            batches.append(_forecast(histories, model, expiry, with_flow=kinds[first] == _WITH_FLOW))
+    return _joined(batches), posted.open_ms[manifest.history - 1 :][kinds == _LEFT_OUT]
+
+
+def _kinds_of_windows(posted: PostedHistory, manifest: Manifest) -> NDArray[np.int8]:
+    """Return for each window, shape (n - history + 1,), whether it is left out, or is forecast with order flow."""
+    flow = posted.table[:, _FLOW]
+    known = np.asarray(np.isfinite(flow).all(axis=1))
+    with_flow = complete_windows(known, manifest.history)[manifest.history - 1 :]
+    kinds = np.full(len(with_flow), _LEFT_OUT, dtype=np.int8)
+    for kind, windows in ((_WITH_FLOW, with_flow), (_BLIND, ~with_flow)):
+        if windows.any():
+            taker_buy, trades = np.where(known[:, None], flow, 1.0).T
+            # Absurd prices overflow here, and are refused later.
+            with np.errstate(over="ignore", invalid="ignore"):
+                features = feature_matrix(
+                    posted.open_ms,
+                    posted.table[:, : len(OHLCV_COLUMNS)],
+                    (taker_buy, trades) if kind == _WITH_FLOW else None,
+                )
+            complete = complete_windows(features.finite(), manifest.sequence_length)[manifest.sequence_length - 1 :]
+            kinds[windows & complete] = kind
+    if (kinds == _LEFT_OUT).all():
+        features.require_finite()
+    return kinds
+
+
+def _joined(batches: Sequence[ForecastBatch]) -> ForecastBatch:
+    if len(batches) == 1:
+        return batches[0]
+    parts: list[Any] = [np.concatenate(part) for part in zip(*(one.forecasts[:-1] for one in batches), strict=True)]
+    first = np.cumsum([0, *(len(one.last_ms) for one in batches)]).tolist()
     return ForecastBatch(
-        Forecasts._make([*merged, flows.forecasts.baseline_up]),
-        sorted(abstained, key=lambda one: one.number),
-        flows.last_ms,
+        Forecasts._make([*parts, batches[0].forecasts.baseline_up]),
+        [
+            replace(one, number=before + one.number)
+            for before, batch in zip(first, batches, strict=False)
+            for one in batch.abstained
+        ],
+        np.concatenate([one.last_ms for one in batches]),
     )
 
 

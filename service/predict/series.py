@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
+from candlecast.features.features import STOOD_STILL
 from service.models.served import ServedModel
 from service.predict.abstention import Abstention
 from service.predict.predict import forecast_all, reference, require_answerable
@@ -21,7 +22,7 @@ from service.predict.request import PostedHistory
 
 
 def answer_series(posted: PostedHistory, model: ServedModel, expiry: timedelta) -> tuple[bytes, int, list[Abstention]]:
-    """Forecast after every candle that completes a window.
+    """Forecast after every candle that completes a window, unless the market stood still in it.
 
     Returns:
         `candlecast.api.series_answers.ForecastSeriesAnswer` as JSON, the number of its forecasts, and the
@@ -32,9 +33,10 @@ def answer_series(posted: PostedHistory, model: ServedModel, expiry: timedelta) 
         InvalidCandles: There are too few, or no forecast can be computed from them.
     """
     require_answerable(posted, model)
-    forecasts, abstained, last_ms = forecast_all(posted, model, expiry)
+    (forecasts, abstained, last_ms), left_out_ms = forecast_all(posted, model, expiry)
     market = model.bundle.manifest.market
-    open_time = _iso(last_ms + market.horizon * (market.step // timedelta(milliseconds=1)))
+    step_ms = market.step // timedelta(milliseconds=1)
+    open_time = _iso(last_ms + market.horizon * step_ms)
     columns = _columns(forecasts)
     wanted = columns if posted.fields is None else posted.fields
     answer = {
@@ -43,7 +45,8 @@ def answer_series(posted: PostedHistory, model: ServedModel, expiry: timedelta) 
         "baseline_up": forecasts.baseline_up,
         "count": len(last_ms),
         "forecasts": {"open_time": open_time, **{name: columns[name].tolist() for name in wanted}},
-        "abstained": _stretches(abstained, open_time),
+        "abstained": _abstained(abstained, open_time),
+        "left_out": _left_out(left_out_ms + market.horizon * step_ms, step_ms),
         "model": reference(model),
     }
     return msgspec.json.encode(answer), len(last_ms), abstained
@@ -67,7 +70,7 @@ def _columns(forecasts: Forecasts) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def _stretches(abstained: list[Abstention], open_time: list[str]) -> list[dict[str, Any]]:
+def _abstained(abstained: list[Abstention], open_time: list[str]) -> list[dict[str, Any]]:
     """Merge neighbours with the same reason, as `candlecast.api.series_answers.AbstainedStretch`."""
     stretches = []
     # Within a run of neighbours, number - position is constant.
@@ -77,4 +80,14 @@ def _stretches(abstained: list[Abstention], open_time: list[str]) -> list[dict[s
         numbers = [one.number for _, one in run]
         first, last = open_time[numbers[0]], open_time[numbers[-1]]
         stretches.append({"first": first, "last": last, "count": len(numbers), "cause": cause, "reason": reason})
+    return stretches
+
+
+def _left_out(target_ms: NDArray[np.int64], step_ms: int) -> list[dict[str, Any]]:
+    """Merge consecutive target candles, as `candlecast.api.series_answers.Stretch`."""
+    runs = np.split(target_ms, np.flatnonzero(np.diff(target_ms) != step_ms) + 1) if len(target_ms) else []
+    stretches = []
+    for run in runs:
+        first, last = _iso(run[[0, -1]])
+        stretches.append({"first": first, "last": last, "count": len(run), "reason": STOOD_STILL})
     return stretches

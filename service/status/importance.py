@@ -13,7 +13,7 @@ from candlecast.arrays import Floats
 from candlecast.bundle.bundle import Bundle, ModelInputs
 from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import ohlcv_values, open_times_ms, split_at_gaps
-from candlecast.features.features import FEATURE_NAMES, order_flow
+from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features, order_flow
 from service.status.schemas import InputImportance
 
 WINDOWS = 600
@@ -55,13 +55,13 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[InputI
     Breiman, Random Forests (2001), section 10. Correlated inputs share their importance.
 
     Args:
-        candles: Checked candles, oldest first; only the last stretch without a gap counts.
+        candles: Checked candles, oldest first; only those after the last gap and still stretch count.
 
     Returns:
         The most important for the amplitude first; empty if the stretch is too short to settle ten forecasts.
     """
     manifest = bundle.manifest
-    stretch = split_at_gaps(candles, manifest.interval)[-1]
+    stretch = _after_still_rows(split_at_gaps(candles, manifest.interval)[-1])
     count = len(stretch) - manifest.history + 1 - manifest.horizon
     if count < 10:
         return []
@@ -77,6 +77,14 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[InputI
         amplitude, brier = _losses(bundle, ModelInputs(rows, inputs.origin), ohlcv) / in_order - 1
         measured.append(InputImportance(name=name, amplitude_loss=float(amplitude), direction_loss=float(brier)))
     return sorted(measured, key=lambda one: -one.amplitude_loss)
+
+
+def _after_still_rows(candles: pd.DataFrame) -> pd.DataFrame:
+    """Return the newest candles all of whose feature rows are finite."""
+    if len(candles) <= LOOKBACK:
+        return candles
+    still = np.flatnonzero(~build_features(candles).finite())
+    return candles.iloc[still[-1] + 1 :] if len(still) else candles
 
 
 def _losses(bundle: Bundle, inputs: ModelInputs, ohlcv: Floats) -> Floats:

@@ -13,12 +13,15 @@ from starlette.testclient import TestClient
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer
 from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.candles.schema import OHLCV_COLUMNS
+from candlecast.features.features import LOOKBACK
 from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 from tests.service.conftest import Start
 from tests.support.bundles import sound_candles
+from tests.support.markets import STEP
 from tests.support.posted import as_klines, as_rows
 from tests.support.registries import FakeRegistry
+from tests.support.thin_market import with_still_stretch
 
 
 @pytest.fixture
@@ -92,6 +95,60 @@ def test_partial_order_flow_counts_in_windows_that_have_all_of_it(service: TestC
     plain = series(service, candles=as_rows(sound_candles(2 * fewest + 30), OHLCV_COLUMNS))
     assert_equal(answer, single_calls(service, rows, fewest))
     assert answer.forecasts.close not in (with_flow.forecasts.close, plain.forecasts.close)
+
+
+def test_windows_in_which_the_market_stood_still_are_left_out_and_said(service: TestClient, fewest: int) -> None:
+    candles = sound_candles(2 * fewest + 160)
+    for first, length in ((fewest, LOOKBACK + 3), (candles.shape[0] - LOOKBACK - 1, LOOKBACK + 1)):
+        candles = with_still_stretch(candles, first, length)
+    rows = as_rows(candles)
+
+    answer = series(service, candles=rows)
+
+    alone = [
+        service.post("/predict", json={"candles": rows[end - fewest : end]}) for end in range(fewest, len(rows) + 1)
+    ]
+    assert_equal(answer, [ForecastAnswer.model_validate_json(one.content) for one in alone if one.status_code == 200])
+    refused = [candles.index[fewest - 1 + at] + STEP for at, one in enumerate(alone) if one.status_code != 200]
+    assert [(one.first, one.last, one.count) for one in answer.left_out] == [
+        (refused[0], refused[-2], len(refused) - 1),
+        (refused[-1], refused[-1], 1),
+    ]
+    assert {one.reason for one in answer.left_out} == {"prices or volume stood still over 97 candles"}
+    assert all("stood still" in one.json()["detail"] for one in alone if one.status_code != 200)
+
+
+def test_abstentions_after_a_still_stretch_keep_their_places(service: TestClient, fewest: int) -> None:
+    candles = with_still_stretch(sound_candles(3 * fewest + 100), fewest, LOOKBACK + 3)
+    doubtful = len(candles) - 20
+    candles.iloc[doubtful] = candles.iloc[doubtful - 1]
+
+    answer = series(service, candles=as_rows(candles))
+
+    [stretch] = [one for one in answer.abstained if f"row {doubtful}:" in one.reason]
+    assert (stretch.cause, stretch.count) == ("doubtful", 20)
+    assert (stretch.first, stretch.last) == (candles.index[doubtful] + STEP, candles.index[-1] + STEP)
+
+
+def test_a_series_that_only_stands_still_is_refused(service: TestClient, fewest: int) -> None:
+    rows = as_rows(with_still_stretch(sound_candles(fewest + 5), 1, fewest + 4))
+
+    refused = service.post("/predict/series", json={"candles": rows})
+
+    assert (refused.status_code, refused.json()["row"]) == (400, LOOKBACK + 1)
+    assert "stood still" in refused.json()["detail"]
+
+
+def test_partial_order_flow_counts_beside_a_still_stretch(service: TestClient, fewest: int) -> None:
+    rows = as_rows(with_still_stretch(sound_candles(3 * fewest + 130), fewest, LOOKBACK + 3))
+    del rows[-fewest - 10]["trades"]
+
+    answer = series(service, candles=rows)
+
+    alone = [
+        service.post("/predict", json={"candles": rows[end - fewest : end]}) for end in range(fewest, len(rows) + 1)
+    ]
+    assert_equal(answer, [ForecastAnswer.model_validate_json(one.content) for one in alone if one.status_code == 200])
 
 
 def test_klines_give_the_same_series(service: TestClient, fewest: int) -> None:

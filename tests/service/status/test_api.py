@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
 from candlecast.bundle.load import load_bundle
+from candlecast.features.features import LOOKBACK
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
 from candlecast.market import Market
@@ -40,6 +41,7 @@ from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.markets import MARKET
 from tests.support.recorded_days import HISTORY
 from tests.support.records import record_as_if_in_time
+from tests.support.thin_market import with_still_stretch
 
 
 @pytest.mark.parametrize("name", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "drift.html%00", "absent.html", "drift.txt"])
@@ -238,6 +240,17 @@ def test_a_history_too_short_to_settle_anything_has_no_importance(start_service:
 
     assert permutation_importance(champion.bundle, sound_candles(champion.bundle.manifest.history)) == []
     assert champion.bundle.manifest.history < HISTORY
+
+
+def test_importance_is_measured_after_the_last_still_stretch(start_service: Start) -> None:
+    bundle = start_service().app.state.resources[ModelReloaders].all[0].served["champion"].bundle  # type: ignore[attr-defined]
+    candles = sound_candles(3 * bundle.manifest.history)
+    still = with_still_stretch(candles, 100, LOOKBACK + 1)
+
+    found = permutation_importance(bundle, still)
+
+    assert found == permutation_importance(bundle, still.iloc[101:])
+    assert found not in ([], permutation_importance(bundle, candles))
 
 
 def test_importances_are_measured_once_a_day_for_each_market_and_version(
