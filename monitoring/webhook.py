@@ -31,10 +31,15 @@ def post_to_webhook(alerts: Alerts, url: SecretStr | None, market: Market) -> st
         for notice in alerts.pending():
             try:
                 response = session.post(
-                    url.get_secret_value(), json=_body(notice, market), timeout=_TIMEOUT_S, allow_redirects=False
+                    url.get_secret_value(),
+                    json=_body(notice, market),
+                    timeout=_TIMEOUT_S,
+                    allow_redirects=False,
+                    stream=True,  # the body, which may never end, is not read
                 )
             except requests.RequestException as exc:
                 return f"the webhook does not answer: {type(exc).__name__}"  # the error text contains the address
+            response.close()
             if not requests.codes.ok <= response.status_code < requests.codes.multiple_choices:
                 return f"the webhook answers HTTP {response.status_code}"
             alerts.mark_sent(notice)

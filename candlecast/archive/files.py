@@ -25,6 +25,7 @@ from candlecast.market import Market, floor_time, interval_duration
 _DAY = timedelta(days=1)
 _CSV_COLUMNS = ("open_time", *OHLCV_COLUMNS, "close_time", *CANDLE_COLUMNS[len(OHLCV_COLUMNS) :], "ignore")
 _READ_COLUMNS = ("open_time", *CANDLE_COLUMNS)
+_LARGEST_CSV = 100_000_000  # bytes; a month of 1m candles has 6 MB
 _FIRST_MICROSECONDS = 10**14  # in milliseconds this is the year 5138, in microseconds 1973
 
 
@@ -157,6 +158,8 @@ def _unzipped(file: ArchiveFile, zipped: bytes) -> bytes:
             names = archive.namelist()
             if len(names) != 1:
                 raise _damaged(file, f"it holds {len(names)} files, not one CSV")
+            if archive.getinfo(names[0]).file_size > _LARGEST_CSV:
+                raise _damaged(file, f"its CSV is larger than {_LARGEST_CSV / 1e6:g} MB")
             text = archive.read(names[0])
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
         raise _damaged(file, f"not a readable zip: {exc}") from exc

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -33,6 +35,42 @@ _BACKOFF = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+class BoundedSession(requests.Session):
+    """Session whose answers end: `timeout` of requests limits only each wait for bytes.
+
+    Attributes:
+        longest_s: Seconds until the last byte of an answer.
+        largest_bytes: Size of an answer, decompressed.
+    """
+
+    longest_s = 300.0
+    largest_bytes = 100_000_000
+
+    def send(self, request: requests.PreparedRequest, **arguments: Any) -> requests.Response:
+        """Send a request and read the whole answer.
+
+        Raises:
+            requests.ReadTimeout: The answer took too long.
+            requests.RequestException: The answer is too large.
+        """
+        until = time.monotonic() + self.longest_s
+        response = super().send(request, **{**arguments, "stream": True})
+        raw: Any = response.raw
+        raw.stream = partial(self._body, raw, until)
+        _ = response.content  # requests reads it from `stream`, and keeps it
+        return response
+
+    def _body(self, raw: Any, until: float, amount: int, decode_content: bool) -> Iterator[bytes]:
+        received = 0
+        while piece := raw.read1(amount, decode_content=decode_content):
+            received += len(piece)
+            if received > self.largest_bytes:
+                raise requests.RequestException(f"the answer is larger than {self.largest_bytes / 1e6:g} MB")
+            if time.monotonic() > until:
+                raise requests.ReadTimeout(f"the answer did not end within {self.longest_s:g} s")
+            yield piece
+
+
 class SessionClient:
     """Base of clients with an open session, which the end of a `with` block closes."""
 
@@ -49,7 +87,7 @@ class SessionClient:
         self._session.close()
 
 
-def open_session(base_url: str, variable: str = "CANDLECAST_BINANCE_URL") -> requests.Session:
+def open_session(base_url: str, variable: str = "CANDLECAST_BINANCE_URL") -> BoundedSession:
     """Open a session for one address; loopback addresses use no proxy.
 
     Raises:
@@ -60,7 +98,7 @@ def open_session(base_url: str, variable: str = "CANDLECAST_BINANCE_URL") -> req
         raise ConfigurationError(
             f"address {base_url!r}: set {variable} to an http address such as https://api.binance.com"
         )
-    session = requests.Session()
+    session = BoundedSession()
     session.trust_env = address.hostname not in _LOOPBACK
     return session
 

@@ -170,6 +170,13 @@ def test_a_month_of_hours_that_open_late_is_left_out_row_by_row():
     )
 
 
+def test_a_small_file_that_unzips_to_too_much_is_refused_unread():
+    bomb = zipped("0" * 100_000_001)
+
+    with pytest.raises(InvalidCandles, match=r"BTCUSDT-1h-2025-06.zip: its CSV is larger than 100 MB"):
+        candles_in(JUNE, bomb)
+
+
 def test_a_file_without_any_row_of_twelve_columns_is_refused_by_name():
     with pytest.raises(InvalidCandles, match=r"BTCUSDT-1h-2025-06.zip: not a CSV of 12 columns: has 4 .*ARCHIVE_URL"):
         candles_in(JUNE, zipped("1748736000000,1,2,3\n"))
