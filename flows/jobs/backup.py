@@ -173,7 +173,8 @@ def _load(dump: Path, url: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(dump, target)
         return
-    options = ["--exit-on-error", "--single-transaction", "--no-owner"]
+    # Only its owner may comment on an extension, and an administrator may have made it.
+    options = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-comments"]
     run_client("pg_restore", [*options, str(dump)], _without_driver(url), archive=dump)
 
 

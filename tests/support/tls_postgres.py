@@ -63,6 +63,13 @@ class TlsServer:
         return f"{scheme}://{role}:{password}@localhost:{self.port}/{database}?{query}"
 
 
+    def as_superuser(self, database: str, statement: str) -> None:
+        """Run a statement through the local socket."""
+        address = f"host={self.directory} port={self.port} user=postgres dbname={database}"
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
 @contextmanager
 def tls_postgres(programs: Path, *databases: str) -> Iterator[TlsServer]:
     """Run a server with empty databases; those named prefect... have Prefect's extension and owner."""

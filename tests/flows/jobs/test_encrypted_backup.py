@@ -58,6 +58,7 @@ def server(programs: Path) -> Iterator[TlsServer]:
         with psycopg.connect(running.url("prefect", "prefect")) as connection:
             connection.execute("create extension pg_trgm")  # as Prefect's migrations do
             connection.execute("create table flow_run as select 1 as id")
+        running.as_superuser("prefect_restored", "create extension pg_trgm")  # as an administrator may before a restore
         yield running
 
 
