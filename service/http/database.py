@@ -18,6 +18,7 @@ _CONNECT_S = 2
 _QUERY_MS = 3000
 _GRACE_S = 1.0
 _RETRY_S = 1.0
+_OLDER_SCHEMA = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction)
 _READ_ONLY = (
     "-c timezone=UTC -c default_transaction_read_only=on "
     "-c work_mem=16MB -c jit=off"  # sorts a season of forecasts in memory; compiling takes longer than these queries
@@ -87,8 +88,11 @@ class ReadOnlyDatabase:
             if not isinstance(exc, psycopg.errors.QueryCanceled):  # after a slow query the next one may be fast
                 self._refused_until = time.monotonic() + _RETRY_S
             raise DatabaseUnavailable(self._fault) from exc
-        except psycopg.errors.UndefinedTable as exc:
-            raise DatabaseUnavailable("the database has no tables yet: run `candlecast up`, which makes them") from exc
+        except _OLDER_SCHEMA as exc:
+            raise DatabaseUnavailable(
+                f"the schema is not of this version ({(str(exc).splitlines() or [''])[0]}): run `candlecast migrate`; "
+                "`candlecast up` and the Job `migrate` do it"
+            ) from exc
 
 
 def _limit_answers(connection: PatientConnection) -> None:

@@ -62,7 +62,6 @@ class TlsServer:
         query = urlencode(parameters).replace("+", "%20")
         return f"{scheme}://{role}:{password}@localhost:{self.port}/{database}?{query}"
 
-
     def as_superuser(self, database: str, statement: str) -> None:
         """Run a statement through the local socket."""
         address = f"host={self.directory} port={self.port} user=postgres dbname={database}"
