@@ -1,4 +1,4 @@
-"""Heartbeat: a request after each successful run, so that a service elsewhere notices when the requests stop."""
+"""Heartbeat: a request after each success, so that a service elsewhere notices when the requests stop."""
 
 from __future__ import annotations
 

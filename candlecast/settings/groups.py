@@ -160,6 +160,10 @@ class MonitoringSettings(SettingsGroup):
         None, examples=["https://host/path"]
     )
     """Address that `ingest` requests after each successful run; a service there alerts when the requests stop."""
+    backup_heartbeat_url: Annotated[SecretStr | None, AfterValidator(web_address)] = Field(
+        None, examples=["https://host/path"]
+    )
+    """Address that `backup` requests after each successful backup; a service there alerts when the requests stop."""
 
 
 class RetentionSettings(SettingsGroup):

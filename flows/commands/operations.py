@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -56,11 +57,14 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Write a backup of databases and registry files below DIRECTORY; the platform may run."""
-    from flows.jobs.backup import back_up, drop_old
+    from flows.jobs.backup import back_up, drop_old, report_backup
 
+    settings = read_settings()
     dropped = drop_old(directory, max(1, keep - 1))  # first: on a full volume the new one would fail for ever
-    made = back_up(read_settings(), os.environ, directory)
+    made = back_up(settings, os.environ, directory)
     dropped += drop_old(directory, keep)
+    if failure := report_backup(settings):
+        print(failure, file=sys.stderr)
     say(f"{made}; deleted {len(dropped)} old backups", as_json, backup=made, dropped=dropped)
 
 

@@ -22,6 +22,7 @@ from candlecast.errors import ConfigurationError, StackError
 from candlecast.settings.settings import Settings
 from flows.jobs.embedded_postgres import PASSWORDS_FILE, database_url
 from flows.jobs.postgres_client import run_client
+from monitoring.heartbeat import send_heartbeat
 
 MANIFEST = "backup.json"
 MLFLOW_STORE = "MLFLOW_BACKEND_STORE_URI"
@@ -141,6 +142,11 @@ def drop_old(directory: Path, kept: int) -> list[str]:
     for one in old:
         shutil.rmtree(one)
     return [one.name for one in old]
+
+
+def report_backup(settings: Settings) -> str | None:
+    """Request the heartbeat's address of backups; return why it did not accept the request, if so."""
+    return send_heartbeat(settings.monitoring.backup_heartbeat_url)
 
 
 def verify(backup: Path) -> None:

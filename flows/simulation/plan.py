@@ -107,6 +107,7 @@ def plan_simulation(
         database_reader_url=None,
         webhook_url=None,
         heartbeat_url=None,
+        backup_heartbeat_url=None,
         runs_kept_days=36_500,  # the report reads every record
     )
     return Plan(name, scenario, begin, until, event, private, candles)

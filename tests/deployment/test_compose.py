@@ -132,6 +132,8 @@ def test_a_failed_backup_is_retried_soon_and_a_missing_one_is_noticed(tmp_path: 
         line = command.replace("python -m flows.cli backup /backups", outcome).replace("sleep", "echo")
         assert subprocess.check_output(["sh", "-c", line], text=True).strip() == pause_s
 
+    assert "CANDLECAST_BACKUP_HEARTBEAT_URL" in PARTS["backup"]["environment"]
+    assert "front" in PARTS["backup"]["networks"]
     check = PARTS["backup"]["healthcheck"]["test"][1].replace("/backups", str(tmp_path))
 
     def healthy() -> bool:

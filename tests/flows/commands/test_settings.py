@@ -18,6 +18,7 @@ SECRETS = {
     "CANDLECAST_API_KEYS": "hunter2-hunter2-hunter2",
     "CANDLECAST_WEBHOOK_URL": "https://hooks.test/hunter2",
     "CANDLECAST_HEARTBEAT_URL": "https://beats.test/hunter2",
+    "CANDLECAST_BACKUP_HEARTBEAT_URL": "https://beats.test/hunter2",
     "MLFLOW_TRACKING_URI": "http://me:hunter2@mlflow.test",
 }
 

@@ -37,6 +37,7 @@ from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports, wait_for
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.processes import end_group
+from tests.support.receivers import receiving
 from tests.support.records import forecast_for, record_as_if_in_time
 
 pytestmark = pytest.mark.integration
@@ -186,6 +187,24 @@ def test_a_backup_without_the_files_of_a_version_fails(lost, tmp_path):
         (tmp_path / "away").rename(bundle)
 
     assert list((tmp_path / "backups").iterdir()) == []
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_the_heartbeat_is_sent_after_a_backup_and_never_after_a_failure(lost, tmp_path, monkeypatch, full):
+    if full:
+        monkeypatch.setattr("flows.jobs.backup._dump", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+    owner_url = lost.settings.database.owner_url.get_secret_value()
+    with receiving() as receiver:
+        for name, value in {
+            "CANDLECAST_HOME": str(tmp_path),
+            "CANDLECAST_DATABASE_OWNER_URL": owner_url,
+            "CANDLECAST_BACKUP_HEARTBEAT_URL": f"{receiver.url}/backup",
+        }.items():
+            monkeypatch.setenv(name, value)
+
+        done = CliRunner().invoke(app, ["backup", str(tmp_path / "backups")])
+
+    assert (done.exit_code, receiver.gets) == ((1, []) if full else (0, ["/backup"]))
 
 
 def test_nothing_is_restored_over_what_is_there(lost, backup):
