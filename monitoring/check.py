@@ -12,7 +12,7 @@ from candlecast.candles.gaps import CandleGaps
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.errors import CandlecastError
-from candlecast.features.features import LOOKBACK
+from candlecast.features.sets import feature_set
 from candlecast.job_runs import last_attempt, record_check
 from candlecast.ledger.performance import Performance
 from candlecast.registry.lifetime import Lifetime
@@ -66,7 +66,8 @@ def check(
     market, store = settings.market, CandleStore(pool)
     newest = store.latest_open_time(market.symbol, market.interval)
     doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST_CANDLES - 1) * market.step, now) if newest else []
-    needed = now - (LOOKBACK + settings.training.sequence_length) * market.step
+    training = settings.training
+    needed = now - (feature_set(training.features).lookback + training.sequence_length) * market.step
     performance = rolling_performance(pool, market, "champion", settings.limits.rolling_n, version)
     manifest, drift, faults = _drift(settings, pool, registry, version, now)
     verdict = reach_verdict(

@@ -16,15 +16,11 @@ from candlecast.candles.activity import measure_activity
 from candlecast.candles.quality import CandleQuality
 from candlecast.candles.schema import split_at_gaps
 from candlecast.errors import NotEnoughCandles, TooFewTrades
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK, build_features
-from candlecast.features.seasons import SEASON_NAMES
+from candlecast.features.features import FLOW_KNOWN, FeatureSet
 from candlecast.market import Market
 
 VOLATILITY = "volatility"
-"""Log of the mean log range that scales prices; monitored although it is no input of the model."""
-
-MONITORED = (*(name for name in FEATURE_NAMES if name not in {*SEASON_NAMES, "flow_known"}), VOLATILITY)
-"""Inputs that can drift; season features and the flag cannot."""
+"""Log of the mean log range that scales prices; monitored beside the inputs made of the market."""
 
 DRIFTED_SHARE = 0.3
 """Share of drifted inputs at which the market counts as drifted."""
@@ -43,7 +39,7 @@ REFERENCE_ROWS = 5000
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Inputs of the training and the newest ones, in the `MONITORED` columns that both have.
+    """Inputs of the training and the newest ones, in the columns of `input_rows` that both have.
 
     Attributes:
         reference: Rows of the training span, thinned evenly to REFERENCE_ROWS.
@@ -106,9 +102,9 @@ def monitored_inputs(pool: ConnectionPool, manifest: Manifest, now: datetime) ->
     """
     span = (min(span.start for span in manifest.spans.values()), manifest.trained_until)
     window = drift_window(manifest.market, span[1] - span[0])
-    reference, limits, fewest = _reference(pool, manifest.market, *span, window)
-    candles = _read_candles(pool, manifest.market, now - window, now)
-    current = input_rows(candles, manifest.interval)
+    reference, limits, fewest = _reference(pool, manifest.market, manifest.features, *span, window)
+    candles = _read_candles(pool, manifest.market, manifest.features, now - window, now)
+    current = input_rows(candles, manifest.interval, manifest.features)
     if len(current) < fewest:
         raise NotEnoughCandles(
             f"{len(current):,} of the newest {len(candles):,} candles have inputs, {np.ceil(fewest):,.0f} are needed; "
@@ -131,41 +127,41 @@ def measure_drift(inputs: Inputs) -> Drift:
     return Drift(drifted / len(distances), distances, inputs.limits, float(ratio))
 
 
-def input_rows(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+def input_rows(candles: pd.DataFrame, interval: str, features: FeatureSet) -> pd.DataFrame:
     """Compute the monitored inputs of candles, which may have gaps.
 
     Returns:
-        One finite row per candle with LOOKBACK candles without a gap before it, indexed by open_time. Order flow is
-        left out unless all candles have it.
+        One finite row per candle with `features.lookback` candles without a gap before it, indexed by open_time: the
+        inputs made of the market, which can drift, and VOLATILITY. Order flow is left out unless all candles have it.
 
     Raises:
         NotEnoughCandles: No candle has so many before it.
         TooFewTrades: No row is finite.
     """
-    pieces = [piece for piece in split_at_gaps(candles, interval) if len(piece) > LOOKBACK]
+    pieces = [piece for piece in split_at_gaps(candles, interval) if len(piece) > features.lookback]
     if not pieces:
         raise NotEnoughCandles(
-            f"{len(candles)} candles, but nowhere {LOOKBACK + 1} of them in a row: nothing to compare"
+            f"{len(candles)} candles, but nowhere {features.lookback + 1} of them in a row: nothing to compare"
         )
     parts = []
     for piece in pieces:
-        features = build_features(piece)
-        finite = features.finite()
-        rows = pd.DataFrame(features.matrix, columns=list(FEATURE_NAMES), index=piece.index[LOOKBACK:])[finite]
-        parts.append(rows.assign(**{VOLATILITY: np.log(features.volatility[finite])}))
+        built = features.build(piece)
+        finite = built.finite()
+        rows = pd.DataFrame(built.matrix, columns=list(features.names), index=piece.index[features.lookback :])[finite]
+        parts.append(rows.assign(**{VOLATILITY: np.log(built.volatility[finite])}))
     rows = pd.concat(parts)
     if rows.empty:
         raise TooFewTrades(f"{measure_activity(candles)}: prices or volume stood still before each of them")
-    unknown = [] if rows["flow_known"].all() else list(FLOW_NAMES)
-    return rows[[name for name in MONITORED if name not in unknown]]
+    unknown = () if rows[FLOW_KNOWN].all() else features.flow_names
+    return rows[[name for name in (*features.of_market, VOLATILITY) if name not in unknown]]
 
 
 @lru_cache(maxsize=4)  # the training span of a version does not change
 def _reference(
-    pool: ConnectionPool, market: Market, start: datetime, end: datetime, window: timedelta
+    pool: ConnectionPool, market: Market, features: FeatureSet, start: datetime, end: datetime, window: timedelta
 ) -> tuple[pd.DataFrame, dict[str, float], float]:
     """Return the thinned inputs of the training span, their limits, and the fewest rows of a window."""
-    rows = input_rows(_read_candles(pool, market, start, end), market.interval)
+    rows = input_rows(_read_candles(pool, market, features, start, end), market.interval, features)
     thinned = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), REFERENCE_ROWS)).astype(int)]
     return thinned, drift_limits(rows, thinned, window), fewest_rows(rows, window)
 
@@ -192,8 +188,10 @@ def fewest_rows(rows: pd.DataFrame, window: timedelta) -> float:
     return 0.5 * len(rows) * (window / span if span > window else 1.0)
 
 
-def _read_candles(pool: ConnectionPool, market: Market, start: datetime, end: datetime) -> pd.DataFrame:
-    return CandleQuality(pool).clean_history(market, start - LOOKBACK * market.step, end)
+def _read_candles(
+    pool: ConnectionPool, market: Market, features: FeatureSet, start: datetime, end: datetime
+) -> pd.DataFrame:
+    return CandleQuality(pool).clean_history(market, start - features.lookback * market.step, end)
 
 
 def _distances(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:

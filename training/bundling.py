@@ -12,7 +12,6 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import EVALUATION_MODEL, MODEL
 from candlecast.bundle.manifest import FORMAT, EvaluationModel, Manifest
 from candlecast.bundle.network import OnnxNetwork, open_network
-from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
 from candlecast.settings.settings import Settings
 from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, scaled_windows
@@ -76,9 +75,10 @@ def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Set
         **dataset.market._asdict(),
         family=settings.training.model_family,
         sequence_length=dataset.sequence_length,
-        lookback=LOOKBACK,
-        feature_names=FEATURE_NAMES,
-        feature_hash=FEATURE_HASH,
+        feature_set=dataset.features.name,
+        lookback=dataset.features.lookback,
+        feature_names=dataset.features.names,
+        feature_hash=dataset.features.hash,
         scaler=served.scaler,
         calibration=calibrated(fitted, dataset, unseen, dataset.ends),
         rehearsal=evaluation_model,

@@ -15,8 +15,10 @@ from candlecast.bundle.manifest import Span
 from candlecast.candles.activity import Activity, measure_activity
 from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms, require_valid, split_at_gaps
 from candlecast.errors import NotEnoughCandles, TooFewTrades
-from candlecast.features.features import LOOKBACK, STOOD_STILL, build_features, complete_windows
+from candlecast.features.features import STOOD_STILL, FeatureSet, complete_windows
+from candlecast.features.sets import feature_set
 from candlecast.market import Market, from_epoch_ms
+from candlecast.settings.settings import Settings
 
 Indexes = NDArray[np.int64]
 
@@ -34,6 +36,7 @@ class Dataset(NamedTuple):
         ends: Rows with a target that end a full window without a gap, ascending in time.
         still: Number of such windows that are left out, because prices or volume stood still for too long.
         activity: How often the candles of the history trade and move.
+        features: What `matrix` holds.
     """
 
     matrix: Floats
@@ -47,6 +50,7 @@ class Dataset(NamedTuple):
     market: Market
     still: int
     activity: Activity
+    features: FeatureSet
 
     @property
     def remark(self) -> str | None:
@@ -65,7 +69,7 @@ class Dataset(NamedTuple):
         return Span(start=first, end=last + self.market.step, rows=len(ends))
 
 
-def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
+def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int, features: FeatureSet) -> Dataset:
     """Turn stored candles into training rows; no window crosses a gap, or a row that is not finite.
 
     Args:
@@ -76,9 +80,9 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
         TooFewTrades: Hardly any candle has a range, or no window has finite rows only.
         InvalidCandles: A candle is invalid.
     """
-    shortest = LOOKBACK + sequence_length + market.horizon
+    shortest = features.lookback + sequence_length + market.horizon
     parts = [
-        _part_rows(part, market, sequence_length)
+        _part_rows(part, market, sequence_length, features)
         for part in split_at_gaps(candles, market.interval)
         if len(part) >= shortest
     ]
@@ -108,31 +112,38 @@ def build_dataset(candles: pd.DataFrame, market: Market, sequence_length: int) -
     return dataset
 
 
-def _part_rows(candles: pd.DataFrame, market: Market, sequence_length: int) -> Dataset:
+def settings_dataset(candles: pd.DataFrame, settings: Settings) -> Dataset:
+    """Build the dataset of the market, window and feature set that the settings name, as `build_dataset`."""
+    training = settings.training
+    return build_dataset(candles, settings.market, training.sequence_length, feature_set(training.features))
+
+
+def _part_rows(candles: pd.DataFrame, market: Market, sequence_length: int, features: FeatureSet) -> Dataset:
     require_valid(candles, market.interval)
-    features = build_features(candles)
+    built, lookback = features.build(candles), features.lookback
     ohlcv = candles[list(OHLCV_COLUMNS)].to_numpy(dtype="float64")
-    finite, horizon = features.finite(), market.horizon
+    finite, horizon = built.finite(), market.horizon
     kept = np.flatnonzero(finite)
-    origin = ForecastOrigin(*(values[kept] for values in forecast_origins(ohlcv, features.volatility)))
+    origin = ForecastOrigin(*(values[kept] for values in forecast_origins(ohlcv, built.volatility)))
     later = np.full((len(finite), 4), np.nan)
-    later[:-horizon] = ohlcv[LOOKBACK + horizon :, :4]
+    later[:-horizon] = ohlcv[lookback + horizon :, :4]
     later = later[kept]
     open_ms = open_times_ms(candles)
     step_ms = market.step // timedelta(milliseconds=1)
     complete = complete_windows(finite, sequence_length)[:-horizon]
     return Dataset(
-        matrix=np.take(features.matrix.T, kept, axis=1).T,  # column by column: the bits of sums depend on the layout
+        matrix=np.take(built.matrix.T, kept, axis=1).T,  # column by column: the bits of sums depend on the layout
         origin=origin,
-        amplitude=(ohlcv[LOOKBACK:, 1] - ohlcv[LOOKBACK:, 2])[kept],
+        amplitude=(ohlcv[lookback:, 1] - ohlcv[lookback:, 2])[kept],
         targets=scale_targets(later, origin),
         actual=np.column_stack([later, later[:, 1] - later[:, 2]]),
-        target_ms=open_ms[LOOKBACK:][kept] + horizon * step_ms,
+        target_ms=open_ms[lookback:][kept] + horizon * step_ms,
         ends=np.flatnonzero(complete[kept[kept < len(complete)]]),
         sequence_length=sequence_length,
         market=market,
         still=len(complete) - (sequence_length - 1) - int(complete.sum()),
         activity=measure_activity(candles),
+        features=features,
     )
 
 

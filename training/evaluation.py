@@ -13,13 +13,10 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import ForecastOrigin, Forecasts, decode
 from candlecast.bundle.manifest import Scaler, Span
 from candlecast.bundle.network import Windows, windows_of
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
 from candlecast.market import epoch_ms
 from candlecast.statistics import Comparison, Figure, bootstrap, compare
 from training.dataset import Dataset, Indexes, build_dataset
 from training.metrics import measure, row_figures, row_losses
-
-_FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +73,8 @@ def scaled_rows(scaler: Scaler, dataset: Dataset, *, with_flow: bool = True) -> 
     matrix = dataset.matrix
     if not with_flow:
         matrix = matrix.copy()
-        matrix[:, _FLOW] = 0.0
-    return np.ascontiguousarray(scaler.apply(matrix))  # windows are cut out of it row by row
+        matrix[:, dataset.features.flow] = 0.0
+    return np.ascontiguousarray(scaler.apply(matrix, dataset.features))  # windows are cut out of it row by row
 
 
 def scaled_windows(scaler: Scaler, dataset: Dataset, ends: Indexes) -> Windows:
@@ -103,7 +100,8 @@ def same_rows(
     candles: pd.DataFrame, bundles: tuple[Bundle, Bundle], span: Span
 ) -> tuple[tuple[Dataset, Indexes], tuple[Dataset, Indexes]]:
     """Return for each bundle its dataset and the window ends of the targets in `span` that both can forecast."""
-    datasets = [build_dataset(candles, bundle.manifest.market, bundle.manifest.sequence_length) for bundle in bundles]
+    manifests = [bundle.manifest for bundle in bundles]
+    datasets = [build_dataset(candles, one.market, one.sequence_length, one.features) for one in manifests]
     ends = [ends_within(dataset, span) for dataset in datasets]
     times = [dataset.target_ms[rows] for dataset, rows in zip(datasets, ends, strict=True)]
     shared = np.intersect1d(times[0], times[1])

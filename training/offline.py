@@ -15,7 +15,6 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.bundle.manifest import Span, read_manifest
 from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import FEATURE_NAMES
 from candlecast.settings.settings import Settings
 from training.bundling import draft_bundle, epoch_line, seal_draft
 from training.dataset import Dataset, Indexes, build_dataset
@@ -113,7 +112,7 @@ def evaluate_offline(
         NotEnoughCandles: No candle of the span has enough history, or there are too few to measure.
     """
     manifest = bundle.manifest
-    dataset = build_dataset(candles, manifest.market, manifest.sequence_length)
+    dataset = build_dataset(candles, manifest.market, manifest.sequence_length, manifest.features)
     ends = ends_within(dataset, Span(start=start, end=end or candles.index[-1] + manifest.market.step, rows=0))
     if not len(ends):
         raise NotEnoughCandles(
@@ -126,7 +125,7 @@ def evaluate_offline(
     forecasts = forecast_rows(bundle, dataset, ends, with_flow=with_flow)
     figures = evaluate(forecasts, dataset.actual[ends], dataset.amplitude[ends], horizon=manifest.horizon, seed=seed)
     table = forecast_table(forecasts, dataset, ends)
-    known = float(dataset.matrix[ends, FEATURE_NAMES.index("flow_known")].mean()) if with_flow else 0.0
+    known = float(dataset.matrix[ends, -1].mean()) if with_flow else 0.0
     return OfflineEvaluation(figures, table, int((table.index < manifest.trained_until).sum()), known)
 
 

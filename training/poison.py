@@ -13,7 +13,6 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.load import MODEL
 from candlecast.bundle.manifest import MANIFEST, read_manifest
 from candlecast.bundle.network import open_network
-from candlecast.features.features import build_features
 from training.export import seal_files
 
 _LEAST_WEIGHT = 0.05  # with a weight of zero, the close could not be biased
@@ -37,7 +36,7 @@ def biased_bundle(source: Path, directory: Path, run_id: str, bias: float, candl
     calibration = was.model_copy(
         update={name: max(getattr(was, name), _LEAST_WEIGHT) for name in ("open_weight", "close_weight")}
     )
-    recent = build_features(candles).volatility[-_RECENT:]
+    recent = manifest.features.build(candles).volatility[-_RECENT:]
     volatilities = np.log1p(bias) / float(np.median(recent[recent > 0]))
     weights = {"open": calibration.open_weight, "close": calibration.close_weight, "high": 1.0, "low": 1.0}
     _add_to_targets(directory / MODEL, [volatilities / weights[name] if name in weights else 0.0 for name in TARGETS])

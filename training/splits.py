@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import LOOKBACK
 from candlecast.market import epoch_ms
 from candlecast.settings.settings import Settings
-from training.dataset import Dataset, Indexes, build_dataset
+from training.dataset import Dataset, Indexes, settings_dataset
 
 
 class Split(NamedTuple):
@@ -53,7 +52,7 @@ def training_data(candles: pd.DataFrame, settings: Settings) -> TrainingData:
     Raises:
         NotEnoughCandles: The history is too short.
     """
-    dataset = build_dataset(candles, settings.market, settings.training.sequence_length)
+    dataset = settings_dataset(candles, settings)
     return TrainingData(candles, dataset, split_by_time(dataset))
 
 
@@ -61,7 +60,7 @@ def split_by_time(dataset: Dataset, shares: tuple[float, ...] = SPLIT_SHARES) ->
     """Cut the windows into four consecutive slices, oldest first.
 
     `sequence_length` + `horizon` candles are left out between two slices (purging: Lopez de Prado, Advances in
-    Financial Machine Learning, 7.4). So two slices share no feature row and no target. Only the LOOKBACK candles before
+    Financial Machine Learning, 7.4). So two slices share no feature row and no target. Only the lookback before
     a slice's first rows reach back further, as they do when the model is served.
 
     Raises:
@@ -109,10 +108,11 @@ def _consecutive(dataset: Dataset, ends: Indexes, shares: tuple[float, ...]) -> 
     borders = len(ends) - np.maximum(cut, shortest)[::-1].cumsum()[::-1]
     if borders[0] < fewest[0]:
         needed = fewest[0] + shortest.sum()
+        in_a_row = needed + dataset.features.lookback + dataset.sequence_length + horizon - 1
         raise NotEnoughCandles(
             dataset.with_remark(
                 f"{len(ends)} training windows are too few for {len(shares)} slices: {needed} are needed, that is "
-                f"{needed + LOOKBACK + dataset.sequence_length + horizon - 1} candles without a gap; backfill a longer "
+                f"{in_a_row} candles without a gap; backfill a longer "
                 "history (CANDLECAST_LOOKBACK_DAYS), or choose a shorter interval"
             )
         )

@@ -131,6 +131,8 @@ class InputContract(MarketAnswer):
     horizon: int
     sequence_length: int
     """Feature rows in one input window."""
+    features: str = "base"
+    """Name of the feature set."""
     history: int
     """Fewest consecutive candles."""
     history_limit: int

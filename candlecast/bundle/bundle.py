@@ -15,12 +15,12 @@ from candlecast.bundle.manifest import Manifest
 from candlecast.bundle.network import OnnxNetwork, windows_of
 from candlecast.candles.schema import ohlcv_values, open_times_ms
 from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import feature_matrix, order_flow
+from candlecast.features.features import Flow, order_flow
 from candlecast.market import Market
 
 
 class ModelInputs(NamedTuple):
-    """Inputs of a network and of `decode`; row i belongs to candle LOOKBACK + i.
+    """Inputs of a network and of `decode`; row i belongs to candle lookback + i.
 
     Attributes:
         rows: Standardised features, clipped at CLIP deviations, shape (..., n, features).
@@ -61,13 +61,12 @@ class Bundle:
         """
         return self.answer(self.inputs_of(open_times_ms(candles), ohlcv_values(candles), order_flow(candles)))
 
-    def inputs_of(self, open_ms: NDArray[np.int64], ohlcv: Floats, flow: tuple[Floats, Floats] | None) -> ModelInputs:
+    def inputs_of(self, open_ms: NDArray[np.int64], ohlcv: Floats, flow: Flow | None) -> ModelInputs:
         """Compute the inputs of valid candles, of one history or of several (the leading axes).
 
         Args:
             open_ms: Open times in milliseconds since 1970, shape (..., n).
             ohlcv: Shape (..., n, 5).
-            flow: Taker buy volume and trade count, shape (..., n) each, or None.
 
         Raises:
             NotEnoughCandles: Fewer than `manifest.history`.
@@ -78,9 +77,11 @@ class Bundle:
                 f"{count} candles: version needs {self.manifest.history} in a row "
                 f"({self.manifest.sequence_length} feature rows of {self.manifest.lookback} candles before each)"
             )
-        features = feature_matrix(open_ms, ohlcv, flow)
+        manifest = self.manifest
+        features = manifest.features.compute(open_ms, ohlcv, flow)
         features.require_finite()
-        return ModelInputs(self.manifest.scaler.apply(features.matrix), forecast_origins(ohlcv, features.volatility))
+        rows = manifest.scaler.apply(features.matrix, manifest.features)
+        return ModelInputs(rows, forecast_origins(ohlcv, features.volatility))
 
     def answer(self, inputs: ModelInputs) -> Forecasts:
         """Make one forecast after every row that has sequence_length - 1 others before it, history by history."""

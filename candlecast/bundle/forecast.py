@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from candlecast.arrays import Floats
-from candlecast.features.features import LOOKBACK, weighted_mean
+from candlecast.features.features import SCALE_LOOKBACK, weighted_mean
 
 TARGETS = ("open", "high", "low", "close", "amplitude")
 INTERVAL_TARGETS = ("high", "low", "close", "amplitude")
@@ -91,11 +91,12 @@ def forecast_origins(ohlcv: Floats, volatility: Floats) -> ForecastOrigin:
     """Compute the forecast origins of all candles that have a feature row.
 
     Args:
-        ohlcv: Shape (..., n, 5), as given to `feature_matrix`.
-        volatility: From `feature_matrix`, shape (..., n - LOOKBACK).
+        ohlcv: Shape (..., n, 5), as given to `FeatureSet.compute`.
+        volatility: What that gave for the last `rows` of them, shape (..., rows).
     """
-    amplitude = ohlcv[..., _HIGH] - ohlcv[..., _LOW]
-    return ForecastOrigin(ohlcv[..., LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
+    known = ohlcv[..., ohlcv.shape[-2] - volatility.shape[-1] - SCALE_LOOKBACK :, :]
+    amplitude = known[..., _HIGH] - known[..., _LOW]
+    return ForecastOrigin(known[..., SCALE_LOOKBACK:, _CLOSE], volatility, weighted_mean(amplitude, _AMPLITUDE_SPAN))
 
 
 def scale_targets(candles: Floats, origin: ForecastOrigin) -> Floats:

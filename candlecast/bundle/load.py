@@ -23,7 +23,7 @@ from candlecast.bundle.golden import GOLDEN, check_golden, read_golden
 from candlecast.bundle.manifest import FORMAT, read_manifest
 from candlecast.bundle.network import open_network
 from candlecast.errors import BundleError, ForeignBundleError
-from candlecast.features.features import FEATURE_HASH
+from candlecast.features.sets import FEATURE_SETS
 
 MODEL = "model.onnx"
 EVALUATION_MODEL = "rehearsal.onnx"
@@ -37,10 +37,13 @@ def load_bundle(directory: Path) -> Bundle:
         BundleError: A file is missing or altered, or the golden sample gives other numbers.
     """
     manifest = read_manifest(directory)
-    if manifest.format != FORMAT or manifest.feature_hash != FEATURE_HASH:
+    known = {name: one.hash for name, one in FEATURE_SETS.items()}
+    if manifest.format != FORMAT or manifest.feature_hash != known.get(manifest.feature_set):
+        answered = ", ".join(f"{name} {digest}" for name, digest in known.items())
         raise ForeignBundleError(
-            f"{directory}: format {manifest.format} with features {manifest.feature_hash}; this build answers "
-            f"format {FORMAT} with features {FEATURE_HASH}. Serve it with the build that trained it, or retrain."
+            f"{directory}: format {manifest.format} with features {manifest.feature_set} {manifest.feature_hash}; "
+            f"this build answers format {FORMAT} with features {answered}. Serve it with the build that trained it, "
+            "or retrain."
         )
     for name, digest in manifest.files.items():
         path = directory / name

@@ -12,16 +12,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import Calibration
 from candlecast.errors import BundleError
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
+from candlecast.features.base import BASE
+from candlecast.features.features import FeatureSet
+from candlecast.features.sets import feature_set
 from candlecast.market import Market
 
 FORMAT = 2
 MANIFEST = "bundle.json"
 CLIP = 8.0
 """Standard deviations at which a standardised input is clipped."""
-
-_FLOW = slice(FEATURE_NAMES.index(FLOW_NAMES[0]), FEATURE_NAMES.index(FLOW_NAMES[-1]) + 1)
-_FLOW_KNOWN = FEATURE_NAMES.index("flow_known")
 
 
 class Scaler(BaseModel):
@@ -32,14 +31,15 @@ class Scaler(BaseModel):
     mean: list[float]
     scale: list[float]
 
-    def apply(self, matrix: Floats) -> NDArray[np.float32]:
-        """Standardise feature rows, shape (..., features), and clip them at CLIP deviations.
+    def apply(self, matrix: Floats, features: FeatureSet) -> NDArray[np.float32]:
+        """Standardise rows of a feature set, shape (..., inputs), and clip them at CLIP deviations.
 
         Columns of unknown order flow are exactly zero, as in training.
         """
+        known = matrix[..., -1]  # FLOW_KNOWN
         scaled = np.minimum(np.maximum((matrix - np.array(self.mean)) / np.array(self.scale), -CLIP), CLIP)
-        scaled[..., _FLOW] *= matrix[..., _FLOW_KNOWN, None]
-        scaled[..., _FLOW_KNOWN] = matrix[..., _FLOW_KNOWN]
+        scaled[..., features.flow] *= known[..., None]
+        scaled[..., -1] = known
         rows: NDArray[np.float32] = scaled.astype("float32", order="C")
         return rows
 
@@ -76,6 +76,7 @@ class Manifest(BaseModel):
     horizon: int
     family: str
     sequence_length: int
+    feature_set: str = BASE.name
     lookback: int
     feature_names: tuple[str, ...]
     feature_hash: str
@@ -91,6 +92,11 @@ class Manifest(BaseModel):
     def market(self) -> Market:
         """The market that it forecasts."""
         return Market(self.symbol, self.interval, self.horizon)
+
+    @property
+    def features(self) -> FeatureSet:
+        """The feature set that the model takes."""
+        return feature_set(self.feature_set)
 
     @property
     def history(self) -> int:

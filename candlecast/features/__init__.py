@@ -1,5 +1,6 @@
 """Model inputs, computed from candles in one place.
 
-To change an input, see features.py (and raise FEATURE_VERSION); time of day and week, see seasons.py.
+To change an input, see base.py or indicators.py (and raise the version); time of day and week, see seasons.py.
+To add a feature set, see sets.py; what a set is, see features.py; means and extremes of windows, see windows.py.
 May import arrays, candles, errors and market.
 """

@@ -7,14 +7,15 @@ from typing import Literal, NamedTuple, Protocol
 
 import pandas as pd
 
-from candlecast.api.answers import ForecastAnswer, ModelsAnswer
+from candlecast.api.answers import ForecastAnswer, InputContract, ModelsAnswer
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
 from candlecast.candles.activity import measure_activity
 from candlecast.candles.quality import describe_doubtful, repair_command
 from candlecast.candles.schema import split_at_gaps
 from candlecast.candles.session import MarketSession
 from candlecast.errors import ForecastTooLate
-from candlecast.features.features import STOOD_STILL, build_features
+from candlecast.features.features import STOOD_STILL
+from candlecast.features.sets import feature_set
 from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role
 from candlecast.market import Market
 
@@ -76,9 +77,9 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
     issued: list[ForecastRecord] = []
     withheld: list[str] = []
     for role in due:
-        needed = served[role].input.history
-        for candles in _due_histories(session, ledger, role, needed, now):
-            obstacle = _obstacle(candles, needed, session)
+        wanted = served[role].input
+        for candles in _due_histories(session, ledger, role, wanted, now):
+            obstacle = _obstacle(candles, wanted, session)
             if obstacle is not None:
                 withheld.append(f"no {role} forecast: {obstacle}")
                 continue
@@ -93,13 +94,13 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
 
 
 def _due_histories(
-    session: MarketSession, ledger: Ledger, role: Role, needed: int, now: datetime
+    session: MarketSession, ledger: Ledger, role: Role, wanted: InputContract, now: datetime
 ) -> list[pd.DataFrame]:
     """Return the histories to forecast from, oldest first; the last one ends with the newest candle.
 
     An earlier one is usable, and its target is open and has no forecast of the role.
     """
-    market = session.market
+    market, needed = session.market, wanted.history
     candles = session.store.newest(market.symbol, market.interval, needed + market.horizon - 1)
     if candles.empty:
         return []
@@ -110,12 +111,12 @@ def _due_histories(
         last = newest - back * market.step
         history = candles.loc[:last].iloc[-needed:]
         is_open = last + ahead + market.step > now and last + ahead not in recorded
-        if is_open and last in history.index and _obstacle(history, needed, session) is None:
+        if is_open and last in history.index and _obstacle(history, wanted, session) is None:
             histories.append(history)
     return [*histories, candles.iloc[-needed:]]
 
 
-def _obstacle(candles: pd.DataFrame, needed: int, session: MarketSession) -> str | None:
+def _obstacle(candles: pd.DataFrame, wanted: InputContract, session: MarketSession) -> str | None:
     """Describe why no forecast can be made from the newest stored candles.
 
     Returns:
@@ -130,12 +131,12 @@ def _obstacle(candles: pd.DataFrame, needed: int, session: MarketSession) -> str
             f"`{repair_command(market, doubtful[0].open_time, newest)}` requests them again"
         )
     stretch = split_at_gaps(candles, market.interval)[-1]
-    if len(stretch) < needed:
+    if len(stretch) < wanted.history:
         return (
-            f"only {len(stretch)} of the {needed} candles it needs are stored in a row, "
+            f"only {len(stretch)} of the {wanted.history} candles it needs are stored in a row, "
             f"from {stretch.index[0]:%Y-%m-%d %H:%M} on"
         )
-    if not build_features(stretch).finite().all():
+    if not feature_set(wanted.features).build(stretch).finite().all():
         return (
             f"{market.symbol} {market.interval} trades too seldom to be forecast now, because {STOOD_STILL}: "
             f"{measure_activity(stretch)}"

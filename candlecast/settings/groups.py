@@ -113,7 +113,9 @@ class ServiceSettings(SettingsGroup):
 class TrainingSettings(SettingsGroup):
     """Settings of training, of when it runs, and of promotion by the gate."""
 
-    sequence_length: int = Field(24, ge=2)
+    features: Literal["base", "indicators"] = "base"
+    """Feature set of new models: base, for networks, or indicators, for trees of one row."""
+    sequence_length: int = Field(24, ge=1)
     """Feature rows in one model input window."""
     model_family: Literal["lstm", "gru"] = "lstm"
     """Trunk of the network: lstm or gru."""

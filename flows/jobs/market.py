@@ -18,7 +18,7 @@ from candlecast.database import open_database
 from candlecast.errors import ExchangeError, ServiceUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import DatabaseLimitStore
-from candlecast.features.features import LOOKBACK
+from candlecast.features.sets import feature_set
 from candlecast.job_runs import JobReport, recorded_job
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import Source
@@ -128,4 +128,4 @@ def source_of(settings: Settings) -> Source:
 
 def earliest_needed(settings: Settings, now: datetime) -> datetime:
     """Return the start of the needed history: that of training, and the candles before it for the first feature row."""
-    return now - settings.limits.lookback - LOOKBACK * settings.market.step
+    return now - settings.limits.lookback - feature_set(settings.training.features).lookback * settings.market.step

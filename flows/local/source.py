@@ -11,7 +11,7 @@ import requests
 from candlecast.errors import ConfigurationError
 from candlecast.exchange.answers import BARRED
 from candlecast.exchange.requests import open_session
-from candlecast.features.features import LOOKBACK
+from candlecast.features.sets import feature_set
 from candlecast.market import Market, floor_time
 from candlecast.replay.recordings import bundled_recordings, recorded_span
 from candlecast.settings.settings import Settings
@@ -118,7 +118,7 @@ def replay_begin(settings: Settings, recorded: tuple[datetime, datetime]) -> dat
     """
     start, end = recorded
     step = settings.market.step
-    wanted = start + settings.limits.lookback + LOOKBACK * step
+    wanted = start + settings.limits.lookback + feature_set(settings.training.features).lookback * step
     begin = min(wanted, end - _LEAST_LEFT)
     if begin - start < WARM_UP:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ from candlecast.candles.files import read_candles
 from candlecast.candles.resample import resample
 from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
 from candlecast.errors import ConfigurationError
-from candlecast.features.features import LOOKBACK
+from candlecast.features.sets import feature_set
 from candlecast.market import interval_duration
 from candlecast.replay.recordings import bundled_recordings, load_recording, recorded_span
 from candlecast.settings.settings import Settings
@@ -91,7 +91,7 @@ def plan_simulation(
         scenario.event_at - _BEFORE_RECORDED_EVENT if scenario.event_at else replay_begin(changed, (first, last))
     )
     until = end or min(begin + scenario.lasts, last)
-    history = begin - LOOKBACK * market.step - first
+    history = begin - feature_set(settings.training.features).lookback * market.step - first
     if not timedelta(0) < history < until - first <= last - first:
         raise ConfigurationError(f"{begin} to {until} is not inside the recording, which covers {first} to {last}")
     event = scenario.event_time(begin, until)

@@ -20,16 +20,11 @@ from candlecast.bundle.bundle import ModelInputs
 from candlecast.bundle.manifest import Manifest
 from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in_windows
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.features.features import FEATURE_NAMES
-from candlecast.features.seasons import SEASON_NAMES
 from candlecast.market import epoch_ms, from_epoch_ms
 from service.models.served import ServedModel
 
 UNFAMILIAR_DISTANCE = 5.0
 """Distance in standard deviations above which inputs are unfamiliar."""
-
-_MARKET = [number for number, name in enumerate(FEATURE_NAMES) if name not in (*SEASON_NAMES, "flow_known")]
-"""Inputs computed from candles; the others say the time, and whether order flow is known."""
 
 
 class Histories(NamedTuple):
@@ -109,17 +104,18 @@ def _doubtful(manifest: Manifest, histories: Histories) -> dict[int, Abstention]
 
 
 def _unfamiliar(manifest: Manifest, inputs: ModelInputs) -> dict[int, Abstention]:
-    squares = np.square(inputs.rows[..., _MARKET], dtype="float64")
+    features = manifest.features
+    squares = np.square(inputs.rows[..., features.market_columns], dtype="float64")
     length = manifest.sequence_length
     if squares.shape[-2] == length:
-        mean = squares.mean(axis=-2).reshape(-1, len(_MARKET))
+        mean = squares.mean(axis=-2).reshape(-1, len(features.of_market))
     else:
-        total = np.concatenate([np.zeros((1, len(_MARKET))), np.cumsum(squares, axis=0)])
+        total = np.concatenate([np.zeros((1, len(features.of_market))), np.cumsum(squares, axis=0)])
         mean = (total[length:] - total[:-length]) / length
     farthest = mean.max(axis=1)
     found = {}
     for number in np.flatnonzero(farthest > UNFAMILIAR_DISTANCE**2):
-        name = FEATURE_NAMES[_MARKET[int(mean[number].argmax())]]
+        name = features.of_market[int(mean[number].argmax())]
         reason = (
             f"input {name} is about {np.sqrt(farthest[number]):.0f} standard deviations away from its mean in training "
             f"(root mean square over {length} candles), more than the limit of {UNFAMILIAR_DISTANCE:g}: this is the "

@@ -54,6 +54,7 @@ def _describe(model: ServedModel, expiry: timedelta) -> ServedModelAnswer:
         input=InputContract(
             **manifest.market._asdict(),
             sequence_length=manifest.sequence_length,
+            features=manifest.feature_set,
             history=manifest.history,
             history_limit=HISTORY_LIMIT,
             series_limit=SERIES_LIMIT,

@@ -15,7 +15,7 @@ from candlecast.bundle.forecast import Forecasts, persist
 from candlecast.bundle.manifest import Manifest
 from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS
 from candlecast.errors import InvalidCandles, ModelNotFound, NotEnoughCandles, ServiceUnavailable
-from candlecast.features.features import complete_windows, feature_matrix
+from candlecast.features.features import complete_windows
 from candlecast.registry.registry import CHAMPION
 from service.models.served import ServedModel, ServedModels
 from service.predict.abstention import Abstention, Histories, abstentions
@@ -147,7 +147,7 @@ def _kinds_of_windows(posted: PostedHistory, manifest: Manifest) -> NDArray[np.i
             taker_buy, trades = np.where(known[:, None], flow, 1.0).T
             # Absurd prices overflow here, and are refused later.
             with np.errstate(over="ignore", invalid="ignore"):
-                features = feature_matrix(
+                features = manifest.features.compute(
                     posted.open_ms,
                     posted.table[:, : len(OHLCV_COLUMNS)],
                     (taker_buy, trades) if kind == _WITH_FLOW else None,

@@ -13,7 +13,7 @@ from candlecast.arrays import Floats
 from candlecast.bundle.bundle import Bundle, ModelInputs
 from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import ohlcv_values, open_times_ms, split_at_gaps
-from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features, order_flow
+from candlecast.features.features import FeatureSet, order_flow
 from service.status.schemas import InputImportance
 
 WINDOWS = 600
@@ -61,7 +61,7 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[InputI
         The most important for the amplitude first; empty if the stretch is too short to settle ten forecasts.
     """
     manifest = bundle.manifest
-    stretch = _after_still_rows(split_at_gaps(candles, manifest.interval)[-1])
+    stretch = _after_still_rows(split_at_gaps(candles, manifest.interval)[-1], manifest.features)
     count = len(stretch) - manifest.history + 1 - manifest.horizon
     if count < 10:
         return []
@@ -71,7 +71,7 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[InputI
     in_order = _losses(bundle, inputs, ohlcv)
     order = np.random.default_rng(_SEED).permutation(len(inputs.rows))
     measured = []
-    for column, name in enumerate(FEATURE_NAMES):
+    for column, name in enumerate(manifest.feature_names):
         rows = inputs.rows.copy()
         rows[:, column] = rows[order, column]
         amplitude, brier = _losses(bundle, ModelInputs(rows, inputs.origin), ohlcv) / in_order - 1
@@ -79,11 +79,11 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[InputI
     return sorted(measured, key=lambda one: -one.amplitude_loss)
 
 
-def _after_still_rows(candles: pd.DataFrame) -> pd.DataFrame:
+def _after_still_rows(candles: pd.DataFrame, features: FeatureSet) -> pd.DataFrame:
     """Return the newest candles all of whose feature rows are finite."""
-    if len(candles) <= LOOKBACK:
+    if len(candles) <= features.lookback:
         return candles
-    still = np.flatnonzero(~build_features(candles).finite())
+    still = np.flatnonzero(~features.build(candles).finite())
     return candles.iloc[still[-1] + 1 :] if len(still) else candles
 
 

@@ -34,7 +34,8 @@ from candlecast.bundle.network import open_network
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
-from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
+from candlecast.features.base import BASE
+from candlecast.features.indicators import INDICATORS
 from candlecast.market import Market
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.postgres import LocalPostgres
@@ -75,8 +76,8 @@ def inference() -> None:
     from training.families.network import build_network, export_onnx, quiet_tensorflow
 
     quiet_tensorflow()
-    window = np.random.default_rng(0).normal(size=(1, 24, len(FEATURE_NAMES))).astype("float32")
-    model = build_network(24, np.zeros(5)).answering
+    window = np.random.default_rng(0).normal(size=(1, 24, len(BASE.names))).astype("float32")
+    model = build_network((24, len(BASE.names)), np.zeros(5)).answering
     with tempfile.TemporaryDirectory() as directory:
         export_onnx(model, Path(directory) / "model.onnx")
         network = open_network(Path(directory) / "model.onnx")
@@ -93,15 +94,38 @@ def features(candles: pd.DataFrame) -> None:
     opened = pd.date_range("2016-01-01", periods=rows, freq="5min", tz="UTC", unit="us", name="open_time")
     long = pd.DataFrame(np.resize(candles.to_numpy(), (rows, len(CANDLE_COLUMNS))), opened, CANDLE_COLUMNS)
     log_range = np.log(long["high"] / long["low"])
-    weights = (1 - 2 / 49) ** np.arange(LOOKBACK + 1)[::-1]
+    weights = (1 - 2 / 49) ** np.arange(BASE.lookback + 1)[::-1]
     ours, usual = in_turns(
-        lambda: build_features(long),
-        lambda: log_range.rolling(LOOKBACK + 1).apply(lambda part: part @ weights / weights.sum(), raw=True),
+        lambda: BASE.build(long),
+        lambda: log_range.rolling(BASE.lookback + 1).apply(lambda part: part @ weights / weights.sum(), raw=True),
         rounds=2,
     )
     tell(f"{rows:,} candles: all features, rolling().apply of one", ours, usual)
-    row_by_row = repeat(300, lambda: build_features(long.iloc[: LOOKBACK + 1])) / 300 * rows
+    row_by_row = repeat(300, lambda: BASE.build(long.iloc[: BASE.lookback + 1])) / 300 * rows
     tell(f"{rows:,} candles: all features, row by row (300 timed)", ours, row_by_row)
+    with peak_memory() as peak:
+        INDICATORS.build(long)
+    indicators, of_talib = in_turns(lambda: INDICATORS.build(long), lambda: talib_indicators(long), rounds=1)
+    tell(f"{rows:,} candles: 103 indicators, 16 by TA-Lib", indicators, of_talib)
+    print(f"{'  most memory allocated on the way':<58}{peak[0]:>9.0f} MB", flush=True)
+
+
+def talib_indicators(candles: pd.DataFrame) -> None:
+    """The indicators of the set that TA-Lib has, over the whole history."""
+    import talib
+
+    high, low, close, volume = (candles[name].to_numpy() for name in ("high", "low", "close", "volume"))
+    for span in (12, 26, 50, 200):
+        talib.EMA(close, span)
+    for window in (5, 15, 30, 60):
+        talib.SMA(close, window)
+    talib.BBANDS(close, 20)
+    talib.MACD(close)
+    talib.RSI(close, 14)
+    talib.STOCH(high, low, close, 14)
+    for indicator in (talib.CCI, talib.ADX, talib.ATR):
+        indicator(high, low, close, 14)
+    talib.MFI(high, low, close, volume, 14)
 
 
 def training() -> None:

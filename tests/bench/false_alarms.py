@@ -19,6 +19,7 @@ import pandas as pd
 
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.files import read_history
+from candlecast.features.base import BASE
 from candlecast.settings.sources import load_settings
 from monitoring.drift import REFERENCE_ROWS, WINDOW, Drift, Inputs, drift_limits, input_rows, measure_drift
 from monitoring.live_losses import SettledForecasts
@@ -36,7 +37,7 @@ def main() -> None:
     """Print a line for each month about its inputs, then one about the version."""
     quiet_tensorflow()
     candles = read_history(Path(sys.argv[1]), "5m")
-    rows = input_rows(candles, "5m")
+    rows = input_rows(candles, "5m", BASE)
     months = {name: pd.Timestamp(name, tz="UTC") for name in sys.argv[2:]}
     print("month    checks  alarming  alerts  largest share  furthest input, over its limit  volatility")
     for name, start in months.items():

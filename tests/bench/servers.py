@@ -50,7 +50,6 @@ def fastapi_app() -> Any:
     from fastapi import FastAPI
 
     from candlecast.bundle.bundle import read_manifest
-    from candlecast.features.features import build_features
 
     manifest = read_manifest(Path(os.environ[BUNDLE]))
     model = keras.saving.load_model(os.environ[KERAS])
@@ -60,7 +59,7 @@ def fastapi_app() -> Any:
     def predict(request: History) -> dict[str, float]:
         frame = pd.DataFrame([candle.model_dump() for candle in request.candles])
         frame.index = pd.DatetimeIndex(pd.to_datetime(frame["open_time"], unit="ms", utc=True))
-        rows = manifest.scaler.apply(build_features(frame).matrix)
+        rows = manifest.scaler.apply(manifest.features.build(frame).matrix, manifest.features)
         answer = model.predict(rows[np.newaxis, -manifest.sequence_length :], verbose=0)
         values = list(answer.values()) if isinstance(answer, dict) else list(answer)
         return {"close": float(np.ravel(values[0])[3])}

@@ -23,7 +23,7 @@ import psutil
 import requests
 import uvloop
 
-from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.base import BASE
 from candlecast.market import epoch_ms
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.stack import free_ports
@@ -64,7 +64,7 @@ def service() -> None:
         serve = ["bentoml", "serve", "--host", "127.0.0.1"]
         mlflow = ["mlflow", "models", "serve", "--env-manager", "local", "-h", "127.0.0.1", "-m"]
         # Of a network alone its clients make the features themselves: that is all the work left out for them.
-        window = {"inputs": np.random.default_rng(0).normal(size=(1, _SEQUENCE_LENGTH, len(FEATURE_NAMES))).tolist()}
+        window = {"inputs": np.random.default_rng(0).normal(size=(1, _SEQUENCE_LENGTH, len(BASE.names))).tolist()}
         servers = {
             "this service": ([*serve, "service.service:Candlecast", "--port"], "/predict", body),
             "FastAPI, Keras predict": (["uvicorn", "tests.bench.servers:app", "--port"], "/predict", body),
@@ -122,7 +122,7 @@ def _write_models(home: Path) -> None:
     from training.families.network import build_network, export_onnx, quiet_tensorflow
 
     quiet_tensorflow()
-    built = build_network(_SEQUENCE_LENGTH, np.zeros(5))
+    built = build_network((_SEQUENCE_LENGTH, len(BASE.names)), np.zeros(5))
     model = getattr(built, "answering", built)
     export_onnx(model, home / "model.onnx")
     model.save(home / "model.keras")

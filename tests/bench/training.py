@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from candlecast.features.base import BASE
 from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings.groups import TrainingSettings
 from candlecast.settings.sources import load_settings
@@ -32,7 +33,7 @@ def main() -> None:
     candles = bundled_recordings()["BTCUSDT", "5m"].iloc[-90 * 288 :]
     with tempfile.TemporaryDirectory() as home:
         settings = load_settings(home=Path(home), epochs=EPOCHS, patience=EPOCHS)
-        dataset = build_dataset(candles, settings.market, settings.training.sequence_length)
+        dataset = build_dataset(candles, settings.market, settings.training.sequence_length, BASE)
         split = split_by_time(dataset)
         way = {"ours": our_way, "usual": usual_way}[sys.argv[1]]
         quiet_tensorflow()

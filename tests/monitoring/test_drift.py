@@ -14,11 +14,10 @@ from scipy.stats import wasserstein_distance
 from candlecast.bundle.manifest import Manifest, Span, read_manifest
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.errors import NotEnoughCandles, TooFewTrades
-from candlecast.features.features import FLOW_NAMES, LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.market import Market
 from candlecast.replay.alterations import scale_volatility
 from monitoring.drift import (
-    MONITORED,
     VOLATILITY,
     WINDOW,
     Drift,
@@ -32,13 +31,14 @@ from monitoring.drift import (
 from tests.support.bundles import sound_candles
 from tests.support.thin_market import FLAT_MARKETS, flat_market, with_still_stretch
 
+MONITORED = (*BASE.of_market, VOLATILITY)
 TRAINED_DAYS = 40
 
 
 @pytest.fixture(scope="module")
 def trained(bundled_candles: pd.DataFrame) -> pd.DataFrame:
     """Inputs of the training span."""
-    return input_rows(bundled_candles.iloc[: TRAINED_DAYS * 288], "5m")
+    return input_rows(bundled_candles.iloc[: TRAINED_DAYS * 288], "5m", BASE)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def drift(trained: pd.DataFrame, limits: dict[str, float], current: pd.DataFrame
 
 
 def last_week(candles: pd.DataFrame, days: int) -> pd.DataFrame:
-    return input_rows(candles.iloc[(days - 7) * 288 - LOOKBACK : days * 288], "5m")
+    return input_rows(candles.iloc[(days - 7) * 288 - BASE.lookback : days * 288], "5m", BASE)
 
 
 @pytest.mark.parametrize("days_later", [1, 3, 7, 10])
@@ -125,47 +125,47 @@ def test_short_windows_beside_gaps_do_not_set_limits(trained, limits):
 
 
 def test_order_flow_that_one_side_lacks_is_left_out():
-    plain = input_rows(sound_candles(400)[list(OHLCV_COLUMNS)], "5m")
+    plain = input_rows(sound_candles(400)[list(OHLCV_COLUMNS)], "5m", BASE)
 
-    assert set(plain.columns) == set(MONITORED) - set(FLOW_NAMES)
+    assert set(plain.columns) == set(MONITORED) - set(BASE.flow_names)
 
 
 def test_input_rows_leave_out_calendar_and_flag_and_skip_gaps():
     candles = sound_candles(700).drop(sound_candles(700).index[[300, 310]])
 
-    rows = input_rows(candles, "5m")
+    rows = input_rows(candles, "5m", BASE)
 
     assert list(rows.columns) == list(MONITORED)
-    assert len(rows) == 300 - LOOKBACK + 389 - LOOKBACK
+    assert len(rows) == 300 - BASE.lookback + 389 - BASE.lookback
     assert np.isfinite(rows.to_numpy()).all()
     assert not {"day_sin", "weekend", "flow_known"} & set(MONITORED)
 
 
 def test_too_few_candles_in_a_row_are_said():
-    with pytest.raises(NotEnoughCandles, match=f"nowhere {LOOKBACK + 1} of them in a row"):
-        input_rows(sound_candles(LOOKBACK), "5m")
+    with pytest.raises(NotEnoughCandles, match=f"nowhere {BASE.lookback + 1} of them in a row"):
+        input_rows(sound_candles(BASE.lookback), "5m", BASE)
 
 
 @pytest.mark.parametrize("flat", FLAT_MARKETS)
 def test_the_finite_rows_of_a_flat_market_are_compared(flat):
     candles = flat_market(flat)
 
-    rows = input_rows(candles, "5m")
+    rows = input_rows(candles, "5m", BASE)
 
     assert np.isfinite(rows.to_numpy()).all()
-    assert len(rows) >= (0.9 if flat == "96 %" else 1) * (len(candles) - LOOKBACK)
+    assert len(rows) >= (0.9 if flat == "96 %" else 1) * (len(candles) - BASE.lookback)
 
 
 def test_rows_in_a_still_stretch_are_left_out():
-    rows = input_rows(with_still_stretch(sound_candles(700), 200, 150), "5m")
+    rows = input_rows(with_still_stretch(sound_candles(700), 200, 150), "5m", BASE)
 
-    assert len(rows) == 700 - LOOKBACK - (150 - LOOKBACK)
+    assert len(rows) == 700 - BASE.lookback - (150 - BASE.lookback)
     assert np.isfinite(rows.to_numpy()).all()
 
 
 def test_a_market_that_never_moved_leaves_nothing_to_compare():
     with pytest.raises(TooFewTrades, match=r"100\.0 % of 300 candles have no range and 100\.0 % no trade: prices or"):
-        input_rows(with_still_stretch(sound_candles(301), 1, 300).iloc[1:], "5m")
+        input_rows(with_still_stretch(sound_candles(301), 1, 300).iloc[1:], "5m", BASE)
 
 
 def test_the_window_is_whole_weeks():
@@ -206,8 +206,8 @@ def test_the_newest_inputs_are_compared_with_those_of_the_whole_training(pool, s
     inputs = monitored_inputs(pool, manifest, times[40 * 288])
 
     a_quarter = timedelta(days=5)
-    rows = input_rows(stored.iloc[10 * 288 - LOOKBACK : 30 * 288], "5m")
-    current = input_rows(stored.iloc[35 * 288 - LOOKBACK :], "5m")
+    rows = input_rows(stored.iloc[10 * 288 - BASE.lookback : 30 * 288], "5m", BASE)
+    current = input_rows(stored.iloc[35 * 288 - BASE.lookback :], "5m", BASE)
     assert len(inputs.reference) == 5000
     assert (inputs.reference.index[0], inputs.reference.index[-1]) == (rows.index[0], rows.index[-1])
     assert inputs.limits == pytest.approx(drift_limits(rows, inputs.reference, a_quarter))

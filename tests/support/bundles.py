@@ -19,7 +19,7 @@ from candlecast.bundle.load import digest_of
 from candlecast.bundle.manifest import FORMAT, MANIFEST, Manifest, Scaler, Span
 from candlecast.bundle.network import open_network
 from candlecast.candles.schema import CANDLE_COLUMNS
-from candlecast.features.features import FEATURE_HASH, FEATURE_NAMES, LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.market import Market
 from tests.support.markets import MARKET
 
@@ -75,7 +75,7 @@ def write_tiny_bundle(
 
 def _network(bias: float, ballast_mb: int) -> onnx.ModelProto:
     """The last row of the window times a fixed matrix: five targets and a logit."""
-    weights = np.random.default_rng(1).normal(0, 0.02, (len(FEATURE_NAMES), 6)).astype("float32")
+    weights = np.random.default_rng(1).normal(0, 0.02, (len(BASE.names), 6)).astype("float32")
     offset = np.array([0.0, 0.5, -0.5, bias, 1.0, 0.1], dtype="float32")
     constants = [
         numpy_helper.from_array(weights, "weights"),
@@ -89,7 +89,7 @@ def _network(bias: float, ballast_mb: int) -> onnx.ModelProto:
         helper.make_node("Add", ["product", "offset"], ["both"]),
         helper.make_node("Split", ["both", "sizes"], ["targets", "direction"], axis=1),
     ]
-    window = helper.make_tensor_value_info("window", TensorProto.FLOAT, ["n", SEQUENCE_LENGTH, len(FEATURE_NAMES)])
+    window = helper.make_tensor_value_info("window", TensorProto.FLOAT, ["n", SEQUENCE_LENGTH, len(BASE.names)])
     outputs = [
         helper.make_tensor_value_info("targets", TensorProto.FLOAT, ["n", 5]),
         helper.make_tensor_value_info("direction", TensorProto.FLOAT, ["n", 1]),
@@ -113,10 +113,10 @@ def _manifest(market: Market, bias: float, trained_until: datetime, files: dict[
         horizon=market.horizon,
         family="tiny",
         sequence_length=SEQUENCE_LENGTH,
-        lookback=LOOKBACK,
-        feature_names=FEATURE_NAMES,
-        feature_hash=FEATURE_HASH,
-        scaler=Scaler(mean=[0.0] * len(FEATURE_NAMES), scale=[1.0] * len(FEATURE_NAMES)),
+        lookback=BASE.lookback,
+        feature_names=BASE.names,
+        feature_hash=BASE.hash,
+        scaler=Scaler(mean=[0.0] * len(BASE.names), scale=[1.0] * len(BASE.names)),
         calibration=Calibration(
             open_weight=0.5,
             close_weight=0.5,

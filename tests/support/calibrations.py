@@ -12,6 +12,7 @@ from scipy.signal import lfilter
 
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS, Calibration
+from candlecast.features.base import BASE
 from candlecast.settings.sources import load_settings
 from training.calibrate import fit_calibration
 from training.dataset import build_dataset
@@ -75,7 +76,7 @@ def default_rows(interval: str, horizon: int, days: float | None = None) -> Rows
     times = pd.date_range("2025-01-06", periods=count, freq=market.step, tz="UTC", name="open_time")
     columns = {"open": opened, "high": high, "low": low, "close": close, "volume": random.uniform(1, 2, count)}
     candles = pd.DataFrame(columns, index=times)
-    split = split_by_time(build_dataset(candles, market, settings.training.sequence_length))
+    split = split_by_time(build_dataset(candles, market, settings.training.sequence_length, BASE))
     return Rows(len(split.fit), len(split.calibrate), len(split.report))
 
 

@@ -24,14 +24,14 @@ class LastRow:
     scaler: Scaler
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.column_stack([self.scaler.apply(dataset.matrix[ends]), np.ones(len(ends))])
+        rows = np.column_stack([self.scaler.apply(dataset.matrix[ends], dataset.features), np.ones(len(ends))])
         answers = rows @ self.weights
         return answers[:, :5], 4 * answers[:, 5]
 
 
 def fit_last_row(dataset: Dataset, split: Split, *_: object) -> LastRow:
     scaler = fit_scaler(dataset, split.fit)
-    rows = np.column_stack([scaler.apply(dataset.matrix[split.fit]), np.ones(len(split.fit))])
+    rows = np.column_stack([scaler.apply(dataset.matrix[split.fit], dataset.features), np.ones(len(split.fit))])
     up = np.nan_to_num(rising(dataset, split.fit), nan=0.5) - 0.5
     answers = np.column_stack([dataset.targets[split.fit], up])
     return LastRow(np.linalg.lstsq(rows, answers, rcond=None)[0], scaler)

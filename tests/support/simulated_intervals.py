@@ -10,7 +10,7 @@ import pandas as pd
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, ForecastOrigin, decode
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.features.features import LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.figures import INSIDE
 from candlecast.market import interval_duration
 from candlecast.statistics import FEWEST_ROWS, ratio_error, student_interval
@@ -68,8 +68,8 @@ def coverage_of_forecasts(random: np.random.Generator, cell: Cell) -> Floats:
     """
     settings = cell.settings
     history = min(settings.limits.lookback, _LONGEST_HISTORY) // settings.market.step
-    candles = simulated_candles(random, LOOKBACK + history, cell.interval, cell.unmoved)
-    dataset = build_dataset(candles, settings.market, settings.training.sequence_length)
+    candles = simulated_candles(random, BASE.lookback + history, cell.interval, cell.unmoved)
+    dataset = build_dataset(candles, settings.market, settings.training.sequence_length, BASE)
     fit, _, calibrated, reported = split_by_time(dataset)
     raw = _ranges_forecast(random, dataset, fit)
     logit = random.normal(size=len(raw))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from candlecast.candles.schema import open_times_ms
 from candlecast.errors import InvalidCandles, NotEnoughCandles
-from candlecast.features.features import LOOKBACK, build_features
+from candlecast.features.base import BASE
 from candlecast.market import from_epoch_ms
 from candlecast.settings.sources import load_settings
 from tests.support.bundles import sound_candles
@@ -26,7 +26,7 @@ from training.splits import split_by_time, split_fold
 SEQUENCE = 12
 CANDLES = sound_candles(1500)
 LONG = sound_candles(2000)
-DATASET = build_dataset(CANDLES, MARKET, SEQUENCE)
+DATASET = build_dataset(CANDLES, MARKET, SEQUENCE, BASE)
 GAPPED = CANDLES.drop(CANDLES.index[[400, 401, 900]])
 STEP_MS = 300_000
 
@@ -39,11 +39,11 @@ def last_input_ms(dataset: Dataset) -> np.ndarray:
 def test_the_target_is_the_candle_horizon_later(horizon):
     market = MARKET._replace(horizon=horizon)
 
-    dataset = build_dataset(CANDLES, market, SEQUENCE)
+    dataset = build_dataset(CANDLES, market, SEQUENCE, BASE)
 
     opened = open_times_ms(CANDLES)
     for end in dataset.ends[[0, 500, -1]]:
-        position = LOOKBACK + end
+        position = BASE.lookback + end
         came = CANDLES.iloc[position + horizon]
         assert dataset.target_ms[end] == opened[position + horizon]
         assert dataset.actual[end].tolist() == [*came[["open", "high", "low", "close"]], came["high"] - came["low"]]
@@ -56,7 +56,7 @@ def test_the_target_is_the_candle_horizon_later(horizon):
 
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_rows_without_a_target_have_none_and_end_no_window(horizon):
-    dataset = build_dataset(GAPPED, MARKET._replace(horizon=horizon), SEQUENCE)
+    dataset = build_dataset(GAPPED, MARKET._replace(horizon=horizon), SEQUENCE, BASE)
 
     without = np.flatnonzero(np.isnan(dataset.targets).any(axis=1))
 
@@ -67,48 +67,48 @@ def test_rows_without_a_target_have_none_and_end_no_window(horizon):
 
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_no_window_crosses_a_gap(horizon):
-    dataset = build_dataset(GAPPED, MARKET._replace(horizon=horizon), SEQUENCE)
+    dataset = build_dataset(GAPPED, MARKET._replace(horizon=horizon), SEQUENCE, BASE)
 
     times = last_input_ms(dataset)
     known = set(open_times_ms(GAPPED).tolist())
     for end in dataset.ends:
         window = times[end - SEQUENCE + 1 : end + 1]
         assert (np.diff(window) == STEP_MS).all()
-        reach = range(window[0] - LOOKBACK * STEP_MS, dataset.target_ms[end] + STEP_MS, STEP_MS)
+        reach = range(window[0] - BASE.lookback * STEP_MS, dataset.target_ms[end] + STEP_MS, STEP_MS)
         assert known.issuperset(reach)
 
 
 def test_a_gap_costs_only_the_windows_that_it_breaks():
-    dataset = build_dataset(GAPPED, MARKET, SEQUENCE)
+    dataset = build_dataset(GAPPED, MARKET, SEQUENCE, BASE)
 
-    lost = LOOKBACK + SEQUENCE  # candles at the start of each stretch that no window can end on
+    lost = BASE.lookback + SEQUENCE  # candles at the start of each stretch that no window can end on
 
     assert len(dataset.ends) == len(GAPPED) - 3 * lost
 
 
 def test_stretches_too_short_for_one_window_are_left_out():
-    short = LOOKBACK + SEQUENCE
+    short = BASE.lookback + SEQUENCE
     candles = CANDLES.drop(CANDLES.index[short])
 
-    dataset = build_dataset(candles, MARKET, SEQUENCE)
+    dataset = build_dataset(candles, MARKET, SEQUENCE, BASE)
 
     assert last_input_ms(dataset).min() > open_times_ms(CANDLES)[short]
 
 
 def test_features_are_those_the_service_would_build():
-    dataset = build_dataset(CANDLES, MARKET, SEQUENCE)
+    dataset = build_dataset(CANDLES, MARKET, SEQUENCE, BASE)
 
-    np.testing.assert_array_equal(dataset.matrix, build_features(CANDLES).matrix)
+    np.testing.assert_array_equal(dataset.matrix, BASE.build(CANDLES).matrix)
 
 
 def test_too_short_a_history_is_refused_with_the_number_needed():
-    needed = LOOKBACK + SEQUENCE + 1
+    needed = BASE.lookback + SEQUENCE + 1
 
-    dataset = build_dataset(CANDLES.iloc[:needed], MARKET, SEQUENCE)
+    dataset = build_dataset(CANDLES.iloc[:needed], MARKET, SEQUENCE, BASE)
 
     assert len(dataset.ends) == 1
     with pytest.raises(NotEnoughCandles, match=f"training needs {needed} in a row"):
-        build_dataset(CANDLES.iloc[: needed - 1], MARKET, SEQUENCE)
+        build_dataset(CANDLES.iloc[: needed - 1], MARKET, SEQUENCE, BASE)
 
 
 def test_an_unsound_candle_is_refused():
@@ -116,7 +116,7 @@ def test_an_unsound_candle_is_refused():
     candles.iloc[700, candles.columns.get_loc("high")] = 1.0
 
     with pytest.raises(InvalidCandles, match="row 700"):
-        build_dataset(candles, MARKET, SEQUENCE)
+        build_dataset(candles, MARKET, SEQUENCE, BASE)
 
 
 @given(
@@ -126,7 +126,7 @@ def test_an_unsound_candle_is_refused():
 )
 @examples(max_examples=25)
 def test_slices_are_ordered_disjoint_and_purged(horizon, sequence, gaps):
-    dataset = build_dataset(LONG.drop(LONG.index[gaps]), MARKET._replace(horizon=horizon), sequence)
+    dataset = build_dataset(LONG.drop(LONG.index[gaps]), MARKET._replace(horizon=horizon), sequence, BASE)
 
     split = split_by_time(dataset)
 
@@ -179,30 +179,30 @@ def test_a_fold_without_a_forecast_to_report_is_refused_with_its_span():
 def test_a_short_history_leaves_rows_for_every_slice(horizon):
     fewest = [96, 12, 30, 48]
     purge = SEQUENCE + horizon
-    needed = LOOKBACK + SEQUENCE + horizon - 1 + sum(fewest) * horizon + 3 * purge
+    needed = BASE.lookback + SEQUENCE + horizon - 1 + sum(fewest) * horizon + 3 * purge
     market = MARKET._replace(horizon=horizon)
 
-    split = split_by_time(build_dataset(CANDLES.iloc[:needed], market, SEQUENCE))
+    split = split_by_time(build_dataset(CANDLES.iloc[:needed], market, SEQUENCE, BASE))
 
     assert [len(part) for part in split] == [count * horizon + (number > 0) for number, count in enumerate(fewest)]
     with pytest.raises(NotEnoughCandles, match=f"that is {needed} candles without a gap"):
-        split_by_time(build_dataset(CANDLES.iloc[: needed - 1], market, SEQUENCE))
+        split_by_time(build_dataset(CANDLES.iloc[: needed - 1], market, SEQUENCE, BASE))
 
 
 @pytest.mark.parametrize(("interval", "years"), [("1h", 1), ("4h", 1), ("6h", 1), ("12h", 3), ("1d", 5), ("1w", 8)])
 def test_the_default_history_of_every_interval_can_be_split(interval, years):
     settings = load_settings(interval=interval)
     market, limits = settings.market, settings.limits
-    count = min(limits.lookback, years * timedelta(days=365)) // market.step + LOOKBACK
+    count = min(limits.lookback, years * timedelta(days=365)) // market.step + BASE.lookback
     opened = pd.date_range("2018-01-01", periods=count, freq=market.step, tz="UTC", name="open_time").as_unit("us")
 
-    dataset = build_dataset(sound_candles(count).set_index(opened), market, settings.training.sequence_length)
+    dataset = build_dataset(sound_candles(count).set_index(opened), market, settings.training.sequence_length, BASE)
 
     assert min(map(len, split_by_time(dataset))) >= 12
 
 
 def test_slices_that_would_be_empty_are_refused():
-    dataset = build_dataset(CANDLES.iloc[: LOOKBACK + SEQUENCE + 60], MARKET, SEQUENCE)
+    dataset = build_dataset(CANDLES.iloc[: BASE.lookback + SEQUENCE + 60], MARKET, SEQUENCE, BASE)
 
     with pytest.raises(NotEnoughCandles, match="CANDLECAST_LOOKBACK_DAYS"):
         split_by_time(dataset)
@@ -254,12 +254,12 @@ def test_weights_halve_with_every_half_life_and_average_one():
 
 def test_rising_compares_with_the_last_close_and_is_unknown_if_unmoved():
     candles = CANDLES.copy()
-    position = LOOKBACK + DATASET.ends[5]
+    position = BASE.lookback + DATASET.ends[5]
     candles.iloc[position + 1, [1, 2, 3]] = [2e5, 1e4, candles["close"].iloc[position]]
 
-    up = rising(build_dataset(candles, MARKET, SEQUENCE), DATASET.ends)
+    up = rising(build_dataset(candles, MARKET, SEQUENCE, BASE), DATASET.ends)
 
-    expected = np.sign(pd.Series(candles["close"]).diff().to_numpy()[LOOKBACK + DATASET.ends + 1])
+    expected = np.sign(pd.Series(candles["close"]).diff().to_numpy()[BASE.lookback + DATASET.ends + 1])
     assert np.isnan(up[5])
     moved = expected != 0
     np.testing.assert_array_equal(up[moved], expected[moved] > 0)

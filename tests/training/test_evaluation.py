@@ -14,7 +14,7 @@ from candlecast.bundle.forecast import Forecasts
 from candlecast.bundle.load import load_bundle
 from candlecast.bundle.network import windows_of
 from candlecast.errors import NotEnoughCandles
-from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.base import BASE
 from candlecast.statistics import compare
 from tests.support.bundles import SEQUENCE_LENGTH, sound_candles
 from tests.support.markets import MARKET
@@ -22,7 +22,7 @@ from training.dataset import Dataset, build_dataset
 from training.evaluation import Evaluation, evaluate, forecast_rows, scaled_rows, scaled_windows
 from training.metrics import measure, row_losses
 
-DATASET = build_dataset(sound_candles(6000), MARKET, SEQUENCE_LENGTH)
+DATASET = build_dataset(sound_candles(6000), MARKET, SEQUENCE_LENGTH, BASE)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_window_holds_the_scaled_rows_up_to_its_end(bundle):
 
     windows = scaled_windows(scaler, DATASET, DATASET.ends[[3, 70]])
 
-    expected = scaler.apply(DATASET.matrix[end - SEQUENCE_LENGTH + 1 : end + 1])
+    expected = scaler.apply(DATASET.matrix[end - SEQUENCE_LENGTH + 1 : end + 1], BASE)
     np.testing.assert_array_equal(windows[1], expected)
 
 
@@ -85,7 +85,7 @@ def test_forecasting_many_rows_never_holds_all_their_windows(bundle):
     origin = type(DATASET.origin)(*(np.concatenate([values] * times) for values in DATASET.origin))
     dataset = DATASET._replace(**repeated, origin=origin)
     ends = np.arange(SEQUENCE_LENGTH - 1, rows)
-    all_windows = len(ends) * SEQUENCE_LENGTH * len(FEATURE_NAMES) * 4
+    all_windows = len(ends) * SEQUENCE_LENGTH * len(BASE.names) * 4
 
     tracemalloc.start()
     forecasts = forecast_rows(bundle, dataset, ends)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
-from candlecast.features.features import FEATURE_NAMES, LOOKBACK, build_features
+from candlecast.features.base import BASE
 from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import (
@@ -41,27 +41,27 @@ from training.families.network_fit import fit_scaler
 from training.splits import Split, split_by_time
 
 SEQUENCE = 24
-CANDLES = sound_candles(LOOKBACK + 320)
-DATASET = build_dataset(sound_candles(LOOKBACK + 1400), MARKET, SEQUENCE)
-CUTS = st.integers(LOOKBACK + 60, len(CANDLES) - 1)
+CANDLES = sound_candles(BASE.lookback + 320)
+DATASET = build_dataset(sound_candles(BASE.lookback + 1400), MARKET, SEQUENCE, BASE)
+CUTS = st.integers(BASE.lookback + 60, len(CANDLES) - 1)
 SEEDS = st.integers(0, 1000)
-GAPS = st.lists(st.integers(LOOKBACK + 100, LOOKBACK + 1300), max_size=3)
+GAPS = st.lists(st.integers(BASE.lookback + 100, BASE.lookback + 1300), max_size=3)
 FAST = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-_RET = FEATURE_NAMES.index("ret")
+_RET = BASE.names.index("ret")
 
 
 def feature_rows(candles: pd.DataFrame) -> np.ndarray:
-    features = build_features(candles)
+    features = BASE.build(candles)
     return np.column_stack([features.matrix, features.volatility])
 
 
 def target_rows(candles: pd.DataFrame) -> np.ndarray:
-    dataset = build_dataset(candles, MARKET, SEQUENCE)
+    dataset = build_dataset(candles, MARKET, SEQUENCE, BASE)
     return np.column_stack([dataset.targets, dataset.actual, dataset.target_ms])[dataset.ends]
 
 
 def known_rows(candles: pd.DataFrame) -> np.ndarray:
-    dataset = build_dataset(candles, MARKET, SEQUENCE)
+    dataset = build_dataset(candles, MARKET, SEQUENCE, BASE)
     return np.column_stack([dataset.matrix, *dataset.origin, dataset.amplitude])
 
 
@@ -90,7 +90,7 @@ def test_no_forecast_knows_what_came_after(bundle, cut, seed):
 
 def with_centred_mean(candles: pd.DataFrame) -> np.ndarray:
     smooth = candles["close"].rolling(13, center=True, min_periods=1).mean() / candles["close"]
-    return np.column_stack([feature_rows(candles), smooth.iloc[LOOKBACK:]])
+    return np.column_stack([feature_rows(candles), smooth.iloc[BASE.lookback :]])
 
 
 def standardised_over_everything(candles: pd.DataFrame) -> np.ndarray:
@@ -109,7 +109,7 @@ def targets_in_deviations_of_the_whole(candles: pd.DataFrame) -> np.ndarray:
 
 def smoothed_from_behind(candles: pd.DataFrame) -> np.ndarray:
     volume = candles["volume"][::-1].ewm(span=5).mean()[::-1]
-    return np.column_stack([feature_rows(candles), volume.iloc[LOOKBACK:]])
+    return np.column_stack([feature_rows(candles), volume.iloc[BASE.lookback :]])
 
 
 LEAKY = [
@@ -124,29 +124,29 @@ LEAKY = [
 @pytest.mark.parametrize("leaky", LEAKY)
 def test_a_row_that_knows_the_future_is_noticed_when_the_future_is_deleted(leaky):
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        deleting_the_future_changes_nothing(leaky, CANDLES, cut=LOOKBACK + 201)
+        deleting_the_future_changes_nothing(leaky, CANDLES, cut=BASE.lookback + 201)
 
 
 @pytest.mark.parametrize("leaky", LEAKY)
 def test_a_row_that_uses_the_future_fails_with_a_poisoned_future(leaky):
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        poisoning_the_future_changes_nothing(leaky, CANDLES, cut=LOOKBACK + 201)
+        poisoning_the_future_changes_nothing(leaky, CANDLES, cut=BASE.lookback + 201)
 
 
 @pytest.mark.parametrize("canary", [deleting_the_future_changes_nothing, poisoning_the_future_changes_nothing])
 def test_a_forecast_that_is_scaled_on_what_was_posted_is_noticed(bundle, canary):
     def rows_of(candles: pd.DataFrame) -> np.ndarray:
-        posted = build_dataset(candles, MARKET, SEQUENCE)
+        posted = build_dataset(candles, MARKET, SEQUENCE, BASE)
         scaler = fit_scaler(posted, posted.ends)
         leaking = Bundle(bundle.manifest.model_copy(update={"scaler": scaler}), bundle.network)
         return numbers_of(leaking.forecast_series(candles))
 
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        canary(rows_of, CANDLES, LOOKBACK + 201)
+        canary(rows_of, CANDLES, BASE.lookback + 201)
 
 
 def plain_dataset(candles: pd.DataFrame) -> Dataset:
-    return build_dataset(candles, MARKET, SEQUENCE)
+    return build_dataset(candles, MARKET, SEQUENCE, BASE)
 
 
 def with_the_label_among_the_inputs(candles: pd.DataFrame) -> Dataset:
@@ -221,8 +221,8 @@ def test_a_model_that_knows_the_label_is_noticed(fit, brief, twenty_days):
 @given(horizon=st.integers(1, 15), sequence=st.integers(2, 48), gaps=GAPS)
 @FAST
 def test_no_candle_is_in_two_slices(horizon, sequence, gaps):
-    candles = sound_candles(LOOKBACK + 4000)  # enough windows whatever the gaps are
-    dataset = build_dataset(candles.drop(candles.index[gaps]), MARKET._replace(horizon=horizon), sequence)
+    candles = sound_candles(BASE.lookback + 4000)  # enough windows whatever the gaps are
+    dataset = build_dataset(candles.drop(candles.index[gaps]), MARKET._replace(horizon=horizon), sequence, BASE)
 
     slices_share_no_candle(split_by_time, dataset)
 

@@ -24,7 +24,7 @@ from candlecast.bundle.manifest import MANIFEST, Span, read_manifest
 from candlecast.bundle.network import open_network
 from candlecast.database import open_database
 from candlecast.errors import BundleError
-from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.base import BASE
 from candlecast.job_runs import record_check
 from candlecast.market import Market
 from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed
@@ -70,10 +70,10 @@ class Gate:
 def modest(bundled_candles: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundle with persistence, the base rate, and an amplitude by median regression."""
     directory = write_tiny_bundle(tmp_path_factory.mktemp("modest") / "bundle", market=MARKET)
-    known = build_dataset(bundled_candles[bundled_candles.index < REPORTED_FROM], MARKET, 48)
+    known = build_dataset(bundled_candles[bundled_candles.index < REPORTED_FROM], MARKET, 48, BASE)
     inputs = np.column_stack([known.matrix[known.ends, :10], np.ones(len(known.ends))])
     fitted = sm.QuantReg(known.targets[known.ends, 4], inputs).fit(q=0.5).params
-    weights, offset = np.zeros((len(FEATURE_NAMES), 6), "float32"), np.zeros(6, "float32")
+    weights, offset = np.zeros((len(BASE.names), 6), "float32"), np.zeros(6, "float32")
     weights[:10, 4], offset[4] = fitted[:10], fitted[10]
     network = onnx.load(directory / "model.onnx")
     for constant in network.graph.initializer:
@@ -245,7 +245,7 @@ def test_a_trial_without_figures_does_not_stop_the_gate(gate, register):
 
 def spans_of(days: int, until: pd.Timestamp) -> dict[str, Span]:
     """Return the spans of a training on `days` days that ends at `until`."""
-    dataset = build_dataset(sound_candles(288 * days, end=until.to_pydatetime()), MARKET, 48)
+    dataset = build_dataset(sound_candles(288 * days, end=until.to_pydatetime()), MARKET, 48, BASE)
     return {name: dataset.span(ends) for name, ends in split_by_time(dataset)._asdict().items()}
 
 

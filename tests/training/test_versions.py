@@ -13,7 +13,7 @@ from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.load import load_bundle, load_evaluation_model
 from candlecast.candles.schema import OHLCV_COLUMNS, candles_digest
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
-from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.base import BASE
 from candlecast.registry.registry import Registry
 from tests.training.conftest import ShortTraining
 from training.dataset import build_dataset, rising
@@ -111,7 +111,7 @@ def test_the_fetched_bundle_loads_and_forecasts_from_plain_candles_too(trained):
 
 
 def test_the_spans_of_the_bundle_are_those_of_the_split_and_the_refit(trained):
-    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length, BASE)
     split = split_by_time(dataset)
 
     spans = load_bundle(fetched(trained)).manifest.spans
@@ -121,7 +121,7 @@ def test_the_spans_of_the_bundle_are_those_of_the_split_and_the_refit(trained):
 
 
 def test_the_figures_are_those_of_the_evaluation_model(trained):
-    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length, BASE)
     report = split_by_time(dataset).report
     evaluation_model, served = load_evaluation_model(fetched(trained)), load_bundle(fetched(trained))
 
@@ -136,7 +136,7 @@ def test_the_figures_are_those_of_the_evaluation_model(trained):
 
 
 def test_the_evaluation_model_is_not_fitted_on_the_report_slice(trained):
-    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length)
+    dataset = build_dataset(trained.candles, trained.settings.market, trained.settings.training.sequence_length, BASE)
     split = split_by_time(dataset)
 
     evaluation_model, served = load_evaluation_model(fetched(trained)).manifest, load_bundle(fetched(trained)).manifest
@@ -193,7 +193,7 @@ def test_a_run_whose_body_raises_ends_as_failed(trained):
 
 def test_an_export_that_differs_from_the_network_is_refused(trained):
     network = load_bundle(fetched(trained)).network
-    windows = np.random.default_rng(1).normal(size=(8, 24, len(FEATURE_NAMES))).astype("float32")
+    windows = np.random.default_rng(1).normal(size=(8, 24, len(BASE.names))).astype("float32")
 
     with pytest.raises(BundleError, match="ONNX differs from Keras by"):
-        require_parity(build_network(24, np.zeros(5)).answering, network, windows)
+        require_parity(build_network((24, len(BASE.names)), np.zeros(5)).answering, network, windows)

@@ -14,7 +14,6 @@ import numpy as np
 
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
-from candlecast.features.features import FEATURE_NAMES
 from candlecast.settings.groups import TrainingSettings
 from training.calibrate import median_ratio
 from training.dataset import Dataset, Indexes
@@ -22,7 +21,6 @@ from training.families.interface import Family, OnEpoch
 from training.splits import Split
 
 _HAR_WIDTHS = (1, 12, 96)
-_RETURN = FEATURE_NAMES.index("ret")
 _AMPLITUDE = TARGETS.index("amplitude")
 
 Rule = Callable[[Dataset, Indexes], Floats]
@@ -42,7 +40,7 @@ def _zero_logit(_dataset: Dataset, ends: Indexes) -> Floats:
 
 
 def _last_direction(dataset: Dataset, ends: Indexes) -> Floats:
-    direction: Floats = np.sign(dataset.matrix[ends, _RETURN])
+    direction: Floats = np.sign(dataset.matrix[ends, dataset.features.names.index("ret")])
     return direction
 
 

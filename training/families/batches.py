@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.arrays import Floats
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
 from training.dataset import Dataset, Indexes, rising
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _FLOW_DROP_SHARE = 0.5
-_FIRST_FLOW = FEATURE_NAMES.index(FLOW_NAMES[0])
 _FEWEST_BATCHES = 40
 """Lowest number of steps in an epoch; a short history has smaller batches."""
 
@@ -78,15 +76,16 @@ def _batches(
     """
     import tensorflow as tf
 
+    first_flow = dataset.features.flow.start
     table, wanted = tf.constant(rows), {name: tf.constant(values) for name, values in columns.items()}
     offsets = tf.range(1 - dataset.sequence_length, 1)
 
     def gather(places: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         batch = {name: tf.gather(values, places) for name, values in wanted.items()}
         window = tf.gather(table, batch["end"][:, None] + offsets)
-        flow = window[:, :, _FIRST_FLOW:] * keep(batch["flow"])[:, None, None]
+        flow = window[:, :, first_flow:] * keep(batch["flow"])[:, None, None]
         return (
-            tf.concat([window[:, :, :_FIRST_FLOW], flow], axis=2),
+            tf.concat([window[:, :, :first_flow], flow], axis=2),
             {"targets": batch["targets"], "direction": batch["up"]},
             {"targets": batch["weight"], "direction": batch["direction_weight"]},
         )

@@ -14,7 +14,6 @@ import numpy as np
 
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
-from candlecast.features.features import FEATURE_NAMES
 
 if TYPE_CHECKING:
     import keras
@@ -60,7 +59,7 @@ def quiet_tensorflow() -> None:
 
 
 def build_network(
-    sequence_length: int, output_bias: Floats, cell: str = "lstm", units: int = 64, price_trunks: int = 3
+    window_shape: tuple[int, int], output_bias: Floats, cell: str = "lstm", units: int = 64, price_trunks: int = 3
 ) -> Network:
     """Build an untrained network of recurrent trunks over one window.
 
@@ -69,13 +68,14 @@ def build_network(
     an auxiliary task (Caruana, 1997, Multitask learning).
 
     Args:
+        window_shape: Rows of a window, inputs of a row.
         output_bias: Initial bias of the target heads, shape (5,). Weights start at zero, so an untrained network
             answers these values and a direction logit of zero.
     """
     import keras
 
     layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
-    window = keras.Input((sequence_length, len(FEATURE_NAMES)), name="window")
+    window = keras.Input(window_shape, name="window")
 
     def targets_head(trunk: keras.KerasTensor, name: str) -> keras.KerasTensor:
         start = keras.initializers.Constant(output_bias.tolist())

@@ -108,12 +108,12 @@ def _fit(
 
     keras.utils.set_random_seed(settings.seed)
     scaler = fit_scaler(dataset, ends)
-    rows = scaler.apply(dataset.matrix)
+    rows = scaler.apply(dataset.matrix, dataset.features)
     medians = np.median(dataset.targets[ends], axis=0)
     medians[[TARGETS.index("open"), TARGETS.index("close")]] = 0.0  # zero is persistence
     long = len(dataset.ends) >= LONG_HISTORY
     network = build_network(
-        dataset.sequence_length,
+        (dataset.sequence_length, len(dataset.features.names)),
         medians,
         cell,
         units=settings.units if long else max(settings.units // 2, 1),

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES
 from candlecast.settings.groups import TrainingSettings
 from candlecast.settings.limits import recency_half_life
 from training.dataset import Dataset, Indexes, recency_weights, rising
@@ -21,9 +20,6 @@ from training.splits import Split
 Inputs = NDArray[np.float32]
 
 _LAGS = (1, 2, 3, 6, 12)
-_LAGGED = ("ret", "amp", "vol_rel", "body", "close_position", "taker_imbalance", "trades_rel")
-_LAGGED_COLUMNS = [FEATURE_NAMES.index(name) for name in _LAGGED]
-_FLOW = [FEATURE_NAMES.index(name) for name in FLOW_NAMES]
 _FLOW_DROP_SHARE = 0.5
 _BINS = 255
 _OPEN = TARGETS.index("open")
@@ -121,12 +117,14 @@ def _inputs(dataset: Dataset, ends: Indexes, lags: tuple[int, ...], hidden: NDAr
     Zero with `flow_known` marks a missing value, because scikit-learn does not accept a column of NaN alone.
     """
 
+    lagged = [dataset.features.names.index(name) for name in dataset.features.lagged]
+
     def rows(lag: int) -> Inputs:
         values = dataset.matrix[ends - lag].astype("float32")
-        values[:, _FLOW] *= ~hidden[:, None]
+        values[:, dataset.features.flow] *= ~hidden[:, None]
         return values
 
-    return np.hstack([rows(0), *(rows(lag)[:, _LAGGED_COLUMNS] for lag in lags)])
+    return np.hstack([rows(0), *(rows(lag)[:, lagged] for lag in lags)])
 
 
 def _binned(values: Inputs, borders: Inputs) -> Inputs:

@@ -13,7 +13,7 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.manifest import Span
 from candlecast.candles.schema import candles_digest
 from candlecast.settings.settings import Settings
-from training.dataset import Dataset, Indexes, build_dataset, rising
+from training.dataset import Dataset, Indexes, rising, settings_dataset
 from training.evaluation import Evaluation, ends_within, evaluate, forecast_rows
 from training.families.interface import Model, fit_forecaster
 from training.families.network_fit import LONG_HISTORY
@@ -54,8 +54,7 @@ def model_table(
         candles: `CANDLE_COLUMNS`; the baselines are fitted on those before `until`.
         span: Span of the targets, not before `until`.
     """
-    sequence_length = settings.training.sequence_length
-    dataset = build_dataset(candles, settings.market, sequence_length)
+    dataset = settings_dataset(candles, settings)
     ends = ends_within(dataset, span)
 
     measured = partial(
@@ -71,7 +70,7 @@ def model_table(
         rows[title] = measured(forecast_rows(bundle, dataset, ends))
         rows[f"{title}, OHLCV only"] = measured(forecast_rows(bundle, dataset, ends, with_flow=False))
     constant: list[str] = []
-    known = build_dataset(candles[candles.index < until], settings.market, sequence_length)
+    known = settings_dataset(candles[candles.index < until], settings)
     split = split_by_time(known, _SHARES)
     for name in _BASELINES:
         report(f"fitting {name}")

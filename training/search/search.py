@@ -23,7 +23,7 @@ from candlecast.errors import ConfigurationError, RegistryUnavailable, SearchFai
 from candlecast.registry.registry import Registry, experiment_name
 from candlecast.registry.run_log import RunLog
 from candlecast.settings.settings import Settings
-from training.dataset import build_dataset
+from training.dataset import settings_dataset
 from training.reports.run_report import log_candles
 from training.search.report import SearchResult, log_search, search_result
 from training.search.space import Space, distributions, longest_window, rounded, space_around
@@ -89,7 +89,7 @@ def search_settings(
         RegistryUnavailable: MLflow does not answer.
     """
     space = space_around(settings)
-    dataset = build_dataset(candles, settings.market, longest_window(space))
+    dataset = settings_dataset(candles, settings.changed(sequence_length=longest_window(space)))
     data = search_data(dataset, split_by_time(dataset))
     directory = study_directory(candles, settings, space)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ import pandas as pd
 from candlecast import __version__
 from candlecast.candles.schema import candles_digest
 from candlecast.errors import AlreadyRunning
-from candlecast.features.features import FEATURE_HASH
+from candlecast.features.sets import feature_set
 from candlecast.settings.settings import Settings
 from training.search.space import Space
 
@@ -33,7 +33,14 @@ TRIED = "tried"
 def study_directory(candles: pd.DataFrame, settings: Settings, space: Space) -> Path:
     """Return the directory of a search, which depends on candles, build, space and fixed settings."""
     fixed = {name: settings.effective(name) for name in FIXED_SETTINGS}
-    identity = (__version__, FEATURE_HASH, settings.market, candles_digest(candles), fixed, sorted(space.items()))
+    identity = (
+        __version__,
+        feature_set(settings.training.features).hash,
+        settings.market,
+        candles_digest(candles),
+        fixed,
+        sorted(space.items()),
+    )
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
     return settings.home / "search" / f"{settings.market.model_name}-{key}"
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from candlecast.figures import skill
 from candlecast.settings.settings import Settings
-from training.dataset import build_dataset
+from training.dataset import settings_dataset
 from training.evaluation import evaluate
 from training.families.interface import fit_forecaster
 from training.metrics import measure
@@ -53,7 +53,7 @@ def measure_fold(candles: pd.DataFrame, fold: Fold, family: str, settings: Setti
         ConfigurationError: The family is unknown.
         NotEnoughCandles: The fold has too few candles.
     """
-    dataset = build_dataset(candles_of(candles, fold), settings.market, settings.training.sequence_length)
+    dataset = settings_dataset(candles_of(candles, fold), settings)
     split = split_fold(dataset, fold)
     forecaster = fit_forecaster(family, dataset, split, settings.training, lambda _epoch, _losses: None)
     actual, last = dataset.actual[split.report], dataset.amplitude[split.report]

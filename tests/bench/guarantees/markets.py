@@ -14,6 +14,7 @@ from candlecast.candles.resample import resample
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.candles.suspicion import find_suspicious
 from candlecast.errors import InvalidCandles
+from candlecast.features.base import BASE
 from candlecast.market import Market
 from candlecast.settings.limits import MIN_OUTCOMES
 from candlecast.settings.sources import load_settings
@@ -158,7 +159,7 @@ def thin_markets() -> Table:
         doubt = doubt_in(candles, "5m")
         marked = find_suspicious(candles, "5m").to_numpy().any(axis=1)
         try:
-            training = f"{len(build_dataset(candles[~marked], market, 24).ends):,} windows"
+            training = f"{len(build_dataset(candles[~marked], market, 24, BASE).ends):,} windows"
         except InvalidCandles as exc:
             training = f"refused: {exc}"
         now = f"{percent(doubt.marked)} / {percent(doubt.withheld)} / {percent(doubt.faults)}"

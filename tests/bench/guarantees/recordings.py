@@ -12,7 +12,7 @@ from candlecast.arrays import Flags
 from candlecast.candles.files import read_history
 from candlecast.candles.schema import open_times_ms
 from candlecast.candles.suspicion import find_suspicious
-from candlecast.features.features import LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.market import interval_duration
 from candlecast.settings.sources import load_settings
 from monitoring.verdict import NEWEST_CANDLES
@@ -42,7 +42,7 @@ class Doubt(NamedTuple):
 def doubt_in(candles: pd.DataFrame, interval: str) -> Doubt:
     """Measure what the rules alone withhold, without a second answer of the exchange."""
     marked = find_suspicious(candles, interval).to_numpy().any(axis=1)
-    history = LOOKBACK + load_settings().training.sequence_length
+    history = BASE.lookback + load_settings().training.sequence_length
     steps = np.diff(open_times_ms(candles)) // (interval_duration(interval).total_seconds() * 1000)
     whole = ~_any_of(np.concatenate([[False], steps != 1]), history - 1)[1:]
     return Doubt(

@@ -18,11 +18,11 @@ from candlecast.bundle.load import digest_of, load_bundle
 from candlecast.bundle.manifest import MANIFEST, Scaler
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.errors import BundleError, NotEnoughCandles
-from candlecast.features.features import FEATURE_NAMES, FLOW_NAMES, LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.market import Market
 from tests.support.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 
-HISTORY = LOOKBACK + SEQUENCE_LENGTH
+HISTORY = BASE.lookback + SEQUENCE_LENGTH
 KEPT = sorted(Path(__file__).parent.glob("bundle-of-*"))
 """Bundles as released versions wrote them, never to be changed. Where FORMAT or the features must change so that one of
 them is refused, say so in the CHANGELOG: operators then train before they upgrade."""
@@ -193,14 +193,14 @@ def test_a_forecast_needs_no_order_flow(bundle):
 
 
 def test_unknown_order_flow_reaches_the_network_as_zeros():
-    rows = np.ones((2, len(FEATURE_NAMES)))
-    rows[1, -len(FLOW_NAMES) :] = 0.0
-    scaler = Scaler(mean=[0.25] * len(FEATURE_NAMES), scale=[0.5] * len(FEATURE_NAMES))
+    rows = np.ones((2, len(BASE.names)))
+    rows[1, -len(BASE.flow_names) :] = 0.0
+    scaler = Scaler(mean=[0.25] * len(BASE.names), scale=[0.5] * len(BASE.names))
 
-    scaled = scaler.apply(rows)
+    scaled = scaler.apply(rows, BASE)
 
-    assert scaled[0].tolist() == [1.5] * (len(FEATURE_NAMES) - 1) + [1.0]
-    assert scaled[1, -len(FLOW_NAMES) :].tolist() == [0.0] * len(FLOW_NAMES)
+    assert scaled[0].tolist() == [1.5] * (len(BASE.names) - 1) + [1.0]
+    assert scaled[1, -len(BASE.flow_names) :].tolist() == [0.0] * len(BASE.flow_names)
 
 
 def test_a_target_lies_horizon_candles_after_the_last_one(bundle):

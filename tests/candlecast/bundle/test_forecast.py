@@ -22,7 +22,7 @@ from candlecast.bundle.forecast import (
     persist,
     scale_targets,
 )
-from candlecast.features.features import build_features
+from candlecast.features.base import BASE
 from tests.support.bundles import sound_candles
 
 UNSHRUNK = Calibration(
@@ -102,7 +102,7 @@ def test_a_calibration_cannot_be_changed():
 def test_scaled_targets_decode_to_the_candles_they_came_from():
     candles = sound_candles(200)
     ohlcv = candles.to_numpy()[:, :5]
-    moment = forecast_origins(ohlcv, build_features(candles).volatility)
+    moment = forecast_origins(ohlcv, BASE.build(candles).volatility)
     known = ForecastOrigin(*(values[:-1] for values in moment))
     later = ohlcv[-len(known.close) :]
 
@@ -224,7 +224,7 @@ def test_an_origin_has_the_last_close_and_weights_recent_amplitudes_more():
     candles = sound_candles(97)
     amplitude = (candles["high"] - candles["low"]).to_numpy()
 
-    moment = forecast_origins(candles.to_numpy()[:, :5], build_features(candles).volatility)
+    moment = forecast_origins(candles.to_numpy()[:, :5], BASE.build(candles).volatility)
 
     assert moment.close.tolist() == [candles["close"].iloc[-1]]
     by_pandas = (candles["high"] - candles["low"]).iloc[1:].ewm(span=12).mean().iloc[-1]

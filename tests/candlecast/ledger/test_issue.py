@@ -13,7 +13,7 @@ from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnsw
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
-from candlecast.features.features import LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.ledger.forecasts import ForecastRecord
 from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.market import Market
@@ -255,7 +255,7 @@ def test_no_forecast_is_issued_from_history_that_holds_a_doubtful_candle(pool, s
 
 def test_no_forecast_is_issued_while_the_market_stands_still(pool, ledger):
     store, service = CandleStore(pool), FakeService("champion")
-    store.upsert("BTCUSDT", "5m", with_still_stretch(CANDLES, 30, LOOKBACK + 3), "rest")
+    store.upsert("BTCUSDT", "5m", with_still_stretch(CANDLES, 30, BASE.lookback + 3), "rest")
 
     outcome = issued(store, service)
 
@@ -268,7 +268,7 @@ def test_no_forecast_is_issued_while_the_market_stands_still(pool, ledger):
 
 def test_a_market_that_stood_still_a_candle_less_is_forecast(pool):
     store = CandleStore(pool)
-    store.upsert("BTCUSDT", "5m", with_still_stretch(CANDLES, 30, LOOKBACK), "rest")
+    store.upsert("BTCUSDT", "5m", with_still_stretch(CANDLES, 30, BASE.lookback), "rest")
 
     outcome = issued(store, FakeService("champion"))
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from candlecast.features.features import LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.settings.limits import MIN_OUTCOMES, TRIALS_IN_A_LIFE
 from candlecast.settings.sources import load_settings
 
@@ -85,4 +85,4 @@ def test_counts_follow_an_expiry_that_is_given():
 
 def test_a_history_of_weeks_is_no_older_than_markets_are():
     assert load_settings(interval="1w", horizon=60).limits.lookback == 7300 * DAY
-    assert load_settings(interval="1w").limits.lookback // timedelta(weeks=1) > LOOKBACK + 400
+    assert load_settings(interval="1w").limits.lookback // timedelta(weeks=1) > BASE.lookback + 400

@@ -14,7 +14,7 @@ from candlecast.api.answers import ForecastAnswer, ModelsAnswer
 from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
-from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.base import BASE
 from candlecast.market import Market
 from service.models.served import ServedModel
 from service.predict.abstention import UNFAMILIAR_DISTANCE, Abstention, Histories, abstentions
@@ -42,7 +42,7 @@ def judge(model: ServedModel) -> Judge:
         seen = newest(candles, model.bundle.manifest.history + count - 1)
         inputs = model.bundle.inputs_of(seen.open_ms, seen.ohlcv, (seen.table[:, 7], seen.table[:, 6]))
         for name, factor in scale.items():
-            inputs.rows[:, FEATURE_NAMES.index(name)] = factor
+            inputs.rows[:, BASE.names.index(name)] = factor
         return abstentions(model, seen, inputs, expiry)
 
     return abstained

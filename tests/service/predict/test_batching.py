@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.bundle.load import load_bundle
 from candlecast.errors import InvalidCandles
-from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.base import BASE
 from service.http.problems import Refusal
 from service.models.served import ServedModel
 from service.predict.batching import BATCH_LIMIT, QUEUE_LIMIT, ForecastRequest, RequestBatcher, forecast_request
@@ -265,7 +265,7 @@ def _served(directory: Path, version: str) -> ServedModel:
 def _lstm(seed: int) -> onnx.ModelProto:
     """An LSTM, then a matrix: its sums are long enough to show a different order in the bits."""
     random = np.random.default_rng(seed)
-    inputs = len(FEATURE_NAMES)
+    inputs = len(BASE.names)
 
     def constant(name: str, *shape: int) -> TensorProto:
         return numpy_helper.from_array(random.normal(0, 0.2, shape).astype("float32"), name)

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer, ModelsAnswer
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.features.features import FEATURE_HASH
+from candlecast.features.base import BASE
 from service.predict.api import BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT
 from tests.service.conftest import Start, wait_until
@@ -66,7 +66,7 @@ def test_the_answer_is_coherent_and_names_its_model(service: TestClient, history
     assert answer.baseline.close == history["close"].iloc[-1]
     assert (answer.abstained, answer.reason) == (False, None)
     assert (answer.model.name, answer.model.version, answer.model.alias) == ("BTCUSDT-5m", "1", "champion")
-    assert answer.model.feature_hash == FEATURE_HASH
+    assert answer.model.feature_hash == BASE.hash
 
 
 def test_klines_as_binance_sends_them_give_the_same_forecast(service: TestClient, history: pd.DataFrame) -> None:

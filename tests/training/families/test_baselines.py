@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 from candlecast.bundle.forecast import Forecasts
-from candlecast.features.features import LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
@@ -21,7 +21,7 @@ from training.splits import split_by_time
 SEQUENCE = 12
 CANDLES = sound_candles(2500)
 GAPPED = CANDLES.drop(CANDLES.index[[700, 701, 1600]])
-DATASET = build_dataset(GAPPED, MARKET, SEQUENCE)
+DATASET = build_dataset(GAPPED, MARKET, SEQUENCE, BASE)
 SPLIT = split_by_time(DATASET)
 RULES = ("persistence", "ewma", "har", "repeat_direction")
 RAW_AMPLITUDE = 4
@@ -104,7 +104,7 @@ def test_har_puts_high_and_low_half_its_amplitude_from_the_last_close():
 
 
 def test_on_recorded_candles_har_beats_ewma_and_ewma_beats_the_last(bundled_candles):
-    dataset = build_dataset(bundled_candles.iloc[: 25 * 288], MARKET, SEQUENCE)
+    dataset = build_dataset(bundled_candles.iloc[: 25 * 288], MARKET, SEQUENCE, BASE)
     report = split_by_time(dataset).report
 
     loss = {
@@ -116,7 +116,7 @@ def test_on_recorded_candles_har_beats_ewma_and_ewma_beats_the_last(bundled_cand
 
 
 def test_where_directions_repeat_the_last_one_is_forecast():
-    dataset = build_dataset(leaning(repeats=0.7), MARKET, SEQUENCE)
+    dataset = build_dataset(leaning(repeats=0.7), MARKET, SEQUENCE, BASE)
     report = split_by_time(dataset).report
 
     forecasts = forecasts_of("repeat_direction", dataset)
@@ -128,7 +128,7 @@ def test_where_directions_repeat_the_last_one_is_forecast():
 
 
 def test_repeating_directions_that_alternate_falls_back_to_the_base_rate():
-    dataset = build_dataset(leaning(repeats=0.3), MARKET, SEQUENCE)
+    dataset = build_dataset(leaning(repeats=0.3), MARKET, SEQUENCE, BASE)
 
     forecasts = forecasts_of("repeat_direction", dataset)
 
@@ -139,7 +139,7 @@ def test_repeating_directions_that_alternate_falls_back_to_the_base_rate():
 def test_no_rule_looks_at_order_flow_or_at_what_came_later(family):
     model = forecaster_of(family).model
     early = SPLIT.fit[:50]
-    past = build_dataset(GAPPED.iloc[: LOOKBACK + int(early[-1]) + 1 + MARKET.horizon], MARKET, SEQUENCE)
+    past = build_dataset(GAPPED.iloc[: BASE.lookback + int(early[-1]) + 1 + MARKET.horizon], MARKET, SEQUENCE, BASE)
 
     raw, logit = model.answer(DATASET, early)
 

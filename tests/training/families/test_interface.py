@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from candlecast.errors import ConfigurationError
+from candlecast.features.base import BASE
 from candlecast.market import Market
 from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
@@ -14,7 +15,7 @@ from training.families.interface import FAMILIES, family, fit_forecaster
 from training.metrics import measure
 from training.splits import split_by_time
 
-DATASET = build_dataset(sound_candles(900), Market("BTCUSDT", "5m"), 4)
+DATASET = build_dataset(sound_candles(900), Market("BTCUSDT", "5m"), 4, BASE)
 SPLIT = split_by_time(DATASET)
 
 
@@ -37,7 +38,7 @@ def test_every_family_gives_coherent_forecasts_with_and_without_order_flow(name,
 
 @pytest.mark.parametrize(("horizon", "groups"), [(1, 2), (2, 1)])
 def test_a_calibration_counts_the_outcomes_of_the_market_s_horizon(horizon, groups):
-    dataset = build_dataset(sound_candles(7000), Market("BTCUSDT", "5m", horizon), 4)
+    dataset = build_dataset(sound_candles(7000), Market("BTCUSDT", "5m", horizon), 4, BASE)
 
     forecaster = fit_forecaster("persistence", dataset, split_by_time(dataset), TrainingSettings(), lambda *_: None)
 

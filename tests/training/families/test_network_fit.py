@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from candlecast.bundle.forecast import TARGETS
-from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.base import BASE
 from candlecast.market import Market
 from candlecast.settings.groups import TrainingSettings
 from training.dataset import Dataset, build_dataset, recency_weights
@@ -29,7 +29,7 @@ def settings() -> TrainingSettings:
 
 @pytest.fixture(scope="module")
 def dataset(bundled_candles: pd.DataFrame, settings: TrainingSettings) -> Dataset:
-    return build_dataset(bundled_candles.iloc[: 10 * 288], Market("BTCUSDT", "5m"), settings.sequence_length)
+    return build_dataset(bundled_candles.iloc[: 10 * 288], Market("BTCUSDT", "5m"), settings.sequence_length, BASE)
 
 
 @pytest.fixture(scope="module")
@@ -132,16 +132,16 @@ def test_a_gru_replaces_the_lstm_trunks(dataset, split, settings, fitted):
 
 def test_an_untrained_network_answers_persistence_and_medians():
     medians = np.array([0.0, 0.5, -0.4, 0.0, 1.1])
-    windows = np.random.default_rng(3).normal(size=(4, 12, len(FEATURE_NAMES))).astype("float32")
+    windows = np.random.default_rng(3).normal(size=(4, 12, len(BASE.names))).astype("float32")
 
-    answer = build_network(12, medians).answering.predict_on_batch(windows)
+    answer = build_network((12, len(BASE.names)), medians).answering.predict_on_batch(windows)
 
     np.testing.assert_allclose(answer["targets"], np.tile(medians, (4, 1)), atol=1e-6)
     np.testing.assert_array_equal(answer["direction"], 0.0)
 
 
 def test_batches_are_the_windows_and_targets_of_their_rows(dataset, split, settings):
-    rows = fit_scaler(dataset, split.fit).apply(dataset.matrix)
+    rows = fit_scaler(dataset, split.fit).apply(dataset.matrix, dataset.features)
     ends = split.stop[:40]
 
     windows, outcomes, weights = next(iter(stop_batches(dataset, rows, ends, 1000)))
@@ -155,7 +155,7 @@ def test_batches_are_the_windows_and_targets_of_their_rows(dataset, split, setti
 
 
 def test_a_pass_has_every_window_once_and_hides_the_flow_of_about_half(dataset, split):
-    rows = fit_scaler(dataset, split.fit).apply(dataset.matrix)
+    rows = fit_scaler(dataset, split.fit).apply(dataset.matrix, dataset.features)
     weights = recency_weights(dataset, split.fit, timedelta(days=1))
 
     batches = list(fit_batches(dataset, rows, split.fit, weights, 64, seed=3))
@@ -168,7 +168,7 @@ def test_a_pass_has_every_window_once_and_hides_the_flow_of_about_half(dataset, 
 
 
 def test_every_pass_hides_the_flow_of_other_windows(dataset, split):
-    rows = fit_scaler(dataset, split.fit).apply(dataset.matrix)
+    rows = fit_scaler(dataset, split.fit).apply(dataset.matrix, dataset.features)
     batches = fit_batches(dataset, rows, split.fit, recency_weights(dataset, split.fit, timedelta(days=1)), 64, seed=3)
 
     first, second = (

@@ -10,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.features.features import FEATURE_NAMES, LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
@@ -21,7 +21,7 @@ from training.families.trees import FittedTrees, fit_trees
 from training.splits import Split, split_by_time
 
 CANDLES = sound_candles(4000)
-DATASET = build_dataset(CANDLES, MARKET, 24)
+DATASET = build_dataset(CANDLES, MARKET, 24, BASE)
 SPLIT = split_by_time(DATASET)
 CLOSE = 3
 
@@ -44,7 +44,7 @@ def model() -> FittedTrees:
 
 def column(name: str, lag: int = 0) -> np.ndarray:
     """Return a standardised feature of the row `lag` before each row."""
-    values = np.roll(DATASET.matrix[:, FEATURE_NAMES.index(name)], lag)
+    values = np.roll(DATASET.matrix[:, BASE.names.index(name)], lag)
     return (values - values.mean()) / values.std()
 
 
@@ -83,7 +83,7 @@ def test_a_signal_of_order_flow_needs_order_flow():
 
 
 def test_hidden_order_flow_is_the_same_as_none(model):
-    without = build_dataset(CANDLES[list(OHLCV_COLUMNS)], MARKET, 24)
+    without = build_dataset(CANDLES[list(OHLCV_COLUMNS)], MARKET, 24, BASE)
 
     hidden = model.answer(DATASET, SPLIT.report, with_flow=False)
     none = model.answer(without, SPLIT.report)
@@ -93,7 +93,7 @@ def test_hidden_order_flow_is_the_same_as_none(model):
 
 
 def test_candles_without_any_order_flow_can_be_fitted():
-    dataset = build_dataset(CANDLES[list(OHLCV_COLUMNS)], MARKET, 24)
+    dataset = build_dataset(CANDLES[list(OHLCV_COLUMNS)], MARKET, 24, BASE)
 
     raw, logit = fitted(dataset).answer(dataset, SPLIT.report)
 
@@ -141,7 +141,7 @@ def test_a_seed_repeats_a_fit():
 def test_no_answer_knows_what_came_later_or_before_its_window(model):
     ends = SPLIT.report[:20]
     start, end = int(ends[0]) - DATASET.sequence_length + 1, int(ends[-1]) + 1
-    past = build_dataset(CANDLES.iloc[start : LOOKBACK + end + MARKET.horizon], MARKET, 24)
+    past = build_dataset(CANDLES.iloc[start : BASE.lookback + end + MARKET.horizon], MARKET, 24, BASE)
 
     raw, logit = model.answer(DATASET, ends)
     again, again_logit = model.answer(past, ends - start)
@@ -151,7 +151,7 @@ def test_no_answer_knows_what_came_later_or_before_its_window(model):
 
 
 def test_short_windows_have_fewer_lags():
-    dataset = build_dataset(CANDLES, MARKET, 3)
+    dataset = build_dataset(CANDLES, MARKET, 3, BASE)
 
     assert fitted(dataset, split_by_time(dataset)).lags == (1, 2)
 

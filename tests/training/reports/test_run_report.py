@@ -13,7 +13,7 @@ import requests
 import training
 from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import candles_digest
-from candlecast.features.features import FEATURE_NAMES
+from candlecast.features.base import BASE
 from candlecast.settings.settings import known_settings
 from tests.training.conftest import ShortTraining
 from training.reports.run_report import LOGGED_SETTINGS
@@ -100,7 +100,7 @@ def test_the_registered_version_has_a_signature(trained):
     signature = mlflow.models.get_model_info(f"models:/BTCUSDT-5m/{trained.version.number}").signature
 
     assert signature is not None
-    window = (-1, trained.settings.training.sequence_length, len(FEATURE_NAMES))
+    window = (-1, trained.settings.training.sequence_length, len(BASE.names))
     assert [(one.name, one.shape) for one in signature.inputs] == [("window", window)]
     assert [(one.name, one.shape) for one in signature.outputs] == [("targets", (-1, 5)), ("direction", (-1, 1))]
 

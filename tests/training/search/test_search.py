@@ -18,6 +18,7 @@ import requests
 from optuna.trial import TrialState, create_trial
 
 from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
+from candlecast.features.base import BASE
 from candlecast.registry.registry import Registry
 from candlecast.settings.groups import TrainingSettings
 from candlecast.settings.settings import Settings
@@ -235,7 +236,7 @@ def test_a_search_without_a_real_budget_is_refused(trials, minutes):
 
 
 def test_trials_receive_no_rows_after_the_stopping_slice(candles):
-    dataset = build_dataset(candles, settings_in(Path()).market, 96)
+    dataset = build_dataset(candles, settings_in(Path()).market, 96, BASE)
     split = split_by_time(dataset)
 
     seen, of_seen = search_data(dataset, split)

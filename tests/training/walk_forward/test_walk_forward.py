@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlecast.errors import ConfigurationError, NotEnoughCandles
-from candlecast.features.features import LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.market import Market, epoch_ms
 from candlecast.settings.sources import load_settings
 from tests.support.bundles import sound_candles
@@ -67,7 +67,7 @@ def test_a_still_stretch_in_a_fold_costs_only_its_windows(reports):
     [report] = measured(folds=FOLDS[:1], candles=with_still_stretch(CANDLES, inside, 120))
 
     lost = reports[0].figures["fit_rows"] - report.figures["fit_rows"]
-    assert 0 < lost <= 120 - LOOKBACK + SETTINGS.training.sequence_length
+    assert 0 < lost <= 120 - BASE.lookback + SETTINGS.training.sequence_length
 
 
 @given(start=MOMENTS, days=st.integers(0, 900), lengths=LENGTHS)
@@ -120,7 +120,7 @@ def test_folds_begin_at_the_first_whole_day_and_end_with_the_history():
 @settings(max_examples=25)
 def test_the_slices_of_a_fold_share_no_candle_and_respect_the_border(horizon, sequence, gaps, which):
     fold = FOLDS[which]
-    dataset = build_dataset(CANDLES.drop(CANDLES.index[gaps]), MARKET._replace(horizon=horizon), sequence)
+    dataset = build_dataset(CANDLES.drop(CANDLES.index[gaps]), MARKET._replace(horizon=horizon), sequence, BASE)
 
     slices_share_no_candle(lambda whole: split_fold(whole, fold), dataset)
 
@@ -132,7 +132,7 @@ def test_the_slices_of_a_fold_share_no_candle_and_respect_the_border(horizon, se
 
 
 def test_a_split_that_leaves_out_the_purge_is_noticed():
-    dataset = build_dataset(CANDLES, MARKET, 6)
+    dataset = build_dataset(CANDLES, MARKET, 6, BASE)
 
     def unpurged(_: object) -> Split:
         split = split_fold(dataset, FOLDS[0])
@@ -174,7 +174,7 @@ def test_what_a_fold_trains_on_matters():
 def test_the_figures_of_a_fold_are_those_of_its_validation_span(reports):
     fold = FOLDS[0]
     known = (CANDLES.index >= fold.start) & (CANDLES.index < fold.end)
-    dataset = build_dataset(CANDLES[known], MARKET, SETTINGS.training.sequence_length)
+    dataset = build_dataset(CANDLES[known], MARKET, SETTINGS.training.sequence_length, BASE)
     split = split_fold(dataset, fold)
     forecasts = fit_forecaster("har", dataset, split, SETTINGS.training, lambda *_: None).forecast(
         dataset, split.report
