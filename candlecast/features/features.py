@@ -29,7 +29,7 @@ FLOW_KNOWN = "flow_known"
 """The last input of every set: 1 where order flow is known. The other inputs made of it are right before; all are 0
 without it."""
 
-STOOD_STILL = f"prices or volume stood still over {LOOKBACK + 1} candles"
+STOOD_STILL = f"prices or volume stood still over {SCALE_LOOKBACK + 1} candles"
 """Why a feature row is not finite."""
 
 _VOLATILITY_SPAN = 48
@@ -188,8 +188,8 @@ class Features(NamedTuple):
         lookback = self.feature_set.lookback
         *_, row, column = np.argwhere(~np.isfinite(self.matrix))[0].tolist()
         raise InvalidCandles(
-            f"row {lookback + row}: feature {self.feature_set.names[column]} is not finite; {STOOD_STILL}. Give candles "
-            "from after such a stretch only.",
+            f"row {lookback + row}: feature {self.feature_set.names[column]} is not finite; {STOOD_STILL}. Give "
+            "candles from after such a stretch only.",
             row=lookback + row,
         )
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from candlecast.api.answers import PROBLEM_TYPE, ForecastAnswer
 from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.candles.schema import OHLCV_COLUMNS
-from candlecast.features.features import LOOKBACK
+from candlecast.features.base import BASE
 from service.predict.api import BODY_LIMIT, SERIES_BODY_LIMIT
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 from tests.service.conftest import Start
@@ -99,7 +99,7 @@ def test_partial_order_flow_counts_in_windows_that_have_all_of_it(service: TestC
 
 def test_windows_in_which_the_market_stood_still_are_left_out_and_said(service: TestClient, fewest: int) -> None:
     candles = sound_candles(2 * fewest + 160)
-    for first, length in ((fewest, LOOKBACK + 3), (candles.shape[0] - LOOKBACK - 1, LOOKBACK + 1)):
+    for first, length in ((fewest, BASE.lookback + 3), (candles.shape[0] - BASE.lookback - 1, BASE.lookback + 1)):
         candles = with_still_stretch(candles, first, length)
     rows = as_rows(candles)
 
@@ -119,7 +119,7 @@ def test_windows_in_which_the_market_stood_still_are_left_out_and_said(service: 
 
 
 def test_abstentions_after_a_still_stretch_keep_their_places(service: TestClient, fewest: int) -> None:
-    candles = with_still_stretch(sound_candles(3 * fewest + 100), fewest, LOOKBACK + 3)
+    candles = with_still_stretch(sound_candles(3 * fewest + 100), fewest, BASE.lookback + 3)
     doubtful = len(candles) - 20
     candles.iloc[doubtful] = candles.iloc[doubtful - 1]
 
@@ -135,12 +135,12 @@ def test_a_series_that_only_stands_still_is_refused(service: TestClient, fewest:
 
     refused = service.post("/predict/series", json={"candles": rows})
 
-    assert (refused.status_code, refused.json()["row"]) == (400, LOOKBACK + 1)
+    assert (refused.status_code, refused.json()["row"]) == (400, BASE.lookback + 1)
     assert "stood still" in refused.json()["detail"]
 
 
 def test_partial_order_flow_counts_beside_a_still_stretch(service: TestClient, fewest: int) -> None:
-    rows = as_rows(with_still_stretch(sound_candles(3 * fewest + 130), fewest, LOOKBACK + 3))
+    rows = as_rows(with_still_stretch(sound_candles(3 * fewest + 130), fewest, BASE.lookback + 3))
     del rows[-fewest - 10]["trades"]
 
     answer = series(service, candles=rows)

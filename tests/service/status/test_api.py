@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
 from candlecast.bundle.load import load_bundle
-from candlecast.features.features import LOOKBACK
+from candlecast.features.base import BASE
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
 from candlecast.market import Market
@@ -245,7 +245,7 @@ def test_a_history_too_short_to_settle_anything_has_no_importance(start_service:
 def test_importance_is_measured_after_the_last_still_stretch(start_service: Start) -> None:
     bundle = start_service().app.state.resources[ModelReloaders].all[0].served["champion"].bundle  # type: ignore[attr-defined]
     candles = sound_candles(3 * bundle.manifest.history)
-    still = with_still_stretch(candles, 100, LOOKBACK + 1)
+    still = with_still_stretch(candles, 100, BASE.lookback + 1)
 
     found = permutation_importance(bundle, still)
 
