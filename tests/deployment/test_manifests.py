@@ -195,7 +195,7 @@ def test_the_worker_may_run_the_jobs_that_deploy_makes_and_no_others():
     assert named <= set(re.findall(r'"([\w-]+)"', said))
 
 
-def test_every_part_that_calls_the_database_finds_the_authority_of_its_certificate(tmp_path: Path):
+def test_every_caller_of_the_database_finds_its_authority(tmp_path: Path):
     component = os.path.relpath(K8S / "components" / "database-ca", tmp_path)
     base = os.path.relpath(K8S / "overlays" / "production", tmp_path)
     (tmp_path / "kustomization.yaml").write_text(f"resources: [{base}]\ncomponents: [{component}]\n")

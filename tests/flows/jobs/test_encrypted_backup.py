@@ -85,7 +85,7 @@ def test_a_backup_over_tls_is_restored_over_tls(server, tmp_path):
         assert connection.execute("select id from flow_run").fetchall() == [(1,)]
 
 
-def test_a_backup_of_the_release_before_is_restored_and_upgraded_over_tls(server, tmp_path, monkeypatch):
+def test_a_backup_of_the_release_before_is_upgraded_over_tls(server, tmp_path, monkeypatch):
     def of(database: str) -> Settings:
         return load_settings(home=tmp_path, database_owner_url=SecretStr(server.url("candlecast_owner", database)))
 
