@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
-import json
 import re
 import zipfile
-from collections.abc import Callable
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from candlecast.candles.formats import MISSING, NUMBER, read_format
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS
 from candlecast.errors import InvalidCandles
 
@@ -30,102 +28,51 @@ _FLOW_ALIASES = {
     "taker_buy_base_asset_volume": "taker_buy_base",
     "taker_buy_quote_asset_volume": "taker_buy_quote",
 }
-_MISSING = ("", "nan", "NaN", "null", "NULL", "None", "NA", "N/A")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _ISO = re.compile(r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?) ?(Z|UTC|[+-]\d{2}:?\d{2})", re.ASCII)
 _ISO_WITHOUT_ZONE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?", re.ASCII)
+_WANTED = "write ISO-8601 with a zone (2025-06-01T00:00:00Z), or milliseconds since 1970"
 _EARLIEST = 10**8  # seconds: 1973; a number is of the unit in which it lies between 1973 and 5138
 _A_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
-_COMMENT = re.compile(r"#.*|https?://[^,;\t]*")
-_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Names of the archive (BTCUSDT-5m-2025-06.zip) and of freqtrade (BTC_USDT-5m.feather) begin with the symbol.
+_NAMED = re.compile(r"(?P<symbol>[A-Z0-9]+(?=-[0-9]+[mhdw]-[0-9]{4}-[0-9]{2})|[A-Z0-9]+_[A-Z0-9_]+(?=-[0-9]+[mhdw]\b))")
+_FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    EOFError,
+    RuntimeError,  # an encrypted zip
+    zipfile.BadZipFile,
+    zlib.error,
+    csv.Error,
+)
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read candles of a file, by its ending, in any layout that is unambiguous.
 
     Layouts: this project's own, klines and arrays with or without a header (the archive's CSV and zip), freqtrade's
-    feather and JSON, yfinance's frames of one ticker, and the CSV of Kaggle and CryptoDataDownload.
+    feather and JSON, yfinance's frames of one ticker, and the CSV of Kaggle and CryptoDataDownload. Each may be inside
+    a gzip file.
 
     Returns:
         OHLCV and known order flow as float64, indexed by UTC open_time in the file's order. `attrs["symbol"]` is the
-        symbol that the file names, or None.
+        symbol that a column or the file's name states, or None.
 
     Raises:
         InvalidCandles: Another ending, a column is missing or ambiguous, or a value is malformed; names the row
-            (0-based, without the header), the column, the value and the remedy.
+            (0-based, without header lines), the column, the value and the remedy.
     """
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise InvalidCandles(f"{path}: the name must end in {', '.join(_READERS)}")
+    texts = ("open_time", "open time", *_TIME_NAMES)
     try:
-        return _candles(_with_plain_columns(read(path)))
+        candles = _candles(_with_plain_columns(read_format(path.name, path.read_bytes(), texts)))
     except InvalidCandles as exc:
         raise InvalidCandles(f"{path}: {exc}", exc.row, exc.field) from exc
-    except (OSError, ValueError, TypeError, OverflowError, zipfile.BadZipFile, csv.Error) as exc:
+    except _FAULTS as exc:
         raise InvalidCandles(f"{path}: {str(exc).strip() or type(exc).__name__}") from exc
-
-
-def _read_json(path: Path) -> pd.DataFrame:
-    rows = json.loads(_decoded(path.read_bytes()))
-    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise InvalidCandles("not a list of rows [open_time, open, high, low, close, volume]")
-    for number, row in enumerate(rows):
-        if len(row) != len(rows[0]):
-            raise InvalidCandles(f"row {number}: {len(row)} values, {len(rows[0])} in the first row", number)
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _read_zip(path: Path) -> pd.DataFrame:
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        if len(names) != 1 or not names[0].lower().endswith(".csv"):
-            raise InvalidCandles(f"one .csv file is wanted in it, found {', '.join(names) or 'none'}")
-        return _parsed(_decoded(archive.read(names[0])))
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    return _parsed(_decoded(path.read_bytes()))
-
-
-_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".parquet": pd.read_parquet,
-    ".feather": pd.read_feather,
-    ".csv": _read_csv,
-    ".json": _read_json,
-    ".zip": _read_zip,
-}
-
-
-def _decoded(content: bytes) -> str:
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as exc:
-        raise InvalidCandles(f"byte {exc.start} is not {encoding}; save the file as UTF-8") from exc
-
-
-def _parsed(text: str) -> pd.DataFrame:
-    lines = text.splitlines(keepends=True)
-    begin = next((at for at, line in enumerate(lines) if line.strip() and not _COMMENT.fullmatch(line.strip())), None)
-    if begin is None:
-        raise InvalidCandles("no candle in it")
-    separator = next((one for one in ",;\t" if one in lines[begin]), ",")
-    rows = filter(None, csv.reader(lines[begin:], delimiter=separator))
-    header = next(rows)
-    is_data = all(_NUMBER.fullmatch(cell.strip()) for cell in header)
-    for number, row in enumerate(rows, 1 if is_data else 0):
-        if len(row) != len(header):  # pandas would shift or cut the row
-            raise InvalidCandles(f"row {number}: {len(row)} values for {len(header)} columns", number)
-    return pd.read_csv(
-        io.StringIO("".join(lines[begin:])),
-        sep=separator,
-        header=None if is_data else 0,
-        index_col=False,
-        float_precision="round_trip",  # else the last digit may differ
-        keep_default_na=False,
-        na_values=_MISSING,
-        low_memory=False,
-    )
+    named = _NAMED.match(path.name)
+    candles.attrs["symbol"] = candles.attrs["symbol"] or (named and named["symbol"])
+    return candles
 
 
 def _with_plain_columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -177,10 +124,10 @@ def _candles(table: pd.DataFrame) -> pd.DataFrame:
 def _symbol(table: pd.DataFrame) -> str | None:
     if "symbol" not in table.columns or table.empty:
         return None
-    named = table["symbol"].astype(str).unique()
+    named = table["symbol"].dropna().astype(str).unique()
     if len(named) > 1:
         raise InvalidCandles(f"candles of several symbols: {', '.join(named[:3])}; leave one")
-    return str(named[0])
+    return str(named[0]) if len(named) else None
 
 
 def _time_column(table: pd.DataFrame) -> str | None:
@@ -213,10 +160,11 @@ def _numbers(column: pd.Series, name: str) -> NDArray[np.float64]:
     values = np.full(len(column), np.nan)
     for row, value in enumerate(column):
         text = "" if value is None else str(value).strip()
-        if _NUMBER.fullmatch(text) and not isinstance(value, bool):
+        if NUMBER.fullmatch(text) and not isinstance(value, bool):
             values[row] = float(text)
-        elif text not in _MISSING:
-            raise InvalidCandles(f"row {row}: {name} is {value!r}, not a number", row, name)
+        elif text not in MISSING:
+            remedy = "; write a decimal point, and no separator of thousands" if "," in text else ""
+            raise InvalidCandles(f"row {row}: {name} is {value!r}, not a number{remedy}", row, name)
     return values
 
 
@@ -226,13 +174,17 @@ def _open_times(column: pd.Series, name: str) -> pd.DatetimeIndex:
         if column.dt.tz is None:
             _refuse(column.notna(), column, name, "has no time zone; write UTC times as 2025-06-01T00:00:00Z")
         return pd.DatetimeIndex(column.dt.tz_convert("UTC"), name="open_time").as_unit("us")
+    numbers = column
     if not pd.api.types.is_numeric_dtype(column):
         texts = column.astype(object).where(column.notna(), "").map(lambda value: str(value).strip())
-        _refuse(texts.isin(_MISSING), column, name, "is missing")
-        if not texts.str.fullmatch(r"\d+").all():
+        _refuse(texts.isin(MISSING), column, name, "is missing")
+        is_number = texts.str.fullmatch(NUMBER.pattern).astype(bool)
+        _refuse(is_number != is_number[:1].all(), column, name, f"is not written as that of row 0; {_WANTED}")
+        if not is_number.all():
             return _from_iso(texts, name)
-        column = texts.astype("float64")
-    epochs = column.to_numpy(dtype="float64", na_value=np.nan)
+        _refuse(texts.str.contains("[eE]"), column, name, "was rounded, as by a spreadsheet; write all digits")
+        numbers = texts.astype("float64")
+    epochs = numbers.to_numpy(dtype="float64", na_value=np.nan)
     _refuse(~np.isfinite(epochs), column, name, "is missing")
     _refuse(epochs % 1 != 0, column, name, "is not a whole number of milliseconds since 1970")
     unit = _unit(epochs, column, name)
@@ -247,7 +199,7 @@ def _from_iso(texts: pd.Series, name: str) -> pd.DatetimeIndex:
     no_zone = texts.str.fullmatch(_ISO_WITHOUT_ZONE.pattern)
     _refuse(no_zone, texts, name, "has no time zone; write UTC times as 2025-06-01T00:00:00Z")
     other = ~texts.str.fullmatch(_ISO.pattern)
-    _refuse(other, texts, name, "is neither ISO-8601 with a zone (2025-06-01T00:00:00Z) nor milliseconds since 1970")
+    _refuse(other, texts, name, f"is no time; {_WANTED}")
     times = pd.to_datetime(texts.str.replace(" ?UTC$", "Z", regex=True), utc=True, format="ISO8601", errors="coerce")
     _refuse(times.isna(), texts, name, "is no time of the calendar")
     return pd.DatetimeIndex(times, name="open_time").as_unit("us")

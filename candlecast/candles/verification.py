@@ -42,6 +42,7 @@ class Verification:
         broken: Number of candles that break a rule of the table, by rule; broken rules only.
         behind_since: Close of the newest candle, if the exchange's clock is farther ahead of it than a late candle
             explains; `end` is that clock then.
+        clock_known: Whether the exchange's clock was known; without it, candles missing after the newest are not found.
     """
 
     start: datetime
@@ -51,6 +52,7 @@ class Verification:
     doubtful: list[MarkedCandle]
     broken: dict[str, int]
     behind_since: datetime | None = None
+    clock_known: bool = True
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class Verification:
             },
             "broken": self.broken,
             "behind_since": self.behind_since.isoformat() if self.behind_since else None,
+            "clock_known": self.clock_known,
         }
 
     @property
@@ -122,6 +125,7 @@ def verify_candles(
         doubtful=session.quality.doubtful(market, start, end),
         broken={rule.replace("_", " "): count for rule, count in counts.items() if count},
         behind_since=after_newest if is_behind and start < after_newest < end else None,
+        clock_known=now is not None,
     )
 
 
@@ -139,6 +143,8 @@ def verification_message(found: Verification, market: Market) -> str:
             f"the newest candle closed at {found.behind_since:%Y-%m-%d %H:%M}, {found.end - found.behind_since} behind "
             "the exchange's clock: run `candlecast backfill`; a delisted or halted market has no newer candles"
         )
+    if not found.clock_known:
+        lines.append("the exchange does not answer: candles missing after the newest were not looked for")
     if spans := _spans_of_faults(found, market):
         lines.append(f"to mend it: {repair_command(market, min(spans)[0], max(end for _, end in spans))}")
     return "\n".join(lines)

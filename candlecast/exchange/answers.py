@@ -23,6 +23,13 @@ BARRED = (403, 451)
 
 _SHORTEST_BAN_S = 120.0  # Binance's shortest ban, for a 418 without Retry-After
 
+_REMEDIES = {
+    -1121: (
+        " The exchange does not list this symbol, or not any more: if it was renamed or delisted, set "
+        "CANDLECAST_MARKETS to the markets that remain; the stored candles and forecasts stay"
+    ),
+}
+
 Answer = TypeVar("Answer")
 
 
@@ -59,7 +66,14 @@ def read_answer(response: requests.Response, what: str, read: Callable[[Any], An
     if status >= 400:
         raise ExchangeRejected(f"{what}: HTTP {status}{_reason(response)}")
     try:
-        return read(response.json())
+        answer = response.json()
+    except ValueError as exc:  # a page about maintenance, or the login page of a network
+        kind = response.headers.get("Content-Type", "no Content-Type")
+        raise ExchangeUnavailable(
+            f"{what}: HTTP {status}, but the answer is {kind}, not JSON: {' '.join(response.text[:200].split())[:80]!r}"
+        ) from exc
+    try:
+        return read(answer)
     except (ValueError, TypeError, KeyError, OverflowError, InvalidCandles) as exc:
         raise ExchangeUnavailable(f"{what}: HTTP {status}, but the answer is unusable: {exc!r}") from exc
 
@@ -96,5 +110,6 @@ def _reason(response: requests.Response) -> str:
     except ValueError:
         return f" {response.reason}" if response.reason else ""
     if isinstance(refusal, dict) and "msg" in refusal:
-        return f", code {refusal.get('code')}: {refusal['msg']}"
+        remedy = _REMEDIES.get(refusal.get("code"), "")
+        return f", code {refusal.get('code')}: {refusal['msg']}{remedy}"
     return ""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -115,9 +118,16 @@ def retries(sleep: Callable[[float], None]) -> Retrying:
 
 
 def retry_after_s(response: requests.Response) -> float | None:
-    """Read `Retry-After`; Binance sends whole seconds, never a date."""
-    seconds = response.headers.get("Retry-After", "")
-    return float(seconds) if seconds.isdecimal() else None
+    """Read `Retry-After`: seconds as Binance sends them, or a date as proxies before it do (RFC 9110, 10.2.3)."""
+    asked = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", asked):
+        return float(asked)
+    try:
+        moment = parsedate_to_datetime(asked)
+        sent = parsedate_to_datetime(response.headers["Date"]) if "Date" in response.headers else datetime.now(UTC)
+        return max(0.0, (moment - sent).total_seconds())  # the server's clock made both
+    except (ValueError, TypeError, OverflowError):  # no date, or one without zone
+        return None
 
 
 def _wait_s(attempt: RetryCallState) -> float:

@@ -240,7 +240,7 @@ def predict(file: Path, model: str = "champion") -> None:
         if file.suffix == ".json":
             answer = service.predict_posted({"model": model, **read_posted(file)})
         else:
-            answer = service.predict(read_candles(file), settings.symbol, settings.interval, model)
+            answer = service.predict(read_candles(file, settings.symbol), settings.symbol, settings.interval, model)
     print(answer.model_dump_json(indent=2))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import gzip
 import json
 import zipfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from candlecast.candles.files import read_candles, read_history
@@ -78,12 +78,87 @@ def test_a_frame_of_yfinance_and_arrays_of_ccxt_are_read(tmp_path):
     assert_read(tmp_path / "ccxt.parquet")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_does_not_hide_the_first_column(tmp_path, encoding):
     text = CANDLES.to_csv(date_format="%Y-%m-%dT%H:%M:%SZ")
     (tmp_path / "excel.csv").write_bytes(text.encode(encoding))
 
     assert_read(tmp_path / "excel.csv")
+
+
+def test_files_put_one_after_the_other_are_read_without_their_headers(tmp_path):
+    first, second = (TABLE.assign(open_time=MS)[part].to_csv(index=False) for part in (slice(0, 2), slice(2, 6)))
+    (tmp_path / "both.csv").write_text(first + second)
+    (tmp_path / "both-marked.csv").write_bytes(first.encode("utf-8-sig") + second.encode("utf-8-sig"))
+
+    assert_read(tmp_path / "both.csv")
+    assert_read(tmp_path / "both-marked.csv")
+
+
+def test_a_fault_behind_a_repeated_header_has_the_row_of_its_candle(tmp_path):
+    text = TABLE.assign(open_time=MS).to_csv(index=False).splitlines(keepends=True)
+    (tmp_path / "short.csv").write_text("".join([*text[:3], text[0], "1,2\n"]))
+    (tmp_path / "bad.csv").write_text("".join([*text[:3], text[0], text[3].replace(text[3].split(",")[0], "x")]))
+
+    for name, said in (("short.csv", "row 2: 2 values for 6 columns"), ("bad.csv", "row 2: open is 'x', not a number")):
+        with pytest.raises(InvalidCandles, match=said):
+            read_candles(tmp_path / name)
+
+
+def test_a_spreadsheets_separator_line_is_no_header(tmp_path):
+    text = TABLE.assign(open_time=MS).to_csv(index=False, sep=";", lineterminator="\r\n")
+    (tmp_path / "excel.csv").write_text("sep=;\r\n" + text, newline="")
+
+    assert_read(tmp_path / "excel.csv")
+
+
+def test_gzip_files_and_zips_of_macos_are_read(tmp_path):
+    text = TABLE.assign(open_time=MS).to_csv(index=False)
+    (tmp_path / "mine.csv.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "BTC_USDT-5m.json.gz").write_bytes(gzip.compress(json.dumps(kline_rows()).encode()))
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as archive:
+        archive.writestr("mine.csv", text)
+        archive.writestr("__MACOSX/._mine.csv", "Mac OS X")
+
+    for name in ("mine.csv.gz", "BTC_USDT-5m.json.gz", "mac.zip"):
+        assert_read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["mine.csv.gz", "mine.json.gz", "mine.zip", "mine.parquet", "mine.feather"])
+def test_a_damaged_file_is_refused_by_name(tmp_path, name):
+    whole = gzip.compress(b"open_time,open\n" * 1000)
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(InvalidCandles, match=name):
+        read_candles(tmp_path / name)
+
+
+def test_an_encrypted_zip_is_refused_with_the_reason(tmp_path):
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
+        archive.writestr("mine.csv", "x")
+    content = bytearray((tmp_path / "locked.zip").read_bytes())
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(header) + flags] |= 1
+    (tmp_path / "locked.zip").write_bytes(content)
+
+    with pytest.raises(InvalidCandles, match=r"locked.zip: .*encrypted"):
+        read_candles(tmp_path / "locked.zip")
+
+
+@pytest.mark.parametrize("name", ["ETHUSDT-5m-2025-09.csv", "ETH_USDT-5m.csv", "BTC_USDT_USDT-5m-futures.csv.gz"])
+def test_a_file_whose_name_states_another_symbol_is_refused(tmp_path, name):
+    text = TABLE.assign(open_time=MS).to_csv(index=False).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+
+    with pytest.raises(InvalidCandles, match=rf"{name}: its symbol is {name.split('-')[0]}, not BTCUSDT"):
+        read_history(tmp_path / name, "5m", "BTCUSDT")
+
+
+def test_a_text_with_nul_characters_is_no_utf_8(tmp_path):
+    (tmp_path / "wide.csv").write_bytes(TABLE.assign(open_time=MS).to_csv(index=False).encode("utf-16-le"))
+
+    with pytest.raises(InvalidCandles, match=r"wide.csv: character 1 is NUL; save the file as UTF-8"):
+        read_candles(tmp_path / "wide.csv")
 
 
 @pytest.mark.parametrize(
@@ -92,11 +167,20 @@ def test_a_byte_order_mark_does_not_hide_the_first_column(tmp_path, encoding):
         ({"open_time": MS // 1000}, "row 0: open_time 17[0-9]+ is in seconds; milliseconds since 1970 are wanted"),
         ({"open_time": MS * 1000}, "is in microseconds; milliseconds"),
         ({"open_time": MS * 1_000_000}, "is in nanoseconds; milliseconds"),
-        ({"open_time": [f"{at:%d/%m/%Y %H:%M}" for at in CANDLES.index]}, "is neither ISO-8601 with a zone"),
+        ({"open_time": [f"{at:%d/%m/%Y %H:%M}" for at in CANDLES.index]}, "is no time; write ISO-8601 with a zone"),
+        (
+            {"open_time": [f"{ms:.4E}" for ms in MS]},
+            r"row 0: open_time 1.7[0-9]+E\+12 was rounded, as by a spreadsheet",
+        ),
+        ({"open_time": [*map(str, MS[:5]), "Total"]}, "row 5: open_time Total is not written as that of row 0"),
+        ({"open_time": [*map(str, MS[:5]), f"{CANDLES.index[5]:%FT%TZ}"]}, "row 5: open_time 20.* is not written as"),
+        ({"open_time": ["2025-06-01T24:00:00Z"] * 6}, "row 0: open_time .*T24:00:00Z is no time of the calendar"),
         ({"open_time": [f"{at:%Y-%m-%d %H:%M:%S}" for at in CANDLES.index]}, "has no time zone; write UTC times as"),
         ({"open_time": ["2025-13-01T00:00:00Z"] * 6}, "is no time of the calendar"),
         ({"open_time": MS.astype(float) + 0.5}, "is not a whole number of milliseconds"),
-        ({"close": ["1,5"] * 6}, "row 0: close is '1,5', not a number"),
+        ({"close": ["1,5"] * 6}, "row 0: close is '1,5', not a number; write a decimal point"),
+        ({"close": ["1.234,5"] * 6}, "row 0: close is '1.234,5', not a number; write a decimal point"),
+        ({"close": ["1٠"] * 6}, "row 0: close is '1٠', not a number"),
         ({"close": [True] * 6}, "row 0: close is True, not a number"),
         ({"symbol": ["BTC/USDT"] * 3 + ["ETH/USDT"] * 3}, "candles of several symbols: BTC/USDT, ETH/USDT"),
         ({"symbol": "ETH/USDT"}, "its symbol is ETH/USDT, not BTCUSDT"),
@@ -163,39 +247,77 @@ def test_a_zip_of_several_files_is_refused_with_their_names(tmp_path):
         read_candles(tmp_path / "two.zip")
 
 
-FAULTS = ("none", "drop a cell", "add a cell", "word", "swap", "repeat", "naive", "unit", "header", "shift")
+FAULTS = ("none", "drop a cell", "add a cell", "word", "swap", "repeat", "naive", "unit", "header", "shift", "joined")
+LAYOUTS = ("own", "freqtrade", "kline", "kaggle", "cryptodatadownload", "ccxt", "yfinance")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def rows_of(layout: str) -> tuple[list[str], list[list[str]]]:
+    """Return the header, empty if the layout has none, and the rows of a layout."""
+    rows = [[str(row[0]), *map(str, row[1:6])] for row in kline_rows()]
+    times = [at.isoformat() for at in CANDLES.index]
+    if layout == "freqtrade":
+        return ["date", *OHLCV_COLUMNS], [[at, *row[1:]] for at, row in zip(times, rows, strict=True)]
+    if layout == "yfinance":
+        header = ["Datetime", *map(str.capitalize, OHLCV_COLUMNS)]
+        return header, [[at.replace("T", " "), *row[1:]] for at, row in zip(times, rows, strict=True)]
+    if layout == "kaggle":
+        header = ["Timestamp", "Open", "High", "Low", "Close", "Volume_(BTC)", "Volume_(Currency)"]
+        return header, [[str(int(row[0]) // 1000), *row[1:], "0"] for row in rows]
+    if layout == "cryptodatadownload":
+        header = ["unix", *OHLCV_COLUMNS[:4], "Volume BTC", "Volume USDT", "symbol", "date"]
+        return header, [[*row, "0", "BTC/USDT", at[:19]] for at, row in zip(times, rows, strict=True)]
+    if layout == "kline":
+        return [], [[str(cell) for cell in row] for row in kline_rows()]
+    return ([], rows) if layout == "ccxt" else (["open_time", *OHLCV_COLUMNS], rows)
+
+
+def write_table(path: Path, header: list[str], rows: list[list[str]], separator: str, end: str, encoding: str) -> None:
+    """Write a table of texts in the format that the name says."""
+    if path.suffix in (".parquet", ".feather"):
+        table = pd.DataFrame(rows, columns=header or [str(number) for number in range(len(rows[0]))])
+        table.to_parquet(path) if path.suffix == ".parquet" else table.to_feather(path)
+        return
+    lines = [header, *rows] if header else rows
+    cells = [[f'"{one}"' if separator in one else one for one in row] for row in lines]
+    content = "".join(separator.join(row) + end for row in cells).encode(encoding)
+    if ".json" in path.name:
+        content = json.dumps(rows).encode(encoding)
+    if path.suffix == ".gz":
+        content = gzip.compress(content)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("any.csv", content)
+        return
+    path.write_bytes(content)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.data(),
-    st.sampled_from(["own", "freqtrade", "kline", "kaggle"]),
-    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
-    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(LAYOUTS),
+    st.sampled_from(["csv", "csv", "csv", "csv.gz", "zip", "json", "json.gz", "parquet", "feather"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
     st.sampled_from([",", ";", "\t"]),
     st.booleans(),
     st.sampled_from(FAULTS),
 )
-def test_any_mixture_gives_the_candles_or_a_refusal(tmp_path, data, layout, encoding, end, separator, newest, fault):
-    rows = [[str(row[0]), *map(str, row[1:6])] for row in kline_rows()]
-    header = ["open_time", *OHLCV_COLUMNS]
-    if layout == "freqtrade":
-        header[0] = "date"
-        rows = [[at.isoformat(), *row[1:]] for at, row in zip(CANDLES.index, rows, strict=True)]
-    elif layout == "kaggle":
-        header = ["Timestamp", "Open", "High", "Low", "Close", "Volume_(BTC)", "Volume_(Currency)"]
-        rows = [[str(int(row[0]) // 1000), *row[1:], "0"] for row in rows]
-    elif layout == "kline":
-        header, rows = [], [[str(cell) for cell in row] for row in kline_rows()]
+def test_any_mixture_gives_the_candles_or_a_refusal(
+    tmp_path, data, layout, ending, encoding, end, separator, newest, fault
+):
+    header, rows = rows_of(layout)
+    assume(not (header and "json" in ending))
     rows = rows[::-1] if newest else rows
     at = data.draw(st.integers(0, len(rows) - 1))
     cell = data.draw(st.integers(0, len(OHLCV_COLUMNS)))
+    if fault in ("drop a cell", "add a cell"):
+        assume(ending not in ("parquet", "feather"))
     if fault == "drop a cell":
         del rows[at][cell]
     elif fault == "add a cell":
         rows[at].insert(cell, "1")
     elif fault == "word":
-        rows[at][cell] = data.draw(st.sampled_from(["x", "1,5", "1 000", "0x10", "--", "inf", "1_0"]))
+        rows[at][cell] = data.draw(st.sampled_from(["x", "1,5", "1 000", "0x10", "--", "inf", "1_0", "٣", ""]))
     elif fault == "swap":
         rows[at], rows[at - 1] = rows[at - 1], rows[at]
     elif fault == "repeat":
@@ -208,15 +330,15 @@ def test_any_mixture_gives_the_candles_or_a_refusal(tmp_path, data, layout, enco
         header[cell] = "unknown"
     elif fault == "shift":
         rows = [[*row[-1:], *row[:-1]] for row in rows]
-    text = io.StringIO(newline="")
-    for row in [header, *rows] if header else rows:
-        text.write(separator.join(f'"{one}"' if separator in one else one for one in row) + end)
-    path = tmp_path / "any.csv"
-    path.write_bytes(text.getvalue().encode(encoding))
+    elif fault == "joined" and header:
+        rows.insert(at, list(header))
+    path = tmp_path / f"any.{ending}"
+    write_table(path, header, rows, separator, end, encoding)
 
     try:
         read = read_history(path, "5m")
     except InvalidCandles:
         assert fault != "none"
+        assert fault != "joined" or ending in ("parquet", "feather")
     else:
         pd.testing.assert_frame_equal(read[list(OHLCV_COLUMNS)], CANDLES, check_exact=True, check_freq=False)

@@ -109,6 +109,43 @@ def test_a_short_retry_after_is_obeyed_before_the_next_attempt():
 
 
 @pytest.mark.parametrize(
+    ("asked", "sent", "wait_s"),
+    [
+        ("Wed, 04 Jun 2025 08:00:20 GMT", "Wed, 04 Jun 2025 08:00:00 GMT", 20),  # by the server's clock, not by ours
+        ("Wed, 04 Jun 2025 08:00:20 -0000", "Wed, 04 Jun 2025 08:00:00 -0000", 20),
+        ("0.493", "", 0.493),
+        ("Wed, 04 Jun 2025 08:00:00 GMT", "Wed, 04 Jun 2025 08:00:05 GMT", 0),
+        ("Wed, 04 Jun 2025 08:00:00 GMT", "", 0),
+        ("soon", "", None),
+        ("-5", "", None),
+        ("Wed, 99 Jun 2025 08:00:00 GMT", "Wed, 04 Jun 2025 08:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(asked, sent, wait_s):
+    exchange = exchange_answering(status=503, headers={"Retry-After": asked} | ({"Date": sent} if sent else {}))
+
+    with pytest.raises(ExchangeUnavailable) as caught:
+        exchange.ping()
+
+    assert caught.value.retry_after_s == (pytest.approx(wait_s) if wait_s else None)
+
+
+def test_a_page_about_maintenance_is_reported_with_its_text():
+    page = b"<!DOCTYPE html>\n<html><title>Maintenance</title>We will be back shortly</html>"
+    exchange = exchange_answering(headers={"Content-Type": "text/html"}, body=page)
+
+    with pytest.raises(ExchangeUnavailable, match=r"HTTP 200, but the answer is text/html, not JSON: .*Maintenance"):
+        exchange.klines("BTCUSDT", "5m", START, END)
+
+
+def test_a_symbol_that_is_no_longer_listed_names_the_setting():
+    exchange = exchange_answering(status=400, body={"code": -1121, "msg": "Invalid symbol."})
+
+    with pytest.raises(ExchangeRejected, match=r"klines MATICUSDT 5m .*renamed or delisted, set CANDLECAST_MARKETS"):
+        exchange.klines("MATICUSDT", "5m", START, END)
+
+
+@pytest.mark.parametrize(
     "failure",
     [
         answer(502),

@@ -149,3 +149,4 @@ def test_verify_looks_at_the_table_while_the_exchange_is_away(run, final, tmp_pa
     found = run("verify")
 
     assert (found.exit_code, "1,440 candles of BTCUSDT 5m" in found.stdout) == (0, True)
+    assert "the exchange does not answer: candles missing after the newest were not looked for" in found.stdout
