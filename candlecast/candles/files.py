@@ -30,7 +30,7 @@ def read_candles(path: Path, symbol: str | None = None) -> pd.DataFrame:
     Raises:
         InvalidCandles: As `read_table`; or the file is of another symbol.
     """
-    candles = read_table(path)
+    candles = read_table(path, symbol)
     named = candles.attrs.pop("symbol")
     if symbol is not None and named is not None and without_separators(named) != symbol:
         raise InvalidCandles(f"{path}: its symbol is {named}, not {symbol}; set CANDLECAST_SYMBOL to import it")

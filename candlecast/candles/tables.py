@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from candlecast.candles.formats import MISSING, NUMBER, read_format
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS
 from candlecast.errors import InvalidCandles
+from candlecast.market import without_separators
 
 _ARRAY_NAMES = ("timestamp", *OHLCV_COLUMNS)
 _KLINE_NAMES = (*_ARRAY_NAMES, "close_time", *FLOW_COLUMNS, "ignore")
@@ -48,12 +49,15 @@ _FAULTS = (
 )
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, market_symbol: str | None = None) -> pd.DataFrame:
     """Read candles of a file, by its ending, in any layout that is unambiguous.
 
     Layouts: this project's own, klines and arrays with or without a header (the archive's CSV and zip), freqtrade's
     feather and JSON, yfinance's frames of one ticker, and the CSV of Kaggle and CryptoDataDownload. Each may be inside
     a gzip file.
+
+    Args:
+        market_symbol: Symbol whose base asset a column such as `Volume BTC` must name, if the file states none.
 
     Returns:
         OHLCV and known order flow as float64, indexed by UTC open_time in the file's order. `attrs["symbol"]` is the
@@ -64,15 +68,14 @@ def read_table(path: Path) -> pd.DataFrame:
             (0-based, without header lines), the column, the value and the remedy.
     """
     texts = ("open_time", "open time", *_TIME_NAMES)
+    named = _NAMED.match(path.name)
+    stated = named["symbol"] if named else None
     try:
-        candles = _candles(_with_plain_columns(read_format(path.name, path.read_bytes(), texts)))
+        return _candles(_with_plain_columns(read_format(path.name, path.read_bytes(), texts)), stated, market_symbol)
     except InvalidCandles as exc:
         raise InvalidCandles(f"{path}: {exc}", exc.row, exc.field) from exc
     except _FAULTS as exc:
         raise InvalidCandles(f"{path}: {str(exc).strip() or type(exc).__name__}") from exc
-    named = _NAMED.match(path.name)
-    candles.attrs["symbol"] = candles.attrs["symbol"] or (named and named["symbol"])
-    return candles
 
 
 def _with_plain_columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,9 +109,9 @@ def _plain(name: str) -> str:
     return re.sub(r"\s+", "_", name.strip().lower())
 
 
-def _candles(table: pd.DataFrame) -> pd.DataFrame:
-    symbol = _symbol(table)
-    time_name, volume_name = _time_column(table), _volume_column(table, symbol)
+def _candles(table: pd.DataFrame, stated: str | None, market_symbol: str | None) -> pd.DataFrame:
+    symbol = _symbol(table) or stated
+    time_name, volume_name = _time_column(table), _volume_column(table, symbol or market_symbol)
     missing = [name for name in PRICE_COLUMNS if name not in table.columns]
     missing += ["open_time"] * (time_name is None) + ["volume"] * (volume_name is None)
     if time_name is None or volume_name is None or missing:
@@ -146,11 +149,11 @@ def _volume_column(table: pd.DataFrame, symbol: str | None) -> str | None:
         return "volume"
     found = [name for name in table.columns if name.startswith("volume_")]
     of_base = [name for name in found if name != "volume_(currency)"]
-    if symbol is not None and len(of_base) > 1:
-        base = re.split(r"[/_-]", symbol.lower())[0]
-        of_base = [name for name in of_base if name == f"volume_{base}"]
+    if symbol is not None:
+        whole = without_separators(symbol)
+        of_base = [name for name in of_base if whole.startswith(without_separators(name.removeprefix("volume_")))]
     if found and len(of_base) != 1:
-        raise InvalidCandles(f"columns {', '.join(found)} may all be the volume of the base asset: name one `volume`")
+        raise InvalidCandles(f"columns {', '.join(found)}: name the volume of the base asset `volume`")
     return next(iter(of_base), None)
 
 

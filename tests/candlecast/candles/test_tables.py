@@ -198,10 +198,22 @@ def test_what_could_be_read_in_two_ways_is_refused(tmp_path, changes, said):
 def test_two_columns_of_times_or_volumes_are_refused_by_name(tmp_path):
     two_times = TABLE.assign(date=CANDLES.index, time=CANDLES.index)
     two_volumes = TABLE.drop(columns="volume").assign(unix=MS, **{"Volume BTC": 1, "Volume USDT": 2})
-    for table, said in ((two_times, "date, time may all"), (two_volumes, "volume_btc, volume_usdt may all")):
+    for table, said in (
+        (two_times, "date, time may all"),
+        (two_volumes, "columns volume_btc, volume_usdt: name the volume of the base asset `volume`"),
+    ):
         table.to_csv(tmp_path / "mine.csv", index=False)
         with pytest.raises(InvalidCandles, match=said):
             read_candles(tmp_path / "mine.csv")
+
+
+@pytest.mark.parametrize("symbol", [{}, {"symbol": "BTC/USDT"}])
+def test_the_volume_of_the_quote_asset_is_not_taken(tmp_path, symbol):
+    table = TABLE.drop(columns="volume").assign(unix=MS, **{"Volume USDT": 2}, **symbol)
+    table.to_csv(tmp_path / "mine.csv", index=False)
+
+    with pytest.raises(InvalidCandles, match="volume_usdt: name the volume of the base asset"):
+        read_history(tmp_path / "mine.csv", "5m", "BTCUSDT")
 
 
 def test_naive_times_of_a_parquet_file_are_refused(tmp_path):
