@@ -110,6 +110,6 @@ def _reason(response: requests.Response) -> str:
     except ValueError:
         return f" {response.reason}" if response.reason else ""
     if isinstance(refusal, dict) and "msg" in refusal:
-        remedy = _REMEDIES.get(refusal.get("code"), "")
+        remedy = _REMEDIES.get(refusal.get("code", 0), "")
         return f", code {refusal.get('code')}: {refusal['msg']}{remedy}"
     return ""
