@@ -23,12 +23,11 @@ BARRED = (403, 451)
 
 _SHORTEST_BAN_S = 120.0  # Binance's shortest ban, for a 418 without Retry-After
 
-_REMEDIES = {
-    -1121: (
-        " The exchange does not list this symbol, or not any more: if it was renamed or delisted, set "
-        "CANDLECAST_MARKETS to the markets that remain; the stored candles and forecasts stay"
-    ),
-}
+_NOT_LISTED = -1121
+_NOT_LISTED_REMEDY = (
+    " The exchange does not list this symbol, or not any more: if it was renamed or delisted, set CANDLECAST_MARKETS "
+    "to the markets that remain; the stored candles and forecasts stay"
+)
 
 Answer = TypeVar("Answer")
 
@@ -110,6 +109,6 @@ def _reason(response: requests.Response) -> str:
     except ValueError:
         return f" {response.reason}" if response.reason else ""
     if isinstance(refusal, dict) and "msg" in refusal:
-        remedy = _REMEDIES.get(refusal.get("code", 0), "")
-        return f", code {refusal.get('code')}: {refusal['msg']}{remedy}"
+        code = refusal.get("code")
+        return f", code {code}: {refusal['msg']}" + (_NOT_LISTED_REMEDY if code == _NOT_LISTED else "")
     return ""
