@@ -32,6 +32,14 @@ def test_a_workflow_is_what_github_takes(workflow, tmp_path):
     assert subprocess.run([*check, str(misspelt)], capture_output=True, check=False).returncode == 1
 
 
+@pytest.mark.parametrize("workflow", [".github/workflows/ci.yml", "docs/github-actions.yml"])
+def test_actions_are_named_by_commit_because_tags_can_move(workflow):
+    used = re.findall(r"uses: (\S+.*)", (ROOT / workflow).read_text())
+
+    assert used
+    assert [one for one in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", one)] == []
+
+
 def test_hooks_before_a_commit_are_local_and_those_of_make_check():
     repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     target = re.split(r"^check:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].partition("\n\n")[0]
