@@ -97,20 +97,28 @@ class ForecastClient(SessionClient):
         """Close the connection."""
         self._session.close()
 
-    def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
-        """Forecast the candle after the last of `candles`.
+    def predict(
+        self,
+        candles: pd.DataFrame,
+        symbol: str,
+        interval: str,
+        model: str = "champion",
+        horizon: int | None = None,
+    ) -> ForecastAnswer:
+        """Forecast the candle `horizon` after the last of `candles`.
 
         Args:
             candles: At least OHLCV, indexed by UTC open_time, ascending, closed, without gaps. Order flow that
                 is not known for every candle is not sent.
             model: Alias or number of a served version.
+            horizon: Candles ahead; None is that of the first market with this symbol and interval.
 
         Raises:
             ServiceUnavailable: No connection, no model loaded yet, or a server error; try again.
             ModelNotFound: `model` is not served.
             ServiceRejected: The candles or the market are invalid; the message names row and field.
         """
-        return self.predict_posted(_posted(candles, symbol, interval, model))
+        return self.predict_posted(_posted(candles, symbol, interval, model, horizon))
 
     def predict_posted(self, body: dict[str, Any]) -> ForecastAnswer:
         """Send a body of `POST /predict` as it is; raises as `predict`."""
@@ -118,7 +126,12 @@ class ForecastClient(SessionClient):
         return self._ask("POST", "/predict", ForecastAnswer, data=json.dumps(body), headers=_JSON)
 
     def predict_series(
-        self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion"
+        self,
+        candles: pd.DataFrame,
+        symbol: str,
+        interval: str,
+        model: str = "champion",
+        horizon: int | None = None,
     ) -> ForecastSeriesAnswer:
         """Make one forecast after every candle that has enough others before it; arguments as for `predict`.
 
@@ -127,9 +140,8 @@ class ForecastClient(SessionClient):
             ModelNotFound: As `predict`.
             ServiceRejected: As `predict`; also for more candles than `series_limit` of `model()`.
         """
-        return self._ask(
-            "POST", "/predict/series", ForecastSeriesAnswer, json=_posted(candles, symbol, interval, model)
-        )
+        body = _posted(candles, symbol, interval, model, horizon)
+        return self._ask("POST", "/predict/series", ForecastSeriesAnswer, json=body)
 
     def model(self, market: Market) -> ModelsAnswer:
         """Return the models served for a market, and the input that they need.
@@ -138,8 +150,7 @@ class ForecastClient(SessionClient):
             ServiceUnavailable: No connection, or a server error.
             ServiceRejected: The service serves no model of this market.
         """
-        asked = {"symbol": market.symbol, "interval": market.interval}
-        return self._ask("GET", "/model", ModelsAnswer, params=asked)
+        return self._ask("GET", "/model", ModelsAnswer, params={"market": market.model_name})
 
     def wait_ready(self, timeout_s: float) -> None:
         """Wait until a champion is served.
@@ -192,7 +203,7 @@ class ForecastClient(SessionClient):
             raise ServiceUnavailable(f"{self.base_url}{path} does not answer: {type(exc).__name__}") from exc
 
 
-def _posted(candles: pd.DataFrame, symbol: str, interval: str, model: str) -> dict[str, Any]:
+def _posted(candles: pd.DataFrame, symbol: str, interval: str, model: str, horizon: int | None) -> dict[str, Any]:
     """Make a body of `POST /predict`."""
     sent = [name for name in CANDLE_COLUMNS if name in candles.columns]
     sent = [name for name in sent if name not in FLOW_COLUMNS or candles[name].notna().all()]
@@ -203,7 +214,8 @@ def _posted(candles: pd.DataFrame, symbol: str, interval: str, model: str) -> di
     rows = [
         {"open_time": at, **dict(zip(sent, row, strict=True))} for at, row in zip(times, numbers.tolist(), strict=True)
     ]
-    return {"candles": rows, "symbol": symbol, "interval": interval, "model": model}
+    named = {} if horizon is None else {"market": Market(symbol, interval, horizon).model_name}
+    return {"candles": rows, **named, "symbol": symbol, "interval": interval, "model": model}
 
 
 def _waits_s(response: requests.Response) -> float | None:

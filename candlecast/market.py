@@ -16,6 +16,7 @@ GRID_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)  # weekly candles open on Mondays
 _LETTERS = "A-Z0-9\u3400-\u9fff"  # Binance lists symbols with Chinese letters
 SYMBOL = f"^[{_LETTERS}]{{2,20}}$"
 """Pattern of a symbol, in the exchange's spelling."""
+LONGEST_HORIZON = 9_999
 
 
 class Market(NamedTuple):
@@ -38,16 +39,28 @@ class Market(NamedTuple):
 
     @classmethod
     def named(cls, name: str, horizon: int = 1) -> Market:
-        """Parse a market's name, such as `BTCUSDT-5m`.
+        """Parse a market's name, such as `BTCUSDT-5m` or `BTCUSDT-1m-h15`.
+
+        Args:
+            horizon: Horizon of a name without one.
 
         Raises:
             ConfigurationError: `name` does not have that form.
         """
-        symbol, _, interval = name.rpartition("-")
-        if not re.fullmatch(SYMBOL, symbol):
-            raise ConfigurationError(f"market {name!r}: write symbol and interval like BTCUSDT-5m")
-        interval_duration(interval)
-        return cls(symbol, interval, horizon)
+        symbol, interval, ahead = _parts(name)
+        return cls(symbol, interval, horizon if ahead is None else ahead)
+
+
+@lru_cache(maxsize=1024)
+def _parts(name: str) -> tuple[str, str, int | None]:
+    found = re.fullmatch(f"([{_LETTERS}]{{2,20}})-([0-9a-zA-Z]+)(?:-h([1-9][0-9]{{0,3}}))?", name)
+    if not found:
+        raise ConfigurationError(
+            f"market {name!r:.60}: write symbol and interval like BTCUSDT-5m, and for more than one candle ahead "
+            "the horizon like BTCUSDT-1m-h15"
+        )
+    interval_duration(found[2])
+    return found[1], found[2], int(found[3]) if found[3] else None
 
 
 def require_symbol(symbol: str) -> str:

@@ -52,7 +52,8 @@ def ingest(
     A successful run sends the heartbeat.
 
     Args:
-        markets: Names such as BTCUSDT-5m. Markets run in parallel, and a failure of one does not stop the others.
+        markets: Names such as BTCUSDT-5m or BTCUSDT-1m-h15. Markets run in parallel, and a failure of one does not stop
+            the others.
     """
     settings = settings_for(symbol, interval, horizon)
     done = None

@@ -63,8 +63,8 @@ def monitor(
     """Check champion, challenger and market, act on the result, and start a training if the check asks for one.
 
     Args:
-        markets: Names such as BTCUSDT-5m. Markets run one after the other, because Evidently's pages need much memory;
-            a failure of one does not stop the others.
+        markets: Names such as BTCUSDT-5m or BTCUSDT-1m-h15. Markets run one after the other, because Evidently's pages
+            need much memory; a failure of one does not stop the others.
     """
     if markets:
         for_each(_monitor, markets, horizon, at_once=1)

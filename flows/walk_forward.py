@@ -51,7 +51,7 @@ def walk_forward(
     symbol: str | None = None,
     interval: str | None = None,
     horizon: int | None = None,
-    family: str = "lstm",
+    family: str | None = None,
     train_months: int = 3,
     validate_months: int = 1,
     step_months: int = 1,
@@ -60,9 +60,11 @@ def walk_forward(
 ) -> State[None] | None:
     """Fit on `train_months`, measure on the next `validate_months`, move by `step_months`, and repeat.
 
-    Every fold fits a new model; folds run in parallel on Dask. Figures, table and plot go to an MLflow run.
+    Every fold fits a new model; folds run in parallel on Dask. Figures, table and plot go to an MLflow run. The family
+    is by default that of the market.
     """
     settings = settings_for(symbol, interval, horizon)
+    family = family or settings.training.model_family
     lengths = FoldLengths(train_months, validate_months, step_months)
     try:
         with recorded_run("walk-forward", settings) as (_, job):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import BinaryIO
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -54,7 +55,7 @@ class Wiring:
         reloaders = self._reloaders(settings, metrics, access_log)
         database = ReadOnlyDatabase(settings.database.reader_url or settings.database.url)
         freshness = FreshnessReader(database, settings.all_markets, metrics.freshness)
-        batcher = RequestBatcher(lambda market: settings.limits_of(market).model_expiry, metrics)
+        batcher = RequestBatcher(cache(lambda market: settings.of(market).limits.model_expiry), metrics)
         database.open()
         access_log.start()
         reloaders.start()

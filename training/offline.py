@@ -12,7 +12,7 @@ from uuid import uuid4
 import pandas as pd
 
 from candlecast.bundle.bundle import Bundle
-from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
+from candlecast.bundle.forecast import FILE_COLUMNS, INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.bundle.manifest import Span, read_manifest
 from candlecast.errors import NotEnoughCandles
 from candlecast.settings.settings import Settings
@@ -44,7 +44,7 @@ class OfflineEvaluation:
     """Forecasts of a bundle for a span of a file, and their figures.
 
     Attributes:
-        forecasts: Table of `forecast_table`, one row per target candle.
+        forecasts: Table with FILE_COLUMNS, one row per target candle.
         in_sample: Number of rows whose target was in the version's training data.
         flow_known: Share of rows that used order flow.
     """
@@ -130,15 +130,11 @@ def evaluate_offline(
 
 
 def forecast_table(forecasts: Forecasts, dataset: Dataset, ends: Indexes) -> pd.DataFrame:
-    """Return one row per forecast, indexed by the target's open_time.
-
-    Columns: `issued_from` (the last candle used), TARGETS, `<target>_lower` and `<target>_upper` of
-    INTERVAL_TARGETS, `probability_up`.
-    """
+    """Return one row per forecast, indexed by the target's open_time, with FILE_COLUMNS."""
     opened = pd.to_datetime(dataset.target_ms[ends], unit="ms", utc=True)
     columns: dict[str, object] = {"issued_from": opened - dataset.market.horizon * dataset.market.step}
     columns |= dict(zip(TARGETS, forecasts.targets.T, strict=True))
     for column, name in enumerate(INTERVAL_TARGETS):
         columns |= {f"{name}_lower": forecasts.lower[:, column], f"{name}_upper": forecasts.upper[:, column]}
     columns["probability_up"] = forecasts.probability_up
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(opened, name="open_time"))
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(opened, name="open_time"), columns=list(FILE_COLUMNS))

@@ -22,6 +22,14 @@ FORECAST_FIELDS = (
 )
 """Names of the numbers of one forecast, in the order of `first_numbers`."""
 
+FILE_COLUMNS = (
+    "issued_from",
+    *TARGETS,
+    *(f"{name}_{side}" for name in INTERVAL_TARGETS for side in ("lower", "upper")),
+    "probability_up",
+)
+"""Columns of a file of forecasts, indexed by the target's open_time; `issued_from` is the last candle used."""
+
 _AMPLITUDE_SPAN = 12
 _LEAST_SPREAD = 0.1
 _LARGEST_EXPONENT = 700.0  # beyond 709 there is no float

@@ -182,7 +182,8 @@ def describe_doubtful(doubtful: Sequence[MarkedCandle]) -> str:
 def repair_command(market: Market, start: datetime, end: datetime) -> str:
     """Return the command that requests [start, end) and BESIDE candles on each side again."""
     start, end = start - BESIDE * market.step, end + BESIDE * market.step
-    return f"candlecast backfill --repair --start {start:%Y-%m-%dT%H:%M} --end {end:%Y-%m-%dT%H:%M}"
+    span = f"--start {start:%Y-%m-%dT%H:%M} --end {end:%Y-%m-%dT%H:%M}"
+    return f"candlecast backfill --repair {span} --market {market.model_name}"
 
 
 def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> MarkResult:

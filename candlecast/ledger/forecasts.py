@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 
+import pandas as pd
 from psycopg import errors
 from psycopg_pool import ConnectionPool
 
+from candlecast.bundle.forecast import FILE_COLUMNS
 from candlecast.database import read_rows
 from candlecast.errors import ForecastTooLate
 from candlecast.market import Market
@@ -96,6 +98,11 @@ set reference_close = excluded.reference_close, open = excluded.open, high = exc
     low = excluded.low, close = excluded.close, amplitude = excluded.amplitude, settled_at = clock_timestamp()
 """
 
+_TABLE_COLUMNS = [*FILE_COLUMNS, "model_version", "issued_at", "abstained"]
+_TABLE = f"""
+select open_time, last_open_time as {", ".join(_TABLE_COLUMNS)} from forecasts
+where (symbol, interval, horizon, role) = (%s, %s, %s, %s) and open_time >= %s and open_time < %s order by open_time
+"""
 _OF_ROLE = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and role = %(role)s"
 
 # A forecast is due for every stored candle from the role's first forecast on; not for those of an outage.
@@ -192,6 +199,19 @@ class Ledger:
             "and (%s::timestamptz is null or issued_at <= %s) order by open_time desc limit 1"
         )
         return next(iter(read_rows(self._pool, query, [*self._market, role, until, until])), None)
+
+    def table(self, role: Role, start: datetime, end: datetime) -> pd.DataFrame:
+        """Return the recorded forecasts of a role for targets opening in [start, end), oldest first.
+
+        Returns:
+            FILE_COLUMNS, then `model_version`, `issued_at` (exchange's clock) and `abstained`; indexed by the target's
+            open_time. An abstained row has the baselines.
+        """
+        found = read_rows(self._pool, _TABLE, [*self._market, role, start, end])
+        table = pd.DataFrame(found, columns=["open_time", *_TABLE_COLUMNS])
+        for name in ("open_time", "issued_from", "issued_at"):
+            table[name] = pd.to_datetime(table[name], utc=True).dt.as_unit("us" if name == "issued_at" else "ms")
+        return table.set_index("open_time")
 
     def settle(self, since: datetime) -> int:
         """Record the outcomes of forecasts whose candles are stored, and return the number of new or corrected ones.

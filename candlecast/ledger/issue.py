@@ -30,8 +30,15 @@ class ForecastService(Protocol):
     def model(self, market: Market) -> ModelsAnswer:
         """Return the models served for a market."""
 
-    def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
-        """Return the forecast after the last of `candles`."""
+    def predict(
+        self,
+        candles: pd.DataFrame,
+        symbol: str,
+        interval: str,
+        model: str = "champion",
+        horizon: int | None = None,
+    ) -> ForecastAnswer:
+        """Return the forecast of the candle `horizon` after the last of `candles`."""
 
 
 class IssueResult(NamedTuple):
@@ -83,7 +90,7 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
             if obstacle is not None:
                 withheld.append(f"no {role} forecast: {obstacle}")
                 continue
-            answer = service.predict(candles, market.symbol, market.interval, role)
+            answer = service.predict(candles, market.symbol, market.interval, role, market.horizon)
             forecast = forecast_record(answer, role, session.exchange.server_time(), source)
             try:
                 if ledger.record(forecast):

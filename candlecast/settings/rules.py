@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
@@ -57,6 +59,18 @@ def well_named(markets: tuple[str, ...]) -> tuple[str, ...]:
     except ConfigurationError as exc:
         raise ValueError(str(exc)) from exc
     return markets
+
+
+def first_market(read: Mapping[str, Any]) -> Market:
+    """Return the first market of the fields read so far, else BTCUSDT-5m."""
+    named = read.get("markets", ())  # missing if it was refused
+    return Market.named(named[0]) if named else Market("BTCUSDT", "5m")
+
+
+def first_horizon(read: Mapping[str, Any]) -> int:
+    """Return the horizon of the first market with the symbol and interval read so far, else 1."""
+    series = read.get("symbol"), read.get("interval")
+    return next((one.horizon for one in map(Market.named, read.get("markets", ())) if one[:2] == series), 1)
 
 
 def exchange_spelling(text: str) -> str:

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr
 
-from candlecast.errors import without_logins
-from candlecast.market import Market
+from candlecast.errors import ConfigurationError, without_logins
+from candlecast.market import LONGEST_HORIZON, Market
 from candlecast.settings.groups import (
     DatabaseSettings,
     ExchangeSettings,
@@ -25,7 +25,16 @@ from candlecast.settings.groups import (
     on_this_machine,
 )
 from candlecast.settings.limits import MarketLimits, market_limits
-from candlecast.settings.rules import absolute, exchange_spelling, fixed_length, separated, well_named
+from candlecast.settings.recipes import Recipes
+from candlecast.settings.rules import (
+    absolute,
+    exchange_spelling,
+    first_horizon,
+    first_market,
+    fixed_length,
+    separated,
+    well_named,
+)
 
 PREFIX = "CANDLECAST_"
 _FOREIGN_VARIABLES = {
@@ -40,27 +49,30 @@ _NAMED_WITH_GROUP = {"port", "url", "owner_url", "reader_url", "weight_budget", 
 class Settings(SettingsGroup):
     """All settings of a process, read once where a process or task starts and passed down.
 
-    Sources, strongest first: arguments; environment variables; the file candlecast.toml (in the working directory, or
-    the file that CANDLECAST_CONFIG names); HOME/stack.json, in which `candlecast up` leaves the addresses of its
-    programs; the defaults. A variable may also be written with its group, as in CANDLECAST_TRAINING_EPOCHS.
+    Sources, strongest first: arguments; environment variables; in the file candlecast.toml (in the working directory,
+    or the file that CANDLECAST_CONFIG names) the table of the market, then that of the group; HOME/stack.json, in which
+    `candlecast up` leaves the addresses of its programs; the defaults. A variable may also be written with its group,
+    as in CANDLECAST_TRAINING_EPOCHS.
     """
 
     home: Annotated[Path, AfterValidator(absolute)] = Path(".candlecast")
     """The one directory of all local state."""
     markets: Annotated[tuple[str, ...], BeforeValidator(separated), AfterValidator(well_named)] = ()
-    """Every market that is forecast, separated by commas, as in BTCUSDT-5m,ETHUSDT-15m. Default: the one of SYMBOL and
-    INTERVAL."""
+    """Every market that is forecast, separated by commas, as in BTCUSDT-5m,BTCUSDT-1m-h15. Default: each table
+    [markets.NAME] of candlecast.toml; without tables the one of SYMBOL, INTERVAL and HORIZON. Without tables, a name
+    without a horizon has that of HORIZON."""
     symbol: Annotated[str, AfterValidator(exchange_spelling)] = Field(
-        default_factory=lambda read: _first_market(read).symbol
+        default_factory=lambda read: first_market(read).symbol
     )
     """Symbol of the default market, in the exchange's spelling. Default: the first of MARKETS, else BTCUSDT."""
     interval: Annotated[str, AfterValidator(fixed_length)] = Field(
-        default_factory=lambda read: _first_market(read).interval
+        default_factory=lambda read: first_market(read).interval
     )
     """Candle length of the default market: 1w, or one that divides a day, such as 1m, 5m, 1h or 1d. Default: the
     interval of the first of MARKETS, else 5m."""
-    horizon: int = Field(1, ge=1)
-    """How many candles ahead the forecast looks."""
+    horizon: int = Field(default_factory=first_horizon, ge=1, le=LONGEST_HORIZON)
+    """How many candles ahead the forecast of the default market looks. Default: the horizon of the first of MARKETS
+    with its symbol and interval, else 1."""
     lookback_days: float | None = Field(None, gt=0, examples=[90])
     """History that backfill keeps and training uses, in days. Default: by interval and horizon."""
     source: Literal["auto", "binance", "replay"] = "auto"
@@ -87,26 +99,58 @@ class Settings(SettingsGroup):
     training: TrainingSettings = TrainingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     retention: RetentionSettings = RetentionSettings()
+    _recipes: Recipes = PrivateAttr(default_factory=Recipes)
 
     @property
     def market(self) -> Market:
-        """The market that this process works on by default."""
+        """The market that these settings apply to."""
         return Market(self.symbol, self.interval, self.horizon)
 
     @property
     def limits(self) -> MarketLimits:
-        """The limits of `market`."""
-        return self.limits_of(self.market)
-
-    def limits_of(self, market: Market) -> MarketLimits:
-        """Return the times and counts of a market that follow from its interval and horizon unless they are set."""
-        return market_limits(market, self.lookback_days, self.service, self.training, self.monitoring)
+        """Times and counts of `market` that follow from its interval and horizon unless they are set."""
+        return market_limits(self.market, self.lookback_days, self.service, self.training, self.monitoring)
 
     @property
     def all_markets(self) -> tuple[Market, ...]:
         """Every market of the platform, `market` first, whether MARKETS names it or not."""
-        named = (Market.named(name, self.horizon) for name in self.markets)
-        return tuple(dict.fromkeys((self.market, *named)))
+        return tuple(dict.fromkeys((self.market, *map(Market.named, self.markets))))
+
+    def of(self, market: Market) -> Settings:
+        """Return the settings that apply to a market, with its table of candlecast.toml in place."""
+        return self._updated(self._recipes.values_of(market) | market._asdict())
+
+    def with_recipes(self, recipes: Recipes) -> Settings:
+        """Return the settings of `market` with the values of single markets."""
+        copy = self.model_copy()
+        copy._recipes = recipes
+        return copy.of(self.market)
+
+    def find_market(
+        self,
+        name: str | None = None,
+        symbol: str | None = None,
+        interval: str | None = None,
+        horizon: int | None = None,
+    ) -> Market:
+        """Return the market with a name, or with a symbol, interval and horizon.
+
+        A missing symbol or interval is that of `market`. A missing horizon is the first configured one of symbol and
+        interval, else that of `market`.
+
+        Raises:
+            ConfigurationError: The name is malformed, or a part differs from it.
+        """
+        parts = {"symbol": symbol, "interval": interval, "horizon": horizon}
+        if name is None:
+            series = (self.symbol if symbol is None else symbol, self.interval if interval is None else interval)
+            configured = (one.horizon for one in self.all_markets if one[:2] == series)
+            return Market(*series, next(configured, self.horizon) if horizon is None else horizon)
+        market = Market.named(name)
+        for part, value in parts.items():
+            if value is not None and value != getattr(market, part):
+                raise ConfigurationError(f"market {name} and {part} {value} differ: give one of them, or equal ones")
+        return market
 
     @property
     def models_dir(self) -> Path:
@@ -144,7 +188,15 @@ class Settings(SettingsGroup):
         return self.limits.by_setting.get(name) if value is None else value
 
     def changed(self, **values: Any) -> Settings:
-        """Return these settings with other values, by the names of the settings; the values are not checked."""
+        """Return these settings with other values for all markets, by the names of the settings.
+
+        The values are not checked.
+        """
+        copy = self._updated(values)
+        copy._recipes = self._recipes.without(values)
+        return copy
+
+    def _updated(self, values: Mapping[str, Any]) -> Settings:
         update = {
             key: getattr(self, key).model_copy(update=value) if key in groups() else value
             for key, value in nested(values).items()
@@ -249,8 +301,3 @@ def as_text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(as_text, value))
     return "" if value is None else without_logins(str(value))
-
-
-def _first_market(read: Mapping[str, Any]) -> Market:
-    named = read.get("markets", ())  # missing if it was refused
-    return Market.named(named[0]) if named else Market("BTCUSDT", "5m")

@@ -13,6 +13,7 @@ from flows.commands.terminal import (
     LATEST,
     End,
     Json,
+    MarketName,
     Start,
     progress,
     read_settings,
@@ -30,42 +31,43 @@ def backfill(
     start: Start = None,
     end: End = None,
     repair: Annotated[bool, typer.Option(help="Request every candle again and correct differences.")] = False,
+    market: MarketName = None,
     as_json: Json = False,
 ) -> None:
     """Store every candle opening in [start, end); default: the last LOOKBACK_DAYS days. Safe to re-run."""
     from flows.jobs import loop
     from flows.jobs.messages import backfill_message
 
-    with recorded("backfill") as (market, job), progress("backfill") as report:
-        filled = loop.backfill(market, start, end, lambda stored: report(f"stored up to {stored:%F %T}"), repair=repair)
-        job.rows, job.message = filled.written.inserted, backfill_message(filled, market.market.step)
+    with recorded("backfill", market) as (opened, job), progress("backfill") as report:
+        filled = loop.backfill(opened, start, end, lambda stored: report(f"stored up to {stored:%F %T}"), repair=repair)
+        job.rows, job.message = filled.written.inserted, backfill_message(filled, opened.market.step)
     missing = [gap._asdict() for gap in filled.missing]
     say(job.message, as_json, **filled.written.figures, missing=missing, **filled.marked._asdict())
 
 
 @app.command()
-def verify(start: Start = None, end: End = None, as_json: Json = False) -> None:
+def verify(start: Start = None, end: End = None, market: MarketName = None, as_json: Json = False) -> None:
     """Find gaps, doubtful candles and broken rules in [start, end); default: all. Exit code 1 if there are any."""
     from candlecast.candles.verification import verification_message, verify_candles
 
-    with recorded("verify") as (market, job):
-        found = verify_candles(market, start, end, market.time_if_reachable())
-        job.rows, job.message = found.candles, verification_message(found, market.market)
+    with recorded("verify", market) as (opened, job):
+        found = verify_candles(opened, start, end, opened.time_if_reachable())
+        job.rows, job.message = found.candles, verification_message(found, opened.market)
     say(job.message, as_json, sound=found.is_sound, **found.figures)
     if not found.is_sound:
         raise typer.Exit(EXIT_ERROR)
 
 
 @app.command()
-def ingest(as_json: Json = False) -> None:
+def ingest(market: MarketName = None, as_json: Json = False) -> None:
     """Store closed candles, settle outcomes, record the next forecast."""
     from flows.jobs import loop
     from flows.jobs.messages import ingest_message
 
-    with recorded("ingest") as (market, job):
-        intake = loop.sync(market)
-        settled = loop.settle(market, intake.synced.start)
-        issued = loop.issue(market)
+    with recorded("ingest", market) as (opened, job):
+        intake = loop.sync(opened)
+        settled = loop.settle(opened, intake.synced.start)
+        issued = loop.issue(opened)
         inserted = intake.synced.written.inserted
         job.rows, job.message = inserted, ingest_message(intake, settled, issued)
     say(
@@ -80,13 +82,15 @@ def ingest(as_json: Json = False) -> None:
 
 
 @candles.command("export")
-def export_candles(file: Path, start: Start = None, end: End = None, as_json: Json = False) -> None:
+def export_candles(
+    file: Path, start: Start = None, end: End = None, market: MarketName = None, as_json: Json = False
+) -> None:
     """Write the stored candles opening in [start, end) to FILE: .parquet or .csv. Default: all candles."""
     from candlecast.candles.files import write_candles
     from flows.jobs.market import open_market
 
-    with open_market(read_settings()) as market:
-        stored = market.store.read(*market.market[:2], start or EARLIEST, end or LATEST)
+    with open_market(read_settings(market)) as opened:
+        stored = opened.store.read(*opened.market[:2], start or EARLIEST, end or LATEST)
     write_candles(file, stored)
     say(f"{len(stored):,} candles written to {file}", as_json, candles=len(stored))
 
@@ -95,18 +99,19 @@ def export_candles(file: Path, start: Start = None, end: End = None, as_json: Js
 def import_candles(
     file: Path,
     replace: Annotated[bool, typer.Option(help="Replace candles of the exchange that contradict the file.")] = False,
+    market: MarketName = None,
     as_json: Json = False,
 ) -> None:
-    """Store the candles of FILE, .parquet or .csv, as candles of SYMBOL and INTERVAL."""
+    """Store the candles of FILE, .parquet or .csv, as candles of the market's symbol and interval."""
     from candlecast.candles.files import read_history
     from flows.jobs import loop
     from flows.jobs.messages import import_message
 
-    with recorded("import") as (market, job), progress("import") as report:
+    with recorded("import", market) as (opened, job), progress("import") as report:
         report(f"reading {file}")
-        sound = read_history(file, market.market.interval, market.market.symbol)
+        sound = read_history(file, opened.market.interval, opened.market.symbol)
         imported = loop.import_candles(
-            market, sound, lambda done: report(f"{done:,} of {len(sound):,} rows stored"), replace=replace
+            opened, sound, lambda done: report(f"{done:,} of {len(sound):,} rows stored"), replace=replace
         )
         job.rows, job.message = imported.written.inserted, import_message(imported)
     say(

@@ -17,6 +17,7 @@ from flows.commands.terminal import (
     TIME,
     End,
     Json,
+    MarketName,
     Start,
     progress,
     read_settings,
@@ -43,24 +44,25 @@ def train(
     until: Annotated[
         datetime | None, typer.Option(**TIME, help="With --candles: train on candles before, in UTC.")
     ] = None,
+    market: MarketName = None,
     as_json: Json = False,
 ) -> None:
     """Train a version on the last LOOKBACK_DAYS days of stored candles and apply the gate."""
     if candles is not None:
-        _train_on_file(candles, until, as_json)
+        _train_on_file(candles, until, market, as_json)
     elif until is not None:
         raise typer.BadParameter("--until needs --candles: stored candles are always used up to now")
     else:
-        _train_on_stored_candles(as_json)
+        _train_on_stored_candles(market, as_json)
 
 
-def _train_on_stored_candles(as_json: bool) -> None:
+def _train_on_stored_candles(market: str | None, as_json: bool) -> None:
     from flows.jobs import loop
     from flows.jobs.messages import train_message
 
-    with recorded("train", timed=True) as (market, job), progress("train") as report:
-        version, decision = loop.train(market, job.as_of, report)
-        job.message = train_message(version, decision, market.left_out(job.as_of))
+    with recorded("train", market, timed=True) as (opened, job), progress("train") as report:
+        version, decision = loop.train(opened, job.as_of, report)
+        job.message = train_message(version, decision, opened.left_out(job.as_of))
     say(
         job.message,
         as_json,
@@ -71,17 +73,18 @@ def _train_on_stored_candles(as_json: bool) -> None:
     )
 
 
-def _train_on_file(file: Path, until: datetime | None, as_json: bool) -> None:
+def _train_on_file(file: Path, until: datetime | None, market: str | None, as_json: bool) -> None:
     from candlecast.candles.files import read_history
     from training.offline import train_offline
 
-    settings = read_settings()
+    settings = read_settings(market)
     history = read_history(file, settings.interval, settings.symbol)
     with progress("train") as report:
         trained = train_offline(history[history.index < (until or LATEST)], settings, report)
     say(
         f"version {trained.name}, report: {trained.report}\n"
-        f"to evaluate it on later candles: candlecast evaluate --candles FILE --from T",
+        f"to evaluate it on later candles: candlecast evaluate --market {settings.market.model_name} --candles FILE "
+        "--from T",
         as_json,
         version=trained.name,
         report=str(trained.report),
@@ -100,6 +103,7 @@ def evaluate(
         typer.Option(help="Name, number or alias; default: the version last trained from a file, else the champion."),
     ] = None,
     forecasts: Annotated[Path | None, typer.Option(help="Write every forecast to this .parquet or .csv file.")] = None,
+    market: MarketName = None,
     as_json: Json = False,
 ) -> None:
     """Forecast each candle of a file from those before it, and compare with the baselines."""
@@ -108,7 +112,7 @@ def evaluate(
     from flows.commands.evaluation_message import evaluation_figures, evaluation_message
     from training.offline import evaluate_offline
 
-    settings = read_settings()
+    settings = read_settings(market)
     bundle, version = chosen_version(settings, model)
     history = read_history(candles, bundle.manifest.interval, bundle.manifest.symbol)
     evaluated = evaluate_offline(
@@ -131,12 +135,16 @@ def evaluate(
 @app.command("walk-forward")
 def walk_forward(
     candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
-    family: Annotated[str, typer.Option(help="lstm, gru, trees, har, ewma, persistence, repeat_direction.")] = "lstm",
+    family: Annotated[
+        str | None,
+        typer.Option(help="lstm, gru, trees, har, ewma, persistence, repeat_direction; default: that of the market."),
+    ] = None,
     train_months: Annotated[int, typer.Option(min=1, help="Months of candles to fit on.")] = 3,
     validate_months: Annotated[int, typer.Option(min=1, help="Months after them to measure on.")] = 1,
     step_months: Annotated[int, typer.Option(min=1, help="Months between the starts of two folds.")] = 1,
     start: Start = None,
     end: End = None,
+    market: MarketName = None,
     as_json: Json = False,
 ) -> None:
     """Fit and measure a model family fold after fold along a file; the flow of this name uses stored candles."""
@@ -145,7 +153,8 @@ def walk_forward(
     from training.walk_forward.report import fold_line, fold_table, walk_forward_message
     from training.walk_forward.walk_forward import measure_folds, pooled
 
-    settings = read_settings()
+    settings = read_settings(market)
+    family = family or settings.training.model_family
     history = read_history(candles, settings.interval, settings.symbol)
     lengths = FoldLengths(train_months, validate_months, step_months)
     folds = folds_of(history, settings.market, lengths, start, end)
@@ -165,6 +174,7 @@ def search(
     trials: Annotated[int | None, typer.Option(min=1, help="Most trials, including those of an earlier start.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Most minutes.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Trials in parallel; default: by the cores.")] = None,
+    market: MarketName = None,
     as_json: Json = False,
 ) -> None:
     """Search for better settings of the network; continue an interrupted search."""
@@ -174,13 +184,13 @@ def search(
     from flows.jobs.market import open_market
     from training.search.search import Budget, search_settings
 
-    settings, budget, registry = read_settings(), Budget(trials, minutes), None
+    settings, budget, registry = read_settings(market), Budget(trials, minutes), None
     if candles is not None:
         history = read_history(candles, settings.interval, settings.symbol)
     else:
         registry = loop.training_registry(settings)
-        with open_market(settings) as market:
-            history = market.history(floor_time(market.exchange.server_time(), "1d"))
+        with open_market(settings) as opened:
+            history = opened.history(floor_time(opened.exchange.server_time(), "1d"))
     with progress("search") as report:
         found = search_settings(history, settings, budget, report, jobs=jobs, registry=registry)
     print(json.dumps(found.as_json(), default=str)) if as_json else print(found.message, *found.environment, sep="\n")
@@ -191,21 +201,23 @@ def promote(
     version: str,
     reason: Reason,
     force: Annotated[bool, typer.Option("--force", help="Promote a version that failed, and clear its mark.")] = False,
+    market: MarketName = None,
 ) -> None:
     """Make a registered version champion; the service loads it within seconds."""
-    _move_champion(version, reason, "person", force=force)
+    _move_champion(market, version, reason, "person", force=force)
 
 
 @app.command()
-def rollback(reason: Reason) -> None:
+def rollback(reason: Reason, market: MarketName = None) -> None:
     """Make the newest former champion that did not fail champion again."""
-    _move_champion(None, reason, "rollback")
+    _move_champion(market, None, reason, "rollback")
 
 
 @app.command()
 def history(
     at: Annotated[datetime | None, typer.Option("--at", **TIME, help="Show the champion at this time, in UTC.")] = None,
     last: Annotated[int, typer.Option(min=1, help="Number of decisions, newest first.")] = 30,
+    market: MarketName = None,
     as_json: Json = False,
 ) -> None:
     """Show the decisions about versions, or the champion at a time of the exchange's clock, and the reasons."""
@@ -213,12 +225,12 @@ def history(
     from flows.commands.history import as_figures, champion_at, history_message, live_message
     from flows.jobs.market import open_market
 
-    with open_market(read_settings()) as market:
+    with open_market(read_settings(market)) as opened:
         if at is not None:
-            live = champion_at(market, at)
-            say(live_message(live, market.market), as_json, **as_figures(live))
+            live = champion_at(opened, at)
+            say(live_message(live, opened.market), as_json, **as_figures(live))
             return
-        decisions = decisions_until(market.pool, market.market.model_name, limit=last)
+        decisions = decisions_until(opened.pool, opened.market.model_name, limit=last)
     if as_json:
         print(json.dumps([asdict(one) for one in decisions], default=str))
     else:
@@ -226,36 +238,44 @@ def history(
 
 
 @app.command()
-def predict(file: Path, model: str = "champion") -> None:
-    """Forecast the candle after the last one in FILE.
+def predict(file: Path, model: str = "champion", market: MarketName = None) -> None:
+    """Forecast the candle that is the market's horizon after the last one in FILE.
 
     FILE is .parquet or .csv with open_time and OHLCV, or .json: a body of `POST /predict` or Binance's klines. It has
-    as many candles as `/predict` takes, 120 to 10,000 by default.
+    as many candles as `/predict` takes, 120 to 10,000 by default. A body that names another market than --market is
+    refused.
     """
     from candlecast.candles.files import read_candles, read_posted
+    from candlecast.errors import ConfigurationError
     from flows.jobs.market import open_service
 
-    settings = read_settings()
+    settings = read_settings(market)
     with open_service(settings) as service:
         if file.suffix == ".json":
-            answer = service.predict_posted({"model": model, **read_posted(file)})
+            body = {"model": model, **read_posted(file)}
+            if market is not None and body.setdefault("market", market) != market:
+                raise ConfigurationError(f"{file} is of market {body['market']}, not {market}: give one, or equal ones")
+            answer = service.predict_posted(body)
         else:
-            answer = service.predict(read_candles(file, settings.symbol), settings.symbol, settings.interval, model)
+            symbol, interval, horizon = settings.market
+            answer = service.predict(read_candles(file, symbol), symbol, interval, model, horizon)
     print(answer.model_dump_json(indent=2))
 
 
 @app.command("verify-forecasts")
 def verify_forecasts(
-    last: Annotated[int, typer.Option(min=1, help="Number of newest forecasts.")] = 288, as_json: Json = False
+    last: Annotated[int, typer.Option(min=1, help="Number of newest forecasts.")] = 288,
+    market: MarketName = None,
+    as_json: Json = False,
 ) -> None:
     """Recompute recorded forecasts from the stored candles; exit code 1 if one differs."""
     from candlecast.ledger.parity import parity_message
     from candlecast.ledger.parity import verify_forecasts as recompute
     from flows.jobs.market import open_registry
 
-    with recorded("verify-forecasts") as (market, job):
-        settings = market.settings
-        checked = recompute(market, open_registry(settings), settings.models_dir, last)
+    with recorded("verify-forecasts", market) as (opened, job):
+        settings = opened.settings
+        checked = recompute(opened, open_registry(settings), settings.models_dir, last)
         job.rows, job.message = len(checked), parity_message(checked)
     different = [asdict(one) for one in checked if one.outcome == "different"]
     say(job.message, as_json, checked=len(checked), different=different)
@@ -264,14 +284,19 @@ def verify_forecasts(
 
 
 def _move_champion(
-    version: str | None, reason: str, decided_by: Literal["person", "rollback"], *, force: bool = False
+    market: str | None,
+    version: str | None,
+    reason: str,
+    decided_by: Literal["person", "rollback"],
+    *,
+    force: bool = False,
 ) -> None:
     from candlecast.registry.promotion import move_champion
     from flows.jobs.market import open_market, open_registry
 
-    settings = read_settings()
-    with open_market(settings) as market:
-        now = market.time_if_reachable()  # a rollback must not depend on the exchange
+    settings = read_settings(market)
+    with open_market(settings) as opened:
+        now = opened.time_if_reachable()  # a rollback must not depend on the exchange
         registry, name = open_registry(settings), settings.market.model_name
-        moved = move_champion(registry, market.pool, name, version, reason, decided_by, as_of=now, force=force)
+        moved = move_champion(registry, opened.pool, name, version, reason, decided_by, as_of=now, force=force)
     print(f"champion of {name} is now version {moved}")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import EXIT_ERROR, End, Json, Start, progress, read_settings, recorded, say
+from flows.commands.terminal import EXIT_ERROR, End, Json, MarketName, Start, progress, read_settings, recorded, say
 
 app = typer.Typer()
 
@@ -26,15 +26,15 @@ def up() -> None:
 
 
 @app.command()
-def monitor(as_json: Json = False) -> None:
+def monitor(market: MarketName = None, as_json: Json = False) -> None:
     """Check champion, challenger and market: roll back, update the trial, alert, and report a due training."""
     from flows.jobs.market import open_registry
     from flows.jobs.messages import monitor_message
     from flows.jobs.watch import watch
 
-    with recorded("monitor") as (market, job):
-        outcome = watch(market, open_registry(market.settings), market.exchange.server_time())
-        job.message, job.skipped = monitor_message(outcome, market.settings, started=False), outcome.check is None
+    with recorded("monitor", market) as (opened, job):
+        outcome = watch(opened, open_registry(opened.settings), opened.exchange.server_time())
+        job.message, job.skipped = monitor_message(outcome, opened.settings, started=False), outcome.check is None
         if outcome.trouble is not None:
             raise outcome.trouble
     say(job.message, as_json, **(outcome.check.verdict._asdict() if outcome.check else {}))
@@ -47,8 +47,9 @@ def simulate(
     scenario: Annotated[str, typer.Option(help="Name of a scenario, see docs/how-to/simulate.md.")] = "calm",
     candles: Annotated[Path | None, typer.Option(help=".parquet or .csv file instead of the recording.")] = None,
     interval: Annotated[
-        str | None, typer.Option(help="Interval that the candles are put together to; default: CANDLECAST_INTERVAL.")
+        str | None, typer.Option(help="Interval that the candles are put together to; default: that of the market.")
     ] = None,
+    market: MarketName = None,
     serve: Annotated[bool, typer.Option("--serve", help="Keep page and MLflow up until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +58,7 @@ def simulate(
     from flows.simulation.simulation import simulate_scenario
 
     with ExitStack() as platform:
-        found = read_settings(interval=interval)
+        found = read_settings(market, interval)
         with progress("simulate") as report_line:
             report, settings = platform.enter_context(
                 simulate_scenario(found, start, end, report_line, scenario, candles)
@@ -71,29 +72,32 @@ def simulate(
 
 
 @app.command()
-def status(as_json: Json = False) -> None:
+def status(market: MarketName = None, as_json: Json = False) -> None:
     """Show processes, age of the candles, served versions and their quality on one screen."""
     from flows.commands.status import print_status, read_status
     from flows.local.programs import prefect_access
 
-    settings = read_settings()
+    settings = read_settings(market)
     found = read_status(settings)
     print(json.dumps(found, default=str, indent=2)) if as_json else print_status(found, prefect_access(settings))
 
 
 @app.command()
-def settings(as_json: Json = False) -> None:
-    """Print each setting's value and where it comes from: a variable, a file or the default; secrets are hidden."""
-    from candlecast.settings.settings import as_text, known_settings
-    from candlecast.settings.sources import load_with_origins, unknown_variables
+def settings(market: MarketName = None, as_json: Json = False) -> None:
+    """Print each setting's value and where it comes from: a variable, a file or the default; secrets are hidden.
 
-    found, origins = load_with_origins()
-    rows = [(one, as_text(found.effective(name)), origins[name]) for name, one in known_settings().items()]
+    The values are those of --market, or else of the default market. Without --market, those of each other market
+    follow.
+    """
+    from candlecast.settings.sources import unknown_variables
+    from flows.commands.setting_rows import setting_rows
+
+    rows = setting_rows(market)
     if as_json:
-        print(json.dumps({one.key: {"value": text, "from": place} for one, text, place in rows}))
+        print(json.dumps({key: {"value": text, "from": place} for key, text, place in rows}))
     else:
-        width = max(len(one.key) for one, _, _ in rows)
-        print("\n".join(f"{one.key:{width}}  {text or '-'}  ({place})" for one, text, place in rows))
+        width = max(len(key) for key, _, _ in rows)
+        print("\n".join(f"{key:{width}}  {text or '-'}  ({place})" for key, text, place in rows))
     for name, nearest in unknown_variables().items():
         print(f"Unknown variable {name}; the nearest known one is {nearest}", file=sys.stderr)
 

@@ -34,8 +34,8 @@ def read_status(settings: Settings) -> dict[str, Any]:
         with open_market(settings, timeout_s=2) as market:
             found |= _figures(market)
             for other in settings.all_markets[1:]:
-                theirs = settings.changed(symbol=other.symbol, interval=other.interval)
-                figures = _figures(replace(market, settings=theirs))
+                theirs = settings.of(other)
+                figures = _figures(replace(market, market=other, settings=theirs))
                 found["others"][other.model_name] = figures | {"served": _served(theirs)}
     except (CandlecastError, psycopg.Error) as exc:
         found["error"] = str(exc)

@@ -16,6 +16,10 @@ SPINNER = "line"
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+MarketName = Annotated[
+    str | None,
+    typer.Option("--market", help="Market such as BTCUSDT-5m or BTCUSDT-1m-h15; default: that of the settings."),
+]
 
 
 def moment(text: str) -> datetime:
@@ -42,18 +46,23 @@ Start = Annotated[datetime | None, typer.Option(**TIME, help="Start, in UTC unle
 End = Annotated[datetime | None, typer.Option(**TIME, help="End, in UTC unless it has an offset; not included.")]
 
 
-def read_settings(**options: Any) -> Any:
-    """Return the settings of this process; options of the command line that are not None win."""
+def read_settings(market: str | None = None, interval: str | None = None) -> Any:
+    """Return the settings that apply to a market; options of the command line that are not None win.
+
+    Raises:
+        ConfigurationError: The name of the market is malformed, or has another interval.
+    """
     from candlecast.settings.sources import load_settings
 
-    return load_settings(**{name: value for name, value in options.items() if value is not None})
+    settings = load_settings()
+    return settings.of(settings.find_market(market, interval=interval))
 
 
-def recorded(job: str, *, timed: bool = False) -> Any:
+def recorded(job: str, market: str | None = None, *, timed: bool = False) -> Any:
     """Open the market and run a job alone, with a row in `job_runs`; see `flows.jobs.market.open_job`."""
     from flows.jobs.market import open_job
 
-    return open_job(job, read_settings(), timed=timed)
+    return open_job(job, read_settings(market), timed=timed)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def fit_schedules(
     at a time, spread over their period.
 
     Args:
-        markets: Markets that are forecast, all of one horizon.
+        markets: Markets that are forecast.
         speed: Exchange seconds per real second; 1 except on the replay source.
         guard: Time between the close of a candle and its storage, on the exchange's clock.
     """
@@ -132,8 +132,7 @@ def ingest_parameters(markets: Sequence[Market]) -> list[dict[str, Any]]:
 
 
 def _group_parameters(alike: Sequence[Market]) -> dict[str, Any]:
-    names = [f"{one.symbol}-{one.interval}" for one in alike]
-    return {"markets": names, "horizon": alike[0].horizon} if len(alike) > 1 else alike[0]._asdict()
+    return {"markets": [one.model_name for one in alike]} if len(alike) > 1 else alike[0]._asdict()
 
 
 def _market_groups(markets: Sequence[Market]) -> Iterator[tuple[Market, ...]]:

@@ -32,9 +32,9 @@ TRANSIENT = (AlreadyRunning, ExchangeUnavailable, DatabaseUnavailable, RegistryU
 
 
 def settings_for(symbol: str | None, interval: str | None, horizon: int | None) -> Settings:
-    """Return the settings of this process, for another market if a parameter is not None."""
-    named = {"symbol": symbol, "interval": interval, "horizon": horizon}
-    return load_settings(**{name: value for name, value in named.items() if value is not None})
+    """Return the settings that apply to a market; parts that are None are found by `Settings.find_market`."""
+    settings = load_settings()
+    return settings.of(settings.find_market(None, symbol, interval, horizon))
 
 
 def for_each(
@@ -43,16 +43,17 @@ def for_each(
     """Run a job for several markets in one flow run.
 
     Args:
-        markets: Names such as BTCUSDT-5m.
+        markets: Names such as BTCUSDT-5m or BTCUSDT-1m-h15.
+        horizon: Horizon of the names without one; None is 1.
 
     Raises:
         CandlecastError: The job failed for some markets and ran for all others; its cause holds the exceptions.
     """
     with ThreadPoolExecutor(at_once) as threads:
         runs = {}
-        for market in map(Market.named, markets):
-            settings = settings_for(market.symbol, market.interval, horizon)
-            runs[settings.market.model_name] = threads.submit(copy_context().run, job, settings)
+        settings = load_settings()
+        for market in (Market.named(name, horizon or 1) for name in markets):
+            runs[market.model_name] = threads.submit(copy_context().run, job, settings.of(market))
     failed = {name: why for name, run in runs.items() if (why := run.exception()) is not None}
     if failed:
         reasons = "; ".join(f"{name}: {_failure_text(why)}" for name, why in failed.items())

@@ -40,7 +40,7 @@ class LocalStack:
         replay_start: First time of the replay exchange's clock if it never ran in this home.
         recordings: Directory of recordings that the replay exchange serves; None for those of the project.
         without: Programs that do not run; the settings leave their addresses empty.
-        environment: Further variables of every program, such as settings that this process did not read from its own.
+        environment: The settings as variables of every program, if they are no longer as read; see `local_programs`.
     """
 
     def __init__(

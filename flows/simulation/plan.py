@@ -100,6 +100,7 @@ def plan_simulation(
         identity += f"-{hashlib.sha256(candles.read_bytes()).hexdigest()[:8]}"
     private = changed.changed(
         home=settings.home / "simulations" / identity,
+        markets=(market.model_name,),
         source="replay",
         replay_speed=0.0,
         database_url=None,

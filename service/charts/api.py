@@ -65,7 +65,7 @@ def errors(request: Request) -> Response:
     """
     period, about = _asked(request)
     settings, market = resources(request)[Settings], market_of(request)
-    limits = settings.limits_of(market)
+    limits = settings.of(market).limits
     found: dict[str, Any] = {}
     if period:
         further = {"rolling_n": limits.rolling_n, "buckets": _BUCKETS, "dots": _DOTS}

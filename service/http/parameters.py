@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from starlette.requests import Request
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market, interval_duration, require_symbol
+from candlecast.settings.settings import Settings
 from service.http.problems import Refusal
 from service.http.times import parse_time
 
@@ -16,9 +18,15 @@ LIMIT_DEFAULT = 288
 LIMIT_MAXIMUM = 5000
 HOURS_DEFAULT = 24
 HOURS_MAXIMUM = 8784
-MARKET = ("symbol", "interval")
+MARKET = ("market", "symbol", "interval")
+"""Parameters, and fields of posted bodies, that name a market."""
 POINTS_DEFAULT = 500
 POINTS_MAXIMUM = 2000
+_MARKET_CHECKS: dict[str, Callable[[str], object]] = {
+    "market": Market.named,
+    "symbol": require_symbol,
+    "interval": interval_duration,
+}
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _END = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -44,19 +52,33 @@ def read_window(request: Request) -> dict[str, Any]:
     return {"limit": _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAXIMUM), "start": start, "end": end}
 
 
-def read_market(request: Request, default: Market) -> Market:
-    """Read `symbol` and `interval`; a missing one is that of `default`."""
-    symbol = request.query_params.get("symbol", default.symbol)
-    interval = request.query_params.get("interval", default.interval)
+def read_market(request: Request, settings: Settings) -> Market:
+    """Read the market that a request names."""
+    named = [request.query_params.get(name) for name in MARKET]
+    for name, value in zip(MARKET, named, strict=True):
+        if value is not None:
+            try:
+                _MARKET_CHECKS[name](value)
+            except ConfigurationError as exc:
+                raise _wrong(name, value, str(exc)) from exc
+    return chosen_market(settings, *named, kind="invalid-parameter")
+
+
+def chosen_market(
+    settings: Settings, name: str | None, symbol: str | None, interval: str | None, *, kind: str = "wrong-market"
+) -> Market:
+    """Find the market of `market`, or of `symbol` and `interval`, as `Settings.find_market`.
+
+    Args:
+        kind: Kind of the refusal, in `service.http.problems`.
+
+    Raises:
+        Refusal: The name is malformed, or differs from `symbol` or `interval`.
+    """
     try:
-        require_symbol(symbol)
+        return settings.find_market(name, symbol, interval)
     except ConfigurationError as exc:
-        raise _wrong("symbol", symbol, str(exc)) from exc
-    try:
-        interval_duration(interval)
-    except ConfigurationError as exc:
-        raise _wrong("interval", interval, str(exc)) from exc
-    return default._replace(symbol=symbol, interval=interval)
+        raise Refusal(kind, str(exc), field=MARKET[0], value=str(name)[:60]) from exc
 
 
 def read_points(request: Request) -> int:

@@ -30,8 +30,8 @@ _ZIP_LEVEL = 4  # twice as fast as the usual 9, and within a tenth of its size
 
 
 def market_of(request: Request) -> Market:
-    """Read the market from `symbol` and `interval`; the default is the first market forecast here."""
-    return read_market(request, resources(request)[Settings].market)
+    """Read the market that a request names; the default is the first market forecast here."""
+    return read_market(request, resources(request)[Settings])
 
 
 def rows(request: Request, query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from candlecast.market import Market
-from service.http.parameters import MARKET
 from service.http.problems import Refusal
 from service.models.reloader import ModelReloader
 from service.models.served import ServedModels
@@ -23,28 +22,32 @@ class ModelReloaders:
 
     def __init__(self, reloaders: Sequence[ModelReloader]) -> None:
         self.all = tuple(reloaders)
-        self._of = {reloader.market[:2]: reloader for reloader in reloaders}
+        self._of = {reloader.market: reloader for reloader in reloaders}
 
-    def of(self, symbol: str | None, interval: str | None) -> ModelReloader:
-        """Find the reloader of a market; a missing part is that of the default market.
+    def of(self, market: Market, *, is_named: bool = False) -> ModelReloader:
+        """Find the reloader of a market.
+
+        Args:
+            is_named: Whether the caller sent the market's name, and not its symbol or interval.
 
         Raises:
             Refusal: The market is not forecast here.
         """
-        first = self.all[0].market
-        wanted = (first.symbol if symbol is None else symbol, first.interval if interval is None else interval)
-        if wanted in self._of:
-            return self._of[wanted]
-        field = "interval" if any(wanted[0] == symbol for symbol, _ in self._of) else "symbol"
-        value = wanted[MARKET.index(field)]
-        known = ", ".join(" ".join(one) for one in self._of)
+        if market in self._of:
+            return self._of[market]
+        field, value = "symbol", market.symbol
+        if is_named:
+            field, value = "market", market.model_name
+        elif any(market.symbol == one.symbol for one in self._of):
+            field, value = "interval", market.interval
+        known = ", ".join(one.model_name for one in self._of)
         message = f"{field} {value!r:.60} is not forecast here; forecast here: {known}"
         raise Refusal("wrong-market", message, field=field, value=value[:60])
 
     def served(self, market: Market) -> ServedModels:
         """Find the served models of a market; empty if it is not forecast here."""
-        reloader = self._of.get(market[:2])
-        return reloader.served if reloader is not None and reloader.market == market else {}
+        reloader = self._of.get(market)
+        return reloader.served if reloader is not None else {}
 
     def start(self) -> None:
         """Start all reloaders."""

@@ -36,7 +36,16 @@ from service.telemetry.observation import REQUEST_ID
 
 _TIME = {"anyOf": [{"type": "string", "format": "date-time"}, MILLISECONDS]}
 _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
-    "symbol": ("Market, by default the first one forecast here.", {"type": "string", "pattern": SYMBOL}, "BTCUSDT"),
+    "market": (
+        "Name of the market with its horizon if that is above 1, by default the first one forecast here.",
+        {"type": "string", "examples": ["BTCUSDT-5m", "BTCUSDT-1m-h15"]},
+        "BTCUSDT-5m",
+    ),
+    "symbol": (
+        "Symbol, by default that of the first market. With `interval` it means the first market of both.",
+        {"type": "string", "pattern": SYMBOL},
+        "BTCUSDT",
+    ),
     "interval": (
         "Candle length, by default that of the first market.",
         {"type": "string", "pattern": "^[1-9][0-9]{0,4}[mhdw]$"},

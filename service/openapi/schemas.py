@@ -50,6 +50,11 @@ def posted_schemas() -> dict[str, Any]:
             "items": {"$ref": f"{REF}Kline"},
             "maxItems": HISTORY_LIMIT,
         },
+        "market": {
+            "type": ["string", "null"],
+            "description": "Name of the market, such as BTCUSDT-5m or BTCUSDT-1m-h15; by default the first one "
+            "forecast here. With `symbol` or `interval`, they must agree.",
+        },
         "symbol": {"type": ["string", "null"], "description": "By default that of the first market forecast here."},
         "interval": {"type": ["string", "null"], "description": "By default that of the first market forecast here."},
         "model": {

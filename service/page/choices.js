@@ -5,7 +5,7 @@ import { element } from "./dom.js";
 export const PERIODS = { "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720, "90d": 2160 };
 const REFRESHES = [10, 30, 60, 120, 300];
 const ZONES = { UTC: "UTC", local: "this computer's zone", "America/Sao_Paulo": "São Paulo" };
-const DEFAULTS = { symbol: null, interval: null, period: "24h", refresh: 10, zone: "UTC" };
+const DEFAULTS = { market: null, symbol: null, interval: null, period: "24h", refresh: 10, zone: "UTC" };
 
 /** Read the choices from the address; a missing or invalid one has its default. */
 export function readChoices() {
@@ -13,7 +13,8 @@ export function readChoices() {
   const one = (name, known) => (known.includes(asked.get(name)) ? asked.get(name) : DEFAULTS[name]);
   const refresh = Number(asked.get("refresh"));
   return {
-    symbol: asked.get("symbol"),
+    market: asked.get("market"),
+    symbol: asked.get("symbol"), // of links made before markets had names
     interval: asked.get("interval"),
     period: one("period", Object.keys(PERIODS)),
     refresh: refresh >= 10 && refresh <= 300 ? refresh : DEFAULTS.refresh,
@@ -57,23 +58,25 @@ export function offerChoices(form, changed) {
 
 /** The market of the select; the default, which is first, has no name. */
 function chosenMarket(select) {
-  const [symbol, interval] = select.selectedIndex > 0 ? select.value.split(" ") : [null, null];
-  return { symbol, interval };
+  return { market: select.selectedIndex > 0 ? select.value : null, symbol: null, interval: null };
 }
 
-const marketName = ({ symbol, interval }) => `${symbol} ${interval}`;
+const seriesName = ({ symbol, interval }) => `${symbol}-${interval}`;
+const names = (markets) => markets.map(({ market }) => market);
 
 /** Offer the markets that are forecast here, and those that are only stored. @param status answer of /status */
 export function offerMarkets(form, status) {
-  const names = [...new Set([...status.forecast_here, ...status.markets, status].map(marketName))];
+  const forecast = status.forecast_here.map(seriesName);
+  const stored = status.markets.map(seriesName).filter((name) => !forecast.includes(name));
+  const offered = [...new Set([...names(status.forecast_here), ...stored, status.market])];
   const select = form.elements.market;
-  if ([...select.options].map((option) => option.value).join() === names.join()) return;
-  select.replaceChildren(...names.map((one) => element("option", { value: one }, one.replace(" ", " · "))));
-  select.value = marketName(status);
+  if ([...select.options].map((option) => option.value).join() === offered.join()) return;
+  select.replaceChildren(...offered.map((one) => element("option", { value: one }, one.replaceAll("-", " · "))));
+  select.value = status.market;
 }
 
 /** Whether the market of a status is forecast here, and not only stored. */
-export const isForecastHere = (status) => status.forecast_here.map(marketName).includes(marketName(status));
+export const isForecastHere = (status) => names(status.forecast_here).includes(status.market);
 
 function fill(select, options, chosen) {
   select.replaceChildren(...options.map(([value, shown]) => element("option", { value }, String(shown))));

@@ -28,7 +28,7 @@ const choices = offerChoices(byId("choices"), () => {
   if (marketName() !== shownMarket) forgetAll();
   refresh();
 });
-const marketName = () => `${choices.symbol} ${choices.interval}`;
+const marketName = () => `${choices.market} ${choices.symbol} ${choices.interval}`;
 useZone(zoneOf(choices.zone));
 const view = new View(choices, () => refreshCharts());
 const panels = Object.fromEntries(["candles", "errors", "direction", "models", "drift", "ledger"].map((id) => [id, new Panel(byId(id))]));
@@ -45,8 +45,7 @@ const value = (settled) => (settled.status === "fulfilled" ? settled.value : nul
 const seconds = (moment) => Date.parse(moment) / 1000;
 
 function showStatus(status) {
-  const name = `${status.symbol} ${status.interval}`;
-  document.title = `${name} · Candlecast`;
+  document.title = `${status.market} · Candlecast`;
   offerMarkets(byId("choices"), status);
   const badge = byId("source");
   badge.dataset.source = status.source;

@@ -25,7 +25,8 @@ export class View {
 
   /** Parameters of every request about this market. */
   get market() {
-    return { symbol: this.#choices.symbol, interval: this.#choices.interval };
+    const { market, symbol, interval } = this.#choices;
+    return { market, symbol, interval };
   }
 
   get hours() {

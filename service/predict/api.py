@@ -12,16 +12,17 @@ from candlecast.api.series_answers import ForecastSeriesAnswer
 from candlecast.settings.settings import Settings
 from service.http.documented import Documented
 from service.http.limits import AccessControl, Limits
-from service.http.parameters import MARKET, require_known
+from service.http.parameters import MARKET, chosen_market, require_known
 from service.http.reading import market_of
 from service.http.resources import Resources, resources
 from service.models.readiness import Readiness
 from service.models.reloaders import ModelReloaders
+from service.models.served import ServedModel
 from service.predict import examples
 from service.predict.batching import ForecastRequest, RequestBatcher, forecast_request
 from service.predict.model_card import describe_models
 from service.predict.predict import choose_model
-from service.predict.request import parse_predict, parse_series
+from service.predict.request import PostedHistory, parse_predict, parse_series
 from service.predict.series import answer_series
 from service.telemetry.metrics import ServiceMetrics
 
@@ -81,8 +82,9 @@ async def describe_model(request: Request) -> Response:
     """Describe the versions served under each alias: figures beside the baselines', spans, and input contract."""
     require_known(request, *MARKET)
     here, market = resources(request), market_of(request)
-    expiry = here[Settings].limits_of(market).model_expiry
-    described = describe_models(here[Readiness], expiry, here[ModelReloaders].of(market.symbol, market.interval))
+    expiry = here[Settings].of(market).limits.model_expiry
+    reloader = here[ModelReloaders].of(market, is_named="market" in request.query_params)
+    described = describe_models(here[Readiness], expiry, reloader)
     return Response(described.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -95,9 +97,15 @@ ROUTES = (
 
 def _forecast_request(here: Resources, body: bytes, noted: dict[str, object]) -> ForecastRequest:
     posted = parse_predict(body)
-    model = choose_model(here[ModelReloaders].of(posted.symbol, posted.interval).served, posted.model)
+    model = _chosen_model(here, posted)
     noted["version"] = model.version
     return forecast_request(posted, model)
+
+
+def _chosen_model(here: Resources, posted: PostedHistory) -> ServedModel:
+    market = chosen_market(here[Settings], posted.market, posted.symbol, posted.interval)
+    reloader = here[ModelReloaders].of(market, is_named=posted.market is not None)
+    return choose_model(reloader.served, posted.model)
 
 
 def _predict_long(here: Resources, body: bytes, noted: dict[str, object]) -> bytes:
@@ -107,9 +115,9 @@ def _predict_long(here: Resources, body: bytes, noted: dict[str, object]) -> byt
 
 def _predict_series(here: Resources, body: bytes, noted: dict[str, object]) -> Response:
     posted = parse_series(body)
-    model = choose_model(here[ModelReloaders].of(posted.symbol, posted.interval).served, posted.model)
+    model = _chosen_model(here, posted)
     noted["version"] = model.version
-    expiry = here[Settings].limits_of(model.bundle.manifest.market).model_expiry
+    expiry = here[Settings].of(model.bundle.manifest.market).limits.model_expiry
     answer, count, abstained = answer_series(posted, model, expiry)
     noted["forecasts"] = count
     here[ServiceMetrics].count_forecasts(model, count, [one.cause for one in abstained])

@@ -57,12 +57,13 @@ KLINE_NAMES = (
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     """History to forecast from, oldest first: either `candles` or `klines`, closed ones only.
 
-    `symbol` and `interval` choose the market, by default the first one. `model` is an alias (champion, challenger) or
-    the number of a served version.
+    `market`, or `symbol` and `interval`, choose the market, by default the first one. `model` is an alias (champion,
+    challenger) or the number of a served version.
     """
 
     candles: list[PostedCandle] | None = None
     klines: list[Kline] | None = None
+    market: str | None = None
     symbol: str | None = None
     interval: str | None = None
     model: str = "champion"
@@ -90,7 +91,8 @@ class PostedHistory:
     Attributes:
         open_ms: Open times in milliseconds since 1970, shape (n,).
         table: Columns `CANDLE_COLUMNS`, shape (n, 9); NaN is unknown.
-        symbol: Market asked for; None is the default.
+        market: Name of the market asked for.
+        symbol: Symbol asked for; None is the default.
         interval: Interval asked for; None is the default.
         model: Alias or version asked for.
         fields: Columns asked for; None is all of them.
@@ -98,6 +100,7 @@ class PostedHistory:
 
     open_ms: NDArray[np.int64]
     table: NDArray[np.float64]
+    market: str | None
     symbol: str | None
     interval: str | None
     model: str
@@ -141,6 +144,7 @@ def _parse(decoder: msgspec.json.Decoder[_R], shape: type[_R], body: bytes, limi
     return PostedHistory(
         open_ms=_milliseconds(list(map(times, rows))),
         table=_table(rows, values),
+        market=request.market,
         symbol=request.symbol,
         interval=request.interval,
         model=request.model,

@@ -15,6 +15,7 @@ from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import without_logins
 from candlecast.job_runs import JOBS
 from candlecast.ledger.performance import measure
+from candlecast.market import Market
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from service.history.queries import CANDLES
@@ -31,6 +32,7 @@ from service.status.monitoring_schemas import LiveFigures, MonitoringAnswer, Pro
 from service.status.schemas import (
     Badge,
     DoubtfulCandle,
+    ForecastMarket,
     Gap,
     ImportanceAnswer,
     JobRun,
@@ -68,7 +70,7 @@ def status(request: Request) -> Response:
     source = _badge(settings, freshness["forecast_source"])
     return json_answer(
         StatusAnswer(
-            **market_of(request)._asdict(),
+            **_name(market_of(request)),
             source=source,
             newest_candle=freshness["newest_candle"],
             newest_forecast=freshness["newest_forecast"],
@@ -77,7 +79,7 @@ def status(request: Request) -> Response:
             links=_links(settings),
             speed=settings.exchange.replay_speed if source == "replay" else 1.0,
             markets=[MarketName(**market) for market in rows(request, queries.MARKETS, {})],
-            forecast_here=[MarketName(symbol=one.symbol, interval=one.interval) for one in settings.all_markets],
+            forecast_here=[ForecastMarket(**_name(one)) for one in settings.all_markets],
         )
     )
 
@@ -178,7 +180,7 @@ def _version(request: Request, version: str, decisions: list[dict[str, Any]]) ->
     here, market = resources(request), market_of(request)
     mine = [model for model in here[ModelReloaders].served(market).values() if model.version == version]
     by_gate = [decision["numbers"] for decision in decisions if decision["decided_by"] == "gate"]
-    n = here[Settings].limits_of(market).rolling_n
+    n = here[Settings].of(market).limits.rolling_n
     live = measure(partial(rows, request), market, "champion", n, version)
     return Version(
         version=version,
@@ -188,6 +190,10 @@ def _version(request: Request, version: str, decisions: list[dict[str, Any]]) ->
         live=LiveFigures(**figures_by_name(live, market_of(request).horizon)) if live else None,
         decisions=[Promotion(**{name: row[name] for name in Promotion.model_fields}) for row in decisions],
     )
+
+
+def _name(market: Market) -> dict[str, Any]:
+    return {"market": market.model_name, **market._asdict()}
 
 
 def _number(version: str) -> int:

@@ -117,9 +117,9 @@ _RUN = {
     "started_at": "2025-09-30T12:00:02Z",
     "finished_at": "2025-09-30T12:00:03Z",
 }
+_MARKET = {"market": "BTCUSDT-5m", **MARKET, "horizon": 1}
 STATUS = {
-    **MARKET,
-    "horizon": 1,
+    **_MARKET,
     "source": "live",
     "newest_candle": "2025-09-30T11:55:00Z",
     "newest_forecast": "2025-09-30T12:00:00Z",
@@ -132,7 +132,7 @@ STATUS = {
     },
     "speed": 1.0,
     "markets": [MARKET],
-    "forecast_here": [MARKET],
+    "forecast_here": [_MARKET],
 }
 VERSIONS = {
     "name": "BTCUSDT-5m",

@@ -36,7 +36,7 @@ def monitoring_answer(read: Read, market: Market, settings: Settings, served: Ma
         read: Queries the database about `market`.
         served: Version under each alias.
     """
-    shown, n = {"limit": _SHOWN}, settings.limits_of(market).rolling_n
+    shown, n = {"limit": _SHOWN}, settings.of(market).limits.rolling_n
     roles = [role for role in ROLES if role == CHAMPION or role in served]
     return MonitoringAnswer(
         rolling=_rolling(read, market, n, "champion", served.get("champion")),

@@ -125,10 +125,16 @@ class MarketName(MarketAnswer):
     """Symbol and interval of a market."""
 
 
-class StatusAnswer(MarketAnswer):
+class ForecastMarket(MarketName):
+    """Name, symbol, interval and horizon of a market that is forecast."""
+
+    market: str
+    horizon: int
+
+
+class StatusAnswer(ForecastMarket):
     """Answer of `GET /status`."""
 
-    horizon: int
     source: Badge
     """Whether candles come live from the exchange or from a replay of recorded ones."""
     newest_candle: Moment | None
@@ -143,5 +149,5 @@ class StatusAnswer(MarketAnswer):
     """Seconds on the exchange's clock in a real second: 1 unless candles are replayed, 0 if that clock is stopped."""
     markets: list[MarketName]
     """Markets with stored candles."""
-    forecast_here: list[MarketName]
-    """Markets that the service forecasts; the first is the default of `symbol` and `interval`."""
+    forecast_here: list[ForecastMarket]
+    """Markets that the service forecasts; the first is the default of all routes."""

@@ -89,11 +89,11 @@ def test_one_run_of_ingest_serves_all_markets_of_an_interval(api_url: str):
 
     together = {schedule.slug: (schedule.schedule.interval, schedule.parameters) for schedule in ingest.schedules}
     assert together == {
-        "btcusdt-5m-h2": (timedelta(minutes=5), {"markets": ["BTCUSDT-5m", "ETHUSDT-5m"], "horizon": 2}),
-        "btcusdt-15m-h2": (timedelta(minutes=15), {"markets": ["BTCUSDT-15m", "ETHUSDT-15m"], "horizon": 2}),
+        "btcusdt-5m-h2": (timedelta(minutes=5), {"markets": ["BTCUSDT-5m-h2", "ETHUSDT-5m-h2"]}),
+        "btcusdt-15m-h2": (timedelta(minutes=15), {"markets": ["BTCUSDT-15m-h2", "ETHUSDT-15m-h2"]}),
     }
     assert {Market(**schedule.parameters) for schedule in train.schedules} == set(markets)
-    assert after_failure == {"markets": [f"{one.symbol}-{one.interval}" for one in markets], "horizon": 2}
+    assert after_failure == {"markets": [one.model_name for one in markets]}
     assert len({schedule.schedule.anchor_date for schedule in train.schedules}) == len(markets)
     assert [schedule.parameters for schedule in left.schedules] == [markets[0]._asdict()]
 

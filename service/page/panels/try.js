@@ -56,7 +56,9 @@ async function newestAsCsv(market) {
 
 /** Forecast the market shown, unless the pasted text names another. */
 async function forecast(market, pasted, say) {
-  const posted = JSON.stringify({ ...given(market), ...toBody(pasted) });
+  const body = toBody(pasted);
+  const isNamed = ["market", "symbol", "interval"].some((name) => name in body);
+  const posted = JSON.stringify(isNamed ? body : { ...given(market), ...body });
   say(text("p", "blank waiting", "requesting …"));
   const answer = await read("/predict", { method: "POST", headers: { "content-type": "application/json" }, body: posted });
   const command = `curl -s -X POST ${new URL("predict", document.baseURI)} -H 'content-type: application/json' -d '${posted}'`;

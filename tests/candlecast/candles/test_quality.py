@@ -248,7 +248,7 @@ def test_the_command_that_repairs_reaches_beyond_what_was_found():
 
     command = repair_command(MARKET, first, first + timedelta(days=1))
 
-    assert command == "candlecast backfill --repair --start 2025-09-26T15:40 --end 2025-09-28T08:20"
+    assert command == "candlecast backfill --repair --start 2025-09-26T15:40 --end 2025-09-28T08:20 --market BTCUSDT-5m"
 
 
 def test_candles_without_the_doubtful_ones_keep_everything_else(sound):

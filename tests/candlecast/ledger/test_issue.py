@@ -43,7 +43,15 @@ class FakeService:
     def model(self, market: Market) -> ModelsAnswer:
         return ModelsAnswer(name="BTCUSDT-5m", models={role: self._served(role) for role in self.versions}, problems={})
 
-    def predict(self, candles: pd.DataFrame, symbol: str, interval: str, model: str = "champion") -> ForecastAnswer:
+    def predict(
+        self,
+        candles: pd.DataFrame,
+        symbol: str,
+        interval: str,
+        model: str = "champion",
+        horizon: int | None = None,
+    ) -> ForecastAnswer:
+        assert horizon == self.horizon
         self.posted.append((model, candles))
         last = candles.index[-1].to_pydatetime()
         around = (self.price - 2, self.price + 2)

@@ -11,10 +11,9 @@ import pytest
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
+from candlecast.settings.file import CONFIG_FILE, CONFIG_VARIABLE
 from candlecast.settings.settings import known_settings
 from candlecast.settings.sources import (
-    CONFIG_FILE,
-    CONFIG_VARIABLE,
     STACK_FILE,
     home_directory,
     load_settings,
@@ -133,7 +132,10 @@ def test_the_home_of_the_file_is_the_one_whose_stack_file_is_read(tmp_path):
         ("[service]\nservice_port = 3", "Unknown key service.service_port; the nearest known key is service.port."),
         ("horizn = 3", "Unknown key horizn; the nearest known key is horizon."),
         ("[retention]\nxyz = 3", "Unknown key retention.xyz."),
-        ("[markets.BTCUSDT-5m]\nepochs = 3", r"Unknown table \[markets\]. The tables are \[exchange\], "),
+        (
+            "[market.BTCUSDT-5m]\nepochs = 3",
+            r"Unknown table \[market\]. The tables are \[exchange\], .*\[markets.NAME\]",
+        ),
         ("training = 3", r"training is a table. Write its keys below a line with \[training\]."),
         ("horizon = 1\nepochs =\nunits = 4", r"Invalid value \(at line 2, column 9\). Correct the file."),
         ("[training]\nepochs = 0", "training.epochs: .*greater than or equal to 1. Correct the key, or delete it."),

@@ -19,3 +19,15 @@ def test_models_lie_inside_a_home_of_any_name(tmp_path: Path, name: str) -> None
     destination = mlflow.command[mlflow.command.index("--artifacts-destination") + 1]
 
     assert get_artifact_repository(destination).artifact_dir == str(home / "mlflow" / "artifacts")
+
+
+def test_programs_with_given_settings_read_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "candlecast.toml").write_text("[markets.ETHUSDT-5m]")
+    settings = load_settings(home=tmp_path)
+
+    given = local_programs(settings, "", None, None, {"CANDLECAST_MARKETS": "BTCUSDT-5m"})
+    own = local_programs(settings, "", None, None)
+
+    assert {program.environment["CANDLECAST_CONFIG"] for program in given} == {""}
+    assert {program.environment["CANDLECAST_CONFIG"] for program in own} == {str(tmp_path / "candlecast.toml")}

@@ -59,7 +59,8 @@ def test_every_setting_is_listed_with_its_key(written: Path) -> None:
 def test_every_command_is_listed_with_its_options(written: Path) -> None:
     listed = entries(written / "reference" / "commands.md")
     commands = dict(get_command(app).commands)  # type: ignore[attr-defined]
-    commands |= {f"candles {name}": command for name, command in commands.pop("candles").commands.items()}
+    for group in ("candles", "forecasts"):
+        commands |= {f"{group} {name}": command for name, command in commands.pop(group).commands.items()}
 
     assert listed.keys() == commands.keys()
     for name, command in commands.items():

@@ -82,7 +82,8 @@ def test_status_names_the_forecast_markets_with_the_default_first(
     with running(registry, tmp_path, database_reader_url=database.reader_url) as service:
         answer = service.get("/status", params={"symbol": "XRPUSDT"}).json()
 
-    assert [f"{one['symbol']}-{one['interval']}" for one in answer["forecast_here"]] == MARKETS.split(",")
+    assert [one["market"] for one in answer["forecast_here"]] == MARKETS.split(",")
+    assert (answer["market"], answer["forecast_here"][1]["horizon"]) == ("XRPUSDT-5m", 1)
 
 
 def test_a_market_without_champion_keeps_the_others_from_nothing(registry: RegistryOfMany, tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_another_market_is_refused_with_the_names_of_those_forecast(registry: Re
     assert (symbol.status_code, interval.status_code) == (400, 400)
     assert (symbol.json()["field"], symbol.json()["value"]) == ("symbol", "XRPUSDT")
     assert (interval.json()["field"], interval.json()["value"]) == ("interval", "1h")
-    assert "BTCUSDT 5m, ETHUSDT 15m, LTCUSDT 5m" in interval.json()["detail"]
+    assert "BTCUSDT-5m, ETHUSDT-15m, LTCUSDT-5m" in interval.json()["detail"]
 
 
 def test_it_is_not_ready_before_every_market_was_polled_once(registry: RegistryOfMany, tmp_path: Path) -> None:
