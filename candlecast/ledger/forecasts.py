@@ -18,6 +18,9 @@ from candlecast.market import Market
 Role = Literal["champion", "challenger"]
 ROLES: tuple[Role, ...] = ("champion", "challenger")
 
+WithheldCause = Literal["doubtful", "gap", "still"]
+"""Why a due forecast is not requested: its history holds a doubtful candle, a gap, or a market that stood still."""
+
 
 @dataclass(frozen=True, slots=True)
 class ForecastRecord:
@@ -127,11 +130,14 @@ with first as materialized (
 )
 insert into missed_forecasts (symbol, interval, open_time, horizon, role, reason, noticed_at)
 select %(symbol)s, %(interval)s, due.open_time, %(horizon)s, %(role)s,
-       case when exists (
-           select from candles
-           where symbol = %(symbol)s and interval = %(interval)s
-             and open_time = due.open_time - %(horizon)s * candle_length(%(interval)s)
-       ) then 'not made in time' else 'the candle to make it after is missing' end,
+       coalesce(
+           (select reason from withheld_forecasts withheld where {_OF_ROLE} and withheld.open_time = due.open_time),
+           case when exists (
+               select from candles
+               where symbol = %(symbol)s and interval = %(interval)s
+                 and open_time = due.open_time - %(horizon)s * candle_length(%(interval)s)
+           ) then 'not made in time' else 'the candle to make it after is missing' end
+       ),
        %(now)s
 from due
 where not exists (select from known where known.open_time = due.open_time)
@@ -141,7 +147,7 @@ on conflict (symbol, interval, open_time, horizon, role) do nothing
 
 
 class Ledger:
-    """The tables `forecasts`, `missed_forecasts` and `outcomes` of one market."""
+    """The tables `forecasts`, `withheld_forecasts`, `missed_forecasts` and `outcomes` of one market."""
 
     def __init__(self, pool: ConnectionPool, market: Market) -> None:
         self._pool = pool
@@ -170,11 +176,28 @@ class Ledger:
                 cause = f"that candle had closed when the forecast was issued at {forecast.issued_at:%F %T}"
             raise ForecastTooLate(f"{forecast.open_time:%F %T}: {cause}") from exc
 
+    def note_withheld(self, role: Role, open_time: datetime, cause: WithheldCause, reason: str, now: datetime) -> None:
+        """Note why the due forecast of a target was not requested; the first reason stays.
+
+        `record_missed` takes it over if the forecast is not made in time after all.
+
+        Args:
+            open_time: That of the target candle.
+            now: The exchange's clock.
+        """
+        query = (
+            "insert into withheld_forecasts (symbol, interval, horizon, role, open_time, cause, reason, withheld_at) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"
+        )
+        with self._pool.connection() as connection:
+            connection.execute(query, [*self._market, role, open_time, cause, reason, now])
+
     def record_missed(self, role: Role, since: datetime, now: datetime, version: str | None = None) -> int:
         """Record the due forecasts of a role that were not made, and return the number of new ones.
 
         A forecast is due for every stored candle, from the role's first forecast on. Candles since the newest forecast
-        are checked, and those from `since` on, where a gap may have been repaired.
+        are checked, and those from `since` on, where a gap may have been repaired. The reason is that of
+        `note_withheld` if there is one.
 
         Args:
             now: The exchange's clock.

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import pandas as pd
 
 from candlecast.api.answers import ForecastAnswer, InputContract, ModelsAnswer
+from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
 from candlecast.candles.activity import measure_activity
 from candlecast.candles.quality import describe_doubtful, repair_command
@@ -16,7 +17,7 @@ from candlecast.candles.session import MarketSession
 from candlecast.errors import ForecastTooLate
 from candlecast.features.features import STOOD_STILL
 from candlecast.features.sets import feature_set
-from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role
+from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role, WithheldCause
 from candlecast.market import Market
 
 Source = Literal["live", "replay"]
@@ -54,6 +55,11 @@ class IssueResult(NamedTuple):
     missed: int = 0
 
 
+class _Obstacle(NamedTuple):
+    cause: WithheldCause
+    reason: str
+
+
 def issue_forecasts(session: MarketSession, service: ForecastService, source: Source) -> IssueResult:
     """Record every served role's forecast from the newest stored candle, and of earlier targets that are still open.
 
@@ -62,8 +68,8 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
 
     A forecast is not recorded if its target candle has closed on the exchange's clock, or if its target and role
     have one already. It is not requested if a candle of its history is doubtful or missing, or if the market stood
-    still in it. Earlier forecasts that
-    were due and were not made are recorded as missed first, even if the service does not answer.
+    still in it; the reason is noted in the ledger. Earlier forecasts that were due and were not made are recorded as
+    missed first, even if the service does not answer.
 
     Returns:
         Forecasts recorded now; none if no model is served yet.
@@ -88,7 +94,9 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
         for candles in _due_histories(session, ledger, role, wanted, now):
             obstacle = _obstacle(candles, wanted, session)
             if obstacle is not None:
-                withheld.append(f"no {role} forecast: {obstacle}")
+                withheld.append(f"no {role} forecast: {obstacle.reason}")
+                target = target_open_time(candles.index[-1].to_pydatetime(), market)
+                ledger.note_withheld(role, target, *obstacle, now)
                 continue
             answer = service.predict(candles, market.symbol, market.interval, role, market.horizon)
             forecast = forecast_record(answer, role, session.exchange.server_time(), source)
@@ -123,8 +131,8 @@ def _due_histories(
     return [*histories, candles.iloc[-needed:]]
 
 
-def _obstacle(candles: pd.DataFrame, wanted: InputContract, session: MarketSession) -> str | None:
-    """Describe why no forecast can be made from the newest stored candles.
+def _obstacle(candles: pd.DataFrame, wanted: InputContract, session: MarketSession) -> _Obstacle | None:
+    """Find why no forecast can be made from the newest stored candles.
 
     Returns:
         None if they can be used.
@@ -133,20 +141,23 @@ def _obstacle(candles: pd.DataFrame, wanted: InputContract, session: MarketSessi
     newest = candles.index[-1].to_pydatetime()
     doubtful = session.quality.doubtful(market, candles.index[0].to_pydatetime(), newest + market.step)
     if doubtful:
-        return (
+        return _Obstacle(
+            "doubtful",
             f"its {len(candles)} candles hold {describe_doubtful(doubtful)}; "
-            f"`{repair_command(market, doubtful[0].open_time, newest)}` requests them again"
+            f"`{repair_command(market, doubtful[0].open_time, newest)}` requests them again",
         )
     stretch = split_at_gaps(candles, market.interval)[-1]
     if len(stretch) < wanted.history:
-        return (
+        return _Obstacle(
+            "gap",
             f"only {len(stretch)} of the {wanted.history} candles it needs are stored in a row, "
-            f"from {stretch.index[0]:%Y-%m-%d %H:%M} on"
+            f"from {stretch.index[0]:%Y-%m-%d %H:%M} on",
         )
     if not feature_set(wanted.features).build(stretch).finite().all():
-        return (
+        return _Obstacle(
+            "still",
             f"{market.symbol} {market.interval} trades too seldom to be forecast now, because {STOOD_STILL}: "
-            f"{measure_activity(stretch)}"
+            f"{measure_activity(stretch)}",
         )
     return None
 

@@ -186,9 +186,12 @@ def _verify_forecasts(market: OpenMarket, notes: list[str]) -> list[ParityCheck]
 
 
 def _missed_forecasts(market: OpenMarket, now: datetime) -> list[Condition]:
+    # No person can help while the market stands still, and other alerts tell when it stops for a fault.
     query = (
-        "select role, count(*), min(open_time), max(open_time) from missed_forecasts "
-        "where (symbol, interval, horizon) = (%s, %s, %s) and noticed_at > %s group by role"
+        "select role, count(*), min(open_time), max(open_time) from missed_forecasts m "
+        "where (symbol, interval, horizon) = (%s, %s, %s) and noticed_at > %s and not exists (select from "
+        "withheld_forecasts w where (w.symbol, w.interval, w.horizon, w.role, w.open_time) = "
+        "(m.symbol, m.interval, m.horizon, m.role, m.open_time) and cause = 'still') group by role"
     )
     with market.pool.connection() as connection:
         rows = connection.execute(query, [*market.market, now - _MISSES_REPORTED]).fetchall()

@@ -21,10 +21,16 @@ _READ_EVERY_S = 20.0
 _VALID_S = 3 * _READ_EVERY_S
 _NEWEST = """
 select market.place,
-       (select issued_at from forecasts f
-        where f.symbol = market.symbol and f.interval = market.interval and f.horizon = market.horizon
-              and role = 'champion'
-        order by open_time desc limit 1) as issued_at,
+       greatest(
+           (select issued_at from forecasts f
+            where f.symbol = market.symbol and f.interval = market.interval and f.horizon = market.horizon
+                  and role = 'champion'
+            order by open_time desc limit 1),
+           (select withheld_at from withheld_forecasts w
+            where w.symbol = market.symbol and w.interval = market.interval and w.horizon = market.horizon
+                  and role = 'champion' and cause = 'still'
+            order by open_time desc limit 1)
+       ) as issued_at,
        (select open_time + candle_length(c.interval) from candles c
         where c.symbol = market.symbol and c.interval = market.interval
         order by open_time desc limit 1) as closed_at
@@ -63,8 +69,8 @@ class Freshness(Collector):
             ("candlecast_interval_seconds", "Candle length of a market that is forecast."),
             (
                 "candlecast_newest_recorded_forecast_timestamp_seconds",
-                "Issue time of the champion's newest forecast in the ledger, on the exchange's clock; absent while the "
-                "database does not answer.",
+                "When the champion's newest forecast was issued, or withheld because the market stood still, on the "
+                "exchange's clock; absent while the database does not answer.",
             ),
             (
                 "candlecast_newest_candle_timestamp_seconds",

@@ -133,6 +133,12 @@ def issued(store: CandleStore, service: FakeService, after: timedelta = timedelt
     return issue_forecasts(session, service, "replay")
 
 
+def noted(pool: ConnectionPool) -> list[tuple[object, ...]]:
+    with pool.connection() as connection:
+        query = "select role, open_time, cause, reason, withheld_at from withheld_forecasts order by role"
+        return connection.execute(query).fetchall()
+
+
 def mark(pool: ConnectionPool, position: int) -> None:
     """Doubt the candle at `position`."""
     with pool.connection() as connection:
@@ -246,6 +252,7 @@ def test_no_forecast_is_issued_across_a_gap_and_its_end_is_named(pool):
     assert answer.forecasts == []
     assert f"only {len(CANDLES) - 134} of the {HISTORY} candles" in answer.withheld
     assert f"from {CANDLES.index[134]:%Y-%m-%d %H:%M} on" in answer.withheld
+    assert [cause for _, _, cause, *_ in noted(pool)] == ["gap"]
 
 
 @pytest.mark.parametrize("position", [20, 130, 139])
@@ -268,10 +275,12 @@ def test_no_forecast_is_issued_while_the_market_stands_still(pool, ledger):
     outcome = issued(store, service)
 
     assert (outcome.forecasts, service.posted, ledger.newest_forecast()) == ([], [], None)
-    assert outcome.withheld == (
-        "no champion forecast: BTCUSDT 5m trades too seldom to be forecast now, because prices or volume stood still "
-        "over 97 candles: 82.5 % of 120 candles have no range and 82.5 % no trade"
+    reason = (
+        "BTCUSDT 5m trades too seldom to be forecast now, because prices or volume stood still over 97 candles: 82.5 % "
+        "of 120 candles have no range and 82.5 % no trade"
     )
+    assert outcome.withheld == f"no champion forecast: {reason}"
+    assert noted(pool) == [("champion", TARGET, "still", reason, TARGET + timedelta(seconds=2))]
 
 
 def test_a_market_that_stood_still_a_candle_less_is_forecast(pool):
@@ -280,7 +289,7 @@ def test_a_market_that_stood_still_a_candle_less_is_forecast(pool):
 
     outcome = issued(store, FakeService("champion"))
 
-    assert (len(outcome.forecasts), outcome.withheld) == (1, None)
+    assert (len(outcome.forecasts), outcome.withheld, noted(pool)) == (1, None, [])
 
 
 def test_every_role_whose_forecast_is_withheld_is_named(pool, store):
@@ -291,6 +300,10 @@ def test_every_role_whose_forecast_is_withheld_is_named(pool, store):
     assert withheld is not None
     assert "no champion forecast: its" in withheld
     assert "; no challenger forecast: its" in withheld
+    assert [(role, cause) for role, _, cause, *_ in noted(pool)] == [
+        ("challenger", "doubtful"),
+        ("champion", "doubtful"),
+    ]
 
 
 def test_a_doubtful_candle_before_the_history_does_not_matter(pool, store):
@@ -344,6 +357,22 @@ def test_a_challenger_that_was_not_there_missed_nothing(store):
     outcome = issued(store, successor, after=2 * STEP)
 
     assert outcome.missed == 1
+
+
+def test_a_forecast_withheld_in_a_still_market_is_missed_for_that_reason(store, pool):
+    sound = sound_candles(len(CANDLES) + BASE.lookback + 3, end=TARGET + (BASE.lookback + 3) * STEP)
+    still = with_still_stretch(sound, len(CANDLES), BASE.lookback + 3)
+    issue(store, FakeService("champion"))
+    store.upsert("BTCUSDT", "5m", still.iloc[len(CANDLES) : -1], "rest")
+    issued(store, FakeService("champion"), after=(BASE.lookback + 2) * STEP)
+    store.upsert("BTCUSDT", "5m", still.iloc[-1:], "rest")
+
+    issued(store, FakeService("champion"), after=(BASE.lookback + 3) * STEP)
+
+    with pool.connection() as connection:
+        reasons = connection.execute("select reason from missed_forecasts order by open_time desc").fetchall()
+    assert reasons[0][0].startswith("BTCUSDT 5m trades too seldom to be forecast now")
+    assert {reason for (reason,) in reasons[1:]} == {"not made in time"}
 
 
 def test_an_answer_whose_candle_is_stored_in_the_meantime_is_no_forecast(store, ledger):

@@ -96,6 +96,22 @@ def test_a_gap_that_is_repaired_shows_what_was_missed_in_it_and_why(pool, store,
     ]
 
 
+def test_a_miss_has_the_reason_for_which_its_forecast_was_withheld(pool, store, ledger):
+    ledger.record(forecast_for(at(8)))
+    ledger.note_withheld("champion", at(9), "still", "stood still", at(9))
+    ledger.note_withheld("champion", at(9), "gap", "a later reason", at(9))
+    ledger.note_withheld("challenger", at(10), "doubtful", "another role", at(10))
+    ledger.note_withheld("champion", at(11), "doubtful", "made after all", at(11))
+    ledger.record(forecast_for(at(11)))
+    store.upsert("BTCUSDT", "5m", CANDLES, "rest")
+
+    ledger.record_missed("champion", START, END)
+
+    with pool.connection() as connection:
+        found = connection.execute("select open_time, reason from missed_forecasts order by open_time").fetchall()
+    assert found == [(at(9), "stood still"), (at(10), "not made in time")]
+
+
 def test_no_downtime_is_too_long_to_be_accounted_for(pool, store, ledger):
     ledger.record(forecast_for(at(3)))
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")

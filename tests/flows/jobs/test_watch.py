@@ -200,15 +200,19 @@ def test_missed_forecasts_and_a_failed_training_are_told(platform, database):
         connection.execute("alter table missed_forecasts disable trigger stamp_miss")  # no candle is stored
         connection.execute(
             "insert into missed_forecasts (symbol, interval, open_time, horizon, role, reason, noticed_at, "
-            "recorded_at) values ('BTCUSDT', '5m', %s, 1, 'champion', 'the service was unreachable', %s, now())",
-            [time_of(MOVED + 50), after(MOVED + 50)],
+            "recorded_at) select 'BTCUSDT', '5m', open_time, 1, 'champion', 'the service was unreachable', %s, now() "
+            "from unnest(%s::timestamptz[]) as missed (open_time)",
+            [after(MOVED + 50), [time_of(MOVED + at) for at in (48, 49, 50)]],
         )
+    ledger = Ledger(platform.opened.pool, platform.opened.market)
+    ledger.note_withheld("champion", time_of(MOVED + 48), "still", "prices stood still", after(MOVED + 48))
+    ledger.note_withheld("champion", time_of(MOVED + 49), "doubtful", "a doubtful candle", after(MOVED + 49))
 
     outcome = platform.look(after(MOVED + 51))
 
     messages = {notice.kind: notice.message for notice in outcome.notices}
     assert messages["training failed"] == "NotEnoughCandles: 3"
-    assert messages["missed forecasts"].startswith("1 of the champion, from 2025-09-02 00:30")
+    assert messages["missed forecasts"].startswith("2 of the champion, from 2025-09-02 00:25")  # without the still one
     assert "data fault" in messages
 
 

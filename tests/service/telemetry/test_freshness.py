@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from psycopg_pool import ConnectionPool
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
 from candlecast.errors import DatabaseUnavailable
+from candlecast.ledger.forecasts import Ledger
 from candlecast.market import Market
+from service.http.database import ReadOnlyDatabase
 from service.telemetry import freshness as module
 from service.telemetry.freshness import Freshness, FreshnessReader
 from tests.conftest import MigratedDatabase
 from tests.service.conftest import LEDGER_MARKET, Start, wait_until
+from tests.support.markets import MARKET
 
 FORECAST, CANDLE = "candlecast_newest_recorded_forecast_timestamp_seconds", "candlecast_newest_candle_timestamp_seconds"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,3 +96,18 @@ def test_the_service_shows_the_newest_forecast_and_candle_of_the_ledger(
     values = gauges(service.get("/metrics").text)
     assert values[FORECAST, "READUSDT-5m"] == newest
     assert values[CANDLE, "READUSDT-5m"] == newest  # the candle before the forecast one closed as that one opened
+
+
+@pytest.mark.integration
+def test_a_forecast_withheld_in_a_still_market_is_no_silence(database: MigratedDatabase, pool: ConnectionPool) -> None:
+    registry = CollectorRegistry()
+    ledger = Ledger(pool, MARKET)
+    for role, minutes, cause in (("champion", 5, "still"), ("champion", 10, "doubtful"), ("challenger", 15, "still")):
+        later = AT + timedelta(minutes=minutes)
+        ledger.note_withheld(role, later, cause, "why", later)  # type: ignore[arg-type]
+
+    with closing(ReadOnlyDatabase(database.reader_url)) as reader:
+        reader.open()
+        FreshnessReader(reader, (MARKET,), Freshness(registry)).read()
+
+    assert shown(registry)[FORECAST, "BTCUSDT-5m"] == (AT + timedelta(minutes=5)).timestamp()
