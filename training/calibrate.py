@@ -78,9 +78,11 @@ def kept_share(gains: Floats, horizon: int = 1) -> float:
     Returns:
         0 if n / horizon is below FEWEST_FOR_SKILL.
     """
-    rows, gain = len(gains), float(np.mean(gains)) if len(gains) else 0.0
-    error = ratio_error(gains, np.ones(rows), horizon)
-    if error is None or gain == 0 or rows < FEWEST_FOR_SKILL * horizon:
+    rows = len(gains)
+    if rows < FEWEST_FOR_SKILL * horizon:
+        return 0.0
+    gain, error = float(gains.mean()), ratio_error(gains, np.ones(rows), horizon)
+    if error is None or gain == 0:
         return 0.0
     return max(0.0, 1 - _PENALTY * (error / gain) ** 2)
 
@@ -120,7 +122,7 @@ def platt(logit: Floats, up: Floats, base_rate_up: float, horizon: int = 1) -> t
     logit, up = logit[moved], up[moved]
     rate = float(np.clip(base_rate_up, 0.01, 0.99))
     base = float(np.log(rate / (1 - rate)))
-    if len(np.unique(up)) < 2 or np.ptp(logit) <= _NOTHING:
+    if len(np.unique(up)) < 2:
         return 0.0, base
     middle = float(logit.mean())
     fitted = LogisticRegression(C=1e6).fit((logit - middle)[:, None], up)

@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.candles.store import CandleStore
-from candlecast.candles.suspicion import READ_BEFORE, SETTLED_AFTER, find_suspicious
+from candlecast.candles.suspicion import READ_AFTER, READ_BEFORE, find_suspicious
 from candlecast.database import lock_for_transaction
 from candlecast.market import Market
 
@@ -110,10 +110,10 @@ class CandleQuality:
     def mark(self, market: Market, start: datetime, end: datetime) -> MarkResult:
         """Check the stored candles opening in [start, end) and update their marks; idempotent.
 
-        A corrected candle may lose its mark. The SETTLED_AFTER candles before `start` are checked again, because
+        A corrected candle may lose its mark. The READ_AFTER candles before `start` are checked again, because
         their marks depend on later candles. Safe beside other runs.
         """
-        start -= SETTLED_AFTER * market.step
+        start -= READ_AFTER * market.step
         counts = MarkResult()
         while start < end:
             piece_end = min(start + _PIECE * market.step, end)
@@ -189,7 +189,7 @@ def repair_command(market: Market, start: datetime, end: datetime) -> str:
 def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> MarkResult:
     symbol, interval, _ = market
     lock_for_transaction(connection, f"candle quality {symbol} {interval}")  # no other run marks between read and write
-    before, after = start - READ_BEFORE * market.step, end + SETTLED_AFTER * market.step
+    before, after = start - READ_BEFORE * market.step, end + READ_AFTER * market.step
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(_READ.encode(), [symbol, interval, before, after]).fetchall()
     found = list(_found(rows, interval, start, end))

@@ -27,8 +27,8 @@ CONTEXT = 576
 READ_BEFORE = 3 * CONTEXT
 """Candles to read before the first one to check: its context, and the candles that decide what is doubtful there."""
 
-SETTLED_AFTER = 48
-"""Number of later candles that the reasons of a candle depend on: two windows of breaks."""
+READ_AFTER = 48
+"""Candles to read after the last one to check, because its reasons depend on them: two windows of breaks."""
 
 FEWEST = 50  # sound candles that a usual value needs
 _PASSES = 6  # a pass leaves out of the usual values what the one before found
@@ -110,10 +110,10 @@ def find_suspicious(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
 
     Args:
         candles: At least `OHLCV_COLUMNS`, indexed by UTC open_time, ascending; may have gaps. Give READ_BEFORE
-            candles before and SETTLED_AFTER after those to check.
+            candles before and READ_AFTER after those to check.
 
     Returns:
-        `REASONS` as bool columns, same index. Row t depends on candles from READ_BEFORE before to SETTLED_AFTER after.
+        `REASONS` as bool columns, same index. Row t depends on candles from READ_BEFORE before to READ_AFTER after.
     """
     found: Flags = np.zeros((len(candles), len(REASONS)), dtype=bool)
     if len(candles):

@@ -24,7 +24,14 @@ from candlecast.statistics import (
     student_interval,
 )
 from tests.support.live_simulation import CORNERS
-from tests.support.series import autoregressive, held_by_bootstrap, held_by_student_interval, mean_of, overlapping
+from tests.support.series import (
+    autoregressive,
+    held_by_bootstrap,
+    held_by_student_interval,
+    mean_of,
+    overlapping,
+    rejections_of_equals,
+)
 from tests.support.simulated_intervals import held_by_live_intervals
 
 
@@ -99,6 +106,11 @@ def test_errors_of_overlapping_forecasts_are_not_taken_for_evidence():
 
     assert np.mean(rejected) < 0.08
     assert np.mean(rejected) < np.mean(fooled) < np.mean(naive)
+
+
+@pytest.mark.parametrize("memory", [0.97, 0.99])
+def test_slow_forecasts_of_usual_strength_are_tested_at_five_percent(memory):
+    assert 0.03 <= rejections_of_equals(1, memory, 0.06, 1000).share <= 0.07
 
 
 def test_a_difference_that_lasts_counts_for_less_than_one_that_flickers():

@@ -257,12 +257,12 @@ def test_losses_in_another_market_are_drift():
 
 
 def test_a_share_of_the_inputs_or_the_volatility_alone_is_drift():
-    names = [f"input_{at}" for at in range(4)]
+    names = [f"input_{at}" for at in range(6)]
     share = verdict(drift=drift(**dict.fromkeys(names, 1.1)), last_training=NOW - 13 * HOUR)
     volatility = verdict(drift=drift(**{VOLATILITY: 1.1}), last_training=NOW - 13 * HOUR)
 
     assert share[:2] == volatility[:2] == ("drift", "train")
-    assert share.reasons[0].startswith("36 % of the inputs drifted (limits: 30 %, or volatility, which is 2.50 times")
+    assert share.reasons[0].startswith("55 % of the inputs drifted (limits: 30 %, or volatility, which is 2.50 times")
     assert "2.50 times the training's): volatility 1.10 times the distance allowed" in volatility.reasons[0]
 
 

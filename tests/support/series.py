@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from candlecast.arrays import Floats
-from candlecast.statistics import RowFigure, bootstrap, ratio_error, student_interval
+from candlecast.statistics import RowFigure, bootstrap, compare, ratio_error, student_interval
 from tests.support.frequencies import Frequency
 from training.calibrate import conformal_bounds
 
@@ -48,6 +48,22 @@ def held_by_bootstrap(n: int, horizon: int, runs: int) -> Frequency:
         interval = bootstrap({"mean": mean_of(overlapping(random, n, horizon))}, seed, horizon)["mean"]
         held += interval.lower <= 0 <= interval.upper
     return Frequency(held, runs)
+
+
+def rejections_of_equals(horizon: int, memory: float, strength: float, runs: int) -> Frequency:
+    """Count paired tests at 5 % that reject two equally good forecasters of 2,000 outcomes.
+
+    Args:
+        memory: Autocorrelation of the forecasts.
+        strength: Standard deviation of the forecasts, in that of the outcomes.
+    """
+    random, n = np.random.default_rng([horizon, int(100 * memory)]), 2000
+    size, rejected = strength * np.sqrt(1 - memory**2), 0
+    for _ in range(runs):
+        outcome = overlapping(random, n, horizon) / np.sqrt(horizon)
+        losses = [np.abs(outcome - size * autoregressive(random, n, memory)) for _ in range(2)]
+        rejected += compare(losses[0], losses[1], horizon).p_value < 0.05
+    return Frequency(rejected, runs)
 
 
 def coverages_of_bounds(n: int, horizon: int, runs: int) -> Floats:

@@ -52,6 +52,8 @@ def test_a_network_that_is_too_timid_is_not_blown_up():
 
 def test_a_network_without_opinion_keeps_none():
     assert shrinkage(np.zeros(500), np.ones(500)) == 0.0
+    assert least_absolute_weight(np.zeros(500), np.ones(500)) == 0.0
+    assert platt(np.full(500, 0.3), (normal(1, 500) > 0) * 1.0, 0.5) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("horizon", [1, 15])
@@ -63,6 +65,37 @@ def test_two_squared_standard_errors_are_taken_from_what_is_kept(horizon):
     z = compare(gains, np.zeros(len(gains)), horizon).statistic
     assert 0.5 < kept == pytest.approx(1 - 2 / z**2)
     assert kept_share(0.1 * normal(1, 2000)) == 0.0
+
+
+@pytest.mark.parametrize("horizon", [1, 2])
+def test_a_skill_of_fewer_than_100_outcomes_is_not_kept(horizon):
+    gains = 1 + 0.1 * normal(1, 100 * horizon)
+
+    assert kept_share(gains, horizon) > 0.9
+    assert kept_share(gains[1:], horizon) == 0.0
+    assert kept_share(gains[:0], horizon) == 0.0
+    assert kept_share(0 * gains, horizon) == 0.0
+
+
+def test_a_horizon_of_one_is_the_usual():
+    raw, logit, volatility = normal(1, 250, 5), normal(2, 250), np.ones(250)
+    targets = 0.5 * raw + normal(3, 250, 5)
+    up = (logit + normal(4, 250) > 0) * 1.0
+
+    assert 0 < kept_share(raw[:, 3] * targets[:, 3]) == kept_share(raw[:, 3] * targets[:, 3], 1)
+    assert 0 < shrinkage(raw[:, 3], targets[:, 3]) == shrinkage(raw[:, 3], targets[:, 3], 1)
+    assert platt(logit, up, 0.4) == platt(logit, up, 0.4, 1)
+    assert conformal_bounds(targets[:, 3]) == conformal_bounds(targets[:, 3], 1)
+    assert fit_calibration(raw, logit, targets, up, volatility, 0.4) == fit_calibration(
+        raw, logit, targets, up, volatility, 0.4, 1
+    )
+
+
+def test_closes_that_did_not_move_hide_no_skill():
+    raw, actual = normal(1, 500), 0.5 * normal(1, 500)
+    actual[::10] = 0.0
+
+    assert shrinkage(raw, actual) == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_few_huge_moves_do_not_hide_a_skill():

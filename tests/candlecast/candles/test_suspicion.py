@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from candlecast.candles.schema import OHLCV_COLUMNS, empty_candles
-from candlecast.candles.suspicion import READ_BEFORE, REASONS, SETTLED_AFTER, find_suspicious
+from candlecast.candles.suspicion import READ_AFTER, READ_BEFORE, REASONS, find_suspicious
 from tests.support.damage import coarse, half_done, stubs
 from tests.support.thin_market import FLAT_MARKETS, flat_market
 
@@ -175,7 +175,7 @@ def test_what_is_said_of_a_candle_settles_a_few_candles_later(recorded):
     for end in range(DAMAGED, DAMAGED + 60):
         cut = find_suspicious(damaged.iloc[:end], "5m").to_numpy()
 
-        np.testing.assert_array_equal(cut[: end - SETTLED_AFTER], whole[: end - SETTLED_AFTER])
+        np.testing.assert_array_equal(cut[: end - READ_AFTER], whole[: end - READ_AFTER])
 
 
 @pytest.mark.parametrize("tick", [20.0, 50.0])
