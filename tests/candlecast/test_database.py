@@ -262,7 +262,7 @@ def test_every_function_of_the_schema_looks_into_temporary_tables_last(database)
     with psycopg.connect(database.owner_url.get_secret_value()) as connection:
         unsafe = connection.execute(
             "select proname from pg_proc p join pg_language l on l.oid = prolang "
-            "where lanname = 'plpgsql' and proowner = current_user::regrole "
+            "where (lanname = 'plpgsql' or prosecdef) and proowner = current_user::regrole "
             "and not coalesce('search_path=public, pg_temp' = any(proconfig), false)"
         ).fetchall()
 

@@ -294,6 +294,30 @@ def test_services_find_their_pods_and_ports_are_where_settings_expect_them(manif
     assert f"service:{known_settings()['service_port'].default}" in addresses["CANDLECAST_SERVICE_URL"]
 
 
+def test_a_part_with_one_replica_leaves_a_lost_node_within_seconds():
+    waits = {
+        name: sorted(toleration["tolerationSeconds"] for toleration in pod["spec"].get("tolerations", []))
+        for name, pod in pods(rendered("local"))
+        if name.startswith("Deployment") and one(rendered("local"), *name.split())["spec"].get("replicas") == 1
+    }
+
+    assert waits == {f"Deployment {name}": [20, 20] for name in ("mlflow", "prefect", "worker", "evidently")}
+
+
+def test_postgres_has_memory_for_parallel_queries_and_an_hour_to_recover():
+    pod = one(rendered("local"), "StatefulSet", "postgres")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    [shared] = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "shared-memory"]
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["postgres"]
+
+    assert shared == {"medium": "Memory", "sizeLimit": "512Mi"}
+    [mounted] = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "shared-memory"]
+    assert mounted.split("/") == ["", "dev", "shm"]
+    assert compose["shm_size"] == "512m"
+    assert container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"] >= 3600
+    assert "tcpSocket" in container["livenessProbe"]  # pg_isready fails while it recovers
+
+
 def test_servers_listen_on_the_ports_that_are_declared(manifests: list[Manifest]):
     for name, each in containers(manifests):
         words = [*each.get("command", []), *each.get("args", [])]
