@@ -86,6 +86,12 @@ def spread_rows(count: int, length: int, every: int, first: int = 700) -> NDArra
     return (starts[:, None] + np.arange(length)).ravel()
 
 
+def usual_range_in_ticks(candles: pd.DataFrame) -> float:
+    """Return the upper quartile of the candles' ranges, in ticks of the market."""
+    values = ohlcv_values(candles)
+    return float(np.quantile((values[:, 1] - values[:, 2]) / _ticks(values), 0.75))
+
+
 def _places(bars: Floats, prices: Floats) -> Floats:
     """Place prices in the range of their bar: 0 is its low, 1 its high."""
     return (prices - bars[:, [2]]) / (bars[:, [1]] - bars[:, [2]])

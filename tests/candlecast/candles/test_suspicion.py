@@ -8,8 +8,11 @@ import pytest
 
 from candlecast.candles.schema import OHLCV_COLUMNS, empty_candles
 from candlecast.candles.suspicion import READ_AFTER, READ_BEFORE, REASONS, find_suspicious
+from candlecast.market import Market
+from tests.support.bundles import sound_candles
 from tests.support.damage import coarse, half_done, stubs
 from tests.support.thin_market import FLAT_MARKETS, flat_market
+from tests.support.unfinished_bars import bars_by_minute, plant_by_shares, spread_rows
 
 DAMAGED = 900
 HISTORY = 144  # candles of a forecast
@@ -195,6 +198,23 @@ def test_a_row_of_unfinished_bars_is_doubted_in_any_market(recorded, elapsed, ti
 
     assert len(found.keys() & set(run)) >= 0.85 * len(run)
     assert len(found.keys() - set(run)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("tick", "length", "least"),
+    [(0.01, 1, 0.85), (0.01, 8, 0.95), (0.01, 30, 0.95), (0.01, 100, 0.95), (20.0, 30, 0.8), (20.0, 100, 0.9)],
+)
+def test_planted_bars_are_found_as_often_as_promised(bundled_candles, tick, length, least):
+    market = coarse(bundled_candles.iloc[:8_000], tick)
+    bars = bars_by_minute(sound_candles(10_000, Market("BTCUSDT", "1m")))
+    rows = spread_rows(len(market), length, {1: 90, 8: 400, 30: 600, 100: 1700}[length])
+
+    for minutes in (1, 2):
+        planted = plant_by_shares(market, rows, minutes, bars, np.random.default_rng(1))
+        found = find_suspicious(planted, "5m").to_numpy().any(axis=1)
+
+        assert found[rows].mean() >= least
+        assert np.delete(found, rows).sum() <= len(rows) / length  # one sound candle beside each run
 
 
 def test_breaks_as_wide_as_the_market_s_own_are_not_doubted(recorded):
