@@ -170,6 +170,7 @@ def record_check(
     checked_at: datetime,
     *,
     model_version: str | None,
+    run_id: str | None,
     verdict: str,
     action: str,
     reasons: list[str],
@@ -179,9 +180,9 @@ def record_check(
     """Record a monitoring check with its reasons and figures."""
     _execute(
         pool,
-        "insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, verdict, action, "
-        "reasons, numbers, reports) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        [*market, checked_at, model_version, verdict, action, reasons, Jsonb(numbers), reports],
+        "insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, run_id, verdict, action, "
+        "reasons, numbers, reports) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [*market, checked_at, model_version, run_id, verdict, action, reasons, Jsonb(numbers), reports],
     )
 
 

@@ -15,8 +15,10 @@ from candlecast.errors import CandlecastError
 from candlecast.features.sets import feature_set
 from candlecast.job_runs import last_attempt, record_check
 from candlecast.ledger.performance import Performance
+from candlecast.registry.identity import ModelVersion, registered
 from candlecast.registry.lifetime import Lifetime
 from candlecast.registry.registry import Registry
+from candlecast.registry.versions import fetch_version
 from candlecast.settings.settings import Settings
 from monitoring.drift import Drift, input_drift
 from monitoring.performance import rolling_performance
@@ -40,7 +42,7 @@ class Check:
     verdict: Verdict
     performance: Performance | None
     drift: Drift | None
-    model_version: str | None
+    model_version: ModelVersion | None
     reports: Reports | None
 
 
@@ -48,9 +50,10 @@ def check(
     settings: Settings,
     pool: ConnectionPool,
     registry: Registry,
-    version: str | None,
+    version: ModelVersion | None,
     now: datetime,
     *,
+    unaliased: str | None = None,
     trial: TrialResult | None = None,
     with_report: bool = True,
 ) -> Check:
@@ -60,15 +63,16 @@ def check(
 
     Args:
         version: Champion, or None without one.
+        unaliased: Why the champion is without its alias, a reason not to call it healthy; None if it has the alias.
         now: Time by the exchange's clock.
         with_report: False skips Evidently's pages, which take seconds.
     """
     market, store = settings.market, CandleStore(pool)
     newest = store.latest_open_time(market.symbol, market.interval)
     doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST_CANDLES - 1) * market.step, now) if newest else []
-    training = settings.training
+    training, rolling_n = settings.training, settings.limits.rolling_n
     needed = now - (feature_set(training.features).lookback + training.sequence_length) * market.step
-    performance = rolling_performance(pool, market, "champion", settings.limits.rolling_n, version)
+    performance = rolling_performance(pool, market, "champion", rolling_n, version) if version else None
     manifest, drift, faults = _drift(settings, pool, registry, version, now)
     verdict = reach_verdict(
         settings,
@@ -78,10 +82,13 @@ def check(
         last_attempt(pool, "train", market),
         doubtful,
         CandleGaps(pool).listed(market, needed, now, "open"),
-        skill=measure_skill(pool, market, version, settings.limits.rolling_n) if version else None,
+        skill=measure_skill(pool, market, version, rolling_n) if version else None,
         drift=drift,
         on_trial=trial.challenger if trial and trial.outcome == "waiting" else None,
     )
+    if unaliased is not None:
+        word = "no champion" if verdict.verdict == "healthy" else verdict.verdict
+        verdict = verdict._replace(verdict=word, reasons=[unaliased, *verdict.reasons])
     reports = None
     if with_report:
         reports, failures = _reports(settings, pool, registry, manifest, version, now)
@@ -101,7 +108,8 @@ def check(
         pool,
         market,
         now,
-        model_version=version,
+        model_version=version and version.number,
+        run_id=version and version.run_id,
         verdict=verdict.verdict,
         action=verdict.action,
         reasons=verdict.reasons,
@@ -112,14 +120,14 @@ def check(
 
 
 def _drift(
-    settings: Settings, pool: ConnectionPool, registry: Registry, version: str | None, now: datetime
+    settings: Settings, pool: ConnectionPool, registry: Registry, version: ModelVersion | None, now: datetime
 ) -> tuple[Manifest | None, Drift | None, list[str]]:
     """Return the champion's manifest, the drift of its inputs, and why either is missing."""
     if version is None:
         return None, None, []
     manifest = None
     try:
-        manifest = read_manifest(registry.fetch(settings.market.model_name, version, settings.models_dir))
+        manifest = read_manifest(fetch_version(registry, settings.market.model_name, version, settings.models_dir))
         return manifest, input_drift(pool, manifest, now), []
     except _FAULTS as exc:
         return manifest, None, [f"drift was not measured: {type(exc).__name__}: {exc}"]
@@ -130,14 +138,14 @@ def _reports(
     pool: ConnectionPool,
     registry: Registry,
     manifest: Manifest | None,
-    version: str | None,
+    version: ModelVersion | None,
     now: datetime,
 ) -> tuple[Reports | None, list[str]]:
     """Return the newest pages, tagged on the champion in the registry, or why they are missing."""
     try:
         reports = current_reports(settings, pool, manifest, version, now)
-        if version is not None and reports.new:
-            registry.tag(settings.market.model_name, version, reports.tags())
+        if version is not None and reports.new and registered(registry, settings.market.model_name, version):
+            registry.tag(settings.market.model_name, version.number, reports.tags())
     except _FAULTS as exc:
         return None, [f"no new reports: {type(exc).__name__}: {exc}"]
     return reports, []

@@ -11,6 +11,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.arrays import Floats
 from candlecast.market import Market
+from candlecast.registry.identity import ModelVersion
 from monitoring.sequential import PairedLosses, absolute_errors, brier_scores
 
 _FORECAST = ("close", "amplitude", "probability_up", "baseline_close", "baseline_amplitude", "baseline_up")
@@ -27,15 +28,17 @@ _OF_VERSION = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(h
 
 _ALONE = f"""
 select {_SETTLED} from settled_forecasts
-where {_OF_VERSION} and role = 'champion' and model_version = %(version)s and not abstained
+where {_OF_VERSION} and role = 'champion' and model_version = %(number)s and run_id = %(run_id)s and not abstained
 """
 _BESIDE = f"""
 with champion as materialized (
     select open_time, abstained, {_SETTLED} from settled_forecasts
-    where {_OF_VERSION} and role = 'champion' and model_version = %(champion)s and {_ISSUED_SINCE}
+    where {_OF_VERSION} and role = 'champion' and {_ISSUED_SINCE}
+      and model_version = %(champion)s and run_id = %(champion_run)s
 ), challenger as materialized (
     select open_time, abstained, {", ".join(_FORECAST)} from settled_forecasts
-    where {_OF_VERSION} and role = 'challenger' and model_version = %(challenger)s and {_ISSUED_SINCE}
+    where {_OF_VERSION} and role = 'challenger' and {_ISSUED_SINCE}
+      and model_version = %(challenger)s and run_id = %(challenger_run)s
 )
 select champion.open_time is not null, challenger.open_time is not null, champion.abstained and challenger.abstained,
        {", ".join(f"champion.{name}" for name in _NAMES)}, {", ".join(f"challenger.{name}" for name in _FORECAST)}
@@ -102,25 +105,27 @@ class Pairs:
 
 
 def first_since(
-    pool: ConnectionPool, market: Market, version: str, since: datetime | None, count: int
+    pool: ConnectionPool, market: Market, version: ModelVersion, since: datetime | None, count: int
 ) -> SettledForecasts:
     """Read the first `count` settled forecasts of a version as champion since a time, without abstentions."""
     issued = f"and {_ISSUED_SINCE}" if since is not None else ""
     query = f"{_ALONE} {issued} order by open_time limit %(count)s"
-    return _settled(_read(pool, query, market, version=version, since=since, count=count))
+    return _settled(_read(pool, query, market, **version._asdict(), since=since, count=count))
 
 
-def newest(pool: ConnectionPool, market: Market, version: str, count: int) -> SettledForecasts:
+def newest(pool: ConnectionPool, market: Market, version: ModelVersion, count: int) -> SettledForecasts:
     """Read the newest `count` settled forecasts of a version as champion, without abstentions."""
     query = f"{_ALONE} order by open_time desc limit %(count)s"
-    return _settled(_read(pool, query, market, version=version, count=count)[::-1])
+    return _settled(_read(pool, query, market, **version._asdict(), count=count)[::-1])
 
 
 def pairs_since(
-    pool: ConnectionPool, market: Market, champion: str, challenger: str, since: datetime, limit: int
+    pool: ConnectionPool, market: Market, champion: ModelVersion, challenger: ModelVersion, since: datetime, limit: int
 ) -> Pairs:
     """Read the first `limit` targets since a time that the champion or the challenger has forecast."""
-    rows = _read(pool, _BESIDE, market, champion=champion, challenger=challenger, since=since, limit=limit)
+    of = {"champion": champion.number, "champion_run": champion.run_id}
+    of |= {"challenger": challenger.number, "challenger_run": challenger.run_id}
+    rows = _read(pool, _BESIDE, market, **of, since=since, limit=limit)
     both = [row[3:] for row in rows if row[0] and row[1] and not row[2]]
     theirs = [row[: len(_NAMES)] for row in both]
     ours = [(*row[len(_NAMES) :], *row[len(_FORECAST) : len(_NAMES)]) for row in both]

@@ -18,6 +18,7 @@ from candlecast.candles.quality import CandleQuality
 from candlecast.candles.store import CandleStore
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
+from candlecast.registry.identity import ModelVersion
 from candlecast.settings.limits import MIN_OUTCOMES
 from candlecast.settings.settings import Settings
 from monitoring.drift import WINDOW, monitored_inputs
@@ -54,7 +55,7 @@ class Reports:
 
 
 def current_reports(
-    settings: Settings, pool: ConnectionPool, manifest: Manifest | None, version: str | None, now: datetime
+    settings: Settings, pool: ConnectionPool, manifest: Manifest | None, version: ModelVersion | None, now: datetime
 ) -> Reports:
     """Return the newest pages, and write new ones if those are REPORT_EVERY old.
 
@@ -112,7 +113,7 @@ def _newest_pages(settings: Settings, now: datetime) -> dict[str, str]:
 
 
 def _snapshots(
-    settings: Settings, pool: ConnectionPool, manifest: Manifest | None, version: str | None, now: datetime
+    settings: Settings, pool: ConnectionPool, manifest: Manifest | None, version: ModelVersion | None, now: datetime
 ) -> dict[str, Snapshot]:
     from monitoring import report_pages as pages
 

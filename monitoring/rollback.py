@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 import numpy as np
 from psycopg_pool import ConnectionPool
 
-from candlecast.errors import ModelNotFound
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, predecessors
+from candlecast.registry.identity import ModelVersion, registered
 from candlecast.registry.lifetime import lifetime_of
-from candlecast.registry.promotion import make_champion, mark_failed
-from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.promotion import CurrentVersions, make_champion, mark_failed
+from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.registry.succession import versions_at_hand
 from candlecast.registry.versions import loads
 from candlecast.settings.settings import Settings
@@ -45,7 +45,7 @@ def roll_back_if_failed(
     settings: Settings,
     pool: ConnectionPool,
     registry: Registry,
-    aliases: dict[str, str],
+    current: CurrentVersions,
     now: datetime,
     unfit: str | None = None,
 ) -> RollbackResult | None:
@@ -55,7 +55,7 @@ def roll_back_if_failed(
     `candlecast.registry.promotion.alias_lock`.
 
     Args:
-        aliases: Aliases in the registry, with every move recorded by `record_alias_moves`.
+        current: Champion and challenger, with every move recorded by `record_alias_moves`.
         now: Time by the exchange's clock.
         unfit: Why the champion fails its health checks, or None.
 
@@ -65,7 +65,7 @@ def roll_back_if_failed(
     Raises:
         RegistryUnavailable: MLflow does not answer.
     """
-    name, champion = settings.market.model_name, aliases.get(CHAMPION)
+    name, champion = settings.market.model_name, current.champion
     if champion is None:
         return None
     known = newest_decision(pool, name, champion, ("failed", "promoted"))
@@ -77,7 +77,7 @@ def roll_back_if_failed(
         reasons = [*filter(None, [unfit]), *reasons]
         if not reasons:
             return None
-    successor = _successor(settings, pool, registry, champion, aliases.get(CHALLENGER), now)
+    successor = _successor(settings, pool, registry, champion, current.challenger, now)
     if not marked:
         then = f"version {successor} takes its place" if successor else "no valid version can take its place"
         failure = Decision(champion, "failed", "monitor", [*reasons, then], numbers=numbers, as_of=now)
@@ -89,11 +89,11 @@ def roll_back_if_failed(
         make_champion(
             registry, pool, name, Decision(successor, "promoted", "monitor", why, CHAMPION, champion, numbers, now)
         )
-    return RollbackResult(champion, successor, reasons)
+    return RollbackResult(champion.number, successor and successor.number, reasons)
 
 
 def worse_than_allowed(
-    settings: Settings, pool: ConnectionPool, champion: str, since: datetime | None
+    settings: Settings, pool: ConnectionPool, champion: ModelVersion, since: datetime | None
 ) -> tuple[list[str], dict[str, float]]:
     """Return why a champion's live losses exceed their limits, and the figures; no reasons if they do not.
 
@@ -133,7 +133,7 @@ def losses_over_limits(
     return reasons, numbers
 
 
-def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str) -> dict[str, float]:
+def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: ModelVersion) -> dict[str, float]:
     """Return the predecessor's newest losses relative to its baselines'; empty with too few forecasts."""
     before = next(iter(predecessors(pool, settings.market.model_name, champion)), None)
     if before is None:
@@ -149,24 +149,27 @@ def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: str)
 
 
 def _successor(
-    settings: Settings, pool: ConnectionPool, registry: Registry, champion: str, challenger: str | None, now: datetime
-) -> str | None:
+    settings: Settings,
+    pool: ConnectionPool,
+    registry: Registry,
+    champion: ModelVersion,
+    challenger: ModelVersion | None,
+    now: datetime,
+) -> ModelVersion | None:
     """Return the newest version before the champion, else the challenger, else another that passed the gate.
 
-    It loads and has not failed. One that has expired is taken only if all have.
+    It is registered, loads and has not failed. One that has expired is taken only if all have.
     """
     name, expiry = settings.market.model_name, settings.limits.model_expiry
     candidates = predecessors(pool, name, champion)
     if challenger is not None and not has_failed(pool, name, challenger):
         candidates.append(challenger)
     candidates += versions_at_hand(registry, pool, name, expiry, now)
-    candidates.sort(key=lambda version: _has_expired(registry, name, version, expiry, now))
-    return next((one for one in dict.fromkeys(candidates) if loads(registry, name, one, settings.models_dir)), None)
+    left = [one for one in dict.fromkeys(candidates) if registered(registry, name, one)]
+    left.sort(key=lambda version: _has_expired(registry, name, version, expiry, now))
+    return next((one for one in left if loads(registry, name, one, settings.models_dir)), None)
 
 
-def _has_expired(registry: Registry, name: str, version: str, expiry: timedelta, now: datetime) -> bool:
-    try:
-        lifetime = lifetime_of(registry, name, version, expiry)
-    except ModelNotFound:  # it does not load either
-        return True
+def _has_expired(registry: Registry, name: str, version: ModelVersion, expiry: timedelta, now: datetime) -> bool:
+    lifetime = lifetime_of(registry, name, version, expiry)
     return lifetime is not None and now >= lifetime.expires_at

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg_pool import ConnectionPool
 
 from candlecast.market import Market
+from candlecast.registry.identity import ModelVersion
 from monitoring.live_losses import SettledForecasts, first_since, newest
 from monitoring.sequential import FALSE_ALARM_RUN, Evidence, evidence_of_worse, false_alarm_run
 
@@ -46,7 +47,7 @@ class Skill:
         }
 
 
-def measure_skill(pool: ConnectionPool, market: Market, version: str, n: int) -> Skill | None:
+def measure_skill(pool: ConnectionPool, market: Market, version: ModelVersion, n: int) -> Skill | None:
     """Test a version's forecasts as champion.
 
     Args:

@@ -7,6 +7,7 @@ from datetime import datetime
 from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import Decision
+from candlecast.registry.identity import ModelVersion
 from candlecast.registry.lifetime import lifetime_of
 from candlecast.registry.promotion import make_champion
 from candlecast.registry.registry import CHAMPION, Registry
@@ -17,7 +18,7 @@ from monitoring.trial import TrialResult
 
 
 def replace_ending_champion(
-    settings: Settings, pool: ConnectionPool, registry: Registry, champion: str, now: datetime
+    settings: Settings, pool: ConnectionPool, registry: Registry, champion: ModelVersion, now: datetime
 ) -> TrialResult | None:
     """Promote the freshest version at hand if the champion is close to its expiry or past it.
 
@@ -47,5 +48,5 @@ def replace_ending_champion(
             make_champion(
                 registry, pool, name, Decision(version, "promoted", "trial", why, CHAMPION, champion, as_of=now)
             )
-            return TrialResult(version, champion, "promoted", why, {})
+            return TrialResult(version.number, champion.number, "promoted", why, {}, (version.run_id, champion.run_id))
     return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import Decision, has_failed, newest_decision
+from candlecast.registry.identity import ModelVersion
 from candlecast.registry.lifetime import Lifetime, lifetime_of
-from candlecast.registry.promotion import end_trial, make_champion
+from candlecast.registry.promotion import CurrentVersions, end_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.settings.settings import Settings
 from monitoring.live_losses import Pairs, pairs_since
@@ -52,7 +53,10 @@ class TrialResult:
     """Current result of a trial, with reasons as sentences and figures as numbers.
 
     Attributes:
+        challenger: Number of the challenger.
+        champion: Number of the champion.
         outcome: Outcome; a trial that is `waiting` continues.
+        runs: Runs of challenger and champion, in this order; numbers may be another's later.
     """
 
     challenger: str
@@ -60,28 +64,30 @@ class TrialResult:
     outcome: Literal["promoted", "rejected", "undecided", "waiting"]
     reasons: list[str]
     numbers: dict[str, float]
+    runs: tuple[str, ...] = ()
 
 
 def update_trial(
-    settings: Settings, pool: ConnectionPool, registry: Registry, aliases: dict[str, str], now: datetime
+    settings: Settings, pool: ConnectionPool, registry: Registry, current: CurrentVersions, now: datetime
 ) -> TrialResult | None:
     """Evaluate the current trial and apply its outcome; the caller holds `candlecast.registry.promotion.alias_lock`.
 
     Args:
-        aliases: Aliases in the registry, with every move recorded by `record_alias_moves`.
+        current: Champion and challenger, with every move recorded by `record_alias_moves`.
         now: Time by the exchange's clock.
 
     Returns:
         Result of the trial, or None without a trial.
     """
-    name, champion, challenger = settings.market.model_name, aliases.get(CHAMPION), aliases.get(CHALLENGER)
+    name, champion, challenger = settings.market.model_name, current.champion, current.challenger
     if champion is None or challenger is None:
         return None
     if has_failed(pool, name, challenger):
         reasons = ["it is marked as failed; only a person can promote it"]
-        trial_result = TrialResult(challenger, champion, "rejected", reasons, {})
+        trial_result = TrialResult(challenger.number, champion.number, "rejected", reasons, {})
     else:
         trial_result = _compare(settings, pool, registry, challenger, champion, now)
+    trial_result = replace(trial_result, runs=(challenger.run_id, champion.run_id))
     if trial_result.outcome == "waiting":
         return trial_result
     alias = CHAMPION if trial_result.outcome == "promoted" else CHALLENGER
@@ -93,17 +99,22 @@ def update_trial(
 
 
 def _compare(
-    settings: Settings, pool: ConnectionPool, registry: Registry, challenger: str, champion: str, now: datetime
+    settings: Settings,
+    pool: ConnectionPool,
+    registry: Registry,
+    challenger: ModelVersion,
+    champion: ModelVersion,
+    now: datetime,
 ) -> TrialResult:
     name, expiry = settings.market.model_name, settings.limits.model_expiry
     ours, theirs = (lifetime_of(registry, name, one, expiry) for one in (challenger, champion))
     if ours is not None and now >= ours.expires_at:
-        return TrialResult(challenger, champion, "undecided", [f"it {ours.expiry_note(now)}"], {})
+        return TrialResult(challenger.number, champion.number, "undecided", [f"it {ours.expiry_note(now)}"], {})
     since = _both_began(pool, name, champion, challenger)
     times = trial_times(settings, ours, theirs, since, now)
     limit = TRIAL_LIMIT * settings.limits.trial_forecasts
     pairs = pairs_since(pool, settings.market, champion, challenger, since or _BEGINNING, limit)
-    return evaluate_trial(settings, challenger, champion, pairs, times)
+    return evaluate_trial(settings, challenger.number, champion.number, pairs, times)
 
 
 def trial_times(
@@ -198,7 +209,7 @@ def _score(losses: dict[str, PairedLosses], pairs: Pairs) -> PairedLosses:
     return PairedLosses(ours, theirs, bound, pairs.champion.candle)
 
 
-def _both_began(pool: ConnectionPool, name: str, champion: str, challenger: str) -> datetime | None:
+def _both_began(pool: ConnectionPool, name: str, champion: ModelVersion, challenger: ModelVersion) -> datetime | None:
     """Return since when both have their alias, by the exchange's clock, or None if it is unknown."""
     records = newest_decision(pool, name, champion, ("promoted",)), newest_decision(pool, name, challenger, ("trial",))
     return max((one.as_of for one in records if one is not None and one.as_of is not None), default=None)

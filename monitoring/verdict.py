@@ -24,7 +24,7 @@ _LATE_CANDLES, _LATE = 2, timedelta(days=1)
 class Verdict(NamedTuple):
     """Conclusion of a check, with reasons as sentences and figures as numbers."""
 
-    verdict: Literal["healthy", "drift", "decay", "data fault", "too early"]
+    verdict: Literal["healthy", "drift", "decay", "data fault", "too early", "no champion"]
     action: Literal["none", "train"]
     reasons: list[str]
     numbers: dict[str, Any]

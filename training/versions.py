@@ -18,8 +18,16 @@ from candlecast.errors import ForeignBundleError, ModelNotFound
 from candlecast.job_runs import last_check
 from candlecast.market import epoch_ms
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, record_decision
+from candlecast.registry.identity import ModelVersion, registered
 from candlecast.registry.lifetime import TRAINED_UNTIL, lifetime_of
-from candlecast.registry.promotion import alias_lock, begin_trial, make_champion, record_alias_moves
+from candlecast.registry.promotion import (
+    CurrentVersions,
+    alias_lock,
+    begin_trial,
+    current_versions,
+    make_champion,
+    record_alias_moves,
+)
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from candlecast.registry.versions import load_version
 from candlecast.settings.settings import Settings
@@ -95,7 +103,8 @@ def pass_gate(
     A version that passes becomes challenger and starts a trial on live candles. It becomes champion at once if there
     is no champion, if the champion failed, is of another build or expires before a trial could end. The same holds if
     PROMOTE_AT_ONCE is set and the gate compared it with the champion. It replaces an older challenger unless the last
-    check found that one ahead of the champion.
+    check found that one ahead of the champion. A champion whose alias was deleted counts as the champion as long as
+    its version is registered.
 
     Args:
         now: Time by the exchange's clock.
@@ -128,29 +137,37 @@ def apply_gate(
         run_gate: Returns the gate's result beside a rival, if there is one, and how the two were compared.
     """
     name = settings.market.model_name
-    known, rival, aliases = newest_decision(pool, name, number), None, registry.aliases(name)
+    version = registry.version(name, number).identity
+    known, current = newest_decision(pool, name, version), current_versions(registry, pool, name)
     while known is None:
-        rival, too_old = _rival(registry, settings, pool, aliases, number, now)
-        gate_result, compared = run_gate(rival)
+        rival, no_rival = _rival(registry, settings, pool, current.champion, version, now)
+        gate_result, compared = run_gate(rival and rival.number)
         with alias_lock(pool, name):
-            aliases = record_alias_moves(registry, pool, name, now)
-            known = newest_decision(pool, name, number)
-            if known is None and _rival(registry, settings, pool, aliases, number, now)[0] == rival:
-                reasons = [*gate_result.reasons, *([too_old] if too_old else [])]
+            current = record_alias_moves(registry, pool, name, now)
+            known = newest_decision(pool, name, version)
+            if known is None and _rival(registry, settings, pool, current.champion, version, now)[0] == rival:
+                reasons = [*gate_result.reasons, *([no_rival] if no_rival else [])]
                 result = replace(gate_result, reasons=reasons)
-                return _act(registry, settings, pool, aliases, number, result, compared, now)
+                return _act(registry, settings, pool, current, version, result, compared, now)
     # An earlier attempt ended after it had moved the alias, or a person did.
-    return Decision(number, known.decision, known.decided_by, known.reasons, known.alias, known.predecessor)
+    return Decision(version, known.decision, known.decided_by, known.reasons, known.alias, known.champion_then)
 
 
 def _rival(
-    registry: Registry, settings: Settings, pool: ConnectionPool, aliases: dict[str, str], number: str, now: datetime
-) -> tuple[str | None, str | None]:
-    """Return the champion if the version must be compared with it, and else why it is too old for that."""
-    champion = aliases.get(CHAMPION)
-    if champion is None or has_failed(pool, settings.market.model_name, champion):
+    registry: Registry,
+    settings: Settings,
+    pool: ConnectionPool,
+    champion: ModelVersion | None,
+    version: ModelVersion,
+    now: datetime,
+) -> tuple[ModelVersion | None, str | None]:
+    """Return the champion if the version must be compared with it, and else why it is no rival."""
+    name = settings.market.model_name
+    if champion is None or champion == version or has_failed(pool, name, champion):
         return None, None
-    too_old = _too_old(registry, settings, champion, number, now)
+    if registered(registry, name, champion) is None:
+        return None, f"not compared with {champion.described}, which was champion: it is no longer in MLflow"
+    too_old = _too_old(registry, settings, champion, version, now)
     return (None if too_old else champion), too_old
 
 
@@ -158,16 +175,16 @@ def _act(
     registry: Registry,
     settings: Settings,
     pool: ConnectionPool,
-    aliases: dict[str, str],
-    number: str,
+    current: CurrentVersions,
+    version: ModelVersion,
     result: GateResult,
     compared: Compared,
     now: datetime,
 ) -> Decision:
     """Move the alias by the gate's result and record the decision; call it under `alias_lock`."""
-    name, champion = settings.market.model_name, aliases.get(CHAMPION)
-    decision = Decision(number, "rejected", "gate", result.reasons, CHALLENGER, champion, result.numbers, as_of=now)
-    leader = _leading_challenger(pool, settings, aliases)
+    name, champion = settings.market.model_name, current.champion
+    decision = Decision(version, "rejected", "gate", result.reasons, CHALLENGER, champion, result.numbers, as_of=now)
+    leader = _leading_challenger(pool, settings, current)
     if not result.passed:
         record_decision(pool, name, decision)
     elif compared == "nowhere" or (compared == "here" and settings.training.promote_at_once):
@@ -179,7 +196,7 @@ def _act(
     else:
         decision = replace(decision, outcome="trial")
         begin_trial(registry, pool, name, decision)
-    registry.tag(name, number, {"gate": decision.outcome, "gate_reasons": "; ".join(decision.reasons)})
+    registry.tag(name, version.number, {"gate": decision.outcome, "gate_reasons": "; ".join(decision.reasons)})
     return decision
 
 
@@ -191,24 +208,29 @@ def unjudged_version(registry: Registry, pool: ConnectionPool, model_name: str) 
     newest = registry.newest_version(model_name)
     if newest is None or TRAINED_UNTIL not in newest.tags:
         return None
-    return None if newest_decision(pool, model_name, newest.number) else newest.number
+    return None if newest_decision(pool, model_name, newest.identity) else newest.number
 
 
-def _leading_challenger(pool: ConnectionPool, settings: Settings, aliases: dict[str, str]) -> str | None:
+def _leading_challenger(pool: ConnectionPool, settings: Settings, current: CurrentVersions) -> str | None:
     """Return why the current challenger keeps its alias, or None unless the last check found it ahead."""
-    last, challenger = last_check(pool, settings.market), aliases.get(CHALLENGER)
+    last, (challenger, champion) = last_check(pool, settings.market), (current.challenger, current.champion)
     trial = (last["numbers"].get("trial") if last else None) or {}
-    if challenger is None or (trial.get("challenger"), trial.get("champion")) != (challenger, aliases.get(CHAMPION)):
+    if challenger is None or champion is None:
+        return None
+    compared = zip((trial.get("challenger"), trial.get("champion")), trial.get("runs", ()), strict=False)
+    if [*compared] != [challenger, champion]:
         return None
     if not trial.get("excess", 0.0) < 0:  # a trial that ended without a comparison has no figures
         return None
     return f"version {challenger} is ahead of the champion after {trial['pairs']} forecasts and keeps its trial"
 
 
-def _too_old(registry: Registry, settings: Settings, champion: str, number: str, now: datetime) -> str | None:
+def _too_old(
+    registry: Registry, settings: Settings, champion: ModelVersion, version: ModelVersion, now: datetime
+) -> str | None:
     """Return why the champion is no rival: it expires before a trial of a fresher version could end; else None."""
     name, expiry = settings.market.model_name, settings.limits.model_expiry
-    theirs, ours = (lifetime_of(registry, name, one, expiry) for one in (champion, number))
+    theirs, ours = (lifetime_of(registry, name, one, expiry) for one in (champion, version))
     trial = settings.limits.trial_forecasts * settings.market.step
     if theirs is None or ours is None or ours <= theirs or not theirs.ends_within(trial, now):
         return None

@@ -14,6 +14,7 @@ from candlecast.bundle.forecast import FILE_COLUMNS
 from candlecast.database import read_rows
 from candlecast.errors import ForecastTooLate
 from candlecast.market import Market
+from candlecast.registry.identity import ModelVersion
 
 Role = Literal["champion", "challenger"]
 ROLES: tuple[Role, ...] = ("champion", "challenger")
@@ -112,7 +113,7 @@ _OF_ROLE = "symbol = %(symbol)s and interval = %(interval)s and horizon = %(hori
 _MISSED = f"""
 with first as materialized (
     select min(open_time) as moment from forecasts
-    where {_OF_ROLE} and (%(version)s::text is null or model_version = %(version)s)
+    where {_OF_ROLE} and (%(number)s::text is null or (model_version, run_id) = (%(number)s, %(run_id)s))
 ), since as materialized (
     select greatest(
         moment,
@@ -192,7 +193,7 @@ class Ledger:
         with self._pool.connection() as connection:
             connection.execute(query, [*self._market, role, open_time, cause, reason, now])
 
-    def record_missed(self, role: Role, since: datetime, now: datetime, version: str | None = None) -> int:
+    def record_missed(self, role: Role, since: datetime, now: datetime, version: ModelVersion | None = None) -> int:
         """Record the due forecasts of a role that were not made, and return the number of new ones.
 
         A forecast is due for every stored candle, from the role's first forecast on. Candles since the newest forecast
@@ -203,7 +204,9 @@ class Ledger:
             now: The exchange's clock.
             version: Only from this version's first forecast in the role on, for challengers.
         """
-        arguments = {**self._market._asdict(), "role": role, "since": since, "now": now, "version": version}
+        number, run_id = version or (None, None)
+        arguments = {**self._market._asdict(), "role": role, "since": since, "now": now}
+        arguments |= {"number": number, "run_id": run_id}
         with self._pool.connection() as connection:
             return connection.execute(_MISSED.encode(), arguments).rowcount
 

@@ -19,6 +19,7 @@ from candlecast.features.features import STOOD_STILL
 from candlecast.features.sets import feature_set
 from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role, WithheldCause
 from candlecast.market import Market
+from candlecast.registry.identity import ModelVersion
 
 Source = Literal["live", "replay"]
 
@@ -83,10 +84,11 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
     missed = ledger.record_missed("champion", now - _MISSES_SOUGHT_AGAIN, now)
     served = service.model(market).models
     due = [role for role in ROLES if role in served]
-    if len({served[role].version for role in due}) < len(due):
+    versions = {role: ModelVersion(served[role].version, served[role].run_id) for role in due}
+    if len({*versions.values()}) < len(due):
         due.remove("challenger")  # a version under both aliases would compete with itself
     if "challenger" in due:
-        missed += ledger.record_missed("challenger", now - _MISSES_SOUGHT_AGAIN, now, served["challenger"].version)
+        missed += ledger.record_missed("challenger", now - _MISSES_SOUGHT_AGAIN, now, versions["challenger"])
     issued: list[ForecastRecord] = []
     withheld: list[str] = []
     for role in due:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from candlecast.candles.session import MarketSession
 from candlecast.database import read_rows
 from candlecast.errors import BundleError, InvalidCandles, ModelNotFound
 from candlecast.market import Market
+from candlecast.registry.registry import cached_run
 from candlecast.registry.versions import BundleSource, load_version
 
 TOLERANCE = 1e-6
@@ -52,6 +53,7 @@ class ParityCheck:
     version: str
     outcome: Outcome
     detail: str = ""
+    run_id: str = ""
 
 
 def verify_forecasts(session: MarketSession, registry: BundleSource, cache: Path, last: int) -> list[ParityCheck]:
@@ -64,8 +66,8 @@ def verify_forecasts(session: MarketSession, registry: BundleSource, cache: Path
     recorded = read_rows(pool, _NEWEST, [*market, last])
     if not recorded:
         return []
-    bundles = {version: _bundle(registry, market, version, cache) for version in {r["model_version"] for r in recorded}}
-    loaded = [one.manifest.history for one in bundles.values() if isinstance(one, Bundle)]
+    bundles = {version: _load(registry, market, version, cache) for version in {r["model_version"] for r in recorded}}
+    loaded = [one.bundle.manifest.history for one in bundles.values() if isinstance(one, _Loaded)]
     first = min(row["last_open_time"] for row in recorded) - max(loaded, default=1) * market.step
     end = max(row["last_open_time"] for row in recorded) + market.step
     candles = session.store.read(market.symbol, market.interval, first, end)
@@ -99,29 +101,37 @@ def parity_message(checked: list[ParityCheck]) -> str:
     return summary + "".join(lines)
 
 
-def _bundle(registry: BundleSource, market: Market, version: str, cache: Path) -> Bundle | str:
+class _Loaded(NamedTuple):
+    """A version's bundle, and the run that the version was registered from."""
+
+    bundle: Bundle
+    run_id: str | None
+
+
+def _load(registry: BundleSource, market: Market, version: str, cache: Path) -> _Loaded | str:
     """Load the version, or describe why it cannot be loaded."""
     try:
-        return load_version(registry, market.model_name, version, cache)[0]
+        bundle, directory = load_version(registry, market.model_name, version, cache)
+        return _Loaded(bundle, cached_run(directory))
     except (ModelNotFound, BundleError) as exc:
         return str(exc)
 
 
 def _check(
     row: dict[str, Any],
-    bundle: Bundle | str,
+    loaded: _Loaded | str,
     candles: pd.DataFrame,
     revisions: list[dict[str, Any]],
     market: Market,
 ) -> ParityCheck:
     def checked(outcome: Outcome, detail: str = "") -> ParityCheck:
-        return ParityCheck(row["open_time"], row["role"], row["model_version"], outcome, detail)
+        return ParityCheck(row["open_time"], row["role"], row["model_version"], outcome, detail, row["run_id"])
 
-    if isinstance(bundle, str):
-        return checked("not checkable", bundle)
-    if bundle.manifest.run_id != row["run_id"]:
-        found = f"version {row['model_version']} is run {bundle.manifest.run_id} now, not run {row['run_id']}"
-        return checked("not checkable", f"{found}: its model was deleted and trained again")
+    if isinstance(loaded, str):
+        return checked("not checkable", loaded)
+    bundle, run_id = loaded
+    if row["run_id"] not in (run_id, bundle.manifest.run_id):  # older builds recorded the latter
+        return checked("not checkable", f"version {row['model_version']} is run {run_id} now, not run {row['run_id']}")
     last = row["last_open_time"]
     first = last - (bundle.manifest.history - 1) * market.step
     history = candles.loc[first:last]

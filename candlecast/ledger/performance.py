@@ -13,6 +13,7 @@ from candlecast.bundle.forecast import INTERVAL_TARGETS
 from candlecast.figures import FIGURES, LOSS, SQUARED_ERROR
 from candlecast.ledger.forecasts import Role
 from candlecast.market import Market
+from candlecast.registry.identity import ModelVersion
 from candlecast.statistics import ratio_error
 
 Read = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
@@ -126,7 +127,7 @@ class Performance:
         return figures | times | {"mape_ratio": self.close.mape_ratio}
 
 
-def measure(read: Read, market: Market, role: Role, n: int, version: str | None = None) -> Performance | None:
+def measure(read: Read, market: Market, role: Role, n: int, version: ModelVersion | None = None) -> Performance | None:
     """Measure the newest `n` forecasts of a role that count: rows of `settled_forecasts` without abstentions.
 
     Charts show the same rows of a version (`service.charts.queries`).
@@ -134,9 +135,9 @@ def measure(read: Read, market: Market, role: Role, n: int, version: str | None 
     Returns:
         None if there is no row.
     """
-    of_version = "and model_version = %(version)s" if version is not None else ""
+    of_version = "and model_version = %(number)s and run_id = %(run_id)s" if version is not None else ""
     newest = f"{of_version} order by open_time desc limit %(n)s"
-    (row,) = _rows(read, market, role, "", newest, n=n, version=version)
+    (row,) = _rows(read, market, role, "", newest, n=n, **(version._asdict() if version else {}))
     return _performance(row, market.horizon) if row["n"] else None
 
 

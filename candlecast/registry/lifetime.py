@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from candlecast.registry.registry import RegisteredVersion
+from candlecast.registry.identity import ModelVersion, VersionSource, registered
 
 TRAINED_UNTIL = "trained_until"
 """Tag of a version: the end of its training data, in ISO 8601."""
 
 _EXPIRING, _EXPIRING_CANDLES = timedelta(days=1), 2
-
-
-class VersionSource(Protocol):
-    """Methods of `candlecast.registry.registry.Registry` that the lifetime of a version needs."""
-
-    def version(self, model_name: str, number: str) -> RegisteredVersion:
-        """Return a version with its tags."""
-        ...
 
 
 class Lifetime(NamedTuple):
@@ -54,10 +46,11 @@ class Lifetime(NamedTuple):
         return f"{'expired' if now >= self.expires_at else 'expires'} at {self.expires_at:%F %R}"
 
 
-def lifetime_of(registry: VersionSource, model_name: str, number: str, expiry: timedelta) -> Lifetime | None:
-    """Read the lifetime of a version, or None if the version has no valid tag."""
+def lifetime_of(registry: VersionSource, model_name: str, version: ModelVersion, expiry: timedelta) -> Lifetime | None:
+    """Read the lifetime of a version, or None if it was deleted or has no valid tag."""
+    found = registered(registry, model_name, version)
     try:
-        trained_until = datetime.fromisoformat(registry.version(model_name, number).tags.get(TRAINED_UNTIL, ""))
+        trained_until = datetime.fromisoformat(found.tags.get(TRAINED_UNTIL, "") if found else "")
     except ValueError:
         return None
     return Lifetime(trained_until, expiry) if trained_until.tzinfo is not None else None

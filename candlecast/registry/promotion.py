@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from psycopg_pool import ConnectionPool
 
@@ -19,23 +19,39 @@ from candlecast.errors import ModelNotFound, VersionFailed
 from candlecast.registry.decisions import (
     DecidedBy,
     Decision,
+    DecisionRecord,
+    champion_decision_at,
     has_failed,
-    last_promoted,
     newest_decision,
     open_trials,
     predecessors,
     record_decision,
 )
+from candlecast.registry.identity import ModelVersion, aliased_versions, registered
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 
 _WAIT_S = 60.0
 _BY_HAND = "moved by hand in the registry"
+_UNKNOWN_RUN = "recorded again, because the run behind the earlier decisions about its number is unknown"
 
 PENDING = "pending"
 """Tag of a version whose alias is being moved: decider and outcome, `gate promoted`; empty once recorded."""
 
 FAILED = "failed"
 """Tag of a failed champion with the reason, for readers; the table `promotions` decides."""
+
+
+class CurrentVersions(NamedTuple):
+    """Champion and challenger of a model.
+
+    Attributes:
+        champion: Version with the alias. Without one, the last champion on record, because it is still served.
+        unaliased: Why the champion is without its alias, and what to do; None if it has it.
+    """
+
+    champion: ModelVersion | None
+    challenger: ModelVersion | None
+    unaliased: str | None = None
 
 
 @contextmanager
@@ -75,18 +91,20 @@ def move_champion(
         VersionFailed: The version is marked as failed.
     """
     with alias_lock(pool, model_name):
-        present = record_alias_moves(registry, pool, model_name, as_of).get(CHAMPION)
-        before = predecessors(pool, model_name, present) if present else []
-        wanted = version or next(iter(before), None)
+        present = record_alias_moves(registry, pool, model_name, as_of).champion
+        before = predecessors(pool, model_name, present) if present and version is None else []
+        left = [one for one in before if registered(registry, model_name, one)]
+        wanted = registry.version(model_name, version).identity if version else next(iter(left), None)
         if wanted is None:
             raise ModelNotFound(
-                f"{model_name}: no earlier champion, or all of them failed; name a version with `candlecast promote`"
+                f"{model_name}: no earlier champion, or all of them failed or were deleted; name a version with "
+                "`candlecast promote`"
             )
         if not force and has_failed(pool, model_name, wanted):
             raise VersionFailed(f"{model_name} version {wanted} is marked as failed; --force promotes it all the same")
         decision = Decision(wanted, "promoted", decided_by, [reason], predecessor=present, as_of=as_of)
         make_champion(registry, pool, model_name, decision)
-    return wanted
+    return wanted.number
 
 
 def make_champion(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
@@ -96,21 +114,19 @@ def make_champion(registry: Registry, pool: ConnectionPool, model_name: str, dec
         ModelNotFound: The version does not exist; nothing is moved.
     """
     with _recorded(registry, pool, model_name, decision):
-        registry.set_alias(model_name, CHAMPION, decision.version)
-        if registry.aliases(model_name).get(CHALLENGER) == decision.version:
+        registry.set_alias(model_name, CHAMPION, decision.version.number)
+        if registry.aliases(model_name).get(CHALLENGER) == decision.version.number:
             registry.delete_alias(model_name, CHALLENGER)
 
 
 def begin_trial(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
     """Make a version challenger; the trial of another one ends undecided. Call it under `alias_lock`."""
     with _recorded(registry, pool, model_name, decision):
-        registry.set_alias(model_name, CHALLENGER, decision.version)
+        registry.set_alias(model_name, CHALLENGER, decision.version.number)
         for trial in open_trials(pool, model_name):
-            if trial.version != decision.version:
+            if trial != decision.version:
                 why = [f"replaced by version {decision.version}"]
-                record_decision(
-                    pool, model_name, replace(decision, version=trial.version, outcome="undecided", reasons=why)
-                )
+                record_decision(pool, model_name, replace(decision, version=trial, outcome="undecided", reasons=why))
 
 
 def end_trial(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
@@ -122,12 +138,32 @@ def end_trial(registry: Registry, pool: ConnectionPool, model_name: str, decisio
 def mark_failed(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> None:
     """Mark a version as failed, so that only force makes it champion again; call it under `alias_lock`."""
     record_decision(pool, model_name, decision)
-    registry.tag(model_name, decision.version, {FAILED: "; ".join(decision.reasons)})
+    if registered(registry, model_name, decision.version):
+        registry.tag(model_name, decision.version.number, {FAILED: "; ".join(decision.reasons)})
+
+
+def current_versions(registry: Registry, pool: ConnectionPool, model_name: str) -> CurrentVersions:
+    """Read the champion and the challenger, without recording any move.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    return _current(registry, model_name, champion_decision_at(pool, model_name))
+
+
+def registered_champion(registry: Registry, pool: ConnectionPool, model_name: str) -> ModelVersion | None:
+    """Return the champion, with its alias or without, or None if there is none or it was deleted.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    champion = current_versions(registry, pool, model_name).champion
+    return champion if champion and registered(registry, model_name, champion) else None
 
 
 def record_alias_moves(
     registry: Registry, pool: ConnectionPool, model_name: str, as_of: datetime | None = None
-) -> dict[str, str]:
+) -> CurrentVersions:
     """Record alias moves that are not recorded yet; call it under `alias_lock`.
 
     An alias was moved by hand in the registry, or the moving process was killed before recording; the version's tag
@@ -137,40 +173,56 @@ def record_alias_moves(
         as_of: The exchange's clock.
 
     Returns:
-        The version under each alias.
+        The versions after that.
     """
-    aliases = registry.aliases(model_name)
-    champion, known = aliases.get(CHAMPION), last_promoted(pool, model_name)
+    on_record = champion_decision_at(pool, model_name)
+    current = _current(registry, model_name, on_record)
+    champion, known = current.champion, on_record.identity if on_record else None
     if champion is not None and champion != known:
-        note = Decision(champion, "promoted", "person", [_BY_HAND], predecessor=known, as_of=as_of)
+        reason = _UNKNOWN_RUN if on_record and (on_record.version, known) == (champion.number, None) else _BY_HAND
+        note = Decision(champion, "promoted", "person", [reason], predecessor=known, as_of=as_of)
         _record_afterwards(registry, pool, model_name, note)
-    if champion is not None and aliases.get(CHALLENGER) == champion:
+    if champion is not None and current.challenger == champion:
         registry.delete_alias(model_name, CHALLENGER)
-        del aliases[CHALLENGER]
-    challenger, trials = aliases.get(CHALLENGER), open_trials(pool, model_name)
+        current = current._replace(challenger=None)
+    challenger, trials = current.challenger, open_trials(pool, model_name)
     for trial in trials:
-        if trial.version != challenger:
+        if trial != challenger:
             why = "is challenger no longer: the alias was moved by hand, or the end of its trial was not recorded"
-            note = Decision(trial.version, "undecided", "person", [why], CHALLENGER, champion, as_of=as_of)
+            note = Decision(trial, "undecided", "person", [why], CHALLENGER, champion, as_of=as_of)
             record_decision(pool, model_name, note)
-    if challenger is not None and challenger not in {trial.version for trial in trials}:
+    if challenger is not None and challenger not in trials:
         note = Decision(challenger, "trial", "person", [_BY_HAND], CHALLENGER, champion, as_of=as_of)
         _record_afterwards(registry, pool, model_name, note)
-    return aliases
+    return current
+
+
+def _current(registry: Registry, model_name: str, on_record: DecisionRecord | None) -> CurrentVersions:
+    aliases = aliased_versions(registry, model_name)
+    champion, challenger = aliases.get(CHAMPION), aliases.get(CHALLENGER)
+    known = on_record.identity if on_record else None
+    if champion is not None or known is None:
+        return CurrentVersions(champion, challenger)
+    if registered(registry, model_name, known):
+        why = f"no version has the alias {CHAMPION} in MLflow: {known.described} is served until one has it; set it"
+        return CurrentVersions(known, challenger, f"{why} with `candlecast promote`")
+    why = f"{known.described} was champion and is no longer in MLflow: it is served until the service restarts"
+    return CurrentVersions(known, challenger, f"{why}; promote another version or run `candlecast train`")
 
 
 @contextmanager
 def _recorded(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> Iterator[None]:
     """Tag the version, let the body move the alias, and record the decision."""
-    registry.tag(model_name, decision.version, {PENDING: f"{decision.decided_by} {decision.outcome}"})
+    number = decision.version.number
+    registry.tag(model_name, number, {PENDING: f"{decision.decided_by} {decision.outcome}"})
     yield
     record_decision(pool, model_name, decision)
-    registry.tag(model_name, decision.version, {PENDING: ""})
+    registry.tag(model_name, number, {PENDING: ""})
 
 
 def _record_afterwards(registry: Registry, pool: ConnectionPool, model_name: str, note: Decision) -> None:
     """Record a move that was found, by a person unless the version's tag names another decider."""
-    decider, _, outcome = registry.version(model_name, note.version).tags.get(PENDING, "").partition(" ")
+    decider, _, outcome = registry.version(model_name, note.version.number).tags.get(PENDING, "").partition(" ")
     newest = newest_decision(pool, model_name, note.version)
     if outcome == note.outcome and not (newest and (newest.decided_by, newest.decision) == (decider, outcome)):
         note = replace(
@@ -178,4 +230,4 @@ def _record_afterwards(registry: Registry, pool: ConnectionPool, model_name: str
         )
     record_decision(pool, model_name, note)
     if outcome:
-        registry.tag(model_name, note.version, {PENDING: ""})
+        registry.tag(model_name, note.version.number, {PENDING: ""})

@@ -10,15 +10,17 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.market import Market
+from candlecast.registry.identity import RegisteredVersion
 from candlecast.registry.machine_load import MachineLoad
 from candlecast.registry.run_log import BUNDLE_PATH, RunLog, delete_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -29,14 +31,6 @@ def experiment_name(market: Market) -> str:
     return f"candlecast/{market.model_name}"
 
 
-class RegisteredVersion(NamedTuple):
-    """One version of a registered model."""
-
-    number: str
-    run_id: str
-    tags: dict[str, str]
-
-
 class Registry:
     """A client of the MLflow registry; it fails early, so that callers decide about retries."""
 
@@ -45,7 +39,7 @@ class Registry:
         self._timeout_s = timeout_s
         self._retries = retries
         self._client: MlflowClient | None = None
-        self._created: dict[str, int] = {}
+        self._changed: dict[str, tuple[int, int]] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state without the connection; another process opens its own."""
@@ -62,15 +56,15 @@ class Registry:
                 model = client.get_registered_model(model_name)
         except ModelNotFound:
             return {}
-        self._created[model_name] = int(model.creation_timestamp or 0)
+        self._changed[model_name] = (int(model.creation_timestamp or 0), int(model.last_updated_timestamp or 0))
         return {alias: str(number) for alias, number in model.aliases.items()}  # integers without a server
 
-    def created_at(self, model_name: str) -> int | None:
-        """Return when the model was created, as the last `aliases` read it.
+    def changed_at(self, model_name: str) -> tuple[int, int] | None:
+        """Return when the model was created and last changed, as the last `aliases` read it.
 
-        A model that was deleted and created again numbers its versions from 1 again.
+        While both stay, no number became another version's.
         """
-        return self._created.get(model_name)
+        return self._changed.get(model_name)
 
     def version(self, model_name: str, number: str) -> RegisteredVersion:
         """Return one version.
@@ -80,15 +74,14 @@ class Registry:
             RegistryUnavailable: MLflow does not answer.
         """
         with self._connected() as client:
-            found = client.get_model_version(model_name, number)
-            return RegisteredVersion(str(found.version), found.run_id or "", dict(found.tags))
+            return _registered(client.get_model_version(model_name, number))
 
     def versions(self, model_name: str) -> list[RegisteredVersion]:
         """Return all versions, newest first."""
         with self._connected() as client:
             found = client.search_model_versions(f"name = '{model_name}'")
             newest_first = sorted(found, key=lambda version: int(version.version), reverse=True)
-            return [RegisteredVersion(str(one.version), one.run_id or "", dict(one.tags)) for one in newest_first]
+            return [_registered(one) for one in newest_first]
 
     def newest_version(self, model_name: str) -> RegisteredVersion | None:
         """Return the newest version, or None without versions."""
@@ -165,7 +158,7 @@ class Registry:
             if directory.is_dir():
                 return directory
             raise
-        if directory.is_dir() and run_id in _cached_runs(directory):
+        if directory.is_dir() and run_id == cached_run(directory):
             return directory
         delete_cached_bundle(cache, model_name, number)  # of a model that was deleted and created again
         import mlflow
@@ -291,19 +284,23 @@ class Registry:
             raise RegistryUnavailable(f"MLflow at {self.tracking_uri}: {exc.message}") from exc
 
 
+def _registered(found: MlflowVersion) -> RegisteredVersion:
+    """Convert MLflow's answer; a version that was registered without a run is identified by its creation."""
+    run_id = found.run_id or f"none, registered {found.creation_timestamp}"
+    return RegisteredVersion(str(found.version), run_id, dict(found.tags))
+
+
 def _run_note(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.run")
 
 
-def _cached_runs(directory: Path) -> set[str]:
-    """Return the runs that a cached bundle may be of: that of its version, and the one that made the bundle."""
-    runs = set[str]()
+def cached_run(directory: Path) -> str | None:
+    """Return the run of the version whose bundle is cached, or None if it is unknown."""
     with suppress(OSError):
-        runs.add(_run_note(directory).read_text())
-    if not runs:  # cached by a build that wrote no note
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            runs.add(json.loads((directory / "bundle.json").read_text())["run_id"])
-    return runs
+        return _run_note(directory).read_text()
+    with suppress(OSError, ValueError, KeyError, TypeError):  # cached by a build that wrote no note
+        return str(json.loads((directory / "bundle.json").read_text())["run_id"])
+    return None
 
 
 def cached_bundle(cache: Path, model_name: str, number: str) -> Path:

@@ -8,7 +8,8 @@ from typing import Protocol
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
 from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
-from candlecast.registry.registry import delete_cached_bundle
+from candlecast.registry.identity import ModelVersion
+from candlecast.registry.registry import cached_run, delete_cached_bundle
 
 
 class BundleSource(Protocol):
@@ -42,14 +43,27 @@ def load_version(registry: BundleSource, model_name: str, number: str, cache: Pa
         return load_bundle(directory), directory
 
 
-def loads(registry: BundleSource, model_name: str, number: str, cache: Path) -> bool:
+def fetch_version(registry: BundleSource, model_name: str, version: ModelVersion, cache: Path) -> Path:
+    """Return the directory of a version's bundle, as `Registry.fetch`; never that of another run of its number.
+
+    Raises:
+        ModelNotFound: The version does not exist, or its number is another run's now.
+    """
+    directory = registry.fetch(model_name, version.number, cache)
+    found = cached_run(directory)
+    if found != version.run_id:
+        raise ModelNotFound(f"{model_name} version {version} is run {found} now, not run {version.run_id}")
+    return directory
+
+
+def loads(registry: BundleSource, model_name: str, version: ModelVersion, cache: Path) -> bool:
     """Return whether a version loads here; a version that does not could not be served either.
 
     Raises:
         RegistryUnavailable: As `load_version`.
     """
     try:
-        load_version(registry, model_name, number, cache)
+        _, directory = load_version(registry, model_name, version.number, cache)
     except (BundleError, ModelNotFound):
         return False
-    return True
+    return cached_run(directory) == version.run_id

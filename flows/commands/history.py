@@ -9,6 +9,7 @@ from typing import Any
 
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord, champion_decision_at
+from candlecast.registry.identity import described
 from flows.jobs.market import OpenMarket
 
 
@@ -42,15 +43,17 @@ def live_message(live: PastChampion, market: Market) -> str:
         message = f"{market.model_name} had no champion at {live.moment:%F %T}"
     else:
         made = live.decision
-        instead = f" in place of version {made.predecessor}" if made.predecessor else ""
+        instead = f" in place of {described(made.predecessor, made.predecessor_run_id)}" if made.predecessor else ""
         message = (
-            f"version {made.version} of {market.model_name} was champion at {live.moment:%F %T}: promoted at "
-            f"{made.at:%F %T} by {made.decided_by}{instead}" + "".join(f"\n- {reason}" for reason in made.reasons)
+            f"{described(made.version, made.run_id)} of {market.model_name} was champion at {live.moment:%F %T}: "
+            f"promoted at {made.at:%F %T} by {made.decided_by}{instead}"
+            + "".join(f"\n- {reason}" for reason in made.reasons)
         )
     if live.forecast is None:
         return message
+    version = described(live.forecast["model_version"], live.forecast["run_id"])
     return (
-        f"{message}\nits newest forecast by then: version {live.forecast['model_version']} for "
+        f"{message}\nits newest forecast by then: {version} for "
         f"{live.forecast['open_time']:%F %R}, issued at {live.forecast['issued_at']:%F %T}"
     )
 
@@ -72,7 +75,9 @@ def history_message(decisions: Sequence[DecisionRecord]) -> str:
         return "there is no decision yet"
     lines = []
     for one in decisions:
-        beside = f" (champion then: version {one.predecessor})" if one.predecessor else ""
-        lines.append(f"{one.at:%F %T} version {one.version} {one.decision} by {one.decided_by}{beside}")
+        before = one.predecessor and described(one.predecessor, one.predecessor_run_id)
+        beside = f", champion then: {before}" if before else ""
+        version = described(one.version, one.run_id)
+        lines.append(f"{one.at:%F %T} {version} {one.decision} by {one.decided_by}{beside}")
         lines += [f"- {reason}" for reason in one.reasons]
     return "\n".join(lines)

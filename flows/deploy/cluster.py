@@ -11,7 +11,8 @@ from typing import Any
 
 from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
 from candlecast.market import Market
-from candlecast.registry.registry import CHAMPION, Registry
+from candlecast.registry.promotion import registered_champion
+from candlecast.registry.registry import Registry
 from candlecast.registry.versions import load_version
 from candlecast.settings.settings import Settings
 from flows.deploy.deployment import deploy, follow, run_now, set_job_variables
@@ -69,12 +70,13 @@ def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callab
 
 def _has_champion(settings: Settings, registry: Registry, market: Market) -> bool:
     """Return whether a market has a champion that this build can serve."""
-    champion = registry.aliases(market.model_name).get(CHAMPION)
+    with open_market(settings) as opened:
+        champion = registered_champion(registry, opened.pool, market.model_name)
     if champion is None:
         return False
     with suppress(BundleError, ModelNotFound):  # a damaged one is the flow monitor's to roll back
         try:
-            load_version(registry, market.model_name, champion, settings.models_dir)
+            load_version(registry, market.model_name, champion.number, settings.models_dir)
         except ForeignBundleError:
             return False
     return True

@@ -290,7 +290,8 @@ def judge_leftover(market: OpenMarket, registry: Registry, now: datetime) -> Dec
     try:
         return pass_gate(market.history(now), left, market.settings, registry, market.pool, now)
     except (BundleError, ModelNotFound, NotEnoughCandles) as exc:
-        rejection = Decision(left, "rejected", "gate", [f"the gate cannot run: {exc}"], CHALLENGER, as_of=now)
+        version = registry.version(name, left).identity
+        rejection = Decision(version, "rejected", "gate", [f"the gate cannot run: {exc}"], CHALLENGER, as_of=now)
         record_decision(market.pool, name, rejection)
         return rejection
 

@@ -8,15 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from candlecast.job_runs import prune
-from candlecast.registry.decisions import last_promoted, predecessors
-from candlecast.registry.promotion import alias_lock, record_alias_moves
-from candlecast.registry.registry import (
-    CHAMPION,
-    RegisteredVersion,
-    Registry,
-    delete_cached_bundle,
-    experiment_name,
-)
+from candlecast.registry.decisions import predecessors
+from candlecast.registry.identity import RegisteredVersion
+from candlecast.registry.promotion import CurrentVersions, alias_lock, record_alias_moves
+from candlecast.registry.registry import Registry, delete_cached_bundle, experiment_name
 from candlecast.registry.succession import versions_at_hand
 from flows.jobs.market import OpenMarket
 from monitoring.alerts import Alerts
@@ -48,12 +43,13 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
     now = market.exchange.server_time()
     Alerts(pool, market.market, now).delete_closed(now - keep)
     with alias_lock(pool, name):  # no version becomes champion while it is deleted
-        record_alias_moves(registry, pool, name, now)
-        dropped = _versions_to_delete(market, registry, now)
+        current = record_alias_moves(registry, pool, name, now)
+        dropped = _versions_to_delete(market, registry, current, now)
         for version in dropped:
             registry.delete_version(name, version.number)
     left = registry.versions(name)
-    bundles = _delete_bundles(settings.models_dir / name, {version.number for version in left})
+    served = [current.champion.number] if current.champion else []  # even if it was deleted in MLflow
+    bundles = _delete_bundles(settings.models_dir / name, {*served, *(version.number for version in left)})
     # MLflow's runs have the clock of the machines that trained.
     runs = registry.delete_runs(
         experiment_name(market.market), datetime.now(UTC) - keep, {version.run_id for version in left}
@@ -61,16 +57,16 @@ def delete_expired(market: OpenMarket, registry: Registry) -> HousekeepingResult
     return HousekeepingResult(len(dropped), bundles, runs)
 
 
-def _versions_to_delete(market: OpenMarket, registry: Registry, now: datetime) -> list[RegisteredVersion]:
+def _versions_to_delete(
+    market: OpenMarket, registry: Registry, current: CurrentVersions, now: datetime
+) -> list[RegisteredVersion]:
     name, pool = market.market.model_name, market.pool
-    aliases = registry.aliases(name)
-    champion = aliases.get(CHAMPION) or last_promoted(pool, name)  # still served without alias
+    champion = current.champion
     line = [champion, *predecessors(pool, name, champion)] if champion else []
     at_hand = versions_at_hand(registry, pool, name, market.settings.limits.model_expiry, now)
-    needed = {*aliases.values(), *line, *at_hand[:1]}
-    return [
-        one for one in registry.versions(name)[market.settings.retention.versions_kept :] if one.number not in needed
-    ]
+    needed, aliased = {*line, *at_hand[:1]}, {*registry.aliases(name).values()}
+    older = registry.versions(name)[market.settings.retention.versions_kept :]
+    return [one for one in older if one.identity not in needed and one.number not in aliased]
 
 
 def _delete_bundles(cache: Path, kept: Collection[str]) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from candlecast.api.answers import ModelsAnswer
 from candlecast.candles.session import MarketSession
@@ -12,7 +13,8 @@ from candlecast.errors import BundleError, CandlecastError, ForeignBundleError, 
 from candlecast.job_runs import last_check, last_failure
 from candlecast.ledger.parity import ParityCheck, parity_message
 from candlecast.registry.decisions import last_promoted
-from candlecast.registry.promotion import alias_lock, record_alias_moves
+from candlecast.registry.identity import ModelVersion
+from candlecast.registry.promotion import CurrentVersions, alias_lock, current_versions, record_alias_moves
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.registry.versions import load_version
 from flows.jobs.loop import verify_forecasts_daily
@@ -78,14 +80,25 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
     rollback, trial, trouble, unjudged = None, None, None, None
     try:
         verified = _verify_forecasts(market, notes) if with_report else []
-        rollback, trial, champion = _decide(market, registry, now, served, verified)
+        rollback, trial, current = _decide(market, registry, now, served, verified)
         unjudged = _left_unjudged(market, registry, notes)
     except RegistryUnavailable as exc:  # the service works without the registry, and so do the checks
-        trouble, champion = exc, last_promoted(market.pool, market.market.model_name)
+        trouble, current = exc, CurrentVersions(last_promoted(market.pool, market.market.model_name), None)
         conditions.append(Condition("service down", "registry", str(exc)))
-    found = check(market.settings, market.pool, registry, champion, now, trial=trial, with_report=with_report)
+    found = check(
+        market.settings,
+        market.pool,
+        registry,
+        current.champion,
+        now,
+        unaliased=current.unaliased,
+        trial=trial,
+        with_report=with_report,
+    )
     moved = rollback is not None or (trial is not None and trial.outcome == "promoted")
-    if champion is not None and not moved:  # after a move the served versions are out of date
+    if current.unaliased is not None:
+        conditions.append(Condition("service down", "alias", current.unaliased))
+    if current.champion is not None and not moved:  # after a move the served versions are out of date
         conditions += _service_conditions(served, unreachable)
     conditions += _check_conditions(found)
     notices, webhook_failure = _notify(market, alerts, conditions, judged_kinds(market, found))
@@ -103,22 +116,22 @@ def alert_unreachable_exchange(market: OpenMarket, cause: CandlecastError) -> Se
 
 def _decide(
     market: OpenMarket, registry: Registry, now: datetime, served: ModelsAnswer | None, verified: Sequence[ParityCheck]
-) -> tuple[RollbackResult | None, TrialResult | None, str | None]:
-    """Roll back and update the trial; return both results and the champion after them."""
+) -> tuple[RollbackResult | None, TrialResult | None, CurrentVersions]:
+    """Roll back and update the trial; return both results and the versions after them."""
     settings, pool, name = market.settings, market.pool, market.market.model_name
     with alias_lock(pool, name):
-        aliases = record_alias_moves(registry, pool, name, now)
-        champion = aliases.get(CHAMPION)
+        current = record_alias_moves(registry, pool, name, now)
+        champion = current.champion
         unfit = champion and (_load_failure(market, registry, champion, served) or _parity_failure(champion, verified))
-        rollback = roll_back_if_failed(settings, pool, registry, aliases, now, unfit)
-        if rollback is not None and rollback.champion is not None:
-            return rollback, None, rollback.champion  # the trial continues beside the new champion
-        trial = update_trial(settings, pool, registry, aliases, now)
+        rollback = roll_back_if_failed(settings, pool, registry, current, now, unfit)
+        if rollback is not None and rollback.champion is not None:  # the trial continues beside the new champion
+            return rollback, None, current_versions(registry, pool, name)
+        trial = update_trial(settings, pool, registry, current, now)
         if champion is not None and (trial is None or trial.outcome != "promoted"):
             trial = replace_ending_champion(settings, pool, registry, champion, now) or trial
         if trial is not None and trial.outcome == "promoted":
-            champion = trial.challenger
-    return rollback, trial, champion
+            current = current_versions(registry, pool, name)
+    return rollback, trial, current
 
 
 def _left_unjudged(market: OpenMarket, registry: Registry, notes: list[str]) -> str | None:
@@ -149,12 +162,14 @@ def _service_conditions(served: ModelsAnswer | None, unreachable: str) -> list[C
     return [Condition("service down", CHAMPION, f"the service does not serve {problem}")] if problem else []
 
 
-def _load_failure(market: OpenMarket, registry: Registry, champion: str, served: ModelsAnswer | None) -> str | None:
+def _load_failure(
+    market: OpenMarket, registry: Registry, champion: ModelVersion, served: ModelsAnswer | None
+) -> str | None:
     """Return why neither service nor monitor can load the champion; None if it loads, or is of another build."""
     if served is None or CHAMPION not in served.problems:
         return None
     try:
-        load_version(registry, market.market.model_name, champion, market.settings.models_dir)
+        load_version(registry, market.market.model_name, champion.number, market.settings.models_dir)
     except ForeignBundleError:
         return None
     except (BundleError, ModelNotFound) as exc:
@@ -162,9 +177,10 @@ def _load_failure(market: OpenMarket, registry: Registry, champion: str, served:
     return None
 
 
-def _parity_failure(champion: str, verified: Sequence[ParityCheck]) -> str | None:
+def _parity_failure(champion: ModelVersion, verified: Sequence[ParityCheck]) -> str | None:
     """Return why the champion's recorded forecasts are not its own; None unless most of them differ."""
-    outcomes = [one.outcome for one in verified if one.version == champion and one.outcome in {"equal", "different"}]
+    compared = [one for one in verified if (one.version, one.run_id) == champion]
+    outcomes = [one.outcome for one in compared if one.outcome in {"equal", "different"}]
     different = outcomes.count("different")
     if len(outcomes) < _FEWEST_VERIFIED or different <= len(outcomes) / 2:
         return None
@@ -240,9 +256,15 @@ def judged_kinds(market: MarketSession, found: Check) -> set[Kind]:
     kinds: set[Kind] = {"service down", "missed forecasts", "training failed", "data fault"}
     verdict = found.verdict.verdict
     drifted = last_check(market.pool, market.market, _DRIFTED) if verdict == "too early" else None
-    if verdict in {"data fault", "too early"} and (drifted is None or drifted["model_version"] == found.model_version):
+    if verdict in {"data fault", "too early"} and (drifted is None or _version_of(drifted) == found.model_version):
         return kinds
     return {*kinds, "drift"}
+
+
+def _version_of(recorded: Mapping[str, Any]) -> ModelVersion | None:
+    """Return the version of a recorded check; None if it had none, or if its run is unknown."""
+    number, run_id = recorded["model_version"], recorded["run_id"]
+    return None if number is None or run_id is None else ModelVersion(number, run_id)
 
 
 def _notify(

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError, StackError
 from candlecast.market import Market, floor_time, price_text
+from candlecast.registry.promotion import current_versions, registered_champion
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
 from candlecast.settings.settings import Settings
@@ -116,15 +117,17 @@ def _catch_up(console: Console, settings: Settings, registry: Registry, market: 
     name, parameters = market.model_name, market._asdict()
     registry.end_lost_runs(experiment_name(market))
     _run(console, settings, "backfill", parameters)
-    if CHAMPION not in registry.aliases(name):
-        _run(console, settings, "train", parameters | {"force": True})
-    champion = registry.aliases(name).get(CHAMPION)
-    if champion is None:
-        console.print(f"[bold red]no version of {name} has passed the gate: there are no forecasts until one does")
+    with open_market(settings) as opened:
+        if registered_champion(registry, opened.pool, name) is None:
+            _run(console, settings, "train", parameters | {"force": True})
+        champion, _, unaliased = current_versions(registry, opened.pool, name)
+    if champion is None or unaliased:
+        without = f"no version of {name} has passed the gate: there are no forecasts until one does"
+        console.print(f"[bold red]{unaliased or without}")
         return False
     with _step(console, f"service loads {name} version {champion}"), open_service(settings) as service:
         wait_for(
-            lambda: served_versions(service, market).get(CHAMPION) == champion,
+            lambda: served_versions(service, market).get(CHAMPION) == champion.number,
             _SERVED_S,
             f"{name} version {champion} at {settings.service.url}",
         )

@@ -28,10 +28,10 @@ _DOUBTFUL = f"from candle_suspicions where {_MARKET}"
 # A full join is never a nested loop, which the planner would choose on a young table; `coalesce` hides the inner join.
 _SETTLED = f"""
 settled as materialized (
-    select open_time, model_version, f.close, baseline_close, probability_up, baseline_up, reference_close,
+    select open_time, model_version, run_id, f.close, baseline_close, probability_up, baseline_up, reference_close,
            o.close as actual_close, amplitude as actual_amplitude
     from (
-        select true as is_made, open_time, model_version, close, baseline_close, probability_up, baseline_up
+        select true as is_made, open_time, model_version, run_id, close, baseline_close, probability_up, baseline_up
         from forecasts where {_FORECAST} and {_PERIOD} and clocks_agree and not abstained
     ) as f full join (
         select true as has_come, open_time, reference_close, close, amplitude
@@ -49,10 +49,11 @@ settled as materialized (
 # The newest rows of each version before the period, so that its rolling error reaches back to them.
 _EARLIER = f"""
 earlier as materialized (
-    select newest.* from (select distinct model_version from settled) as one cross join lateral (
-        select open_time, model_version, close, baseline_close, reference_close, actual_close, actual_amplitude
+    select newest.* from (select distinct model_version, run_id from settled) as one cross join lateral (
+        select open_time, model_version, run_id, close, baseline_close, reference_close, actual_close, actual_amplitude
         from settled_forecasts
-        where {_FORECAST} and model_version = one.model_version and not abstained and open_time < %(start)s
+        where {_FORECAST} and not abstained and open_time < %(start)s
+          and model_version = one.model_version and run_id = one.run_id
         order by open_time desc limit %(rolling_n)s
     ) as newest
 )"""
@@ -94,23 +95,23 @@ select * from bars full join made using (at) full join directions using (at) ord
 # Running sums less those of the row N before: a moving window of N would read each row N times.
 ERRORS = f"""
 with {_SETTLED}, {_EARLIER}, counted as (
-    select open_time, model_version, close, baseline_close, actual_close, reference_close,
+    select open_time, model_version, run_id, close, baseline_close, actual_close, reference_close,
            {RELATIVE_LOSS.sql(*_OWN)} as ape, {RELATIVE_LOSS.sql(*_NAIVE)} as naive_ape,
            100 * actual_amplitude / actual_close as amplitude_percent,
            1e4 * (close / reference_close - 1) as predicted_bp,
            1e4 * (actual_close / reference_close - 1) as actual_bp
     from (
-        select open_time, model_version, close, baseline_close, reference_close, actual_close, actual_amplitude
+        select open_time, model_version, run_id, close, baseline_close, reference_close, actual_close, actual_amplitude
         from settled union all table earlier
     ) as all_rows
 ), summed as (
     select *, row_number() over w as place, sum(ape) over w as apes, sum(naive_ape) over w as naive_apes
-    from counted window w as (partition by model_version order by open_time)
+    from counted window w as (partition by model_version, run_id order by open_time)
 ), rolled as (
     select *, 100 * (apes - coalesce(lag(apes, %(rolling_n)s) over w, 0)) / least(place, %(rolling_n)s) as mape,
            100 * (naive_apes - coalesce(lag(naive_apes, %(rolling_n)s) over w, 0)) / least(place, %(rolling_n)s)
                as naive_mape
-    from summed window w as (partition by model_version order by open_time)
+    from summed window w as (partition by model_version, run_id order by open_time)
 ), shown as materialized (
     select *, row_number() over (order by open_time) as number,
            1e4 * (close - actual_close) / reference_close as error_bp,

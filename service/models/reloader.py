@@ -19,7 +19,8 @@ from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GOLDEN, GoldenSample, check_golden, read_golden
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
 from candlecast.market import Market
-from candlecast.registry.registry import CHAMPION, cached_bundle
+from candlecast.registry.identity import AliasSource, ModelVersion, registered
+from candlecast.registry.registry import CHAMPION, cached_bundle, cached_run
 from candlecast.registry.versions import BundleSource, load_version
 from service.models.replicas import Replica, ReplicaNotes, ServedNote
 from service.models.served import ALIASES, ServedModel, ServedModels
@@ -35,21 +36,18 @@ _WARM_UP_RUNS = 3
 _OBJECT_ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
 
 
-class AliasRegistry(BundleSource, Protocol):
+class AliasRegistry(AliasSource, BundleSource, Protocol):
     """The part of `candlecast.registry.registry.Registry` that a reloader uses."""
 
-    def aliases(self, model_name: str) -> dict[str, str]:
-        """Read the version number under each alias."""
-        ...
-
-    def created_at(self, model_name: str) -> int | None:
-        """Return when the model was created, as the last `aliases` read it."""
+    def changed_at(self, model_name: str) -> tuple[int, int] | None:
+        """Return when the model was created and last changed, as the last `aliases` read it."""
         ...
 
 
 class _Loaded(NamedTuple):
-    """A version in memory, and its golden sample."""
+    """A version in memory: its run, its bundle, and the golden sample."""
 
+    run_id: str
     bundle: Bundle
     golden: GoldenSample
 
@@ -71,8 +69,9 @@ class ModelReloader:
     """Reloader of one market: polls the registry's aliases in a thread, and swaps what is served by one pointer.
 
     - An alias keeps its version while the new one cannot be fetched or verified. The next attempt follows after a
-      pause that doubles up to LONGEST_RETRY_S; one of another format only after the alias moved.
-    - A challenger without alias is no longer served. A champion is served until another version has the alias.
+      pause that doubles up to LONGEST_RETRY_S; one of another format only after the alias moved or the model changed.
+    - A challenger without alias is no longer served. A champion is served until another version has the alias, even
+      if it was deleted and its number is another version's.
     - While the registry is unreachable nothing changes, and pauses grow up to LONGEST_PAUSE_S. A start serves the
       last versions from the cache before its first poll.
     - The previous version of an alias stays in memory, so that a rollback needs no download.
@@ -110,7 +109,7 @@ class ModelReloader:
         self._problems: Mapping[str, str] = MappingProxyType({})
         self._loaded: dict[str, _Loaded] = {}
         self._failures: dict[str, _Failure] = {}
-        self._created: int | None = None
+        self._changed: tuple[int, int] | None = None
         self._polled = threading.Event()
         self._stop = threading.Event()
         self._jitter = np.random.default_rng()
@@ -133,7 +132,7 @@ class ModelReloader:
 
     def replicas(self) -> list[Replica]:
         """Read the processes that serve from this cache, including this one, by name."""
-        return self._replicas.read({alias: model.version for alias, model in self._served.items()})
+        return self._replicas.read(self._identities())
 
     def start(self) -> None:
         """Start the thread; nothing is served until its first poll."""
@@ -165,24 +164,23 @@ class ModelReloader:
     def _poll(self) -> bool:
         problems: dict[str, str] = {}
         if not self._served:
-            self._serve(self._note.read(), problems)
+            noted = self._note.read()
+            self._serve({alias: one.number for alias, one in noted.items()}, problems, noted=noted)
         try:
             wanted = self._registry.aliases(self.market.model_name)
+            self._drop_reissued()
         except (RegistryUnavailable, OSError) as exc:
             kept = {alias: why for alias, why in self._problems.items() if alias in ALIASES}
             self._report(kept | problems | {"registry": _OBJECT_ADDRESS.sub("", str(exc))})
             return False
         problems.clear()
         if CHAMPION not in wanted and CHAMPION in self._served:
-            wanted = wanted | {CHAMPION: self._served[CHAMPION].version}
+            left = self._served[CHAMPION]
             problems["registry"] = (
-                f"no version has the alias champion: version {wanted[CHAMPION]} is served until one has it"
+                f"no version has the alias champion: {left.identity.described} is served until one has it"
             )
         self._failures = {version: why for version, why in self._failures.items() if version in wanted.values()}
-        created, before = self._registry.created_at(self.market.model_name), self._created
-        self._created = created or before
-        again = None not in (before, created) and before != created  # the same numbers are other versions now
-        self._serve({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems, again=again)
+        self._serve({alias: wanted[alias] for alias in ALIASES if alias in wanted}, problems)
         self._report(problems)
         return True
 
@@ -196,21 +194,37 @@ class ModelReloader:
                 return
             answered = self.refresh()
 
-    def _serve(self, wanted: dict[str, str], problems: dict[str, str], *, again: bool = False) -> None:
+    def _drop_reissued(self) -> None:
+        """Forget versions in memory whose number is another version's now, or no longer registered."""
+        changed, name = self._registry.changed_at(self.market.model_name), self.market.model_name
+        if changed == self._changed:
+            return
+        self._failures = {}
+        self._loaded = {
+            number: loaded
+            for number, loaded in self._loaded.items()
+            if registered(self._registry, name, ModelVersion(number, loaded.run_id))
+        }
+        self._changed = changed
+
+    def _serve(
+        self, wanted: dict[str, str], problems: dict[str, str], noted: Mapping[str, ModelVersion] | None = None
+    ) -> None:
         """Serve these versions by alias; add those that do not load to `problems`.
 
         Args:
-            again: Load versions of the same numbers again, because the model was created again.
+            noted: Versions that were served before the start; another run of their number is not served instead.
         """
         before = self._served
-        if again:
-            self._loaded, self._failures = {}, {}
-        after: dict[str, ServedModel] = {}
+        after = {CHAMPION: before[CHAMPION]} if CHAMPION in before else {}
         for alias, version in wanted.items():
-            known = before.get(alias)
-            if known and known.version == version and not again:
+            known, held = before.get(alias), self._loaded.get(version)
+            if known and held and known.identity == (version, held.run_id):
                 after[alias] = known
             elif (loaded := self._load(version)) is not None:
+                if noted and noted[alias].run_id not in ("", loaded.run_id):
+                    problems[alias] = f"{noted[alias].described} was served, and its number is run {loaded.run_id} now"
+                    continue
                 after[alias] = ServedModel(alias, version, *loaded, served_since=datetime.now(UTC))
             else:
                 problems[alias] = f"version {version}: {self._failures[version].reason}"
@@ -253,17 +267,20 @@ class ModelReloader:
         golden = read_golden(directory / GOLDEN)
         for _ in range(_WARM_UP_RUNS):  # the first runs of a session are slower
             check_golden(bundle, golden)
-        return _Loaded(bundle, golden)
+        return _Loaded(cached_run(directory) or bundle.manifest.run_id, bundle, golden)
 
     def _report(self, problems: dict[str, str]) -> None:
         """Write the notes for the next start and the replicas, and report problems that changed."""
-        versions = {alias: model.version for alias, model in self._served.items()}
+        versions = self._identities()
         fault = self._note.write(versions) or self._replicas.write(versions)
         if fault:
             problems["cache"] = f"not writable, so a start without the registry would serve an older version: {fault}"
         if problems != self._problems:
             self._problems = MappingProxyType(problems)
             self._on_problems(self._problems)
+
+    def _identities(self) -> dict[str, ModelVersion]:
+        return {alias: model.identity for alias, model in self._served.items()}
 
 
 def longer(pause_s: float, shortest_s: float, longest_s: float) -> float:

@@ -12,8 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from candlecast.registry.identity import ModelVersion
+
 SILENT_S = 60.0
 """Seconds without a poll after which a process of another host counts as stopped."""
+
+_RUN = " run"
+"""End of the keys of runs in a note; older builds read and write versions by alias only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +27,12 @@ class Replica:
 
     Attributes:
         name: Host and process number.
-        served: Version under each alias.
+        served: Version under each alias; of an older build's process without its run.
         looked_at: Time of its last poll.
     """
 
     name: str
-    served: Mapping[str, str]
+    served: Mapping[str, ModelVersion]
     looked_at: datetime
     is_me: bool
 
@@ -37,13 +42,13 @@ class ServedNote:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._written: dict[str, str] | None = None
+        self._written: dict[str, ModelVersion] | None = None
 
-    def read(self) -> dict[str, str]:
+    def read(self) -> dict[str, ModelVersion]:
         """Read the version by alias; empty if there is no readable note."""
         return _read(self._path)
 
-    def write(self, served: dict[str, str]) -> OSError | None:
+    def write(self, served: dict[str, ModelVersion]) -> OSError | None:
         """Write a changed note as a whole; return the fault, or None."""
         if not served or served == self._written:
             return None
@@ -64,9 +69,9 @@ class ReplicaNotes:
         self._directory = directory
         self._host = socket.gethostname().replace("/", "-") or "localhost"
         self.name = name or f"{self._host}.{os.getpid()}"
-        self._written: dict[str, str] | None = None
+        self._written: dict[str, ModelVersion] | None = None
 
-    def write(self, served: dict[str, str]) -> OSError | None:
+    def write(self, served: dict[str, ModelVersion]) -> OSError | None:
         """Write what this process serves; return the fault, or None."""
         if served == self._written:
             try:
@@ -86,7 +91,7 @@ class ReplicaNotes:
         with suppress(OSError):
             self._own.unlink(missing_ok=True)
 
-    def read(self, own: Mapping[str, str]) -> list[Replica]:
+    def read(self, own: Mapping[str, ModelVersion]) -> list[Replica]:
         """Read the active processes by name; this one serves `own`."""
         found = {self.name: Replica(self.name, own, datetime.now(UTC), is_me=True)}
         for path in self._directory.glob("*.json") if self._directory.is_dir() else ():
@@ -125,20 +130,24 @@ def _ago(age_s: float) -> datetime:
     return datetime.fromtimestamp(time.time() - age_s, UTC)
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, ModelVersion]:
     try:
         noted = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return {str(alias): str(version) for alias, version in noted.items()} if isinstance(noted, dict) else {}
+    if not isinstance(noted, dict):
+        return {}
+    numbers = {str(alias): str(number) for alias, number in noted.items() if not alias.endswith(_RUN)}
+    return {alias: ModelVersion(number, str(noted.get(alias + _RUN, ""))) for alias, number in numbers.items()}
 
 
-def _write(path: Path, served: dict[str, str]) -> OSError | None:
+def _write(path: Path, served: dict[str, ModelVersion]) -> OSError | None:
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w") as file:
-            json.dump(served, file)
+            runs = {alias + _RUN: version.run_id for alias, version in served.items()}
+            json.dump({alias: version.number for alias, version in served.items()} | runs, file)
             file.flush()
             os.fsync(file.fileno())  # a rename alone may survive a power cut without the text
         partial.replace(path)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GoldenSample, check_golden
+from candlecast.registry.identity import ModelVersion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 
 ALIASES = (CHAMPION, CHALLENGER)
@@ -15,13 +16,23 @@ ALIASES = (CHAMPION, CHALLENGER)
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A loaded, verified and warm model version under an alias."""
+    """A loaded, verified and warm model version under an alias.
+
+    Attributes:
+        run_id: Run that the version was registered from.
+    """
 
     alias: str
     version: str
+    run_id: str
     bundle: Bundle
     golden: GoldenSample
     served_since: datetime
+
+    @property
+    def identity(self) -> ModelVersion:
+        """Number and run of the version."""
+        return ModelVersion(self.version, self.run_id)
 
     def check_golden(self) -> None:
         """Compare the forecast of the golden sample with the one stored in the bundle.

@@ -30,7 +30,7 @@ export const figure = (name, value, sub, tone = "") =>
 
 const TONES = {
   completed: "good", healthy: "good", promoted: "good", repaired: "good", recovered: "good",
-  failed: "bad", drift: "bad", decay: "bad", "data fault": "bad", rejected: "bad", open: "bad",
+  failed: "bad", drift: "bad", decay: "bad", "data fault": "bad", "no champion": "bad", rejected: "bad", open: "bad",
   running: "warn", skipped: "warn", trial: "warn", undecided: "warn", outage: "warn", "too early": "warn",
 };
 

@@ -9,6 +9,7 @@ from candlecast.api.answers import InputContract, ModelsAnswer, ReplicaAnswer, S
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
 from service.models.readiness import Readiness
 from service.models.reloader import ModelReloader
+from service.models.replicas import Replica
 from service.models.served import ServedModel
 from service.predict.request import HISTORY_LIMIT, SERIES_LIMIT
 
@@ -26,11 +27,15 @@ def describe_models(readiness: Readiness, expiry: timedelta, reloader: ModelRelo
         not_ready=not_ready,
         replica=next((replica.name for replica in replicas if replica.is_me), ""),
         replicas=[
-            ReplicaAnswer(name=replica.name, served=dict(replica.served), looked_at=replica.looked_at)
+            ReplicaAnswer(name=replica.name, served=_numbers(replica), looked_at=replica.looked_at)
             for replica in replicas
         ],
         converged=len({tuple(sorted(replica.served.items())) for replica in replicas}) <= 1,
     )
+
+
+def _numbers(replica: Replica) -> dict[str, str]:
+    return {alias: version.number for alias, version in replica.served.items()}
 
 
 def _describe(model: ServedModel, expiry: timedelta) -> ServedModelAnswer:
@@ -40,7 +45,7 @@ def _describe(model: ServedModel, expiry: timedelta) -> ServedModelAnswer:
     return ServedModelAnswer(
         version=model.version,
         alias=model.alias,
-        run_id=manifest.run_id,
+        run_id=model.run_id,
         family=manifest.family,
         created_at=manifest.created_at,
         served_since=model.served_since,

@@ -182,7 +182,7 @@ def reference(model: ServedModel) -> dict[str, str]:
         "name": manifest.market.model_name,
         "version": model.version,
         "alias": model.alias,
-        "run_id": manifest.run_id,
+        "run_id": model.run_id,
         "feature_hash": manifest.feature_hash,
     }
 

@@ -16,6 +16,7 @@ from candlecast.errors import without_logins
 from candlecast.job_runs import JOBS
 from candlecast.ledger.performance import measure
 from candlecast.market import Market
+from candlecast.registry.identity import ModelVersion
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from service.history.queries import CANDLES
@@ -74,7 +75,7 @@ def status(request: Request) -> Response:
             source=source,
             newest_candle=freshness["newest_candle"],
             newest_forecast=freshness["newest_forecast"],
-            served=_served(request),
+            served={alias: version.number for alias, version in _served(request).items()},
             jobs=[JobRun(**run) for run in rows(request, queries.JOB_RUNS, {"jobs": list(JOBS), "limit": 1})],
             links=_links(settings),
             speed=settings.exchange.replay_speed if source == "replay" else 1.0,
@@ -99,15 +100,15 @@ def versions(request: Request) -> Response:
     """Read the newest versions with a decision: figures, decisions with reasons, and the running trial."""
     name = market_of(request).model_name
     decisions = rows(request, queries.DECISIONS, {"model_name": name, "limit": _DECISIONS_READ})
-    by_version: dict[str, list[dict[str, Any]]] = {}
+    by_version: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
     for decision in decisions:
-        by_version.setdefault(decision["version"], []).append(decision)
-    newest = sorted(by_version, key=_number, reverse=True)[:_VERSIONS_SHOWN]
+        by_version.setdefault((decision["version"], decision["run_id"]), []).append(decision)
+    newest = sorted(by_version, key=lambda one: _number(one[0]), reverse=True)[:_VERSIONS_SHOWN]
     trial = rows(request, queries.NEWEST_TRIAL, {})
     return json_answer(
         VersionsAnswer(
             name=name,
-            versions=[_version(request, version, by_version[version]) for version in newest],
+            versions=[_version(request, *one, by_version[one]) for one in newest],
             trial=trial[0]["trial"] if trial else None,
         )
     )
@@ -153,7 +154,7 @@ def importance(request: Request) -> Response:
     inputs = []
     if len(newest):
         read = partial(_newest_candles, request, 2 * WINDOWS)
-        inputs = here[Importances].of(champion.version, champion.bundle, newest.index[0].date(), read)
+        inputs = here[Importances].of(champion.identity, champion.bundle, newest.index[0].date(), read)
     return json_answer(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
 
 
@@ -176,16 +177,17 @@ def _newest_candles(request: Request, limit: int) -> pd.DataFrame:
     return found.set_index(pd.DatetimeIndex(found["open_time"], tz="UTC"))[list(CANDLE_COLUMNS)].astype("float64")
 
 
-def _version(request: Request, version: str, decisions: list[dict[str, Any]]) -> Version:
+def _version(request: Request, version: str, run_id: str | None, decisions: list[dict[str, Any]]) -> Version:
     here, market = resources(request), market_of(request)
-    mine = [model for model in here[ModelReloaders].served(market).values() if model.version == version]
+    identity = ModelVersion(version, run_id) if run_id is not None else None
+    mine = [model for model in here[ModelReloaders].served(market).values() if model.identity == identity]
     by_gate = [decision["numbers"] for decision in decisions if decision["decided_by"] == "gate"]
     n = here[Settings].of(market).limits.rolling_n
-    live = measure(partial(rows, request), market, "champion", n, version)
+    live = measure(partial(rows, request), market, "champion", n, identity) if identity else None
     return Version(
         version=version,
         aliases=[model.alias for model in mine],
-        run_id=mine[0].bundle.manifest.run_id if mine else None,
+        run_id=run_id,
         gate=by_gate[0] if by_gate else None,
         live=LiveFigures(**figures_by_name(live, market_of(request).horizon)) if live else None,
         decisions=[Promotion(**{name: row[name] for name in Promotion.model_fields}) for row in decisions],
@@ -215,10 +217,10 @@ def _is_for_browsers(link: str) -> bool:
     return host == "localhost" or "." in host or ":" in host
 
 
-def _served(request: Request) -> dict[str, str]:
+def _served(request: Request) -> dict[str, ModelVersion]:
     """Version under each alias; empty for a market that is not forecast here."""
     served = resources(request)[ModelReloaders].served(market_of(request))
-    return {alias: model.version for alias, model in served.items()}
+    return {alias: model.identity for alias, model in served.items()}
 
 
 def _badge(settings: Settings, forecast_source: str | None) -> Badge:

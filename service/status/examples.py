@@ -53,7 +53,9 @@ _HOUR = {**_IN_SHORT, "hour": 12, "n": 84, "direction_n": 83}
 
 _DECISION = {
     "version": "3",
+    "run_id": RUN_ID,
     "predecessor": "2",
+    "predecessor_run_id": "5e0f1a2b3c4d5e6f708192a3b4c5d6e7",
     "alias": "champion",
     "decision": "promoted",
     "reasons": ["close is not worse than persistence"],
@@ -99,6 +101,7 @@ MONITORING = {
         {
             "checked_at": "2025-09-30T12:00:00Z",
             "model_version": "3",
+            "run_id": RUN_ID,
             "verdict": "healthy",
             "action": "none",
             "reasons": ["rolling MAPE is 0.99 times persistence's"],

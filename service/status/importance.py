@@ -14,6 +14,7 @@ from candlecast.bundle.bundle import Bundle, ModelInputs
 from candlecast.bundle.forecast import TARGETS
 from candlecast.candles.schema import ohlcv_values, open_times_ms, split_at_gaps
 from candlecast.features.features import FeatureSet, order_flow
+from candlecast.registry.identity import ModelVersion
 from service.status.schemas import InputImportance
 
 WINDOWS = 600
@@ -25,11 +26,11 @@ class Importances:
     """Cache of importances by model, version and day: a measurement takes about a second of one core."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, date], list[InputImportance]] = {}
+        self._known: dict[tuple[str, ModelVersion, date], list[InputImportance]] = {}
         self._lock = Lock()
 
     def of(
-        self, version: str, bundle: Bundle, day: date, read_candles: Callable[[], pd.DataFrame]
+        self, version: ModelVersion, bundle: Bundle, day: date, read_candles: Callable[[], pd.DataFrame]
     ) -> list[InputImportance]:
         """Look up the importances of a version, or measure them.
 

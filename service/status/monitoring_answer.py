@@ -9,6 +9,7 @@ from typing import Any
 from candlecast.ledger.forecasts import ROLES, Role
 from candlecast.ledger.performance import Performance, Read, measure, measure_by_hour
 from candlecast.market import Market
+from candlecast.registry.identity import ModelVersion
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from candlecast.statistics import student_interval
@@ -29,7 +30,9 @@ _PROMOTIONS_SHOWN = 10
 _BY_HOUR_OF = timedelta(days=7)
 
 
-def monitoring_answer(read: Read, market: Market, settings: Settings, served: Mapping[str, str]) -> MonitoringAnswer:
+def monitoring_answer(
+    read: Read, market: Market, settings: Settings, served: Mapping[str, ModelVersion]
+) -> MonitoringAnswer:
     """Build the answer of `GET /monitoring`.
 
     Args:
@@ -53,11 +56,11 @@ def monitoring_answer(read: Read, market: Market, settings: Settings, served: Ma
     )
 
 
-def _rolling(read: Read, market: Market, n: int, role: Role, version: str | None) -> Rolling:
+def _rolling(read: Read, market: Market, n: int, role: Role, version: ModelVersion | None) -> Rolling:
     found = measure(read, market, role, n, version) if version is not None else None
     if found is None:
-        return Rolling(version=version, n=0)
-    return Rolling(version=version, **figures_by_name(found, market.horizon))
+        return Rolling(version=version and version.number, n=0)
+    return Rolling(version=version and version.number, **figures_by_name(found, market.horizon))
 
 
 def _by_hour(read: Read, market: Market, role: Role) -> list[HourOfDay]:

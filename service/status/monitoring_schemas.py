@@ -158,6 +158,8 @@ class Check(Answer):
 
     checked_at: Moment
     model_version: str | None
+    run_id: str | None
+    """Run of that version; null without one, and in old rows whose run is unknown."""
     verdict: str
     action: str
     reasons: list[str]
@@ -172,7 +174,11 @@ class Promotion(Answer):
     """A decision about a version: by the gate, a trial, the monitor, a person, or a rollback."""
 
     version: str
+    run_id: str | None
+    """Run of the version, which tells it from another of that number; null in old rows whose run is unknown."""
     predecessor: str | None
+    predecessor_run_id: str | None
+    """Run of the predecessor; null without one, or if it is unknown."""
     alias: str
     decision: str
     reasons: list[str]

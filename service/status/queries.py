@@ -5,7 +5,8 @@ from __future__ import annotations
 _MARKET = "symbol = %(symbol)s and interval = %(interval)s"
 
 DECISIONS = """
-select version, predecessor, alias, decision, reasons, numbers, decided_by, decided_at, as_of
+select version, run_id, predecessor, predecessor_run_id, alias, decision, reasons, numbers, decided_by, decided_at,
+       as_of
 from promotions where model_name = %(model_name)s
 order by id desc limit %(limit)s
 """
@@ -79,13 +80,13 @@ order by (state = 'open') desc, opened_at desc, id desc limit %(limit)s
 """
 
 CHECKS = f"""
-select checked_at, model_version, verdict, action, reasons, numbers, reports
+select checked_at, model_version, run_id, verdict, action, reasons, numbers, reports
 from monitoring_checks where {_MARKET} and horizon = %(horizon)s
 order by checked_at desc, id desc limit %(limit)s
 """
 
 PROMOTIONS = """
-select version, predecessor, alias, decision, reasons, decided_by, decided_at, as_of
+select version, run_id, predecessor, predecessor_run_id, alias, decision, reasons, decided_by, decided_at, as_of
 from promotions where model_name = %(model_name)s
 order by decided_at desc, id desc limit %(limit)s
 """

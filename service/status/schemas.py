@@ -18,7 +18,7 @@ class Version(Answer):
     aliases: list[str]
     """Aliases under which it is served now."""
     run_id: str | None
-    """Id of its training run; null unless it is served."""
+    """Run of the version, which tells it from another of that number; null if the decisions are of an unknown run."""
     gate: dict[str, Any] | None
     """Figures behind the newest decision of the gate; null where the gate decided nothing."""
     live: LiveFigures | None

@@ -133,8 +133,8 @@ class ServiceMetrics:
                 self.served_version_lowest.labels(name, alias).set(number)
             for known, value in ((self._served.get(name, {}), 0), (served, 1)):  # former versions first
                 for alias, model in known.items():
-                    manifest = model.bundle.manifest
-                    self.model_info.labels(name, alias, model.version, manifest.family, manifest.run_id).set(value)
+                    family = model.bundle.manifest.family
+                    self.model_info.labels(name, alias, model.version, family, model.run_id).set(value)
             for alias, model in served.items():
                 self.model_trained_until.labels(name, alias).set(model.bundle.manifest.trained_until.timestamp())
             self._served[name] = served

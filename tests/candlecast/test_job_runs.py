@@ -222,6 +222,7 @@ def test_the_newest_check_comes_back_with_all_it_rests_on(pool):
             MARKET,
             NOW + timedelta(hours=hour),
             model_version="2",
+            run_id="run",
             verdict=verdict,
             action="none",
             reasons=["fine", "still"],

@@ -18,6 +18,7 @@ from prefect.states import Pending, Running
 
 from candlecast.database import exclusive_lock, open_database
 from candlecast.registry.decisions import Decision
+from candlecast.registry.identity import ModelVersion
 from candlecast.registry.promotion import begin_trial, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
 from candlecast.settings.settings import Settings
@@ -60,9 +61,10 @@ def test_the_line_of_the_champion_stays_and_what_is_old_goes(prefect_api, settin
     for version in runs:
         (settings.models_dir / NAME / version).mkdir(parents=True)
     with open_database(settings.database.url) as pool:
-        make_champion(registry, pool, NAME, Decision("1", "promoted", "gate", ["first"]))
-        make_champion(registry, pool, NAME, Decision("2", "promoted", "trial", ["better"], predecessor="1"))
-        begin_trial(registry, pool, NAME, Decision("3", "trial", "gate", ["held"], CHALLENGER, "2"))
+        first, second, third = (ModelVersion(number, runs[number]) for number in "123")
+        make_champion(registry, pool, NAME, Decision(first, "promoted", "gate", ["first"]))
+        make_champion(registry, pool, NAME, Decision(second, "promoted", "trial", ["better"], predecessor=first))
+        begin_trial(registry, pool, NAME, Decision(third, "trial", "gate", ["held"], CHALLENGER, second))
         with pool.connection() as connection:
             connection.execute(
                 "insert into job_runs (job, symbol, interval, status, finished_at) select 'ingest', 'BTCUSDT', '5m', "

@@ -17,6 +17,7 @@ import pytest
 from candlecast.database import open_database
 from candlecast.registry.decisions import Decision, record_decision
 from tests.support.bundles import write_tiny_bundle
+from tests.support.registries import version_of
 from tests.support.serving import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -64,7 +65,7 @@ def twice(database: Any, replay_exchange: Any, bundled_candles: pd.DataFrame, tm
 
 def test_two_runs_of_ingest_and_two_of_monitor_leave_one_row_each(twice, database):
     with open_database(database.writer_url) as pool:
-        record_decision(pool, "BTCUSDT-5m", Decision("1", "promoted", "gate", ["first"]))
+        record_decision(pool, "BTCUSDT-5m", Decision(version_of("1"), "promoted", "gate", ["first"]))
 
     ingested, monitored = twice("ingest"), twice("monitor")
 

@@ -17,6 +17,7 @@ from monitoring.alerts import NOTICE_LIFETIME, RECOVERY_DELAY, Alerts, Condition
 from monitoring.webhook import post_to_webhook
 from tests.support.markets import MARKET
 from tests.support.receivers import Receiver, receiving
+from tests.support.registries import version_of
 
 pytestmark = pytest.mark.integration
 
@@ -100,7 +101,9 @@ def test_promotions_and_rollbacks_give_one_notice_each(pool):
         ("1", "promoted", "monitor"),
         ("3", "rejected", "gate"),
     ):
-        record_decision(pool, MARKET.model_name, Decision(version, outcome, decided_by, ["so it is"], as_of=NOON))
+        record_decision(
+            pool, MARKET.model_name, Decision(version_of(version), outcome, decided_by, ["so it is"], as_of=NOON)
+        )
 
     first, again = at(pool, NOON).observe([], set()), at(pool, NOON + QUARTER).observe([], set())
 

@@ -24,7 +24,7 @@ from tests.support.bundles import write_tiny_bundle
 from tests.support.damage import stubs
 from tests.support.markets import STEP
 from tests.support.records import forecast_for, record_as_if_in_time
-from tests.support.registries import FakeRegistry
+from tests.support.registries import FakeRegistry, version_of
 from tests.support.thin_market import with_still_stretch
 
 pytestmark = pytest.mark.integration
@@ -76,7 +76,7 @@ def settle(database: Any, pool: ConnectionPool, settings: Settings) -> Callable[
 def test_a_check_is_stored_with_its_numbers_and_its_reports(settle, pool, registry, settings, now, bundled_candles):
     settle(bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.0)
 
-    found = check(settings, pool, registry, "1", now)
+    found = check(settings, pool, registry, version_of("1"), now)
 
     stored = last_check(pool, settings.market)
     assert stored is not None
@@ -107,7 +107,7 @@ def test_the_trigger_is_the_rolling_mape_as_computed_in_sql(settle, pool, regist
 
     def verdict(**limits: float) -> tuple[str, str]:
         limited = settings.changed(**{"mape_threshold": 99.0, "mape_ratio_threshold": 99.0} | limits)
-        return check(limited, pool, registry, "1", now, with_report=False).verdict[:2]
+        return check(limited, pool, registry, version_of("1"), now, with_report=False).verdict[:2]
 
     assert verdict(mape_threshold=1.0001 * by_hand, mape_ratio_threshold=1.0001 * ratio) == ("healthy", "train")
     assert verdict(mape_threshold=0.9999 * by_hand) == ("drift", "train")
@@ -120,7 +120,7 @@ def test_reports_that_cannot_be_written_are_a_reason_of_the_verdict(
     settle(bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.0)
     settings.reports_dir.write_text("a file where the directory should be")
 
-    found = check(settings, pool, registry, "1", now)
+    found = check(settings, pool, registry, version_of("1"), now)
 
     assert (found.verdict.verdict, found.reports) == ("healthy", None)
     assert "no new reports: " in found.verdict.reasons[-1]
@@ -130,7 +130,7 @@ def test_reports_that_cannot_be_written_are_a_reason_of_the_verdict(
 def test_an_expiring_champion_is_a_reason_of_the_verdict(pool, settings, now, tmp_path, days, note):
     bundle = write_tiny_bundle(tmp_path / "bundle", trained_until=now - timedelta(days=days))
 
-    found = check(settings, pool, FakeRegistry.of_six(bundle), "1", now, with_report=False)
+    found = check(settings, pool, FakeRegistry.of_six(bundle), version_of("1"), now, with_report=False)
 
     assert [reason.split(" at ")[0] for reason in found.verdict.reasons if "expire" in reason] == note
 
@@ -140,10 +140,10 @@ def test_a_model_that_got_worse_asks_for_a_training_unless_one_just_ran(
 ):
     settle(bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.01)
 
-    first = check(settings, pool, registry, "1", now, with_report=False)
+    first = check(settings, pool, registry, version_of("1"), now, with_report=False)
     with recorded_job(pool, "train", settings.market, clock=lambda: now - HOUR):
         pass
-    second = check(settings, pool, registry, "1", now, with_report=False)
+    second = check(settings, pool, registry, version_of("1"), now, with_report=False)
 
     assert (first.verdict.verdict, first.verdict.action) == ("drift", "train")
     assert (second.verdict.verdict, second.verdict.action) == ("drift", "none")
@@ -154,7 +154,7 @@ def test_a_feed_that_stopped_is_a_data_fault_however_bad_the_model(
 ):
     settle(bundled_candles.iloc[288 : 3 * 288], 40, off_by=1.5)
 
-    found = check(settings, pool, registry, "1", now + HOUR, with_report=False)
+    found = check(settings, pool, registry, version_of("1"), now + HOUR, with_report=False)
 
     assert (found.verdict.verdict, found.verdict.action) == ("data fault", "none")
 
@@ -167,7 +167,7 @@ def test_a_doubtful_candle_among_the_newest_is_a_data_fault(
     CandleStore(pool).upsert("BTCUSDT", "5m", stubs(newest, [len(newest) - 1 - age]), "rest")
     CandleQuality(pool).mark(settings.market, newest.index[0].to_pydatetime(), now)
 
-    found = check(settings, pool, registry, "1", now, with_report=False)
+    found = check(settings, pool, registry, version_of("1"), now, with_report=False)
 
     assert found.verdict.verdict == verdict
 
@@ -178,7 +178,7 @@ def test_a_feed_that_froze_is_a_data_fault(pool, registry, settings, now, bundle
     CandleStore(pool).upsert("BTCUSDT", "5m", frozen, "rest")
     CandleQuality(pool).mark(settings.market, frozen.index[0].to_pydatetime(), now)
 
-    found = check(settings, pool, registry, "1", now, with_report=False)
+    found = check(settings, pool, registry, version_of("1"), now, with_report=False)
 
     assert (found.verdict.verdict, found.verdict.action) == ("data fault", "none")
     assert "frozen" in found.verdict.reasons[0]
@@ -192,7 +192,7 @@ def test_doubtful_targets_are_left_out_of_the_figures_and_of_drift(
     CandleQuality(pool).mark(settings.market, recent.index[0].to_pydatetime(), now)
     settle(recent, 40, off_by=1.0)
 
-    found = check(settings, pool, registry, "1", now, with_report=False)
+    found = check(settings, pool, registry, version_of("1"), now, with_report=False)
 
     assert found.performance is not None
     assert found.performance.n == 38  # the doubtful target, and the forecast that was made from it
@@ -209,7 +209,7 @@ def test_a_check_without_model_and_candles_measures_nothing(pool, registry, sett
 def test_a_history_too_short_to_compare_gives_no_report(pool, registry, settings, bundled_candles):
     CandleStore(pool).upsert("BTCUSDT", "5m", bundled_candles.iloc[:50], "rest")
 
-    found = check(settings, pool, registry, "1", bundled_candles.index[50].to_pydatetime())
+    found = check(settings, pool, registry, version_of("1"), bundled_candles.index[50].to_pydatetime())
 
     assert (found.drift, found.reports) == (None, Reports({}, {}, new=False))
     assert "drift was not measured: NotEnoughCandles" in found.verdict.reasons[-1]
@@ -219,7 +219,7 @@ def test_a_still_stretch_in_the_week_leaves_drift_measured(pool, registry, setti
     stored = with_still_stretch(bundled_candles.iloc[288 : 3 * 288], 100, 120)
     CandleStore(pool).upsert("BTCUSDT", "5m", stored, "rest")
 
-    found = check(settings, pool, registry, "1", now)
+    found = check(settings, pool, registry, version_of("1"), now)
 
     assert found.drift is not None
     assert not any("drift was not measured" in reason for reason in found.verdict.reasons)
@@ -229,7 +229,7 @@ def test_drift_is_not_measured_on_the_few_rows_beside_a_still_stretch(pool, regi
     stored = with_still_stretch(bundled_candles.iloc[: 9 * 288], 720, 9 * 288 - 720)
     CandleStore(pool).upsert("BTCUSDT", "5m", stored, "rest")
 
-    found = check(settings, pool, registry, "1", stored.index[-1].to_pydatetime() + STEP)
+    found = check(settings, pool, registry, version_of("1"), stored.index[-1].to_pydatetime() + STEP)
 
     assert found.drift is None
     assert found.verdict.reasons[-1] == (
@@ -241,7 +241,7 @@ def test_drift_is_not_measured_on_the_few_rows_beside_a_still_stretch(pool, regi
 def test_drift_of_a_market_that_stands_still_is_not_measured(pool, registry, settings, bundled_candles):
     CandleStore(pool).upsert("BTCUSDT", "5m", with_still_stretch(bundled_candles.iloc[:600], 10, 590), "rest")
 
-    found = check(settings, pool, registry, "1", bundled_candles.index[600].to_pydatetime())
+    found = check(settings, pool, registry, version_of("1"), bundled_candles.index[600].to_pydatetime())
 
     assert (found.drift, found.reports.pages.get("inputs")) == (None, None)
     assert "drift was not measured: " in found.verdict.reasons[-1]

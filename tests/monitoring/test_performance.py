@@ -17,10 +17,12 @@ from psycopg_pool import ConnectionPool
 from candlecast.database import read_rows
 from candlecast.ledger.performance import Performance, measure_by_hour
 from candlecast.market import Market
+from candlecast.registry.identity import ModelVersion
 from candlecast.statistics import student_interval
 from monitoring.performance import rolling_performance
 from tests.support.markets import MARKET, STEP
 from tests.support.records import forecast_for, record_as_if_in_time
+from tests.support.registries import version_of
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +81,7 @@ STANDARD: dict[str, Any] = {
 }
 
 
-def measured(pool: ConnectionPool, n: int = 1000, version: str | None = None) -> Performance:
+def measured(pool: ConnectionPool, n: int = 1000, version: ModelVersion | None = None) -> Performance:
     performance = rolling_performance(pool, MARKET, "champion", n, version)
     assert performance is not None
     return performance
@@ -179,7 +181,7 @@ def test_doubtful_abstained_and_foreign_forecasts_are_left_out(database, pool, s
         )
         connection.execute("alter table forecasts enable trigger append_only")
 
-    assert measured(pool, version="7") == counted
+    assert measured(pool, version=version_of("7")) == counted
     assert measured(pool).n == 3
     assert rolling_performance(pool, Market("BTCUSDT", "5m", 2), "champion", 10) is None
     assert rolling_performance(pool, Market("ETHUSDT", "5m"), "champion", 10) is None

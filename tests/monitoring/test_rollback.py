@@ -16,7 +16,7 @@ from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
 from monitoring.rollback import RollbackResult, roll_back_if_failed
 from tests.support.made_up_market import MadeUpMarket, after, time_of
-from tests.support.registries import FakeRegistry, ProcessDied
+from tests.support.registries import FakeRegistry, ProcessDied, version_of
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +35,14 @@ class Live:
 
     def promote(self, version: str, as_of: datetime) -> None:
         before = self.registry.pointers.get(CHAMPION)
-        decision = Decision(version, "promoted", "trial", ["better"], predecessor=before, as_of=as_of)
+        decision = Decision(
+            version_of(version),
+            "promoted",
+            "trial",
+            ["better"],
+            predecessor=version_of(before) if before else None,
+            as_of=as_of,
+        )
         make_champion(self.registry, self.pool, NAME, decision)
 
     def look(self, candle: int, unfit: str | None = None) -> RollbackResult | None:
@@ -66,7 +73,7 @@ def test_a_bias_of_half_a_percent_is_rolled_back_within_50_candles(live):
     assert "close: its loss is" in rolled.reasons[0]
     assert live.registry.pointers == {CHAMPION: "1"}
     assert live.decisions()[2:] == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
-    assert has_failed(live.pool, NAME, "2")
+    assert has_failed(live.pool, NAME, version_of("2"))
     assert live.registry.tags["2"][FAILED] == "; ".join(decision_history(live.pool, NAME)[1].reasons)
     assert live.look(MOVED + 49) is None
 

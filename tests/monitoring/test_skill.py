@@ -9,6 +9,7 @@ from monitoring.sequential import FALSE_ALARM_RUN
 from monitoring.skill import measure_skill
 from tests.support.made_up_market import MadeUpMarket, time_of
 from tests.support.markets import MARKET
+from tests.support.registries import version_of
 
 pytestmark = pytest.mark.integration
 
@@ -18,7 +19,7 @@ N = 100
 def test_a_version_that_does_what_its_baselines_do_has_lost_nothing(database, pool):
     MadeUpMarket(database).forecast("1", 0, 400, amplitude_off=0.25)
 
-    skill = measure_skill(pool, MARKET, "1", N)
+    skill = measure_skill(pool, MARKET, version_of("1"), N)
 
     assert skill is not None
     assert skill.lost == []
@@ -37,7 +38,7 @@ def test_what_became_worse_is_named_and_that_it_had_been_better(database, pool, 
     up = change.pop("up", None)
     market.forecast("1", 300, 360, **{"amplitude_off": 0.2} | change, **({"probability_up": up} if up else {}))
 
-    skill = measure_skill(pool, MARKET, "1", N)
+    skill = measure_skill(pool, MARKET, version_of("1"), N)
 
     assert skill is not None
     assert skill.lost == [lost]
@@ -52,7 +53,7 @@ def test_forecasts_of_other_versions_and_roles_do_not_count(database, pool):
     market.forecast("2", 200, 250, amplitude_off=0.2)
     market.forecast("2", 100, 250, role="challenger", close_off=0.01)
 
-    skill = measure_skill(pool, MARKET, "2", N)
+    skill = measure_skill(pool, MARKET, version_of("2"), N)
 
     assert skill is not None
     assert (skill.evidence["close"].n, skill.lost) == (50, [])
@@ -64,8 +65,8 @@ def test_targets_are_numbered_by_their_open_time_whatever_is_missing(database, p
     market.forecast("1", 7, 9)
     market.forecast("2", 1, 9, role="challenger")
 
-    alone = newest(pool, MARKET, "1", N).candle
-    beside = pairs_since(pool, MARKET, "1", "2", time_of(0), N).champion.candle
+    alone = newest(pool, MARKET, version_of("1"), N).candle
+    beside = pairs_since(pool, MARKET, version_of("1"), version_of("2"), time_of(0), N).champion.candle
 
     assert (alone - alone[0]).tolist() == [0, 1, 2, 7, 8]
     assert beside.tolist() == alone[1:].tolist()
@@ -74,4 +75,4 @@ def test_targets_are_numbered_by_their_open_time_whatever_is_missing(database, p
 def test_a_version_without_settled_forecasts_has_no_skill_yet(database, pool):
     MadeUpMarket(database)
 
-    assert measure_skill(pool, MARKET, "1", N) is None
+    assert measure_skill(pool, MARKET, version_of("1"), N) is None

@@ -16,7 +16,7 @@ from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
 from monitoring.succession import replace_ending_champion
 from monitoring.trial import TrialResult
-from tests.support.registries import FakeRegistry
+from tests.support.registries import FakeRegistry, version_of
 
 pytestmark = pytest.mark.integration
 
@@ -30,18 +30,18 @@ class Succession:
     def __init__(self, pool: ConnectionPool, bundle: Path, home: Path) -> None:
         self.pool, self.registry = pool, FakeRegistry.of_six(bundle)
         self.settings = load_settings(home=home)
-        make_champion(self.registry, pool, NAME, Decision("1", "promoted", "gate", ["first"]))
+        make_champion(self.registry, pool, NAME, Decision(version_of("1"), "promoted", "gate", ["first"]))
 
     def passed(self, version: str, outcome: Any = "undecided", by: Any = "trial") -> None:
-        record_decision(self.pool, NAME, Decision(version, "trial", "gate", ["held"], CHALLENGER))
-        record_decision(self.pool, NAME, Decision(version, outcome, by, ["no proof"], CHALLENGER))
+        record_decision(self.pool, NAME, Decision(version_of(version), "trial", "gate", ["held"], CHALLENGER))
+        record_decision(self.pool, NAME, Decision(version_of(version), outcome, by, ["no proof"], CHALLENGER))
 
     def look(self, **days_ago: float) -> TrialResult | None:
         """Look at noon; the training data of each version end so many days before."""
         for version, days in days_ago.items():
             until = NOON - timedelta(days=days)
             self.registry.tag(NAME, version.removeprefix("v"), {TRAINED_UNTIL: until.isoformat()})
-        return replace_ending_champion(self.settings, self.pool, self.registry, "1", NOON)
+        return replace_ending_champion(self.settings, self.pool, self.registry, version_of("1"), NOON)
 
 
 @pytest.fixture
@@ -74,8 +74,8 @@ def test_a_champion_with_more_than_a_day_left_stays(succession):
 def test_a_champion_of_days_gives_way_two_candles_before_its_end(succession):
     succession.settings = load_settings(home=succession.settings.home, interval="1d")
     name = succession.settings.market.model_name
-    make_champion(succession.registry, succession.pool, name, Decision("1", "promoted", "gate", ["first"]))
-    record_decision(succession.pool, name, Decision("2", "trial", "gate", ["held"], CHALLENGER))
+    make_champion(succession.registry, succession.pool, name, Decision(version_of("1"), "promoted", "gate", ["first"]))
+    record_decision(succession.pool, name, Decision(version_of("2"), "trial", "gate", ["held"], CHALLENGER))
 
     assert succession.look(v1=117.9, v2=10) is None
     assert succession.look(v1=118, v2=10) is not None

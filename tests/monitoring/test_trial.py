@@ -11,12 +11,12 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.registry.decisions import Decision, decision_history, open_trials
 from candlecast.registry.lifetime import TRAINED_UNTIL
-from candlecast.registry.promotion import begin_trial, make_champion, mark_failed, record_alias_moves
+from candlecast.registry.promotion import CurrentVersions, begin_trial, make_champion, mark_failed, record_alias_moves
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
 from monitoring.trial import TrialResult, update_trial
 from tests.support.made_up_market import MadeUpMarket, after, time_of
-from tests.support.registries import FakeRegistry
+from tests.support.registries import FakeRegistry, version_of
 
 pytestmark = pytest.mark.integration
 
@@ -31,9 +31,14 @@ class Trial:
         self.pool, self.registry = pool, FakeRegistry.of_six()
         self.market = MadeUpMarket(database, 250)
         self.settings = load_settings(home=home, trial_forecasts=M)
-        make_champion(self.registry, pool, NAME, Decision("1", "promoted", "gate", ["first"], as_of=time_of(-300)))
+        make_champion(
+            self.registry, pool, NAME, Decision(version_of("1"), "promoted", "gate", ["first"], as_of=time_of(-300))
+        )
         begin_trial(
-            self.registry, pool, NAME, Decision("2", "trial", "gate", ["held"], CHALLENGER, "1", as_of=time_of(0))
+            self.registry,
+            pool,
+            NAME,
+            Decision(version_of("2"), "trial", "gate", ["held"], CHALLENGER, version_of("1"), as_of=time_of(0)),
         )
 
     def look(self, candle: int) -> TrialResult | None:
@@ -172,7 +177,9 @@ def test_one_abstention_counts_as_the_baseline_and_two_do_not_count(trial):
 def test_only_forecasts_since_the_trial_beside_the_champion_count(trial):
     trial.market.forecast("1", 0, M)
     trial.market.forecast("2", 0, M, role="challenger")
-    make_champion(trial.registry, trial.pool, NAME, Decision("3", "promoted", "person", ["mine"], as_of=time_of(M)))
+    make_champion(
+        trial.registry, trial.pool, NAME, Decision(version_of("3"), "promoted", "person", ["mine"], as_of=time_of(M))
+    )
     trial.market.forecast("3", M, M + 10)
     trial.market.forecast("2", M, M + 10, role="challenger")
 
@@ -183,8 +190,13 @@ def test_only_forecasts_since_the_trial_beside_the_champion_count(trial):
 
 
 def test_a_trial_ends_if_no_clock_said_when_it_began(trial):
-    make_champion(trial.registry, trial.pool, NAME, Decision("1", "promoted", "gate", ["first"]))
-    begin_trial(trial.registry, trial.pool, NAME, Decision("2", "trial", "gate", ["held"], CHALLENGER, "1"))
+    make_champion(trial.registry, trial.pool, NAME, Decision(version_of("1"), "promoted", "gate", ["first"]))
+    begin_trial(
+        trial.registry,
+        trial.pool,
+        NAME,
+        Decision(version_of("2"), "trial", "gate", ["held"], CHALLENGER, version_of("1")),
+    )
     trial.market.forecast("1", 0, 3 * M, amplitude_off=0.01, noise=0.1)
     trial.market.forecast("2", 0, 3 * M, role="challenger", amplitude_off=0.01, noise=0.1)
 
@@ -262,9 +274,14 @@ def test_a_trial_ends_after_half_of_a_life_whatever_the_targets(trial):
 
 
 def test_a_trial_of_unknown_beginning_counts_its_targets(trial):
-    unknown = Decision("5", "promoted", "person", ["the exchange did not answer"])
+    unknown = Decision(version_of("5"), "promoted", "person", ["the exchange did not answer"])
     make_champion(trial.registry, trial.pool, NAME, unknown)
-    begin_trial(trial.registry, trial.pool, NAME, Decision("6", "trial", "person", ["likewise"], CHALLENGER, "5"))
+    begin_trial(
+        trial.registry,
+        trial.pool,
+        NAME,
+        Decision(version_of("6"), "trial", "person", ["likewise"], CHALLENGER, version_of("5")),
+    )
     trial.market.forecast("5", 0, 20)
     trial.market.forecast("6", 0, 20, role="challenger")
 
@@ -272,7 +289,7 @@ def test_a_trial_of_unknown_beginning_counts_its_targets(trial):
 
 
 def test_a_failed_version_made_challenger_is_rejected_at_once(trial):
-    mark_failed(trial.registry, trial.pool, NAME, Decision("4", "failed", "monitor", ["bad"]))
+    mark_failed(trial.registry, trial.pool, NAME, Decision(version_of("4"), "failed", "monitor", ["bad"]))
     trial.registry.pointers[CHALLENGER] = "4"
 
     trial_result = trial.look(0)
@@ -283,7 +300,7 @@ def test_a_failed_version_made_challenger_is_rejected_at_once(trial):
 
 
 def test_without_a_champion_there_is_no_trial(trial):
-    del trial.registry.pointers[CHAMPION]
+    alone = CurrentVersions(None, version_of("2"))
 
-    assert trial.look(0) is None
-    assert [one.version for one in open_trials(trial.pool, NAME)] == ["2"]
+    assert update_trial(trial.settings, trial.pool, trial.registry, alone, after(0)) is None
+    assert [*open_trials(trial.pool, NAME)] == [version_of("2")]

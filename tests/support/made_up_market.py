@@ -21,9 +21,11 @@ class MadeUpMarket:
     Args:
         database: Fixture `database`.
         candles: Number of candles.
+        symbol: Symbol of the market, whose candles are of 5m.
     """
 
-    def __init__(self, database: Any, candles: int = 1000) -> None:
+    def __init__(self, database: Any, candles: int = 1000, symbol: str = "BTCUSDT") -> None:
+        self._symbol = symbol
         self._owner_url = database.owner_url
         random = np.random.default_rng(5)
         close = 100_000 * np.exp(np.cumsum(random.normal(0, 0.001, candles + 1)))
@@ -34,9 +36,9 @@ class MadeUpMarket:
         with psycopg.connect(database.owner_url.get_secret_value()) as connection, connection.cursor() as cursor:
             cursor.executemany(
                 "insert into outcomes (symbol, interval, open_time, horizon, reference_close, open, high, low, close, "
-                "amplitude) values ('BTCUSDT', '5m', %s, 1, %s, %s, %s, %s, %s, %s)",
+                "amplitude) values (%s, '5m', %s, 1, %s, %s, %s, %s, %s, %s)",
                 [
-                    (time_of(at), last, last, max(last, came), min(last, came), came, amplitude)
+                    (symbol, time_of(at), last, last, max(last, came), min(last, came), came, amplitude)
                     for at, (last, came, amplitude) in enumerate(
                         zip(self.last.tolist(), self.close.tolist(), self.amplitude.tolist(), strict=True)
                     )
@@ -69,6 +71,7 @@ class MadeUpMarket:
             sign = self._random.choice([-1, 1])
             amplitude = max(float(self.amplitude[at] + sign * amplitude_off * self.usual_amplitude[at]), 0.0)
             sound: dict[str, Any] = {
+                "symbol": self._symbol,
                 "role": role,
                 "model_version": version,
                 "open": last,

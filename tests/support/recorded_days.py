@@ -67,8 +67,9 @@ def _operations(owner_url: SecretStr, start: datetime, end: datetime) -> None:
     numbers = {"drift": {**distances, "share": 0.5, "drifted": ["amp"]}, "trial": None}
     with psycopg.connect(owner_url.get_secret_value()) as connection:
         connection.execute(
-            "insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, verdict, action, "
-            "reasons, numbers, reports) values ('BTCUSDT', '5m', 1, %s, '1', 'healthy', 'none', %s, %s, %s)",
+            "insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, run_id, verdict, "
+            "action, reasons, numbers, reports) "
+            "values ('BTCUSDT', '5m', 1, %s, '1', 'run', 'healthy', 'none', %s, %s, %s)",
             [end, ["rolling MAPE is 1.0 times persistence's"], json.dumps(numbers), ["BTCUSDT-5m-inputs.html"]],
         )
         connection.execute(
@@ -76,8 +77,8 @@ def _operations(owner_url: SecretStr, start: datetime, end: datetime) -> None:
             "values ('ingest', 'BTCUSDT', '5m', 'completed', '1 candle stored', clock_timestamp())"
         )
         connection.execute(
-            "insert into promotions (model_name, version, alias, decision, reasons, numbers, decided_by, as_of) "
-            "values ('BTCUSDT-5m', '1', 'champion', 'promoted', %s, %s, 'gate', %s)",
+            "insert into promotions (model_name, version, run_id, alias, decision, reasons, numbers, decided_by, "
+            "as_of) values ('BTCUSDT-5m', '1', 'run', 'champion', 'promoted', %s, %s, 'gate', %s)",
             [["close holds against persistence"], json.dumps({"close_vs_persistence_skill": 0.0021}), start],
         )
         connection.execute(

@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import Self
 
 from candlecast.errors import ModelNotFound, RegistryUnavailable
-from candlecast.registry.registry import RegisteredVersion, cached_bundle
+from candlecast.registry.identity import ModelVersion, RegisteredVersion
+from candlecast.registry.registry import cached_bundle
+
+RUN = "run"
+"""Run of a version of `FakeRegistry`, unless another is set; made-up forecasts name it as well."""
 
 _ADDRESSES = itertools.count(0x7F0000000000)
+
+
+def version_of(number: str, run_id: str = RUN) -> ModelVersion:
+    """The identity of a version of `FakeRegistry`."""
+    return ModelVersion(number, run_id)
 
 
 class ProcessDied(Exception):
@@ -38,6 +47,7 @@ class FakeRegistry:
         answering: While it is clear, calls wait.
         dies_after: Name of the call after which the process dies.
         created: When the model was created.
+        runs: Run of each version; RUN if it is not among them.
     """
 
     versions: dict[str, Path] = field(default_factory=dict)
@@ -49,6 +59,7 @@ class FakeRegistry:
     answering: threading.Event = field(default_factory=_set_event)
     dies_after: str | None = None
     created: int = 1
+    runs: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def serving(cls, version: str, bundle: Path) -> Self:
@@ -64,13 +75,13 @@ class FakeRegistry:
         self._answer()
         return dict(self.pointers)
 
-    def created_at(self, model_name: str) -> int | None:
-        return self.created
+    def changed_at(self, model_name: str) -> tuple[int, int] | None:
+        return self.created, 0
 
     def version(self, model_name: str, number: str) -> RegisteredVersion:
         if number not in self.versions:
             raise ModelNotFound(f"there is no version {number}")
-        return RegisteredVersion(number, "run", dict(self.tags.get(number, {})))
+        return RegisteredVersion(number, self.runs.get(number, RUN), dict(self.tags.get(number, {})))
 
     def newest_version(self, model_name: str) -> RegisteredVersion | None:
         self._answer()
@@ -97,6 +108,7 @@ class FakeRegistry:
             self.version(model_name, number)
             self.downloads.append(number)
             shutil.copytree(self.versions[number], directory)
+            directory.with_name(f"{number}.run").write_text(self.runs.get(number, RUN))
             if number in self.damaged:
                 (directory / "model.onnx").write_bytes(b"damaged")
         return directory
@@ -121,8 +133,11 @@ class RegistryOfMany:
     def aliases(self, model_name: str) -> dict[str, str]:
         return self.of[model_name].aliases(model_name)
 
-    def created_at(self, model_name: str) -> int | None:
-        return self.of[model_name].created_at(model_name)
+    def changed_at(self, model_name: str) -> tuple[int, int] | None:
+        return self.of[model_name].changed_at(model_name)
+
+    def version(self, model_name: str, number: str) -> RegisteredVersion:
+        return self.of[model_name].version(model_name, number)
 
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
         return self.of[model_name].fetch(model_name, number, cache)

@@ -58,12 +58,14 @@ from (values ('ingest', '5 min'::interval), ('monitor', '15 min'), ('train', '1 
              ('housekeeping', '1 day')) as jobs (job, every)
 cross join generate_series(%(end)s - '90 days'::interval, %(end)s, every) as at;
 
-insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, verdict, action, reasons, numbers)
-select 'BTCUSDT', '5m', 1, at, '7', 'healthy', 'none', array['rolling MAPE is 1.0015 times persistence''s'], %(numbers)s
+insert into monitoring_checks (
+    symbol, interval, horizon, checked_at, model_version, run_id, verdict, action, reasons, numbers)
+select 'BTCUSDT', '5m', 1, at, '7', 'run', 'healthy', 'none', array['rolling MAPE is 1.0015 times persistence''s'],
+       %(numbers)s
 from generate_series(%(end)s - '90 days'::interval, %(end)s, '15 min') as at;
 
-insert into promotions (model_name, version, alias, decision, reasons, numbers, decided_by, decided_at, as_of)
-select 'BTCUSDT-5m', 1 + number, 'champion', case when number %% 90 = 0 then 'promoted' else 'rejected' end,
+insert into promotions (model_name, version, run_id, alias, decision, reasons, numbers, decided_by, decided_at, as_of)
+select 'BTCUSDT-5m', 1 + number, 'run', 'champion', case when number %% 90 = 0 then 'promoted' else 'rejected' end,
        array['close holds against persistence', 'amplitude is worse than the champion''s'], %(gate)s, 'gate', at, at
 from generate_series(0, 700) as number
 cross join lateral (select %(end)s - (700 - number) * '1 day'::interval) as t (at);

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -49,13 +50,19 @@ def trained(
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File of the database of `mlflow_server`."""
+    return tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(mlflow_database: Path) -> Iterator[str]:
     """Address of an empty MLflow server."""
-    home, (port,) = tmp_path_factory.mktemp("mlflow"), free_ports(1)
+    home, (port,) = mlflow_database.parent, free_ports(1)
     address = f"http://127.0.0.1:{port}"
     options = [
         "--backend-store-uri",
-        f"sqlite:///{home / 'mlflow.db'}",
+        f"sqlite:///{mlflow_database}",
         "--artifacts-destination",
         str(home / "artifacts"),
     ]

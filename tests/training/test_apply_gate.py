@@ -14,7 +14,7 @@ from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import alias_lock, make_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
-from tests.support.registries import FakeRegistry
+from tests.support.registries import FakeRegistry, version_of
 from training.gate import GateResult
 from training.versions import apply_gate, unjudged_version
 
@@ -34,7 +34,7 @@ def registry(pool: Any) -> FakeRegistry:
 
 
 def promote(registry: FakeRegistry, pool: Any, version: str) -> None:
-    make_champion(registry, pool, NAME, Decision(version, "promoted", "person", ["wanted"], as_of=NOW))
+    make_champion(registry, pool, NAME, Decision(version_of(version), "promoted", "person", ["wanted"], as_of=NOW))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_champion_promoted_while_the_gate_ran_is_compared_too(judge, pool, reg
     decision, rivals = judge(lambda: promote(registry, pool, "2"))
 
     assert rivals == ["1", "2"]
-    assert (decision.outcome, decision.predecessor) == ("trial", "2")
+    assert (decision.outcome, decision.predecessor) == ("trial", version_of("2"))
 
 
 def test_a_version_promoted_while_the_gate_ran_keeps_that_decision(judge, pool, registry):

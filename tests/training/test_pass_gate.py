@@ -28,6 +28,7 @@ from candlecast.features.base import BASE
 from candlecast.job_runs import record_check
 from candlecast.market import Market
 from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed
+from candlecast.registry.identity import ModelVersion
 from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
@@ -61,6 +62,14 @@ class Gate:
 
     def decide(self, number: str) -> Decision:
         return pass_gate(self.candles, number, self.settings, self.registry, self.pool, NOW)
+
+    def version(self, number: str) -> ModelVersion:
+        return self.registry.version(NAME, number).identity
+
+    def trial(self, challenger: str, champion: str) -> dict[str, Any]:
+        """A trial as a check records it, without figures."""
+        runs = [self.version(number).run_id for number in (challenger, champion)]
+        return {"challenger": challenger, "champion": champion, "runs": runs}
 
     def promotions(self) -> list[DecisionRecord]:
         return decision_history(self.pool, NAME)[::-1]
@@ -183,9 +192,9 @@ def test_a_challenger_ahead_of_the_champion_keeps_its_trial(gate, register, figu
     champion, challenger, newer = register(), register(), register()
     gate.decide(champion)
     gate.decide(challenger)
-    trial = {"challenger": challenger, "champion": champion, **figures}
+    trial = {**gate.trial(challenger, champion), **figures}
     record = {"model_version": champion, "verdict": "healthy", "action": "none", "reasons": [], "reports": []}
-    record_check(gate.pool, MARKET, NOW, numbers={"trial": trial}, **record)
+    record_check(gate.pool, MARKET, NOW, run_id=None, numbers={"trial": trial}, **record)
 
     decision = gate.decide(newer)
 
@@ -196,13 +205,13 @@ def test_a_challenger_ahead_of_the_champion_keeps_its_trial(gate, register, figu
 def test_a_champion_that_failed_is_replaced_without_a_trial(gate, register):
     first, second = register(), register()
     gate.decide(first)
-    mark_failed(gate.registry, gate.pool, NAME, Decision(first, "failed", "monitor", ["bad"]))
+    mark_failed(gate.registry, gate.pool, NAME, Decision(gate.version(first), "failed", "monitor", ["bad"]))
 
     decision = gate.decide(second)
 
     assert decision.promoted
     assert gate.registry.aliases(NAME) == {CHAMPION: second}
-    assert has_failed(gate.pool, NAME, first)
+    assert has_failed(gate.pool, NAME, gate.version(first))
 
 
 def trained(gate: Gate, number: str, days_ago: float) -> None:
@@ -236,9 +245,9 @@ def test_a_trial_without_figures_does_not_stop_the_gate(gate, register):
     champion, challenger, newer = register(), register(), register()
     gate.decide(champion)
     gate.decide(challenger)
-    trial = {"challenger": challenger, "champion": champion}
+    trial = gate.trial(challenger, champion)
     record = {"model_version": champion, "verdict": "healthy", "action": "none", "reasons": [], "reports": []}
-    record_check(gate.pool, MARKET, NOW, numbers={"trial": trial}, **record)
+    record_check(gate.pool, MARKET, NOW, run_id=None, numbers={"trial": trial}, **record)
 
     assert gate.decide(newer).outcome == "trial"
 
@@ -319,7 +328,7 @@ def test_with_too_few_candles_that_neither_version_saw_the_trial_decides(grown, 
 def test_a_decision_that_was_taken_is_not_taken_again(gate, register):
     number = register()
     gate.decide(number)
-    mark_failed(gate.registry, gate.pool, NAME, Decision(number, "failed", "monitor", ["bad"]))
+    mark_failed(gate.registry, gate.pool, NAME, Decision(gate.version(number), "failed", "monitor", ["bad"]))
     gate.registry.delete_alias(NAME, CHAMPION)
 
     again = gate.decide(number)

@@ -28,6 +28,7 @@ from tests.bench.guarantees.table import Table, count_in, percent
 from tests.support.made_up_market import MadeUpMarket, time_of
 from tests.support.markets import MARKET
 from tests.support.records import forecast_for, record_as_if_in_time
+from tests.support.registries import version_of
 
 _DELAY = 87
 _ROWS = 3000
@@ -54,7 +55,7 @@ def candles_during_training() -> Table:
         market = MadeUpMarket(database)
         market.forecast("1", 0, targets, amplitude_off=0.3)
         market.forecast("2", _DELAY, targets, role="challenger", amplitude_off=0.1)
-        pairs = pairs_since(pool, MARKET, "1", "2", time_of(0), targets)
+        pairs = pairs_since(pool, MARKET, version_of("1"), version_of("2"), time_of(0), targets)
     trial = evaluate_trial(settings, "2", "1", pairs)
     rows = [
         ["targets that count as missed", f"{_DELAY} of {targets}", count_in(pairs.missed, pairs.targets)],

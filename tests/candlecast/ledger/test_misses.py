@@ -16,6 +16,7 @@ from candlecast.market import Market
 from tests.support.bundles import sound_candles
 from tests.support.markets import STEP
 from tests.support.records import forecast_for, settled
+from tests.support.registries import version_of
 
 pytestmark = pytest.mark.integration
 
@@ -126,7 +127,7 @@ def test_a_challenger_misses_nothing_before_its_own_first_forecast(pool, store, 
         ledger.record(forecast_for(at(position), role="challenger", model_version=version))
     store.upsert("BTCUSDT", "5m", CANDLES, "rest")
 
-    counts = [ledger.record_missed("challenger", START, END, version) for version in ("4", "3")]
+    counts = [ledger.record_missed("challenger", START, END, version_of(version)) for version in ("4", "3")]
 
     assert counts == [0, 2]
     assert missed(pool, "challenger") == [9, 11]

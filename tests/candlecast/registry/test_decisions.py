@@ -22,6 +22,7 @@ from candlecast.registry.decisions import (
     record_decision,
 )
 from candlecast.registry.registry import CHALLENGER
+from tests.support.registries import version_of
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +32,7 @@ NOON = datetime(2025, 9, 1, 12, tzinfo=UTC)
 
 def decide(pool: ConnectionPool, version: str, outcome: Any = "promoted", **changes: Any) -> None:
     usual = {"decided_by": "gate", "reasons": ["because"], "numbers": {"close_skill": 0.01}}
-    record_decision(pool, NAME, Decision(version, outcome, **(usual | changes)))
+    record_decision(pool, NAME, Decision(version_of(version), outcome, **(usual | changes)))
 
 
 def test_the_last_promoted_version_is_the_newest_that_became_champion(pool):
@@ -41,52 +42,53 @@ def test_the_last_promoted_version_is_the_newest_that_became_champion(pool):
     decide(pool, "3", "rejected")
     decide(pool, "4", "trial", alias=CHALLENGER)
 
-    assert (before, last_promoted(pool, NAME)) == (None, "2")
+    assert (before, last_promoted(pool, NAME)) == (None, version_of("2"))
     assert last_promoted(pool, "ETHUSDT-5m") is None
 
 
 def test_going_back_twice_goes_back_two_versions(pool):
     decide(pool, "1")
-    decide(pool, "2", predecessor="1")
-    decide(pool, "3", "rejected", predecessor="2")
-    decide(pool, "4", predecessor="2")
+    decide(pool, "2", predecessor=version_of("1"))
+    decide(pool, "3", "rejected", predecessor=version_of("2"))
+    decide(pool, "4", predecessor=version_of("2"))
 
-    once = predecessor_of(pool, NAME, "4")
-    decide(pool, once, predecessor="4", decided_by="rollback")
-    twice = predecessor_of(pool, NAME, once)
-    decide(pool, once, predecessor="4", decided_by="monitor")
+    once = predecessor_of(pool, NAME, version_of("4"))
+    decide(pool, "2", predecessor=version_of("4"), decided_by="rollback")
+    twice = predecessor_of(pool, NAME, version_of("2"))
+    decide(pool, "2", predecessor=version_of("4"), decided_by="monitor")
 
-    assert (once, twice, predecessor_of(pool, NAME, once)) == ("2", "1", "1")
-    assert predecessor_of(pool, NAME, "1") is None
+    assert (once, twice) == (version_of("2"), version_of("1"))
+    assert predecessor_of(pool, NAME, version_of("2")) == version_of("1")
+    assert predecessor_of(pool, NAME, version_of("1")) is None
 
 
 def test_versions_that_failed_are_left_out_of_the_way_back(pool):
     decide(pool, "1")
-    decide(pool, "2", predecessor="1")
-    decide(pool, "3", predecessor="2")
+    decide(pool, "2", predecessor=version_of("1"))
+    decide(pool, "3", predecessor=version_of("2"))
     decide(pool, "2", "failed", decided_by="monitor")
 
-    assert predecessors(pool, NAME, "3") == ["1"]
+    assert predecessors(pool, NAME, version_of("3")) == [version_of("1")]
 
 
 def test_the_way_back_ends_where_it_would_go_round_in_circles(pool):
-    decide(pool, "1", predecessor="2", decided_by="person")
-    decide(pool, "2", predecessor="1", decided_by="person")
+    decide(pool, "1", predecessor=version_of("2"), decided_by="person")
+    decide(pool, "2", predecessor=version_of("1"), decided_by="person")
 
-    assert predecessors(pool, NAME, "2") == ["1"]
+    assert predecessors(pool, NAME, version_of("2")) == [version_of("1")]
 
 
 def test_a_version_has_failed_until_a_person_makes_it_champion(pool):
     decide(pool, "1")
-    failed = [has_failed(pool, NAME, "1")]
+    failed = [has_failed(pool, NAME, version_of("1"))]
     decide(pool, "1", "failed", decided_by="monitor")
     decide(pool, "1", "trial", alias=CHALLENGER)
-    failed.append(has_failed(pool, NAME, "1"))
+    failed.append(has_failed(pool, NAME, version_of("1")))
     decide(pool, "1", decided_by="person")
-    failed.append(has_failed(pool, NAME, "1"))
+    failed.append(has_failed(pool, NAME, version_of("1")))
 
     assert failed == [False, True, False]
-    assert not has_failed(pool, NAME, "9")
+    assert not has_failed(pool, NAME, version_of("9"))
 
 
 def test_a_trial_is_open_until_anything_else_is_decided_about_the_version(pool):
@@ -95,12 +97,19 @@ def test_a_trial_is_open_until_anything_else_is_decided_about_the_version(pool):
     decide(pool, "1", "rejected", decided_by="trial")
     decide(pool, "3", "promoted", decided_by="trial")
 
-    assert [trial.version for trial in open_trials(pool, NAME)] == ["2"]
+    assert [*open_trials(pool, NAME)] == [version_of("2")]
 
 
 def test_the_champion_of_any_moment_is_known_with_its_reasons(pool):
     decide(pool, "1", as_of=NOON)
-    decide(pool, "2", as_of=NOON + timedelta(hours=3), predecessor="1", decided_by="trial", reasons=["it was better"])
+    decide(
+        pool,
+        "2",
+        as_of=NOON + timedelta(hours=3),
+        predecessor=version_of("1"),
+        decided_by="trial",
+        reasons=["it was better"],
+    )
     decide(pool, "3", "trial", as_of=NOON + timedelta(hours=4), alias=CHALLENGER)
 
     moments = [NOON - timedelta(seconds=1), NOON, NOON + timedelta(hours=3, seconds=-1), NOON + timedelta(hours=9)]
@@ -134,7 +143,10 @@ def test_the_newest_decision_can_be_asked_for_by_outcome(pool):
     decide(pool, "1", "trial", alias=CHALLENGER, as_of=NOON)
     decide(pool, "1", "promoted", decided_by="trial")
 
-    trial, newest = newest_decision(pool, NAME, "1", ("trial",)), newest_decision(pool, NAME, "1")
+    trial, newest = (
+        newest_decision(pool, NAME, version_of("1"), ("trial",)),
+        newest_decision(pool, NAME, version_of("1")),
+    )
 
     assert trial is not None
     assert newest is not None

@@ -12,7 +12,7 @@ from candlecast.registry.decisions import Decision, record_decision
 from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.registry import CHALLENGER
 from candlecast.registry.succession import versions_at_hand
-from tests.support.registries import FakeRegistry
+from tests.support.registries import FakeRegistry, version_of
 
 pytestmark = pytest.mark.integration
 
@@ -34,11 +34,11 @@ class Versions:
         self.registry.tag(NAME, version, {TRAINED_UNTIL: until.isoformat()})
 
     def decide(self, version: str, outcome: Any, by: Any = "gate") -> None:
-        record_decision(self.pool, NAME, Decision(version, outcome, by, ["because"], CHALLENGER))
+        record_decision(self.pool, NAME, Decision(version_of(version), outcome, by, ["because"], CHALLENGER))
 
     @property
     def at_hand(self) -> list[str]:
-        return versions_at_hand(self.registry, self.pool, NAME, EXPIRY, NOON)
+        return [str(one) for one in versions_at_hand(self.registry, self.pool, NAME, EXPIRY, NOON)]
 
 
 @pytest.fixture

@@ -296,7 +296,7 @@ def test_recorded_forecasts_are_verified_once_a_day(open_on, final):
 
 def test_nothing_is_trained_while_the_data_are_at_fault(open_on, final):
     market, now = open_on(final), time_at(final, 900)
-    told = {"model_version": "1", "action": "none", "numbers": {}, "reports": []}
+    told = {"model_version": "1", "run_id": "run", "action": "none", "numbers": {}, "reports": []}
 
     due = []
     for verdict, age in (("data fault", timedelta(minutes=15)), ("data fault", timedelta(hours=2)), ("drift", STEP)):

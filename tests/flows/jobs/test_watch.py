@@ -29,7 +29,7 @@ from monitoring.verdict import Verdict
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.receivers import Receiver, receiving
 from tests.support.records import forecast_for
-from tests.support.registries import FakeRegistry, ProcessDied
+from tests.support.registries import RUN, FakeRegistry, ProcessDied, version_of
 
 pytestmark = pytest.mark.integration
 
@@ -52,8 +52,9 @@ class Platform:
         self.registry = FakeRegistry.of_six(tiny_bundle)
         self.made_up = MadeUpMarket(database, 200)
         for version, moment in (("1", time_of(0)), ("2", time_of(MOVED))):
-            before = self.registry.pointers.get(CHAMPION)
-            decision = Decision(version, "promoted", "gate", ["held"], predecessor=before, as_of=moment)
+            present = self.registry.pointers.get(CHAMPION)
+            before = version_of(present) if present else None
+            decision = Decision(version_of(version), "promoted", "gate", ["held"], predecessor=before, as_of=moment)
             make_champion(self.registry, opened.pool, NAME, decision)
         self.serve()
 
@@ -110,7 +111,7 @@ def test_a_second_look_at_the_same_moment_does_nothing(platform):
 
 
 def test_a_better_challenger_is_promoted_and_told(platform):
-    decision = Decision("3", "trial", "gate", ["held"], CHALLENGER, "2", as_of=time_of(MOVED))
+    decision = Decision(version_of("3"), "trial", "gate", ["held"], CHALLENGER, version_of("2"), as_of=time_of(MOVED))
     begin_trial(platform.registry, platform.opened.pool, NAME, decision)
     platform.change(trial_forecasts=60)
     platform.made_up.forecast("2", MOVED, MOVED + 90, amplitude_off=0.3)
@@ -249,13 +250,14 @@ def test_drift_of_an_earlier_champion_ends_before_the_new_one_counts(platform, v
         record_check(
             *(opened.pool, opened.market, after(moment)),
             model_version=found,
+            run_id=RUN,
             verdict=name,
             action="none",
             reasons=[],
             numbers={},
             reports=[],
         )
-    check = Check(Verdict(verdict, "none", [], {}), None, None, version, None)
+    check = Check(Verdict(verdict, "none", [], {}), None, None, version_of(version), None)
 
     assert ("drift" in judged_kinds(opened, check)) == judged
 

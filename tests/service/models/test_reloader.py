@@ -22,7 +22,7 @@ from service.models.replicas import SILENT_S
 from tests.service.conftest import wait_until
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.markets import MARKET
-from tests.support.registries import FakeRegistry
+from tests.support.registries import FakeRegistry, version_of
 
 CANDLES = sound_candles(144)
 
@@ -109,7 +109,7 @@ def test_a_champion_without_alias_is_still_served_and_reported(reloader: ModelRe
     reloader.refresh()
 
     assert served_versions(reloader) == {"champion": "1"}
-    assert "version 1 is served until" in reloader.problems["registry"]
+    assert "version 1 (run run) is served until" in reloader.problems["registry"]
 
 
 def test_the_way_back_takes_no_download_and_no_load(
@@ -350,12 +350,12 @@ def test_every_process_on_a_cache_sees_what_the_others_serve(registry: FakeRegis
     registry.pointers["champion"] = "2"
     other.refresh()
 
-    apart = [(replica.name, replica.served["champion"], replica.is_me) for replica in one.replicas()]
+    apart = [(replica.name, str(replica.served["champion"]), replica.is_me) for replica in one.replicas()]
     one.refresh()
     together = {replica.served["champion"] for replica in other.replicas()}
 
     assert apart == [("host-a.1", "1", True), ("host-b.1", "2", False)]
-    assert together == {"2"}
+    assert together == {version_of("2")}
 
 
 def test_a_process_that_stopped_or_was_killed_is_a_replica_no_longer(registry: FakeRegistry, cache: Path) -> None:

@@ -41,6 +41,7 @@ from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.markets import MARKET
 from tests.support.recorded_days import HISTORY
 from tests.support.records import record_as_if_in_time
+from tests.support.registries import version_of
 from tests.support.thin_market import with_still_stretch
 
 
@@ -104,7 +105,7 @@ class TestOverALedger:
         assert check.report == "/reports/a.html"
 
     def test_the_figures_are_those_of_the_monitor(self, service: TestClient, writer: ConnectionPool) -> None:
-        figures = rolling_performance(writer, LEDGER_MARKET, "champion", 10, "1")
+        figures = rolling_performance(writer, LEDGER_MARKET, "champion", 10, version_of("1"))
 
         rolling = MonitoringAnswer.model_validate_json(service.get("/monitoring").content).rolling
 
@@ -137,9 +138,8 @@ class TestOverALedger:
         def read(query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
             return resources[ReadOnlyDatabase].rows(query, {**LEDGER_MARKET._asdict(), **arguments})
 
-        answer = monitoring_answer(
-            read, resources[Settings].market, resources[Settings], {"champion": "1", "challenger": "2"}
-        )
+        served = {"champion": version_of("1"), "challenger": version_of("2")}
+        answer = monitoring_answer(read, resources[Settings].market, resources[Settings], served)
 
         assert answer.challenger is not None
         assert (answer.challenger.version, answer.challenger.n, answer.rolling.n) == ("2", 2, 10)

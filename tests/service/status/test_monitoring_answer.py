@@ -20,6 +20,7 @@ from service.status.monitoring_answer import monitoring_answer
 from tests.conftest import MigratedDatabase
 from tests.support.markets import MARKET
 from tests.support.recorded_days import record_days
+from tests.support.registries import version_of
 
 EARLIER = Path(__file__).with_name("monitoring_answer.json")
 """Answer to the same two days, by the commit before live figures had one shape."""
@@ -39,7 +40,7 @@ def test_live_figures_are_those_of_an_earlier_release(
         def read(query: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
             return connection.execute(query.encode(), MARKET._asdict() | arguments).fetchall()
 
-        answer = monitoring_answer(read, MARKET, Settings().changed(rolling_n=COUNTED), {"champion": "1"})
+        answer = monitoring_answer(read, MARKET, Settings().changed(rolling_n=COUNTED), {"champion": version_of("1")})
 
     figures = json.loads(answer.model_dump_json())
     assert_same(figures["rolling"], earlier["rolling"])

@@ -1,0 +1,358 @@
+"""Changes by hand in MLflow's UI: what is served, said and recorded afterwards (docs/how-to/what-happens-when.md).
+
+Each row begins with version 2 as champion in place of version 1, both trained and judged by the gate, and with settled
+forecasts of version 2. It does what the UI does, by MLflow's client, and looks at the platform.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from candlecast.api.answers import ModelsAnswer
+from candlecast.candles.schema import CANDLE_COLUMNS
+from candlecast.errors import ModelNotFound
+from candlecast.market import Market
+from candlecast.registry.decisions import Decision, decision_history
+from candlecast.registry.lifetime import TRAINED_UNTIL
+from candlecast.registry.promotion import move_champion
+from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
+from candlecast.settings.sources import load_settings
+from flows.jobs.market import OpenMarket, open_market
+from flows.jobs.watch import watch
+from service.models.reloader import ModelReloader
+from tests.support.bundles import write_tiny_bundle
+from tests.support.made_up_market import MadeUpMarket, after, time_of
+from tests.support.receivers import Receiver, receiving
+from training.gate import GateResult
+from training.versions import apply_gate, unjudged_version
+
+pytestmark = pytest.mark.integration
+
+MARKET = Market("HANDUSDT", "5m")
+NAME = MARKET.model_name
+CANDLES = 200
+NOW = after(CANDLES - 1)
+
+
+@dataclass
+class Platform:
+    """A market with real MLflow, PostgreSQL and reloader.
+
+    Attributes:
+        runs: Run of each version that was trained, in order.
+        snapshot: MLflow's database as it was when version 1 was champion.
+        moment: Time by the exchange's clock; each look is a minute after the one before.
+    """
+
+    opened: OpenMarket
+    registry: Registry
+    reloader: ModelReloader
+    service: Receiver
+    scratch: Path
+    database: Path
+    snapshot: Path
+    runs: list[str] = field(default_factory=list)
+    moment: datetime = NOW
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.registry.tracking_uri)
+
+    def log(self, **tags: str) -> str:
+        """Log a bundle, as a training does, and return its run."""
+        with self.registry.run(experiment_name(MARKET), "made", {}) as run:
+            bias = float(len(self.runs))
+            run.bundle(write_tiny_bundle(self.scratch / run.run_id, market=MARKET, version_bias=bias))
+        self.runs.append(run.run_id)
+        return run.run_id
+
+    def train(self) -> Decision:
+        """Register a version and apply a gate that it passes."""
+        number = self.registry.register(NAME, self.log(), {TRAINED_UNTIL: NOW.isoformat()})
+        pool, settings = self.opened.pool, self.opened.settings
+        return apply_gate(
+            lambda rival: (GateResult(True, ["held"], {}), "here" if rival else "nowhere"),
+            *(number, settings, self.registry, pool, self.moment),
+        )
+
+    def serve(self, reloader: ModelReloader | None = None) -> tuple[str, str] | None:
+        """Poll as the service does; return number and run of the served champion, and note the answer of `/model`."""
+        reloader = reloader or self.reloader
+        reloader.refresh()
+        answer = ModelsAnswer(name=NAME, models={}, problems=dict(reloader.problems))
+        self.service.answer = answer.model_dump_json().encode()
+        served = reloader.served.get(CHAMPION)
+        return served and (served.version, served.run_id)
+
+    def look(self) -> Any:
+        self.moment += timedelta(minutes=1)
+        return watch(self.opened, self.registry, self.moment, with_report=False)
+
+    def recorded(self) -> list[tuple[str, str, str, str]]:
+        """Decisions about versions since the platform began: number, name of the run, outcome, decider."""
+        return [
+            (one.version, self.name_of(one.run_id), one.decision, one.decided_by)
+            for one in decision_history(self.opened.pool, NAME)[::-1]
+        ][3:]
+
+    def name_of(self, run_id: str | None) -> str:
+        """Name a run by its place among the trainings."""
+        return f"run {self.runs.index(run_id) + 1}" if run_id in self.runs else str(run_id)
+
+    def restore(self, kept: Path) -> None:
+        """Put an older database in the place of MLflow's, with its files."""
+        with sqlite3.connect(kept) as older, sqlite3.connect(self.database) as newer:
+            older.backup(newer)
+
+    def keep(self) -> None:
+        with sqlite3.connect(self.database) as now, sqlite3.connect(self.snapshot) as kept:
+            now.backup(kept)
+
+
+@pytest.fixture
+def platform(database: Any, mlflow_server: str, mlflow_database: Path, tmp_path: Path) -> Iterator[Platform]:
+    with receiving() as service:
+        settings = load_settings(
+            home=tmp_path,
+            source="replay",
+            symbol=MARKET.symbol,
+            database_url=database.writer_url,
+            mlflow_tracking_uri=mlflow_server,
+            service_url=service.url,
+        )
+        registry = Registry(mlflow_server, timeout_s=30)
+        with open_market(settings) as opened:
+            reloader = ModelReloader(registry, MARKET, tmp_path / "service", poll_s=1)
+            made = Platform(
+                opened, registry, reloader, service, tmp_path / "made", mlflow_database, tmp_path / "older.db"
+            )
+            made.train()
+            made.keep()
+            made.train()
+            move_champion(registry, opened.pool, NAME, "2", "looked better", "person", as_of=time_of(0))
+            forecast_and_settle(database, opened, made.runs[1])
+            assert made.serve() == ("2", made.runs[1])
+            yield made
+        for name in (NAME, f"{NAME}-renamed"):
+            if registry.aliases(name) or registry.versions(name):
+                made.client.delete_registered_model(name)
+
+
+def forecast_and_settle(database: Any, opened: OpenMarket, run_id: str) -> None:
+    """Settled forecasts of version 2, and the newest candles."""
+    made_up = MadeUpMarket(database, CANDLES, MARKET.symbol)
+    made_up.forecast("2", 0, CANDLES, run_id=run_id)
+    newest = pd.date_range(end=time_of(CANDLES - 1), periods=5, freq=MARKET.step, name="open_time", unit="us")
+    candles = pd.DataFrame([[100.0, 101, 99, 100, 10, 1000, 50, 5, 500]], newest, list(CANDLE_COLUMNS))
+    opened.store.upsert(MARKET.symbol, MARKET.interval, candles, "rest")
+
+
+class Row(NamedTuple):
+    """What follows a change.
+
+    Attributes:
+        served: Number and run of the champion that is served.
+        verdict: Verdict of the next check.
+        alert: Part of an alert or notice of the next look; None if there is none.
+        recorded: Decisions that the next look records.
+    """
+
+    served: tuple[str, str]
+    verdict: str
+    alert: str | None = None
+    recorded: tuple[tuple[str, str, str, str], ...] = ()
+
+
+def delete_model(platform: Platform) -> None:
+    platform.client.delete_registered_model(NAME)
+
+
+def delete_model_and_train(platform: Platform) -> None:
+    delete_model(platform)
+    assert platform.train().outcome == "promoted"
+
+
+def drop_alias(platform: Platform) -> None:
+    platform.client.delete_registered_model_alias(NAME, CHAMPION)
+
+
+def move_alias(platform: Platform) -> None:
+    platform.client.set_registered_model_alias(NAME, CHAMPION, "1")
+
+
+def name_challenger(platform: Platform) -> None:
+    platform.client.set_registered_model_alias(NAME, CHALLENGER, "1")
+
+
+def delete_version(platform: Platform) -> None:
+    platform.client.delete_model_version(NAME, "2")
+
+
+def delete_run(platform: Platform) -> None:
+    platform.client.delete_run(platform.runs[1])
+
+
+def restore_older_database(platform: Platform) -> None:
+    platform.restore(platform.snapshot)
+
+
+def register_without_bundle(platform: Platform) -> None:
+    with platform.registry.run("notebook", "by hand", {}) as run:
+        run.text("no bundle", "notes.txt")
+    platform.runs.append(run.run_id)
+    source = platform.client.get_run(run.run_id).info.artifact_uri
+    platform.client.create_model_version(NAME, source, run.run_id, await_creation_for=0)
+
+
+def make_that_champion(platform: Platform) -> None:
+    register_without_bundle(platform)
+    platform.client.set_registered_model_alias(NAME, CHAMPION, "3")
+
+
+def make_a_run_champion_again(platform: Platform) -> None:
+    source = platform.client.get_run(platform.runs[0]).info.artifact_uri
+    platform.client.create_model_version(NAME, f"{source}/bundle", platform.runs[0], await_creation_for=0)
+    platform.client.set_registered_model_alias(NAME, CHAMPION, "3")
+
+
+def rename_model(platform: Platform) -> None:
+    platform.client.rename_registered_model(NAME, f"{NAME}-renamed")
+
+
+TABLE: dict[Callable[[Platform], None], Row] = {
+    delete_model: Row(("2", "run 2"), "no champion", "is no longer in MLflow"),
+    delete_model_and_train: Row(("1", "run 3"), "too early", recorded=(("1", "run 3", "promoted", "gate"),)),
+    drop_alias: Row(("2", "run 2"), "no champion", "no version has the alias champion in MLflow: version 2"),
+    move_alias: Row(
+        ("1", "run 1"),
+        "too early",
+        "version 1 is champion (person): moved by hand",
+        (("1", "run 1", "promoted", "person"),),
+    ),
+    name_challenger: Row(("2", "run 2"), "healthy", recorded=(("1", "run 1", "trial", "person"),)),
+    delete_version: Row(("2", "run 2"), "no champion", "is no longer in MLflow"),
+    delete_run: Row(("2", "run 2"), "healthy"),
+    restore_older_database: Row(
+        ("1", "run 1"),
+        "too early",
+        "version 1 is champion (person): moved by hand",
+        (("1", "run 1", "promoted", "person"),),
+    ),
+    register_without_bundle: Row(("2", "run 2"), "healthy"),
+    make_that_champion: Row(
+        ("2", "run 2"),
+        "healthy",
+        "version 3 failed (monitor): it does not load",
+        (
+            ("3", "run 3", "promoted", "person"),
+            ("3", "run 3", "failed", "monitor"),
+            ("2", "run 2", "promoted", "monitor"),
+        ),
+    ),
+    make_a_run_champion_again: Row(
+        ("3", "run 1"),
+        "too early",
+        "version 3 is champion (person): moved by hand",
+        (("3", "run 1", "promoted", "person"),),
+    ),
+    rename_model: Row(("2", "run 2"), "no champion", "is no longer in MLflow"),
+}
+
+
+@pytest.mark.parametrize("change", TABLE, ids=lambda change: change.__name__)
+def test_what_is_served_said_and_recorded_after_a_change_in_mlflow(platform, change):
+    before = platform.look()
+    expected = TABLE[change]
+
+    change(platform)
+    served = platform.serve()
+    outcome = platform.look()
+
+    assert before.check.verdict.verdict == "healthy"
+    assert served is not None
+    assert (served[0], platform.name_of(served[1])) == expected.served
+    assert outcome.check.verdict.verdict == expected.verdict
+    said = [notice.message for notice in outcome.notices]
+    assert any(expected.alert in message for message in said) if expected.alert else not said
+    assert tuple(platform.recorded()) == expected.recorded
+
+
+@pytest.mark.parametrize("change", [drop_alias, delete_run, name_challenger], ids=lambda change: change.__name__)
+def test_the_served_champion_is_the_rival_of_the_next_training(platform, change):
+    change(platform)
+    platform.look()
+
+    decision = platform.train()
+
+    assert (decision.outcome, decision.predecessor) == ("trial", ("2", platform.runs[1]))
+    assert platform.serve() == ("2", platform.runs[1])
+
+
+@pytest.mark.parametrize("change", [drop_alias, delete_version], ids=lambda change: change.__name__)
+def test_without_the_alias_a_rollback_goes_to_the_predecessor(platform, change):
+    change(platform)
+    platform.look()
+
+    moved = move_champion(platform.registry, platform.opened.pool, NAME, None, "worse", "rollback")
+
+    assert moved == "1"
+    assert platform.serve() == ("1", platform.runs[0])
+    assert platform.look().check.verdict.verdict != "no champion"
+
+
+def test_decisions_about_a_deleted_model_do_not_count_for_the_new_one(platform):
+    platform.client.set_registered_model_alias(NAME, CHALLENGER, "1")
+    platform.look()
+    delete_model(platform)
+    first, second = platform.train(), platform.train()
+
+    looks = [platform.look(), platform.look()]
+
+    assert (first.outcome, first.predecessor, second.outcome) == ("promoted", ("2", platform.runs[1]), "trial")
+    assert any("no longer in MLflow" in reason for reason in first.reasons)
+    assert looks[-1].check.performance is None
+    assert looks[-1].trial.numbers["targets"] == 0
+    assert unjudged_version(platform.registry, platform.opened.pool, NAME) is None
+    with pytest.raises(ModelNotFound, match="deleted"):
+        move_champion(platform.registry, platform.opened.pool, NAME, None, "worse", "rollback")
+
+
+def test_a_number_given_again_after_a_restore_is_judged_as_new(platform):
+    restore_older_database(platform)
+    platform.look()
+
+    decision = platform.train()
+
+    assert decision.version == ("2", platform.runs[2])
+    assert (decision.outcome, decision.predecessor) == ("trial", ("1", platform.runs[0]))
+
+
+def test_an_untried_version_of_the_same_number_is_not_served_as_champion(platform, tmp_path):
+    delete_model(platform)
+    for _ in range(2):
+        platform.registry.register(NAME, platform.log(), {TRAINED_UNTIL: NOW.isoformat()})
+
+    running = platform.serve()
+    restarted = platform.serve(ModelReloader(platform.registry, MARKET, tmp_path / "service", poll_s=1))
+
+    assert running == ("2", platform.runs[1])
+    assert restarted in (None, ("2", platform.runs[1]))
+
+
+def test_a_model_that_gets_its_name_back_heals(platform):
+    rename_model(platform)
+    platform.look()
+    platform.client.rename_registered_model(f"{NAME}-renamed", NAME)
+
+    assert platform.serve() == ("2", platform.runs[1])
+    assert platform.look().check.verdict.verdict == "healthy"
+    assert platform.recorded() == []
