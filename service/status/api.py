@@ -101,9 +101,9 @@ def versions(request: Request) -> Response:
     name = market_of(request).model_name
     decisions = rows(request, queries.DECISIONS, {"model_name": name, "limit": _DECISIONS_READ})
     by_version: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
-    for decision in decisions:
-        by_version.setdefault((decision["version"], decision["run_id"]), []).append(decision)
-    newest = sorted(by_version, key=lambda one: _number(one[0]), reverse=True)[:_VERSIONS_SHOWN]
+    for decision in reversed(decisions):  # a number may be given again, so the first decisions give the order
+        by_version.setdefault((decision["version"], decision["run_id"]), []).insert(0, decision)
+    newest = [*reversed(by_version)][:_VERSIONS_SHOWN]
     trial = rows(request, queries.NEWEST_TRIAL, {})
     return json_answer(
         VersionsAnswer(
@@ -196,10 +196,6 @@ def _version(request: Request, version: str, run_id: str | None, decisions: list
 
 def _name(market: Market) -> dict[str, Any]:
     return {"market": market.model_name, **market._asdict()}
-
-
-def _number(version: str) -> int:
-    return int(version) if version.isdecimal() else -1
 
 
 def _links(settings: Settings) -> dict[str, str]:

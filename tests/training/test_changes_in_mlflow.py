@@ -230,7 +230,9 @@ def rename_model(platform: Platform) -> None:
 
 TABLE: dict[Callable[[Platform], None], Row] = {
     delete_model: Row(("2", "run 2"), "no champion", "is no longer in MLflow"),
-    delete_model_and_train: Row(("1", "run 3"), "too early", recorded=(("1", "run 3", "promoted", "gate"),)),
+    delete_model_and_train: Row(
+        ("1", "run 3"), "too early", "version 1 is champion (gate): held", (("1", "run 3", "promoted", "gate"),)
+    ),
     drop_alias: Row(("2", "run 2"), "no champion", "no version has the alias champion in MLflow: version 2"),
     move_alias: Row(
         ("1", "run 1"),

@@ -66,8 +66,8 @@ function trialOf(trial) {
     facts(numbers.map(([name, value]) => [name.replaceAll("_", " "), fixed(value, 3)])));
 }
 
-function decisionOf(version, { decision, decided_by: by, as_of: asOf, decided_at: at, predecessor, reasons }, place, open) {
-  const name = `${version} ${place}`;
+function decisionOf(version, { run_id: run, decision, decided_by: by, as_of: asOf, decided_at: at, predecessor, reasons }, place, open) {
+  const name = `${version} ${run} ${place}`;
   const folded = element("details", { "data-version": name },
     element("summary", {}, `${dayTime(asOf ?? at)} · v${version} `, state(decision), ` by ${by}${predecessor ? `, champion then v${predecessor}` : ""}`),
     element("ul", { class: "reasons" }, ...reasons.map((reason) => element("li", {}, reason))));

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
+from candlecast.database import migrate, open_database, read_rows
 from candlecast.registry.decisions import (
     Decision,
     champion_decision_at,
@@ -22,6 +23,9 @@ from candlecast.registry.decisions import (
     record_decision,
 )
 from candlecast.registry.registry import CHALLENGER
+from tests.support.markets import STEP
+from tests.support.older_schemas import migrate_as_before
+from tests.support.records import forecast_for, record_as_if_in_time
 from tests.support.registries import version_of
 
 pytestmark = pytest.mark.integration
@@ -160,3 +164,60 @@ def test_what_was_decided_cannot_be_changed_by_the_application(pool):
     for change in ("update promotions set version = '2'", "delete from promotions"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), pool.connection() as connection:
             connection.execute(change)
+
+
+def test_a_number_given_again_has_no_decision_of_the_former_version(pool):
+    decide(pool, "1", "trial", alias=CHALLENGER)
+    decide(pool, "1", decided_by="trial")
+    decide(pool, "1", "failed", decided_by="monitor")
+    again = version_of("1", "another run")
+
+    before = (newest_decision(pool, NAME, again), has_failed(pool, NAME, again), predecessors(pool, NAME, again))
+    record_decision(pool, NAME, Decision(again, "promoted", "gate", ["held"], predecessor=version_of("1")))
+
+    assert before == (None, False, [])
+    assert last_promoted(pool, NAME) == again
+    assert predecessor_of(pool, NAME, again) == version_of("1")
+    assert has_failed(pool, NAME, version_of("1"))
+
+
+def test_promoting_the_champion_again_keeps_its_predecessor(pool):
+    decide(pool, "1")
+    decide(pool, "2", predecessor=version_of("1"))
+    decide(pool, "2", predecessor=version_of("2"), decided_by="person")
+
+    assert predecessors(pool, NAME, version_of("2")) == [version_of("1")]
+
+
+def test_old_decisions_get_the_only_run_that_forecast_under_their_number(database):
+    owner = database.owner_url.get_secret_value()
+    runs = {"1": ["run a"], "2": ["run b", "run c"]}
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("drop schema public cascade")
+        connection.execute("create schema public")
+        migrate_as_before(connection, "0013")
+        connection.execute(
+            "insert into promotions (model_name, version, predecessor, alias, decision, reasons, numbers, decided_by) "
+            "select %s, number, '1', 'champion', 'promoted', '{}', '{}', 'gate' from unnest(%s::text[]) as number",
+            [NAME, ["1", "2", "3"]],
+        )
+        connection.execute(
+            "insert into monitoring_checks (symbol, interval, horizon, checked_at, model_version, verdict, action, "
+            "reasons, numbers) select 'BTCUSDT', '5m', 1, now(), number, 'healthy', 'none', '{}', '{}' "
+            "from unnest(%s::text[]) as number",
+            [["1", "2"]],
+        )
+    made = [(number, run_id) for number in runs for run_id in runs[number]]
+    record_as_if_in_time(
+        database.owner_url,
+        [forecast_for(NOON + at * STEP, model_version=one, run_id=run) for at, (one, run) in enumerate(made)],
+    )
+
+    with open_database(database.owner_url) as opened:
+        migrate(opened)
+        known = [(one.identity, one.champion_then) for one in reversed(decision_history(opened, NAME))]
+        checked = read_rows(opened, "select run_id from monitoring_checks order by model_version", [])
+
+    first = version_of("1", "run a")
+    assert known == [(first, first), (None, first), (None, first)]
+    assert [one["run_id"] for one in checked] == ["run a", None]
