@@ -65,8 +65,8 @@ class DecisionRecord:
     numbers: dict[str, Any]
     as_of: datetime | None
     at: datetime
-    run_id: str | None
-    predecessor_run_id: str | None
+    run_id: str | None = None
+    predecessor_run_id: str | None = None
 
     @property
     def identity(self) -> ModelVersion | None:
