@@ -195,7 +195,7 @@ def test_old_decisions_get_the_only_run_that_forecast_under_their_number(databas
     with psycopg.connect(owner, autocommit=True) as connection:
         connection.execute("drop schema public cascade")
         connection.execute("create schema public")
-        migrate_as_before(connection, "0013")
+        migrate_as_before(connection, "0014")
         connection.execute(
             "insert into promotions (model_name, version, predecessor, alias, decision, reasons, numbers, decided_by) "
             "select %s, number, '1', 'champion', 'promoted', '{}', '{}', 'gate' from unnest(%s::text[]) as number",
