@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -15,6 +16,8 @@ from candlecast.features.sets import feature_set
 from candlecast.market import Market, floor_time
 from candlecast.replay.recordings import bundled_recordings, recorded_span
 from candlecast.settings.settings import Settings
+
+Span = tuple[datetime, datetime]
 
 _FILE = "source"
 _PING_TIMEOUT_S = 3
@@ -60,7 +63,7 @@ def store_source(settings: Settings) -> None:
     draft.replace(marker)
 
 
-def recorded_market(market: Market) -> tuple[datetime, datetime]:
+def recorded_market(market: Market) -> Span:
     """Return the half-open span of the market's recording in the project; raises as `recorded_candles`."""
     return recorded_span({market[:2]: recorded_candles(market)})
 
@@ -110,19 +113,31 @@ def _reachable_source(settings: Settings) -> str:
     return "replay"
 
 
-def replay_begin(settings: Settings, recorded: tuple[datetime, datetime]) -> datetime:
-    """Return the first time of the replay clock: after the history that training needs, and days before the end.
+def replay_begin(settings: Settings, recorded: Mapping[Market, Span]) -> datetime:
+    """Return the first time of the replay clock: each market has the history of its training, and days are left.
+
+    Args:
+        recorded: Half-open span of the recording of each market.
 
     Raises:
-        ConfigurationError: The recording is too short for a history and the days after it.
+        ConfigurationError: The recordings are too short for a history and the days after it.
     """
-    start, end = recorded
-    step = settings.market.step
-    wanted = start + settings.limits.lookback + feature_set(settings.training.features).lookback * step
+    start, end = max(first for first, _ in recorded.values()), replay_end(recorded)
+    wanted = max(first + _history(settings.of(market)) for market, (first, _) in recorded.items())
     begin = min(wanted, end - _LEAST_LEFT)
     if begin - start < WARM_UP:
+        names = ", ".join(f"{market.symbol} {market.interval}" for market in recorded)
         raise ConfigurationError(
-            f"the recording of {settings.symbol} {settings.interval} lasts {(end - start).days} days; at least "
-            f"{(WARM_UP + _LEAST_LEFT).days} are needed"
+            f"the recording of {names} lasts {(end - start).days} days; at least {(WARM_UP + _LEAST_LEFT).days} are "
+            "needed"
         )
     return floor_time(begin, settings.interval)
+
+
+def _history(settings: Settings) -> timedelta:
+    return settings.limits.lookback + feature_set(settings.training.features).lookback * settings.market.step
+
+
+def replay_end(recorded: Mapping[Market, Span]) -> datetime:
+    """Return the last time of the replay clock: the end of the recording that ends first."""
+    return min(end for _, end in recorded.values())

@@ -30,7 +30,7 @@ from flows.local.clock_watch import ClockWatch
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.programs import addresses, prefect_access
-from flows.local.source import WARM_UP, recorded_market, replay_begin, resolve_source, store_source
+from flows.local.source import WARM_UP, recorded_market, replay_begin, replay_end, resolve_source, store_source
 from flows.local.stack import LocalStack, refuse_foreign_addresses, remove_partial_files, wait_for
 
 _SERVED_S = 60.0
@@ -49,14 +49,16 @@ def up(console: Console) -> None:
         (home / STACK_FILE).unlink(missing_ok=True)  # addresses of an earlier run must not become settings
         settings = resolve_source(load_settings())
         refuse_foreign_addresses(settings)
-        replay_start = None
+        replay_start, recorded = None, {}
         if settings.source == "replay":
             if not settings.exchange.replay_speed:
                 raise ConfigurationError("CANDLECAST_REPLAY_SPEED=0 stops the replay's clock: set a speed above 0")
-            spans = [recorded_market(market) for market in settings.all_markets]
-            replay_start = replay_begin(settings, (max(start for start, _ in spans), min(end for _, end in spans)))
+            recorded = {market: recorded_market(market) for market in settings.all_markets}
+            replay_start = replay_begin(settings, recorded)
         store_source(settings)
         _announce_source(console, settings)
+        if recorded:
+            console.print(f"Recorded time begins at {replay_start:%F %R} and ends at {replay_end(recorded):%F %R} UTC.")
         stop_leftovers(home)
         remove_partial_files(settings)
         stack = LocalStack(settings, replay_start)

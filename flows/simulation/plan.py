@@ -88,7 +88,9 @@ def plan_simulation(
     recording = _recorded(changed, scenario, candles)
     first, last = recorded_span({market[:2]: recording})
     begin = start or (
-        scenario.event_at - _BEFORE_RECORDED_EVENT if scenario.event_at else replay_begin(changed, (first, last))
+        scenario.event_at - _BEFORE_RECORDED_EVENT
+        if scenario.event_at
+        else replay_begin(changed, {market: (first, last)})
     )
     until = end or min(begin + scenario.lasts, last)
     history = begin - feature_set(settings.training.features).lookback * market.step - first

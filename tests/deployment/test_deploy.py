@@ -106,7 +106,7 @@ def test_what_fails_with_one_market_keeps_none_of_the_others(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    named = ["BTCUSDT-5m", "ETHUSDT-5m", "DOGEUSDT-5m"]  # of the last the exchange knows nothing
+    named = ["BTCUSDT-5m", "BTCUSDT-5m-h3", "ETHUSDT-5m", "DOGEUSDT-5m"]  # of the last the exchange knows nothing
     begin = bundled_candles.index[2400].to_pydatetime()
     exchange = replay_exchange(now=begin + timedelta(seconds=2), more={("ETHUSDT", "5m"): bundled_candles.iloc[:2500]})
     bundles = [write_tiny_bundle(tmp_path / name, market=Market.named(name)) for name in named]
@@ -132,18 +132,23 @@ def test_what_fails_with_one_market_keeps_none_of_the_others(
         }.items():
             monkeypatch.setenv(name, value)
 
-        with pytest.raises(CandlecastError, match="1 of 3 markets failed: DOGEUSDT-5m: .*symbol"):
+        with pytest.raises(CandlecastError, match="1 of 4 markets failed: DOGEUSDT-5m: .*symbol"):
             ingest(markets=named)
         silent = list(heartbeats.gets)
-        ingest(markets=named[:2])
+        ingest(markets=named[:3])
 
     assert (silent, heartbeats.gets) == ([], ["/beat"])
     with psycopg.connect(database.owner_url.get_secret_value()) as connection:
-        forecasts = connection.execute("select symbol, open_time from forecasts order by symbol").fetchall()
-        runs = connection.execute("select symbol, status from job_runs order by symbol").fetchall()
-    assert forecasts == [("BTCUSDT", begin), ("ETHUSDT", begin)]
-    completed = [("BTCUSDT", "completed")] * 2, [("ETHUSDT", "completed")] * 2
-    assert runs == [*completed[0], ("DOGEUSDT", "failed"), *completed[1]]
+        forecasts = connection.execute(
+            "select symbol, horizon, max(open_time) from forecasts group by symbol, horizon order by symbol, horizon"
+        ).fetchall()
+        runs = connection.execute(
+            "select symbol, horizon, status from job_runs order by symbol, horizon, status"
+        ).fetchall()
+    later = begin + 2 * timedelta(minutes=5)
+    assert forecasts == [("BTCUSDT", 1, begin), ("BTCUSDT", 3, later), ("ETHUSDT", 1, begin)]
+    twice = [("BTCUSDT", 1, "completed")] * 2 + [("BTCUSDT", 3, "completed")] * 2
+    assert runs == [*twice, ("DOGEUSDT", 1, "failed"), *[("ETHUSDT", 1, "completed")] * 2]
 
 
 class Deployed(NamedTuple):

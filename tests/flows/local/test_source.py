@@ -12,10 +12,11 @@ from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
-from flows.local.source import recorded_market, replay_begin, resolve_source, store_source
+from flows.local.source import recorded_market, replay_begin, replay_end, resolve_source, store_source
 from flows.local.up import up
 
 UNREACHABLE = "http://127.0.0.1:1"
+BTC = Market("BTCUSDT", "5m")
 SPAN = (datetime(2025, 5, 31, tzinfo=UTC), datetime(2025, 10, 1, tzinfo=UTC))
 
 
@@ -67,7 +68,7 @@ def test_a_market_that_was_not_recorded_is_named(tmp_path):
 
 @pytest.mark.parametrize("days", [30, 90, 400])
 def test_a_replay_begins_with_history_behind_it_and_days_before_it(tmp_path, days):
-    begin = replay_begin(settings(tmp_path, lookback_days=days), SPAN)
+    begin = replay_begin(settings(tmp_path, lookback_days=days), {BTC: SPAN})
 
     assert begin - SPAN[0] >= timedelta(days=min(days, 115))
     assert SPAN[1] - begin >= timedelta(days=7)
@@ -75,7 +76,22 @@ def test_a_replay_begins_with_history_behind_it_and_days_before_it(tmp_path, day
 
 def test_a_recording_of_a_week_is_too_short(tmp_path):
     with pytest.raises(ConfigurationError, match="at least 8 are needed"):
-        replay_begin(settings(tmp_path), (SPAN[0], SPAN[0] + timedelta(days=7)))
+        replay_begin(settings(tmp_path), {BTC: (SPAN[0], SPAN[0] + timedelta(days=7))})
+
+
+def test_a_replay_of_several_markets_begins_when_each_has_its_own_history(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "candlecast.toml").write_text(
+        "[markets.BTCUSDT-5m]\nlookback_days = 30\n[markets.BTCUSDT-1m-h15]\nlookback_days = 21\n"
+    )
+    later = (SPAN[0] + timedelta(days=44), SPAN[1] - timedelta(days=3))
+    spans = {BTC: SPAN, Market("BTCUSDT", "1m", 15): later}
+
+    begin, end = replay_begin(settings(tmp_path), spans), replay_end(spans)
+
+    assert timedelta(days=65) <= begin - SPAN[0] < timedelta(days=66)
+    assert end == later[1]
+    assert replay_begin(settings(tmp_path), {BTC: SPAN}) - SPAN[0] < timedelta(days=31)
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5h://127.0.0.1:1"])
