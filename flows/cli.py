@@ -28,10 +28,16 @@ for commands in (platform_commands, candle_commands, forecast_commands, model_co
 def main() -> None:
     """Run the command line; an error of Candlecast prints its message and its reference entry, exit code 1."""
     from candlecast.errors import CandlecastError
-    from flows.commands.surroundings import fault_of_machine, print_in_any_terminal, reach_this_machine_directly
+    from flows.commands.surroundings import (
+        fault_of_machine,
+        print_in_any_terminal,
+        reach_this_machine_directly,
+        require_directory,
+    )
 
     print_in_any_terminal()
     try:
+        require_directory()
         reach_this_machine_directly()
         app()
     except CandlecastError as exc:

@@ -71,7 +71,10 @@ class ReplayClock:
         with self._lock:
             now_ms = self._now_ms()
             if now_ms > self._leased_ms:
-                self._lease(now_ms)
+                try:
+                    self._lease(now_ms)
+                except OSError:  # such as a full disk: the clock stands still until the file can be written
+                    now_ms = self._leased_ms
             return from_epoch_ms(now_ms)
 
     def set(self, moment: datetime | None = None, speed: float | None = None) -> None:
@@ -119,9 +122,7 @@ class ReplayClock:
         leased_ms = math.ceil(min(self._end_ms, from_ms + _LEASE_S * self._speed * 1000))
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self._path.with_name(self._path.name + ".tmp")
-            draft.write_text(json.dumps({"now_ms": leased_ms}), encoding="utf-8")
-            draft.replace(self._path)  # atomic, so that a kill leaves a complete file
+            _write_moment(self._path, leased_ms)
         self._leased_ms = leased_ms
 
 
@@ -129,6 +130,18 @@ def _checked_speed(speed: float) -> float:
     if not (math.isfinite(speed) and speed >= 0):
         raise ConfigurationError(f"replay clock: speed {speed} must be 0 (stepped) or a positive number")
     return float(speed)
+
+
+def _write_moment(path: Path, moment_ms: int) -> None:
+    text = json.dumps({"now_ms": moment_ms}).encode()
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        draft.write_bytes(text)
+        draft.replace(path)  # atomic, so that a kill leaves a complete file
+    except OSError:
+        # A full disk has no place for another file, but for the 13 digits of a moment over those of another.
+        with path.open("r+b") as file:
+            file.write(text)
 
 
 def _read_moment(path: Path) -> int:

@@ -17,6 +17,7 @@ from candlecast.market import price_text
 from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from flows.jobs.market import OpenMarket, open_market, open_service
+from flows.local.disk import full_disk_notice
 from flows.local.supervision import Supervisor
 
 
@@ -27,6 +28,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
         "market": settings.market.model_name,
         "source": settings.source,
         "processes": _processes(settings),
+        "disk": full_disk_notice(settings.home) if settings.home.exists() else None,
         "served": _served(settings),
         "others": {},
     }
@@ -83,6 +85,8 @@ def print_status(found: dict[str, Any], prefect: str) -> None:
     table.add_row("[bold]Prefect", prefect)
     processes = found["processes"] or {"none": "the platform is not up: `candlecast up` starts it"}
     table.add_row("[bold]processes", "\n".join(f"{name:<10}{state}" for name, state in processes.items()))
+    if found["disk"]:
+        table.add_row("[bold]disk", f"[red]{found['disk']}")
     if "error" in found:
         table.add_row("[bold]database", f"[red]{found['error']}")
     else:

@@ -8,6 +8,7 @@ import re
 import sys
 from io import TextIOWrapper
 from ipaddress import ip_network
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from candlecast.errors import ConfigurationError, StackError
@@ -41,6 +42,18 @@ def reach_this_machine_directly() -> None:
     direct = dict.fromkeys([*filter(_is_applied, map(str.strip, listed)), *_THIS_MACHINE])
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(direct)
+
+
+def require_directory() -> None:
+    """Check that the working directory exists, which libraries read at their import.
+
+    Raises:
+        StackError: It was deleted.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as exc:
+        raise StackError("the working directory was deleted: change to another one and repeat the command") from exc
 
 
 def fault_of_machine(fault: OSError) -> StackError | None:

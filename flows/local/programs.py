@@ -178,4 +178,4 @@ def _console(name: str, port: int) -> list[str]:
 
 def _command(module: str, words: str, *more: str) -> list[str]:
     """Return the command of a module for this process's interpreter; `more` may contain blanks."""
-    return [sys.executable, "-m", module, *words.split(), *more]
+    return [sys.executable, "-P", "-m", module, *words.split(), *more]

@@ -27,6 +27,7 @@ from flows.deploy.schedules import start_schedules
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.jobs.stepping import step_replay
 from flows.local.clock_watch import ClockWatch
+from flows.local.disk import full_disk_notice
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.programs import addresses, prefect_access
@@ -161,11 +162,15 @@ def _run(console: Console, settings: Settings, name: str, parameters: dict[str, 
 
 
 def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
-    """Print the addresses, then each new forecast and each program that keeps failing, which is started again."""
+    """Print the addresses, then each new forecast, a full disk, and each program that keeps failing.
+
+    A program that keeps failing is started again.
+    """
     settings = stack.settings
     _print_addresses(console, settings)
     reported_failures: set[str] = set()
     reported_forecast = None
+    reported_disk: str | None = None
     with open_market(settings) as market:
         clock = ClockWatch(market)
         while True:
@@ -174,6 +179,10 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
                 if forecast is not None and forecast["open_time"] != reported_forecast:
                     reported_forecast = forecast["open_time"]
                     console.print(_forecast_line(forecast), soft_wrap=True)
+            notice = full_disk_notice(settings.home)
+            if (notice is None) != (reported_disk is None):
+                console.print(f"[bold red]{notice}" if notice else "the disk has space again", soft_wrap=True)
+            reported_disk = notice
             failed = stack.supervisor.retry_failed()  # the cause may be gone, such as a full disk
             for name in failed - reported_failures:
                 log = stack.supervisor.log_path(name)

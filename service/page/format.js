@@ -39,6 +39,11 @@ export function price(value, scale = value) {
   return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: decimals(scale) });
 }
 
+/** A difference of prices with three digits at least: 85.31, 0.0421, 3.20e-8. */
+export function difference(value) {
+  return value === null || value === undefined || Math.abs(value) >= 1 || !value ? price(value, 1000) : value.toPrecision(3);
+}
+
 /** Format of a chart's price axis for numbers of this size; by default the library marks no step below 0.01. */
 export function axisFormat(size) {
   const precision = decimals(size);

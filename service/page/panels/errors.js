@@ -1,7 +1,7 @@
 // Errors of the close, beside those of the last close repeated.
 
 import { element, figure, text } from "../dom.js";
-import { between, count, fixed, percent, price, signed } from "../format.js";
+import { between, count, difference, fixed, percent, signed } from "../format.js";
 import { LineChart } from "../line_chart.js";
 import { histogram, scatter } from "../svg_charts.js";
 
@@ -19,7 +19,7 @@ export class ErrorPanel {
     const mape = (value) => `${value.toFixed(4)} %`;
     const lines = [{ name: "forecast", ...OWN }, { name: "last close", ...RIVAL }];
     const ratio = answer.mape_ratio_threshold;
-    this.absolute = new LineChart("Absolute error, quote currency", lines, { shown: (value) => price(value) });
+    this.absolute = new LineChart("Absolute error, quote currency", lines, { shown: difference });
     this.relative = new LineChart("Error in percent (MAPE of each step)", lines, { shown: mape });
     this.rolling = new LineChart(`Rolling MAPE over ${answer.rolling_n} forecasts, and the limits of drift`,
       [...lines, { name: `limit: ${ratio} × last close`, colour: "down", key: "key-limit", dashed: true }],
@@ -37,11 +37,11 @@ export class ErrorPanel {
     const verdict = tone === "" ? "not clearly different from the last close" : tone === "better" ? "better than the last close" : "worse than the last close";
     this.#figures.replaceChildren(
       figure("Skill of the close", signed(100 * skill, 2, "%"), `${verdict}; 95 %: ${between(interval)}`, tone),
-      figure("MAE", price(answer.close_mae), `last close ${price(answer.persistence_mae, answer.close_mae)}`),
+      figure("MAE", difference(answer.close_mae), `last close ${difference(answer.persistence_mae)}`),
       figure("Against the range", percent(answer.close_mape / answer.mean_amplitude_percent, 0), `MAPE as a share of the mean amplitude, ${fixed(answer.mean_amplitude_percent, 3)} %`),
       figure("MAPE", `${fixed(answer.close_mape, 4)} %`, `last close ${fixed(answer.persistence_mape, 4)} %`),
-      figure("RMSE", price(answer.close_rmse), `last close ${price(answer.persistence_rmse)}`),
-      figure("Bias", price(answer.close_bias, answer.close_mae), "forecast less actual close"),
+      figure("RMSE", difference(answer.close_rmse), `last close ${difference(answer.persistence_rmse)}`),
+      figure("Bias", difference(answer.close_bias), "forecast less actual close"),
       figure("Settled forecasts", count(answer.n), "abstentions left out"));
     const { residuals, scatter: dots } = answer;
     const words = `Histogram of ${count(answer.n)} residuals between ${fixed(residuals.edges[0], 1)} and ${fixed(residuals.edges.at(-1), 1)} basis points, the outermost bars hold all beyond.`;

@@ -1,7 +1,7 @@
 // Versions with their figures, the decisions about them with reasons, and the running trial.
 
 import { element, facts, state, table, text } from "../dom.js";
-import { count, dayTime, fixed, fullTime, percent, signed } from "../format.js";
+import { count, dayTime, difference, fixed, fullTime, percent, signed } from "../format.js";
 import { lyingBars } from "../svg_charts.js";
 
 /** @param answers {versions, importance, model} of these routes, and the address of MLflow */
@@ -38,7 +38,7 @@ function row({ version, aliases, run_id: run, gate, live }, mlflow) {
 function cardOf(champion) {
   if (!champion) return [];
   const { metrics } = champion;
-  const beside = (name, digits) => `${fixed(metrics[name], digits)} / ${fixed(metrics[`${name}_baseline`], digits)}`;
+  const beside = (name) => `${difference(metrics[name])} / ${difference(metrics[`${name}_baseline`])}`;
   const { start, end } = champion.spans.report ?? { start: champion.validation_start, end: champion.trained_until };
   return [
     element("h3", { class: "apart" }, `Card of version ${champion.version}, the champion`),
@@ -51,8 +51,8 @@ function cardOf(champion) {
       ]),
       facts([
         ["reported on", `${dayTime(start)} to ${dayTime(end)}`],
-        ["MAE / last close", beside("close_mae", 2)],
-        ["RMSE / last close", beside("close_rmse", 2)],
+        ["MAE / last close", beside("close_mae")],
+        ["RMSE / last close", beside("close_rmse")],
         ["direction right", percent(metrics.direction_accuracy)],
       ])),
   ];

@@ -127,6 +127,27 @@ def test_a_clock_that_was_stopped_resumes_at_the_exact_moment(tmp_path):
     assert resumed.now() == clock.now() == START + timedelta(seconds=30)
 
 
+def test_a_clock_goes_on_without_a_place_for_a_draft_and_stands_still_without_its_file(tmp_path):
+    seconds = FakeSeconds()
+    file, draft = tmp_path / "clock.json", tmp_path / "clock.json.tmp"
+    clock = ReplayClock(START, END, speed=10, path=file, monotonic=seconds)
+    draft.mkdir()  # as on a full disk, no draft can be written
+    shown = []
+
+    for write_file in (True, False, True):
+        seconds.elapsed += 30
+        if not write_file:
+            file.unlink()
+        elif not file.exists():
+            draft.rmdir()
+        shown.append(clock.now())
+
+    assert shown[0] == START + timedelta(seconds=300)
+    assert shown[0] <= shown[1] <= shown[0] + timedelta(seconds=10)  # what the file held
+    assert shown[2] == START + timedelta(seconds=900)
+    assert ReplayClock(START, END, path=file).now() >= shown[2]
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"now_ms": "soon"}', '{"now_ms": 1}'])
 def test_a_clock_file_that_cannot_be_right_is_named_and_not_overwritten(tmp_path, content):
     file = tmp_path / "clock.json"

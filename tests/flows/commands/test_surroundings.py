@@ -125,3 +125,19 @@ def test_a_full_disk_is_named_with_the_remedy():
 
     assert "The disk is full: free some space" in str(fault_of_machine(full.value))
     assert fault_of_machine(FileNotFoundError(errno.ENOENT, "", "x")) is None
+
+
+def test_a_command_in_a_deleted_directory_says_so_in_one_line(tmp_path):
+    deleted = tmp_path / "deleted"
+    deleted.mkdir()
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$0" -P -m flows.cli settings', sys.executable],
+        cwd=deleted,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].startswith("candlecast: the working directory was deleted: change to another")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,16 @@ def test_programs_with_given_settings_read_no_file(tmp_path, monkeypatch):
 
     assert {program.environment["CANDLECAST_CONFIG"] for program in given} == {""}
     assert {program.environment["CANDLECAST_CONFIG"] for program in own} == {str(tmp_path / "candlecast.toml")}
+
+
+def test_files_in_a_home_take_the_place_of_no_module(tmp_path: Path) -> None:
+    for name in ("random", "platform", "html"):  # cpython#101210
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the module')")
+    programs = local_programs(load_settings(home=tmp_path), "", None, None)
+    starts = [one.command[: one.command.index("-m") + 2] for one in programs if "-m" in one.command]
+    [uvicorn] = {tuple(start) for start in starts if start[-1] == "uvicorn"}
+
+    done = subprocess.run([*uvicorn, "--version"], cwd=tmp_path, capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert {tuple(start[:-1]) for start in starts} == {uvicorn[:-1]}
