@@ -127,7 +127,7 @@ def test_a_clock_that_was_stopped_resumes_at_the_exact_moment(tmp_path):
     assert resumed.now() == clock.now() == START + timedelta(seconds=30)
 
 
-def test_a_clock_goes_on_without_a_place_for_a_draft_and_stands_still_without_its_file(tmp_path):
+def test_a_clock_goes_on_or_stands_still_while_no_file_can_be_made(tmp_path):
     seconds = FakeSeconds()
     file, draft = tmp_path / "clock.json", tmp_path / "clock.json.tmp"
     clock = ReplayClock(START, END, speed=10, path=file, monotonic=seconds)
