@@ -101,9 +101,9 @@ def open_database(url: SecretStr | None, max_size: int = 4, timeout_s: float = 1
         pool.open(wait=True, timeout=timeout_s)
         yield pool
     except (PoolTimeout, psycopg.OperationalError) as exc:
-        raise DatabaseUnavailable(
-            f"{_without_secret(url)}: {str(exc).strip()}. Start the database, or correct CANDLECAST_DATABASE_URL."
-        ) from exc
+        is_full = isinstance(exc, psycopg.errors.DiskFull)
+        remedy = "Free space on its disk" if is_full else "Start the database, or correct CANDLECAST_DATABASE_URL"
+        raise DatabaseUnavailable(f"{_without_secret(url)}: {str(exc).strip()}. {remedy}.") from exc
     finally:
         pool.close()
 

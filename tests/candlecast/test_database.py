@@ -289,3 +289,16 @@ def test_a_database_that_another_build_made_is_refused(database):
 
         with pytest.raises(ConfigurationError, match=r"0002_ledger\.sql is not what was applied"):
             migrate(pool)
+
+
+def test_a_full_disk_of_the_database_is_named_with_its_remedy(database):
+    fill = "do $$ begin raise exception 'could not extend file' using errcode = 'disk_full'; end $$"
+
+    with (
+        pytest.raises(DatabaseUnavailable, match=r"could not extend file\W.*Free space on its disk") as caught,
+        open_database(database.writer_url) as pool,
+        pool.connection() as connection,
+    ):
+        connection.execute(fill)
+
+    assert "correct CANDLECAST_DATABASE_URL" not in str(caught.value)

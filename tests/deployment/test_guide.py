@@ -100,6 +100,18 @@ def test_paths_of_the_repository_are_there(page):
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_every_field_case_names_tests_that_exist():
+    page = (DOCS / "explanation" / "field-cases.md").read_text()
+    rows = re.findall(r"^\| ([DSO]\d+) \|(.+)\|$", page, re.MULTILINE)
+    expected = [f"{kind}{number + 1}" for kind, count in (("D", 17), ("S", 15), ("O", 11)) for number in range(count)]
+
+    for case, row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
+        missing = [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()]
+        assert (case, bool(named), missing) == (case, True, [])
+    assert [case for case, _ in rows] == expected
+
+
 def test_commands_are_there():
     ours = get_command(app).commands  # type: ignore[attr-defined]
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
