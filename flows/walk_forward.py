@@ -22,7 +22,7 @@ from candlecast.settings.sources import load_settings
 from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.jobs.runs import is_transient, recorded_run, run_name, settings_for, skipped
-from training.families.interface import family as family_named
+from training.families.interface import family_name
 from training.reports.run_report import LOGGED_SETTINGS, log_candles
 from training.walk_forward.folds import Fold, FoldLengths, candles_of, folds_of
 from training.walk_forward.report import fold_table, log_walk_forward, walk_forward_message
@@ -68,7 +68,7 @@ def walk_forward(
     lengths = FoldLengths(train_months, validate_months, step_months)
     try:
         with recorded_run("walk-forward", settings) as (_, job):
-            family_named(family)  # an unknown family is refused before candles are read
+            family = family_name(family)  # an unknown family is refused before candles are read
             candles = read_history(settings.market, start, end)
             folds = folds_of(candles, settings.market, lengths, start, end)
             reports = _measure_and_log(candles, folds, lengths, family, settings)

@@ -15,10 +15,8 @@ from candlecast.bundle.network import OnnxNetwork, open_network
 from candlecast.settings.settings import Settings
 from training.dataset import Dataset, Indexes
 from training.evaluation import forecast_rows, scaled_windows
-from training.export import library_versions, require_parity, seal_bundle
-from training.families.interface import OnEpoch, calibrated
-from training.families.network import export_onnx
-from training.families.network_fit import FittedNetwork, fit_network, refit_network
+from training.export import PARITY_TOLERANCE, library_versions, require_parity, seal_bundle
+from training.families.interface import OnEpoch, ServableModel, calibrated, servable_family
 from training.reports.run_report import ReportInput
 from training.splits import TrainingData
 
@@ -30,50 +28,48 @@ class Draft:
     """Bundle that can answer but lacks its list of files and its metrics."""
 
     bundle: Bundle
-    network: FittedNetwork
     report_input: ReportInput
 
 
-def epoch_line(epoch: int, losses: dict[str, float]) -> str:
-    """Return the progress line of an epoch."""
+def epoch_line(epoch: int, losses: dict[str, float], family: str) -> str:
+    """Return the progress line of an epoch, or of a round of boosting."""
+    step = "round" if family == "xgboost" else "epoch"
     if "refit_loss" in losses:
-        return f"refit on all of it, epoch {epoch}: loss {losses['refit_loss']:.5f}"
-    return f"epoch {epoch}: loss {losses['loss']:.5f}, on the stopping slice {losses['val_loss']:.5f}"
+        return f"refit on all of it, {step} {epoch}: loss {losses['refit_loss']:.5f}"
+    return f"{step} {epoch}: loss {losses['loss']:.5f}, on the stopping slice {losses['val_loss']:.5f}"
 
 
 def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Settings, on_epoch: OnEpoch) -> Draft:
-    """Fit the evaluation model on the older slices and forecast the report slice; then fit the served network on all.
+    """Fit the evaluation model on the older slices and forecast the report slice; then fit the served model on all.
 
-    Both networks are exported into `directory`. Their outputs are compared with Keras's.
+    Both models are exported into `directory`. The outputs of the graphs are compared with the models'.
 
     Args:
         on_epoch: Called with the losses of both fits; those of the second are named `refit_NAME`.
 
     Raises:
-        BundleError: The outputs of an exported network differ from Keras's.
+        BundleError: The outputs of an exported graph differ from the model's.
     """
-    dataset, split = data.dataset, data.split
-    fitted = fit_network(settings.training.model_family, dataset, split, settings.training, on_epoch)
+    dataset, split, family = data.dataset, data.split, settings.training.model_family
+    fitted = servable_family(family)(dataset, split, settings.training, on_epoch)
     evaluation_model = EvaluationModel(
         scaler=fitted.scaler, calibration=calibrated(fitted, dataset, split.calibrate, split.fit)
     )
-    evaluation_network = _exported(fitted, directory / EVALUATION_MODEL, dataset, split.calibrate)
+    evaluation_network = _exported(family, fitted, directory / EVALUATION_MODEL, dataset, split.calibrate)
 
-    served = refit_network(
-        settings.training.model_family,
+    served = fitted.refit(
         dataset,
-        fitted.epochs,
         settings.training,
         lambda epoch, losses: on_epoch(epoch, {f"refit_{name}": value for name, value in losses.items()}),
     )
-    # Errors on rows that a network was fitted on are too small, so the evaluation model calibrates the served one.
+    # Errors on rows that a model was fitted on are too small, so the evaluation model calibrates the served one.
     unseen = np.concatenate([split.calibrate, split.report])
     manifest = Manifest(
         format=FORMAT,
         run_id=run_id,
         created_at=datetime.now(UTC),
         **dataset.market._asdict(),
-        family=settings.training.model_family,
+        family=family,
         sequence_length=dataset.sequence_length,
         feature_set=dataset.features.name,
         lookback=dataset.features.lookback,
@@ -85,10 +81,12 @@ def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Set
         spans={name: dataset.span(ends) for name, ends in split._asdict().items()}
         | {"refit": dataset.span(dataset.ends)},
         metrics={},
-        libraries=library_versions(),
+        libraries=library_versions(family),
         files={},
+        contributions=served.contributions(dataset),
     )
-    bundle = Bundle(manifest, _exported(served, directory / MODEL, dataset, dataset.ends))
+    served.save(directory)
+    bundle = Bundle(manifest, _exported(family, served, directory / MODEL, dataset, dataset.ends))
     measured = Bundle(manifest.model_copy(update=dict(evaluation_model)), evaluation_network)
     report_input = ReportInput(
         settings=settings,
@@ -97,14 +95,15 @@ def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Set
         forecasts=forecast_rows(measured, dataset, split.report),
         ohlcv_only=forecast_rows(measured, dataset, split.report, with_flow=False),
     )
-    return Draft(bundle, served, report_input)
+    return Draft(bundle, report_input)
 
 
-def _exported(fitted: FittedNetwork, path: Path, dataset: Dataset, ends: Indexes) -> OnnxNetwork:
-    """Export to ONNX and compare with Keras on the newest of the windows `ends`."""
-    export_onnx(fitted.model, path)
+def _exported(family: str, fitted: ServableModel, path: Path, dataset: Dataset, ends: Indexes) -> OnnxNetwork:
+    """Export to ONNX and compare the answers on the newest of the windows `ends`."""
+    fitted.export(path)
     network = open_network(path)
-    require_parity(fitted.model, network, scaled_windows(fitted.scaler, dataset, ends[-_PARITY_WINDOWS:]))
+    windows = fitted.probes(scaled_windows(fitted.scaler, dataset, ends[-_PARITY_WINDOWS:]))
+    require_parity(fitted.raw, network, windows, PARITY_TOLERANCE[family])
     return network
 
 
@@ -119,6 +118,4 @@ def seal_draft(directory: Path, draft: Draft, metrics: dict[str, float]) -> Bund
     newest = data.dataset.span(data.dataset.ends[-1:]).start - data.dataset.market.horizon * data.dataset.market.step
     losses = draft.report_input.history["val_loss"]
     fitting = {"epochs": float(len(losses)), "val_loss": min(losses)}
-    return seal_bundle(
-        directory, draft.bundle.with_metrics(metrics | fitting), draft.network.model, data.candles.loc[:newest]
-    )
+    return seal_bundle(directory, draft.bundle.with_metrics(metrics | fitting), data.candles.loc[:newest])

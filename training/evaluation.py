@@ -64,8 +64,15 @@ def evaluate(forecasts: Forecasts, actual: Floats, last_amplitude: Floats, *, ho
     )
 
 
+def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
+    """Fit mean and deviation on the feature rows from the first to the last window of `ends`."""
+    rows = dataset.matrix[ends[0] - dataset.sequence_length + 1 : ends[-1] + 1]
+    scale = rows.std(axis=0)
+    return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
+
+
 def scaled_rows(scaler: Scaler, dataset: Dataset, *, with_flow: bool = True) -> NDArray[np.float32]:
-    """Return the network's input rows, shape (rows, features).
+    """Return the input rows of a bundle's model, shape (rows, features).
 
     Args:
         with_flow: False hides the order flow, as for a client that posts plain OHLCV.

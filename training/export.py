@@ -1,15 +1,16 @@
-"""Writing of complete bundles, and the comparison of their outputs with Keras's."""
+"""Writing of complete bundles, and the comparison of their outputs with those of the fitted model."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from candlecast.arrays import Floats
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.golden import GOLDEN, golden_sample
@@ -19,43 +20,46 @@ from candlecast.bundle.network import OnnxNetwork, Windows
 from candlecast.errors import BundleError
 from candlecast.registry.run_log import describe_model
 
-if TYPE_CHECKING:
-    import keras
+Answers = tuple[Floats, Floats]
+"""Raw targets, shape (n, 5), and direction logits, shape (n,)."""
 
-PARITY_TOLERANCE = 1e-5
-_LIBRARIES = ("tensorflow", "keras", "onnx", "onnxruntime", "sklearn", "numpy", "pandas")
+PARITY_TOLERANCE = {"lstm": 1e-5, "gru": 1e-5, "xgboost": 1e-6}
+"""Largest accepted difference between the answers of a fitted model and of its ONNX graph, by family."""
 
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that a bundle is made with."""
-    # TensorFlow's CPU build has another distribution name, so versions are read from the modules.
-    return {name: str(import_module(name).__version__) for name in _LIBRARIES}
+_LIBRARIES = ("onnx", "onnxruntime", "sklearn", "numpy", "pandas")
+_OF_FAMILY = {"xgboost": ("xgboost",)}
+_OF_NETWORKS = ("tensorflow", "keras")
 
 
-def require_parity(model: keras.Model, network: OnnxNetwork, windows: Windows) -> float:
-    """Return the largest difference between the outputs of Keras and ONNX Runtime on `windows`.
+def library_versions(family: str) -> dict[str, str]:
+    """Return the versions of the libraries that a bundle of a family is made with."""
+    # The CPU builds have other distribution names, so versions are read from the modules.
+    names = (*_OF_FAMILY.get(family, _OF_NETWORKS), *_LIBRARIES)
+    return {name: str(import_module(name).__version__) for name in names}
+
+
+def require_parity(
+    raw: Callable[[Windows], Answers], network: OnnxNetwork, windows: Windows, tolerance: float
+) -> float:
+    """Return the largest difference between the answers of a fitted model and of its ONNX graph on `windows`.
 
     Raises:
-        BundleError: The difference is above PARITY_TOLERANCE.
+        BundleError: The difference is above `tolerance`.
     """
-    targets, logit = network.answer(windows)
-    original = model.predict(windows, batch_size=1024, verbose=0)
-    largest = max(
-        float(np.abs(original["targets"] - targets).max()), float(np.abs(original["direction"][:, 0] - logit).max())
-    )
-    if largest > PARITY_TOLERANCE:
-        raise BundleError(f"ONNX differs from Keras by {largest:.2g}, at most {PARITY_TOLERANCE:g} is allowed")
+    pairs = zip(raw(windows), network.answer(windows), strict=True)
+    largest = max(float(np.abs(original - exported).max()) for original, exported in pairs)
+    if not largest <= tolerance:  # nor NaN
+        raise BundleError(f"ONNX differs from the fitted model by {largest:.2g}, at most {tolerance:g} is allowed")
     return largest
 
 
-def seal_bundle(directory: Path, draft: Bundle, model: keras.Model, sample: pd.DataFrame) -> Bundle:
-    """Complete a scratch directory that holds `model.onnx`, and load it back with every check.
+def seal_bundle(directory: Path, draft: Bundle, sample: pd.DataFrame) -> Bundle:
+    """Complete a scratch directory that holds the models, and load it back with every check.
 
     Args:
         draft: Bundle whose manifest lists no files yet.
         sample: Valid candles, at least as many as a forecast needs; the newest become the golden sample.
     """
-    model.save(directory / "model.keras")
     window = (-1, draft.manifest.sequence_length, len(draft.manifest.feature_names))
     describe_model(directory, {"window": window}, {"targets": (-1, len(TARGETS)), "direction": (-1, 1)})
     return seal_files(directory, draft, sample)

@@ -63,7 +63,7 @@ def train_offline(candles: pd.DataFrame, settings: Settings, report: Callable[[s
 
     Raises:
         NotEnoughCandles: The history is too short.
-        BundleError: The outputs of an exported network differ from Keras's.
+        BundleError: The outputs of an exported graph differ from the model's.
     """
     data = training_data(candles, settings)
     fit, until = data.dataset.span(data.split.fit), data.dataset.span(data.split.report).end
@@ -76,7 +76,13 @@ def train_offline(candles: pd.DataFrame, settings: Settings, report: Callable[[s
     with tempfile.TemporaryDirectory(prefix="trained-", dir=settings.scratch_dir) as scratch:
         bundle = Path(scratch) / "whole" / "bundle"
         bundle.mkdir(parents=True)
-        draft = draft_bundle(bundle, run_id, data, settings, lambda epoch, losses: report(epoch_line(epoch, losses)))
+        draft = draft_bundle(
+            bundle,
+            run_id,
+            data,
+            settings,
+            lambda epoch, losses: report(epoch_line(epoch, losses, settings.training.model_family)),
+        )
         page = make_report(draft.report_input, run_id)
         seal_draft(bundle, draft, page.figures)
         (bundle.parent / REPORT).write_text(page.html)

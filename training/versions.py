@@ -68,7 +68,7 @@ def train_version(
 
     Raises:
         NotEnoughCandles: The history is too short.
-        BundleError: The outputs of an exported network differ from Keras's.
+        BundleError: The outputs of an exported graph differ from the model's.
         RegistryUnavailable: MLflow does not answer.
     """
     market = settings.market
@@ -83,7 +83,7 @@ def train_version(
 
         def on_epoch(epoch: int, losses: dict[str, float]) -> None:
             run.metrics(losses, step=epoch)
-            report(epoch_line(epoch, losses))
+            report(epoch_line(epoch, losses, settings.training.model_family))
 
         draft = draft_bundle(Path(scratch), run.run_id, data, settings, on_epoch)
         metrics = log_report(run, draft.report_input)

@@ -1,14 +1,14 @@
 """A bundle's directory: its files, loaded and checked.
 
     bundle.json     manifest: scaler, calibration, spans, metrics, and a digest of every file
-    model.onnx      the network that is served, in ONNX Runtime
-    model.keras     the same network in Keras, to train on or inspect
-    rehearsal.onnx  the network of the evaluation model, which the figures were measured with
+    model.onnx      the model that is served, in ONNX Runtime
+    model.keras     the same network in Keras, or model.<output>.ubj, the same trees in XGBoost, to inspect
+    rehearsal.onnx  the evaluation model, which the figures were measured with
     golden.json     candles and the forecast that they must give
     MLmodel         what MLflow shows and loads; Candlecast does not read it
 
-The figures of a version need candles that its network has not seen. The evaluation model is therefore fitted on the
-older part and measured on the newest. The network that is served is then fitted in the same way on all candles.
+The figures of a version need candles that its model has not seen. The evaluation model is therefore fitted on the
+older part and measured on the newest. The model that is served is then fitted in the same way on all candles.
 
 No file is pickled.
 """

@@ -87,6 +87,9 @@ class Manifest(BaseModel):
     metrics: dict[str, float]
     libraries: dict[str, str]
     files: dict[str, str]
+    contributions: dict[str, dict[str, float]] | None = None
+    """Mean absolute SHAP value of every feature over windows of the training, by output, in volatilities; that of the
+    `direction` in logits. None for a family without."""
 
     @property
     def market(self) -> Market:

@@ -117,8 +117,8 @@ class TrainingSettings(SettingsGroup):
     """Feature set of new models: base, for networks, or indicators, for trees of one row."""
     sequence_length: int = Field(24, ge=1)
     """Feature rows in one model input window."""
-    model_family: Literal["lstm", "gru"] = "lstm"
-    """Trunk of the network: lstm or gru."""
+    model_family: Literal["lstm", "gru", "xgboost"] = "lstm"
+    """Family of the model: networks of lstm or gru, or xgboost, gradient-boosted trees."""
     units: int = Field(64, ge=1)
     """Width of the network's range trunk; its price trunks have half of it. Below 50,000 candles half of it, and one
     price trunk instead of three."""

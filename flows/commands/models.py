@@ -137,7 +137,7 @@ def walk_forward(
     candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
     family: Annotated[
         str | None,
-        typer.Option(help="lstm, gru, trees, har, ewma, persistence, repeat_direction; default: that of the market."),
+        typer.Option(help="lstm, gru, xgboost, har, ewma, persistence, repeat_direction; default: that of the market."),
     ] = None,
     train_months: Annotated[int, typer.Option(min=1, help="Months of candles to fit on.")] = 3,
     validate_months: Annotated[int, typer.Option(min=1, help="Months after them to measure on.")] = 1,
@@ -149,19 +149,22 @@ def walk_forward(
 ) -> None:
     """Fit and measure a model family fold after fold along a file; the flow of this name uses stored candles."""
     from candlecast.candles.files import read_history
+    from training.families.interface import family_name
     from training.walk_forward.folds import FoldLengths, folds_of
     from training.walk_forward.report import fold_line, fold_table, walk_forward_message
     from training.walk_forward.walk_forward import measure_folds, pooled
 
     settings = read_settings(market)
-    family = family or settings.training.model_family
+    name = family_name(family or settings.training.model_family)
+    if family not in {None, name}:
+        typer.echo(f"The family {family} is now {name}.", err=True)
     history = read_history(candles, settings.interval, settings.symbol)
     lengths = FoldLengths(train_months, validate_months, step_months)
     folds = folds_of(history, settings.market, lengths, start, end)
     with progress("walk-forward") as report:
-        reports = measure_folds(history, folds, family, settings, lambda fold: report(fold_line(fold)))
+        reports = measure_folds(history, folds, name, settings, lambda fold: report(fold_line(fold)))
     say(
-        walk_forward_message(reports, settings.market, family),
+        walk_forward_message(reports, settings.market, name),
         as_json,
         folds=fold_table(reports),
         pooled=pooled(reports),
@@ -177,7 +180,7 @@ def search(
     market: MarketName = None,
     as_json: Json = False,
 ) -> None:
-    """Search for better settings of the network; continue an interrupted search."""
+    """Search for better settings of the model; continue an interrupted search."""
     from candlecast.candles.files import read_history
     from candlecast.market import floor_time
     from flows.jobs import loop

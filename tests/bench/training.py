@@ -20,9 +20,9 @@ from candlecast.replay.recordings import bundled_recordings
 from candlecast.settings.groups import TrainingSettings
 from candlecast.settings.sources import load_settings
 from training.dataset import Dataset, build_dataset, rising
-from training.evaluation import scaled_windows
+from training.evaluation import fit_scaler, scaled_windows
 from training.families.network import quiet_tensorflow
-from training.families.network_fit import FittedNetwork, fit_network, fit_scaler
+from training.families.network_fit import FittedNetwork, fit_network
 from training.splits import Split, split_by_time
 
 EPOCHS = 6

@@ -9,8 +9,8 @@ import numpy as np
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.manifest import Scaler
 from training.dataset import Dataset, Indexes, rising
+from training.evaluation import fit_scaler
 from training.families.interface import Model
-from training.families.network_fit import fit_scaler
 from training.splits import Split
 
 CLOSE = TARGETS.index("close")

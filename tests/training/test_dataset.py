@@ -20,7 +20,7 @@ from candlecast.settings.sources import load_settings
 from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset, recency_weights, rising
-from training.families.network_fit import fit_scaler
+from training.evaluation import fit_scaler
 from training.splits import split_by_time, split_fold
 
 SEQUENCE = 12

@@ -36,8 +36,8 @@ from tests.support.quick_models import (
     fit_peeking,
 )
 from training.dataset import Dataset, build_dataset
+from training.evaluation import fit_scaler
 from training.families.interface import Forecaster, calibrated, family, fit_forecaster
-from training.families.network_fit import fit_scaler
 from training.splits import Split, split_by_time
 
 SEQUENCE = 24

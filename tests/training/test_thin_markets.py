@@ -13,7 +13,7 @@ from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET
 from tests.support.thin_market import flat_market, thin_candles, with_still_stretch
 from training.dataset import build_dataset
-from training.families.network_fit import fit_scaler
+from training.evaluation import fit_scaler
 from training.splits import split_by_time, training_data
 
 SEQUENCE = 48

@@ -6,15 +6,18 @@ A family fits a model on the fit slice, and may stop it on the stopping slice. M
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from candlecast.arrays import Floats
-from candlecast.bundle.forecast import Calibration, ForecastOrigin, Forecasts, decode
+from candlecast.bundle.forecast import TARGETS, Calibration, ForecastOrigin, Forecasts, decode
+from candlecast.bundle.manifest import Scaler
+from candlecast.bundle.network import Windows
 from candlecast.errors import ConfigurationError
 from candlecast.settings.groups import TrainingSettings
 from training.calibrate import fit_calibration
@@ -22,7 +25,10 @@ from training.dataset import Dataset, Indexes, rising
 from training.splits import Split
 
 OnEpoch = Callable[[int, dict[str, float]], None]
-"""Callback with the number of an epoch, from 1, and its losses."""
+"""Callback with the number of an epoch, or of a round of boosting, from 1, and its losses."""
+
+DIRECTION_LOSS_WEIGHT = 0.5
+"""Weight of the direction's cross-entropy beside the mean absolute error of the targets in the total loss."""
 
 
 class Model(Protocol):
@@ -37,17 +43,60 @@ class Model(Protocol):
         ...
 
 
-Family = Callable[[Dataset, Split, TrainingSettings, OnEpoch], Model]
+class ServableModel(Model, Protocol):
+    """Fitted model that a bundle can hold."""
 
+    @property
+    def scaler(self) -> Scaler:
+        """Scaler fitted on the windows that the model was fitted on."""
+        ...
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Losses by epoch, named as by `named_losses`; `val_` on the stopping slice."""
+        ...
+
+    def raw(self, windows: Windows) -> tuple[Floats, Floats]:
+        """Answer as `answer`, but windows of scaled rows, shape (n, sequence_length, features)."""
+        ...
+
+    def probes(self, windows: Windows) -> Windows:
+        """Return the windows to compare the answers on: given ones, and difficult ones for this family."""
+        ...
+
+    def export(self, path: Path) -> None:
+        """Write the ONNX graph, from `window` to `targets` and `direction`."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write the model in the format of its own library, to inspect it later."""
+        ...
+
+    def refit(self, dataset: Dataset, settings: TrainingSettings, on_epoch: OnEpoch) -> ServableModel:
+        """Fit on all windows of a dataset, for as long as was best here."""
+        ...
+
+    def contributions(self, dataset: Dataset) -> dict[str, dict[str, float]] | None:
+        """Return the mean absolute SHAP value of every feature by output; None for a family without."""
+        ...
+
+
+Family = Callable[[Dataset, Split, TrainingSettings, OnEpoch], Model]
+ServableFamily = Callable[[Dataset, Split, TrainingSettings, OnEpoch], ServableModel]
+
+_SERVABLE = {
+    "lstm": "training.families.network_fit:fit_lstm",
+    "gru": "training.families.network_fit:fit_gru",
+    "xgboost": "training.families.trees:fit_trees",
+}
 _FAMILIES = {
     "persistence": "training.families.baselines:fit_persistence",
     "ewma": "training.families.baselines:fit_ewma",
     "har": "training.families.baselines:fit_har",
     "repeat_direction": "training.families.baselines:fit_repeat_direction",
-    "trees": "training.families.trees:fit_trees",
-    "lstm": "training.families.network_fit:fit_lstm",
-    "gru": "training.families.network_fit:fit_gru",
+    **_SERVABLE,
 }
+_FORMER_NAMES = {"trees": "xgboost"}
 FAMILIES = tuple(_FAMILIES)
 
 
@@ -64,17 +113,49 @@ class Forecaster:
         return decode(*self.model.answer(dataset, ends, with_flow=with_flow), origin, self.calibration)
 
 
+def family_name(name: str) -> str:
+    """Return the present name of a family; `trees` is the former name of `xgboost`.
+
+    Raises:
+        ConfigurationError: The family is unknown.
+    """
+    name = _FORMER_NAMES.get(name, name)
+    if name not in _FAMILIES:
+        raise ConfigurationError(f"Unknown model family {name!r}: use one of {', '.join(FAMILIES)}")
+    return name
+
+
 def family(name: str) -> Family:
     """Return the function that fits models of a family.
 
     Raises:
         ConfigurationError: The family is unknown.
     """
-    if name not in _FAMILIES:
-        raise ConfigurationError(f"Unknown model family {name!r}: use one of {', '.join(FAMILIES)}")
-    module, function = _FAMILIES[name].split(":")
-    fit: Family = getattr(import_module(module), function)
+    fit: Family = _imported(_FAMILIES[family_name(name)])
     return fit
+
+
+def servable_family(name: str) -> ServableFamily:
+    """Return the function that fits models of a family whose models a bundle can hold, one of MODEL_FAMILY."""
+    fit: ServableFamily = _imported(_SERVABLE[name])
+    return fit
+
+
+def _imported(place: str) -> Any:
+    module, function = place.split(":")
+    return getattr(import_module(module), function)
+
+
+def named_losses(each: Mapping[str, float], prefix: str = "") -> dict[str, float]:
+    """Return losses by their names in MLflow: total, all targets, each target, direction.
+
+    Args:
+        each: Absolute error of each target, and cross-entropy of the `direction`.
+    """
+    targets = float(np.mean([each[name] for name in TARGETS]))
+    total = targets + DIRECTION_LOSS_WEIGHT * each["direction"]
+    named = {"loss": total, "targets_loss": targets} | {f"{name}_loss": loss for name, loss in each.items()}
+    return {f"{prefix}{name}": loss for name, loss in named.items()}
 
 
 def fit_forecaster(

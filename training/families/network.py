@@ -14,12 +14,12 @@ import numpy as np
 
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
+from training.families.interface import DIRECTION_LOSS_WEIGHT
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-DIRECTION_LOSS_WEIGHT = 0.5
 _PRICE_DROPOUT = 0.2
 RANGES = ("high", "low", "amplitude")
 _IS_RANGE = np.array([name in RANGES for name in TARGETS], "float32")

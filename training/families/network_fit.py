@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,14 @@ import numpy as np
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import TARGETS
 from candlecast.bundle.manifest import Scaler
-from candlecast.bundle.network import windows_of
+from candlecast.bundle.network import Windows, windows_of
 from candlecast.settings.groups import TrainingSettings
 from candlecast.settings.limits import recency_half_life
 from training.dataset import Dataset, Indexes, recency_weights
-from training.evaluation import scaled_rows
+from training.evaluation import fit_scaler, scaled_rows
 from training.families.batches import fit_batches, stop_batches
-from training.families.interface import OnEpoch
-from training.families.network import DIRECTION_LOSS_WEIGHT, RANGES, build_network, compile_network, quiet_tensorflow
+from training.families.interface import DIRECTION_LOSS_WEIGHT, OnEpoch, named_losses
+from training.families.network import RANGES, build_network, compile_network, export_onnx, quiet_tensorflow
 from training.splits import Split
 
 if TYPE_CHECKING:
@@ -36,38 +37,53 @@ LONG_HISTORY = 50_000
 
 @dataclass(frozen=True, slots=True)
 class FittedNetwork:
-    """Fitted network, a `training.families.interface.Model`.
+    """Fitted network, a `training.families.interface.ServableModel`.
 
     Attributes:
         model: Keras model from windows (n, sequence_length, features) to {"targets": (n, 5), "direction": (n, 1)}.
         scaler: Scaler fitted on the windows that the network was fitted on.
         history: Losses by epoch: total, all targets, each target, direction; `val_` on the stopping slice.
         epochs: Epoch whose weights were kept, from 1, for each of PARTS.
+        cell: Kind of the trunks, lstm or gru.
     """
 
     model: keras.Model
     scaler: Scaler
     history: dict[str, list[float]]
     epochs: dict[str, int]
+    cell: str
 
     def answer(self, dataset: Dataset, ends: Indexes, *, with_flow: bool = True) -> tuple[Floats, Floats]:
         """Answer as `training.families.interface.Model` specifies, by Keras, a few thousand windows at a time."""
         rows = scaled_rows(self.scaler, dataset, with_flow=with_flow)
         windows, starts = windows_of(rows, dataset.sequence_length), ends - dataset.sequence_length + 1
-        parts = [
-            self.model.predict_on_batch(windows[part])
-            for part in np.array_split(starts, -(-len(starts) // _ANSWERED_AT_ONCE))
-        ]
-        targets = np.concatenate([part["targets"] for part in parts])
-        logit = np.concatenate([part["direction"] for part in parts])
-        return targets.astype("float64"), logit[:, 0].astype("float64")
+        parts = [self.raw(windows[part]) for part in np.array_split(starts, -(-len(starts) // _ANSWERED_AT_ONCE))]
+        targets, logit = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return targets, logit
 
+    def raw(self, windows: Windows) -> tuple[Floats, Floats]:
+        """Answer windows as `training.families.interface.ServableModel` specifies."""
+        answers = self.model.predict_on_batch(windows)
+        return answers["targets"].astype("float64"), answers["direction"][:, 0].astype("float64")
 
-def fit_scaler(dataset: Dataset, ends: Indexes) -> Scaler:
-    """Fit mean and deviation on the feature rows from the first to the last window of `ends`."""
-    rows = dataset.matrix[ends[0] - dataset.sequence_length + 1 : ends[-1] + 1]
-    scale = rows.std(axis=0)
-    return Scaler(mean=rows.mean(axis=0).tolist(), scale=np.where(scale > 1e-9, scale, 1.0).tolist())
+    def probes(self, windows: Windows) -> Windows:
+        """Return the windows themselves, because a network is continuous."""
+        return windows
+
+    def export(self, path: Path) -> None:
+        """Write the ONNX graph."""
+        export_onnx(self.model, path)
+
+    def save(self, directory: Path) -> None:
+        """Write the Keras model."""
+        self.model.save(directory / "model.keras")
+
+    def refit(self, dataset: Dataset, settings: TrainingSettings, on_epoch: OnEpoch) -> FittedNetwork:
+        """Fit on all windows, each part for its best number of epochs."""
+        return refit_network(self.cell, dataset, self.epochs, settings, on_epoch)
+
+    def contributions(self, dataset: Dataset) -> None:
+        """Return None, because SHAP values of a recurrent network take too long."""
 
 
 def fit_network(
@@ -138,7 +154,7 @@ def _fit(
         verbose=0,
         callbacks=[kept],
     )
-    return FittedNetwork(network.answering, scaler, kept.history, kept.epochs)
+    return FittedNetwork(network.answering, scaler, kept.history, kept.epochs, cell)
 
 
 def _keep_best(model: keras.Model, patience: int, wanted: Mapping[str, int] | None, on_epoch: OnEpoch) -> Any:
@@ -201,13 +217,10 @@ def _part_loss(losses: Mapping[str, float], part: str) -> float:
 
 
 def _losses(logs: Mapping[str, float]) -> dict[str, float]:
-    """Return the losses of an epoch by their names in MLflow: total, all targets, each target, direction."""
+    """Return the losses of an epoch by the names of `named_losses`."""
     losses: dict[str, float] = {}
     for part in ("", "val_"):
         if f"{part}direction_cross_entropy" in logs:
-            each = {f"{part}{name}_loss": float(logs[f"{part}targets_{name}"]) for name in TARGETS}
-            targets = float(np.mean(list(each.values())))
-            direction = float(logs[f"{part}direction_cross_entropy"])
-            losses |= {f"{part}loss": targets + DIRECTION_LOSS_WEIGHT * direction, f"{part}targets_loss": targets}
-            losses |= {**each, f"{part}direction_loss": direction}
+            each = {name: float(logs[f"{part}targets_{name}"]) for name in TARGETS}
+            losses |= named_losses(each | {"direction": float(logs[f"{part}direction_cross_entropy"])}, part)
     return losses

@@ -112,7 +112,7 @@ def render_report(page: Page) -> str:
         plots=[(plot, _inlined(plot.figure)) for plot in page.plots],
         margin=f"{100 * MARGIN:g} %",
         level=f"{100 * INTERVAL_LEVEL:.0f} %",
-        parity=f"{PARITY_TOLERANCE:f}".rstrip("0"),
+        parity=f"{PARITY_TOLERANCE[page.family]:f}".rstrip("0"),
     )
 
 

@@ -19,7 +19,7 @@ from training.families.interface import Model, fit_forecaster
 from training.families.network_fit import LONG_HISTORY
 from training.splits import split_by_time
 
-_BASELINES = ("persistence", "ewma", "har", "repeat_direction", "trees")
+_BASELINES = ("persistence", "ewma", "har", "repeat_direction", "xgboost")
 _SHARES = (0.80, 0.08, 0.11, 0.01)
 """Slices of the baselines; the report slice is small because they are measured on `span`."""
 

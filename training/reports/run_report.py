@@ -126,7 +126,8 @@ def log_report(run: RunLog, report_input: ReportInput) -> dict[str, float]:
     """
     report = make_report(report_input, run.run_id)
     run.metrics({f"report_{name}": value for name, value in report.figures.items()})
-    run.parameters({f"version_{name}": version for name, version in library_versions().items()})
+    versions = library_versions(report_input.settings.training.model_family)
+    run.parameters({f"version_{name}": version for name, version in versions.items()})
     for plot in report.plots:
         run.figure(plot.figure, f"{plot.name}.png")
     run.text(report.html, "report.html")
@@ -159,7 +160,7 @@ def make_report(report_input: ReportInput, run_id: str) -> Report:
         family=settings.training.model_family,
         spans={name: dataset.span(part) for name, part in data.split._asdict().items()},
         parameters=training_parameters(settings, data),
-        libraries=library_versions(),
+        libraries=library_versions(settings.training.model_family),
         evaluation=full,
         ohlcv_only=blind,
         gate_result=decide(row_losses(report_input.forecasts, rows.actual), None, dataset.market.horizon),
@@ -229,8 +230,7 @@ def _plots(history: dict[str, list[float]], rows: ReportRows) -> list[Plot]:
         Plot(
             "learning_curves",
             plots.learning_curves(history),
-            "Loss by epoch. Ranges and prices each keep the weights of their best epoch on the stopping slice; the "
-            "last one among equals.",
+            "Loss by epoch, or by round of boosting. Parts of a model keep their own best one on the stopping slice.",
         ),
         Plot(
             "skill_by_hour",
@@ -240,6 +240,6 @@ def _plots(history: dict[str, list[float]], rows: ReportRows) -> list[Plot]:
         Plot(
             "learning_curves_by_target",
             plots.learning_curves_by_target(history),
-            "Loss by epoch for each target. A loss that rises on the stopping slice means overfitting.",
+            "Loss of each target. A loss that rises on the stopping slice means overfitting.",
         ),
     ]

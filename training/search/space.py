@@ -39,11 +39,20 @@ SPACE: Space = {
 }
 """Space by field of `Settings`; EPOCHS and PATIENCE are left out because more is slower, but not worse."""
 
+_OF_TREES = ("sequence_length", "recency_half_life_days")
+"""Part of SPACE that changes a model of the family xgboost."""
+
 
 def space_around(settings: Settings) -> Space:
-    """Widen SPACE to contain the current settings, which the first trial uses."""
+    """Widen SPACE to contain the current settings, which the first trial uses.
+
+    Trees are compared with trees only, because they ignore the settings of networks.
+    """
+    trees = settings.training.model_family == "xgboost"
     space: dict[str, Range | Choice] = {}
     for name, part in SPACE.items():
+        if trees and name not in _OF_TREES:
+            continue
         current = settings.effective(name)
         if isinstance(part, Range):
             space[name] = Range(min(part.low, current), max(part.high, current))

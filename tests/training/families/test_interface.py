@@ -11,7 +11,7 @@ from candlecast.market import Market
 from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from training.dataset import build_dataset
-from training.families.interface import FAMILIES, family, fit_forecaster
+from training.families.interface import FAMILIES, family, family_name, fit_forecaster
 from training.metrics import measure
 from training.splits import split_by_time
 
@@ -45,6 +45,11 @@ def test_a_calibration_counts_the_outcomes_of_the_market_s_horizon(horizon, grou
     assert len(forecaster.calibration.volatility_knots) == groups
 
 
+def test_the_former_name_of_a_family_means_the_present_one():
+    assert family("trees") is family("xgboost")
+    assert family_name("trees") == "xgboost"
+
+
 def test_an_unknown_family_is_refused_with_those_there_are():
-    with pytest.raises(ConfigurationError, match="'oracle': use one of persistence, ewma, har, .*lstm, gru"):
+    with pytest.raises(ConfigurationError, match="'oracle': use one of persistence, ewma, har, .*lstm, gru, xgboost"):
         family("oracle")

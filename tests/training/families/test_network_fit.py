@@ -14,9 +14,10 @@ from candlecast.features.base import BASE
 from candlecast.market import Market
 from candlecast.settings.groups import TrainingSettings
 from training.dataset import Dataset, build_dataset, recency_weights
+from training.evaluation import fit_scaler
 from training.families.batches import fit_batches, stop_batches
 from training.families.network import RANGES, build_network
-from training.families.network_fit import PARTS, FittedNetwork, fit_gru, fit_lstm, fit_scaler, refit_network
+from training.families.network_fit import PARTS, FittedNetwork, fit_gru, fit_lstm, refit_network
 from training.splits import Split, split_by_time
 
 OPTIONS: dict[str, Any] = {"units": 8, "epochs": 3, "batch_size": 256, "sequence_length": 12}

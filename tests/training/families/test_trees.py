@@ -1,36 +1,33 @@
-"""Tests of trees: they find planted signals and no others."""
+"""Tests of trees: they find planted signals and no others, and are served as they were fitted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
+from candlecast.bundle.network import open_network
 from candlecast.candles.schema import OHLCV_COLUMNS
+from candlecast.errors import BundleError
 from candlecast.features.base import BASE
 from candlecast.settings.groups import TrainingSettings
 from tests.support.bundles import sound_candles
 from tests.support.canaries import the_report_slice_only_reports
 from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset
+from training.evaluation import scaled_windows
+from training.export import PARITY_TOLERANCE, require_parity
+from training.families import tree_graph
 from training.families.interface import fit_forecaster
-from training.families.trees import FittedTrees, fit_trees
+from training.families.trees import PARTS, FittedTrees, fit_trees
 from training.splits import Split, split_by_time
 
 CANDLES = sound_candles(4000)
 DATASET = build_dataset(CANDLES, MARKET, 24, BASE)
 SPLIT = split_by_time(DATASET)
 CLOSE = 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Use one thread, because threads wait for each other on a busy machine."""
-    with threadpool_limits(1, user_api="openmp"):
-        yield
 
 
 def fitted(dataset: Dataset = DATASET, split: Split = SPLIT, **settings: Any) -> FittedTrees:
@@ -109,8 +106,9 @@ def test_boosting_ends_when_the_stopping_loss_stops_falling():
     gaining = fitted(dataset)
     losing = fitted(dataset._replace(targets=targets))
 
-    assert losing.targets[CLOSE].rounds == 1
-    assert gaining.targets[CLOSE].rounds > 10
+    assert losing.boosters["close"].num_boosted_rounds() == 1
+    assert gaining.boosters["close"].num_boosted_rounds() > 10
+    assert min(gaining.history["val_close_loss"]) == gaining.history["val_close_loss"][-1]
 
 
 def test_the_open_stays_at_the_last_close(model):
@@ -153,12 +151,123 @@ def test_no_answer_knows_what_came_later_or_before_its_window(model):
 def test_short_windows_have_fewer_lags():
     dataset = build_dataset(CANDLES, MARKET, 3, BASE)
 
-    assert fitted(dataset, split_by_time(dataset)).lags == (1, 2)
+    columns = fitted(dataset, split_by_time(dataset)).columns
+
+    assert set(columns // len(BASE.names)) == {0, 1, 2}
+    assert list(columns[: len(BASE.names)]) == list(range(2 * len(BASE.names), 3 * len(BASE.names)))
+
+
+def test_a_window_of_one_row_is_enough():
+    dataset = build_dataset(CANDLES, MARKET, 1, BASE)
+
+    model = fitted(dataset, split_by_time(dataset))
+
+    assert list(model.columns) == list(range(len(BASE.names)))
+    assert np.isfinite(model.answer(dataset, dataset.ends)[0]).all()
 
 
 def test_the_report_slice_changes_no_tree():
     the_report_slice_only_reports(
-        lambda dataset, split: fit_forecaster("trees", dataset, split, TrainingSettings(), lambda *_: None),
+        lambda dataset, split: fit_forecaster("xgboost", dataset, split, TrainingSettings(), lambda *_: None),
         DATASET,
         SPLIT,
     )
+
+
+def test_a_window_is_answered_as_a_row_of_the_dataset(model):
+    windows = scaled_windows(model.scaler, DATASET, SPLIT.report)
+
+    for ours, theirs in zip(model.raw(windows), model.answer(DATASET, SPLIT.report), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_refit_takes_all_windows_and_as_many_rounds(model):
+    served = model.refit(DATASET, TrainingSettings(), lambda *_: None)
+
+    rounds = [{part: each.boosters[part].num_boosted_rounds() for part in PARTS} for each in (model, served)]
+    assert rounds[0] == rounds[1]
+    assert not any(name.startswith("val_") for name in served.history)
+    assert not np.array_equal(model.answer(DATASET, SPLIT.report)[0], served.answer(DATASET, SPLIT.report)[0])
+
+
+def test_progress_and_history_have_the_losses_of_every_target():
+    seen: list[tuple[int, dict[str, float]]] = []
+
+    model = fit_trees(DATASET, SPLIT, TrainingSettings(), lambda number, losses: seen.append((number, losses)))
+
+    number, losses = seen[-1]
+    assert number == len(model.history["loss"])
+    assert losses.keys() == model.history.keys() >= {"val_loss", "val_open_loss", "val_direction_loss", "high_loss"}
+    assert losses == {name: values[-1] for name, values in model.history.items()}
+    raw, _ = model.answer(DATASET, SPLIT.stop)
+    blind, _ = model.answer(DATASET, SPLIT.stop, with_flow=False)
+    errors = [np.abs(each - DATASET.targets[SPLIT.stop]).mean(axis=0) for each in (raw, blind)]
+    np.testing.assert_allclose(losses["val_targets_loss"], np.mean(errors), rtol=1e-5)
+
+
+def test_contributions_name_every_feature_and_find_the_one_that_counts():
+    model = fitted(planted(column("taker_imbalance") + column("taker_imbalance", 3)))
+
+    shares = model.contributions(DATASET)
+
+    assert shares.keys() == set(PARTS)
+    assert all(list(of_output) == list(BASE.names) for of_output in shares.values())
+    assert max(shares["close"], key=lambda name: shares["close"][name]) == "taker_imbalance"
+    assert min(value for of_output in shares.values() for value in of_output.values()) == 0.0
+
+
+def test_contributions_are_those_of_all_lags_together(model):
+    import xgboost
+
+    ends = DATASET.ends[:: max(len(DATASET.ends) // 2000, 1)]
+    windows = scaled_windows(model.scaler, DATASET, ends)
+    inputs = windows.reshape(len(windows), -1)[:, model.columns]
+    values = model.boosters["amplitude"].predict(xgboost.DMatrix(inputs), pred_contribs=True)
+    of_amp = model.columns % len(BASE.names) == BASE.names.index("amp")
+
+    np.testing.assert_allclose(
+        model.contributions(DATASET)["amplitude"]["amp"],
+        np.abs(values[:, :-1][:, of_amp].sum(axis=1)).mean(),
+        rtol=1e-5,
+    )
+
+
+def test_probes_are_windows_and_every_second_lies_on_thresholds(model):
+    windows = scaled_windows(model.scaler, DATASET, SPLIT.report)
+
+    probes = model.probes(windows)
+
+    known = tree_graph.thresholds(model.boosters, len(model.columns))
+    flat = probes.reshape(len(probes), -1)[:, model.columns]
+    assert len(probes) == 10_000
+    np.testing.assert_array_equal(probes[1::2], windows[np.arange(1, 10_000, 2) % len(windows)])
+    assert all(np.isin(flat[::2, at], values).all() for at, values in enumerate(known) if len(values))
+    assert sum(len(values) > 0 for values in known) > 10
+
+
+def test_the_graph_answers_bit_for_bit_what_the_trees_answer(model, tmp_path):
+    assert _difference(model, tmp_path) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("threshold", lambda tree: tree | {"nodes_modes": np.char.replace(tree["nodes_modes"], "LT", "LEQ")}),
+        ("base score", lambda tree: tree | {"target_weights": tree["target_weights"] - np.float32(0.01)}),
+        ("branches", lambda tree: tree | {"nodes_truenodeids": tree["nodes_falsenodeids"]}),
+        ("output", lambda tree: tree | {"target_ids": 1 - tree["target_ids"] % 2}),
+    ],
+)
+def test_a_faulty_graph_is_refused_with_the_difference(name, changed, model, tmp_path, monkeypatch):
+    written = tree_graph._tree
+    monkeypatch.setattr(tree_graph, "_tree", lambda *arguments: changed(written(*arguments)))
+
+    with pytest.raises(BundleError, match=r"ONNX differs from the fitted model by [0-9.e-]+, at most 1e-06 is allowed"):
+        _difference(model, tmp_path)
+
+
+def _difference(model: FittedTrees, directory: Path) -> float:
+    """Export and compare as a training does."""
+    model.export(directory / "model.onnx")
+    probes = model.probes(scaled_windows(model.scaler, DATASET, SPLIT.report))
+    return require_parity(model.raw, open_network(directory / "model.onnx"), probes, PARITY_TOLERANCE["xgboost"])

@@ -28,7 +28,7 @@ def test_every_version_and_baseline_has_a_row_and_repeating_its_own_figure(
     assert names == [
         "model",
         *(f"{lstm}, {history}{inputs}" for history in ("all", "90 days") for inputs in ("", ", OHLCV only")),
-        *("persistence", "ewma", "har", "repeat_direction", "trees"),
+        *("persistence", "ewma", "har", "repeat_direction", "xgboost"),
     ]
     moves = np.sign(candles["close"].diff())[candles.index >= until - pd.Timedelta("5min")].to_numpy()[:-1]
     both = (moves[1:] != 0) & (moves[:-1] != 0)

@@ -261,6 +261,25 @@ def test_every_searched_setting_exists_and_has_its_value_in_the_space(tmp_path):
         assert distribution._contains(distribution.to_internal_repr(settings.effective(name)))
 
 
+def test_a_search_of_trees_varies_what_trees_take(tmp_path):
+    settings = settings_in(tmp_path).changed(model_family="xgboost", sequence_length=1)
+
+    space = space_around(settings)
+
+    assert space.keys() == {"sequence_length", "recency_half_life_days"}
+    assert 1 in space["sequence_length"].options
+
+
+@pytest.mark.integration
+def test_trees_are_searched_in_worker_processes(candles, tmp_path):
+    settings = settings_in(tmp_path).changed(model_family="xgboost")
+
+    found = search_settings(candles, settings, Budget(trials=1), lambda _: None, jobs=1)
+
+    assert found.trials == {"complete": 1, "pruned": 0, "fail": 0}
+    assert found.environment[0].startswith("CANDLECAST_SEQUENCE_LENGTH=")
+
+
 def test_numbers_of_trials_have_three_significant_digits():
     assert rounded({"learning_rate": 0.00123456, "units": 64}) == {"learning_rate": 0.00123, "units": 64}
 
