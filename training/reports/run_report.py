@@ -29,6 +29,7 @@ LOGGED_SETTINGS = (
     "interval",
     "horizon",
     "lookback_days",
+    "features",
     "sequence_length",
     "model_family",
     "units",
