@@ -336,6 +336,8 @@ def test_a_number_given_again_after_a_restore_is_judged_as_new(platform):
 
     assert decision.version == ("2", platform.runs[2])
     assert (decision.outcome, decision.predecessor) == ("trial", ("1", platform.runs[0]))
+    move_champion(platform.registry, platform.opened.pool, NAME, "2", "looked better", "person")
+    assert platform.serve() == ("2", platform.runs[2])
 
 
 def test_an_untried_version_of_the_same_number_is_not_served_as_champion(platform, tmp_path):
