@@ -144,8 +144,9 @@ class Settings(SettingsGroup):
         parts = {"symbol": symbol, "interval": interval, "horizon": horizon}
         if name is None:
             series = (self.symbol if symbol is None else symbol, self.interval if interval is None else interval)
-            configured = (one.horizon for one in self.all_markets if one[:2] == series)
-            return Market(*series, next(configured, self.horizon) if horizon is None else horizon)
+            if horizon is None and series != self.market[:2]:
+                horizon = next((one.horizon for one in self.all_markets if one[:2] == series), None)
+            return Market(*series, self.horizon if horizon is None else horizon)
         market = Market.named(name)
         for part, value in parts.items():
             if value is not None and value != getattr(market, part):

@@ -25,7 +25,18 @@ def settings_page() -> str:
         ]
         parts += [f"## {group or 'General'}", docstring(kind) if group else ""]
         parts.append(table(("variable", "key in candlecast.toml", "default", "meaning"), rows))
-    return page("Settings", *parts, *_by_interval())
+    return page("Settings", *parts, *_of_one_market(), *_by_interval())
+
+
+def _of_one_market() -> list[str]:
+    """Describe the table of a market."""
+    from candlecast.settings.file import market_settings
+
+    return [
+        "## markets.NAME",
+        "A table such as `[markets.BTCUSDT-1m-h15]` gives values for one market. Its keys are "
+        f"{', '.join(map(code, market_settings()))}; `family` is another name of `model_family`.",
+    ]
 
 
 def _by_interval() -> list[str]:
@@ -52,7 +63,10 @@ def example_file() -> str:
     from candlecast.settings.settings import known_settings
 
     lines, table = (
-        ["# Settings of Candlecast: copy this file to candlecast.toml, and remove the # before a key to set it."],
+        [
+            "# Settings of Candlecast: copy this file to candlecast.toml, and remove the # before a key to set it.",
+            "# A table such as [markets.BTCUSDT-1m-h15] gives values for one market: examples/ has such files.",
+        ],
         "",
     )
     for one in known_settings().values():

@@ -52,7 +52,7 @@ def columns_by_table() -> dict[str, dict[str, tuple[str, str]]]:
     for file in sorted(resources.files("candlecast.migrations").iterdir(), key=lambda file: file.name):
         if file.name.endswith(".sql"):
             for statement in _STATEMENT.findall(file.read_text(encoding="utf-8")):
-                _apply(statement, tables)
+                _apply(statement.replace(", add column", ",\n    add column"), tables)
     return tables
 
 

@@ -31,11 +31,21 @@ def test_every_market_of_an_example_gets_the_values_of_its_table(monkeypatch: py
         assert {key: theirs.value(market_settings()[key]) for key in table} == table
 
 
-def test_minutes_are_forecast_fifteen_ahead_from_indicators(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(CONFIG_VARIABLE, str(EXAMPLES / "minutes.toml"))
+@pytest.mark.parametrize("name", ["minutes", "side-by-side"])
+def test_minutes_are_forecast_fifteen_ahead_by_trees_on_indicators(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(CONFIG_VARIABLE, str(EXAMPLES / f"{name}.toml"))
+
+    minutes = load_settings().of(Market("BTCUSDT", "1m", 15))
+
+    assert (minutes.training.model_family, minutes.training.features) == ("xgboost", "indicators")
+    assert minutes.limits.lookback == timedelta(days=21)
+
+
+def test_two_markets_of_one_platform_have_families_of_their_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(CONFIG_VARIABLE, str(EXAMPLES / "side-by-side.toml"))
 
     settings = load_settings()
 
-    assert settings.market == Market("BTCUSDT", "1m", 15)
-    assert settings.training.features == "indicators"
-    assert settings.limits.lookback == timedelta(days=21)
+    assert settings.market == Market("BTCUSDT", "5m")
+    assert (settings.training.model_family, settings.training.features) == ("lstm", "base")
+    assert settings.all_markets == (Market("BTCUSDT", "5m"), Market("BTCUSDT", "1m", 15))
