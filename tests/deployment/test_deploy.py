@@ -240,11 +240,11 @@ class TestRepeatedDeploy:
 
 
 @pytest.mark.parametrize(("change", "has_one"), [({}, True), ({"format": 99}, False)])
-def test_a_champion_of_another_build_is_trained_anew(tiny_bundle, tmp_path, change, has_one):
+def test_a_champion_of_another_build_is_trained_anew(database, tiny_bundle, tmp_path, change, has_one):
     bundle = shutil.copytree(tiny_bundle, tmp_path / "1")
     manifest = json.loads((bundle / MANIFEST).read_text())
     (bundle / MANIFEST).write_text(json.dumps(manifest | change))
-    settings = load_settings(home=tmp_path / "home")
+    settings = load_settings(home=tmp_path / "home", database_url=database.writer_url)
 
     assert _has_champion(settings, FakeRegistry.serving("1", bundle), settings.market) is has_one
     assert not _has_champion(settings, FakeRegistry({"1": bundle}), settings.market)
