@@ -166,7 +166,7 @@ class ServedModelAnswer(Answer):
     samples: int | None = None
     """Target candles in all spans together."""
     epochs: int | None = None
-    """Passes over the training windows; null where the version does not record them."""
+    """Passes over the training windows, or rounds of boosting; null where the version does not record them."""
     val_loss: float | None = None
     """Best loss on the slice that training stops by; null where the version does not record it."""
     feature_hash: str

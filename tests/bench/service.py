@@ -132,7 +132,7 @@ def _write_models(home: Path) -> None:
     write_tiny_bundle(bundle, network=network, sequence_length=_SEQUENCE_LENGTH)
     mlflow.pyfunc.save_model(
         home / "pyfunc",
-        python_model=str(_ROOT / "tests" / "bench_pyfunc.py"),
+        python_model=str(_ROOT / "tests" / "bench" / "pyfunc.py"),
         artifacts={"bundle": str(bundle)},
         pip_requirements=[],
     )
@@ -152,15 +152,15 @@ def _measure(home: Path, command: list[str], path: str, body: bytes) -> Measured
         time.sleep(_SETTLE_S)
         wire = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         wire += f"Content-Length: {len(body)}\r\n\r\n"
-        uvloop.run(_load(port, wire.encode() + body, 1.0))
-        latencies = np.array(uvloop.run(_load(port, wire.encode() + body, _SECONDS))) * 1000
+        uvloop.run(load(port, wire.encode() + body, 1.0))
+        latencies = np.array(uvloop.run(load(port, wire.encode() + body, _SECONDS))) * 1000
         sizes = [process.memory_info().rss / 1e6 for process in (head, *head.children(recursive=True))]
     p50, p99 = np.quantile(latencies, [0.5, 0.99])
     return Measured(len(latencies) / _SECONDS, float(p50), float(p99), start_s, sum(sizes), max(sizes))
 
 
-async def _load(port: int, request: bytes, seconds: float) -> list[float]:
-    """Seconds of every answer over CONNECTIONS connections that post one after the other."""
+async def load(port: int, request: bytes, seconds: float, connections: int = CONNECTIONS) -> list[float]:
+    """Seconds of every answer over connections that post one after the other."""
     until, latencies = time.perf_counter() + seconds, list[float]()
 
     async def post() -> None:
@@ -173,7 +173,7 @@ async def _load(port: int, request: bytes, seconds: float) -> list[float]:
             assert b" 200 " in head[:16], head
         writer.close()
 
-    await asyncio.gather(*(post() for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(post() for _ in range(connections)))
     return latencies
 
 

@@ -245,7 +245,7 @@ def _measured(booster: xgboost.Booster, matrix: xgboost.DMatrix) -> float:
 def _loss_of(part: str) -> dict[str, Any]:
     """Return the loss of a booster, and the fewest windows of a leaf in its unit, the second derivative."""
     if part == DIRECTION:
-        return {"objective": "binary:logistic", "min_child_weight": _FEWEST_IN_LEAF / 4}
+        return {"objective": "binary:logistic", "base_score": 0.5, "min_child_weight": _FEWEST_IN_LEAF / 4}
     loss: dict[str, Any] = {"objective": "reg:absoluteerror", "min_child_weight": _FEWEST_IN_LEAF}
     return loss | ({"base_score": 0.0} if part == "close" else {})  # zero is persistence
 

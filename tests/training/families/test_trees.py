@@ -98,6 +98,17 @@ def test_candles_without_any_order_flow_can_be_fitted():
     assert np.isfinite(logit).all()
 
 
+@pytest.mark.parametrize("rise", [0.0, 0.01], ids=["never moves", "always rises"])
+def test_a_close_without_two_directions_can_be_fitted(rise, tmp_path):
+    actual = DATASET.actual.copy()
+    actual[:, CLOSE] = DATASET.origin.close * (1 + rise)
+
+    model = fitted(DATASET._replace(actual=actual))
+
+    assert np.isfinite(model.answer(DATASET, SPLIT.report)[1]).all()
+    assert _difference(model, tmp_path) == 0.0
+
+
 def test_boosting_ends_when_the_stopping_loss_stops_falling():
     dataset = planted(column("body"))
     targets = dataset.targets.copy()

@@ -1,0 +1,74 @@
+"""`/predict` of a bundle of trees beside one of a network, on the same 400 candles; part of no other benchmark:
+
+python -m tests.bench.families
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import uvloop
+
+from candlecast.replay.recordings import bundled_recordings
+from candlecast.settings.sources import load_settings
+from flows.local.stack import free_ports
+from tests.bench.service import answers, load, make_models, rows, running
+from tests.support.markets import MARKET
+from training.offline import offline_bundle, train_offline
+
+CANDLES = 400
+ROUNDS = 3
+_SECONDS = 4.0
+_SETTLE_S = 6.0
+
+
+def main() -> None:
+    """Print milliseconds of each family, in turns, and the ratio to the network's."""
+    history = bundled_recordings()["BTCUSDT", "5m"]
+    body = json.dumps({"candles": rows(history.iloc[-CANDLES:])}).encode()
+    with tempfile.TemporaryDirectory() as directory:
+        homes = {name: Path(directory) / name for name in ("lstm", "xgboost on base", "xgboost on indicators")}
+        for home in homes.values():
+            home.mkdir()
+        make_models(homes["lstm"])
+        for name, window in (("base", 24), ("indicators", 1)):
+            home = homes[f"xgboost on {name}"]
+            settings = load_settings(
+                home=home, model_family="xgboost", features=name, sequence_length=window, lookback_days=90
+            )
+            version = train_offline(history.iloc[-90 * 288 :], settings, lambda line: None)
+            cache = home / "models" / MARKET.model_name
+            shutil.copytree(offline_bundle(settings, version.name), cache / "1")
+            (cache / "served.json").write_text('{"champion": "1"}')
+        found: dict[str, list[np.ndarray]] = {name: [] for name in homes}
+        for _ in range(ROUNDS):
+            for name, home in homes.items():
+                found[name].append(_latencies(home, body))
+    usual = median(float(np.median(part)) for part in found["lstm"])
+    for name, parts in found.items():
+        p50, p99 = (median(float(np.quantile(part, share)) for part in parts) for share in (0.5, 0.99))
+        print(f"{name:<24}{p50:>8.2f} ms p50 {p99:>8.2f} ms p99 {p50 / usual:>6.2f} of the network's")
+
+
+def _latencies(home: Path, body: bytes) -> np.ndarray:
+    """Return the milliseconds of requests one after the other."""
+    port = free_ports(1)[0]
+    url, headers = f"http://127.0.0.1:{port}/predict", {"Content-Type": "application/json"}
+    command = ["bentoml", "serve", "--host", "127.0.0.1", "service.service:Candlecast", "--port", str(port)]
+    with running(home, command):
+        while not answers(url, body, headers):
+            time.sleep(0.1)
+        time.sleep(_SETTLE_S)
+        wire = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        wire += f"Content-Length: {len(body)}\r\n\r\n"
+        return 1000 * np.array(uvloop.run(load(port, wire.encode() + body, _SECONDS, connections=1)))
+
+
+if __name__ == "__main__":
+    main()
