@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, ForecastOrigin, decode
 from candlecast.statistics import compare
@@ -118,6 +119,28 @@ def test_platt_finds_the_logistic_that_the_draws_came_from():
 
     assert slope == pytest.approx(0.7, abs=0.06)
     assert intercept == pytest.approx(0.2, abs=0.05)
+
+
+def test_platt_shrinks_slope_and_level_by_their_own_errors():
+    logit, base = 0.8 + normal(2, 2000), np.log(0.46 / 0.54)
+    chance = 1 / (1 + np.exp(-0.2 * (logit - 0.8)))
+    up = (np.random.default_rng(3).uniform(size=2000) < chance).astype("float64")
+    centred = logit - logit.mean()
+    fitted = LogisticRegression(C=1e6).fit(centred[:, None], up)
+    kept = [1 - 2 / compare(gains, np.zeros(2000)).statistic ** 2 for gains in (centred * (up - up.mean()), up - 0.46)]
+
+    slope, intercept = platt(logit, up, 0.46)
+
+    assert 0 < min(kept) < max(kept) < 1
+    assert slope == pytest.approx(kept[0] * fitted.coef_[0, 0])
+    assert intercept + slope * logit.mean() == pytest.approx(base + kept[1] * (fitted.intercept_[0] - base))
+
+
+def test_a_direction_without_skill_leaves_the_base_rate_alone():
+    logit, up = normal(4, 2000), (normal(5, 2000) > -0.3).astype("float64")
+
+    assert kept_share((logit - logit.mean()) * (up - up.mean())) == 0.0
+    assert platt(logit, up, 0.5) == (0.0, 0.0)
 
 
 def test_platt_leaves_out_candles_that_did_not_move():
