@@ -124,8 +124,11 @@ def recorded(
 @pytest.mark.integration
 def test_a_job_of_a_named_market_is_recorded_with_its_horizon(recorded):
     done = run("backfill", "--market", "BTCUSDT-5m-h3")
+    status = json.loads(run("status", "--json").stdout)
 
     assert done.exit_code == 0, done.output
+    assert (status["market"], status["jobs"]) == ("BTCUSDT-5m", [])
+    assert [one["job"] for one in status["others"]["BTCUSDT-5m-h3"]["jobs"]] == ["backfill"]
     rows = recorded.execute("select symbol, interval, horizon, status from job_runs").fetchall()
     assert rows == [("BTCUSDT", "5m", 3, "completed")]
 
