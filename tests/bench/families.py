@@ -1,4 +1,4 @@
-"""`/predict` of a bundle of trees beside one of a network, on the same 400 candles; part of no other benchmark:
+"""`/predict` of bundles of trees and of a network in turns, on the same 400 candles:
 
 python -m tests.bench.families
 """
@@ -11,8 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
+import psutil
 import uvloop
 
 from candlecast.replay.recordings import bundled_recordings
@@ -24,8 +26,16 @@ from training.offline import offline_bundle, train_offline
 
 CANDLES = 400
 ROUNDS = 3
-_SECONDS = 4.0
+_SECONDS = 5.0
 _SETTLE_S = 6.0
+
+
+class Measured(NamedTuple):
+    """Milliseconds of a request: until its answer, and of the server's processor time."""
+
+    p50_ms: float
+    p99_ms: float
+    processor_ms: float
 
 
 def main() -> None:
@@ -46,28 +56,41 @@ def main() -> None:
             cache = home / "models" / MARKET.model_name
             shutil.copytree(offline_bundle(settings, version.name), cache / "1")
             (cache / "served.json").write_text('{"champion": "1"}')
-        found: dict[str, list[np.ndarray]] = {name: [] for name in homes}
+        found: dict[str, list[Measured]] = {name: [] for name in homes}
         for _ in range(ROUNDS):
             for name, home in homes.items():
-                found[name].append(_latencies(home, body))
-    usual = median(float(np.median(part)) for part in found["lstm"])
+                found[name].append(_measure(home, body))
+    usual = median(part.processor_ms for part in found["lstm"])
     for name, parts in found.items():
-        p50, p99 = (median(float(np.quantile(part, share)) for part in parts) for share in (0.5, 0.99))
-        print(f"{name:<24}{p50:>8.2f} ms p50 {p99:>8.2f} ms p99 {p50 / usual:>6.2f} of the network's")
+        p50, p99, processor = (median(values) for values in zip(*parts, strict=True))
+        print(
+            f"{name:<24}{p50:>8.2f} ms p50 {p99:>8.2f} ms p99 {processor:>6.2f} ms of the processor, "
+            f"{processor / usual:.2f} of the network's"
+        )
 
 
-def _latencies(home: Path, body: bytes) -> np.ndarray:
-    """Return the milliseconds of requests one after the other."""
+def _measure(home: Path, body: bytes) -> Measured:
+    """Send requests one after the other."""
     port = free_ports(1)[0]
     url, headers = f"http://127.0.0.1:{port}/predict", {"Content-Type": "application/json"}
     command = ["bentoml", "serve", "--host", "127.0.0.1", "service.service:Candlecast", "--port", str(port)]
-    with running(home, command):
+    with running(home, command) as head:
         while not answers(url, body, headers):
             time.sleep(0.1)
         time.sleep(_SETTLE_S)
         wire = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         wire += f"Content-Length: {len(body)}\r\n\r\n"
-        return 1000 * np.array(uvloop.run(load(port, wire.encode() + body, _SECONDS, connections=1)))
+        before = _processor_s(head)
+        seconds = np.array(uvloop.run(load(port, wire.encode() + body, _SECONDS, connections=1)))
+        spent = _processor_s(head) - before
+    p50, p99 = np.quantile(1000 * seconds, [0.5, 0.99])
+    return Measured(float(p50), float(p99), 1000 * spent / len(seconds))
+
+
+def _processor_s(head: psutil.Process) -> float:
+    """Return the processor time of a server's processes so far."""
+    times = [process.cpu_times() for process in (head, *head.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
 if __name__ == "__main__":
