@@ -196,7 +196,7 @@ def search(
             history = opened.history(floor_time(opened.exchange.server_time(), "1d"))
     with progress("search") as report:
         found = search_settings(history, settings, budget, report, jobs=jobs, registry=registry)
-    print(json.dumps(found.as_json(), default=str)) if as_json else print(found.message, *found.environment, sep="\n")
+    print(found.as_json()) if as_json else print(found.message, *found.environment, sep="\n")
 
 
 @app.command()

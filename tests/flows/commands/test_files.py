@@ -166,3 +166,12 @@ def test_a_training_that_is_killed_leaves_no_version(file, tmp_path):
     kept = list((home / "trained").rglob("*"))
 
     assert [path.name for path in kept] == ["BTCUSDT-5m"]
+
+
+def test_a_search_prints_an_object_for_scripts(file: Path, environment: Path):
+    done = run("search", "--market", "BTCUSDT-5m", "--candles", file, "--trials", 1, "--jobs", 1, "--json")
+
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["trials"]["complete"] == 1
+    assert f"CANDLECAST_UNITS={found['settings']['units']}" in found["environment"]
