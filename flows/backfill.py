@@ -31,12 +31,13 @@ def backfill(
     start: datetime | None = None,
     end: datetime | None = None,
     repair: bool = False,
+    market: str | None = None,
 ) -> State[None] | None:
     """Store every candle opening in [start, end), by default of the last LOOKBACK_DAYS days; safe to re-run.
 
     With `repair`, every candle of the span is requested again, and differences are corrected.
     """
-    settings = settings_for(symbol, interval, horizon)
+    settings = settings_for(symbol, interval, horizon, market)
     try:
         with recorded_run("backfill", settings) as (_, job):
             filled = fill_gaps(settings.market, start, end, repair)

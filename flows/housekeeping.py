@@ -25,16 +25,16 @@ def delete_expired_data(market: Market) -> HousekeepingResult:
 
 @flow(flow_run_name=run_name)
 def housekeeping(
-    symbol: str | None = None, interval: str | None = None, horizon: int | None = None
+    symbol: str | None = None, interval: str | None = None, horizon: int | None = None, market: str | None = None
 ) -> State[None] | None:
     """Mark runs of killed processes as crashed, and delete what is past its retention period.
 
     Prefect's server deletes its own runs (flows/local/programs.py).
     """
-    settings = settings_for(symbol, interval, horizon)
+    settings = settings_for(symbol, interval, horizon, market)
     try:
-        with recorded_run("housekeeping", settings) as (market, job):
-            crashed = mark_dead_runs(market.pool)
+        with recorded_run("housekeeping", settings) as (opened, job):
+            crashed = mark_dead_runs(opened.pool)
             job.message = housekeeping_message(delete_expired_data(settings.market), crashed)
     except AlreadyRunning as exc:
         return skipped(exc)

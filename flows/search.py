@@ -23,6 +23,7 @@ def search(
     minutes: float | None = None,
     jobs: int | None = None,
     until: AwareDatetime | None = None,
+    market: str | None = None,
 ) -> State[None] | None:
     """Try settings within a budget of `trials`, `minutes` or both, and report the best; no setting is changed.
 
@@ -30,7 +31,7 @@ def search(
     last midnight (UTC) on the exchange's clock.
     """
     budget = Budget(trials, minutes)
-    settings = settings_for(symbol, interval, horizon)
+    settings = settings_for(symbol, interval, horizon, market)
     try:
         with recorded_run("search", settings) as (opened, job):
             candles = opened.history(until or floor_time(opened.exchange.server_time(), "1d"))

@@ -44,14 +44,18 @@ def judge_leftover(market: Market, now: datetime) -> Decision | None:
 
 @flow(flow_run_name=run_name)
 def train(
-    symbol: str | None = None, interval: str | None = None, horizon: int | None = None, force: bool = False
+    symbol: str | None = None,
+    interval: str | None = None,
+    horizon: int | None = None,
+    force: bool = False,
+    market: str | None = None,
 ) -> State[None] | None:
     """Train a version on the last LOOKBACK_DAYS days and apply the gate.
 
     The run is skipped if the last training began less than TRAIN_MIN_HOURS hours ago, unless `force` is set. A version
     that an earlier run registered without a decision is judged in any case.
     """
-    settings = settings_for(symbol, interval, horizon)
+    settings = settings_for(symbol, interval, horizon, market)
     try:
         with recorded_run("train", settings, timed=True) as (opened, job):
             now = job.as_of or opened.exchange.server_time()

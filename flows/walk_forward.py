@@ -57,13 +57,14 @@ def walk_forward(
     step_months: int = 1,
     start: AwareDatetime | None = None,
     end: AwareDatetime | None = None,
+    market: str | None = None,
 ) -> State[None] | None:
     """Fit on `train_months`, measure on the next `validate_months`, move by `step_months`, and repeat.
 
     Every fold fits a new model; folds run in parallel on Dask. Figures, table and plot go to an MLflow run. The family
     is by default that of the market.
     """
-    settings = settings_for(symbol, interval, horizon)
+    settings = settings_for(symbol, interval, horizon, market)
     family = family or settings.training.model_family
     lengths = FoldLengths(train_months, validate_months, step_months)
     try:

@@ -31,10 +31,10 @@ from flows.jobs.time_limit import time_limit
 TRANSIENT = (AlreadyRunning, ExchangeUnavailable, DatabaseUnavailable, RegistryUnavailable, ServiceUnavailable)
 
 
-def settings_for(symbol: str | None, interval: str | None, horizon: int | None) -> Settings:
-    """Return the settings that apply to a market; parts that are None are found by `Settings.find_market`."""
+def settings_for(symbol: str | None, interval: str | None, horizon: int | None, market: str | None = None) -> Settings:
+    """Return the settings that apply to a market, found by its name or by its parts as `Settings.find_market` does."""
     settings = load_settings()
-    return settings.of(settings.find_market(None, symbol, interval, horizon))
+    return settings.of(settings.find_market(market, symbol, interval, horizon))
 
 
 def for_each(
@@ -71,7 +71,7 @@ def run_name() -> str:
     parameters = runtime.flow_run.parameters
     named: list[str] = parameters.get("markets") or []
     if not named:
-        settings = settings_for(*(parameters.get(name) for name in ("symbol", "interval", "horizon")))
+        settings = settings_for(*(parameters.get(name) for name in ("symbol", "interval", "horizon", "market")))
         named = [settings.market.model_name]
     others = f" and {len(named) - 1} more" if len(named) > 1 else ""
     return f"{runtime.flow_run.flow_name} {named[0]}{others}"

@@ -10,10 +10,18 @@ import sys
 import pytest
 import yaml
 
-from candlecast.errors import CandlecastError, ExchangeUnavailable
+from candlecast.errors import CandlecastError, ConfigurationError, ExchangeUnavailable
+from candlecast.market import Market
 from candlecast.settings.settings import Settings
-from flows.jobs.runs import for_each
+from flows.backfill import backfill
+from flows.housekeeping import housekeeping
+from flows.ingest import ingest
+from flows.jobs.runs import for_each, settings_for
 from flows.jobs.time_limit import LIMITS
+from flows.monitor import monitor
+from flows.search import search
+from flows.train import train
+from flows.walk_forward import walk_forward
 from tests.support.manifests import ROOT
 
 
@@ -76,3 +84,17 @@ def test_every_flow_has_a_time_limit() -> None:
     deployed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
     assert {one["name"] for one in deployed} == set(LIMITS)
+
+
+def test_every_flow_takes_the_name_of_a_market() -> None:
+    flows = (backfill, housekeeping, ingest, monitor, search, train, walk_forward)
+
+    assert [flow.name for flow in flows if not {"market", "markets"} & set(flow.parameters.properties)] == []
+
+
+@pytest.mark.usefixtures("empty_environment")
+def test_a_run_works_on_the_market_of_its_name_or_of_its_parts() -> None:
+    assert settings_for(None, None, None, "BTCUSDT-1m-h15").market == Market("BTCUSDT", "1m", 15)
+    assert settings_for("ETHUSDT", None, 2).market == Market("ETHUSDT", "5m", 2)
+    with pytest.raises(ConfigurationError, match="market BTCUSDT-5m and horizon 2 differ"):
+        settings_for(None, None, 2, "BTCUSDT-5m")
