@@ -22,6 +22,7 @@ from service.http.origin import ClientAddress
 from service.http.problems import HANDLED, problem_response, refuse
 from service.http.slashes import redirect_to_the_other
 from service.openapi.document import documentation_routes
+from service.outlook import api as outlook_api
 from service.predict import api as model_api
 from service.status import api as record_api
 from service.telemetry import metrics
@@ -50,7 +51,7 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
             finally:
                 refreshing.cancel()
 
-    rooms = (model_api, read_api, chart_api, record_api, probes, metrics)
+    rooms = (model_api, read_api, outlook_api, chart_api, record_api, probes, metrics)
     described = [route for room in rooms for route in room.ROUTES]
     app = Starlette(
         routes=[*described, *page.routes(), *guide.routes(), *documentation_routes(described)],

@@ -22,6 +22,7 @@ from service.models.readiness import Readiness
 from service.models.reloader import AliasRegistry, ModelReloader
 from service.models.reloaders import ModelReloaders, poll_s
 from service.models.served import ServedModels
+from service.outlook.feed import LedgerFeed
 from service.predict.batching import RequestBatcher
 from service.status.importance import Importances
 from service.telemetry.freshness import FreshnessReader
@@ -63,7 +64,7 @@ class Wiring:
         try:
             yield Resources(
                 *(settings, metrics, access_log, reloaders, database, batcher),
-                *(Limits(settings.service), Readiness(reloaders), Importances()),
+                *(Limits(settings.service), Readiness(reloaders), Importances(), LedgerFeed()),
             )
         finally:
             reloaders.stop()

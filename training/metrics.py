@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
+from candlecast.classification import classify
 from candlecast.errors import NotEnoughCandles
 from candlecast.figures import FIGURES, INSIDE, LOSS, SQUARED_ERROR, skill
 from candlecast.statistics import RowFigure
@@ -65,7 +66,8 @@ def measure(forecasts: Forecasts, actual: Floats, last_amplitude: Floats | None 
     `_baseline` is the figure of the last close (prices), EWMA (amplitude) or base rate (direction), `_last` that of
     the last amplitude. `_skill` is 1 - MAE / MAE of the baseline. MAPE and sMAPE are in percent and leave out rows
     whose actual value is zero. Direction figures count the rows whose close moved. `direction_accuracy_top_fifth`
-    counts the fifth whose probability is farthest from one half. Weighted accuracy weighs a hit by |return|.
+    counts the fifth whose probability is farthest from one half. Weighted accuracy weighs a hit by |return|. Precision,
+    recall, F1 and AUC are of rises (`candlecast.classification`).
 
     Args:
         actual: Actual open, high, low, close and amplitude, shape (n, 5).
@@ -206,7 +208,14 @@ def _direction_figures(forecasts: Forecasts, actual: Floats) -> dict[str, float]
         "direction_log_loss_baseline": _log_loss(base, rose),
         "direction_ece": calibration_error(moves.probability, rose),
         "direction_ece_baseline": calibration_error(base, rose),
+        **_class_figures(moves.probability, rose, ""),
+        **_class_figures(base, rose, "_baseline"),
     }
+
+
+def _class_figures(probability: Floats, rose: NDArray[np.bool_], of: str) -> dict[str, float]:
+    found = classify(probability, rose)
+    return {f"direction_{name}{of}": getattr(found, name) for name in ("precision", "recall", "f1", "auc")}
 
 
 def _log_loss(probability: Floats, up: NDArray[np.bool_]) -> float:

@@ -124,7 +124,7 @@ def forecasts(request: Request) -> Response:
     answer = {
         "symbol": market.symbol,
         "interval": market.interval,
-        "forecasts": [_forecast_row(row) for row in found],
+        "forecasts": [forecast_row(row) for row in found],
         "earlier": _earlier(request, found[0]["open_time"]) if more else None,
     }
     return json_rows(answer)
@@ -139,15 +139,6 @@ def futures(request: Request) -> Response:
     return forecasts(request)
 
 
-@Documented(ForecastRow, examples.RECORDED, MARKET, refusals=(404, 503))
-def forecasts_latest(request: Request) -> Response:
-    """Read the champion's newest forecast."""
-    found = rows(request, queries.FORECASTS, {**_everything(), "limit": 1, "role": CHAMPION})
-    if not found:
-        raise Refusal("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
-    return json_answer(ForecastRow.model_validate(_forecast_row(found[0])))
-
-
 ROUTES = reading_routes(
     {
         "/price/latest": price_latest,
@@ -156,7 +147,6 @@ ROUTES = reading_routes(
         "/series": series,
         "/forecasts": forecasts,
         "/futures": futures,
-        "/forecasts/latest": forecasts_latest,
     }
 )
 
@@ -184,8 +174,8 @@ def _everything() -> dict[str, Any]:
     return {"start": "-infinity", "end": "infinity"}
 
 
-def _forecast_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `service.history.queries.FORECASTS` as a `ForecastRow`."""
+def forecast_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Turn a row of `service.history.queries.FORECASTS` into the values of a `ForecastRow`."""
     settled = row["settled_at"] is not None
     outcome = {name: row[stored] for name, stored in _OUTCOME} if settled else None
     return {name: row[name] for name in _FORECAST} | {"actual": outcome}

@@ -28,12 +28,12 @@ class Readiness:
 
     def __init__(self, reloaders: ModelReloaders) -> None:
         self._reloaders = reloaders
-        self._draining = False
+        self.is_draining = False
         self._checks: dict[str, _GoldenCheck] = {}
 
     def drain(self) -> None:
         """Report the process as not ready from now on."""
-        self._draining = True
+        self.is_draining = True
 
     def fault(self) -> str | None:
         """Say why requests should not be sent here.
@@ -55,7 +55,7 @@ class Readiness:
 
     def fault_of(self, reloader: ModelReloader) -> str | None:
         """Say why requests about one market should not be sent here; None if they should."""
-        if self._draining:
+        if self.is_draining:
             return "this service is about to stop: ask another replica, or retry in a moment"
         champion = reloader.served.get(CHAMPION)
         if champion is None:

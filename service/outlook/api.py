@@ -1,0 +1,249 @@
+"""Routes of the newest forecast, of forecasts on demand, of the directions of past ones, and the stream of new rows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from candlecast.bundle.manifest import Manifest
+from candlecast.classification import Classification, classify
+from candlecast.errors import DatabaseUnavailable
+from candlecast.ledger.forecasts import ROLES
+from candlecast.market import Market
+from candlecast.registry.registry import CHAMPION
+from candlecast.settings.settings import Settings
+from candlecast.statistics import ratio_error, student_interval
+from service.history.api import forecast_row
+from service.history.queries import CANDLES, FORECASTS
+from service.http.database import ReadOnlyDatabase
+from service.http.documented import Documented
+from service.http.limits import AccessControl, Limits
+from service.http.parameters import MARKET, read_choice, read_window, require_known
+from service.http.problems import Refusal
+from service.http.reading import json_answer, market_of, reading_routes, rows
+from service.http.resources import resources
+from service.http.times import parse_time
+from service.models.readiness import Readiness
+from service.models.reloaders import ModelReloaders
+from service.models.served import ServedModel
+from service.outlook import examples, queries
+from service.outlook.feed import POLL_S, LedgerEvent, LedgerFeed
+from service.outlook.on_demand import candles_before, forecast_series, newest_forecast, stored_history
+from service.outlook.schemas import (
+    AccuracyAnswer,
+    Directions,
+    Evaluation,
+    FigureBeside,
+    LatestForecast,
+    NextForecast,
+    Trend,
+)
+from service.predict.predict import choose_model
+
+_ALL_TIMES = {"start": "-infinity", "end": "infinity"}
+_STREAMS = 200
+_STREAM_S = 900.0
+_HEARTBEAT_S = 15.0
+_STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@Documented(LatestForecast, examples.LATEST, MARKET, refusals=(404, 503))
+def forecasts_latest(request: Request) -> Response:
+    """Read the champion's newest forecast, and what it means for the close."""
+    found = rows(request, FORECASTS, {**_ALL_TIMES, "limit": 1, "role": CHAMPION})
+    if not found:
+        raise Refusal("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
+    row, market = forecast_row(found[0]), market_of(request)
+    served = resources(request)[ModelReloaders].served(market).values()
+    manifest = next((one.bundle.manifest for one in served if one.bundle.manifest.run_id == row["run_id"]), None)
+    meaning = _outlook(row["close"], row["baseline_close"], row["probability_up"], market, manifest)
+    return json_answer(LatestForecast.model_validate(row | meaning))
+
+
+@Documented(NextForecast, examples.NEXT, (*MARKET, "start", "end", "limit"), refusals=(404, 503))
+def forecasts_next(request: Request) -> Response:
+    """Forecast with the champion from the newest stored candles, now, without recording it.
+
+    With `start` or `end`, `series` holds its forecasts of the newest `limit` target candles that open in [start, end)
+    and after its training. None of them was made before its outcome, so they are no record: `/forecasts` is.
+    """
+    here, market = resources(request), market_of(request)
+    model = choose_model(here[ModelReloaders].of(market.symbol, market.interval).served, CHAMPION)
+    manifest, expiry = model.bundle.manifest, here[Settings].limits_of(market).model_expiry
+    newest = rows(request, CANDLES, {**_ALL_TIMES, "limit": manifest.history})
+    answer = newest_forecast(stored_history(newest, model), model, expiry)
+    series = None
+    if {"start", "end"} & request.query_params.keys():
+        series = _series(request, model, expiry) | {"recorded": False}
+    meaning = _outlook(answer["close"], answer["baseline"]["close"], answer["direction"]["up"], market, manifest)
+    return json_answer(NextForecast.model_validate(answer | meaning | {"recorded": False, "series": series}))
+
+
+@Documented(AccuracyAnswer, examples.ACCURACY, (*MARKET, "limit", "role"))
+def forecasts_accuracy(request: Request) -> Response:
+    """Read how often the directions of the newest `limit` settled forecasts were right, beside two naive ways."""
+    role, limit = read_choice(request, "role", ROLES) or CHAMPION, read_window(request)["limit"]
+    found, market = rows(request, queries.DIRECTIONS, {"role": role, "limit": limit}), market_of(request)
+    rose = np.array([row["rose"] for row in found], dtype=bool)
+    probability, base = (
+        np.array([row[name] for row in found], dtype="float64") for name in ("probability_up", "baseline_up")
+    )
+    moves = np.array([row["last_move"] or 0 for row in found], dtype="float64")
+    hits = ((probability >= 0.5) == rose).astype("float64")
+    error = ratio_error(hits, np.ones(len(hits)), market.horizon) if len(hits) else None
+    ours = classify(probability, rose)
+    return json_answer(
+        AccuracyAnswer(
+            **market._asdict(),
+            role=role,
+            start=found[0]["open_time"] if found else None,
+            end=found[-1]["open_time"] if found else None,
+            model=_directions(ours),
+            accuracy_interval=student_interval(ours.accuracy, error, len(hits), market.horizon),
+            base_rate=_directions(classify(base, rose)),
+            persistence=_directions(classify((moves[moves != 0] + 1) / 2, rose[moves != 0])),
+        )
+    )
+
+
+@Documented(None, parameters=None, refusals=(503,), media_type="text/event-stream")
+async def forecasts_stream(request: Request) -> Response:
+    """Follow the ledger: an event for each forecast that is recorded from now on, and for each outcome.
+
+    The events are `forecast` and `outcome`; their data is a row as of `/forecasts`. The id is the time of recording: a
+    client that sends it as `Last-Event-ID`, as browsers do, gets what it missed, as far back as this process
+    remembers. A stream ends after 15 minutes; browsers open the next one by themselves.
+    """
+    require_known(request, *MARKET)
+    here, market = resources(request), market_of(request)
+    streams = here[LedgerFeed]
+    if streams.open_streams >= _STREAMS:
+        raise Refusal("overloaded", f"{_STREAMS} streams are open; poll /forecasts/latest", retry_after_s=POLL_S)
+    known = await _events_after(request, market, 0)  # refuses before the answer begins
+    position, missed = known[-1].number if known else 0, _missed(request, known)
+    return StreamingResponse(
+        _stream(request, market, position, missed), media_type="text/event-stream", headers=_STREAM_HEADERS
+    )
+
+
+ROUTES = (
+    *reading_routes(
+        {
+            "/forecasts/latest": forecasts_latest,
+            "/forecasts/next": forecasts_next,
+            "/forecasts/accuracy": forecasts_accuracy,
+        }
+    ),
+    Route("/forecasts/stream", forecasts_stream, middleware=[Middleware(AccessControl)]),
+)
+
+
+def _outlook(close: float, last: float, up: float, market: Market, manifest: Manifest | None) -> dict[str, Any]:
+    """What a forecast means, as the fields of `service.outlook.schemas.Outlook`."""
+    rises = up >= 0.5
+    return {
+        "horizon_minutes": market.horizon * market.step / timedelta(minutes=1),
+        "change": close - last,
+        "change_percent": 100 * (close / last - 1),
+        "trend": Trend(trend="UP" if rises else "DOWN", numeric=int(rises), confidence=up if rises else 1 - up),
+        "evaluation": None if manifest is None else _evaluation(manifest),
+    }
+
+
+def _evaluation(manifest: Manifest) -> Evaluation | None:
+    figures, span = manifest.metrics, manifest.spans.get("report")
+    if span is None or "close_mae" not in figures:
+        return None
+
+    def beside(name: str) -> FigureBeside:
+        return FigureBeside(model=figures[name], baseline=figures[f"{name}_baseline"])
+
+    return Evaluation(
+        start=span.start,
+        end=span.end,
+        mae=beside("close_mae"),
+        mape=beside("close_mape"),
+        accuracy=beside("direction_accuracy"),
+        f1=beside("direction_f1") if "direction_f1" in figures else None,
+    )
+
+
+def _series(request: Request, model: ServedModel, expiry: timedelta) -> dict[str, Any]:
+    window = read_window(request)
+    start, end = candles_before(model, window["start"], window["end"])
+    limit = window["limit"] + model.bundle.manifest.history - 1
+    candles = rows(request, CANDLES, {"start": start, "end": end, "limit": limit})
+    return forecast_series(stored_history(candles, model), model, expiry)
+
+
+def _directions(found: Classification) -> Directions:
+    n = found.true_up + found.false_up + found.true_down + found.false_down
+    return Directions(n=n, **{name: getattr(found, name) for name in Directions.model_fields if name != "n"})
+
+
+async def _events_after(request: Request, market: Market, number: int) -> list[LedgerEvent]:
+    here = resources(request)
+    database, reading = here[ReadOnlyDatabase], here[Limits].reading
+
+    async def read(of: Market, limit: int) -> list[dict[str, Any]]:
+        arguments = {**of._asdict(), **_ALL_TIMES, "limit": limit, "role": None}
+        return await reading.run(database.rows, FORECASTS, arguments)
+
+    return await here[LedgerFeed].after(market, number, read)
+
+
+def _missed(request: Request, known: list[LedgerEvent]) -> list[LedgerEvent]:
+    """Return the events after the one that the client saw last; none for a new client."""
+    last = request.headers.get("last-event-id")
+    if last is None:
+        return []
+    try:
+        seen = parse_time(last)
+    except ValueError:
+        return []
+    return [event for event in known if event.at > seen]
+
+
+async def _stream(request: Request, market: Market, position: int, events: list[LedgerEvent]) -> AsyncIterator[bytes]:
+    """Write events until the client leaves, the service stops, or the stream is old."""
+    here, opened = resources(request), time.monotonic()
+    streams, readiness = here[LedgerFeed], here[Readiness]
+    streams.open_streams += 1
+    written = opened
+    try:
+        yield b"retry: 2000\n\n"
+        while time.monotonic() - opened < _STREAM_S and not readiness.is_draining:
+            for event in events:
+                yield _encoded(event)
+            now = time.monotonic()
+            if events:
+                position, written = max(position, events[-1].number), now
+            elif now - written >= _HEARTBEAT_S:
+                yield b": nothing new\n\n"
+                written = now
+            await asyncio.sleep(POLL_S)
+            try:
+                events = await _events_after(request, market, position)
+            except (DatabaseUnavailable, Refusal):  # the next attempt may find it again
+                events = []
+    finally:
+        streams.open_streams -= 1
+
+
+def _encoded(event: LedgerEvent) -> bytes:
+    data = msgspec.json.encode(forecast_row(event.row)).decode()
+    return f"id: {_iso(event.at)}\nevent: {event.kind}\ndata: {data}\n\n".encode()
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat()
