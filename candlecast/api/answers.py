@@ -93,6 +93,8 @@ class ForecastAnswer(MarketAnswer):
 
     horizon: int
     """Number of candles ahead."""
+    horizon_minutes: float | None = None
+    """Minutes from the close of the last candle used to that of the target candle."""
     last_open_time: Moment
     """open_time of the last candle used."""
     open_time: Moment

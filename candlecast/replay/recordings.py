@@ -60,6 +60,32 @@ def bundled_recordings(of: str = ".") -> dict[tuple[str, str], pd.DataFrame]:
         return recordings_in(folder / of)
 
 
+def served_recordings(addition: str | None) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return the recordings that the replay exchange serves, by (symbol, interval).
+
+    Args:
+        addition: A folder below `recorded`, or a directory, whose recordings are added; None adds nothing. Candles
+            that both have are those of the default.
+
+    Raises:
+        ConfigurationError: `addition` is neither.
+    """
+    served = bundled_recordings()
+    if addition is None:
+        return served
+    more = bundled_recordings(addition) if addition.isidentifier() else {}
+    more = more or recordings_in(Path(addition).expanduser())
+    if not more:
+        raise ConfigurationError(
+            f"recording {addition!r}: neither a folder of the project's recordings nor a directory that holds "
+            "SYMBOL-INTERVAL.parquet files; correct CANDLECAST_RECORDING"
+        )
+    for series, candles in more.items():
+        joined = pd.concat([served[series], candles]) if series in served else candles
+        served[series] = joined[~joined.index.duplicated()].sort_index()
+    return served
+
+
 def recordings_in(folder: Path) -> dict[tuple[str, str], pd.DataFrame]:
     """Read every `SYMBOL-INTERVAL.parquet` of a directory, by (symbol, interval)."""
     return {_series_name(path): load_recording(path) for path in sorted(folder.glob("*.parquet"))}

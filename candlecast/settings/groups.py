@@ -57,6 +57,10 @@ class ExchangeSettings(SettingsGroup):
     replay_speed: float = Field(10, ge=0)
     """Exchange seconds per real second on the replay source; 0 stops the clock."""
 
+    recording: str | None = Field(None, examples=["minutes"])
+    """Recorded candles that the replay source serves beside BTCUSDT-5m: minutes, which ships with the project, or a
+    directory of SYMBOL-INTERVAL.parquet files."""
+
     @property
     def finality_guard(self) -> timedelta:
         """Time between the close of a candle and its storage."""

@@ -116,11 +116,11 @@ def exchange(
     """Serve recorded candles with Binance's API and a clock of its own."""
     from candlecast.replay.clock import ReplayClock
     from candlecast.replay.faults import load_faults
-    from candlecast.replay.recordings import bundled_recordings, recorded_span, recordings_in
+    from candlecast.replay.recordings import recorded_span, recordings_in, served_recordings
     from candlecast.replay.server import serve_replay
 
     settings = read_settings()
-    series = recordings_in(recordings) if recordings else bundled_recordings()
+    series = recordings_in(recordings) if recordings else served_recordings(settings.exchange.recording)
     first, end = recorded_span(series)
     pace = settings.exchange.replay_speed if speed is None else speed
     clock = ReplayClock(first, end, now=start, speed=pace, path=state)

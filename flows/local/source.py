@@ -14,7 +14,7 @@ from candlecast.exchange.answers import BARRED
 from candlecast.exchange.requests import open_session
 from candlecast.features.sets import feature_set
 from candlecast.market import Market, floor_time
-from candlecast.replay.recordings import bundled_recordings, recorded_span
+from candlecast.replay.recordings import recorded_span, served_recordings
 from candlecast.settings.settings import Settings
 
 Span = tuple[datetime, datetime]
@@ -63,26 +63,27 @@ def store_source(settings: Settings) -> None:
     draft.replace(marker)
 
 
-def recorded_market(market: Market) -> Span:
-    """Return the half-open span of the market's recording in the project; raises as `recorded_candles`."""
-    return recorded_span({market[:2]: recorded_candles(market)})
-
-
-def recorded_candles(market: Market, of: str = ".") -> pd.DataFrame:
-    """Return the candles of the market's recording in the project.
-
-    Args:
-        of: See `candlecast.replay.recordings.bundled_recordings`.
+def recorded_markets(settings: Settings) -> dict[Market, Span]:
+    """Return the half-open span of the recording of every market.
 
     Raises:
-        ConfigurationError: There is no recording of the market; names the recorded markets and the remedy.
+        ConfigurationError: As `recording_of`.
     """
-    recordings = bundled_recordings(of)
+    recordings = served_recordings(settings.exchange.recording)
+    return {one: recorded_span({one[:2]: recording_of(one, recordings)}) for one in settings.all_markets}
+
+
+def recording_of(market: Market, recordings: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    """Return the recorded candles of a market.
+
+    Raises:
+        ConfigurationError: There are none; names the recorded markets and the remedy.
+    """
     if market[:2] not in recordings:
         known = ", ".join(" ".join(one) for one in recordings)
         raise ConfigurationError(
-            f"no recording of {market.symbol} {market.interval} ships with the project, only of {known}; set "
-            "CANDLECAST_SYMBOL and CANDLECAST_INTERVAL to it, or CANDLECAST_BINANCE_URL to a reachable address"
+            f"no recording of {market.symbol} {market.interval} is served, only of {known}; set CANDLECAST_MARKETS to "
+            "one of them, CANDLECAST_RECORDING to others, or CANDLECAST_BINANCE_URL to a reachable address"
         )
     return recordings[market[:2]]
 
@@ -131,7 +132,7 @@ def replay_begin(settings: Settings, recorded: Mapping[Market, Span]) -> datetim
             f"the recording of {names} lasts {(end - start).days} days; at least {(WARM_UP + _LEAST_LEFT).days} are "
             "needed"
         )
-    return floor_time(begin, settings.interval)
+    return floor_time(begin, max(recorded, key=lambda market: market.step).interval)
 
 
 def _history(settings: Settings) -> timedelta:

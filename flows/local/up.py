@@ -31,7 +31,7 @@ from flows.local.disk import full_disk_notice
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.programs import addresses, prefect_access
-from flows.local.source import WARM_UP, recorded_market, replay_begin, replay_end, resolve_source, store_source
+from flows.local.source import WARM_UP, recorded_markets, replay_begin, replay_end, resolve_source, store_source
 from flows.local.stack import LocalStack, refuse_foreign_addresses, remove_partial_files, wait_for
 
 _SERVED_S = 60.0
@@ -54,7 +54,7 @@ def up(console: Console) -> None:
         if settings.source == "replay":
             if not settings.exchange.replay_speed:
                 raise ConfigurationError("CANDLECAST_REPLAY_SPEED=0 stops the replay's clock: set a speed above 0")
-            recorded = {market: recorded_market(market) for market in settings.all_markets}
+            recorded = recorded_markets(settings)
             replay_start = replay_begin(settings, recorded)
         store_source(settings)
         _announce_source(console, settings)

@@ -15,9 +15,9 @@ from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
 from candlecast.errors import ConfigurationError
 from candlecast.features.sets import feature_set
 from candlecast.market import interval_duration
-from candlecast.replay.recordings import bundled_recordings, load_recording, recorded_span
+from candlecast.replay.recordings import bundled_recordings, load_recording, recorded_span, served_recordings
 from candlecast.settings.settings import Settings
-from flows.local.source import recorded_candles, replay_begin
+from flows.local.source import recording_of, replay_begin
 from flows.simulation.scenarios import SCENARIOS, FaultPeriod, Scenario
 
 _BEFORE_RECORDED_EVENT = timedelta(days=3)
@@ -120,9 +120,11 @@ def _recorded(settings: Settings, scenario: Scenario, file: Path | None) -> pd.D
     """Return the scenario's candles in the market's interval, put together from a shorter one where needed."""
     market = settings.market
     if file is None:
-        shipped = [interval for symbol, interval in bundled_recordings(scenario.recording) if symbol == market.symbol]
+        own, addition = scenario.recording, settings.exchange.recording
+        recordings = bundled_recordings(own) if own else served_recordings(addition)
+        shipped = [interval for symbol, interval in recordings if symbol == market.symbol]
         shortest = min(shipped, key=interval_duration, default=market.interval)
-        candles = recorded_candles(market._replace(interval=shortest), scenario.recording)
+        candles = recording_of(market._replace(interval=shortest), recordings)
     else:
         candles = read_candles(file).sort_index().reindex(columns=list(CANDLE_COLUMNS))
     candles = resample(candles, market.interval)

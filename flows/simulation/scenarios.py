@@ -53,7 +53,7 @@ class Scenario:
         lasts: Default length of the simulation.
         judge: Returns the findings from the facts and the time of the event.
         event_after: Time between the start and the event; None if there is no event, or if its time is recorded.
-        recording: Folder of the candles that ship with the project.
+        recording: Folder of candles that ship with the project for this scenario alone.
         alter: Returns the scenario's candles from the recorded ones and the time of the event.
         faults: Returns the periods of feed faults from the time of the event.
     """
@@ -63,7 +63,7 @@ class Scenario:
     judge: Callable[[Facts, datetime], list[Finding]]
     event_after: timedelta | None = None
     event_at: datetime | None = None
-    recording: str = "."
+    recording: str | None = None
     alter: Callable[[pd.DataFrame, datetime], pd.DataFrame] = lambda candles, _: candles
     faults: Callable[[datetime], list[FaultPeriod]] = lambda _: []
     settings: dict[str, Any] = field(default_factory=dict)

@@ -78,13 +78,12 @@ def forecasts_next(request: Request) -> Response:
     and after its training. None of them was made before its outcome, so they are no record: `/forecasts` is.
     """
     here, market = resources(request), market_of(request)
-    model = choose_model(here[ModelReloaders].of(market.symbol, market.interval).served, CHAMPION)
-    manifest, expiry = model.bundle.manifest, here[Settings].limits_of(market).model_expiry
+    model = choose_model(here[ModelReloaders].of(market).served, CHAMPION)
+    manifest, expiry = model.bundle.manifest, here[Settings].of(market).limits.model_expiry
     newest = rows(request, CANDLES, {**_ALL_TIMES, "limit": manifest.history})
-    answer = newest_forecast(stored_history(newest, model), model, expiry)
-    series = None
+    answer, window, series = newest_forecast(stored_history(newest, model), model, expiry), read_window(request), None
     if {"start", "end"} & request.query_params.keys():
-        series = _series(request, model, expiry) | {"recorded": False}
+        series = _series(request, window, model, expiry) | {"recorded": False}
     meaning = _outlook(answer["close"], answer["baseline"]["close"], answer["direction"]["up"], market, manifest)
     return json_answer(NextForecast.model_validate(answer | meaning | {"recorded": False, "series": series}))
 
@@ -116,7 +115,7 @@ def forecasts_accuracy(request: Request) -> Response:
     )
 
 
-@Documented(None, parameters=None, refusals=(503,), media_type="text/event-stream")
+@Documented(None, parameters=MARKET, refusals=(503,), media_type="text/event-stream")
 async def forecasts_stream(request: Request) -> Response:
     """Follow the ledger: an event for each forecast that is recorded from now on, and for each outcome.
 
@@ -178,8 +177,7 @@ def _evaluation(manifest: Manifest) -> Evaluation | None:
     )
 
 
-def _series(request: Request, model: ServedModel, expiry: timedelta) -> dict[str, Any]:
-    window = read_window(request)
+def _series(request: Request, window: dict[str, Any], model: ServedModel, expiry: timedelta) -> dict[str, Any]:
     start, end = candles_before(model, window["start"], window["end"])
     limit = window["limit"] + model.bundle.manifest.history - 1
     candles = rows(request, CANDLES, {"start": start, "end": end, "limit": limit})

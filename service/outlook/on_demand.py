@@ -35,7 +35,7 @@ def stored_history(candles: list[dict[str, Any]], model: ServedModel) -> PostedH
             f"{model.version} needs {needed} in a row. Run a backfill, or wait for them.",
         )
     table = np.array([[row[name] for name in CANDLE_COLUMNS] for row in candles[first:]], dtype="float64")
-    return PostedHistory(open_ms[first:], table, market.symbol, market.interval, model.alias)
+    return PostedHistory(open_ms[first:], table, market.model_name, None, None, model.alias)
 
 
 def newest_forecast(history: PostedHistory, model: ServedModel, expiry: timedelta) -> dict[str, Any]:

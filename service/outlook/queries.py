@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _CLOSE_AT = "select close from candles where symbol = %(symbol)s and interval = %(interval)s and open_time ="
 
-# Of the newest `limit` settled forecasts; `last_move` is the direction of the last candle used, null if unknown.
+# The newest `limit` settled forecasts; `last_move` is the direction of the last candle used, null if unknown.
 DIRECTIONS = f"""
 with newest as materialized (
     select open_time, last_open_time, probability_up, baseline_up, actual_close > reference_close as rose

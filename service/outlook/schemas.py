@@ -24,6 +24,7 @@ class FigureBeside(Answer):
     """A figure of a version on the candles that its training had kept back, beside that of its baseline."""
 
     model: float
+    """Figure of the version."""
     baseline: float
     """The last close for errors of the close; the base rate for the direction."""
 
@@ -63,7 +64,7 @@ class LatestForecast(ForecastRow, Outlook):
 
 
 class SeriesOnDemand(ForecastSeriesAnswer):
-    """Forecasts over stored candles that nobody recorded at their time."""
+    """Forecasts over stored candles that are computed now; the ledger does not hold them."""
 
     recorded: Literal[False] = False
 
@@ -84,13 +85,15 @@ class Directions(Answer):
     n: int
     """Directions that it gave."""
     accuracy: float
+    """Share of them that were right; 0 without any."""
     precision: float
     """Share of rises among its forecasts of one; 0 without any."""
     recall: float
     """Share of the rises that it forecast."""
     f1: float
+    """Harmonic mean of precision and recall."""
     auc: float
-    """Probability that it told a rise from a fall; 0.5 is chance."""
+    """Probability that it put a rise above a fall; 0.5 is chance."""
     true_up: int
     false_up: int
     true_down: int

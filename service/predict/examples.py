@@ -42,6 +42,7 @@ _SERVED = {
 PREDICT = {
     **MARKET,
     "horizon": 1,
+    "horizon_minutes": 5.0,
     "last_open_time": "2025-09-30T11:55:00Z",
     **TIMES,
     **FORECAST,

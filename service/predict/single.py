@@ -38,6 +38,7 @@ def answer_forecasts(
     targets, probability_up = forecasts.targets.tolist(), forecasts.probability_up.tolist()
     lower, upper = forecasts.lower.tolist(), forecasts.upper.tolist()
     closes, amplitudes = forecasts.baseline_close.tolist(), forecasts.baseline_amplitude.tolist()
+    ahead_minutes = market.horizon * market.step / timedelta(minutes=1)
     answers = []
     for number, last in enumerate(last_ms.tolist()):
         last_open_time, doubt = from_epoch_ms(last), doubts.get(number)
@@ -45,6 +46,7 @@ def answer_forecasts(
         bounds = zip(lower[number], upper[number], strict=True)
         answer = {
             **market._asdict(),
+            "horizon_minutes": ahead_minutes,
             "last_open_time": last_open_time,
             "open_time": target,
             "close_time": target + market.step,

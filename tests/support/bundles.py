@@ -26,8 +26,13 @@ from tests.support.markets import MARKET
 SEQUENCE_LENGTH = 48
 _TRAINED_FROM = datetime(2025, 6, 1, tzinfo=UTC)
 REPORTED = {
-    **{"close_mae": 38.2, "close_mae_baseline": 38.3, "close_mape": 0.05, "close_mape_baseline": 0.06},
-    **{"direction_accuracy": 0.52, "direction_accuracy_baseline": 0.5, "direction_f1": 0.51},
+    "close_mae": 38.2,
+    "close_mae_baseline": 38.3,
+    "close_mape": 0.05,
+    "close_mape_baseline": 0.06,
+    "direction_accuracy": 0.52,
+    "direction_accuracy_baseline": 0.5,
+    "direction_f1": 0.51,
     "direction_f1_baseline": 0.4,
 }
 """Figures of the report slice of every tiny bundle."""

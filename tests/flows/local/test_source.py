@@ -12,7 +12,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
-from flows.local.source import recorded_market, replay_begin, replay_end, resolve_source, store_source
+from flows.local.source import recorded_markets, replay_begin, replay_end, resolve_source, store_source
 from flows.local.up import up
 
 UNREACHABLE = "http://127.0.0.1:1"
@@ -62,8 +62,8 @@ def test_a_replay_whose_clock_would_stand_still_is_not_begun(tmp_path, monkeypat
 
 
 def test_a_market_that_was_not_recorded_is_named(tmp_path):
-    with pytest.raises(ConfigurationError, match="no recording of ETHUSDT 5m"):
-        recorded_market(Market("ETHUSDT", "5m"))
+    with pytest.raises(ConfigurationError, match="no recording of ETHUSDT 5m is served, only of BTCUSDT 5m"):
+        recorded_markets(settings(tmp_path, symbol="ETHUSDT"))
 
 
 @pytest.mark.parametrize("days", [30, 90, 400])
@@ -92,6 +92,37 @@ def test_a_replay_of_several_markets_begins_when_each_has_its_own_history(tmp_pa
     assert timedelta(days=65) <= begin - SPAN[0] < timedelta(days=66)
     assert end == later[1]
     assert replay_begin(settings(tmp_path), {BTC: SPAN}) - SPAN[0] < timedelta(days=31)
+
+
+def test_a_replay_of_two_markets_begins_when_both_have_their_history(tmp_path, monkeypatch):
+    file = tmp_path / "minutes.toml"
+    file.write_text(
+        """
+        exchange.recording = "minutes"
+        [markets.BTCUSDT-5m]
+        [markets.BTCUSDT-1m-h15]
+        lookback_days = 21
+        """
+    )
+    monkeypatch.setenv("CANDLECAST_CONFIG", str(file))
+    chosen = settings(tmp_path)
+
+    spans = recorded_markets(chosen)
+    begin = replay_begin(chosen, spans)
+
+    minutes = Market("BTCUSDT", "1m", 15)
+    assert {one.model_name for one in spans} == {"BTCUSDT-5m", "BTCUSDT-1m-h15"}
+    assert spans[BTC][0] == datetime(2025, 5, 1, tzinfo=UTC)
+    assert spans[minutes] == (datetime(2025, 7, 14, tzinfo=UTC), datetime(2025, 8, 18, 18, 27, tzinfo=UTC))
+    assert begin - spans[BTC][0] >= timedelta(days=90)
+    assert timedelta(days=21) <= begin - spans[minutes][0] <= timedelta(days=22)
+    assert spans[minutes][1] - begin >= timedelta(days=7)
+
+
+def test_the_default_replay_begins_where_it_did(tmp_path):
+    begin = replay_begin(settings(tmp_path), recorded_markets(settings(tmp_path)))
+
+    assert begin == datetime(2025, 8, 29, 8, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5h://127.0.0.1:1"])
