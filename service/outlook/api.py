@@ -65,7 +65,7 @@ def forecasts_latest(request: Request) -> Response:
         raise Refusal("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
     row, market = forecast_row(found[0]), market_of(request)
     served = resources(request)[ModelReloaders].served(market).values()
-    manifest = next((one.bundle.manifest for one in served if one.bundle.manifest.run_id == row["run_id"]), None)
+    manifest = next((one.bundle.manifest for one in served if one.run_id == row["run_id"]), None)
     meaning = _outlook(row["close"], row["baseline_close"], row["probability_up"], market, manifest)
     return json_answer(LatestForecast.model_validate(row | meaning))
 

@@ -205,7 +205,7 @@ def test_the_example_file_has_exactly_the_known_keys_and_their_defaults(tmp_path
     assert keys == {one.key for one in known_settings().values()}
     write_file(tmp_path / CONFIG_FILE, "")
     without_default = {"database_url", "database_owner_url", "database_reader_url", "dask_scheduler", "webhook_url"}
-    without_default |= {"heartbeat_url", "backup_heartbeat_url", "prefect_login"}
+    without_default |= {"heartbeat_url", "backup_heartbeat_url", "prefect_login", "recording"}
     assert {
         name for name in known_settings() if read.effective(name) != load_settings().effective(name)
     } == without_default

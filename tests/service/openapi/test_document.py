@@ -231,5 +231,6 @@ def test_schemathesis_finds_no_fault_with_the_running_service(served_with_record
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     tested = re.search(r"Operations:\s+(\d+) selected / (\d+) total", run.stdout)
     assert tested is not None
-    assert int(tested[1]) == len(requests.get(f"{served_with_record.url}/docs.json", timeout=5).json()["paths"])
+    documented = requests.get(f"{served_with_record.url}/docs.json", timeout=5).json()["paths"]
+    assert int(tested[1]) == len(documented.keys() - {"/forecasts/stream"})
     assert served_with_record.log.read_text().count('"event":"defect"') == 0
