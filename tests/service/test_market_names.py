@@ -15,6 +15,7 @@ from service.charts import api as charts
 from service.history import api as history
 from service.http.documented import documented
 from service.http.parameters import MARKET
+from service.outlook import api as outlook
 from service.predict import api as predict
 from service.status import api as status
 from service.wiring import Wiring
@@ -29,7 +30,7 @@ MARKETS = (THREE_AHEAD, NEXT, LATER)
 
 
 def paths_that_take(parameter: str) -> list[str]:
-    routes = [route for room in (charts, history, predict, status) for route in room.ROUTES]
+    routes = [route for room in (charts, history, outlook, predict, status) for route in room.ROUTES]
     return [route.path for route in routes if parameter in (documented(route.endpoint).parameters or ())]
 
 
