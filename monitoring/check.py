@@ -71,9 +71,9 @@ def check(
     newest = store.latest_open_time(market.symbol, market.interval)
     doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST_CANDLES - 1) * market.step, now) if newest else []
     training, rolling_n = settings.training, settings.limits.rolling_n
-    needed = now - (feature_set(training.features).lookback + training.sequence_length) * market.step
     performance = rolling_performance(pool, market, "champion", rolling_n, version) if version else None
     manifest, drift, faults = _drift(settings, pool, registry, version, now)
+    history = manifest.history if manifest else feature_set(training.features).lookback + training.sequence_length
     verdict = reach_verdict(
         settings,
         now,
@@ -81,7 +81,7 @@ def check(
         performance,
         last_attempt(pool, "train", market),
         doubtful,
-        CandleGaps(pool).listed(market, needed, now, "open"),
+        CandleGaps(pool).listed(market, now - history * market.step, now, "open"),
         skill=measure_skill(pool, market, version, rolling_n) if version else None,
         drift=drift,
         on_trial=trial.challenger if trial and trial.outcome == "waiting" else None,

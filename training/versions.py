@@ -17,7 +17,7 @@ from candlecast.bundle.load import load_evaluation_model
 from candlecast.errors import ForeignBundleError, ModelNotFound
 from candlecast.job_runs import last_check
 from candlecast.market import epoch_ms
-from candlecast.registry.decisions import Decision, has_failed, newest_decision, record_decision
+from candlecast.registry.decisions import Decision, has_failed, is_decided, newest_decision, record_decision
 from candlecast.registry.identity import ModelVersion, registered
 from candlecast.registry.lifetime import TRAINED_UNTIL, lifetime_of
 from candlecast.registry.promotion import (
@@ -208,7 +208,7 @@ def unjudged_version(registry: Registry, pool: ConnectionPool, model_name: str) 
     newest = registry.newest_version(model_name)
     if newest is None or TRAINED_UNTIL not in newest.tags:
         return None
-    return None if newest_decision(pool, model_name, newest.identity) else newest.number
+    return None if is_decided(pool, model_name, newest.identity) else newest.number
 
 
 def _leading_challenger(pool: ConnectionPool, settings: Settings, current: CurrentVersions) -> str | None:
@@ -217,8 +217,9 @@ def _leading_challenger(pool: ConnectionPool, settings: Settings, current: Curre
     trial = (last["numbers"].get("trial") if last else None) or {}
     if challenger is None or champion is None:
         return None
-    compared = zip((trial.get("challenger"), trial.get("champion")), trial.get("runs", ()), strict=False)
-    if [*compared] != [challenger, champion]:
+    numbers = (trial.get("challenger"), trial.get("champion"))
+    runs = trial.get("runs") or (challenger.run_id, champion.run_id)  # a check of an older build names no runs
+    if [*zip(numbers, runs, strict=True)] != [challenger, champion]:
         return None
     if not trial.get("excess", 0.0) < 0:  # a trial that ended without a comparison has no figures
         return None

@@ -49,6 +49,10 @@ class BoundedSession(requests.Session):
     longest_s = 300.0
     largest_bytes = 100_000_000
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.hooks["response"].append(self._bound)  # also of each redirect, which requests reads by itself
+
     def send(self, request: requests.PreparedRequest, **arguments: Any) -> requests.Response:
         """Send a request and read the whole answer.
 
@@ -56,12 +60,13 @@ class BoundedSession(requests.Session):
             requests.ReadTimeout: The answer took too long.
             requests.RequestException: The answer is too large.
         """
-        until = time.monotonic() + self.longest_s
         response = super().send(request, **{**arguments, "stream": True})
-        raw: Any = response.raw
-        raw.stream = partial(self._body, raw, until)
         _ = response.content  # requests reads it from `stream`, and keeps it
         return response
+
+    def _bound(self, response: requests.Response, **_arguments: Any) -> None:
+        raw: Any = response.raw
+        raw.stream = partial(self._body, raw, time.monotonic() + self.longest_s)
 
     def _body(self, raw: Any, until: float, amount: int, decode_content: bool) -> Iterator[bytes]:
         received = 0

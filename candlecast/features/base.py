@@ -1,4 +1,4 @@
-"""The feature set `base`: the newest candle in 41 inputs, for networks that see a window of rows."""
+"""The feature set `base`: the newest candle in 38 inputs, for networks that see a window of rows."""
 
 from __future__ import annotations
 

@@ -128,6 +128,25 @@ def champion_decision_at(
     return found[0] if found else None
 
 
+def predecessor_on_record(pool: ConnectionPool, model_name: str, decision: DecisionRecord) -> ModelVersion | None:
+    """Return the champion before a decision; a run that its row lacks is that of the number's newest row with one."""
+    if decision.champion_then is not None or decision.predecessor is None:
+        return decision.champion_then
+    found = _read(
+        pool,
+        f"{_RECORDED} and version = %(number)s and run_id is not null order by id desc limit 1",
+        model_name=model_name,
+        number=decision.predecessor,
+    )
+    return found[0].identity if found else None
+
+
+def is_decided(pool: ConnectionPool, model_name: str, version: ModelVersion) -> bool:
+    """Return whether a decision about the version is on record; one without a run counts for its number."""
+    about = "version = %(number)s and (run_id = %(run_id)s or run_id is null)"
+    return bool(_read(pool, f"{_RECORDED} and {about} limit 1", model_name=model_name, **version._asdict()))
+
+
 def last_promoted(pool: ConnectionPool, model_name: str) -> ModelVersion | None:
     """Return the version that last became champion by the record, or None, also if its run is unknown."""
     found = champion_decision_at(pool, model_name)

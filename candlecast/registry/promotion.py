@@ -24,6 +24,7 @@ from candlecast.registry.decisions import (
     has_failed,
     newest_decision,
     open_trials,
+    predecessor_on_record,
     predecessors,
     record_decision,
 )
@@ -179,8 +180,10 @@ def record_alias_moves(
     current = _current(registry, model_name, on_record)
     champion, known = current.champion, on_record.identity if on_record else None
     if champion is not None and champion != known:
-        reason = _UNKNOWN_RUN if on_record and (on_record.version, known) == (champion.number, None) else _BY_HAND
-        note = Decision(champion, "promoted", "person", [reason], predecessor=known, as_of=as_of)
+        reason, predecessor = _BY_HAND, known
+        if on_record and (on_record.version, known) == (champion.number, None):
+            reason, predecessor = _UNKNOWN_RUN, predecessor_on_record(pool, model_name, on_record)
+        note = Decision(champion, "promoted", "person", [reason], predecessor=predecessor, as_of=as_of)
         _record_afterwards(registry, pool, model_name, note)
     if champion is not None and current.challenger == champion:
         registry.delete_alias(model_name, CHALLENGER)

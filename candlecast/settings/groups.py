@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from candlecast.settings.rules import (
+    folder_or_directory,
     long_enough,
     networks,
     origins,
@@ -57,7 +58,7 @@ class ExchangeSettings(SettingsGroup):
     replay_speed: float = Field(10, ge=0)
     """Exchange seconds per real second on the replay source; 0 stops the clock."""
 
-    recording: str | None = Field(None, examples=["minutes"])
+    recording: Annotated[str | None, AfterValidator(folder_or_directory)] = Field(None, examples=["minutes"])
     """Recorded candles that the replay source serves beside BTCUSDT-5m: minutes, which ships with the project, or a
     directory of SYMBOL-INTERVAL.parquet files."""
 

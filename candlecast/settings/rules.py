@@ -46,6 +46,11 @@ def networks(value: object) -> object:
     return tuple(found)
 
 
+def folder_or_directory(name: str | None) -> str | None:
+    """Make a path absolute, because programs have other working directories; a plain word names a shipped folder."""
+    return name if name is None or name.isidentifier() else str(absolute(Path(name)))
+
+
 def absolute(path: Path) -> Path:
     """Return the same place as an absolute path."""
     return path.expanduser().absolute()

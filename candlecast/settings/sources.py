@@ -120,7 +120,8 @@ def _environment_values() -> Values:
     values: Values = {}
     for name, setting in known_settings().items():
         for variable in setting.variables:
-            if variable in os.environ:
+            # An empty secret is unset: compose passes each on, and the file may set it.
+            if os.environ.get(variable) or (variable in os.environ and not setting.secret):
                 origin = Origin(variable, variable, "Correct the variable, or unset it.")
                 values[name] = os.environ[variable], origin
                 break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from candlecast.bundle.manifest import Manifest
 from candlecast.classification import Classification, classify
@@ -32,7 +33,6 @@ from service.http.parameters import MARKET, read_choice, read_window, require_kn
 from service.http.problems import Refusal
 from service.http.reading import json_answer, market_of, reading_routes, rows
 from service.http.resources import resources
-from service.http.times import parse_time
 from service.models.readiness import Readiness
 from service.models.reloaders import ModelReloaders
 from service.models.served import ServedModel
@@ -51,6 +51,7 @@ from service.outlook.schemas import (
 from service.predict.predict import choose_model
 
 _ALL_TIMES = {"start": "-infinity", "end": "infinity"}
+_NEXT = (*MARKET, "start", "end", "limit")
 _STREAMS = 200
 _STREAM_S = 900.0
 _HEARTBEAT_S = 15.0
@@ -70,22 +71,23 @@ def forecasts_latest(request: Request) -> Response:
     return json_answer(LatestForecast.model_validate(row | meaning))
 
 
-@Documented(NextForecast, examples.NEXT, (*MARKET, "start", "end", "limit"), refusals=(404, 503))
-def forecasts_next(request: Request) -> Response:
+@Documented(NextForecast, examples.NEXT, _NEXT, refusals=(404, 503))
+async def forecasts_next(request: Request) -> Response:
     """Forecast with the champion from the newest stored candles, now, without recording it.
 
-    With `start` or `end`, `series` holds its forecasts of the newest `limit` target candles that open in [start, end)
-    and after its training. None of them was made before its outcome, so they are no record: `/forecasts` is.
+    With `start` or `end`, `series` holds its forecasts of the newest `limit` target candles that open in [start, end),
+    after its training, and after the newest gap among the stored candles. None of them was made before its outcome, so
+    they are no record: `/forecasts` is.
     """
-    here, market = resources(request), market_of(request)
+    require_known(request, *_NEXT)
+    here, market, window = resources(request), market_of(request), read_window(request)
     model = choose_model(here[ModelReloaders].of(market).served, CHAMPION)
-    manifest, expiry = model.bundle.manifest, here[Settings].of(market).limits.model_expiry
-    newest = rows(request, CANDLES, {**_ALL_TIMES, "limit": manifest.history})
-    answer, window, series = newest_forecast(stored_history(newest, model), model, expiry), read_window(request), None
+    expiry = here[Settings].of(market).limits.model_expiry
+    answer = await here[Limits].reading.run(_newest, request, model, expiry)
     if {"start", "end"} & request.query_params.keys():
-        series = _series(request, window, model, expiry) | {"recorded": False}
-    meaning = _outlook(answer["close"], answer["baseline"]["close"], answer["direction"]["up"], market, manifest)
-    return json_answer(NextForecast.model_validate(answer | meaning | {"recorded": False, "series": series}))
+        # One at a time, as those of posted candles: they would delay short requests.
+        answer["series"] = await here[Limits].computing.run(_series, request, window, model, expiry)
+    return json_answer(NextForecast.model_validate(answer))
 
 
 @Documented(AccuracyAnswer, examples.ACCURACY, (*MARKET, "limit", "role"))
@@ -119,30 +121,35 @@ def forecasts_accuracy(request: Request) -> Response:
 async def forecasts_stream(request: Request) -> Response:
     """Follow the ledger: an event for each forecast that is recorded from now on, and for each outcome.
 
-    The events are `forecast` and `outcome`; their data is a row as of `/forecasts`. The id is the time of recording: a
-    client that sends it as `Last-Event-ID`, as browsers do, gets what it missed, as far back as this process
-    remembers. A stream ends after 15 minutes; browsers open the next one by themselves.
+    The events are `forecast` and `outcome`; their data is a row as of `/forecasts`. The id ascends with the time of
+    recording: a client that sends it as `Last-Event-ID`, as browsers do, gets what it missed, as far back as this
+    process remembers. A stream ends after 15 minutes; browsers open the next one by themselves.
     """
     require_known(request, *MARKET)
     here, market = resources(request), market_of(request)
+    here[ModelReloaders].of(market)  # refuses markets that are not forecast here: each is remembered
     streams = here[LedgerFeed]
     if streams.open_streams >= _STREAMS:
         raise Refusal("overloaded", f"{_STREAMS} streams are open; poll /forecasts/latest", retry_after_s=POLL_S)
-    known = await _events_after(request, market, 0)  # refuses before the answer begins
+    streams.open_streams += 1
+    try:
+        known = await _events_after(request, market, 0)  # refuses before the answer begins
+    except BaseException:
+        streams.open_streams -= 1
+        raise
     position, missed = known[-1].number if known else 0, _missed(request, known)
-    return StreamingResponse(
-        _stream(request, market, position, missed), media_type="text/event-stream", headers=_STREAM_HEADERS
-    )
+    events = _stream(request, market, position, missed)
+    return _CountedStream(streams, events, media_type="text/event-stream", headers=_STREAM_HEADERS)
 
 
 ROUTES = (
     *reading_routes(
         {
             "/forecasts/latest": forecasts_latest,
-            "/forecasts/next": forecasts_next,
             "/forecasts/accuracy": forecasts_accuracy,
         }
     ),
+    Route("/forecasts/next", forecasts_next, middleware=[Middleware(AccessControl)]),
     Route("/forecasts/stream", forecasts_stream, middleware=[Middleware(AccessControl)]),
 )
 
@@ -177,6 +184,14 @@ def _evaluation(manifest: Manifest) -> Evaluation | None:
     )
 
 
+def _newest(request: Request, model: ServedModel, expiry: timedelta) -> dict[str, Any]:
+    manifest = model.bundle.manifest
+    candles = rows(request, CANDLES, {**_ALL_TIMES, "limit": manifest.history})
+    answer = newest_forecast(stored_history(candles, model), model, expiry)
+    close, up = answer["close"], answer["direction"]["up"]
+    return answer | _outlook(close, answer["baseline"]["close"], up, manifest.market, manifest)
+
+
 def _series(request: Request, window: dict[str, Any], model: ServedModel, expiry: timedelta) -> dict[str, Any]:
     start, end = candles_before(model, window["start"], window["end"])
     limit = window["limit"] + model.bundle.manifest.history - 1
@@ -202,46 +217,52 @@ async def _events_after(request: Request, market: Market, number: int) -> list[L
 
 def _missed(request: Request, known: list[LedgerEvent]) -> list[LedgerEvent]:
     """Return the events after the one that the client saw last; none for a new client."""
-    last = request.headers.get("last-event-id")
-    if last is None:
-        return []
-    try:
-        seen = parse_time(last)
-    except ValueError:
-        return []
-    return [event for event in known if event.at > seen]
+    seen = request.headers.get("last-event-id")
+    return [] if seen is None else [event for event in known if _id(event) > seen]
+
+
+class _CountedStream(StreamingResponse):
+    """A stream that is counted as open until its answer ends, whether it began or not."""
+
+    def __init__(self, feed: LedgerFeed, events: AsyncIterator[bytes], **options: Any) -> None:
+        super().__init__(events, **options)
+        self._feed = feed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._feed.open_streams -= 1
 
 
 async def _stream(request: Request, market: Market, position: int, events: list[LedgerEvent]) -> AsyncIterator[bytes]:
     """Write events until the client leaves, the service stops, or the stream is old."""
     here, opened = resources(request), time.monotonic()
-    streams, readiness = here[LedgerFeed], here[Readiness]
-    streams.open_streams += 1
-    written = opened
-    try:
-        yield b"retry: 2000\n\n"
-        while time.monotonic() - opened < _STREAM_S and not readiness.is_draining:
-            for event in events:
-                yield _encoded(event)
-            now = time.monotonic()
-            if events:
-                position, written = max(position, events[-1].number), now
-            elif now - written >= _HEARTBEAT_S:
-                yield b": nothing new\n\n"
-                written = now
-            await asyncio.sleep(POLL_S)
-            try:
-                events = await _events_after(request, market, position)
-            except (DatabaseUnavailable, Refusal):  # the next attempt may find it again
-                events = []
-    finally:
-        streams.open_streams -= 1
+    readiness, written = here[Readiness], opened
+    yield b"retry: 2000\n\n"
+    while time.monotonic() - opened < _STREAM_S and not readiness.is_draining:
+        for event in events:
+            yield _encoded(event)
+        now = time.monotonic()
+        if events:
+            position, written = max(position, events[-1].number), now
+        elif now - written >= _HEARTBEAT_S:
+            yield b": nothing new\n\n"
+            written = now
+        await asyncio.sleep(POLL_S)
+        try:
+            events = await _events_after(request, market, position)
+        except (DatabaseUnavailable, Refusal):  # the next attempt may find it again
+            events = []
 
 
 def _encoded(event: LedgerEvent) -> bytes:
     data = msgspec.json.encode(forecast_row(event.row)).decode()
-    return f"id: {_iso(event.at)}\nevent: {event.kind}\ndata: {data}\n\n".encode()
+    return f"id: {_id(event)}\nevent: {event.kind}\ndata: {data}\n\n".encode()
 
 
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()
+def _id(event: LedgerEvent) -> str:
+    """Return an id that ascends with the time of recording, and differs for all events of a market."""
+    opened = event.row["open_time"]
+    return f"{event.at:%Y-%m-%dT%H:%M:%S.%fZ} {opened:%Y-%m-%dT%H:%MZ} {event.row['role']} {event.kind}"

@@ -49,7 +49,7 @@ class LedgerFeed:
     """Events of all markets; each stream remembers the number of its last one."""
 
     def __init__(self) -> None:
-        self.open_streams = 0
+        self.open_streams = 0  # of all markets
         self._followed: dict[Market, _Followed] = {}
 
     async def after(self, market: Market, number: int, read: ReadRows) -> list[LedgerEvent]:
@@ -78,6 +78,6 @@ def _note(followed: _Followed, rows: list[dict[str, Any]]) -> None:
         if settled_at is not None and followed.seen.get(key) != settled_at:
             news.append((settled_at, "outcome", row))
     followed.seen = {(row["open_time"], row["role"]): row["settled_at"] for row in rows}
-    for at, kind, row in sorted(news, key=lambda one: one[0]):
+    for at, kind, row in sorted(news, key=lambda one: (one[0], one[2]["open_time"], one[2]["role"], one[1])):
         followed.count += 1
         followed.events.append(LedgerEvent(followed.count, kind, at, row))

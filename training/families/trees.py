@@ -44,7 +44,8 @@ _ROUNDS_REPORTED = 10
 _PROBES = 10_000
 _EXPLAINED = 2_000
 """Windows that contributions are averaged over; one takes a millisecond."""
-_FEWEST_IN_LEAF = 500
+_FEWEST_IN_LEAF, _LEAF_SHARE = 500, 0.02
+"""Fewest windows of a leaf, and of a short history their share of those fitted on."""
 _GROWTH = {
     "tree_method": "hist",
     "grow_policy": "lossguide",
@@ -209,10 +210,8 @@ def _boost(
     """
     import xgboost
 
-    boosters = {
-        part: xgboost.Booster({**_GROWTH, **_loss_of(part), "seed": seed}, [each.matrix for each in slices])
-        for part in PARTS
-    }
+    matrices, windows = [each.matrix for each in slices], slices[0].matrix.num_row()
+    boosters = {part: xgboost.Booster({**_GROWTH, **_loss_of(part, windows), "seed": seed}, matrices) for part in PARTS}
     losses: dict[str, list[list[float]]] = {part: [] for part in PARTS}
     best, growing, history = dict.fromkeys(PARTS, 0), list(PARTS), dict[str, list[float]]()
     while growing:
@@ -242,11 +241,12 @@ def _measured(booster: xgboost.Booster, matrix: xgboost.DMatrix) -> float:
     return float(booster.eval_set([(matrix, "slice")]).rsplit(":", 1)[1])
 
 
-def _loss_of(part: str) -> dict[str, Any]:
+def _loss_of(part: str, windows: int) -> dict[str, Any]:
     """Return the loss of a booster, and the fewest windows of a leaf in its unit, the second derivative."""
+    fewest = min(_FEWEST_IN_LEAF, _LEAF_SHARE * windows)
     if part == DIRECTION:
-        return {"objective": "binary:logistic", "base_score": 0.5, "min_child_weight": _FEWEST_IN_LEAF / 4}
-    loss: dict[str, Any] = {"objective": "reg:absoluteerror", "min_child_weight": _FEWEST_IN_LEAF}
+        return {"objective": "binary:logistic", "base_score": 0.5, "min_child_weight": fewest / 4}
+    loss: dict[str, Any] = {"objective": "reg:absoluteerror", "min_child_weight": fewest}
     return loss | ({"base_score": 0.0} if part == "close" else {})  # zero is persistence
 
 

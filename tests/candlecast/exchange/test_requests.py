@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import requests
 
 from candlecast.archive.client import ArchiveClient
 from candlecast.archive.files import ArchiveFile
@@ -24,7 +25,7 @@ ENDLESS = itertools.repeat(b" " * 65_536)
 
 
 @contextmanager
-def server_sending(pieces: Iterable[bytes], pause_s: float, chunked: bool) -> Iterator[str]:
+def server_sending(pieces: Iterable[bytes], pause_s: float, chunked: bool, status: int = 200) -> Iterator[str]:
     """Answer every request with the pieces, as chunks or until the connection ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -34,7 +35,8 @@ def server_sending(pieces: Iterable[bytes], pause_s: float, chunked: bool) -> It
             pass
 
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
+            self.send_header("Location", "/elsewhere")
             self.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Connection", "close")))
             self.end_headers()
             for piece in pieces:
@@ -74,3 +76,11 @@ def test_an_endless_answer_is_refused_at_its_size(chunked: bool, monkeypatch: py
             archive.candles(
                 ArchiveFile("BTCUSDT", "5m", datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC))
             )
+
+
+def test_an_endless_redirect_is_refused_at_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedSession, "largest_bytes", 1_000_000)
+
+    with server_sending(ENDLESS, 0, chunked=True, status=302) as url, BoundedSession() as session:
+        with pytest.raises(requests.RequestException, match="larger than 1 MB"):
+            session.get(url, timeout=10)

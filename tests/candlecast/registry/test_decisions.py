@@ -15,10 +15,12 @@ from candlecast.registry.decisions import (
     champion_decision_at,
     decision_history,
     has_failed,
+    is_decided,
     last_promoted,
     newest_decision,
     open_trials,
     predecessor_of,
+    predecessor_on_record,
     predecessors,
     record_decision,
 )
@@ -221,3 +223,20 @@ def test_old_decisions_get_the_only_run_that_forecast_under_their_number(databas
     first = version_of("1", "run a")
     assert known == [(first, first), (None, first), (None, first)]
     assert [one["run_id"] for one in checked] == ["run a", None]
+
+
+def test_a_decision_without_a_run_counts_and_has_its_predecessor(pool):
+    decide(pool, "1")
+    with pool.connection() as connection:
+        connection.execute(
+            "insert into promotions (model_name, version, alias, decision, reasons, numbers, decided_by, predecessor) "
+            "values (%s, '2', 'champion', 'promoted', '{}', '{}', 'gate', '1'), "
+            "(%s, '3', 'champion', 'rejected', '{}', '{}', 'gate', '2')",
+            [NAME, NAME],
+        )
+    without_run = champion_decision_at(pool, NAME)
+
+    assert without_run is not None
+    assert (without_run.version, without_run.identity) == ("2", None)
+    assert predecessor_on_record(pool, NAME, without_run) == version_of("1")
+    assert [is_decided(pool, NAME, version_of(number)) for number in ("1", "2", "3", "4")] == [True, True, True, False]

@@ -71,6 +71,7 @@ def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch):
         ("CANDLECAST_SOURCE", "kraken", "'auto', 'binance' or 'replay'"),
         ("CANDLECAST_MLFLOW_PORT", "five thousand", "valid integer"),
         ("CANDLECAST_ROLLING_N", "", "valid integer"),
+        ("CANDLECAST_SYMBOL", "", "exchange's spelling, like BTCUSDT"),
     ],
 )
 def test_a_malformed_variable_is_named_with_its_fault(monkeypatch, name, value, said):

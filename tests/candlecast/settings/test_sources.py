@@ -114,6 +114,20 @@ def test_a_variable_names_the_file_and_an_empty_one_reads_none(monkeypatch, tmp_
     assert load_settings().horizon == 2
 
 
+def test_an_empty_variable_does_not_hide_what_the_file_says(monkeypatch, tmp_path):
+    write_file(
+        tmp_path / CONFIG_FILE,
+        '[monitoring]\nwebhook_url = "https://host/path"\n[service]\napi_keys = "0123456789abcdef"\n',
+    )
+    monkeypatch.setenv("CANDLECAST_WEBHOOK_URL", "")
+    monkeypatch.setenv("CANDLECAST_API_KEYS", "")
+
+    read = load_settings()
+
+    assert read.monitoring.webhook_url is not None
+    assert len(read.service.api_keys) == 1
+
+
 def test_the_home_of_the_file_is_the_one_whose_stack_file_is_read(tmp_path):
     (tmp_path / "platform").mkdir()
     write_file(tmp_path / "platform" / STACK_FILE, '{"service_url": "http://platform.test"}')

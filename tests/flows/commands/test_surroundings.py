@@ -134,6 +134,7 @@ def test_a_command_in_a_deleted_directory_says_so_in_one_line(tmp_path):
     done = subprocess.run(
         ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$0" -P -m flows.cli settings', sys.executable],
         cwd=deleted,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},  # other tests add to it
         capture_output=True,
         text=True,
         check=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def test_files_in_a_home_take_the_place_of_no_module(tmp_path: Path) -> None:
     starts = [one.command[: one.command.index("-m") + 2] for one in programs if "-m" in one.command]
     [uvicorn] = {tuple(start) for start in starts if start[-1] == "uvicorn"}
 
-    done = subprocess.run([*uvicorn, "--version"], cwd=tmp_path, capture_output=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # other tests add to it
+    done = subprocess.run([*uvicorn, "--version"], cwd=tmp_path, env=environment, capture_output=True, check=False)
 
     assert done.returncode == 0, done.stderr
     assert {tuple(start[:-1]) for start in starts} == {uvicorn[:-1]}

@@ -21,6 +21,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.classification import classify
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
+from service.outlook.feed import LedgerFeed
 from service.outlook.schemas import AccuracyAnswer, Directions, LatestForecast, NextForecast
 from tests.conftest import MigratedDatabase
 from tests.service.conftest import FORECASTS, LEDGER_MARKET, Start, wait_until
@@ -229,7 +230,9 @@ def test_a_client_that_returns_gets_what_it_missed(
             "select recorded_at from forecasts where open_time = %s", [ledger_filled[-3].open_time]
         ).fetchone() or [None]
 
-    listener = Listener(service, "/forecasts/stream", count=2, headers={"last-event-id": seen.isoformat()})
+    listener = Listener(
+        service, "/forecasts/stream", count=2, headers={"last-event-id": f"{seen:%Y-%m-%dT%H:%M:%S.%fZ} ~"}
+    )
     listener.ended.result(timeout=30)
 
     forecasts = [data for kind, data in listener.events if kind == "forecast"]
@@ -247,6 +250,13 @@ def test_a_stream_without_a_database_is_refused_before_it_begins(start_service: 
     assert response.headers["content-type"] == "application/problem+json"
 
 
+def test_a_stream_of_a_market_that_is_not_forecast_here_is_refused(service_of_days: TestClient) -> None:
+    refused = service_of_days.get("/forecasts/stream?market=NOSUCHUSDT-5m")
+
+    assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (400, "wrong-market")
+    assert service_of_days.app.state.resources[LedgerFeed].open_streams == 0  # type: ignore[attr-defined]
+
+
 def test_a_stream_ends_when_the_service_stops(service_of_days: TestClient) -> None:
     from service.models.readiness import Readiness
 
@@ -257,3 +267,4 @@ def test_a_stream_ends_when_the_service_stops(service_of_days: TestClient) -> No
 
     listener.ended.result(timeout=30)
     assert listener.status == 200
+    assert service_of_days.app.state.resources[LedgerFeed].open_streams == 0  # type: ignore[attr-defined]

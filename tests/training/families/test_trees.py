@@ -68,6 +68,16 @@ def test_a_signal_of_a_candle_up_to_twelve_before_is_found(lag):
     assert ((logit > 0) == (wanted[SPLIT.report] > 0)).mean() > 0.9
 
 
+def test_a_signal_is_found_in_the_days_that_a_daily_market_has():
+    close = 0.5 * column("ret") + np.random.default_rng(2).normal(0, 0.2, len(DATASET.matrix))
+    days = planted(close)._replace(ends=DATASET.ends[:1300])
+    split = split_by_time(days)
+
+    raw, _ = fitted(days, split).answer(days, split.report)
+
+    assert agreement(raw[:, CLOSE], close[split.report]) > 0.7
+
+
 def test_a_signal_of_order_flow_needs_order_flow():
     wanted = column("taker_imbalance")
     model = fitted(planted(wanted))
