@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -34,6 +35,7 @@ _BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1,
 _SERIES_BUCKETS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_BLOCK_BYTES = 512  # unit of st_blocks
 
 
 class ServiceMetrics:
@@ -156,6 +158,7 @@ class ServiceMetrics:
             cpu_s = time.process_time()
             self.cpu.inc(cpu_s - self._cpu_counted_s)
             self._cpu_counted_s = cpu_s
+        reserve_space()
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count and time one request."""
@@ -213,6 +216,20 @@ def _exposition(here: ServiceMetrics) -> bytes:
     MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
     merged.register(here.freshness)
     return generate_latest(merged)
+
+
+def reserve_space() -> None:
+    """Give the files of this process' figures space on the disk, twice what they take.
+
+    Processes share figures through files that are mapped to memory. On a full disk a write to a part without space
+    would end the process (SIGBUS), and forecasts need no disk.
+    """
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for path in Path(directory).glob(f"*_{os.getpid()}.db") if directory and hasattr(os, "posix_fallocate") else ():
+        with suppress(OSError), path.open("r+b") as file:  # the next attempt may find space
+            size = os.fstat(file.fileno())
+            if size.st_blocks * _BLOCK_BYTES < size.st_size:
+                os.posix_fallocate(file.fileno(), 0, 2 * size.st_size)
 
 
 def _forget_dead(directory: Path) -> None:
