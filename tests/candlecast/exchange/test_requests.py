@@ -68,6 +68,7 @@ def test_an_answer_that_drips_is_given_up_in_time(chunked: bool, monkeypatch: py
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.timeout(60)  # without a bound it does not end
 @pytest.mark.parametrize("chunked", [True, False])
 def test_an_endless_answer_is_refused_at_its_size(chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedSession, "largest_bytes", 1_000_000)
@@ -78,6 +79,7 @@ def test_an_endless_answer_is_refused_at_its_size(chunked: bool, monkeypatch: py
             )
 
 
+@pytest.mark.timeout(60)  # without a bound it does not end
 def test_an_endless_redirect_is_refused_at_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedSession, "largest_bytes", 1_000_000)
 

@@ -250,6 +250,7 @@ def test_a_stream_without_a_database_is_refused_before_it_begins(start_service: 
     assert response.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.timeout(60)  # a stream that is not refused does not end
 def test_a_stream_of_a_market_that_is_not_forecast_here_is_refused(service_of_days: TestClient) -> None:
     refused = service_of_days.get("/forecasts/stream?market=NOSUCHUSDT-5m")
 
