@@ -25,6 +25,7 @@ from candlecast.api.answers import (
     ServedModelAnswer,
     SpanAnswer,
 )
+from candlecast.api.importance import ImportanceAnswer, ImportanceMethod, InputImportance
 from candlecast.api.series_answers import AbstainedStretch, ForecastColumns, ForecastSeriesAnswer, Stretch
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
 from candlecast.errors import CandlecastError, ConfigurationError, ModelNotFound, ServiceRejected, ServiceUnavailable
@@ -41,7 +42,9 @@ __all__ = [
     "ForecastClient",
     "ForecastColumns",
     "ForecastSeriesAnswer",
+    "ImportanceAnswer",
     "InputContract",
+    "InputImportance",
     "Intervals",
     "Market",
     "ModelNotFound",
@@ -151,6 +154,19 @@ class ForecastClient(SessionClient):
             ServiceRejected: The service serves no model of this market.
         """
         return self._ask("GET", "/model", ModelsAnswer, params={"market": market.model_name})
+
+    def importance(self, market: Market, method: ImportanceMethod = "permutation") -> ImportanceAnswer:
+        """Return the importance of each input for the served champion of a market.
+
+        Args:
+            method: `permutation` measures on the newest candles, `shap` reads what the training of trees measured.
+
+        Raises:
+            ServiceUnavailable: As `model`; also while the service's database does not answer.
+            ServiceRejected: The champion is of a family without SHAP values.
+        """
+        asked = {"market": market.model_name, "method": method}
+        return self._ask("GET", "/importance", ImportanceAnswer, params=asked)
 
     def wait_ready(self, timeout_s: float) -> None:
         """Wait until a champion is served.

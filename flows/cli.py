@@ -9,6 +9,7 @@ import typer
 
 # Other imports stand where they are used, so that `candlecast --help` answers at once.
 from flows.commands import candles as candle_commands
+from flows.commands import features as feature_commands
 from flows.commands import forecasts as forecast_commands
 from flows.commands import models as model_commands
 from flows.commands import operations as operation_commands
@@ -21,7 +22,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (platform_commands, candle_commands, forecast_commands, model_commands, operation_commands):
+for commands in (
+    platform_commands,
+    candle_commands,
+    feature_commands,
+    forecast_commands,
+    model_commands,
+    operation_commands,
+):
     app.add_typer(commands.app)
 
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from candlecast.bundle.forecast import TARGETS
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import epoch_ms
 from candlecast.settings.settings import Settings
-from training.dataset import Dataset, Indexes, settings_dataset
+from training.dataset import Dataset, Indexes, rising, settings_dataset
 
 
 class Split(NamedTuple):
@@ -24,6 +25,9 @@ class Split(NamedTuple):
     calibrate: Indexes
     report: Indexes
 
+
+PURGE = "purge"
+"""Name of what is left out between two slices."""
 
 SPLIT_SHARES = (0.62, 0.07, 0.11, 0.20)
 
@@ -41,6 +45,42 @@ class TrainingData:
     candles: pd.DataFrame
     dataset: Dataset
     split: Split
+
+    def table(self) -> pd.DataFrame:
+        """Return every feature row, oldest first, with its targets and its slice.
+
+        The window of a row with a slice is that row and the `sequence_length` - 1 rows before it. The evaluation model
+        is fitted on `fit`, and the served model on all windows, `purge` included.
+
+        Returns:
+            Indexed by the target's open_time: `issued_from`, the open_time of the row's candle; `slice`, a name of
+            `Split`, `purge` between two slices, None for a row that ends no window; `close` and `volatility` of the
+            row's candle; the inputs, before they are standardised; `target_NAME` in volatilities, NaN without a target
+            candle; `target_up` as by `rising`. `attrs` has the market, the window and the feature set.
+        """
+        dataset, every = self.dataset, np.arange(len(self.dataset.matrix))
+        opened = pd.DatetimeIndex(pd.to_datetime(dataset.target_ms, unit="ms", utc=True), name="open_time")
+        slices = np.full(len(every), None, dtype=object)
+        slices[dataset.ends] = PURGE
+        for name, ends in self.split._asdict().items():
+            slices[ends] = name
+        columns = {
+            "issued_from": opened - dataset.market.horizon * dataset.market.step,
+            "slice": slices,
+            "close": dataset.origin.close,
+            "volatility": dataset.origin.volatility,
+            **dict(zip(dataset.features.names, dataset.matrix.T, strict=True)),
+            **{f"target_{name}": of_rows for name, of_rows in zip(TARGETS, dataset.targets.T, strict=True)},
+            "target_up": rising(dataset, every),
+        }
+        table = pd.DataFrame(columns, index=opened)
+        table.attrs = {
+            "market": dataset.market.model_name,
+            "sequence_length": dataset.sequence_length,
+            "feature_set": dataset.features.name,
+            "feature_hash": dataset.features.hash,
+        }
+        return table
 
 
 def training_data(candles: pd.DataFrame, settings: Settings) -> TrainingData:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -27,6 +27,7 @@ _MARKET_CHECKS: dict[str, Callable[[str], object]] = {
     "symbol": require_symbol,
     "interval": interval_duration,
 }
+_Choice = TypeVar("_Choice", bound=str)
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _END = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -93,12 +94,15 @@ def read_hours(request: Request) -> int | None:
     return _whole(request, "hours", HOURS_DEFAULT, HOURS_MAXIMUM)
 
 
-def read_choice(request: Request, name: str, choices: tuple[str, ...]) -> str | None:
+def read_choice(request: Request, name: str, choices: tuple[_Choice, ...]) -> _Choice | None:
     """Read a parameter that has few values; None if it is not given."""
     value = request.query_params.get(name)
-    if value is not None and value not in choices:
+    if value is None:
+        return None
+    chosen = next((choice for choice in choices if choice == value), None)
+    if chosen is None:
         raise _wrong(name, value, f"{name} is {value!r:.60}; send one of {', '.join(choices)}")
-    return value
+    return chosen
 
 
 def refuse_both(request: Request, one: str, *others: str) -> None:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from candlecast import __version__
 from candlecast.api.answers import PROBLEM_TYPE, Problem
+from candlecast.api.importance import IMPORTANCE_METHODS
 from candlecast.ledger.forecasts import ROLES
 from candlecast.market import SYMBOL
 from candlecast.settings.settings import Settings
@@ -67,6 +68,11 @@ _PARAMETERS: dict[str, tuple[str, dict[str, Any], Any]] = {
         "Most steps of the answer.",
         {"type": "integer", "minimum": 1, "maximum": POINTS_MAXIMUM, "default": POINTS_DEFAULT},
         288,
+    ),
+    "method": (
+        "How importance is measured.",
+        {"type": "string", "enum": list(IMPORTANCE_METHODS), "default": "permutation"},
+        "permutation",
     ),
     "role": ("Role of the model that forecast.", {"type": "string", "enum": list(ROLES)}, "champion"),
 }

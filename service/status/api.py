@@ -11,6 +11,7 @@ import pandas as pd
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from candlecast.api.importance import IMPORTANCE_METHODS, ImportanceAnswer
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import without_logins
 from candlecast.job_runs import JOBS
@@ -21,13 +22,13 @@ from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from service.history.queries import CANDLES
 from service.http.documented import Documented
-from service.http.parameters import MARKET
+from service.http.parameters import MARKET, read_choice
 from service.http.problems import Refusal
 from service.http.reading import json_answer, market_of, reading_routes, rows
 from service.http.resources import resources
 from service.models.reloaders import ModelReloaders
 from service.status import examples, queries
-from service.status.importance import WINDOWS, Importances
+from service.status.importance import WINDOWS, Importances, shap_importance
 from service.status.monitoring_answer import figures_by_name, monitoring_answer
 from service.status.monitoring_schemas import LiveFigures, MonitoringAnswer, Promotion
 from service.status.schemas import (
@@ -35,7 +36,6 @@ from service.status.schemas import (
     DoubtfulCandle,
     ForecastMarket,
     Gap,
-    ImportanceAnswer,
     JobRun,
     JobsAnswer,
     MarketName,
@@ -140,22 +140,32 @@ def quality(request: Request) -> Response:
     )
 
 
-@Documented(ImportanceAnswer, examples.IMPORTANCE, MARKET)
+@Documented(ImportanceAnswer, examples.IMPORTANCE, (*MARKET, "method"))
 def importance(request: Request) -> Response:
-    """Read the importance of each input for the served champion: losses with it shuffled, on the newest candles.
+    """Read the importance of each input for the served champion.
 
-    A request measures it, at most once a day for each version.
+    By permutation: its losses on the newest candles with the input shuffled. A request measures it, at most once a day
+    for each version. By shap: mean absolute SHAP values of its training, which are in the bundles of trees.
     """
-    here = resources(request)
+    here, method = resources(request), read_choice(request, "method", IMPORTANCE_METHODS) or "permutation"
     champion = here[ModelReloaders].served(market_of(request)).get(CHAMPION)
+    n = WINDOWS if method == "permutation" else None
     if champion is None:
-        return json_answer(ImportanceAnswer(version=None, n=WINDOWS, inputs=[]))
-    newest = _newest_candles(request, 1)
-    inputs = []
-    if len(newest):
-        read = partial(_newest_candles, request, 2 * WINDOWS)
-        inputs = here[Importances].of(champion.identity, champion.bundle, newest.index[0].date(), read)
-    return json_answer(ImportanceAnswer(version=champion.version, n=WINDOWS, inputs=inputs))
+        return json_answer(ImportanceAnswer(version=None, method=method, n=n, inputs=[]))
+    if method == "shap":
+        inputs = shap_importance(champion.bundle.manifest)
+        if inputs is None:
+            detail = (
+                f"version {champion.version} is of family {champion.bundle.manifest.family}, which has no SHAP values; "
+                "send method=permutation"
+            )
+            raise Refusal("invalid-parameter", detail, field="method", value=method)
+    else:
+        newest, inputs = _newest_candles(request, 1), []
+        if len(newest):
+            read = partial(_newest_candles, request, 2 * WINDOWS)
+            inputs = here[Importances].of(champion.identity, champion.bundle, newest.index[0].date(), read)
+    return json_answer(ImportanceAnswer(version=champion.version, method=method, n=n, inputs=inputs))
 
 
 ROUTES = reading_routes(

@@ -152,7 +152,12 @@ VERSIONS = {
     "trial": None,
 }
 JOBS = {**MARKET, "runs": [_RUN]}
-IMPORTANCE = {"version": "3", "n": 600, "inputs": [{"name": "amp", "amplitude_loss": 0.11, "direction_loss": 0.0004}]}
+IMPORTANCE = {
+    "version": "3",
+    "method": "permutation",
+    "n": 600,
+    "inputs": [{"name": "amp", "amplitude_loss": 0.11, "direction_loss": 0.0004, "contributions": None}],
+}
 QUALITY = {
     **MARKET,
     "gaps_open": 0,

@@ -1,4 +1,4 @@
-"""Permutation importance of a served version's inputs, on the newest candles."""
+"""Importance of a served version's inputs: by permutation on the newest candles, or by SHAP values of its training."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from threading import Lock
 import numpy as np
 import pandas as pd
 
+from candlecast.api.importance import InputImportance
 from candlecast.arrays import Floats
 from candlecast.bundle.bundle import Bundle, ModelInputs
 from candlecast.bundle.forecast import TARGETS
+from candlecast.bundle.manifest import Manifest
 from candlecast.candles.schema import ohlcv_values, open_times_ms, split_at_gaps
 from candlecast.features.features import FeatureSet, order_flow
 from candlecast.registry.identity import ModelVersion
-from service.status.schemas import InputImportance
 
 WINDOWS = 600
 _SEED = 7
@@ -76,8 +77,26 @@ def permutation_importance(bundle: Bundle, candles: pd.DataFrame) -> list[InputI
         rows = inputs.rows.copy()
         rows[:, column] = rows[order, column]
         amplitude, brier = _losses(bundle, ModelInputs(rows, inputs.origin), ohlcv) / in_order - 1
-        measured.append(InputImportance(name=name, amplitude_loss=float(amplitude), direction_loss=float(brier)))
-    return sorted(measured, key=lambda one: -one.amplitude_loss)
+        measured.append((float(amplitude), float(brier), name))
+    return [
+        InputImportance(name=name, amplitude_loss=amplitude, direction_loss=brier)
+        for amplitude, brier, name in sorted(measured, key=lambda one: -one[0])
+    ]
+
+
+def shap_importance(manifest: Manifest) -> list[InputImportance] | None:
+    """Return the SHAP values that the training left in the bundle, the largest for the amplitude first.
+
+    Returns:
+        None if it left none, because the family has none.
+    """
+    by_output = manifest.contributions
+    if by_output is None:
+        return None
+    return [
+        InputImportance(name=name, contributions={output: values[name] for output, values in by_output.items()})
+        for name in sorted(manifest.feature_names, key=lambda name: -by_output["amplitude"][name])
+    ]
 
 
 def _after_still_rows(candles: pd.DataFrame, features: FeatureSet) -> pd.DataFrame:

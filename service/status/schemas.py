@@ -100,27 +100,6 @@ class QualityAnswer(MarketAnswer):
     newest_revisions: list[Revision]
 
 
-class InputImportance(Answer):
-    """Rise of a version's losses when an input is shuffled over time."""
-
-    name: str
-    amplitude_loss: float
-    """Rise of the amplitude's MAE as a share of it; 0.1 is a tenth more."""
-    direction_loss: float
-    """Rise of the direction's Brier score as a share of it."""
-
-
-class ImportanceAnswer(Answer):
-    """Answer of `GET /importance`: inputs of the served champion, the most important for the amplitude first."""
-
-    version: str | None
-    """Null while no champion is served."""
-    n: int
-    """Most forecasts measured."""
-    inputs: list[InputImportance]
-    """Empty while too few candles are stored."""
-
-
 class MarketName(MarketAnswer):
     """Symbol and interval of a market."""
 

@@ -232,6 +232,15 @@ def test_a_given_body_is_sent_as_it_is() -> None:
     assert sent_body(service) == {"klines": [[1, "2"]], "model": "2"}
 
 
+def test_importance_is_asked_for_a_market_and_by_a_method() -> None:
+    service = FakeService(200, {"version": "3", "method": "shap", "n": None, "inputs": [{"name": "amp"}]})
+
+    answer = client_of(service).importance(Market("BTCUSDT", "1m", 15), "shap")
+
+    assert service.sent[0].url == "http://service:3000/importance?market=BTCUSDT-1m-h15&method=shap"
+    assert (answer.method, answer.inputs[0].name) == ("shap", "amp")
+
+
 def test_nan_is_sent_so_that_the_service_names_its_row() -> None:
     service = FakeService(200, ANSWER)
 

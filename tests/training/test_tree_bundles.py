@@ -10,15 +10,22 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import xgboost
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
 
+from candlecast.api.importance import ImportanceAnswer
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle, load_evaluation_model
 from candlecast.candles.files import write_candles
 from candlecast.errors import BundleError
 from candlecast.features.base import BASE
 from candlecast.settings.sources import load_settings
+from service.app import create_app
 from service.status.importance import permutation_importance
+from service.wiring import Wiring
+from tests.service.conftest import wait_until
 from tests.support.bundles import sound_candles
+from tests.support.registries import FakeRegistry
 from training.dataset import build_dataset
 from training.evaluation import forecast_rows, scaled_windows
 from training.families.trees import PARTS
@@ -112,6 +119,35 @@ def test_permutation_importance_takes_trees_too(trained):
 
     assert {one.name for one in measured} == set(BASE.names)
     assert measured[0].amplitude_loss > 0
+
+
+def test_the_service_answers_the_shap_values_of_the_kept_boosters(trained, tmp_path):
+    settings = load_settings(home=tmp_path, source="replay", model_poll_s=0.01)
+    registry = FakeRegistry.serving("1", trained.directory)
+    dataset = build_dataset(CANDLES, trained.bundle.manifest.market, 4, BASE)
+    windows = scaled_windows(trained.bundle.manifest.scaler, dataset, dataset.ends)
+    last_row = windows[:, 3]
+    lagged = {(lag, name): windows[:, 3 - lag, BASE.names.index(name)] for lag in (1, 2, 3) for name in LAGGED}
+    inputs = xgboost.DMatrix(np.column_stack([last_row, *lagged.values()]))
+    booster = xgboost.Booster(model_file=trained.directory / "model.amplitude.ubj")
+    shares = booster.predict(inputs, pred_contribs=True)[:, :-1]
+    expected = {
+        name: np.abs(
+            shares[:, BASE.names.index(name)]
+            + sum(shares[:, len(BASE.names) + at] for at, (_, of) in enumerate(lagged) if of == name)
+        ).mean()
+        for name in BASE.names
+    }
+
+    with TestClient(create_app(Wiring(lambda: settings, lambda _: registry, CollectorRegistry()))) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        answer = ImportanceAnswer.model_validate_json(client.get("/importance?method=shap").content)
+
+    found = {one.name: one.contributions["amplitude"] for one in answer.inputs}
+    assert (answer.version, answer.method, answer.n) == ("1", "shap", None)
+    assert [*found.values()] == sorted(found.values(), reverse=True)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert all(one.contributions.keys() == set(PARTS) for one in answer.inputs)
 
 
 def test_another_process_makes_equal_files_and_never_loads_tensorflow(trained, tmp_path):

@@ -150,3 +150,15 @@ def test_verify_looks_at_the_table_while_the_exchange_is_away(run, final, tmp_pa
 
     assert (found.exit_code, "1,440 candles of BTCUSDT 5m" in found.stdout) == (0, True)
     assert "the exchange does not answer: candles missing after the newest were not looked for" in found.stdout
+
+
+def test_features_of_stored_candles_are_those_of_their_file(run, final, tmp_path):
+    write_candles(tmp_path / "candles.parquet", final)
+    run("candles", "import", tmp_path / "candles.parquet")
+    stored, from_file = tmp_path / "stored.parquet", tmp_path / "file.parquet"
+
+    done = run("features", "export", stored)
+    run("features", "export", from_file, "--candles", tmp_path / "candles.parquet")
+
+    assert f"rows of BTCUSDT-5m with 38 inputs written to {stored}: fit " in done.stdout
+    pd.testing.assert_frame_equal(pd.read_parquet(stored), pd.read_parquet(from_file), check_exact=True)

@@ -71,6 +71,33 @@ def test_a_version_is_made_of_the_candles_before_its_end_alone(trained, environm
     assert "<html" in Path(trained["report"]).read_text()
 
 
+def test_exported_features_are_those_that_the_version_was_fitted_on(trained, environment, file, tmp_path):
+    manifest = load_bundle(environment / "trained" / "BTCUSDT-5m" / trained["version"] / "bundle").manifest
+    cut, out = tmp_path / "cut.parquet", tmp_path / "rows.parquet"
+    write_candles(cut, pd.read_parquet(file).loc[: UNTIL + " 00:00"].iloc[:-1])
+
+    done = run("features", "export", out, "--market", "BTCUSDT-5m", "--candles", cut, "--json")
+
+    table, candles = pd.read_parquet(out), pd.read_parquet(cut)
+    known = table.dropna(subset="slice")
+    of_slices = {name: rows for name, rows in known.groupby("slice") if name != "purge"} | {"refit": known}
+    spans = {
+        name: (rows.index[0], rows.index[-1] + pd.Timedelta("5min"), len(rows)) for name, rows in of_slices.items()
+    }
+    assert spans == {name: (span.start, span.end, span.rows) for name, span in manifest.spans.items()}
+    assert json.loads(done.stdout)["slices"].items() <= {name: rows for name, (_, _, rows) in spans.items()}.items()
+    for name, scaler in (("fit", manifest.rehearsal.scaler), ("refit", manifest.scaler)):
+        first, last = (table.index.get_loc(of_slices[name].index[end]) for end in (0, -1))
+        inputs = table[list(manifest.feature_names)].iloc[first - manifest.sequence_length + 1 : last + 1].to_numpy()
+        deviation = inputs.std(axis=0)
+        np.testing.assert_allclose(inputs.mean(axis=0), scaler.mean, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(np.where(deviation > 1e-9, deviation, 1.0), scaler.scale, rtol=1e-9)
+    before, after = (candles["close"].reindex(times).to_numpy() for times in (known["issued_from"], known.index))
+    np.testing.assert_allclose(known["target_close"] * known["volatility"], np.log(after / before), atol=1e-12)
+    np.testing.assert_array_equal(known["target_up"], np.where(after == before, np.nan, after > before))
+    assert (table.attrs["feature_hash"], table.attrs["sequence_length"]) == (manifest.feature_hash, 12)
+
+
 def test_every_candle_asked_for_is_forecast_from_those_before_it(trained, file, tmp_path, bundled_candles):
     found = judged(file, "--to", "2025-06-14", "--forecasts", tmp_path / "out.parquet")
 

@@ -13,6 +13,7 @@ from psycopg_pool import ConnectionPool
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
+from candlecast.api.importance import ImportanceAnswer, InputImportance
 from candlecast.bundle.load import load_bundle
 from candlecast.features.base import BASE
 from candlecast.ledger.forecasts import Ledger
@@ -29,8 +30,6 @@ from service.status.importance import Importances, permutation_importance
 from service.status.monitoring_answer import monitoring_answer
 from service.status.monitoring_schemas import MonitoringAnswer
 from service.status.schemas import (
-    ImportanceAnswer,
-    InputImportance,
     JobsAnswer,
     QualityAnswer,
     StatusAnswer,
@@ -226,13 +225,25 @@ class TestOverTwoRecordedDays:
     def test_importance_is_of_the_served_champion(self, service_of_days: TestClient) -> None:
         answer = ImportanceAnswer.model_validate_json(service_of_days.get("/importance").content)
 
-        losses = [one.amplitude_loss for one in answer.inputs]
-        assert answer.version == "1"
+        losses = [one.amplitude_loss or 0.0 for one in answer.inputs]
+        assert (answer.version, answer.method) == ("1", "permutation")
+        assert answer.inputs[0].contributions is None
+        assert service_of_days.get("/importance?method=permutation").json() == answer.model_dump()
         assert losses == sorted(losses, reverse=True)
         assert losses[0] > 0
         assert (
             ImportanceAnswer.model_validate_json(service_of_days.get("/importance?symbol=ETHUSDT").content).inputs == []
         )
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("shap", "version 1 is of family tiny, which has no SHAP values"), ("gain", "one of permu")]
+)
+def test_a_method_that_a_version_lacks_is_refused_with_the_reason(start_service: Start, method: str, said: str) -> None:
+    refused = start_service().get(f"/importance?method={method}")
+
+    assert (refused.status_code, refused.json()["field"], refused.json()["value"]) == (400, "method", method)
+    assert said in refused.json()["detail"]
 
 
 def test_a_history_too_short_to_settle_anything_has_no_importance(start_service: Start) -> None:
