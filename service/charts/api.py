@@ -38,7 +38,8 @@ _BUCKETS = 41
 _DOTS = 400
 _RELIABILITY_BINS = 10
 _TAKEN = (*MARKET, "hours", "start", "end", "points", "role")
-_COUNTS = {"forecasts", "abstained", "hits", "misses"}
+_COUNTS = {"forecasts", "abstained", "pending", "hits", "misses"}
+_NO_DIRECTIONS = dict.fromkeys(Confusion.model_fields, 0)
 _COLUMNS = [name for name in ChartAnswer.model_fields if name not in {*Stretch.model_fields, "open_time"}]
 
 
@@ -114,7 +115,8 @@ def direction(request: Request) -> Response:
             | {
                 "accuracy_interval": _interval(figures["accuracy"], hits, counts, period, market_of(request)),
                 "calibration_error": off / figures["n"] if bins else None,
-                "confusion": Confusion(**{name: figures.get(name) or 0 for name in Confusion.model_fields}),
+                "confusion": figures["confusion"] or _NO_DIRECTIONS,
+                "base_rate_confusion": figures["base_rate_confusion"] or _NO_DIRECTIONS,
                 "reliability": bins,
                 "confidence": [ConfidenceFifth(**one) for one in found.get("confidence") or []],
             }

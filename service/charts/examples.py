@@ -28,6 +28,7 @@ CHART = {
     "close_upper": [112990.1, 113019.6],
     "probability_up": [0.53, 0.51],
     "abstained": [0, 0],
+    "pending": [0, 1],
     "hits": [1, 0],
     "misses": [0, 0],
 }
@@ -77,6 +78,7 @@ DIRECTION = {
     "base_rate_brier": 0.25,
     "calibration_error": 0.021,
     "confusion": {"up_up": 80, "up_down": 71, "down_up": 65, "down_down": 70},
+    "base_rate_confusion": {"up_up": 145, "up_down": 141, "down_up": 0, "down_down": 0},
     "reliability": [{"n": 29, "probability": 0.47, "rising": 0.45}],
     "confidence": [{"n": 58, "least": 0.0, "most": 0.006, "accuracy": 0.5}],
 }

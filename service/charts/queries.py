@@ -74,6 +74,14 @@ def _figures(*names: str) -> str:
     )
 
 
+def _confusion(up: str) -> str:
+    """Counts of the forecast direction `up` and the actual one, as `service.charts.schemas.Confusion`."""
+    return f"""json_build_object(
+        'up_up', count(*) filter (where {up} and rose), 'up_down', count(*) filter (where {up} and not rose),
+        'down_up', count(*) filter (where not {up} and rose),
+        'down_down', count(*) filter (where not {up} and not rose))"""
+
+
 STEPS = f"""
 with {_SETTLED}, bars as (
     select {_STEP} as at, (array_agg(open order by open_time))[1] as open, max(high) as high, min(low) as low,
@@ -82,7 +90,8 @@ with {_SETTLED}, bars as (
 ), made as (
     select {_STEP} as at, count(*) as forecasts, {_last("close")} as forecast_close, max(high) as forecast_high,
            min(low) as forecast_low, {_last("close_lower")} as close_lower, {_last("close_upper")} as close_upper,
-           {_last("probability_up")} as probability_up, count(*) filter (where abstained) as abstained
+           {_last("probability_up")} as probability_up, count(*) filter (where abstained) as abstained,
+           count(*) filter (where open_time > (select max(open_time) from candles where {_MARKET})) as pending
     from forecasts where {_FORECAST} and {_PERIOD} group by 1
 ), directions as (
     select {_STEP} as at, count(*) filter (where {_HIT}) as hits, count(*) filter (where not ({_HIT})) as misses
@@ -175,10 +184,8 @@ select
                {FIGURES["accuracy"].sql("(rose = rose_before)")} as repeat_accuracy,
                {FIGURES["brier"].sql("probability_up", "rose::int")} as brier,
                {FIGURES["brier"].sql("baseline_up", "rose::int")} as base_rate_brier,
-               count(*) filter (where up and rose) as up_up,
-               count(*) filter (where up and not rose) as up_down,
-               count(*) filter (where not up and rose) as down_up,
-               count(*) filter (where not up and not rose) as down_down
+               {_confusion("up")} as confusion,
+               {_confusion("base_up")} as base_rate_confusion
         from counted) as figures) as figures,
     (select json_agg(json_build_array(hits, n) order by at) from (
         select {_STEP} as at, count(*) filter (where hit) as hits, count(*) as n

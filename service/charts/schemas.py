@@ -54,6 +54,8 @@ class ChartAnswer(Stretch):
     """The last forecast's probability of a rise, between 0 and 1; null where there is none."""
     abstained: Counts
     """Forecasts that are the baseline's."""
+    pending: Counts
+    """Forecasts of candles after the newest one stored."""
     hits: Counts
     """Settled forecasts whose direction was right."""
     misses: Counts
@@ -189,5 +191,7 @@ class DirectionAnswer(Stretch):
     calibration_error: float | None
     """Mean |probability - share that rose| over the forecasts, by bins of `reliability`."""
     confusion: Confusion
+    base_rate_confusion: Confusion
+    """Counts if the direction that was more frequent in training is always forecast."""
     reliability: list[ReliabilityBin]
     confidence: list[ConfidenceFifth]

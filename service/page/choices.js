@@ -4,7 +4,7 @@ import { element } from "./dom.js";
 
 export const PERIODS = { "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720, "90d": 2160 };
 const REFRESHES = [10, 30, 60, 120, 300];
-const ZONES = { UTC: "UTC", local: "this computer's zone", "America/Sao_Paulo": "São Paulo" };
+const ZONES = { UTC: "UTC", local: "local time", "America/Sao_Paulo": "São Paulo" };
 const DEFAULTS = { market: null, symbol: null, interval: null, period: "24h", refresh: 10, zone: "UTC" };
 
 /** Read the choices from the address; a missing or invalid one has its default. */
@@ -71,7 +71,7 @@ export function offerMarkets(form, status) {
   const offered = [...new Set([...names(status.forecast_here), ...stored, status.market])];
   const select = form.elements.market;
   if ([...select.options].map((option) => option.value).join() === offered.join()) return;
-  select.replaceChildren(...offered.map((one) => element("option", { value: one }, one.replaceAll("-", " · "))));
+  select.replaceChildren(...offered.map((one) => element("option", { value: one }, one.replace(/-h(\d+)$/, "-$1 ahead").replaceAll("-", " · "))));
   select.value = status.market;
 }
 

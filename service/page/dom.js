@@ -22,7 +22,10 @@ export const text = (name, className, content) => element(name, { class: classNa
 
 /** A list of names and values. */
 export const facts = (rows, className = "facts") =>
-  element("dl", { class: className }, ...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+  element("dl", { class: className }, ...rows.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+
+/** The legend of a drawing. @param keys [class, name] of each entry */
+export const legend = (...keys) => element("ul", { class: "legend", "aria-label": "Legend" }, ...keys.map(([key, name]) => element("li", { class: key }, name)));
 
 /** One figure with its name and a note. */
 export const figure = (name, value, sub, tone = "") =>

@@ -44,6 +44,9 @@ export function difference(value) {
   return value === null || value === undefined || Math.abs(value) >= 1 || !value ? price(value, 1000) : value.toPrecision(3);
 }
 
+/** A signed difference of prices: +85.31, −3.20e-8. */
+export const signedDifference = (value) => `${value < 0 ? "−" : "+"}${difference(Math.abs(value))}`;
+
 /** Format of a chart's price axis for numbers of this size; by default the library marks no step below 0.01. */
 export function axisFormat(size) {
   const precision = decimals(size);

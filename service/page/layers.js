@@ -54,6 +54,21 @@ export function drawBand(context, _size, chart, series, { low, high, colour }) {
   }
 }
 
+/** Rings on forecasts whose outcome is not known; data: {values, pending, colours}, values and counts by step. */
+export function drawPending(context, _size, chart, series, { values, pending, colours }) {
+  const [first, last] = inSight(chart, values.length);
+  context.fillStyle = colours.card;
+  context.strokeStyle = colours.accent;
+  context.lineWidth = 1.5;
+  for (let at = first; at <= last; at += 1) {
+    if (!pending[at]) continue;
+    context.beginPath();
+    context.arc(chart.timeScale().logicalToCoordinate(at), series.priceToCoordinate(values[at]), 3.2, 0, 2 * Math.PI);
+    context.fill();
+    context.stroke();
+  }
+}
+
 /** A row of small bars at the bottom: up for hits, down for misses, faint where confidence is low. */
 export function drawHits(context, { height }, chart, _series, { hits, misses, faint, colours }) {
   const [first, last] = inSight(chart, hits.length);

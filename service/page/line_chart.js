@@ -1,6 +1,6 @@
 // One or more lines over time, linked with all other charts over time.
 
-import { element } from "./dom.js";
+import { element, legend } from "./dom.js";
 import { axisFormat, dayTime } from "./format.js";
 import { colours, onScheme } from "./palette.js";
 import { link, timeChart, unlink } from "./time_chart.js";
@@ -11,13 +11,13 @@ export class LineChart {
 
   /**
    * @param lines [{name, colour, dashed, key}]: colour a name of the style sheet, key a class of the legend
-   * @param options {limits: [{value, name}], zero, shown: value => text}
+   * @param options {limits: [{value, name}], zero, layers, shown: value => text}
    */
-  constructor(title, lines, { limits = [], zero = false, shown }) {
+  constructor(title, lines, { limits = [], zero = false, layers = [], shown }) {
     const place = element("div", { class: "plot", role: "group", "aria-label": `Chart: ${title}. Keys: plus and minus zoom, arrows move, 0 shows the whole period.` });
     const caption = element("figcaption", { class: "reading" });
-    const legend = element("ul", { class: "legend", "aria-label": "Legend" }, ...lines.map(({ name, key }) => element("li", { class: key }, name)));
-    this.figure = element("figure", { class: "broad" }, element("h3", {}, title), legend, place, caption);
+    this.legend = legend(...lines.map(({ name, key }) => [key, name]));
+    this.figure = element("figure", { class: "broad" }, element("h3", {}, title), this.legend, place, caption);
     this.#shown = shown;
     this.#chart = timeChart(place, caption, (at) => this.#describe(at), { localization: { priceFormatter: shown, timeFormatter: (time) => dayTime(time * 1000), locale: "en-US" } });
     const look = (line) => ({ lineWidth: 2, lineStyle: line.dashed ? 2 : 0, priceLineVisible: false, lastValueVisible: !line.dashed, crosshairMarkerRadius: 3 });
@@ -25,6 +25,7 @@ export class LineChart {
     this.#lines = lines.toReversed().map((line) => ({ ...line, series: this.#chart.addLineSeries(look(line)) })).toReversed();
     const [{ series }] = this.#lines;
     this.#limits = limits.map(({ value, name }) => series.createPriceLine({ price: value, title: name, lineStyle: 2, lineWidth: 1 }));
+    for (const layer of layers) series.attachPrimitive(layer);
     if (zero) this.#limits.push(series.createPriceLine({ price: 0, lineWidth: 1, lineStyle: 0, axisLabelVisible: false }));
     this.#paint();
     onScheme(() => this.#paint());

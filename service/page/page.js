@@ -96,7 +96,7 @@ async function refreshCharts() {
     }
     errorPanel ??= new ErrorPanel(body, answer);
     if (!closer) errorPanel.showFigures(answer);
-    errorPanel.showSteps(answer, view.times);
+    errorPanel.showSteps(answer, view.times, value(chart));
     return null;
   });
   hold();

@@ -50,7 +50,7 @@ export function histogram(label, edges, own, rival, xName) {
   return drawing;
 }
 
-/** Points, with the line on which both are equal. */
+/** Points, with the line on which both are equal, and that of persistence, which forecasts 0. */
 export function scatter(label, horizontal, vertical, xName, yName) {
   const reach = (values) => {
     const sizes = values.map(Math.abs).sort((a, b) => a - b);
@@ -59,12 +59,11 @@ export function scatter(label, horizontal, vertical, xName, yName) {
   const [across, up] = [reach(horizontal), reach(vertical)];
   const { drawing, x, y } = frame(label, [-across, across], [-up, up], xName, yName);
   const least = Math.min(across, up);
-  drawing.append(svg("line", { class: "zero", x1: x(0), x2: x(0), y1: y(up), y2: y(-up) }), svg("line", { class: "zero", x1: x(-across), x2: x(across), y1: y(0), y2: y(0) }));
-  drawing.append(svg("line", { class: "ideal", x1: x(-least), y1: y(-least), x2: x(least), y2: y(least) }));
-  horizontal.forEach((value, at) => {
-    if (Math.abs(value) > across || Math.abs(vertical[at]) > up) return;
-    drawing.append(svg("circle", { class: value * vertical[at] >= 0 ? "hit" : "miss", cx: x(value), cy: y(vertical[at]), r: 2.1 }));
-  });
+  drawing.append(svg("line", { class: "rival-line", x1: x(0), x2: x(0), y1: y(up), y2: y(-up) }), svg("line", { class: "ideal", x1: x(-least), y1: y(-least), x2: x(least), y2: y(least) }));
+  const within = (value, reach) => Math.max(-reach, Math.min(reach, value)); // the farthest points lie on the frame
+  horizontal.forEach((value, at) => drawing.append(svg("circle", {
+    class: value * vertical[at] >= 0 ? "hit" : "miss", cx: x(within(value, across)), cy: y(within(vertical[at], up)), r: 2.1,
+  })));
   return drawing;
 }
 

@@ -25,12 +25,22 @@ from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.dashboard_platform import DashboardPlatform
 from tests.support.page_figures import Open, number, opened_pages
 from tests.support.posted import as_rows
-from tests.support.recorded_days import record_days
+from tests.support.recorded_days import record_days, record_ledger
 from tests.support.registries import FakeRegistry
 
 pytestmark = pytest.mark.integration
 
 ETHUSDT_15M = Market("ETHUSDT", "15m")
+PEPEUSDT = Market("PEPEUSDT", "1m", 15)
+_RINGS = """
+const arc = CanvasRenderingContext2D.prototype.arc;
+CanvasRenderingContext2D.prototype.arc = function (x, y, radius, ...rest) {
+  const plot = this.canvas.closest(".plot");
+  if (radius === 3.2) plot.rings = { ...plot.rings, [Math.round(x)]: true };
+  return arc.call(this, x, y, radius, ...rest);
+};
+"""
+"""Notes where the charts draw the rings of pending forecasts."""
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +54,27 @@ def platform(
 ) -> Iterator[DashboardPlatform]:
     home = tmp_path_factory.mktemp("dashboard")
     ethereum = FakeRegistry.serving("7", write_tiny_bundle(home / "ethereum", market=ETHUSDT_15M))
-    running = DashboardPlatform(home, tiny_bundles, {ETHUSDT_15M.model_name: ethereum})
+    cheap = FakeRegistry.serving("4", write_tiny_bundle(home / "cheap", market=PEPEUSDT))
+    running = DashboardPlatform(home, tiny_bundles, {ETHUSDT_15M.model_name: ethereum, PEPEUSDT.model_name: cheap})
     running.start_database()
     try:
         with open_database(running.owner_url) as pool:
             migrate(pool)
             CandleStore(pool).upsert(*ETHUSDT_15M[:2], sound_candles(160, ETHUSDT_15M), "test")
         record_days(running.owner_url, days)
+        record_ledger(running.owner_url, in_minutes(days.iloc[:360]), PEPEUSDT)
         running.start_service()
         yield running
     finally:
         running.stop_service()
         running.stop_database()
+
+
+def in_minutes(days: pd.DataFrame) -> pd.DataFrame:
+    """The same moves in candles of a minute, at prices of about 1e-8."""
+    prices = days[["open", "high", "low", "close"]] * 1e-13
+    opened = pd.date_range(days.index[0], periods=len(days), freq=PEPEUSDT.step, unit="us", name="open_time")
+    return days.assign(**prices, volume=days["volume"] * 1e9).set_index(opened)
 
 
 @pytest.fixture
@@ -76,7 +95,7 @@ def test_every_panel_shows_what_is_recorded(open_page: Open, platform: Dashboard
     expect(page.locator("#candles .reading")).to_contain_text(f"C {closes[0]:,.2f}")
     expect(page.locator("#models")).to_contain_text("close holds against persistence")
     expect(page.locator("#models")).to_contain_text("+0.21 %")
-    expect(page.locator("#models")).to_contain_text("Most important inputs of version 1")
+    expect(page.locator("#models")).to_contain_text("inputs of version 1, by permutation")
     expect(page.locator("#models")).to_contain_text("Card of version 1")
     expect(page.locator("#drift")).to_contain_text("amp drifted")
     expect(page.locator("#drift")).to_contain_text("1 candle stored")
@@ -214,6 +233,7 @@ def test_a_period_without_candles_says_so(open_page: Open) -> None:
     expect(page.get_by_label("Market")).to_have_value("NOTHING-5m")
     expect(page.locator("#candles .blank")).to_contain_text("No candle is stored")
     expect(page.locator("#ledger .blank")).to_contain_text("No forecast is recorded")
+    expect(page.locator(".blank:not(.waiting)")).to_have_count(6)  # every panel but the form
     expect(page.locator("#now article").filter(has_text="Serving")).to_contain_text("Not forecast here")
 
 
@@ -223,12 +243,62 @@ def test_another_market_is_forecast_by_its_own_champion(open_page: Open) -> None
     page.get_by_label("Market").select_option("ETHUSDT-15m")
     expect(page.locator("#now article").filter(has_text="Serving")).to_contain_text("v7")
     expect(page.locator("#models")).to_have_attribute("aria-busy", "false")
+    for panel in ("errors", "direction", "ledger"):
+        expect(page.locator(f"#{panel} .blank")).to_contain_text(re.compile("No (forecast|direction)"))
     page.locator("#fill").click()
     expect(page.locator("#candles-pasted")).to_have_value(re.compile("open_time,open,high"))
     page.locator("#ask").click()
 
     expect(page.locator("#try .answer")).to_contain_text("version 7")
     assert parse_qs(urlparse(page.url).query) == {"market": ["ETHUSDT-15m"], "refresh": ["300"]}
+
+
+def test_a_market_fifteen_minutes_ahead_keeps_its_panels(open_page: Open, platform: DashboardPlatform) -> None:
+    page = open_page()
+    page.add_init_script(_RINGS)
+    page.goto(f"{platform.url}/?period=1h&refresh=300")
+    page.get_by_label("Market").select_option(PEPEUSDT.model_name)
+    expect(page.locator("#now")).to_contain_text("Close in 15 min")
+    expect(page.locator("#errors .figures")).to_be_visible()
+    expect(page.locator('[aria-busy="true"]')).to_have_count(0)
+
+    errors, direction = (
+        page.request.get(f"{platform.url}/{route}?market={PEPEUSDT.model_name}&hours=1").json()
+        for route in ("errors", "direction")
+    )
+    [truth] = platform_rows(
+        platform,
+        """select avg(abs(f.close - o.close)) as mae, count(*) as n,
+                  count(*) filter (where o.close > reference_close) as rose
+        from forecasts f join outcomes o using (symbol, interval, open_time, horizon)
+        where symbol = 'PEPEUSDT' and open_time > (select max(open_time) - '1 h'::interval from outcomes
+                                                   where symbol = 'PEPEUSDT')""",
+    )
+    assert (errors["n"], errors["close_mae"]) == (truth["n"], pytest.approx(truth["mae"]))
+
+    # forecasts at their target time, pending ones marked, and the band
+    expect(page.locator("#errors .legend").first).to_contain_text(f"forecast ± MAE ({truth['mae']:.2e})")
+    for panel, pending in (("candles", "pending"), ("errors", "actual –")):
+        plot, reading = (page.locator(f"#{panel} {part}").first for part in (".plot", ".reading"))
+        rings = sorted(map(int, plot.evaluate("(plot) => Object.keys(plot.rings)")))
+        assert len(rings) == PEPEUSDT.horizon
+        plot.hover(position={"x": rings[0], "y": 60})
+        expect(reading).to_contain_text(pending)
+        plot.hover(position={"x": 2 * rings[0] - rings[1], "y": 60})
+        expect(reading).not_to_contain_text(pending)
+    # scatter, confusion, inputs, table
+    expect(page.locator("#errors svg circle")).to_have_count(truth["n"])
+    expect(page.locator("#errors svg line.rival-line")).to_have_count(1)
+    base = page.locator("#direction .matrix tr").filter(has_text="base rate")
+    assert [number(cell) for cell in base.locator("strong").all_inner_texts()] == [
+        truth["rose"],
+        direction["n"] - truth["rose"],
+    ]
+    expect(page.locator("#models")).to_contain_text("inputs of version 4, by permutation")
+    expect(page.locator("#ledger tbody tr")).to_have_count(60)
+    expect(page.locator("#ledger tbody tr").filter(has_text="pending")).to_have_count(PEPEUSDT.horizon)
+    shown = [text for text in page.locator("#ledger tbody td:nth-child(5)").all_inner_texts() if text]
+    assert all(0 < abs(float(text.replace("−", "-"))) < 1e-8 for text in shown)
 
 
 def test_a_market_in_the_address_stays_when_something_else_is_chosen(open_page: Open) -> None:

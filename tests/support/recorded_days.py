@@ -14,6 +14,7 @@ from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
+from candlecast.market import Market
 from tests.support.markets import MARKET, STEP
 from tests.support.records import forecast_for, record_as_if_in_time
 
@@ -23,16 +24,22 @@ HISTORY = 200
 
 def record_days(owner_url: SecretStr, candles: pd.DataFrame) -> list[ForecastRecord]:
     """Store `candles` and all that would be recorded while they came; a forecast for the candle after them is open."""
-    with open_database(owner_url) as pool:
-        CandleStore(pool).upsert(*MARKET[:2], candles[list(CANDLE_COLUMNS)], "test")
-        forecasts = _forecasts(candles)
-        record_as_if_in_time(owner_url, forecasts)
-        Ledger(pool, MARKET).settle(candles.index[0].to_pydatetime())
+    forecasts = record_ledger(owner_url, candles, MARKET)
     _operations(owner_url, candles.index[0].to_pydatetime(), candles.index[-1].to_pydatetime())
     return forecasts
 
 
-def _forecasts(candles: pd.DataFrame) -> list[ForecastRecord]:
+def record_ledger(owner_url: SecretStr, candles: pd.DataFrame, market: Market) -> list[ForecastRecord]:
+    """Store `candles`, forecasts as they came, and outcomes; the last `horizon` forecasts are open."""
+    with open_database(owner_url) as pool:
+        CandleStore(pool).upsert(*market[:2], candles[list(CANDLE_COLUMNS)], "test")
+        forecasts = _forecasts(candles, market)
+        record_as_if_in_time(owner_url, forecasts)
+        Ledger(pool, market).settle(candles.index[0].to_pydatetime())
+    return forecasts
+
+
+def _forecasts(candles: pd.DataFrame, market: Market) -> list[ForecastRecord]:
     random = np.random.default_rng(11)
     closes = candles["close"].to_numpy()
     ranges = (candles["high"] - candles["low"]).ewm(span=12).mean().to_numpy()
@@ -44,9 +51,13 @@ def _forecasts(candles: pd.DataFrame) -> list[ForecastRecord]:
         close = last * (1 + float(random.normal(0, 2e-5)))
         high, low = max(last, close) + amplitude / 2, min(last, close) - amplitude / 2
         bounds = {"close": close, "high": high, "low": low}
+        last_open_time = candles.index[number - 1].to_pydatetime()
         made.append(
             forecast_for(
-                candles.index[number - 1].to_pydatetime() + STEP,
+                last_open_time + market.horizon * market.step,
+                **market._asdict(),
+                last_open_time=last_open_time,
+                issued_at=last_open_time + market.step + timedelta(seconds=2),
                 **{"open": last, **bounds, "amplitude": amplitude},
                 **{f"{name}_lower": value - amplitude for name, value in bounds.items()},
                 **{f"{name}_upper": value + amplitude for name, value in bounds.items()},

@@ -2,7 +2,7 @@
 
 import { element } from "../dom.js";
 import { axisFormat, count, dayTime, percent, price } from "../format.js";
-import { Layer, drawBand, drawHits, drawMoments } from "../layers.js";
+import { Layer, drawBand, drawHits, drawMoments, drawPending } from "../layers.js";
 import { colours, onScheme } from "../palette.js";
 import { link, timeChart, unlink } from "../time_chart.js";
 
@@ -10,6 +10,7 @@ export class CandleChart {
   #chart; #bars; #line; #volume; #answer = null; #low = 0; #moments = { from: null, to: null, marks: [] };
   #band = new Layer(drawBand);
   #hits = new Layer(drawHits, "top");
+  #rings = new Layer(drawPending, "top");
   #shade = new Layer(drawMoments);
 
   constructor(body) {
@@ -25,7 +26,7 @@ export class CandleChart {
     this.#bars = this.#chart.addCandlestickSeries({ borderVisible: false });
     this.#chart.priceScale("right").applyOptions({ scaleMargins: { top: 0.08, bottom: 0.22 } });
     this.#line = this.#chart.addLineSeries({ lineWidth: 1, lastValueVisible: true, priceLineVisible: false, crosshairMarkerRadius: 4 });
-    for (const layer of [this.#shade, this.#band, this.#hits]) this.#bars.attachPrimitive(layer);
+    for (const layer of [this.#shade, this.#band, this.#hits, this.#rings]) this.#bars.attachPrimitive(layer);
     this.#paint();
     onScheme(() => this.#paint());
   }
@@ -72,6 +73,7 @@ export class CandleChart {
     this.#band.set({ low: answer.forecast_low, high: answer.forecast_high, colour: c["accent-soft"] });
     const faint = answer.probability_up.map((up) => up !== null && Math.abs(up - 0.5) <= this.#low);
     this.#hits.set({ hits: answer.hits, misses: answer.misses, faint, colours: c });
+    this.#rings.set({ values: answer.forecast_close, pending: answer.pending, colours: c });
     this.#shade.set({ times: this.times, ...this.#moments, colours: c });
   }
 
@@ -91,6 +93,7 @@ export class CandleChart {
       parts.push(`forecast ${price(answer.forecast_close[step])} (${bounds}), up ${percent(answer.probability_up[step])}`);
       const settled = answer.hits[step] + answer.misses[step];
       if (made > 1) parts.push(`${answer.hits[step]} of ${settled} directions right`);
+      else if (answer.pending[step]) parts.push("pending");
       else if (settled) parts.push(answer.hits[step] ? "direction right" : "direction wrong");
     }
     return parts.join("  ·  ");

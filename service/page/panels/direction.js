@@ -29,15 +29,21 @@ function reliabilityFigure({ reliability: bins }) {
     element("figcaption", {}, "Groups of equal size with two standard errors; a point on the dashed line is calibrated."));
 }
 
-function confusionFigure({ confusion, n }) {
+function confusionFigure({ confusion, base_rate_confusion: base, n, accuracy, base_rate_accuracy: baseAccuracy }) {
   const cell = (name, value) => element("td", { class: name }, element("strong", {}, count(value)), percent(value / n));
-  return element("figure", {}, element("h3", {}, "Confusion"),
+  const row = (name, up, rose, fell) => element("tr", {}, element("th", { scope: "row" }, name), cell(up ? "hit" : "miss", rose), cell(up ? "miss" : "hit", fell));
+  const rows = [
+    row("forecast up", true, confusion.up_up, confusion.up_down),
+    row("forecast down", false, confusion.down_up, confusion.down_down),
+    ...(base.up_up + base.up_down ? [row("base rate up", true, base.up_up, base.up_down)] : []),
+    ...(base.down_up + base.down_down ? [row("base rate down", false, base.down_up, base.down_down)] : []),
+  ];
+  return element("figure", {}, element("h3", {}, "Confusion, beside the base rate"),
     element("table", { class: "matrix" },
       element("caption", { class: "unseen" }, "Forecast and actual directions"),
       element("thead", {}, element("tr", {}, element("td", {}), element("th", { scope: "col" }, "rose"), element("th", { scope: "col" }, "fell"))),
-      element("tbody", {},
-        element("tr", {}, element("th", { scope: "row" }, "forecast up"), cell("hit", confusion.up_up), cell("miss", confusion.up_down)),
-        element("tr", {}, element("th", { scope: "row" }, "forecast down"), cell("miss", confusion.down_up), cell("hit", confusion.down_down)))));
+      element("tbody", {}, ...rows)),
+    element("figcaption", {}, `Right: ${percent(accuracy)} of the forecasts, ${percent(baseAccuracy)} of the base rate, which always says what was more frequent in training.`));
 }
 
 function confidenceFigure({ confidence }) {

@@ -1,9 +1,10 @@
 // Errors of the close, beside those of the last close repeated.
 
-import { element, figure, text } from "../dom.js";
+import { element, figure, legend, text } from "../dom.js";
 import { between, count, difference, fixed, percent, signed } from "../format.js";
 import { LineChart } from "../line_chart.js";
 import { histogram, scatter } from "../svg_charts.js";
+import { CloseChart } from "./closes.js";
 
 const FEWEST = 30;
 const OWN = { colour: "accent", key: "key-own" };
@@ -14,6 +15,8 @@ export class ErrorPanel {
   #residuals = element("figure", { class: "broad" });
   #scatter = element("figure", { class: "broad" });
   #note = text("p", "quiet", "");
+  #closes = new CloseChart();
+  #mae = 0;
 
   constructor(body, answer) {
     const mape = (value) => `${value.toFixed(4)} %`;
@@ -26,11 +29,12 @@ export class ErrorPanel {
       { shown: mape, limits: [{ value: answer.mape_threshold, name: "limit" }] });
     this.skill = new LineChart("Cumulative skill since the first step", [{ name: "skill over the last close", ...OWN }], { zero: true, shown: (value) => signed(100 * value, 3, "%") });
     const charts = [this.absolute, this.relative, this.rolling, this.skill].map((chart) => chart.figure);
-    body.replaceChildren(this.#figures, element("div", { class: "charts" }, ...charts, this.#residuals, this.#scatter), this.#note);
+    body.replaceChildren(this.#figures, element("div", { class: "charts" }, this.#closes.figure, ...charts, this.#residuals, this.#scatter), this.#note);
   }
 
   /** Show the figures of the whole period. @param answer of /errors */
   showFigures(answer) {
+    this.#mae = answer.close_mae;
     const skill = answer.close_skill;
     const interval = answer.close_skill_interval;
     const tone = !interval || (interval[0] < 0 && interval[1] > 0) ? "" : skill > 0 ? "better" : "worse";
@@ -50,9 +54,10 @@ export class ErrorPanel {
       histogram(words, residuals.edges, residuals.close, residuals.persistence, "forecast − actual, basis points"),
       element("figcaption", {}, "Filled: the forecast. Line: the last close."));
     this.#scatter.replaceChildren(
-      element("h3", {}, "Predicted against actual"),
-      scatter(`Scatter of ${dots.predicted.length} predicted and actual returns from the last close.`, dots.predicted, dots.actual, "predicted return, basis points", "actual return"),
-      element("figcaption", {}, `Returns, because levels of prices always agree; ${dots.predicted.length} forecasts evenly spread.`));
+      element("h3", {}, "Forecast against outcome"),
+      legend(["key-ideal", "forecast = outcome"], ["key-persistence", "persistence: the last close"], ["key-up", "direction right"], ["key-down", "wrong"]),
+      scatter(`Scatter of ${dots.predicted.length} forecast and actual returns from the last close, with the diagonal, where both are equal, and the vertical line of persistence, which forecasts 0.`, dots.predicted, dots.actual, "forecast return, basis points", "actual return"),
+      element("figcaption", {}, `Returns, because levels of prices always agree; ${dots.predicted.length} forecasts evenly spread, the farthest at the edge.`));
     const high = Math.max(...answer.steps.rolling_mape);
     this.#note.textContent = answer.mape_threshold > 1.5 * high
       ? `The limit of ${Number(answer.mape_threshold.toPrecision(4))} % on the rolling MAPE lies above its chart: the highest here is ${fixed(high, 4)} %.` : "";
@@ -60,11 +65,12 @@ export class ErrorPanel {
 
   /** Remove its charts from those that are zoomed together. */
   remove() {
-    for (const chart of [this.absolute, this.relative, this.rolling, this.skill]) chart.remove();
+    for (const chart of [this.#closes, this.absolute, this.relative, this.rolling, this.skill]) chart.remove();
   }
 
-  /** @param answer of /errors for the part in sight; @param times the steps of all charts over time */
-  showSteps(answer, times) {
+  /** @param answer of /errors for the part in sight; @param times the steps of all charts over time; @param candles answer of /chart, or null */
+  showSteps(answer, times, candles) {
+    if (candles) this.#closes.show(candles, times, this.#mae);
     const at = new Map(answer.steps.open_time.map((moment, step) => [Date.parse(moment) / 1000, step]));
     const column = (values) => times.map((time) => (at.has(time) ? values[at.get(time)] : null));
     const { steps } = answer;

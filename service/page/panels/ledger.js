@@ -1,15 +1,15 @@
 // The last forecasts beside their outcomes, sortable, and as a file.
 
 import { download, toCsv } from "../csv.js";
-import { element } from "../dom.js";
-import { dayTime, percent, price, signed } from "../format.js";
+import { element, state } from "../dom.js";
+import { dayTime, percent, price, signedDifference, zoneName } from "../format.js";
 
 const COLUMNS = [
   { name: "target candle", key: (row) => row.open_time, shown: (row) => dayTime(row.open_time) },
   { name: "version", key: (row) => Number(row.model_version), shown: (row) => `v${row.model_version}${row.abstained ? " (abstained)" : ""}` },
   { name: "forecast", key: (row) => row.close, shown: (row) => price(row.close) },
-  { name: "actual", key: (row) => row.actual?.close ?? null, shown: (row) => (row.actual ? price(row.actual.close) : "not closed yet") },
-  { name: "error", key: error, shown: (row) => (row.actual ? signed(error(row), 2) : "") },
+  { name: "actual", key: (row) => row.actual?.close ?? null, shown: (row) => (row.actual ? price(row.actual.close) : state("pending")) },
+  { name: "error", key: error, shown: (row) => (row.actual ? signedDifference(error(row)) : "") },
   { name: "error %", key: (row) => row.actual && Math.abs(error(row)) / row.actual.close, shown: (row) => (row.actual ? percent(Math.abs(error(row)) / row.actual.close, 3) : "") },
   { name: "last close's %", key: naive, shown: (row) => (row.actual ? percent(naive(row), 3) : "") },
   { name: "up", key: (row) => row.probability_up, shown: (row) => percent(row.probability_up) },
@@ -66,7 +66,7 @@ export class ForecastTable {
       return (one > other ? 1 : -1) * (up ? 1 : -1);
     };
     const head = COLUMNS.map(({ name }, column) => {
-      const button = element("button", { type: "button" }, `${name}${column === at ? (up ? " ▲" : " ▼") : ""}`);
+      const button = element("button", { type: "button" }, `${name}${column ? "" : `, ${zoneName()}`}${column === at ? (up ? " ▲" : " ▼") : ""}`);
       button.addEventListener("click", () => this.#sortBy(column));
       return element("th", { scope: "col", "aria-sort": column === at ? (up ? "ascending" : "descending") : "none" }, button);
     });

@@ -6,17 +6,22 @@ import { lyingBars } from "../svg_charts.js";
 
 /** @param answers {versions, importance, model} of these routes, and the address of MLflow */
 export function drawModels({ versions: { versions, trial }, importance, model, mlflow }, body) {
-  if (!versions.length) return "No version is registered yet: training registers the first, and its gate decides about it.";
+  const champion = model?.models.champion;
+  if (!versions.length && !champion) return "No version is registered yet: training registers the first, and its gate decides about it.";
   const open = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.version));
   body.replaceChildren(
-    table("Versions beside their baselines", ["version", "live skill of close", "MAPE / last close", "amplitude", "direction", "gate: close", "gate: amplitude", "learning curves"],
-      versions.map((version) => row(version, mlflow))),
-    ...cardOf(model?.models.champion),
+    ...figuresOf(versions, mlflow),
+    ...cardOf(champion),
     ...(trial ? [trialOf(trial)] : []),
-    element("h3", { class: "apart" }, "Decisions"),
-    element("ul", { class: "list" }, ...versions.slice(0, 6).flatMap(({ version, decisions }) => decisions.map((one, at) => decisionOf(version, one, at, open)))),
+    ...decisionsOf(versions, open),
     ...importanceOf(importance));
   return null;
+}
+
+function figuresOf(versions, mlflow) {
+  if (!versions.length) return [];
+  return [table("Versions beside their baselines", ["version", "live skill of close", "MAPE / last close", "amplitude", "direction", "gate: close", "gate: amplitude", "learning curves"],
+    versions.map((version) => row(version, mlflow)))];
 }
 
 const ofGate = (gate, name) => (gate?.[name] === undefined ? "–" : signed(100 * gate[name], 2, "%"));
@@ -53,7 +58,7 @@ function cardOf(champion) {
         ["reported on", `${dayTime(start)} to ${dayTime(end)}`],
         ["MAE / last close", beside("close_mae")],
         ["RMSE / last close", beside("close_rmse")],
-        ["direction right", percent(metrics.direction_accuracy)],
+        ["direction right / base rate", `${percent(metrics.direction_accuracy)} / ${percent(metrics.direction_accuracy_baseline)}`],
       ])),
   ];
 }
@@ -64,6 +69,12 @@ function trialOf(trial) {
     element("h3", { class: "apart" }, `Trial: v${trial.challenger} beside champion v${trial.champion} `, state(trial.outcome)),
     element("ul", { class: "reasons" }, ...(trial.reasons ?? []).map((reason) => element("li", {}, reason))),
     facts(numbers.map(([name, value]) => [name.replaceAll("_", " "), fixed(value, 3)])));
+}
+
+function decisionsOf(versions, open) {
+  if (!versions.length) return [];
+  const listed = versions.slice(0, 6).flatMap(({ version, decisions }) => decisions.map((one, at) => decisionOf(version, one, at, open)));
+  return [element("h3", { class: "apart" }, "Decisions"), element("ul", { class: "list" }, ...listed)];
 }
 
 function decisionOf(version, { run_id: run, decision, decided_by: by, as_of: asOf, decided_at: at, predecessor, reasons }, place, open) {
@@ -77,10 +88,10 @@ function decisionOf(version, { run_id: run, decision, decided_by: by, as_of: asO
 
 function importanceOf(importance) {
   if (!importance?.inputs.length) return [];
-  const rows = importance.inputs.slice(0, 15).map(({ name, amplitude_loss: value }) => ({ name, value: value }));
+  const rows = importance.inputs.slice(0, 15).map(({ name, amplitude_loss: value }) => ({ name, value }));
   return [
-    element("h3", { class: "apart" }, `Most important inputs of version ${importance.version}`),
+    element("h3", { class: "apart" }, `Top ${rows.length} inputs of version ${importance.version}, by permutation`),
     lyingBars(`Permutation importance: ${rows.map(({ name, value }) => `${name} ${percent(value)}`).join(", ")}.`, rows, (value) => signed(100 * value, 1, "%")),
-    text("p", "quiet", `Rise of its amplitude error when an input is shuffled, over ${importance.n} candles.`),
+    text("p", "quiet", `Permutation importance: the rise of its amplitude error when an input is shuffled, over ${importance.n} candles.`),
   ];
 }

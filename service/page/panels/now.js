@@ -14,6 +14,14 @@ function exchangeNow(forecast, speed) {
 const tile = (name, ...children) => element("article", { class: "tile" }, element("h3", {}, name), ...children);
 const blank = (name, message) => tile(name, text("p", "sub", message));
 
+/** Name of what is forecast: of the next candle, or of a later one. */
+function ahead(what, { open_time: opens, close_time: closes, horizon }) {
+  return horizon === 1 ? `Next ${what}` : `${what} in ${span((horizon * (Date.parse(closes) - Date.parse(opens))) / 1000)}`.replace(/^./, (letter) => letter.toUpperCase());
+}
+
+/** A price as a figure: small if it has many digits. */
+const priceFigure = (...given) => text("p", price(...given).length > 11 ? "figure long" : "figure", price(...given));
+
 const UNREAD = "It cannot be read now.";
 
 /** Draw all tiles. @param answers {status, stats, ledger, model, monitoring}, each null if it could not be read */
@@ -28,7 +36,7 @@ function priceTile(stats) {
   if (!stats) return blank("Price", UNREAD);
   if (!stats.n) return blank("Price", "No candle is stored yet: a backfill is running or has to be started.");
   return tile("Price",
-    text("p", "figure", price(stats.close)),
+    priceFigure(stats.close),
     text("p", `sub ${stats.change < 0 ? "worse" : "better"}`, `${signed(stats.change_percent, 2, "%")} in ${span(stats.hours * 3600)}`),
     facts([["low", price(stats.min)], ["high", price(stats.max)]]));
 }
@@ -39,12 +47,12 @@ function forecastTiles(ledger) {
   if (!forecast) return [blank("Next close", "No forecast yet: ingest asks for the first once a model is served.")];
   const move = 1e4 * (forecast.close / forecast.baseline_close - 1);
   const up = forecast.probability_up;
-  const next = tile("Next close",
-    text("p", "figure", price(forecast.close)),
+  const next = tile(ahead("close", forecast),
+    priceFigure(forecast.close),
     text("p", "sub", forecast.abstained ? `abstained: ${forecast.reason}` : `${signed(move, 1, "bp")} from the last close`),
     facts([["90 % low", price(forecast.close_lower)], ["90 % high", price(forecast.close_upper)]]));
-  const range = tile("Next candle",
-    text("p", "figure", price(forecast.amplitude, forecast.close)),
+  const range = tile(ahead("candle", forecast),
+    priceFigure(forecast.amplitude, forecast.close),
     text("p", "sub", "amplitude, high − low"),
     facts([["open", price(forecast.open)], ["high", price(forecast.high)], ["low", price(forecast.low)]]));
   const expected = up >= 0.5 ? "rise" : "fall";
@@ -61,13 +69,14 @@ function clockTile({ ledger, status }) {
   if (!forecast) return blank("Closes in", "There is no forecast to wait for.");
   const [opens, closes] = [Date.parse(forecast.open_time), Date.parse(forecast.close_time)];
   const left = text("p", "figure", "");
-  const bar = element("progress", { max: 1, value: 0, "aria-label": "part of the candle that has passed" });
+  const bar = element("progress", { max: 1, value: 0, "aria-label": "part of the time to its close that has passed" });
   const length = closes - opens;
+  const wait = forecast.horizon * length;
   const rest = () => closes - exchangeNow(forecast, status.speed);
   const isOverdue = rest() < -length; // at the time of reading; not while the page waits for its next poll
   const show = () => {
     left.textContent = rest() > 0 ? clock(rest() / 1000) : isOverdue ? "overdue" : "due";
-    bar.value = Math.min(1, Math.max(0, 1 - rest() / length));
+    bar.value = Math.min(1, Math.max(0, 1 - rest() / wait));
   };
   show();
   countdown = setInterval(show, 500);

@@ -60,6 +60,7 @@ class TestOverTwoRecordedDays:
         assert (answer.step_s, len(answer.open_time)) == (300, 25)
         assert answer.close[:-1] == days["close"].iloc[-24:].tolist()
         assert (answer.close[-1], answer.forecasts[-1]) == (None, 1)  # the candle that is being forecast
+        assert answer.pending == [0] * 24 + [1]
         assert [hit + miss for hit, miss in zip(answer.hits, answer.misses, strict=True)][-1] == 0
 
     def test_longer_steps_merge_candles_and_count_directions(
@@ -162,6 +163,11 @@ class TestOverTwoRecordedDays:
         assert answer.mean_return_on_misses == pytest.approx(size[~hits].mean())
         assert answer.confusion.up_up == (up & hits).sum()
         assert answer.confusion.down_up == (~up & ~hits).sum()
+        base = answer.base_rate_confusion
+        assert ((base.up_up + base.down_down) / len(moved), base.up_up + base.down_up) == (
+            pytest.approx(answer.base_rate_accuracy),
+            (up == hits).sum(),
+        )
         assert sum(one.n for one in answer.reliability) == sum(one.n for one in answer.confidence) == len(moved)
         probabilities = [one.probability for one in answer.reliability]
         assert probabilities == sorted(probabilities)
