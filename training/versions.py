@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_evaluation_model
-from candlecast.errors import ForeignBundleError, ModelNotFound
+from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
 from candlecast.job_runs import last_check
 from candlecast.market import epoch_ms
 from candlecast.registry.decisions import Decision, has_failed, is_decided, newest_decision, record_decision
@@ -245,16 +245,20 @@ def _run_gate(
 
     Evaluation models are compared, on the rows of the report slice that come after both calibration slices. Neither
     was fitted, stopped or calibrated on them, even if LOOKBACK_DAYS grew between the two trainings. A rival of another
-    build cannot be compared. With fewer rows than a report slice needs only a trial can compare the two.
+    build cannot be compared. With fewer rows than a report slice needs, or if the rival's files are damaged or were
+    replaced, only a trial can compare the two.
     """
     challenger = _evaluation_model(number, settings, registry)
     span, horizon = challenger.manifest.spans["report"], settings.horizon
-    reasons = []
+    reasons: list[str] = []
+    compared: Compared = "nowhere"
     if rival is not None:
         try:
             champion = _evaluation_model(rival, settings, registry)
         except (ForeignBundleError, ModelNotFound) as exc:
             reasons = [f"not compared with version {rival}: {exc}"]
+        except BundleError as exc:  # a service may hold the files that were registered, and serve them
+            reasons, compared = [f"not compared with version {rival}: {exc}"], "in a trial only"
         else:
             (ours, rows), (theirs, their_rows) = same_rows(candles, (challenger, champion), span)
             alone = _losses(challenger, ours, rows)
@@ -271,7 +275,7 @@ def _run_gate(
             return result, "here"
     (ours, rows), _ = same_rows(candles, (challenger, challenger), span)
     result = decide(_losses(challenger, ours, rows), None, horizon)
-    return replace(result, reasons=[*result.reasons, *reasons]), "nowhere"
+    return replace(result, reasons=[*result.reasons, *reasons]), compared
 
 
 def _evaluation_model(number: str, settings: Settings, registry: Registry) -> Bundle:

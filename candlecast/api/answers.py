@@ -85,6 +85,8 @@ class ModelReference(Answer):
     version: str
     alias: str
     run_id: str
+    bundle_sha256: str | None = None
+    """Digest of the bundle that answered."""
     feature_hash: str
 
 
@@ -153,6 +155,8 @@ class ServedModelAnswer(Answer):
     version: str
     alias: str
     run_id: str
+    bundle_sha256: str | None = None
+    """SHA-256 of its `bundle.json`, which has the digest of every other file."""
     family: str
     """Family of the model."""
     created_at: Moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from pathlib import Path
 
@@ -121,4 +122,16 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
     except (OSError, ValidationError) as exc:
+        raise BundleError(f"{directory / MANIFEST}: {exc}") from exc
+
+
+def bundle_sha256(directory: Path) -> str:
+    """Compute the digest of a bundle, in hexadecimal: that of its manifest, which has the digests of all other files.
+
+    Raises:
+        BundleError: The manifest cannot be read.
+    """
+    try:
+        return hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest()
+    except OSError as exc:
         raise BundleError(f"{directory / MANIFEST}: {exc}") from exc

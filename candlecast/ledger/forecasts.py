@@ -28,7 +28,8 @@ class ForecastRecord:
     """One row of `forecasts`. Prices and amplitude in quote currency; times aware UTC.
 
     `open_time` is that of the target candle, `last_open_time` that of the last candle used, `issued_at` the exchange's
-    clock. The database rejects a row whose outcome could be known (see `Ledger.record`).
+    clock. `bundle_sha256` is the digest of the bundle that made it, or None in rows of older builds. The database
+    rejects a row whose outcome could be known (see `Ledger.record`).
     """
 
     symbol: str
@@ -61,6 +62,7 @@ class ForecastRecord:
     abstained: bool
     reason: str | None
     source: Literal["live", "replay"]
+    bundle_sha256: str | None = None
 
 
 _NAMES = [field.name for field in fields(ForecastRecord)]
@@ -225,6 +227,20 @@ class Ledger:
             "and (%s::timestamptz is null or issued_at <= %s) order by open_time desc limit 1"
         )
         return next(iter(read_rows(self._pool, query, [*self._market, role, until, until])), None)
+
+    def first_bundle(self, role: Role, version: ModelVersion, since: datetime | None) -> str | None:
+        """Return the digest of the bundle of a version's first forecast in a role, or None without one.
+
+        Args:
+            since: Only forecasts issued from this time on, by the exchange's clock; None for all.
+        """
+        query = (
+            "select bundle_sha256 from forecasts where (symbol, interval, horizon, role) = (%s, %s, %s, %s) "
+            "and (model_version, run_id) = (%s, %s) and bundle_sha256 is not null "
+            "and issued_at >= coalesce(%s::timestamptz, '-infinity') order by open_time limit 1"
+        )
+        found = read_rows(self._pool, query, [*self._market, role, *version, since])
+        return found[0]["bundle_sha256"] if found else None
 
     def table(self, role: Role, start: datetime, end: datetime) -> pd.DataFrame:
         """Return the recorded forecasts of a role for targets opening in [start, end), oldest first.

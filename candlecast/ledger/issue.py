@@ -182,4 +182,5 @@ def forecast_record(answer: ForecastAnswer, role: Role, issued_at: datetime, sou
         baseline_up=answer.baseline.up,
         feature_hash=answer.model.feature_hash,
         source=source,
+        bundle_sha256=answer.model.bundle_sha256,
     )

@@ -13,12 +13,13 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.forecast import FORECAST_FIELDS, are_equal, first_numbers, persist
+from candlecast.bundle.manifest import bundle_sha256
 from candlecast.candles.schema import CANDLE_COLUMNS, split_at_gaps
 from candlecast.candles.session import MarketSession
 from candlecast.database import read_rows
 from candlecast.errors import BundleError, InvalidCandles, ModelNotFound
 from candlecast.market import Market
-from candlecast.registry.registry import cached_run
+from candlecast.registry.cache import cached_run
 from candlecast.registry.versions import BundleSource, load_version
 
 TOLERANCE = 1e-6
@@ -102,9 +103,10 @@ def parity_message(checked: list[ParityCheck]) -> str:
 
 
 class _Loaded(NamedTuple):
-    """A version's bundle, and the run that the version was registered from."""
+    """A version's bundle with its digest, and the run that the version was registered from."""
 
     bundle: Bundle
+    digest: str
     run_id: str | None
 
 
@@ -112,7 +114,7 @@ def _load(registry: BundleSource, market: Market, version: str, cache: Path) -> 
     """Load the version, or describe why it cannot be loaded."""
     try:
         bundle, directory = load_version(registry, market.model_name, version, cache)
-        return _Loaded(bundle, cached_run(directory))
+        return _Loaded(bundle, bundle_sha256(directory), cached_run(directory))
     except (ModelNotFound, BundleError) as exc:
         return str(exc)
 
@@ -129,9 +131,12 @@ def _check(
 
     if isinstance(loaded, str):
         return checked("not checkable", loaded)
-    bundle, run_id = loaded
+    bundle, digest, run_id = loaded
     if row["run_id"] not in (run_id, bundle.manifest.run_id):  # older builds recorded the latter
         return checked("not checkable", f"version {row['model_version']} is run {run_id} now, not run {row['run_id']}")
+    if row["bundle_sha256"] not in (None, digest):
+        gone = f"its bundle {row['bundle_sha256'][:16]} is gone: version {row['model_version']} holds {digest[:16]} now"
+        return checked("not checkable", gone)
     last = row["last_open_time"]
     first = last - (bundle.manifest.history - 1) * market.step
     history = candles.loc[first:last]

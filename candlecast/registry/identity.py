@@ -1,6 +1,7 @@
 """Identity of a version: its run, beside its number.
 
-MLflow gives a number again after the model was deleted, or after an older database was restored.
+MLflow gives a number again after the model was deleted, or after an older database was restored. A run has one bundle:
+its digest is a tag of run and version, and files of another digest are not loaded for it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from candlecast.errors import ModelNotFound
+
+BUNDLE_SHA256 = "bundle_sha256"
+"""Tag of a run and of its version: the digest of the bundle that the run logged."""
 
 
 def described(number: str, run_id: str | None) -> str:
@@ -46,6 +50,11 @@ class RegisteredVersion(NamedTuple):
     def identity(self) -> ModelVersion:
         """Number and run."""
         return ModelVersion(self.number, self.run_id)
+
+    @property
+    def bundle_sha256(self) -> str | None:
+        """Digest of the bundle that was registered; None if an older build or a person registered it."""
+        return self.tags.get(BUNDLE_SHA256)
 
 
 class VersionSource(Protocol):

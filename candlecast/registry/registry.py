@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,9 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from candlecast.bundle.manifest import MANIFEST, bundle_sha256
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.market import Market
-from candlecast.registry.identity import RegisteredVersion
+from candlecast.registry.cache import cache_bundle, cached_bundle, cached_run, delete_cached_bundle
+from candlecast.registry.identity import BUNDLE_SHA256, RegisteredVersion
 from candlecast.registry.machine_load import MachineLoad
 from candlecast.registry.run_log import BUNDLE_PATH, RunLog, delete_runs
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+_NO_RUN = "none, registered"
 
 
 def experiment_name(market: Market) -> str:
@@ -104,9 +105,10 @@ class Registry:
             known = client.search_model_versions(f"name = '{model_name}' and run_id = '{run_id}'")
             if known:
                 return str(known[0].version)
-            artifact_uri = client.get_run(run_id).info.artifact_uri
+            run = client.get_run(run_id)
+            tags = tags | {key: value for key, value in run.data.tags.items() if key == BUNDLE_SHA256}
             created = client.create_model_version(
-                model_name, f"{artifact_uri}/{BUNDLE_PATH}", run_id, tags=tags, await_creation_for=0
+                model_name, f"{run.info.artifact_uri}/{BUNDLE_PATH}", run_id, tags=tags, await_creation_for=0
             )
             return str(created.version)
 
@@ -143,46 +145,73 @@ class Registry:
     def fetch(self, model_name: str, number: str, cache: Path) -> Path:
         """Return the directory of a version's bundle in `cache`, after a download if necessary.
 
-        The directory gets its name when it is complete. A cached bundle is used if it is of the version's run, or if
-        MLflow does not answer or no longer has the version.
+        The directory gets its name when it is complete. A cached bundle is used if it is of the version's run and has
+        the digest that the version was registered with, or if MLflow does not answer or no longer has the version.
 
         Raises:
             ModelNotFound: The version or its artifacts do not exist.
-            BundleError: The version is not a bundle.
+            BundleError: The version is not a bundle, or its files were replaced after it was registered.
             RegistryUnavailable: MLflow does not answer.
         """
         directory = cached_bundle(cache, model_name, number)
         try:
-            run_id = self.version(model_name, number).run_id
+            version = self.version(model_name, number)
+            registered = version.bundle_sha256 or self._logged_digest(version.run_id)
         except (ModelNotFound, RegistryUnavailable):
             if directory.is_dir():
                 return directory
             raise
-        if directory.is_dir() and run_id == cached_run(directory):
-            return directory
+        if directory.is_dir() and version.run_id == cached_run(directory):
+            with suppress(BundleError):
+                if registered in (None, bundle_sha256(directory)):
+                    return directory
         delete_cached_bundle(cache, model_name, number)  # of a model that was deleted and created again
-        import mlflow
-
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".partial-") as partial:
-            with self._connected() as client:
-                # MLflow would resolve models:/... through the process-wide registry.
-                address = client.get_model_version_download_uri(model_name, number)
-                mlflow.artifacts.download_artifacts(
-                    artifact_uri=address, dst_path=partial, tracking_uri=self.tracking_uri
-                )
-            found = next(Path(partial).rglob("bundle.json"), None)
+            self._download(model_name, number, Path(partial))
+            found = next(Path(partial).rglob(MANIFEST), None)
             if found is None:
-                raise BundleError(f"{model_name} version {number} holds no bundle.json; register one that train made")
-            note = Path(partial) / "run"
-            note.write_text(run_id)
-            note.replace(_run_note(directory))
-            try:
-                found.parent.rename(directory)
-            except OSError:
-                if not directory.is_dir():  # else another process was faster, with the same bytes
-                    raise
+                raise BundleError(f"{model_name} version {number} holds no {MANIFEST}; register one that train made")
+            if registered is not None and (stored := bundle_sha256(found.parent)) != registered:
+                raise BundleError(
+                    f"{model_name} {version.identity.described}: its files were replaced after it was registered: "
+                    f"SHA-256 {stored[:16]} of {MANIFEST}, registered with {registered[:16]}. Put the files back, or "
+                    "register the new ones as a version of their own"
+                )
+            cache_bundle(found.parent, directory, version.run_id)
         return directory
+
+    def stored_bundle(self, model_name: str, number: str) -> str | None:
+        """Return the digest of the bundle that the artifact store holds for a version now; None without a bundle.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with tempfile.TemporaryDirectory() as scratch, suppress(ModelNotFound, BundleError):
+            self._download(model_name, number, Path(scratch), MANIFEST)
+            return bundle_sha256(Path(scratch))
+        return None
+
+    def _download(self, model_name: str, number: str, directory: Path, file: str = "") -> None:
+        """Download a version's files, or one of them."""
+        import mlflow
+
+        with self._connected() as client:
+            # MLflow would resolve models:/... through the process-wide registry.
+            address = client.get_model_version_download_uri(model_name, number)
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{address}/{file}" if file else address,
+                dst_path=str(directory),
+                tracking_uri=self.tracking_uri,
+            )
+
+    def _logged_digest(self, run_id: str) -> str | None:
+        """Return the digest of the bundle that a run logged, for a version that was registered by hand; else None."""
+        if run_id.startswith(_NO_RUN):
+            return None
+        with suppress(ModelNotFound), self._connected() as client:
+            return client.get_run(run_id).data.tags.get(BUNDLE_SHA256)
+        return None
 
     def end_lost_runs(self, experiment: str, parent_run_id: str | None = None) -> int:
         """End the running runs of an experiment as killed, and return their number.
@@ -286,33 +315,8 @@ class Registry:
 
 def _registered(found: MlflowVersion) -> RegisteredVersion:
     """Convert MLflow's answer; a version that was registered without a run is identified by its creation."""
-    run_id = found.run_id or f"none, registered {found.creation_timestamp}"
+    run_id = found.run_id or f"{_NO_RUN} {found.creation_timestamp}"
     return RegisteredVersion(str(found.version), run_id, dict(found.tags))
-
-
-def _run_note(directory: Path) -> Path:
-    return directory.with_name(f"{directory.name}.run")
-
-
-def cached_run(directory: Path) -> str | None:
-    """Return the run of the version whose bundle is cached, or None if it is unknown."""
-    with suppress(OSError):
-        return _run_note(directory).read_text()
-    with suppress(OSError, ValueError, KeyError, TypeError):  # cached by a build that wrote no note
-        return str(json.loads((directory / "bundle.json").read_text())["run_id"])
-    return None
-
-
-def cached_bundle(cache: Path, model_name: str, number: str) -> Path:
-    """Return the directory where `Registry.fetch` keeps a version's bundle."""
-    return cache / model_name / number
-
-
-def delete_cached_bundle(cache: Path, model_name: str, number: str) -> None:
-    """Delete a cached bundle, so that it is fetched again."""
-    directory = cached_bundle(cache, model_name, number)
-    _run_note(directory).unlink(missing_ok=True)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:

@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from candlecast.bundle.manifest import bundle_sha256
+from candlecast.registry.identity import BUNDLE_SHA256
 from candlecast.registry.machine_load import MachineLoad
 
 if TYPE_CHECKING:
@@ -86,8 +88,9 @@ class RunLog:
         self._client.log_text(self.run_id, text, name)
 
     def bundle(self, directory: Path) -> None:
-        """Log a bundle's files for `Registry.register`."""
+        """Log a bundle's files for `Registry.register`, and their digest, which no other files have."""
         self._client.log_artifacts(self.run_id, str(directory), BUNDLE_PATH)
+        self.tags({BUNDLE_SHA256: bundle_sha256(directory)})
 
 
 def describe_model(directory: Path, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:

@@ -8,8 +8,8 @@ from typing import Protocol
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
 from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
+from candlecast.registry.cache import cached_run, delete_cached_bundle
 from candlecast.registry.identity import ModelVersion
-from candlecast.registry.registry import cached_run, delete_cached_bundle
 
 
 class BundleSource(Protocol):

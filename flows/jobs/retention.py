@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from candlecast.job_runs import prune
+from candlecast.registry.cache import delete_cached_bundle
 from candlecast.registry.decisions import predecessors
 from candlecast.registry.identity import RegisteredVersion
 from candlecast.registry.promotion import CurrentVersions, alias_lock, record_alias_moves
-from candlecast.registry.registry import Registry, delete_cached_bundle, experiment_name
+from candlecast.registry.registry import Registry, experiment_name
 from candlecast.registry.succession import versions_at_hand
 from flows.jobs.market import OpenMarket
 from monitoring.alerts import Alerts

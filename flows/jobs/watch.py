@@ -9,14 +9,20 @@ from typing import Any
 
 from candlecast.api.answers import ModelsAnswer
 from candlecast.candles.session import MarketSession
-from candlecast.errors import BundleError, CandlecastError, ForeignBundleError, ModelNotFound, RegistryUnavailable
+from candlecast.errors import CandlecastError, RegistryUnavailable
 from candlecast.job_runs import last_check, last_failure
 from candlecast.ledger.parity import ParityCheck, parity_message
-from candlecast.registry.decisions import last_promoted
+from candlecast.registry.decisions import Decision, last_promoted
 from candlecast.registry.identity import ModelVersion
-from candlecast.registry.promotion import CurrentVersions, alias_lock, current_versions, record_alias_moves
-from candlecast.registry.registry import CHAMPION, Registry
-from candlecast.registry.versions import load_version
+from candlecast.registry.promotion import (
+    CurrentVersions,
+    alias_lock,
+    current_versions,
+    mark_failed,
+    record_alias_moves,
+)
+from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
+from flows.jobs.bundle_faults import load_failure, other_bundle, replaced_bundles
 from flows.jobs.loop import verify_forecasts_daily
 from flows.jobs.market import OpenMarket, open_service
 from monitoring.alerts import Alerts, Condition, Kind, Notice
@@ -81,6 +87,7 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
     try:
         verified = _verify_forecasts(market, notes) if with_report else []
         rollback, trial, current = _decide(market, registry, now, served, verified)
+        conditions += replaced_bundles(market, registry, served)
         unjudged = _left_unjudged(market, registry, notes)
     except RegistryUnavailable as exc:  # the service works without the registry, and so do the checks
         trouble, current = exc, CurrentVersions(last_promoted(market.pool, market.market.model_name), None)
@@ -122,10 +129,18 @@ def _decide(
     with alias_lock(pool, name):
         current = record_alias_moves(registry, pool, name, now)
         champion = current.champion
-        unfit = champion and (_load_failure(market, registry, champion, served) or _parity_failure(champion, verified))
+        unfit = champion and (
+            load_failure(market, registry, champion, served)
+            or other_bundle(market, "champion", champion, served)
+            or _parity_failure(champion, verified)
+        )
         rollback = roll_back_if_failed(settings, pool, registry, current, now, unfit)
         if rollback is not None and rollback.champion is not None:  # the trial continues beside the new champion
             return rollback, None, current_versions(registry, pool, name)
+        challenger = current.challenger
+        if challenger is not None and (why := other_bundle(market, "challenger", challenger, served)):
+            decision = Decision(challenger, "failed", "monitor", [why], CHALLENGER, champion, as_of=now)
+            mark_failed(registry, pool, name, decision)
         trial = update_trial(settings, pool, registry, current, now)
         if champion is not None and (trial is None or trial.outcome != "promoted"):
             trial = replace_ending_champion(settings, pool, registry, champion, now) or trial
@@ -160,21 +175,6 @@ def _service_conditions(served: ModelsAnswer | None, unreachable: str) -> list[C
         return [Condition("service down", "service", served.not_ready or "it is not ready")]
     problem = served.problems.get(CHAMPION)
     return [Condition("service down", CHAMPION, f"the service does not serve {problem}")] if problem else []
-
-
-def _load_failure(
-    market: OpenMarket, registry: Registry, champion: ModelVersion, served: ModelsAnswer | None
-) -> str | None:
-    """Return why neither service nor monitor can load the champion; None if it loads, or is of another build."""
-    if served is None or CHAMPION not in served.problems:
-        return None
-    try:
-        load_version(registry, market.market.model_name, champion.number, market.settings.models_dir)
-    except ForeignBundleError:
-        return None
-    except (BundleError, ModelNotFound) as exc:
-        return f"it does not load: {exc}"
-    return None
 
 
 def _parity_failure(champion: ModelVersion, verified: Sequence[ParityCheck]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.http.examples import BASELINE, BOUNDS, CANDLE, FORECAST, MARKET, RUN_ID, TIMES
+from service.http.examples import BASELINE, BOUNDS, BUNDLE_SHA256, CANDLE, FORECAST, MARKET, RUN_ID, TIMES
 
 _OUTCOME = {"open": 112913.92, "high": 112948.0, "low": 112880.7, "close": 112901.3}
 RECORDED = {
@@ -12,6 +12,7 @@ RECORDED = {
     "role": "champion",
     "model_version": "3",
     "run_id": RUN_ID,
+    "bundle_sha256": BUNDLE_SHA256,
     "issued_at": "2025-09-30T12:00:03Z",
     "recorded_at": "2025-09-30T12:00:03.112Z",
     "lateness_s": 3.0,

@@ -101,6 +101,8 @@ class ForecastRow(Answer):
     role: str
     model_version: str
     run_id: str
+    bundle_sha256: str | None = None
+    """Digest of the bundle that made it; null in rows of older builds."""
     issued_at: Moment
     """When it was issued, on the exchange's clock."""
     recorded_at: Moment

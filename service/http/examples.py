@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 RUN_ID = "6c1f0c9f1f0e4f1d8f6a5d1a7b3c2e90"
+BUNDLE_SHA256 = "9d3b7c1e5f0a482669c8e7d4b2a1f03e5c6d7a8b9e0f1c2d3a4b5c6d7e8f9a0b"
 MARKET = {"symbol": "BTCUSDT", "interval": "5m"}
 TIMES = {"open_time": "2025-09-30T12:00:00Z", "close_time": "2025-09-30T12:05:00Z"}
 FORECAST = {"open": 112913.92, "high": 112960.4, "low": 112870.11, "close": 112915.03, "amplitude": 91.7}

@@ -17,10 +17,12 @@ import numpy as np
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GOLDEN, GoldenSample, check_golden, read_golden
+from candlecast.bundle.manifest import bundle_sha256
 from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
 from candlecast.market import Market
+from candlecast.registry.cache import cached_bundle, cached_run
 from candlecast.registry.identity import AliasSource, ModelVersion, registered
-from candlecast.registry.registry import CHAMPION, cached_bundle, cached_run
+from candlecast.registry.registry import CHAMPION
 from candlecast.registry.versions import BundleSource, load_version
 from service.models.replicas import Replica, ReplicaNotes, ServedNote
 from service.models.served import ALIASES, ServedModel, ServedModels
@@ -45,9 +47,10 @@ class AliasRegistry(AliasSource, BundleSource, Protocol):
 
 
 class _Loaded(NamedTuple):
-    """A version in memory: its run, its bundle, and the golden sample."""
+    """A version in memory: its run, its bundle with the digest, and the golden sample."""
 
     run_id: str
+    bundle_sha256: str
     bundle: Bundle
     golden: GoldenSample
 
@@ -267,7 +270,7 @@ class ModelReloader:
         golden = read_golden(directory / GOLDEN)
         for _ in range(_WARM_UP_RUNS):  # the first runs of a session are slower
             check_golden(bundle, golden)
-        return _Loaded(cached_run(directory) or bundle.manifest.run_id, bundle, golden)
+        return _Loaded(cached_run(directory) or bundle.manifest.run_id, bundle_sha256(directory), bundle, golden)
 
     def _report(self, problems: dict[str, str]) -> None:
         """Write the notes for the next start and the replicas, and report problems that changed."""

@@ -20,11 +20,13 @@ class ServedModel:
 
     Attributes:
         run_id: Run that the version was registered from.
+        bundle_sha256: Digest of the bundle (`candlecast.bundle.manifest.bundle_sha256`).
     """
 
     alias: str
     version: str
     run_id: str
+    bundle_sha256: str
     bundle: Bundle
     golden: GoldenSample
     served_since: datetime

@@ -7,7 +7,8 @@ from typing import Any
 
 from candlecast.bundle.golden import GOLDEN
 from candlecast.market import from_epoch_ms
-from candlecast.registry.registry import CHAMPION, cached_bundle
+from candlecast.registry.cache import cached_bundle
+from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from service.http.examples import CANDLE
 from service.http.resources import Resources

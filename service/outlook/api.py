@@ -66,7 +66,11 @@ def forecasts_latest(request: Request) -> Response:
         raise Refusal("nothing-recorded", "no forecast is recorded yet; ingest records the first once a model serves")
     row, market = forecast_row(found[0]), market_of(request)
     served = resources(request)[ModelReloaders].served(market).values()
-    manifest = next((one.bundle.manifest for one in served if one.run_id == row["run_id"]), None)
+    made_by = (row["run_id"], row.get("bundle_sha256"))
+    manifest = next(
+        (one.bundle.manifest for one in served if made_by in ((one.run_id, one.bundle_sha256), (one.run_id, None))),
+        None,
+    )
     meaning = _outlook(row["close"], row["baseline_close"], row["probability_up"], market, manifest)
     return json_answer(LatestForecast.model_validate(row | meaning))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from service.http.examples import BASELINE, BOUNDS, FORECAST, MARKET, RUN_ID, TIMES
+from service.http.examples import BASELINE, BOUNDS, BUNDLE_SHA256, FORECAST, MARKET, RUN_ID, TIMES
 
 _MODEL = {
     "name": "BTCUSDT-5m",
     "version": "3",
     "alias": "champion",
     "run_id": RUN_ID,
+    "bundle_sha256": BUNDLE_SHA256,
     "feature_hash": "3f9a1c5b7d2e4680",
 }
 _SPAN = {"start": "2025-09-12T00:00:00Z", "end": "2025-09-30T00:00:00Z", "rows": 5184}
@@ -16,6 +17,7 @@ _SERVED = {
     "version": "3",
     "alias": "champion",
     "run_id": RUN_ID,
+    "bundle_sha256": BUNDLE_SHA256,
     "family": "lstm",
     "created_at": "2025-09-30T00:03:11Z",
     "served_since": "2025-09-30T00:03:20Z",

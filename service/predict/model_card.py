@@ -46,6 +46,7 @@ def _describe(model: ServedModel, expiry: timedelta) -> ServedModelAnswer:
         version=model.version,
         alias=model.alias,
         run_id=model.run_id,
+        bundle_sha256=model.bundle_sha256,
         family=manifest.family,
         created_at=manifest.created_at,
         served_since=model.served_since,

@@ -183,6 +183,7 @@ def reference(model: ServedModel) -> dict[str, str]:
         "version": model.version,
         "alias": model.alias,
         "run_id": model.run_id,
+        "bundle_sha256": model.bundle_sha256,
         "feature_hash": manifest.feature_hash,
     }
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from candlecast.bundle.manifest import bundle_sha256
 from candlecast.errors import ModelNotFound, RegistryUnavailable
+from candlecast.registry.cache import cached_bundle
 from candlecast.registry.identity import ModelVersion, RegisteredVersion
-from candlecast.registry.registry import cached_bundle
 
 RUN = "run"
 """Run of a version of `FakeRegistry`, unless another is set; made-up forecasts name it as well."""
@@ -112,6 +113,10 @@ class FakeRegistry:
             if number in self.damaged:
                 (directory / "model.onnx").write_bytes(b"damaged")
         return directory
+
+    def stored_bundle(self, model_name: str, number: str) -> str | None:
+        directory = self.versions[number]
+        return bundle_sha256(directory) if directory.is_dir() else None
 
     def _answer(self) -> None:
         self.answering.wait(10)

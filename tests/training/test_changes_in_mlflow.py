@@ -17,18 +17,22 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from candlecast.api.answers import ModelsAnswer
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.errors import ModelNotFound
 from candlecast.market import Market
 from candlecast.registry.decisions import Decision, decision_history
+from candlecast.registry.identity import BUNDLE_SHA256
 from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import move_champion
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry, experiment_name
+from candlecast.registry.run_log import BUNDLE_PATH
 from candlecast.settings.sources import load_settings
 from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.watch import watch
+from service.models.readiness import Readiness
 from service.models.reloader import ModelReloader
+from service.models.reloaders import ModelReloaders
+from service.predict.model_card import describe_models
 from tests.support.bundles import write_tiny_bundle
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.receivers import Receiver, receiving
@@ -88,7 +92,7 @@ class Platform:
         """Poll as the service does; return number and run of the served champion, and note the answer of `/model`."""
         reloader = reloader or self.reloader
         reloader.refresh()
-        answer = ModelsAnswer(name=NAME, models={}, problems=dict(reloader.problems))
+        answer = describe_models(Readiness(ModelReloaders([reloader])), timedelta(days=60), reloader)
         self.service.answer = answer.model_dump_json().encode()
         served = reloader.served.get(CHAMPION)
         return served and (served.version, served.run_id)
@@ -224,6 +228,18 @@ def make_a_run_champion_again(platform: Platform) -> None:
     platform.client.set_registered_model_alias(NAME, CHAMPION, "3")
 
 
+def replace_bundle(platform: Platform) -> None:
+    """Write another bundle over the files of the champion's run."""
+    other = write_tiny_bundle(platform.scratch / "other", market=MARKET, version_bias=7.0)
+    platform.client.log_artifacts(platform.runs[1], str(other), BUNDLE_PATH)
+
+
+def replace_bundle_and_its_tags(platform: Platform) -> None:
+    replace_bundle(platform)
+    platform.client.delete_tag(platform.runs[1], BUNDLE_SHA256)
+    platform.client.delete_model_version_tag(NAME, "2", BUNDLE_SHA256)
+
+
 def rename_model(platform: Platform) -> None:
     platform.client.rename_registered_model(NAME, f"{NAME}-renamed")
 
@@ -266,6 +282,8 @@ TABLE: dict[Callable[[Platform], None], Row] = {
         "version 3 is champion (person): moved by hand",
         (("3", "run 1", "promoted", "person"),),
     ),
+    replace_bundle: Row(("2", "run 2"), "healthy", "were replaced in the artifact store"),
+    replace_bundle_and_its_tags: Row(("2", "run 2"), "healthy", "were replaced in the artifact store"),
     rename_model: Row(("2", "run 2"), "no champion", "is no longer in MLflow"),
 }
 
@@ -338,6 +356,53 @@ def test_a_number_given_again_after_a_restore_is_judged_as_new(platform):
     assert (decision.outcome, decision.predecessor) == ("trial", ("1", platform.runs[0]))
     move_champion(platform.registry, platform.opened.pool, NAME, "2", "looked better", "person")
     assert platform.serve() == ("2", platform.runs[2])
+
+
+FAILED = [("2", "run 2", "failed", "monitor"), ("1", "run 1", "promoted", "monitor")]
+
+
+def test_a_process_without_cache_does_not_load_a_replaced_bundle(platform, tmp_path):
+    platform.look()
+    replace_bundle(platform)
+    restarted = ModelReloader(platform.registry, MARKET, tmp_path / "empty", poll_s=1)
+
+    served, outcome = platform.serve(restarted), platform.look()
+
+    assert served is None
+    assert "its files were replaced after it was registered" in restarted.problems[CHAMPION]
+    assert outcome.rollback is not None
+    assert (outcome.rollback.failed, outcome.rollback.champion) == ("2", "1")
+    assert platform.recorded() == FAILED
+    assert platform.serve(restarted) == ("1", platform.runs[0])
+
+
+@pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
+def test_figures_of_two_bundles_are_not_taken_for_those_of_one(platform, database, tmp_path, alias):
+    if alias == CHALLENGER:
+        move_champion(platform.registry, platform.opened.pool, NAME, "1", "better", "person", as_of=platform.moment)
+        platform.client.set_registered_model_alias(NAME, CHALLENGER, "2")
+        platform.look()
+    first = platform.serve() and platform.reloader.served[alias].bundle_sha256
+    made_up = MadeUpMarket(database, CANDLES + 10, "OTHERUSDT")
+    made_up.forecast(
+        "2", CANDLES, CANDLES + 5, symbol=MARKET.symbol, role=alias, run_id=platform.runs[1], bundle_sha256=first
+    )
+    before = platform.look()
+    replace_bundle_and_its_tags(platform)
+    restarted = ModelReloader(platform.registry, MARKET, tmp_path / "empty", poll_s=1)
+
+    served, outcome = platform.serve(restarted), platform.look()
+
+    assert before.rollback is None
+    assert served is not None
+    assert restarted.served[alias].bundle_sha256 != first
+    assert ("2", "run 2", "failed", "monitor") in platform.recorded()
+    if alias == CHAMPION:
+        assert outcome.rollback is not None
+        assert platform.recorded() == FAILED
+    else:
+        assert outcome.trial is not None
+        assert outcome.trial.outcome == "rejected"
 
 
 def test_an_untried_version_of_the_same_number_is_not_served_as_champion(platform, tmp_path):

@@ -15,6 +15,7 @@ import onnx
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from mlflow import MlflowClient
 from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
@@ -27,11 +28,13 @@ from candlecast.errors import BundleError
 from candlecast.features.base import BASE
 from candlecast.job_runs import record_check
 from candlecast.market import Market
+from candlecast.registry.cache import delete_cached_bundle
 from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed
 from candlecast.registry.identity import ModelVersion
 from candlecast.registry.lifetime import TRAINED_UNTIL
 from candlecast.registry.promotion import mark_failed
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
+from candlecast.registry.run_log import BUNDLE_PATH
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from tests.support.bundles import sound_candles, write_tiny_bundle
@@ -349,6 +352,19 @@ def test_a_champion_of_another_build_is_not_compared(gate, register):
     assert f"not compared with version {unloadable}" in decision.reasons[-1]
     assert (by_hand.version, by_hand.decided_by) == (unloadable, "person")
     assert (by_gate.decided_by, by_gate.predecessor) == ("gate", unloadable)
+
+
+def test_a_champion_whose_files_were_replaced_is_met_in_a_trial(gate, register, modest):
+    champion, newer = register(), register()
+    gate.decide(champion)
+    run_id = gate.registry.version(NAME, champion).run_id
+    MlflowClient(gate.registry.tracking_uri).log_artifact(run_id, str(modest / MANIFEST), BUNDLE_PATH)
+    delete_cached_bundle(gate.settings.models_dir, NAME, champion)
+
+    decision = gate.decide(newer)
+
+    assert decision.outcome == "trial"
+    assert "its files were replaced" in decision.reasons[-1]
 
 
 def test_a_damaged_version_is_refused_before_anything_is_decided(gate, register):

@@ -33,7 +33,7 @@ def outcomes(pool: ConnectionPool) -> list[tuple[Any, ...]]:
 
 
 def test_a_forecast_is_recorded_with_everything_it_said(ledger):
-    forecast = forecast_for(TARGET)
+    forecast = forecast_for(TARGET, bundle_sha256="ab" * 32)
 
     recorded = ledger.record(forecast)
 

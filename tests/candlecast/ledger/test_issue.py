@@ -27,6 +27,7 @@ pytestmark = pytest.mark.integration
 HISTORY = 120
 CANDLES = sound_candles(140)
 TARGET = CANDLES.index[-1].to_pydatetime() + STEP
+DIGEST = "ab" * 32
 
 
 class FakeService:
@@ -73,7 +74,12 @@ class FakeService:
             abstained=self.abstains,
             reason="expired" if self.abstains else None,
             model=answers.ModelReference(
-                name="BTCUSDT-5m", version=self.versions[model], alias=model, run_id="run", feature_hash="hash"
+                name="BTCUSDT-5m",
+                version=self.versions[model],
+                alias=model,
+                run_id="run",
+                bundle_sha256=DIGEST,
+                feature_hash="hash",
             ),
         )
 
@@ -178,7 +184,7 @@ def test_the_ledger_holds_what_the_service_answered(store, ledger):
     assert (row["amplitude_lower"], row["amplitude_upper"]) == (1.0, 4.0)
     assert (row["probability_up"], row["baseline_close"], row["baseline_amplitude"]) == (0.6, 100.0, 1.5)
     assert (row["issued_at"], row["last_open_time"]) == (TARGET + timedelta(seconds=2), TARGET - STEP)
-    assert (row["abstained"], row["source"]) == (False, "replay")
+    assert (row["abstained"], row["source"], row["bundle_sha256"]) == (False, "replay", DIGEST)
 
 
 def test_a_role_is_recorded_once_for_a_target(store, ledger):

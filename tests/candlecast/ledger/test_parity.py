@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.bundle.bundle import target_open_time
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts, persist
 from candlecast.bundle.load import load_bundle
+from candlecast.bundle.manifest import bundle_sha256
 from candlecast.candles.store import CandleStore
 from candlecast.database import open_database
 from candlecast.ledger.forecasts import ForecastRecord, Ledger
@@ -88,6 +89,7 @@ def record_of(tiny: Path, candles: pd.DataFrame, *, abstained: bool = False) -> 
         abstained=abstained,
         reason="doubtful" if abstained else None,
         source="replay",
+        bundle_sha256=bundle_sha256(tiny),
     )
 
 
@@ -97,6 +99,16 @@ def outcomes(checked: list[ParityCheck]) -> list[str]:
 
 def test_recorded_forecasts_and_abstentions_come_out_the_same(issued, verify):
     assert outcomes(verify()) == ["equal"] * 5
+
+
+def test_a_forecast_of_a_bundle_whose_files_are_gone_is_not_compared(pool, issued, verify):
+    replaced = "0" * 64
+    Ledger(pool, MARKET).record(replace(issued[4], role="challenger", bundle_sha256=replaced))
+
+    checked = verify(last=1)[0]
+
+    assert checked.outcome == "not checkable"
+    assert f"its bundle {replaced[:16]} is gone" in checked.detail
 
 
 def test_only_the_newest_are_made_again(issued, verify):

@@ -16,7 +16,7 @@ import pytest
 
 from candlecast.bundle.manifest import MANIFEST
 from candlecast.market import Market
-from candlecast.registry.registry import cached_bundle
+from candlecast.registry.cache import cached_bundle
 from service.models.reloader import ModelReloader, longer
 from service.models.replicas import SILENT_S
 from tests.service.conftest import wait_until

@@ -31,7 +31,7 @@ Judge = Callable[..., list[Abstention]]
 @pytest.fixture(scope="module")
 def model(tiny_bundles: dict[str, Path]) -> ServedModel:
     bundle, golden = load_bundle(tiny_bundles["1"]), read_golden(tiny_bundles["1"] / GOLDEN)
-    return ServedModel("champion", "1", "run", bundle, golden, datetime(2025, 10, 1, tzinfo=UTC))
+    return ServedModel("champion", "1", "run", "digest", bundle, golden, datetime(2025, 10, 1, tzinfo=UTC))
 
 
 @pytest.fixture

@@ -259,7 +259,7 @@ def _post_at_once(service: TestClient, bodies: list[dict[str, Any]]) -> list[Any
 def _served(directory: Path, version: str) -> ServedModel:
     network = _lstm(seed=int(version)).SerializeToString()
     bundle = load_bundle(write_tiny_bundle(directory, version_bias=float(version), network=network))
-    return ServedModel("champion", version, "run", bundle, read_golden(directory / GOLDEN), datetime.now(UTC))
+    return ServedModel("champion", version, "run", "digest", bundle, read_golden(directory / GOLDEN), datetime.now(UTC))
 
 
 def _lstm(seed: int) -> onnx.ModelProto:

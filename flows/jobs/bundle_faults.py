@@ -1,0 +1,67 @@
+"""Faults of the served bundles: they do not load, or their files were replaced after they were registered."""
+
+from __future__ import annotations
+
+from candlecast.api.answers import ModelsAnswer
+from candlecast.bundle.manifest import bundle_sha256
+from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
+from candlecast.ledger.forecasts import Ledger, Role
+from candlecast.registry.decisions import Outcome, newest_decision
+from candlecast.registry.identity import ModelVersion, registered
+from candlecast.registry.registry import CHAMPION, Registry
+from candlecast.registry.versions import load_version
+from flows.jobs.market import OpenMarket
+from monitoring.alerts import Condition
+
+
+def load_failure(
+    market: OpenMarket, registry: Registry, champion: ModelVersion, served: ModelsAnswer | None
+) -> str | None:
+    """Return why neither service nor monitor can load the champion; None if it loads, or is of another build."""
+    if served is None or CHAMPION not in served.problems:
+        return None
+    name = market.market.model_name
+    try:
+        _, directory = load_version(registry, name, champion.number, market.settings.models_dir)
+    except ForeignBundleError:
+        return None
+    except (BundleError, ModelNotFound) as exc:
+        return f"it does not load: {exc}"
+    if registry.stored_bundle(name, champion.number) not in (None, bundle_sha256(directory)):
+        return f"it loads from this machine's cache alone: {served.problems[CHAMPION]}"
+    return None
+
+
+def other_bundle(market: OpenMarket, role: Role, version: ModelVersion, served: ModelsAnswer | None) -> str | None:
+    """Return that a version answers with another bundle than when its alias was set, else None."""
+    answering = served.models.get(role) if served else None
+    if answering is None or (answering.version, answering.run_id) != version:
+        return None
+    outcome: tuple[Outcome] = ("promoted",) if role == "champion" else ("trial",)
+    record = newest_decision(market.pool, market.market.model_name, version, outcome)
+    first = Ledger(market.pool, market.market).first_bundle(role, version, record.as_of if record else None)
+    if first is None or first == answering.bundle_sha256:
+        return None
+    return (
+        f"its files were replaced: its first forecasts are of bundle {first[:16]}, and bundle "
+        f"{(answering.bundle_sha256 or 'unknown')[:16]} answers now"
+    )
+
+
+def replaced_bundles(market: OpenMarket, registry: Registry, served: ModelsAnswer | None) -> list[Condition]:
+    """Return a condition for each served version whose files in the artifact store are another bundle's now."""
+    name, found = market.market.model_name, []
+    for alias, model in served.models.items() if served else ():
+        version = ModelVersion(model.version, model.run_id)
+        if model.bundle_sha256 is None or registered(registry, name, version) is None:
+            continue
+        stored = registry.stored_bundle(name, version.number)
+        if stored in (None, model.bundle_sha256):
+            continue
+        message = (
+            f"the files of {version.described} were replaced in the artifact store: bundle {stored:.16} lies there, "
+            f"{model.bundle_sha256[:16]} is served. A process without a cache would not load it: put the files back, "
+            "or run `candlecast train`"
+        )
+        found.append(Condition("service down", f"bundle of {alias}", message))
+    return found
