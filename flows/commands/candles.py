@@ -118,6 +118,7 @@ def import_candles(
         job.message,
         as_json,
         read=imported.read,
+        unchanged=imported.unchanged,
         refused=0,
         **imported.written.figures,
         **imported.marked._asdict(),

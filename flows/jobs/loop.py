@@ -76,6 +76,11 @@ class ImportResult:
     written: UpsertResult
     marked: MarkResult
 
+    @property
+    def unchanged(self) -> int:
+        """Rows of the file that were stored with the same values before."""
+        return self.read - self.written.inserted - self.written.corrected
+
 
 def sync(market: OpenMarket) -> IntakeResult:
     """Store the candles closed since the last run, the last few again, and the missing ones of a day; check them."""

@@ -53,8 +53,9 @@ def backfill_message(filled: BackfillResult, step: timedelta) -> str:
 def import_message(imported: ImportResult) -> str:
     """Return one line about an import; a file with a refused row is not stored at all."""
     inserted, corrected, _ = imported.written
-    return f"{imported.read:,} rows read, {inserted:,} candles stored, {corrected:,} corrected, 0 refused" + (
-        _doubtful_phrase(imported.marked) or ", 0 doubtful"
+    return (
+        f"{imported.read:,} rows read, {inserted:,} candles stored, {corrected:,} corrected, "
+        f"{imported.unchanged:,} unchanged, 0 refused{_doubtful_phrase(imported.marked) or ', 0 doubtful'}"
     )
 
 

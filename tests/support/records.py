@@ -56,12 +56,13 @@ def forecast_for(open_time: datetime, **changes: Any) -> ForecastRecord:
 def record_as_if_in_time(owner_url: SecretStr, forecasts: Iterable[ForecastRecord]) -> None:
     """Write forecasts whose candles are stored already, as if each had been recorded when it was issued.
 
-    Only the owner can do that, and only by switching off what refuses it.
+    Only the owner can do that, and only by switching off what refuses it. Columns without values are not named, because
+    an older schema may lack them.
     """
-    names = [field.name for field in fields(ForecastRecord)]
+    rows = [asdict(forecast) for forecast in forecasts]
+    names = [field.name for field in fields(ForecastRecord) if any(row[field.name] is not None for row in rows)]
     placeholders = ", ".join(f"%({name})s" for name in names)
     insert = f"insert into forecasts ({', '.join(names)}, recorded_at) values ({placeholders}, %(issued_at)s)"
-    rows = [asdict(forecast) for forecast in forecasts]
     with psycopg.connect(owner_url.get_secret_value()) as connection, connection.cursor() as cursor:
         cursor.execute("alter table forecasts disable trigger stamp_forecast")
         months = {row["open_time"].strftime("%Y-%m-15T00:00Z") for row in rows}

@@ -67,7 +67,7 @@ def test_verify_finds_unfinished_bars_and_the_repair_restores_every_one(run, own
     repaired = run(*words_after(found, "to mend it: candlecast "))
     afterwards = run("verify")
 
-    assert "1,440 rows read, 1,440 candles stored, 0 corrected, 0 refused, 199 doubtful" in imported.stdout
+    assert "1,440 rows read, 1,440 candles stored, 0 corrected, 0 unchanged, 0 refused, 199 doubtful" in imported.stdout
     assert (found.exit_code, "199 doubtful candles" in found.stdout) == (1, True)
     assert "0 candles stored, 201 corrected, 199 no longer doubtful; no gap is left" in repaired.stdout
     assert (afterwards.exit_code, "no doubtful candle" in afterwards.stdout) == (0, True)

@@ -235,10 +235,15 @@ def test_an_import_repairs_the_gaps_that_it_fills(open_on, final):
     ]
 
 
-def test_an_import_says_how_many_of_its_candles_are_doubtful(open_on, final):
-    imported = loop.import_candles(open_on(final), stubs(final, range(600, 650)))
+def test_an_import_says_what_became_of_each_row(open_on, final):
+    market, stored = open_on(final), final.iloc[:700].copy()
+    stored.iloc[:5, 4] += 1
+    loop.import_candles(market, stored)
 
-    assert import_message(imported) == "900 rows read, 900 candles stored, 0 corrected, 0 refused, 50 doubtful"
+    imported = loop.import_candles(market, stubs(final, range(750, 800)))
+
+    figures = "900 rows read, 200 candles stored, 5 corrected, 695 unchanged, 0 refused, 50 doubtful"
+    assert import_message(imported) == figures
 
 
 def test_a_gap_of_today_is_no_outage_before_the_archive_can_have_the_day(open_on, final):

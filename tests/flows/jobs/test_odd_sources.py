@@ -125,7 +125,7 @@ def test_a_file_that_contradicts_the_exchange_is_refused_unless_replacing(open_o
     replaced = loop.import_candles(market, in_local_time, replace=True)
     pd.testing.assert_frame_equal(untouched, candles, check_freq=False)
     assert (replaced.read, replaced.written.inserted, replaced.written.corrected) == (90, 0, 90)
-    assert import_message(replaced).startswith("90 rows read, 0 candles stored, 90 corrected, 0 refused, ")
+    assert import_message(replaced).startswith("90 rows read, 0 candles stored, 90 corrected, 0 unchanged, 0 refused, ")
 
 
 def test_an_import_reports_its_progress_in_rows(open_on, monkeypatch):
