@@ -16,24 +16,27 @@ from candlecast.errors import InvalidCandles
 from candlecast.market import interval_duration, without_separators
 
 
-def read_candles(path: Path, symbol: str | None = None) -> pd.DataFrame:
+def read_candles(path: Path, symbol: str | None = None, interval: str | None = None) -> pd.DataFrame:
     """Read candles from a file in one of the layouts of `candlecast.candles.tables.read_table`.
 
     A high or low that is one unit of the last place inside the body, as sums of floats leave it, is set to the body.
 
     Args:
         symbol: Symbol that the candles must be of, if the file names one.
+        interval: Interval that they must be of, if close times or the file's name state one.
 
     Returns:
         OHLCV and order flow as float64, indexed by UTC open_time in the file's order.
 
     Raises:
-        InvalidCandles: As `read_table`; or the file is of another symbol.
+        InvalidCandles: As `read_table`; or the file is of another symbol or interval.
     """
     candles = read_table(path, symbol)
-    named = candles.attrs.pop("symbol")
+    named, length = candles.attrs.pop("symbol"), candles.attrs.pop("interval")
     if symbol is not None and named is not None and without_separators(named) != symbol:
         raise InvalidCandles(f"{path}: its symbol is {named}, not {symbol}; set CANDLECAST_SYMBOL to import it")
+    if interval is not None and length not in {None, interval_duration(interval)}:
+        raise _of_another_interval(path, length, interval)
     body = candles[["open", "close"]]
     for name, edge in (("high", body.max(axis=1)), ("low", body.min(axis=1))):
         rounded = np.abs(candles[name] - edge) <= np.spacing(edge)
@@ -53,7 +56,7 @@ def read_history(path: Path, interval: str, symbol: str | None = None) -> pd.Dat
     Raises:
         InvalidCandles: As `read_candles` and `require_importable`.
     """
-    return require_importable(path, read_candles(path, symbol), interval)
+    return require_importable(path, read_candles(path, symbol, interval), interval)
 
 
 def read_posted(path: Path) -> dict[str, Any]:
@@ -120,10 +123,15 @@ def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.D
             row = len(candles) - 1 - row
             message = message.replace(f"row {exc.row}:", f"row {row}:", 1)
         raise InvalidCandles(f"{path}: {message}", row, exc.field) from exc
-    apart_ms = np.median(np.diff(open_times_ms(candles))) if len(candles) > 1 else 0
-    if apart_ms > interval_duration(interval) / timedelta(milliseconds=1):
-        raise InvalidCandles(
-            f"{path}: most candles are {apart_ms / 60_000:g} minutes apart, not {interval}; "
-            "set CANDLECAST_INTERVAL to theirs"
-        )
+    if len(candles) > 1:
+        apart = timedelta(milliseconds=float(np.median(np.diff(open_times_ms(candles)))))
+        if apart > interval_duration(interval):
+            raise _of_another_interval(path, apart, interval)
     return complete
+
+
+def _of_another_interval(path: Path, length: timedelta, interval: str) -> InvalidCandles:
+    return InvalidCandles(
+        f"{path}: its candles are {length / timedelta(minutes=1):g} minutes apart, not {interval}; "
+        "set CANDLECAST_INTERVAL to theirs"
+    )

@@ -156,15 +156,15 @@ def _require_prices(candles: pd.DataFrame) -> None:
         if bad.any():
             row = int(np.argmax(bad))
             raise InvalidCandles(
-                f"row {row}: {field} {_exact(values[row, PRICE_COLUMNS.index(field)])} contradicts open "
-                f"{_exact(opened[row])}, high {_exact(high[row])}, low {_exact(low[row])}, close {_exact(close[row])}; "
+                f"row {row}: {field} {exact(values[row, PRICE_COLUMNS.index(field)])} contradicts open "
+                f"{exact(opened[row])}, high {exact(high[row])}, low {exact(low[row])}, close {exact(close[row])}; "
                 "low <= open, close <= high must hold",
                 row,
                 field,
             )
 
 
-def _exact(value: float) -> str:
+def exact(value: float) -> str:
     """Return all digits of a number, because two that differ in the last one must not look equal."""
     return repr(float(value)).removesuffix(".0")
 
@@ -173,7 +173,7 @@ def _refuse(bad: np.ndarray, values: np.ndarray, rule: str) -> None:
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         field = OHLCV_COLUMNS[column]
-        raise InvalidCandles(f"row {row}: {field} is {values[row, column]:g}, it {rule}", row, field)
+        raise InvalidCandles(f"row {row}: {field} is {exact(values[row, column])}, it {rule}", row, field)
 
 
 def _require_grid(candles: pd.DataFrame, interval: str) -> None:

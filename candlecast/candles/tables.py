@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 import zipfile
 import zlib
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,8 @@ from numpy.typing import NDArray
 
 from candlecast.candles.formats import MISSING, NUMBER, read_format
 from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, OHLCV_COLUMNS, PRICE_COLUMNS
-from candlecast.errors import InvalidCandles
-from candlecast.market import without_separators
+from candlecast.errors import ConfigurationError, InvalidCandles
+from candlecast.market import interval_duration, without_separators
 
 _ARRAY_NAMES = ("timestamp", *OHLCV_COLUMNS)
 _KLINE_NAMES = (*_ARRAY_NAMES, "close_time", *FLOW_COLUMNS, "ignore")
@@ -34,8 +37,8 @@ _ISO_WITHOUT_ZONE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)
 _WANTED = "write ISO-8601 with a zone (2025-06-01T00:00:00Z), or milliseconds since 1970"
 _EARLIEST = 10**8  # seconds: 1973; a number is of the unit in which it lies between 1973 and 5138
 _A_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
-# Names of the archive (BTCUSDT-5m-2025-06.zip) and of freqtrade (BTC_USDT-5m.feather) begin with the symbol.
-_NAMED = re.compile(r"(?P<symbol>[A-Z0-9]+(?=-[0-9]+[mhdw]-[0-9]{4}-[0-9]{2})|[A-Z0-9]+_[A-Z0-9_]+(?=-[0-9]+[mhdw]\b))")
+# Names of the archive (BTCUSDT-5m-2025-06.zip), of freqtrade (BTC_USDT-5m.feather) and of this project begin so.
+_NAMED = re.compile(r"(?P<symbol>[A-Z0-9]+(_[A-Z0-9]+)*)-(?P<interval>[0-9]+[mhdw])(?![A-Za-z0-9])")
 _FAULTS = (
     OSError,
     ValueError,
@@ -61,7 +64,8 @@ def read_table(path: Path, market_symbol: str | None = None) -> pd.DataFrame:
 
     Returns:
         OHLCV and known order flow as float64, indexed by UTC open_time in the file's order. `attrs["symbol"]` is the
-        symbol that a column or the file's name states, or None.
+        symbol that a column or the file's name states, or None, and `attrs["interval"]` the length of a candle by its
+        close times or by the name, a timedelta or None.
 
     Raises:
         InvalidCandles: Another ending, a column is missing or ambiguous, or a value is malformed; names the row
@@ -69,9 +73,11 @@ def read_table(path: Path, market_symbol: str | None = None) -> pd.DataFrame:
     """
     texts = ("open_time", "open time", *_TIME_NAMES)
     named = _NAMED.match(path.name)
-    stated = named["symbol"] if named else None
     try:
-        return _candles(_with_plain_columns(read_format(path.name, path.read_bytes(), texts)), stated, market_symbol)
+        table = _with_plain_columns(read_format(path.name, path.read_bytes(), texts))
+        candles = _candles(table, named and named["symbol"], market_symbol)
+        candles.attrs["interval"] = _length(table, candles) or (_interval(named["interval"]) if named else None)
+        return candles
     except InvalidCandles as exc:
         raise InvalidCandles(f"{path}: {exc}", exc.row, exc.field) from exc
     except _FAULTS as exc:
@@ -151,10 +157,27 @@ def _volume_column(table: pd.DataFrame, symbol: str | None) -> str | None:
     of_base = [name for name in found if name != "volume_(currency)"]
     if symbol is not None:
         whole = without_separators(symbol)
-        of_base = [name for name in of_base if whole.startswith(without_separators(name.removeprefix("volume_")))]
+        assets = {name: without_separators(name.removeprefix("volume_")) for name in of_base}
+        of_base = [name for name, asset in assets.items() if asset not in {"", whole} and whole.startswith(asset)]
     if found and len(of_base) != 1:
         raise InvalidCandles(f"columns {', '.join(found)}: name the volume of the base asset `volume`")
     return next(iter(of_base), None)
+
+
+def _length(table: pd.DataFrame, candles: pd.DataFrame) -> timedelta | None:
+    """Return how long most candles last by their close times, which are the next open or just before it."""
+    if "close_time" not in table.columns or candles.empty:
+        return None
+    with suppress(InvalidCandles):  # the column is not stored, so its faults do not matter
+        closed = _open_times(table["close_time"], "close_time")
+        return timedelta(seconds=math.ceil(np.median((closed - candles.index) / timedelta(seconds=1))))
+    return None
+
+
+def _interval(name: str) -> timedelta | None:
+    with suppress(ConfigurationError):
+        return interval_duration(name)
+    return None
 
 
 def _numbers(column: pd.Series, name: str) -> NDArray[np.float64]:

@@ -126,7 +126,7 @@ def _recorded(settings: Settings, scenario: Scenario, file: Path | None) -> pd.D
         shortest = min(shipped, key=interval_duration, default=market.interval)
         candles = recording_of(market._replace(interval=shortest), recordings)
     else:
-        candles = read_candles(file).sort_index().reindex(columns=list(CANDLE_COLUMNS))
+        candles = read_candles(file, market.symbol).sort_index().reindex(columns=list(CANDLE_COLUMNS))
     candles = resample(candles, market.interval)
     require_storable(candles, market.interval)
     return candles

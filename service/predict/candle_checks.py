@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.api.answers import Fault
-from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS
+from candlecast.candles.schema import CANDLE_COLUMNS, FLOW_COLUMNS, exact
 from candlecast.market import floor_time, from_epoch_ms, interval_duration
 from service.http.problems import FAULTS_SHOWN, refusal_of
 from service.http.times import iso
@@ -86,8 +86,8 @@ def _value_faults(table: NDArray[np.float64]) -> Iterator[tuple[str, Fault]]:
     for wrong, name, column in ((above | (high < low), "high", _HIGH), (below & ~above, "low", _LOW)):
         for row in _some(wrong):
             rule = (
-                f"which contradicts open {opened[row]:.12g}, high {high[row]:.12g}, low {low[row]:.12g}, close "
-                f"{close[row]:.12g}; low <= open, close <= high must hold"
+                f"which contradicts open {exact(opened[row])}, high {exact(high[row])}, low {exact(low[row])}, close "
+                f"{exact(close[row])}; low <= open, close <= high must hold"
             )
             yield _of_value("invalid-candle", row, name, table[row, column], rule)
 
@@ -114,9 +114,8 @@ def _some(wrong: _Rows) -> list[int]:
 
 
 def _of_value(kind: str, row: int, field: str, value: float, rule: str) -> tuple[str, Fault]:
-    return kind, Fault(
-        row=row, field=field, value=f"{value:.12g}", detail=f"row {row}: {field} is {value:.12g}, {rule}"
-    )
+    written = exact(value)
+    return kind, Fault(row=row, field=field, value=written, detail=f"row {row}: {field} is {written}, {rule}")
 
 
 def _of_time(kind: str, row: int, open_ms: NDArray[np.int64], rule: str) -> tuple[str, Fault]:

@@ -145,7 +145,9 @@ def test_an_encrypted_zip_is_refused_with_the_reason(tmp_path):
         read_candles(tmp_path / "locked.zip")
 
 
-@pytest.mark.parametrize("name", ["ETHUSDT-5m-2025-09.csv", "ETH_USDT-5m.csv", "BTC_USDT_USDT-5m-futures.csv.gz"])
+@pytest.mark.parametrize(
+    "name", ["ETHUSDT-5m-2025-09.csv", "ETHUSDT-5m.csv", "ETH_USDT-5m.csv", "BTC_USDT_USDT-5m-futures.csv.gz"]
+)
 def test_a_file_whose_name_states_another_symbol_is_refused(tmp_path, name):
     text = TABLE.assign(open_time=MS).to_csv(index=False).encode()
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
@@ -207,12 +209,23 @@ def test_two_columns_of_times_or_volumes_are_refused_by_name(tmp_path):
             read_candles(tmp_path / "mine.csv")
 
 
+@pytest.mark.parametrize("name", ["mine.csv", "BTCUSDT-1d-2025-06.csv"])
+def test_a_single_candle_of_another_interval_is_refused(tmp_path, name):
+    row = kline_rows()[0]
+    row[6] = row[0] + 86_400_000 - 1
+    (tmp_path / name).write_text(",".join(map(str, row)))
+
+    with pytest.raises(InvalidCandles, match=rf"{name}: its candles are 1440 minutes apart, not 5m; set CANDLECAST_I"):
+        read_history(tmp_path / name, "5m", "BTCUSDT")
+
+
 @pytest.mark.parametrize("symbol", [{}, {"symbol": "BTC/USDT"}])
-def test_the_volume_of_the_quote_asset_is_not_taken(tmp_path, symbol):
-    table = TABLE.drop(columns="volume").assign(unix=MS, **{"Volume USDT": 2}, **symbol)
+@pytest.mark.parametrize("column", ["Volume USDT", "Volume ($)", "Volume (€)", "Volume BTCUSDT"])
+def test_the_volume_of_the_quote_asset_is_not_taken(tmp_path, symbol, column):
+    table = TABLE.drop(columns="volume").assign(unix=MS, **{column: 2}, **symbol)
     table.to_csv(tmp_path / "mine.csv", index=False)
 
-    with pytest.raises(InvalidCandles, match="volume_usdt: name the volume of the base asset"):
+    with pytest.raises(InvalidCandles, match=r"volume_.+: name the volume of the base asset"):
         read_history(tmp_path / "mine.csv", "5m", "BTCUSDT")
 
 
