@@ -14,7 +14,8 @@ CandlecastError
 ├── ModelNotFound             train and promote a model first
 ├── VersionFailed             promote another version, or use --force
 ├── BundleError               fetch the version again, or retrain: the bundle is damaged
-│   └── ForeignBundleError    serve it with the build that made it, or retrain
+│   ├── ForeignBundleError    serve it with the build that made it, or retrain
+│   └── ForeignMarketError    give the alias to a version that was trained for this market
 ├── SearchFailed              correct what its message names, then start the search again: it resumes
 ├── ServiceUnavailable        try again, after `retry_after_s` if given
 ├── ServiceRejected           correct the request
@@ -110,6 +111,10 @@ class BundleError(CandlecastError):
 
 class ForeignBundleError(BundleError):
     """A model bundle of another format or feature set than this build's."""
+
+
+class ForeignMarketError(BundleError):
+    """A model bundle of another market than the model that it is registered under."""
 
 
 class SearchFailed(CandlecastError):

@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_evaluation_model
-from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
+from candlecast.errors import BundleError, ForeignBundleError, ForeignMarketError, ModelNotFound
 from candlecast.job_runs import last_check
 from candlecast.market import epoch_ms
 from candlecast.registry.decisions import Decision, has_failed, is_decided, newest_decision, record_decision
@@ -245,8 +245,8 @@ def _run_gate(
 
     Evaluation models are compared, on the rows of the report slice that come after both calibration slices. Neither
     was fitted, stopped or calibrated on them, even if LOOKBACK_DAYS grew between the two trainings. A rival of another
-    build cannot be compared. With fewer rows than a report slice needs, or if the rival's files are damaged or were
-    replaced, only a trial can compare the two.
+    build or market cannot be compared. With fewer rows than a report slice needs, or if the rival's files are damaged
+    or were replaced, only a trial can compare the two.
     """
     challenger = _evaluation_model(number, settings, registry)
     span, horizon = challenger.manifest.spans["report"], settings.horizon
@@ -255,7 +255,7 @@ def _run_gate(
     if rival is not None:
         try:
             champion = _evaluation_model(rival, settings, registry)
-        except (ForeignBundleError, ModelNotFound) as exc:
+        except (ForeignBundleError, ForeignMarketError, ModelNotFound) as exc:
             reasons = [f"not compared with version {rival}: {exc}"]
         except BundleError as exc:  # a service may hold the files that were registered, and serve them
             reasons, compared = [f"not compared with version {rival}: {exc}"], "in a trial only"

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.load import load_bundle
-from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
+from candlecast.errors import BundleError, ForeignBundleError, ForeignMarketError, ModelNotFound
 from candlecast.registry.cache import cached_run, delete_cached_bundle
 from candlecast.registry.identity import ModelVersion
 
@@ -28,19 +28,24 @@ def load_version(registry: BundleSource, model_name: str, number: str, cache: Pa
 
     Raises:
         ForeignBundleError: The bundle has another format or feature set than this build.
+        ForeignMarketError: The bundle is of another market, whose version was copied.
         BundleError: The registry's copy is damaged.
         ModelNotFound: The version does not exist.
         RegistryUnavailable: MLflow does not answer, and the version is not cached.
     """
     directory = registry.fetch(model_name, number, cache)
     try:
-        return load_bundle(directory), directory
+        bundle = load_bundle(directory)
     except ForeignBundleError:
         raise
     except BundleError:
         delete_cached_bundle(cache, model_name, number)
         directory = registry.fetch(model_name, number, cache)
-        return load_bundle(directory), directory
+        bundle = load_bundle(directory)
+    trained = bundle.manifest.market.model_name
+    if trained != model_name:
+        raise ForeignMarketError(f"{model_name} version {number} is a model of {trained}, not of {model_name}")
+    return bundle, directory
 
 
 def fetch_version(registry: BundleSource, model_name: str, version: ModelVersion, cache: Path) -> Path:

@@ -18,7 +18,7 @@ import numpy as np
 from candlecast.bundle.bundle import Bundle
 from candlecast.bundle.golden import GOLDEN, GoldenSample, check_golden, read_golden
 from candlecast.bundle.manifest import bundle_sha256
-from candlecast.errors import CandlecastError, ForeignBundleError, RegistryUnavailable
+from candlecast.errors import CandlecastError, ForeignBundleError, ForeignMarketError, RegistryUnavailable
 from candlecast.market import Market
 from candlecast.registry.cache import cached_bundle, cached_run
 from candlecast.registry.identity import AliasSource, ModelVersion, registered
@@ -257,7 +257,9 @@ class ModelReloader:
             self._loaded[version] = self._fetch(version)
         except (CandlecastError, OSError) as exc:
             pause_s = longer(failure.pause_s, self._poll_s, LONGEST_RETRY_S) if failure else self._poll_s
-            retry_at = np.inf if isinstance(exc, ForeignBundleError) else time.monotonic() + pause_s
+            retry_at = (
+                np.inf if isinstance(exc, (ForeignBundleError, ForeignMarketError)) else time.monotonic() + pause_s
+            )
             self._failures[version] = _Failure(_OBJECT_ADDRESS.sub("", str(exc)), pause_s, retry_at)
             return None
         self._failures.pop(version, None)
@@ -265,8 +267,6 @@ class ModelReloader:
 
     def _fetch(self, version: str) -> _Loaded:
         bundle, directory = load_version(self._registry, self.market.model_name, version, self._cache)
-        if bundle.manifest.market != self.market:
-            raise ForeignBundleError(f"{directory} holds a model of {bundle.manifest.market}, not of {self.market}")
         golden = read_golden(directory / GOLDEN)
         for _ in range(_WARM_UP_RUNS):  # the first runs of a session are slower
             check_golden(bundle, golden)

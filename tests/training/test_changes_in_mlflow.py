@@ -71,11 +71,11 @@ class Platform:
     def client(self) -> MlflowClient:
         return MlflowClient(self.registry.tracking_uri)
 
-    def log(self, **tags: str) -> str:
+    def log(self, market: Market = MARKET) -> str:
         """Log a bundle, as a training does, and return its run."""
-        with self.registry.run(experiment_name(MARKET), "made", {}) as run:
+        with self.registry.run(experiment_name(market), "made", {}) as run:
             bias = float(len(self.runs))
-            run.bundle(write_tiny_bundle(self.scratch / run.run_id, market=MARKET, version_bias=bias))
+            run.bundle(write_tiny_bundle(self.scratch / run.run_id, market=market, version_bias=bias))
         self.runs.append(run.run_id)
         return run.run_id
 
@@ -228,6 +228,13 @@ def make_a_run_champion_again(platform: Platform) -> None:
     platform.client.set_registered_model_alias(NAME, CHAMPION, "3")
 
 
+def copy_champion_of_another_horizon(platform: Platform) -> None:
+    """Promote a version of another market, as MLflow's page copies it: with its run and its tags."""
+    run = platform.log(MARKET._replace(horizon=3))
+    number = platform.registry.register(NAME, run, {TRAINED_UNTIL: NOW.isoformat()})
+    platform.client.set_registered_model_alias(NAME, CHAMPION, number)
+
+
 def replace_bundle(platform: Platform) -> None:
     """Write another bundle over the files of the champion's run."""
     other = write_tiny_bundle(platform.scratch / "other", market=MARKET, version_bias=7.0)
@@ -270,6 +277,16 @@ TABLE: dict[Callable[[Platform], None], Row] = {
         ("2", "run 2"),
         "healthy",
         "version 3 failed (monitor): it does not load",
+        (
+            ("3", "run 3", "promoted", "person"),
+            ("3", "run 3", "failed", "monitor"),
+            ("2", "run 2", "promoted", "monitor"),
+        ),
+    ),
+    copy_champion_of_another_horizon: Row(
+        ("2", "run 2"),
+        "healthy",
+        f"version 3 failed (monitor): it does not load: {NAME} version 3 is a model of {NAME}-h3",
         (
             ("3", "run 3", "promoted", "person"),
             ("3", "run 3", "failed", "monitor"),

@@ -340,8 +340,13 @@ def test_a_decision_that_was_taken_is_not_taken_again(gate, register):
     assert gate.registry.aliases(NAME) == {}
 
 
-def test_a_champion_of_another_build_is_not_compared(gate, register):
-    unloadable = register(feature_hash="of another build")
+FOREIGN = [{"feature_hash": "of another build"}, {"horizon": 3}]
+"""What makes the manifest of a version that nothing can be compared with."""
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=["build", "market"])
+def test_a_champion_of_another_build_or_market_is_not_compared(gate, register, foreign):
+    unloadable = register(**foreign)
     gate.registry.set_alias(NAME, CHAMPION, unloadable)
 
     decision = gate.decide(register())
@@ -367,11 +372,12 @@ def test_a_champion_whose_files_were_replaced_is_met_in_a_trial(gate, register, 
     assert "its files were replaced" in decision.reasons[-1]
 
 
-def test_a_damaged_version_is_refused_before_anything_is_decided(gate, register):
-    champion, damaged = register(), register(feature_hash="of another build")
+@pytest.mark.parametrize("foreign", FOREIGN, ids=["build", "market"])
+def test_a_foreign_version_is_refused_before_anything_is_decided(gate, register, foreign):
+    champion, damaged = register(), register(**foreign)
     gate.decide(champion)
 
-    with pytest.raises(BundleError, match="of another build"):
+    with pytest.raises(BundleError, match=r"of another build|is a model of .*-h3, not of"):
         gate.decide(damaged)
 
     assert gate.registry.aliases(NAME) == {CHAMPION: champion}
