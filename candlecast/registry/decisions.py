@@ -113,6 +113,11 @@ def decision_history(pool: ConnectionPool, model_name: str, limit: int = 100) ->
     return _read(pool, f"{_RECORDED} order by id desc limit %(limit)s", model_name=model_name, limit=limit)
 
 
+def last_decision(pool: ConnectionPool, model_name: str) -> int:
+    """Return the id of the newest decision about any version of a model, or 0."""
+    return next((one.id for one in decision_history(pool, model_name, limit=1)), 0)
+
+
 def champion_decision_at(
     pool: ConnectionPool, model_name: str, moment: datetime | None = None
 ) -> DecisionRecord | None:

@@ -9,7 +9,14 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from candlecast.errors import ModelNotFound, VersionFailed
-from candlecast.registry.decisions import Decision, DecisionRecord, decision_history, has_failed, open_trials
+from candlecast.registry.decisions import (
+    Decision,
+    DecisionRecord,
+    decision_history,
+    has_failed,
+    open_trials,
+    record_decision,
+)
 from candlecast.registry.promotion import (
     FAILED,
     begin_trial,
@@ -240,6 +247,19 @@ def test_a_promotion_that_is_killed_leaves_one_alias_after_the_next_look(pool, r
     assert decisions(pool)[2:] == [("2", "promoted", "trial")]
 
 
+def test_a_move_by_hand_is_not_that_of_a_machine_which_failed_before(pool, registry):
+    make_champion(registry, pool, NAME, decision("1", "promoted"))
+    registry.dies_after = "tag"
+    with pytest.raises(ProcessDied):
+        make_champion(registry, pool, NAME, decision("2", "promoted", "monitor"))
+    make_champion(registry, pool, NAME, decision("3", "promoted"))
+
+    registry.pointers = {CHAMPION: "2"}
+    record_alias_moves(registry, pool, NAME)
+
+    assert decisions(pool)[2:] == [("2", "promoted", "person")]
+
+
 def test_a_trial_whose_beginning_was_not_recorded_is_still_the_gates(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
@@ -268,8 +288,10 @@ def test_a_trial_whose_end_was_not_recorded_is_closed(pool, registry):
 
 def test_a_promotion_killed_after_the_record_is_recorded_once(pool, registry):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
-    make_champion(registry, pool, NAME, decision("2", "promoted", "trial"))
-    registry.tags["2"]["pending"] = "trial promoted"  # as it was a moment before the end
+    registry.dies_after = "set_alias"
+    with pytest.raises(ProcessDied):
+        make_champion(registry, pool, NAME, decision("2", "promoted", "trial"))
+    record_decision(pool, NAME, decision("2", "promoted", "trial"))
 
     record_alias_moves(registry, pool, NAME)
     registry.pointers = {CHAMPION: "1"}
