@@ -60,7 +60,15 @@ class ExchangeUnavailable(ExchangeError):
 
 
 class ExchangeRejected(ExchangeError):
-    """The exchange rejects this request, and would reject it again."""
+    """The exchange rejects this request, and would reject it again.
+
+    Attributes:
+        status: HTTP status; None if the request was not sent.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class InvalidCandles(CandlecastError):

@@ -31,6 +31,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.database import migrate, open_database
 from candlecast.replay.clock import ReplayClock
 from candlecast.replay.control import ReplayControl
+from candlecast.replay.quotes import RecordedQuotes
 from candlecast.replay.recordings import bundled_recordings, recorded_span
 from candlecast.replay.server import create_replay_app
 from flows.local.postgres import LocalPostgres
@@ -86,7 +87,7 @@ def bundled_candles() -> pd.DataFrame:
 
 @pytest.fixture
 def replay_exchange(bundled_candles: pd.DataFrame) -> Iterator[Callable[..., RunningReplay]]:
-    """Start replay exchanges: `replay_exchange(recording=None, symbol=, interval=, now=, speed=, more=)`.
+    """Start replay exchanges: `replay_exchange(recording=None, symbol=, interval=, now=, speed=, more=, quotes=)`.
 
     Without a recording: the first 2,500 bundled candles. Without `now`: the clock stands at the recording's end.
     """
@@ -99,12 +100,13 @@ def replay_exchange(bundled_candles: pd.DataFrame) -> Iterator[Callable[..., Run
             now: datetime | None = None,
             speed: float = 0.0,
             more: Mapping[tuple[str, str], pd.DataFrame] = MappingProxyType({}),
+            quotes: Mapping[str, RecordedQuotes] = MappingProxyType({}),
         ) -> RunningReplay:
             candles = bundled_candles.iloc[:2500] if recording is None else recording
             series = {(symbol, interval): candles, **more}
             first, end = recorded_span(series)
             clock = ReplayClock(first, end, now=now or end, speed=speed)
-            url = running.enter_context(_served(series, clock))
+            url = running.enter_context(_served(series, clock, quotes))
             return RunningReplay(url, running.enter_context(ReplayControl(url)), candles)
 
         yield start
@@ -200,8 +202,11 @@ def _fetched_chromium() -> bool:
 
 
 @contextmanager
-def _served(series: dict[tuple[str, str], pd.DataFrame], clock: ReplayClock) -> Iterator[str]:
-    config = uvicorn.Config(create_replay_app(series, clock), host="127.0.0.1", port=0, log_level="warning")
+def _served(
+    series: dict[tuple[str, str], pd.DataFrame], clock: ReplayClock, quotes: Mapping[str, RecordedQuotes]
+) -> Iterator[str]:
+    app = create_replay_app(series, clock, quotes=quotes)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 from psycopg_pool import ConnectionPool
@@ -15,6 +15,20 @@ from candlecast.candles.store import CandleStore
 from candlecast.market import Market
 
 
+class Quote(NamedTuple):
+    """Best bid and ask of a symbol: prices in quote currency, quantities in base currency.
+
+    Attributes:
+        known_at: The exchange's clock, read after the exchange had answered the quote; aware UTC.
+    """
+
+    bid: float
+    bid_quantity: float
+    ask: float
+    ask_quantity: float
+    known_at: datetime
+
+
 class Exchange(Protocol):
     """Methods of `candlecast.exchange.client.ExchangeClient` that a session needs."""
 
@@ -23,6 +37,9 @@ class Exchange(Protocol):
 
     def klines(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         """Return the candles opening in [start, end); the last one may still be open."""
+
+    def quote(self, symbol: str) -> Quote | None:
+        """Return the best bid and ask of now, or None if the exchange has no quotes."""
 
 
 @dataclass(frozen=True, slots=True)

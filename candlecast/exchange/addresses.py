@@ -86,7 +86,7 @@ class ExchangeAddresses:
         rejected: list[ExchangeRejected] = []
         for address in self._in_order():
             try:
-                return self._ask(address, f"{what} from {address.url}", path, params, weight, read)
+                return self._ask(address, f"{what} from {address.url}", path, params, weight, read, self._timeout_s)
             except ExchangeUnavailable as exc:
                 address.passed_over_until = self._monotonic() + _UNAVAILABLE_S
                 unavailable.append(exc)
@@ -102,6 +102,29 @@ class ExchangeAddresses:
         waits = [exc.retry_after_s or 0.0 for exc in unavailable]
         raise ExchangeUnavailable(message, min(waits) or None) from failures[-1]
 
+    def ask_once(
+        self,
+        what: str,
+        path: str,
+        params: Mapping[str, Any],
+        weight: int,
+        read: Callable[[Any], Answer],
+        longest_s: float,
+    ) -> Answer:
+        """Request once, from the first address that works, without waiting for the weight budget.
+
+        A failure changes nothing for other requests, unless it is a ban.
+
+        Args:
+            longest_s: Most seconds to connect, until the answer begins, and from then on until it ends.
+
+        Raises:
+            ExchangeUnavailable: No usable answer in time, no weight is left, or this client is banned.
+            ExchangeRejected: The request is invalid, or this address does not serve this client.
+        """
+        address, timeout = self._in_order()[0], (longest_s, longest_s)
+        return self._ask(address, f"{what} from {address.url}", path, params, weight, read, timeout, minutes=0)
+
     def _in_order(self) -> list[_Address]:
         now = self._monotonic()
         serving = [address for address in self._addresses if address.passed_over_until <= now]
@@ -115,11 +138,13 @@ class ExchangeAddresses:
         params: Mapping[str, Any],
         weight: int,
         read: Callable[[Any], Answer],
+        timeout: float | tuple[float, float],
+        minutes: int = _MOST_MINUTES,
     ) -> Answer:
         address.barred = False
-        reserved = self._reserve(address, what, weight)
+        reserved = self._reserve(what, weight, minutes)
         try:
-            response = address.session.get(address.url + path, params=params, timeout=self._timeout_s)
+            response = address.session.get(address.url + path, params=params, timeout=timeout)
         except TRANSIENT as exc:
             raise ExchangeUnavailable(f"{what}: {exc}") from exc
         except requests.RequestException as exc:
@@ -134,9 +159,9 @@ class ExchangeAddresses:
                 self._limits.ban(self._limit_key, exc.retry_after_s)
             raise
 
-    def _reserve(self, address: _Address, what: str, weight: int) -> int:
+    def _reserve(self, what: str, weight: int, minutes: int) -> int:
         reservation = self._limits.reserve(self._limit_key, weight, self._weight_budget)
-        for _ in range(_MOST_MINUTES):
+        for _ in range(minutes):
             if not reservation.wait_s or reservation.banned_s:
                 break
             self._sleep(reservation.wait_s)
@@ -148,9 +173,10 @@ class ExchangeAddresses:
                 f"{what}: not sent, the exchange banned this client for another {reservation.banned_s:.0f} s",
                 reservation.banned_s,
             )
+        waited = f" for {minutes} minutes" if minutes else ""
         raise ExchangeUnavailable(
-            f"{what}: not sent, other callers used up the weight budget of {self._weight_budget} for "
-            f"{_MOST_MINUTES} minutes; raise CANDLECAST_EXCHANGE_WEIGHT_BUDGET, or run fewer jobs at a time",
+            f"{what}: not sent, other callers used up the weight budget of {self._weight_budget}{waited}; raise "
+            "CANDLECAST_EXCHANGE_WEIGHT_BUDGET, or run fewer jobs at a time",
             reservation.wait_s,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -60,10 +61,11 @@ def read_answer(response: requests.Response, what: str, read: Callable[[Any], An
     if status in BARRED:
         raise ExchangeRejected(
             f"{what}: HTTP {status}{_reason(response)}; this address does not serve your location or network, "
-            "set CANDLECAST_BINANCE_URL to one that does"
+            "set CANDLECAST_BINANCE_URL to one that does",
+            status,
         )
     if status >= 400:
-        raise ExchangeRejected(f"{what}: HTTP {status}{_reason(response)}")
+        raise ExchangeRejected(f"{what}: HTTP {status}{_reason(response)}", status)
     try:
         answer = response.json()
     except ValueError as exc:  # a page about maintenance, or the login page of a network
@@ -94,6 +96,22 @@ def read_klines(klines: Any, interval: str, first_ms: int, end_ms: int) -> Kline
     if opened and not (first_ms <= min(opened) and max(opened) < end_ms):
         raise ValueError("klines open outside the window asked for")
     return KlinesPage(storable_klines(klines, interval), max(opened, default=None))
+
+
+def read_quote(answer: Any, symbol: str) -> tuple[float, float, float, float]:
+    """Read bid, its quantity, ask and its quantity of one `/api/v3/ticker/bookTicker` answer.
+
+    Raises:
+        KeyError, TypeError, ValueError: The answer is of another symbol, or no sound quote; an empty book has none.
+    """
+    if answer["symbol"] != symbol:
+        raise ValueError(f"a quote of {answer['symbol']!r:.30}")
+    bid, bid_quantity, ask, ask_quantity = (
+        float(answer[name]) for name in ("bidPrice", "bidQty", "askPrice", "askQty")
+    )
+    if not (0 < bid <= ask < math.inf and 0 <= bid_quantity < math.inf and 0 <= ask_quantity < math.inf):
+        raise ValueError(f"bid {bid:g} of {bid_quantity:g}, ask {ask:g} of {ask_quantity:g} are no quote")
+    return bid, bid_quantity, ask, ask_quantity
 
 
 def _opened_ms(kline: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""REST client of the exchange: its candles and its clock."""
+"""REST client of the exchange: its candles, its clock and its quotes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import requests
 
 from candlecast.candles.rows import left_out_of, with_left_out
 from candlecast.candles.schema import empty_candles
+from candlecast.candles.session import Quote
 from candlecast.errors import ExchangeRejected
 from candlecast.exchange.addresses import ExchangeAddresses
-from candlecast.exchange.answers import KLINES_LIMIT, KlinesPage, read_klines
+from candlecast.exchange.answers import KLINES_LIMIT, KlinesPage, read_klines, read_quote
 from candlecast.exchange.limits import LimitStore, MemoryLimitStore
 from candlecast.exchange.requests import retries
 from candlecast.market import GRID_ORIGIN, epoch_ms, from_epoch_ms, interval_duration
@@ -25,6 +26,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Request weights as Binance counts them.
 _LIGHT = 1
 _KLINES_WEIGHT = 2
+_QUOTE_WEIGHT = 2
+_QUOTE_S = 1.5
+_NOT_FOUND = 404
 
 
 class ExchangeClient:
@@ -61,6 +65,7 @@ class ExchangeClient:
         store = limits or MemoryLimitStore()
         self._addresses = ExchangeAddresses(base_urls, timeout_s, session, store, weight_budget, sleep, monotonic)
         self._retrying = retries(sleep)
+        self._without_quotes: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +158,32 @@ class ExchangeClient:
         """
         page = self._page(f"first candle of {symbol} {interval}", symbol, interval, 0, _LATEST_MS, limit=1)
         return None if page.last_ms is None else from_epoch_ms(page.last_ms)
+
+    def quote(self, symbol: str) -> Quote | None:
+        """Request best bid and ask, and the exchange's time after them, in seconds.
+
+        Neither request is repeated or waits for the weight budget, because a quote is of one moment.
+
+        Returns:
+            None if the exchange has no quotes of the symbol: it answers HTTP 404, and this client does not ask again.
+
+        Raises:
+            ExchangeUnavailable: No usable answer in time, no weight is left, or this client is banned.
+            ExchangeRejected: The exchange rejects the request.
+        """
+        if symbol in self._without_quotes:
+            return None
+        path, asked = "/api/v3/ticker/bookTicker", {"symbol": symbol}
+        try:
+            quoted = self._addresses.ask_once(
+                f"quote {symbol}", path, asked, _QUOTE_WEIGHT, lambda answer: read_quote(answer, symbol), _QUOTE_S
+            )
+        except ExchangeRejected as exc:
+            if exc.status != _NOT_FOUND:
+                raise
+            self._without_quotes.add(symbol)
+            return None
+        return Quote(*quoted, self._addresses.ask_once("time", "/api/v3/time", {}, _LIGHT, _read_time, _QUOTE_S))
 
     def _page(
         self, what: str, symbol: str, interval: str, first_ms: int, end_ms: int, limit: int = KLINES_LIMIT

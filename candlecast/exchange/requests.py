@@ -42,7 +42,8 @@ class BoundedSession(requests.Session):
     """Session whose answers end: `timeout` of requests limits only each wait for bytes.
 
     Attributes:
-        longest_s: Seconds until the last byte of an answer.
+        longest_s: Seconds until the last byte of an answer. If the `timeout` of a request is a pair, its second number
+            takes their place.
         largest_bytes: Size of an answer, decompressed.
     """
 
@@ -64,18 +65,19 @@ class BoundedSession(requests.Session):
         _ = response.content  # requests reads it from `stream`, and keeps it
         return response
 
-    def _bound(self, response: requests.Response, **_arguments: Any) -> None:
+    def _bound(self, response: requests.Response, timeout: Any = None, **_arguments: Any) -> None:
         raw: Any = response.raw
-        raw.stream = partial(self._body, raw, time.monotonic() + self.longest_s)
+        longest_s = timeout[1] if isinstance(timeout, tuple) else self.longest_s
+        raw.stream = partial(self._body, raw, longest_s)
 
-    def _body(self, raw: Any, until: float, amount: int, decode_content: bool) -> Iterator[bytes]:
-        received = 0
+    def _body(self, raw: Any, longest_s: float, amount: int, decode_content: bool) -> Iterator[bytes]:
+        received, until = 0, time.monotonic() + longest_s
         while piece := raw.read1(amount, decode_content=decode_content):
             received += len(piece)
             if received > self.largest_bytes:
                 raise requests.RequestException(f"the answer is larger than {self.largest_bytes / 1e6:g} MB")
             if time.monotonic() > until:
-                raise requests.ReadTimeout(f"the answer did not end within {self.longest_s:g} s")
+                raise requests.ReadTimeout(f"the answer did not end within {longest_s:g} s")
             yield piece
 
 

@@ -18,6 +18,7 @@ from candlecast.errors import ForecastTooLate
 from candlecast.features.features import STOOD_STILL
 from candlecast.features.sets import feature_set
 from candlecast.ledger.forecasts import ROLES, ForecastRecord, Ledger, Role, WithheldCause
+from candlecast.ledger.quotes import record_quotes
 from candlecast.market import Market
 from candlecast.registry.identity import ModelVersion
 
@@ -49,11 +50,13 @@ class IssueResult(NamedTuple):
     Attributes:
         withheld: Why forecasts were not recorded, by role: unusable candles, or too late; else None.
         missed: Number of earlier forecasts that were due, were not made, and are recorded as missed now.
+        unquoted: Why a forecast has no quote, as `candlecast.ledger.quotes.record_quotes` returns it.
     """
 
     forecasts: list[ForecastRecord]
     withheld: str | None = None
     missed: int = 0
+    unquoted: str | None = None
 
 
 class _Obstacle(NamedTuple):
@@ -70,7 +73,8 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
     A forecast is not recorded if its target candle has closed on the exchange's clock, or if its target and role
     have one already. It is not requested if a candle of its history is doubtful or missing, or if the market stood
     still in it; the reason is noted in the ledger. Earlier forecasts that were due and were not made are recorded as
-    missed first, even if the service does not answer.
+    missed first, even if the service does not answer. After the last forecast, the exchange's best bid and ask are
+    recorded beside those of this run.
 
     Returns:
         Forecasts recorded now; none if no model is served yet.
@@ -91,23 +95,26 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
         missed += ledger.record_missed("challenger", now - _MISSES_SOUGHT_AGAIN, now, versions["challenger"])
     issued: list[ForecastRecord] = []
     withheld: list[str] = []
-    for role in due:
-        wanted = served[role].input
-        for candles in _due_histories(session, ledger, role, wanted, now):
-            obstacle = _obstacle(candles, wanted, session)
-            if obstacle is not None:
-                withheld.append(f"no {role} forecast: {obstacle.reason}")
-                target = target_open_time(candles.index[-1].to_pydatetime(), market)
-                ledger.note_withheld(role, target, *obstacle, now)
-                continue
-            answer = service.predict(candles, market.symbol, market.interval, role, market.horizon)
-            forecast = forecast_record(answer, role, session.exchange.server_time(), source)
-            try:
-                if ledger.record(forecast):
-                    issued.append(forecast)
-            except ForecastTooLate as exc:
-                withheld.append(f"no {role} forecast: {exc}")
-    return IssueResult(issued, "; ".join(withheld) or None, missed)
+    try:
+        for role in due:
+            wanted = served[role].input
+            for candles in _due_histories(session, ledger, role, wanted, now):
+                obstacle = _obstacle(candles, wanted, session)
+                if obstacle is not None:
+                    withheld.append(f"no {role} forecast: {obstacle.reason}")
+                    target = target_open_time(candles.index[-1].to_pydatetime(), market)
+                    ledger.note_withheld(role, target, *obstacle, now)
+                    continue
+                answer = service.predict(candles, market.symbol, market.interval, role, market.horizon)
+                forecast = forecast_record(answer, role, session.exchange.server_time(), source)
+                try:
+                    if ledger.record(forecast):
+                        issued.append(forecast)
+                except ForecastTooLate as exc:
+                    withheld.append(f"no {role} forecast: {exc}")
+    finally:  # also beside the forecasts before a failure
+        unquoted = record_quotes(session, issued)
+    return IssueResult(issued, "; ".join(withheld) or None, missed, unquoted)
 
 
 def _due_histories(

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from candlecast.exchange.answers import KLINES_LIMIT
 from candlecast.replay.injector import ApiAnswer, FaultHit, FaultInjector
+from candlecast.replay.quotes import RecordedQuotes
 from candlecast.replay.recordings import RecordedKlines
 
 _DEFAULT_LIMIT = 500
@@ -27,10 +28,11 @@ Body = tuple[bytes, list[FaultHit]]
 
 
 class _Refusal(Exception):
-    """Binance's error answer: HTTP 400 with a code and a message."""
+    """Binance's error answer: a status with a code and a message."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, status: int = 400) -> None:
         super().__init__(message)
+        self.status = status
         self.answer = json.dumps({"code": code, "msg": message}, separators=(",", ":")).encode()
 
 
@@ -40,9 +42,16 @@ class RecordedExchange:
     Args:
         recordings: Candles by (symbol, interval).
         injector: The exchange's clock and faults.
+        quotes: Quotes by symbol.
     """
 
-    def __init__(self, recordings: Mapping[tuple[str, str], pd.DataFrame], injector: FaultInjector) -> None:
+    def __init__(
+        self,
+        recordings: Mapping[tuple[str, str], pd.DataFrame],
+        injector: FaultInjector,
+        quotes: Mapping[str, RecordedQuotes],
+    ) -> None:
+        self._quotes = quotes
         self._series = {name: RecordedKlines(candles, name[1]) for name, candles in recordings.items()}
         self._symbols = {symbol: series for (symbol, _), series in self._series.items()}
         self._injector = injector
@@ -63,7 +72,7 @@ class RecordedExchange:
                 try:
                     (body, hits), status = answer(request.query_params, number), 200
                 except _Refusal as refusal:
-                    body, hits, status = refusal.answer, [], 400
+                    body, hits, status = refusal.answer, [], refusal.status
                 return ApiAnswer(Response(body, status, media_type="application/json"), hits)
 
             response = await self._injector.answer_api(build)
@@ -102,6 +111,16 @@ class RecordedExchange:
         found = series.rows(self._injector.now_ms(), start_ms, end_ms, limit, self._injector.faults)
         rows, hits = self._injector.rearranged(found.rows, number, limit)
         return b"[" + b",".join(rows) + b"]", hits + [FaultHit(*hit) for hit in found.hits]
+
+    def book_ticker(self, params: QueryParams, _: int) -> Body:
+        """Answer `/api/v3/ticker/bookTicker` of one symbol; 404 if no quote of now is recorded."""
+        symbol = self._known_symbol(_mandatory(params, "symbol"))
+        quote = self._quotes[symbol].at(self._injector.now_ms()) if symbol in self._quotes else None
+        if quote is None:
+            raise _Refusal(-1000, f"No quote of {symbol} is recorded at this time.", 404)
+        names = ("bidPrice", "bidQty", "askPrice", "askQty")
+        values = {name: f"{value:.8f}" for name, value in zip(names, quote, strict=True)}
+        return json.dumps({"symbol": symbol, **values}, separators=(",", ":")).encode(), []
 
     def exchange_info(self, params: QueryParams, _: int) -> Body:
         """Answer `/api/v3/exchangeInfo`."""

@@ -17,6 +17,7 @@ from candlecast.candles.schema import CANDLE_COLUMNS, OHLCV_COLUMNS, PRICE_COLUM
 from candlecast.errors import ConfigurationError, InvalidCandles
 from candlecast.market import interval_duration
 from candlecast.replay.faults import BarFault, Faults
+from candlecast.replay.quotes import SUFFIX
 
 _KLINE = '[%d,"%.8f","%.8f","%.8f","%.8f","%.8f",%d,"%.8f",%s,"%.8f","%.8f","0"]'
 _DECIMALS = 8  # Binance writes every price and quantity with eight
@@ -88,7 +89,8 @@ def served_recordings(addition: str | None) -> dict[tuple[str, str], pd.DataFram
 
 def recordings_in(folder: Path) -> dict[tuple[str, str], pd.DataFrame]:
     """Read every `SYMBOL-INTERVAL.parquet` of a directory, by (symbol, interval)."""
-    return {_series_name(path): load_recording(path) for path in sorted(folder.glob("*.parquet"))}
+    files = [path for path in sorted(folder.glob("*.parquet")) if not path.stem.endswith(SUFFIX)]
+    return {_series_name(path): load_recording(path) for path in files}
 
 
 def _series_name(path: Path) -> tuple[str, str]:

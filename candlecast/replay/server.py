@@ -25,10 +25,14 @@ from candlecast.replay.archive import ReplayArchive
 from candlecast.replay.clock import ReplayClock
 from candlecast.replay.faults import Faults
 from candlecast.replay.injector import FaultInjector
+from candlecast.replay.quotes import RecordedQuotes
 
 
 def create_replay_app(
-    recordings: Mapping[tuple[str, str], pd.DataFrame], clock: ReplayClock, faults: Faults | None = None
+    recordings: Mapping[tuple[str, str], pd.DataFrame],
+    clock: ReplayClock,
+    faults: Faults | None = None,
+    quotes: Mapping[str, RecordedQuotes] | None = None,
 ) -> Starlette:
     """Make the replay exchange as an ASGI application; at shutdown it stops and saves the clock.
 
@@ -36,13 +40,15 @@ def create_replay_app(
         recordings: Candles (`CANDLE_COLUMNS`, indexed by UTC open_time, ascending) by (symbol, interval).
         clock: The exchange's clock. A candle is served from its open_time on, unfinished until its close.
         faults: Faults from the first request on; by default none.
+        quotes: Recorded quotes by symbol; by default none.
 
     Returns:
-        Routes `/api/v3/ping`, `/time`, `/exchangeInfo`, `/klines` in Binance's shapes, with its errors; the public
-        archive below `/data/spot`; `/replay/clock` and `/replay/faults`, for `ReplayControl`.
+        Routes `/api/v3/ping`, `/time`, `/exchangeInfo`, `/klines` in Binance's shapes, with its errors, and
+        `/ticker/bookTicker` if there are quotes; the public archive below `/data/spot`; `/replay/clock` and
+        `/replay/faults`, for `ReplayControl`.
     """
     injector = FaultInjector(clock, faults)
-    exchange = RecordedExchange(recordings, injector)
+    exchange = RecordedExchange(recordings, injector, quotes or {})
     archive = ReplayArchive(recordings, injector)
     clock_route = _ClockRoute(clock)
 
@@ -62,6 +68,8 @@ def create_replay_app(
         Route("/replay/faults", injector.show, methods=["GET"]),
         Route("/replay/faults", injector.set, methods=["POST"]),
     ]
+    if quotes:
+        routes.append(Route("/api/v3/ticker/bookTicker", exchange.endpoint(2, exchange.book_ticker)))
     return Starlette(routes=routes, middleware=[Middleware(OwnSite, refuse=_refuse)], lifespan=save_clock_on_shutdown)
 
 
@@ -71,9 +79,10 @@ def serve_replay(
     host: str,
     port: int,
     faults: Faults | None = None,
+    quotes: Mapping[str, RecordedQuotes] | None = None,
 ) -> None:
     """Run the replay exchange until SIGTERM or SIGINT, then answer open requests and save the clock."""
-    app = create_replay_app(recordings, clock, faults)
+    app = create_replay_app(recordings, clock, faults, quotes)
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5
     )

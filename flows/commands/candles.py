@@ -78,6 +78,7 @@ def ingest(market: MarketName = None, as_json: Json = False) -> None:
         settled=settled,
         issued=len(issued.forecasts),
         withheld=issued.withheld,
+        unquoted=issued.unquoted,
     )
 
 

@@ -113,9 +113,13 @@ def exchange(
     recordings: Annotated[Path | None, typer.Option(help="Directory of SYMBOL-INTERVAL.parquet files.")] = None,
     faults: Annotated[Path | None, typer.Option(help="JSON file of faults, see candlecast/replay/faults.py.")] = None,
 ) -> None:
-    """Serve recorded candles with Binance's API and a clock of its own."""
+    """Serve recorded candles with Binance's API and a clock of its own.
+
+    A file SYMBOL-quotes.parquet in the directory of recordings is served as quotes.
+    """
     from candlecast.replay.clock import ReplayClock
     from candlecast.replay.faults import load_faults
+    from candlecast.replay.quotes import quotes_in
     from candlecast.replay.recordings import recorded_span, recordings_in, served_recordings
     from candlecast.replay.server import serve_replay
 
@@ -124,4 +128,11 @@ def exchange(
     first, end = recorded_span(series)
     pace = settings.exchange.replay_speed if speed is None else speed
     clock = ReplayClock(first, end, now=start, speed=pace, path=state)
-    serve_replay(series, clock, "127.0.0.1", port or settings.exchange.port, load_faults(faults) if faults else None)
+    serve_replay(
+        series,
+        clock,
+        "127.0.0.1",
+        port or settings.exchange.port,
+        load_faults(faults) if faults else None,
+        quotes_in(recordings or Path(settings.exchange.recording or "/nowhere").expanduser()),
+    )

@@ -35,7 +35,7 @@ def ingest_message(intake: IntakeResult, settled: int, issued: IssueResult) -> s
     without = issued.withheld or (None if forecasts else "no forecast was due, or no model is served yet")
     return (
         f"{inserted} new candles, {corrected} corrected{_doubtful_phrase(intake.marked)}, {settled} outcomes settled; "
-        + "; ".join(filter(None, [forecasts, without, _skew_phrase(intake.skew)]))
+        + "; ".join(filter(None, [forecasts, without, issued.unquoted, _skew_phrase(intake.skew)]))
         + _left_out_phrase(left_out)
     )
 

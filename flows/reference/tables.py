@@ -14,6 +14,7 @@ _TABLES = {
     "candle_suspicions": "Doubtful candles. Training and monitoring leave them out.",
     "candle_confirmations": "Candles that were doubtful and that the exchange returned again with the same values.",
     "forecasts": "Every recorded forecast, partitioned by month. Rows never change.",
+    "quotes": "Best bid and ask when a forecast was recorded, partitioned by month. Rows never change.",
     "withheld_forecasts": "Why forecasts that were due were not requested.",
     "missed_forecasts": "Forecasts that were due and not made in time. Rows never change.",
     "outcomes": "What the market did, one row for each target candle and horizon. A corrected candle changes it.",

@@ -7,7 +7,7 @@ from datetime import datetime
 import pandas as pd
 from psycopg_pool import ConnectionPool
 
-from candlecast.candles.session import Exchange, MarketSession
+from candlecast.candles.session import Exchange, MarketSession, Quote
 from candlecast.market import Market
 from tests.support.markets import MARKET
 
@@ -20,6 +20,9 @@ class NoExchange:
 
     def klines(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         raise AssertionError("the exchange was asked for candles")
+
+    def quote(self, symbol: str) -> Quote | None:
+        raise AssertionError("the exchange was asked for a quote")
 
 
 def market_session(pool: ConnectionPool, market: Market = MARKET, exchange: Exchange | None = None) -> MarketSession:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 import pytest
 
+from candlecast.candles.session import Quote
 from candlecast.candles.store import CandleStore, UpsertResult
 from candlecast.candles.sync import REFETCHED, REFETCHED_FOR, closed_before, sync_newest, sync_range
 from candlecast.errors import ExchangeUnavailable
@@ -41,6 +42,9 @@ class FakeExchange:
             self.pages_left -= 1
         self.asked.append((start, end))
         return self.candles.loc[(self.candles.index >= start) & (self.candles.index <= self.now)]
+
+    def quote(self, symbol: str) -> Quote | None:
+        raise AssertionError("storing candles asks for no quote")
 
 
 def stored(store: CandleStore) -> pd.DataFrame:

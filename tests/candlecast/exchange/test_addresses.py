@@ -135,6 +135,17 @@ def test_a_wrong_request_is_not_sent_to_the_next_address():
     assert exchange.asked == ["first"]
 
 
+def test_a_quote_that_fails_leaves_the_order_of_addresses():
+    exchange = ManyAddresses(first=UNREACHABLE, second=GOOD)
+    with pytest.raises(ExchangeUnavailable, match="quote BTCUSDT from https://first"):
+        exchange.client.quote("BTCUSDT")
+    exchange.hosts["first"] = GOOD
+
+    exchange.client.server_time()
+
+    assert exchange.asked == ["first", "first"]
+
+
 def test_ping_asks_every_address_once_until_one_answers():
     exchange = ManyAddresses(first=UNREACHABLE, second=(503, {}, {}), third=(200, {}, {}))
 

@@ -14,6 +14,7 @@ from requests.adapters import BaseAdapter
 
 from candlecast.candles.rows import LeftOut, left_out_of
 from candlecast.candles.schema import CANDLE_COLUMNS
+from candlecast.candles.session import Quote
 from candlecast.errors import ConfigurationError, ExchangeRejected, ExchangeUnavailable
 from candlecast.exchange.client import ExchangeClient
 from candlecast.exchange.limits import MemoryLimitStore
@@ -310,6 +311,94 @@ def test_every_request_has_the_timeout_and_reports_the_weight_used():
 
     assert exchange.transport.timeouts == [7]
     assert exchange.used_weight == 42
+
+
+BOOK = {
+    "symbol": "BTCUSDT",
+    "bidPrice": "100.00000000",
+    "bidQty": "3.00000000",
+    "askPrice": "100.01000000",
+    "askQty": "1.00000000",
+}
+
+
+def test_a_quote_comes_with_the_exchanges_time_after_it():
+    exchange = CannedExchange(answer(body=BOOK), answer(body={"serverTime": epoch_ms(START)}))
+
+    quote = exchange.quote("BTCUSDT")
+
+    assert quote == Quote(100.0, 3.0, 100.01, 1.0, START)
+    assert [str(one.url).partition("/api")[2] for one in exchange.transport.requests] == [
+        "/v3/ticker/bookTicker?symbol=BTCUSDT",
+        "/v3/time",
+    ]
+    assert exchange.transport.timeouts == [(1.5, 1.5)] * 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bidPrice": "0.00000000"},  # an empty book
+        {"askPrice": "99.99000000"},
+        {"bidPrice": "NaN"},
+        {"askPrice": "NaN"},
+        {"askPrice": "Infinity"},
+        {"bidQty": "-1"},
+        {"askQty": "NaN"},
+        {"bidQty": None},
+        {"symbol": "ETHUSDT"},
+    ],
+    ids=str,
+)
+def test_a_quote_that_cannot_be_is_unusable(wrong):
+    with pytest.raises(ExchangeUnavailable, match=r"^quote BTCUSDT .* the answer is unusable"):
+        exchange_answering(body=BOOK | wrong).quote("BTCUSDT")
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [
+        (requests.ConnectionError("refused"), ExchangeUnavailable),
+        (requests.ReadTimeout("slow"), ExchangeUnavailable),
+        (answer(503), ExchangeUnavailable),
+        (answer(429, {"Retry-After": "1"}), ExchangeUnavailable),
+        (answer(body=[]), ExchangeUnavailable),
+        (answer(451), ExchangeRejected),
+        (answer(400, body={"code": -1121, "msg": "Invalid symbol."}), ExchangeRejected),
+    ],
+    ids=repr,
+)
+def test_a_quote_is_asked_once_whatever_fails(failure, raised):
+    exchange = CannedExchange(failure)
+
+    with pytest.raises(raised, match="quote BTCUSDT"):
+        exchange.quote("BTCUSDT")
+
+    assert (len(exchange.transport.requests), exchange.waits) == (1, [])
+
+
+def test_a_quote_without_the_exchanges_time_is_none_at_all():
+    with pytest.raises(ExchangeUnavailable, match="time from"):
+        CannedExchange(answer(body=BOOK), answer(503)).quote("BTCUSDT")
+
+
+def test_an_exchange_without_quotes_is_asked_once():
+    exchange = exchange_answering(404)
+
+    assert [exchange.quote("BTCUSDT") for _ in range(3)] == [None] * 3
+    assert len(exchange.transport.requests) == 1
+
+
+def test_a_quote_does_not_wait_for_the_weight_budget():
+    transport, waits = CannedTransport([answer(body=BOOK)]), list[float]()
+    session = requests.Session()
+    session.mount("https://", transport)
+    exchange = ExchangeClient("https://exchange.test", 7, session, waits.append, weight_budget=1)
+
+    with pytest.raises(ExchangeUnavailable, match="not sent, other callers used up the weight budget of 1; raise"):
+        exchange.quote("BTCUSDT")
+
+    assert (transport.requests, waits) == ([], [])
 
 
 def test_an_empty_window_asks_nothing_and_gives_no_candles():

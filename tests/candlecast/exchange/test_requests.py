@@ -68,6 +68,16 @@ def test_an_answer_that_drips_is_given_up_in_time(chunked: bool, monkeypatch: py
     assert time.monotonic() - began < 20
 
 
+def test_a_quote_that_drips_is_given_up_in_seconds() -> None:
+    with server_sending(DRIPPED, 0.1, chunked=True) as url, ExchangeClient(url) as exchange:
+        began = time.monotonic()
+
+        with pytest.raises(ExchangeUnavailable, match=r"the answer did not end within 1\.5 s"):
+            exchange.quote("BTCUSDT")
+
+    assert time.monotonic() - began < 20
+
+
 @pytest.mark.timeout(60)  # without a bound it does not end
 @pytest.mark.parametrize("chunked", [True, False])
 def test_an_endless_answer_is_refused_at_its_size(chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:

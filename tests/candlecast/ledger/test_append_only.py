@@ -29,7 +29,9 @@ ROLES = ("owner", "writer", "reader")
 NAMES = [field.name for field in fields(ForecastRecord)]
 OLDEST_NAMES = [name for name in NAMES if name != "bundle_sha256"]
 REFUSED = (psycopg.IntegrityError, psycopg.errors.InsufficientPrivilege)
-TABLES = ("forecasts", f"forecasts_{TARGET:%Y_%m}", "missed_forecasts")
+MONTH = f"{TARGET:%Y_%m}"
+FORECASTS = ("forecasts", f"forecasts_{MONTH}")
+TABLES = (*FORECASTS, "missed_forecasts", "quotes", f"quotes_{MONTH}")
 CHANGES = (
     "update {table} set horizon = horizon",
     "delete from {table}",
@@ -48,7 +50,19 @@ def insert_into(table: str, names: list[str] = NAMES) -> bytes:
 
 
 def written_in(pool: ConnectionPool) -> list[list[tuple[Any, ...]]]:
-    return [rows(pool, f"select * from {table} order by open_time") for table in ("forecasts", "missed_forecasts")]
+    return [
+        rows(pool, f"select * from {table} order by open_time") for table in ("forecasts", "missed_forecasts", "quotes")
+    ]
+
+
+def quote(pool: ConnectionPool) -> None:
+    """Record a quote beside the champion's forecast of TARGET."""
+    with pool.connection() as connection:
+        connection.execute(
+            "insert into quotes (symbol, interval, open_time, horizon, role, bid, bid_quantity, ask, ask_quantity, "
+            "known_at) values (%s, %s, %s, %s, 'champion', 1, 1, 1, 1, %s)",
+            [*MARKET[:2], TARGET, MARKET.horizon, TARGET + timedelta(minutes=1)],
+        )
 
 
 def rows(pool: ConnectionPool, query: str) -> list[tuple[Any, ...]]:
@@ -59,6 +73,7 @@ def rows(pool: ConnectionPool, query: str) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("role", ROLES)
 def test_no_role_changes_what_is_written(database, pool, ledger, role):
     ledger.record(forecast_for(TARGET))
+    quote(pool)
     CandleStore(pool).upsert(*MARKET[:2], CANDLES, "rest")
     ledger.record_missed("champion", TARGET, TARGET + timedelta(days=1))
     written = written_in(pool)
@@ -69,7 +84,7 @@ def test_no_role_changes_what_is_written(database, pool, ledger, role):
                 connection.execute(change.format(table=table).encode())
             connection.rollback()
 
-    assert [len(one) for one in written] == [1, len(CANDLES) - 2]
+    assert [len(one) for one in written] == [1, len(CANDLES) - 2, 1]
     assert written_in(pool) == written
 
 
@@ -81,7 +96,7 @@ def test_no_role_inserts_a_forecast_whose_outcome_is_stored(database, pool, ledg
     written = written_in(pool)
 
     with connected(database, role) as connection:
-        for table in TABLES[:2]:
+        for table in FORECASTS:
             with pytest.raises(REFUSED):
                 connection.execute(insert_into(table), asdict(forecast_for(TARGET)))
             connection.rollback()
@@ -135,9 +150,10 @@ def test_only_the_owner_drops_a_month(database, pool, ledger):
     october = datetime(2025, 10, 1, tzinfo=UTC)
     ledger.record(forecast_for(TARGET))
     ledger.record(forecast_for(october))
+    quote(pool)
     CandleStore(pool).upsert(*MARKET[:2], CANDLES, "rest")
     ledger.settle(TARGET)
-    drop = f"drop table {TABLES[1]}".encode()
+    drop = f"drop table forecasts_{MONTH}, quotes_{MONTH}".encode()
 
     for role in ("writer", "reader"):
         with connected(database, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -146,6 +162,7 @@ def test_only_the_owner_drops_a_month(database, pool, ledger):
         connection.execute(drop)
 
     assert rows(pool, "select open_time from forecasts") == [(october,)]
+    assert rows(pool, "select * from quotes") == []
     assert settled(pool) == []
     with pytest.raises(ForecastTooLate):
         ledger.record(forecast_for(TARGET))  # the month is there again, what was in it is not made up

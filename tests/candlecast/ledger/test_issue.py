@@ -11,6 +11,7 @@ from psycopg_pool import ConnectionPool
 from candlecast.api import answers
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
 from candlecast.candles.schema import FLOW_COLUMNS, OHLCV_COLUMNS
+from candlecast.candles.session import Quote
 from candlecast.candles.store import CandleStore
 from candlecast.errors import ServiceUnavailable
 from candlecast.features.base import BASE
@@ -121,6 +122,9 @@ class StoppedClock:
 
     def klines(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         raise AssertionError("issuing fetches no candles")
+
+    def quote(self, symbol: str) -> Quote | None:
+        return None
 
 
 @pytest.fixture
