@@ -227,9 +227,8 @@ def test_an_interval_needs_thirty_independent_outcomes():
 def test_the_quantile_without_scipy_is_student_s(rows, horizon):
     lower, upper = student_interval(3.0, 2.0, rows, horizon) or (0, 0)
 
-    assert [3.0 - lower, upper - 3.0] == pytest.approx(
-        [2.0 * stats.t.ppf(0.975, freedom(rows, horizon))] * 2, rel=5.5e-5
-    )
+    exact, left_out = stats.t.ppf(0.975, freedom(rows, horizon)), 2 * freedom(rows, horizon) ** -4  # the fourth term
+    assert [(3.0 - lower) / 2, (upper - 3.0) / 2] == pytest.approx([exact] * 2, rel=0, abs=max(left_out, 1e-12))
 
 
 @pytest.mark.parametrize("horizon", [1, 4])

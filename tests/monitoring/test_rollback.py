@@ -116,6 +116,29 @@ def test_what_its_predecessor_did_no_better_is_no_reason_to_go_back_to_it(
     assert (rolled.champion if rolled else None) == back
 
 
+@pytest.mark.parametrize(("forecasts", "back"), [(35, "1"), (36, None)])
+def test_a_predecessor_of_fewer_than_36_forecasts_excuses_nothing(
+    pool, database, tiny_bundle, tmp_path, forecasts, back
+):
+    live = Live(pool, database, tiny_bundle, tmp_path)
+    live.promote("1", time_of(0))
+    live.promote("2", time_of(MOVED))
+    live.market.forecast("1", MOVED - forecasts, MOVED, amplitude_off=2.0)
+    live.market.forecast("2", MOVED, MOVED + 150, amplitude_off=1.5)
+
+    rolled = live.look(MOVED + 150)
+
+    assert (rolled.champion if rolled else None) == back
+
+
+@pytest.mark.parametrize(("bias", "is_rolled_back"), [(0.0013, True), (0.001, False)])
+def test_a_failure_is_proved_within_three_spans_of_the_rolling_error(live, bias, is_rolled_back):
+    live.settings = live.settings.changed(rolling_n=20)
+    live.market.forecast("2", MOVED, MOVED + 80, close_off=bias)
+
+    assert (live.look(MOVED + 80) is not None) is is_rolled_back
+
+
 def test_forecasts_before_its_promotion_are_not_held_against_it(live):
     live.market.forecast("2", MOVED, MOVED + 40, close_off=0.005)
     live.look(MOVED + 40)

@@ -253,8 +253,9 @@ def test_an_expiring_champion_does_not_give_way_to_an_older_version(trial):
     assert trial.look(0).outcome == "waiting"
 
 
-def test_a_challenger_that_expired_is_removed(trial):
-    trial.trained(v1=61, v2=60)
+@pytest.mark.parametrize("age", [60, 60 - 301 / 86400])
+def test_a_challenger_that_expired_is_removed(trial, age):
+    trial.trained(v1=61, v2=age)  # 301 seconds before the look
 
     trial_result = trial.look(0)
 

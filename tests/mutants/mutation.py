@@ -72,7 +72,7 @@ def _places(source: str, operators: list[str]) -> Iterator[tuple[str, int, int, 
         operator = get_operator(name)()
         positions = ((node, at) for node in ast_nodes(tree) for at, _ in operator.mutation_positions(node))
         for occurrence, (node, at) in enumerate(positions):
-            unpacks = node.parent is not None and node.parent.type in {"parameters", "dictorsetmaker"}
+            unpacks = node.type == "operator" and node.parent.type in {"parameters", "dictorsetmaker"}
             if not unpacks and not any(start <= at < end for start, end in ignored):
                 yield name, occurrence, at[0], ASTQuery(node).get_definition_name() or ""
 
