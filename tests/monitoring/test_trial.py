@@ -51,9 +51,9 @@ class Trial:
             until = time_of(0) - timedelta(days=days)
             self.registry.tag(NAME, version.removeprefix("v"), {TRAINED_UNTIL: until.isoformat()})
 
-    def newest(self) -> tuple[str, str, str]:
+    def newest(self) -> tuple[str, str, str, str]:
         newest = decision_history(self.pool, NAME)[0]
-        return newest.version, newest.decision, newest.decided_by
+        return newest.version, newest.decision, newest.decided_by, newest.alias
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_proved_challenger_is_promoted_after_m_forecasts_not_before(trial):
     assert (before.outcome, trial_result.outcome) == ("waiting", "promoted")
     assert trial.registry.pointers == {CHAMPION: "2"}
     newest = decision_history(trial.pool, NAME)[0]
-    assert trial.newest() == ("2", "promoted", "trial")
+    assert trial.newest() == ("2", "promoted", "trial", CHAMPION)
     assert (newest.predecessor, newest.as_of, newest.reasons) == ("1", after(2 * M), trial_result.reasons)
     assert newest.numbers["better"] >= 20
     assert newest.numbers["excess"] < 0
@@ -90,7 +90,7 @@ def test_a_challenger_that_is_worse_in_one_loss_is_rejected(trial, worse):
     assert trial_result is not None
     assert trial_result.outcome == "rejected"
     assert trial.registry.pointers == {CHAMPION: "1"}
-    assert trial.newest() == ("2", "rejected", "trial")
+    assert trial.newest() == ("2", "rejected", "trial", CHALLENGER)
 
 
 def test_an_equal_challenger_loses_the_alias_in_the_end(trial):
@@ -109,7 +109,7 @@ def test_an_equal_challenger_loses_the_alias_in_the_end(trial):
     assert "the champion stays" in ended.reasons[-1]
     assert aliases[CHAMPION] == "1"
     assert trial.registry.pointers == {CHAMPION: "1"}
-    assert trial.newest() == ("2", "undecided", "trial")
+    assert trial.newest() == ("2", "undecided", "trial", CHALLENGER)
     assert trial.look(3 * M) is None
 
 

@@ -131,5 +131,5 @@ LIMITS = [
     Limit("wick of 15 ranges above", 1500.0, "jump", _above),
     Limit("wick of 15 ranges below", 1500.0, "jump", _below),
     Limit("wick of 15 ranges with little volume", 1500.0, "jump", lambda c, wick: _below(c, wick, VOLUME / 3)),
-    Limit("wick of 15 ranges for each volume", 4500.0, "jump", lambda c, wick: _above(c, wick, 3 * VOLUME)),
+    Limit("wick of 15 ranges for each volume", 3750.0, "jump", lambda c, wick: _above(c, wick, 2.5 * VOLUME)),
 ]  # fmt: skip

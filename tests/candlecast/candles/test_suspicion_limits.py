@@ -62,6 +62,9 @@ def test_a_candle_without_a_trade_is_doubted_only_before_a_break(gap, is_doubted
         ((-1, 1), 99, True),
         ((-2, 2), 99, True),
         ((1, 2), 99, True),
+        ((-2, -1, 1), 99, True),
+        ((-2, -1, 1, 2), 99, True),
+        ((-1, 1), 100, False),
         ((-1, 1), 101, False),
         ((-1, 1), 0, False),
         ((1,), 99, False),
@@ -98,6 +101,22 @@ def test_up_to_three_closes_off_the_level_are_a_jump(candles, is_doubted):
     assert jumps in ([], [0], [0, 2])  # the second of three lies within its own candle's reach
 
 
+@pytest.mark.parametrize(("position", "is_doubted"), [(2, False), (3, True), (996, True), (997, False)])
+def test_a_level_is_known_with_three_closes_on_each_side(position, is_doubted):
+    market = steady_market()
+    market.iloc[position, :4] += 1700.0
+
+    assert ("jump" in doubted(market).get(position - AT, set())) is is_doubted
+
+
+def test_without_volumes_a_wick_is_compared_with_ranges_alone():
+    market = steady_market()
+    market["volume"] = 0.0
+    market.iloc[AT, 1] += 1600.0
+
+    assert doubted(market) == {0: {"jump"}}
+
+
 def steps(positions: Sequence[int], tick: float = 6.0, gap: float = 1.8, usual: int = 0) -> dict[int, set[str]]:
     """Doubt of candles of two ticks before a break of `gap` ticks; before them one in `usual` candles is such a one."""
     market = steady_market(tick)
@@ -120,6 +139,55 @@ def test_a_step_is_a_fifth_of_its_own_range(gap, is_doubted):
     assert list(doubted(market)) == (list(range(6)) if is_doubted else [])
 
 
+def at_one_price(tick: float) -> pd.DataFrame:
+    """Candles with equal closes, so that values in units of the close are equal exactly."""
+    market = steady_market(tick)
+    market["open"] = market["close"] = 100_000.0
+    market["high"], market["low"] = 100_050.0, 99_950.0
+    market.iloc[::2, 4] += tick  # no repetition
+    return market
+
+
+@pytest.mark.parametrize(
+    ("gap", "count", "is_doubted"), [(10.0, 12, False), (15.0, 12, True), (40.0, 1, False), (45.0, 1, True)]
+)
+def test_breaks_equal_to_a_limit_of_the_market_are_accepted(gap, count, is_doubted):
+    market = at_one_price(tick=5.0)
+    for position in range(3, 990, 10):
+        open_apart(market, 10.0, position)
+    still_and_open_apart(market, 10.0, gap, range(AT, AT + count))
+
+    assert (0 in doubted(market)) is is_doubted
+
+
+@pytest.mark.parametrize(
+    ("extent", "volume", "tick", "is_doubted"),
+    [(9.0, 9.0, 2.0, True), (10.0, 9.0, 2.0, False), (9.0, 10.0, 2.0, False), (7.5, 9.0, 2.5, False)],
+)
+def test_a_stub_equal_to_a_limit_is_accepted(extent, volume, tick, is_doubted):
+    market = at_one_price(tick)
+    open_apart(market, tick, AT - 100)  # the finest step
+    set_range(market, extent)
+    set_volume(market, volume)
+
+    assert doubted(market) == ({0: {"stub"}} if is_doubted else {})
+
+
+def test_only_the_first_side_of_a_break_of_exactly_three_ranges_is_doubted():
+    market = at_one_price(tick=2.0)
+    open_apart(market, 300.0)
+
+    assert doubted(market) == {0: {"break"}}
+
+
+def test_in_a_market_without_range_a_wick_is_no_jump():
+    market = at_one_price(tick=2.0)
+    market["high"] = market["low"] = market["close"]
+    market.iloc[AT, 1] += 100.0
+
+    assert doubted(market) == {}
+
+
 @pytest.mark.parametrize(
     ("positions", "is_doubted"),
     [
@@ -135,13 +203,26 @@ def test_six_steps_among_twenty_four_candles_are_too_many(positions, is_doubted)
 
 @pytest.mark.parametrize(
     ("positions", "is_doubted"),
-    [(range(6), False), (range(7), True), (range(0, 18, 2), False), (range(0, 20, 2), True)],
+    [
+        (range(6), False),
+        (range(7), True),
+        (range(0, 18, 2), False),
+        (range(0, 20, 2), True),
+    ],
 )
 def test_where_one_candle_in_twenty_has_a_step_more_are_usual(positions, is_doubted):
     found = steps(positions, usual=20)
 
     assert bool(found) is is_doubted
     assert set(positions) <= set(found) or not is_doubted
+
+
+@pytest.mark.parametrize(("last", "is_doubted"), [(7, True), (8, False)])
+def test_seven_steps_among_eight_candles_are_too_many_where_one_in_eighteen_is_usual(last, is_doubted):
+    market, positions = steady_market(tick=6.0), [AT + distance for distance in (0, 1, 2, 3, 5, 6, last)]
+    still_and_open_apart(market, 12.0, 15.6, [*range(3, 200, 10), *range(200, AT - 20, 18), *positions])
+
+    assert bool(doubted(market)) is is_doubted
 
 
 @pytest.mark.parametrize(("last", "all_of_them"), [(9, True), (10, False)])
