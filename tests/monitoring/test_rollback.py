@@ -49,6 +49,10 @@ class Live:
         aliases = record_alias_moves(self.registry, self.pool, NAME, after(candle))
         return roll_back_if_failed(self.settings, self.pool, self.registry, aliases, after(candle), unfit)
 
+    def reasons(self) -> list[str]:
+        """Last reasons of the newest decisions, the newest first."""
+        return [one.reasons[-1] for one in decision_history(self.pool, NAME)]
+
     def decisions(self) -> list[tuple[str, str, str]]:
         return [(one.version, one.decision, one.decided_by) for one in reversed(decision_history(self.pool, NAME))]
 
@@ -101,7 +105,7 @@ def test_a_champion_that_is_as_good_as_its_baseline_stays(live):
     assert live.registry.pointers == {CHAMPION: "2"}
 
 
-@pytest.mark.parametrize(("before", "back"), [(1.5, None), (0.3, "1")])
+@pytest.mark.parametrize(("before", "back"), [(1.0, None), (0.3, "1")])
 def test_what_its_predecessor_did_no_better_is_no_reason_to_go_back_to_it(
     pool, database, tiny_bundle, tmp_path, before, back
 ):
@@ -109,7 +113,7 @@ def test_what_its_predecessor_did_no_better_is_no_reason_to_go_back_to_it(
     live.promote("1", time_of(0))
     live.promote("2", time_of(MOVED))
     live.market.forecast("1", 0, MOVED, amplitude_off=before)
-    live.market.forecast("2", MOVED, MOVED + 150, amplitude_off=1.5)
+    live.market.forecast("2", MOVED, MOVED + 150, amplitude_off=1.0)
 
     rolled = live.look(MOVED + 150)
 
@@ -154,6 +158,9 @@ def test_failed_health_checks_roll_back_without_any_forecast(live):
 
     assert rolled == RollbackResult("2", "1", ["it does not load: model.onnx is damaged"])
     assert live.decisions()[2:] == [("2", "failed", "monitor"), ("1", "promoted", "monitor")]
+    promoted, failed = live.reasons()[:2]
+    assert promoted == "version 2 failed: it does not load: model.onnx is damaged"
+    assert failed == "version 1 takes its place"
 
 
 def test_a_rollback_skips_versions_that_failed_or_do_not_load(live):
@@ -182,7 +189,7 @@ def test_without_a_valid_predecessor_the_challenger_takes_over(live):
     assert live.registry.pointers == {CHAMPION: "3"}
 
 
-@pytest.mark.parametrize(("days", "successor"), [(59, "1"), (61, "3")])
+@pytest.mark.parametrize(("days", "successor"), [(59, "1"), (60, "3"), (61, "3")])
 def test_a_predecessor_that_expired_is_the_last_choice(live, days, successor):
     live.registry.pointers[CHALLENGER] = "3"
     for version, age in (("1", days), ("2", 20), ("3", 10)):
@@ -197,12 +204,14 @@ def test_without_a_valid_successor_the_failed_champion_is_replaced_later(live):
     live.registry.damaged = ("1",)
 
     first, again = live.look(MOVED, unfit="bad"), live.look(MOVED + 3, unfit="bad")
-    alone = live.decisions()[2:]
+    alone, why = live.decisions()[2:], live.reasons()[0]
     live.registry.pointers[CHALLENGER] = "3"
     later = live.look(MOVED + 6)
 
     assert (first, again) == (RollbackResult("2", None, ["bad"]), None)
     assert alone == [("2", "failed", "monitor")]
+    assert why == "no valid version can take its place"
+    assert live.reasons()[0] == "version 2 had failed"
     assert later == RollbackResult("2", "3", [])
     assert live.registry.pointers == {CHAMPION: "3"}
 

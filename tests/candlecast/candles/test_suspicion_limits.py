@@ -126,8 +126,17 @@ def steps(positions: Sequence[int], tick: float = 6.0, gap: float = 1.8, usual: 
 
 
 @pytest.mark.parametrize(("gap", "is_doubted"), [(1.48, False), (1.52, True)])
-def test_steps_of_a_tick_and_a_half_are_doubted_in_a_row(gap, is_doubted):
-    assert list(steps(range(6), gap=gap)) == (list(range(6)) if is_doubted else [])
+@pytest.mark.parametrize("first", [[0], [-500], [-100, 0]])
+def test_steps_of_a_tick_and_a_half_are_doubted_in_a_row(first, gap, is_doubted):
+    positions = [start + distance for start in first for distance in range(6)]
+
+    assert list(steps(positions, gap=gap)) == (positions if is_doubted else [])
+
+
+def test_a_step_before_a_row_of_steps_does_not_belong_to_it():
+    row = [6, 10, 14, 18, 24, 25]
+
+    assert list(steps([0, *row])) == row
 
 
 @pytest.mark.parametrize(("gap", "is_doubted"), [(19.8, False), (20.2, True)])
@@ -144,7 +153,7 @@ def at_one_price(tick: float) -> pd.DataFrame:
     market = steady_market(tick)
     market["open"] = market["close"] = 100_000.0
     market["high"], market["low"] = 100_050.0, 99_950.0
-    market.iloc[::2, 4] += tick  # no repetition
+    market.iloc[::2, 4] -= tick  # no repetition
     return market
 
 
@@ -178,6 +187,35 @@ def test_only_the_first_side_of_a_break_of_exactly_three_ranges_is_doubted():
     open_apart(market, 300.0)
 
     assert doubted(market) == {0: {"break"}}
+
+
+def test_a_wick_of_exactly_fifteen_ranges_is_accepted():
+    market = at_one_price(tick=2.0)
+    market.iloc[AT, 1] = 101_500.0
+
+    assert doubted(market) == {}
+
+
+@pytest.mark.parametrize(("gap", "is_doubted"), [(10.0, False), (15.0, True)])
+def test_a_stub_of_a_market_of_few_ticks_needs_a_break_above_a_high_one(gap, is_doubted):
+    market = at_one_price(tick=5.0)
+    for position in range(3, 990, 10):
+        open_apart(market, 10.0, position)
+    open_apart(market, 5.0, AT - 100)  # the finest step
+    set_volume(market, 5.0)
+    still_and_open_apart(market, 0.0, gap)
+
+    assert doubted(market) == ({0: {"stub"}} if is_doubted else {})
+
+
+@pytest.mark.parametrize("limit", [limit for limit in LIMITS if "volume" in limit.name], ids=lambda limit: limit.name)
+def test_limits_of_volume_hold_in_any_unit(limit: Limit):
+    below, above = (limit.candles(factor) for factor in (0.99, 1.01))
+    below["volume"] *= 1e-4
+    above["volume"] *= 1e-4
+
+    assert doubted(below) == {}
+    assert doubted(above) == {0: {limit.reason}}
 
 
 def test_in_a_market_without_range_a_wick_is_no_jump():
@@ -225,11 +263,12 @@ def test_seven_steps_among_eight_candles_are_too_many_where_one_in_eighteen_is_u
     assert bool(doubted(market)) is is_doubted
 
 
-@pytest.mark.parametrize(("last", "all_of_them"), [(9, True), (10, False)])
-def test_candles_between_steps_are_doubted_if_most_have_one(last, all_of_them):
-    positions = [0, 1, 4, 5, 8, last]
-
-    assert list(steps(positions)) == (list(range(last + 1)) if all_of_them else positions)
+@pytest.mark.parametrize(
+    ("positions", "all_of_them"),
+    [([0, 1, 4, 5, 8, 9], True), ([0, 1, 4, 5, 8, 10], False), ([0, 1, 2, 3, 4, 5, 7], True)],
+)
+def test_candles_between_steps_are_doubted_if_most_have_one(positions, all_of_them):
+    assert list(steps(positions)) == (list(range(positions[-1] + 1)) if all_of_them else positions)
 
 
 @pytest.mark.parametrize(("tick", "all_of_them"), [(6.6, False), (6.7, True)])
