@@ -53,7 +53,7 @@ def test_a_large_difference_outweighs_proof_by_many_small_ones(sign, large):
     assert trial([-sign, *sign * np.ones(60)], [large, *np.ones(60)]).outcome == "waiting"
 
 
-def test_a_challenger_once_proved_worse_is_rejected_and_one_once_proved_better_must_still_be_so():
+def test_proof_of_worse_lasts_and_proof_of_better_must_last():
     excess, off = np.repeat([1, -1], [60, 40]), np.repeat([1.0, 0.1], [60, 40])
 
     assert trial(excess, off).outcome == "rejected"

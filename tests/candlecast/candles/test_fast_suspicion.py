@@ -6,12 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from candlecast.candles.fast_suspicion import doubtful_in_windows, passes_fast_check
+from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in_windows, passes_fast_check
 from candlecast.candles.schema import OHLCV_COLUMNS, open_times_ms
 from candlecast.candles.suspicion import find_suspicious
 from tests.support.bundles import sound_candles
 from tests.support.damage import coarse, half_done, stubs
-from tests.support.steady_market import AT, LIMITS, Limit, set_range, set_volume, steady_market, still_and_open_apart
+from tests.support.steady_market import (
+    AT,
+    LIMITS,
+    Limit,
+    open_apart,
+    set_range,
+    set_volume,
+    steady_market,
+    still_and_open_apart,
+)
 
 HISTORY = 120
 Change = tuple[int, dict[str, float]]
@@ -172,3 +181,24 @@ def test_short_windows_are_judged_too(recorded: pd.DataFrame, length: int) -> No
     candles = damaged(recorded.iloc[:100], "frozen", 60)
 
     assert 60 in in_windows(candles, length).values()
+
+
+def test_sound_windows_are_not_doubted_beyond_the_most_checked_alone() -> None:
+    market = steady_market(tick=6.0)
+    still_and_open_apart(market, 12.0, 15.6, range(3, 990, 6))  # many steps, as usual in this market
+    open_apart(market, 70.0, AT + 21)
+
+    assert in_windows(market, 60) == dict.fromkeys(range(AT + 21 - 58, AT + 22), AT + 21)
+
+
+def test_each_history_is_judged_alone(recorded: pd.DataFrame) -> None:
+    window = recorded.iloc[:HISTORY][list(OHLCV_COLUMNS)]
+    histories = [window, stubs(window, [70, 90]), window, stubs(window, [40])]
+
+    found = doubtful_in_histories(
+        np.stack([open_times_ms(one) for one in histories]), np.stack([one.to_numpy() for one in histories]), "5m"
+    )
+
+    assert found == {1: 90, 3: 40}
+    first = stubs(window, [40])
+    assert doubtful_in_histories(open_times_ms(first)[None], first.to_numpy()[None], "5m") == {0: 40}

@@ -256,7 +256,7 @@ def test_where_one_candle_in_twenty_has_a_step_more_are_usual(positions, is_doub
 
 
 @pytest.mark.parametrize(("last", "is_doubted"), [(7, True), (8, False)])
-def test_seven_steps_among_eight_candles_are_too_many_where_one_in_eighteen_is_usual(last, is_doubted):
+def test_seven_steps_among_eight_candles_are_too_many_in_a_rough_market(last, is_doubted):
     market, positions = steady_market(tick=6.0), [AT + distance for distance in (0, 1, 2, 3, 5, 6, last)]
     still_and_open_apart(market, 12.0, 15.6, [*range(3, 200, 10), *range(200, AT - 20, 18), *positions])
 
