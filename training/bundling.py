@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.familiarity import training_limits
 from candlecast.bundle.load import EVALUATION_MODEL, MODEL
 from candlecast.bundle.manifest import FORMAT, EvaluationModel, Manifest
 from candlecast.bundle.network import OnnxNetwork, open_network
 from candlecast.settings.settings import Settings
 from training.dataset import Dataset, Indexes
-from training.evaluation import forecast_rows, scaled_windows
+from training.evaluation import forecast_rows, scaled_rows, scaled_windows
 from training.export import PARITY_TOLERANCE, library_versions, require_parity, seal_bundle
 from training.families.interface import OnEpoch, ServableModel, calibrated, servable_family
 from training.reports.run_report import ReportInput
@@ -84,6 +85,9 @@ def draft_bundle(directory: Path, run_id: str, data: TrainingData, settings: Set
         libraries=library_versions(family),
         files={},
         contributions=served.contributions(dataset),
+        input_limits=training_limits(
+            scaled_rows(served.scaler, dataset), dataset.ends, dataset.sequence_length, dataset.features
+        ),
     )
     served.save(directory)
     bundle = Bundle(manifest, _exported(family, served, directory / MODEL, dataset, dataset.ends))

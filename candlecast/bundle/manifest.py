@@ -91,6 +91,8 @@ class Manifest(BaseModel):
     contributions: dict[str, dict[str, float]] | None = None
     """Mean absolute SHAP value of every feature over windows of the training, by output, in volatilities; that of the
     `direction` in logits. None for a family without."""
+    input_limits: dict[str, float] = {}
+    """Limits of `candlecast.bundle.familiarity.training_limits`, by input; the others have LEAST_LIMIT."""
 
     @property
     def market(self) -> Market:

@@ -1,8 +1,6 @@
 """Abstention of expired models, and of models whose input is doubtful or unlike that of their training.
 
-The distance from the training is measured for each input made of prices and volumes: the root mean square over the
-window, in standard deviations of the training slice. The largest one counts. docs/decisions/0008-abstention.md
-measures how often abstentions are right.
+docs/decisions/0008-abstention.md measures how often abstentions are right.
 """
 
 from __future__ import annotations
@@ -17,14 +15,12 @@ from numpy.typing import NDArray
 
 from candlecast.api.answers import Cause
 from candlecast.bundle.bundle import ModelInputs
+from candlecast.bundle.familiarity import input_limits, mean_squares
 from candlecast.bundle.manifest import Manifest
 from candlecast.candles.fast_suspicion import doubtful_in_histories, doubtful_in_windows
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.market import epoch_ms, from_epoch_ms
 from service.models.served import ServedModel
-
-UNFAMILIAR_DISTANCE = 5.0
-"""Distance in standard deviations above which inputs are unfamiliar."""
 
 
 class Histories(NamedTuple):
@@ -104,22 +100,16 @@ def _doubtful(manifest: Manifest, histories: Histories) -> dict[int, Abstention]
 
 
 def _unfamiliar(manifest: Manifest, inputs: ModelInputs) -> dict[int, Abstention]:
-    features = manifest.features
-    squares = np.square(inputs.rows[..., features.market_columns], dtype="float64")
-    length = manifest.sequence_length
-    if squares.shape[-2] == length:
-        mean = squares.mean(axis=-2).reshape(-1, len(features.of_market))
-    else:
-        total = np.concatenate([np.zeros((1, len(features.of_market))), np.cumsum(squares, axis=0)])
-        mean = (total[length:] - total[:-length]) / length
-    farthest = mean.max(axis=1)
+    features, length, limits = manifest.features, manifest.sequence_length, input_limits(manifest)
+    squares = mean_squares(inputs.rows[..., features.market_columns], length)
+    excess = squares / np.square(limits)
     found = {}
-    for number in np.flatnonzero(farthest > UNFAMILIAR_DISTANCE**2):
-        name = features.of_market[int(mean[number].argmax())]
+    for number in np.flatnonzero(excess.max(axis=1) > 1).tolist():
+        at = int(excess[number].argmax())
         reason = (
-            f"input {name} is about {np.sqrt(farthest[number]):.0f} standard deviations away from its mean in training "
-            f"(root mean square over {length} candles), more than the limit of {UNFAMILIAR_DISTANCE:g}: this is the "
-            "baseline"
+            f"input {features.of_market[at]} is about {np.sqrt(squares[number, at]):.0f} standard deviations away from "
+            f"its mean in training (root mean square over {length} candles), more than its limit of {limits[at]:.3g}: "
+            "this is the baseline"
         )
-        found[int(number)] = Abstention(int(number), "unfamiliar", reason)
+        found[number] = Abstention(number, "unfamiliar", reason)
     return found

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from candlecast.api.importance import ImportanceAnswer
 from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.familiarity import input_limits
 from candlecast.bundle.load import load_bundle, load_evaluation_model
 from candlecast.candles.files import write_candles
 from candlecast.errors import BundleError
@@ -33,6 +34,7 @@ from training.offline import offline_bundle, train_offline
 from training.splits import split_by_time
 
 CANDLES = sound_candles(3000)
+CANDLES.iloc[1500:1503, 4:] *= 1000.0  # a burst of trades beyond the least limit of abstention
 LAGGED = ("ret", "amp", "vol_rel", "body", "close_position", "taker_imbalance", "trades_rel")
 
 
@@ -60,6 +62,17 @@ def test_the_bundle_has_a_file_of_every_booster_with_its_digest(trained):
     assert manifest.family == "xgboost"
     assert "xgboost" in manifest.libraries
     assert "tensorflow" not in manifest.libraries
+
+
+def test_no_window_of_the_training_is_unfamiliar(trained):
+    manifest = trained.bundle.manifest
+    dataset = build_dataset(CANDLES, manifest.market, 4, BASE)
+    windows = scaled_windows(manifest.scaler, dataset, dataset.ends)
+
+    distances = np.sqrt(np.square(windows, dtype="float64").mean(axis=1))[:, BASE.market_columns]
+
+    assert manifest.input_limits
+    assert (distances <= input_limits(manifest)).all()
 
 
 def test_an_altered_booster_is_noticed(trained, tmp_path):

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer, ModelsAnswer
+from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.familiarity import LEAST_LIMIT, training_limits
 from candlecast.bundle.golden import GOLDEN, read_golden
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.schema import CANDLE_COLUMNS, open_times_ms
 from candlecast.features.base import BASE
+from candlecast.features.indicators import INDICATORS
 from candlecast.market import Market
+from candlecast.replay.recordings import bundled_recordings
 from service.models.served import ServedModel
-from service.predict.abstention import UNFAMILIAR_DISTANCE, Abstention, Histories, abstentions
+from service.predict.abstention import Abstention, Histories, abstentions
 from tests.service.conftest import Start
 from tests.support.bundles import sound_candles, write_tiny_bundle
 from tests.support.damage import stubs
 from tests.support.posted import as_rows
 from tests.support.registries import FakeRegistry
+from training.dataset import build_dataset
+from training.evaluation import fit_scaler, scaled_rows
 
 NEVER = timedelta(days=10_000)
 Judge = Callable[..., list[Abstention]]
@@ -146,8 +154,71 @@ def test_an_input_unlike_those_of_training_is_named_with_its_distance(judge: Jud
 
 
 def test_the_distance_is_a_root_mean_square_over_the_window(judge: Judge) -> None:
-    assert judge(sound_candles(150), ret_12=UNFAMILIAR_DISTANCE - 0.01) == []
-    assert len(judge(sound_candles(150), ret_12=-UNFAMILIAR_DISTANCE - 0.01)) == 1
+    assert judge(sound_candles(150), ret_12=LEAST_LIMIT - 0.01) == []
+    assert len(judge(sound_candles(150), ret_12=-LEAST_LIMIT - 0.01)) == 1
+
+
+@pytest.fixture(scope="module")
+def minutes() -> pd.DataFrame:
+    """Ten days after which three weeks of training begin, and three days after those."""
+    return bundled_recordings("minutes")["BTCUSDT", "1m"].iloc[10 * 1440 : 34 * 1440]
+
+
+@pytest.fixture(scope="module")
+def model_of_one_row(model: ServedModel, minutes: pd.DataFrame) -> ServedModel:
+    """A model of one row of `indicators`, with the scaler and the limits of a training on three weeks."""
+    market = Market("BTCUSDT", "1m")
+    dataset = build_dataset(minutes.iloc[: 21 * 1440], market, 1, INDICATORS)
+    scaler = fit_scaler(dataset, dataset.ends)
+    change = {
+        **market._asdict(),
+        "sequence_length": 1,
+        "feature_set": INDICATORS.name,
+        "lookback": INDICATORS.lookback,
+        "scaler": scaler,
+        "input_limits": training_limits(scaled_rows(scaler, dataset), dataset.ends, 1, INDICATORS),
+    }
+    bundle = Bundle(model.bundle.manifest.model_copy(update=change), model.bundle.network)
+    return replace(model, bundle=bundle)
+
+
+def unfamiliar(model: ServedModel, candles: pd.DataFrame) -> list[Abstention]:
+    seen = newest(candles, len(candles))
+    inputs = model.bundle.inputs_of(seen.open_ms, seen.ohlcv, None)
+    return [one for one in abstentions(model, seen, inputs, NEVER) if one.cause == "unfamiliar"]
+
+
+def test_ordinary_candles_are_familiar_to_a_model_of_one_row(
+    model_of_one_row: ServedModel, minutes: pd.DataFrame
+) -> None:
+    later = minutes.iloc[-3 * 1440 :]
+
+    found = unfamiliar(model_of_one_row, later)
+
+    assert len(found) / len(later) < 0.002
+
+
+def test_shuffled_candles_are_unfamiliar_to_a_model_of_one_row(
+    model_of_one_row: ServedModel, minutes: pd.DataFrame
+) -> None:
+    shuffled = minutes.iloc[-1440:].copy()
+    shuffled[:] = np.random.default_rng(0).permutation(shuffled.to_numpy())
+
+    assert len(unfamiliar(model_of_one_row, shuffled)) == 1440 - INDICATORS.lookback
+
+
+def test_the_limit_of_an_input_is_that_of_its_training(model: ServedModel) -> None:
+    candles = sound_candles(model.bundle.manifest.history)
+    seen = newest(candles, len(candles))
+    limited = Bundle(model.bundle.manifest.model_copy(update={"input_limits": {"ret": 7.0}}), model.bundle.network)
+    inputs = limited.inputs_of(seen.open_ms, seen.ohlcv, None)
+    inputs.rows[:, BASE.names.index("ret")] = 6.9
+    inputs.rows[:, BASE.names.index("amp")] = 5.1
+
+    found = abstentions(replace(model, bundle=limited), seen, inputs, NEVER)
+
+    assert "input amp is about 5 standard deviations" in found[0].reason
+    assert "more than its limit of 5" in found[0].reason
 
 
 def test_what_the_clock_says_is_never_unfamiliar(judge: Judge) -> None:
