@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+import numpy as np
 from psycopg_pool import ConnectionPool
 
+from candlecast.arrays import Floats
 from candlecast.registry.decisions import Decision, has_failed, newest_decision
 from candlecast.registry.identity import ModelVersion
 from candlecast.registry.lifetime import Lifetime, lifetime_of
@@ -29,7 +31,7 @@ NON_INFERIORITY = 0.01
 MAX_MISSED_SHARE = 0.1
 """Share of targets that a challenger may miss and still be promoted."""
 
-
+_LEAST_SCALE = 0.1
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -200,13 +202,25 @@ def _score(losses: dict[str, PairedLosses], pairs: Pairs) -> PairedLosses:
     will move is not.
     """
     close, amplitude, direction = losses["close"], losses["amplitude"], losses["direction"]
-    scale, moved = pairs.champion.baseline_amplitude, pairs.champion.moved
+    scale, moved = _scale(pairs), pairs.champion.moved
     ours, theirs = ((close.losses + amplitude.losses) / scale, (close.reference + amplitude.reference) / scale)
     ours[moved] += direction.losses
     theirs[moved] += direction.reference
     bound = (close.bound + amplitude.bound) / scale
     bound += brier_bound(pairs.challenger.probability_up, pairs.champion.probability_up)
     return PairedLosses(ours, theirs, bound, pairs.champion.candle)
+
+
+def _scale(pairs: Pairs) -> Floats:
+    """Return the expected amplitude of each target, infinite without one, from what is known at its forecast.
+
+    It is a tenth of the mean so far at least, because a few quiet candles would weigh more than all others.
+    """
+    theirs, ours = pairs.champion, pairs.challenger
+    expected = (theirs.baseline_amplitude + theirs.amplitude + ours.amplitude) / 3  # the first baseline may be zero
+    usual = np.cumsum(expected) / np.arange(1, len(expected) + 1)
+    scale = np.maximum(theirs.baseline_amplitude, _LEAST_SCALE * usual)
+    return np.where(scale > 0, scale, np.inf)
 
 
 def _both_began(pool: ConnectionPool, name: str, champion: ModelVersion, challenger: ModelVersion) -> datetime | None:
