@@ -10,6 +10,7 @@ from pydantic import AwareDatetime
 from candlecast.errors import AlreadyRunning
 from candlecast.market import floor_time
 from flows.jobs import loop
+from flows.jobs.messages import search_message
 from flows.jobs.runs import recorded_run, run_name, settings_for, skipped
 from training.search.search import Budget, search_settings
 
@@ -39,9 +40,9 @@ def search(
             found = search_settings(candles, settings, budget, get_run_logger().info, jobs=jobs, registry=registry)
             job.rows, job.message = sum(found.trials.values()), found.message
             create_markdown_artifact(
-                f"{found.message}\n\n```\n" + "\n".join(found.environment) + "\n```",
+                f"```\n{search_message(found, settings.market)}\n```",
                 key=f"search-settings-{settings.market.model_name}".lower(),
-                description="The best settings, as environment variables",
+                description="The best settings, as a table of candlecast.toml and as environment variables",
             )
     except AlreadyRunning as exc:
         return skipped(exc)

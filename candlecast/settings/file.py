@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -93,6 +94,18 @@ def read_file() -> File:
             raise ConfigurationError(f"{path}: Unknown key {key}{_nearest(key)}.")
         values[by_key[key]] = value, Origin(str(path), f"{path}: {key}", CORRECT_KEY)
     return File(path, values, _market_tables(of_markets, path))
+
+
+def market_table(market: Market, values: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a market's table of candlecast.toml, as it is now but with these values.
+
+    Args:
+        values: Values by name of setting.
+    """
+    own = {name: value for name, (value, _) in read_file().own.get(market, {}).items()}
+    keys = {name: key for key, name in [*market_settings().items()][::-1]}  # the first key wins
+    lines = [f"{keys[name]} = {json.dumps(value)}" for name, value in {**own, **values}.items()]
+    return [f"[{MARKETS}.{market.model_name}]", *lines]
 
 
 def _market_tables(tables: Mapping[str, Any], path: Path) -> dict[Market, Values]:

@@ -35,6 +35,10 @@ class Inputs(StrEnum):
     OHLCV = "ohlcv"
 
 
+CandleFile = Annotated[
+    Path | None,
+    typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known; default: the stored candles."),
+]
 Reason = Annotated[str, typer.Option(help="Reason; recorded with the decision.")]
 
 
@@ -94,8 +98,8 @@ def _train_on_file(file: Path, until: datetime | None, market: str | None, as_js
 
 @app.command()
 def evaluate(
-    candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
     start: Annotated[datetime, typer.Option("--from", **TIME, help="First open_time, in UTC.")],
+    candles: CandleFile = None,
     end: Annotated[datetime | None, typer.Option("--to", **TIME, help="End, in UTC.")] = None,
     inputs: Annotated[Inputs, typer.Option(help="ohlcv hides the order flow.")] = Inputs.ALL,
     model: Annotated[
@@ -106,18 +110,19 @@ def evaluate(
     market: MarketName = None,
     as_json: Json = False,
 ) -> None:
-    """Forecast each candle of a file from those before it, and compare with the baselines."""
-    from candlecast.candles.files import read_history, write_candles
+    """Forecast each candle from those before it, and compare with the baselines."""
+    from candlecast.candles.files import write_candles
     from flows.commands.chosen_version import chosen_version
     from flows.commands.evaluation_message import evaluation_figures, evaluation_message
+    from flows.commands.given_candles import given_candles
     from training.offline import evaluate_offline
 
     settings = read_settings(market)
     bundle, version = chosen_version(settings, model)
-    history = read_history(candles, bundle.manifest.interval, bundle.manifest.symbol)
+    earlier = (bundle.manifest.history + settings.horizon) * settings.market.step
     evaluated = evaluate_offline(
         bundle,
-        history,
+        given_candles(settings, candles, start - earlier, end),
         start,
         end,
         with_flow=inputs is Inputs.ALL,
@@ -134,7 +139,7 @@ def evaluate(
 
 @app.command("walk-forward")
 def walk_forward(
-    candles: Annotated[Path, typer.Option(help="Parquet or csv with open_time, OHLCV, and order flow if known.")],
+    candles: CandleFile = None,
     family: Annotated[
         str | None,
         typer.Option(help="lstm, gru, xgboost, har, ewma, persistence, repeat_direction; default: that of the market."),
@@ -147,8 +152,8 @@ def walk_forward(
     market: MarketName = None,
     as_json: Json = False,
 ) -> None:
-    """Fit and measure a model family fold after fold along a file; the flow of this name uses stored candles."""
-    from candlecast.candles.files import read_history
+    """Fit and measure a model family fold after fold; the flow of this name uses several processes."""
+    from flows.commands.given_candles import given_candles
     from training.families.interface import family_name
     from training.walk_forward.folds import FoldLengths, folds_of
     from training.walk_forward.report import fold_line, fold_table, walk_forward_message
@@ -158,7 +163,7 @@ def walk_forward(
     name = family_name(family or settings.training.model_family)
     if family not in {None, name}:
         typer.echo(f"The family {family} is now {name}.", err=True)
-    history = read_history(candles, settings.interval, settings.symbol)
+    history = given_candles(settings, candles, start, end)
     lengths = FoldLengths(train_months, validate_months, step_months)
     folds = folds_of(history, settings.market, lengths, start, end)
     with progress("walk-forward") as report:
@@ -185,6 +190,7 @@ def search(
     from candlecast.market import floor_time
     from flows.jobs import loop
     from flows.jobs.market import open_market
+    from flows.jobs.messages import search_message
     from training.search.search import Budget, search_settings
 
     settings, budget, registry = read_settings(market), Budget(trials, minutes), None
@@ -196,7 +202,7 @@ def search(
             history = opened.history(floor_time(opened.exchange.server_time(), "1d"))
     with progress("search") as report:
         found = search_settings(history, settings, budget, report, jobs=jobs, registry=registry)
-    print(found.as_json()) if as_json else print(found.message, *found.environment, sep="\n")
+    print(found.as_json() if as_json else search_message(found, settings.market))
 
 
 @app.command()

@@ -10,7 +10,8 @@ from candlecast.candles.gaps import describe_gaps
 from candlecast.candles.quality import MarkedCandle, MarkResult, describe_doubtful
 from candlecast.candles.rows import LeftOut, describe_left_out
 from candlecast.ledger.issue import IssueResult
-from candlecast.market import price_text
+from candlecast.market import Market, price_text
+from candlecast.settings.file import market_table
 from candlecast.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flows.jobs.retention import HousekeepingResult
     from flows.jobs.watch import WatchResult
     from monitoring.check import Check
+    from training.search.report import SearchResult
     from training.versions import TrainedVersion
 
 _LEAST_SKEW = timedelta(seconds=1)
@@ -48,6 +50,12 @@ def backfill_message(filled: BackfillResult, step: timedelta) -> str:
         f"{inserted:,} candles stored, {corrected:,} corrected{_doubtful_phrase(filled.marked)}; {gaps}"
         + _left_out_phrase(left_out)
     )
+
+
+def search_message(found: SearchResult, market: Market) -> str:
+    """Return the best settings of a search, as a table of candlecast.toml and as lines of an environment file."""
+    table, environment = "\n".join(market_table(market, found.settings)), "\n".join(found.environment)
+    return f"{found.message}\n\nIn candlecast.toml:\n{table}\n\nOr for all markets, as variables:\n{environment}"
 
 
 def import_message(imported: ImportResult) -> str:

@@ -39,7 +39,9 @@ def test_a_search_over_stored_candles_writes_an_artifact_with_the_best(platform,
     assert state.is_completed(), state.message
     with get_client(sync_client=True) as client:
         artifacts = {artifact.key: str(artifact.data) for artifact in client.read_artifacts()}
-    assert "CANDLECAST_UNITS=4" in artifacts["search-settings-btcusdt-1h"]
+    best = artifacts["search-settings-btcusdt-1h"]
+    assert "[markets.BTCUSDT-1h]" in best
+    assert "CANDLECAST_UNITS=4" in best
     with psycopg.connect(database.writer_url.get_secret_value()) as connection:
         runs = connection.execute("select status, message from job_runs where job = 'search'").fetchall()
     assert [status for status, _ in runs] == ["completed"]

@@ -129,8 +129,9 @@ def settings_figure(study: Study) -> Figure:
     """Plot the loss of every complete trial against each setting, with the best one marked."""
     complete = trials_of(study, "COMPLETE")
     best = int(np.argmin(complete.losses))
-    figure, panels = panels_of(-(-len(SPACE) // 3), 3, height=4.6)
-    for place, (axes, (name, part)) in enumerate(zip(panels, SPACE.items(), strict=False)):
+    space = {name: part for name, part in SPACE.items() if name in complete.tried[best]}
+    figure, panels = panels_of(-(-len(space) // 3), 3, height=2.3 * -(-len(space) // 3))
+    for place, (axes, (name, part)) in enumerate(zip(panels, space.items(), strict=False)):
         values = [tried[name] for tried in complete.tried]
         if isinstance(part, Range):
             places = np.array(values, dtype="float64")
@@ -149,7 +150,7 @@ def settings_figure(study: Study) -> Figure:
         _limit_axis(axes, complete.losses)
         labelled(axes, name.replace("_", " "), "", "")
         axes.tick_params(labelleft=place % 3 == 0)
-    for axes in panels[len(SPACE) :]:
+    for axes in panels[len(space) :]:
         axes.remove()
     figure.supylabel("stopping loss", fontsize=9, color=QUIET)
     return figure

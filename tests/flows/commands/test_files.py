@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.files import write_candles
 from candlecast.candles.schema import OHLCV_COLUMNS
+from candlecast.settings.sources import load_settings
 from flows.cli import app
 
 UNTIL = "2025-06-13"
@@ -195,10 +197,22 @@ def test_a_training_that_is_killed_leaves_no_version(file, tmp_path):
     assert [path.name for path in kept] == ["BTCUSDT-5m"]
 
 
-def test_a_search_prints_an_object_for_scripts(file: Path, environment: Path):
-    done = run("search", "--market", "BTCUSDT-5m", "--candles", file, "--trials", 1, "--jobs", 1, "--json")
+def test_a_search_prints_its_best_settings_for_people_and_scripts(file, environment, tmp_path, monkeypatch):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[markets.BTCUSDT-5m]\nfamily = "gru"\nrolling_n = 300\nunits = 50\n')
+    monkeypatch.setenv("CANDLECAST_CONFIG", str(recipe))
+    asked = ("search", "--market", "BTCUSDT-5m", "--candles", file, "--trials", 1, "--jobs", 1)
 
-    assert done.exit_code == 0, done.output
+    done, again = run(*asked, "--json"), run(*asked)  # the second finds the trial of the first
+
+    assert (done.exit_code, again.exit_code) == (0, 0), done.output + again.output
     found = json.loads(done.stdout)
     assert found["trials"]["complete"] == 1
     assert f"CANDLECAST_UNITS={found['settings']['units']}" in found["environment"]
+    assert found["environment"] == again.stdout.split("as variables:\n")[1].splitlines()
+    table = again.stdout.split("In candlecast.toml:\n")[1].split("\n\n")[0]
+    best = {"family" if name == "model_family" else name: value for name, value in found["settings"].items()}
+    assert tomllib.loads(table)["markets"]["BTCUSDT-5m"] == {"rolling_n": 300, **best}
+    assert best["units"] == int(SMALL["UNITS"])
+    recipe.write_text(table)
+    assert load_settings().training.learning_rate == best["learning_rate"]

@@ -17,13 +17,18 @@ from typer.testing import CliRunner
 
 from candlecast.bundle.forecast import FILE_COLUMNS
 from candlecast.candles.files import write_candles
+from candlecast.candles.store import CandleStore
+from candlecast.database import open_database
 from candlecast.errors import ConfigurationError
+from candlecast.market import Market
 from flows.cli import app
+from tests.support.bundles import write_tiny_bundle
 from tests.support.markets import STEP
 from tests.support.records import forecast_for, record_as_if_in_time
 
 WITHOUT = {"up", "exchange", "migrate", "deploy", "backup", "restore"}
 Run = Callable[..., Result]
+H3 = Market("BTCUSDT", "5m", 3)
 
 
 def commands(group: Any, path: str = "") -> dict[str, Any]:
@@ -155,3 +160,37 @@ def test_recorded_forecasts_are_written_with_the_columns_of_a_file(recorded, dat
     assert found["close"].tolist() == [100.5, 101.0]
     assert json.loads(empty.stdout)["forecasts"] == 0
     assert pd.read_parquet(tmp_path / "none.parquet").dtypes["issued_from"] == found.dtypes["issued_from"]
+
+
+@pytest.fixture
+def stored(recorded: Any, database: Any, bundled_candles: pd.DataFrame) -> pd.DataFrame:
+    """Two stored months of the market BTCUSDT-5m-h3, of which one candle is doubtful."""
+    candles = bundled_candles.loc["2025-07-01":"2025-08-31"]
+    with open_database(database.writer_url) as pool:
+        CandleStore(pool).upsert("BTCUSDT", "5m", candles, "test")
+    recorded.execute(
+        "insert into candle_suspicions (symbol, interval, open_time, reasons) values ('BTCUSDT', '5m', %s, '{break}')",
+        [candles.index[-600].to_pydatetime()],
+    )
+    return candles.drop(candles.index[-600])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("walk-forward", "--family", "persistence", "--train-months", 1),
+        ("evaluate", "--from", "2025-08-30", "--model", "1"),
+    ],
+    ids=["walk-forward", "evaluate"],
+)
+def test_without_a_file_commands_take_the_sound_stored_candles(stored, monkeypatch, tmp_path, command):
+    monkeypatch.setenv("CANDLECAST_HOME", str(tmp_path))
+    write_tiny_bundle(tmp_path / "trained" / H3.model_name / "1" / "bundle", market=H3)
+    write_candles(tmp_path / "candles.parquet", stored)
+    asked = (*command, "--market", H3.model_name, "--json")
+
+    done, of_file = run(*asked), run(*asked, "--candles", tmp_path / "candles.parquet")
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads(of_file.stdout)

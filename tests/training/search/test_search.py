@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import requests
+from mlflow import MlflowClient
 from optuna.trial import TrialState, create_trial
 
 from candlecast.errors import AlreadyRunning, ConfigurationError, SearchFailed
@@ -271,11 +272,13 @@ def test_a_search_of_trees_varies_what_trees_take(tmp_path):
 
 
 @pytest.mark.integration
-def test_trees_are_searched_in_worker_processes(candles, tmp_path):
-    settings = settings_in(tmp_path).changed(model_family="xgboost")
+def test_trees_are_searched_in_worker_processes_and_logged(candles, tmp_path, mlflow_server):
+    settings, registry = settings_in(tmp_path).changed(model_family="xgboost"), Registry(mlflow_server, timeout_s=30)
 
-    found = search_settings(candles, settings, Budget(trials=1), lambda _: None, jobs=1)
+    found = search_settings(candles, settings, Budget(trials=1), lambda _: None, jobs=1, registry=registry)
 
+    logged = MlflowClient(mlflow_server).list_artifacts(found.run_id, "plots")
+    assert {file.path for file in logged} == {"plots/settings.png", "plots/trials.png"}
     assert found.trials == {"complete": 1, "pruned": 0, "fail": 0}
     assert found.environment[0].startswith("CANDLECAST_SEQUENCE_LENGTH=")
 
