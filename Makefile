@@ -16,7 +16,7 @@ BUILD_GUIDE = mkdir -p build && \
 	rm -rf $(GUIDE) && mv build/guide $(GUIDE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test check docs bench mutants report format lock images audit clean
+.PHONY: help install up test check docs bench mutants report minutes format lock images audit clean
 
 help:            ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -64,6 +64,12 @@ mutants: install ## change the code of claims, and fail where its tests do not n
 report: install  ## write docs/models.md again: make report CANDLES=FILE (parquet or csv), UNTIL=2025-07-01
 	@test -n "$(CANDLES)" || { echo "name a file of candles: make report CANDLES=candles.parquet (candlecast candles export writes one)"; exit 2; }
 	@$(BIN)/python -m flows.commands.model_report --candles $(CANDLES) --until $(or $(UNTIL),2025-07-01) --out docs/models.md
+
+minutes: install ## write docs/minutes.md again: make minutes CANDLES=FILE of 1m, UNTIL=2025-07-20 (OUT=another file)
+	@test -n "$(CANDLES)" || { echo "name a file of candles of 1m: make minutes CANDLES=candles.parquet"; exit 2; }
+	@CANDLECAST_CONFIG=examples/minutes.toml $(BIN)/python -m flows.commands.model_report --market BTCUSDT-1m-h15 \
+		--candles $(CANDLES) --until $(or $(UNTIL),2025-07-20) --out $(or $(OUT),docs/minutes.md) \
+		--beside lstm:indicators:24 --beside lstm:base:24
 
 format: install  ## format the code
 	@$(BIN)/ruff format .

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from candlecast.arrays import Flags, Floats
 
 
@@ -49,21 +51,30 @@ class Classification:
 
 def classify(probability: Floats, rose: Flags) -> Classification:
     """Compare probabilities of a rise with what came; 0.5 and above forecasts a rise. Shape (n,) both."""
-    from scipy.stats import rankdata
-
     forecast_up = probability >= 0.5
-    rises = int(rose.sum())
-    falls = len(rose) - rises
-    auc = 0.5
-    if rises and falls:
-        auc = (float(rankdata(probability)[rose].sum()) - rises * (rises + 1) / 2) / (rises * falls)
     return Classification(
         true_up=int((forecast_up & rose).sum()),
         false_up=int((forecast_up & ~rose).sum()),
         true_down=int((~forecast_up & ~rose).sum()),
         false_down=int((~forecast_up & rose).sum()),
-        auc=auc,
+        auc=float(outranked(probability, rose)[rose].mean()) if rose.any() and not rose.all() else 0.5,
     )
+
+
+def outranked(probability: Floats, rose: Flags) -> Floats:
+    """Return the share of the other class that each row is ranked above, as a rise, or below, as a fall; shape (n,).
+
+    Ties count half. The mean over rises is the AUC, and so is the mean over falls (DeLong et al., 1988, Comparing the
+    areas under two or more correlated receiver operating characteristic curves). Both classes must be there.
+    """
+    from scipy.stats import rankdata
+
+    rank, shares = rankdata(probability), np.empty(len(rose))
+    for own in (rose, ~rose):
+        others = len(rose) - int(own.sum())
+        shares[own] = (rank[own] - rankdata(probability[own])) / others
+    shares[~rose] = 1 - shares[~rose]
+    return shares
 
 
 def _share(part: int, whole: int) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -27,8 +29,8 @@ class Evaluation:
         metrics: All figures, named as by `training.metrics.measure`.
         figures: Figures with a 95 % interval, under the same names: skill of each target, of high and low jointly
             (`high_low_skill`) and of the amplitude over the last one (`amplitude_skill_last`), direction accuracy
-            (also weighted, and of the most confident fifth), Brier score minus the base rate's
-            (`direction_brier_excess`), calibration error, and the coverage of each interval target.
+            (also weighted, and of the most confident fifth), precision, recall, F1 and AUC of rises, Brier score minus
+            the base rate's (`direction_brier_excess`), calibration error, and the coverage of each interval target.
         comparisons: Paired tests: `close_vs_persistence`, `amplitude_vs_ewma`, `amplitude_vs_last`,
             `brier_vs_base_rate`.
     """
@@ -107,10 +109,17 @@ def same_rows(
     candles: pd.DataFrame, bundles: tuple[Bundle, Bundle], span: Span
 ) -> tuple[tuple[Dataset, Indexes], tuple[Dataset, Indexes]]:
     """Return for each bundle its dataset and the window ends of the targets in `span` that both can forecast."""
-    manifests = [bundle.manifest for bundle in bundles]
-    datasets = [build_dataset(candles, one.market, one.sequence_length, one.features) for one in manifests]
+    first, second = (
+        build_dataset(candles, one.market, one.sequence_length, one.features)
+        for one in (bundle.manifest for bundle in bundles)
+    )
+    ends = shared_ends((first, second), span)
+    return (first, ends[0]), (second, ends[1])
+
+
+def shared_ends(datasets: Sequence[Dataset], span: Span) -> list[Indexes]:
+    """Return for each dataset the window ends of the targets in `span` that all of them have."""
     ends = [ends_within(dataset, span) for dataset in datasets]
     times = [dataset.target_ms[rows] for dataset, rows in zip(datasets, ends, strict=True)]
-    shared = np.intersect1d(times[0], times[1])
-    first, second = (rows[np.isin(time, shared)] for rows, time in zip(ends, times, strict=True))
-    return (datasets[0], first), (datasets[1], second)
+    shared = reduce(np.intersect1d, times)
+    return [rows[np.isin(time, shared)] for rows, time in zip(ends, times, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS, Forecasts
-from candlecast.classification import classify
+from candlecast.classification import classify, outranked
 from candlecast.errors import NotEnoughCandles
 from candlecast.figures import FIGURES, INSIDE, LOSS, SQUARED_ERROR, skill
 from candlecast.statistics import RowFigure
@@ -96,7 +97,8 @@ def measure(forecasts: Forecasts, actual: Floats, last_amplitude: Floats | None 
 def row_figures(forecasts: Forecasts, actual: Floats, last_amplitude: Floats) -> dict[str, RowFigure]:
     """Compute row by row the figures of `measure` that get an interval; arguments as there.
 
-    The most confident fifth, and each row's bin of the calibration error, stay the same when rows are resampled.
+    The most confident fifth, each row's bin of the calibration error, and its rank among those of the other class stay
+    the same when rows are resampled.
     """
     ours, naive = LOSS.numpy(forecasts.targets, actual), LOSS.numpy(_baseline(forecasts), actual)
     last = LOSS.numpy(last_amplitude, actual[:, _AMPLITUDE])
@@ -114,6 +116,7 @@ def row_figures(forecasts: Forecasts, actual: Floats, last_amplitude: Floats) ->
         "direction_weighted_accuracy": _share_by_row(all_rows(moves.size * moves.hit), all_rows(moves.size)),
         "direction_brier_excess": _share_by_row(all_rows(moves.brier - moves.brier_baseline), moved),
         "direction_ece": RowFigure(spread / moved.mean(), _sum_of_gaps, is_norm=True),
+        **_classes_by_row(moves, all_rows),
     }
     for name, columns in _intervals(forecasts, actual).items():
         figures[f"{name}_coverage"] = _share_by_row(INSIDE.numpy(*columns).astype("float64"), np.ones(len(actual)))
@@ -216,6 +219,27 @@ def _direction_figures(forecasts: Forecasts, actual: Floats) -> dict[str, float]
 def _class_figures(probability: Floats, rose: NDArray[np.bool_], of: str) -> dict[str, float]:
     found = classify(probability, rose)
     return {f"direction_{name}{of}": getattr(found, name) for name in ("precision", "recall", "f1", "auc")}
+
+
+def _classes_by_row(moves: _Moves, all_rows: Callable[[NDArray[np.generic]], Floats]) -> dict[str, RowFigure]:
+    rose = moves.rose
+    forecast_up, rises = all_rows(moves.probability >= 0.5), all_rows(rose)
+    right = forecast_up * rises
+    figures = {
+        "direction_precision": _share_by_row(right, forecast_up),
+        "direction_recall": _share_by_row(right, rises),
+        "direction_f1": _share_by_row(2 * right, forecast_up + rises),
+    }
+    if not rose.any() or rose.all():
+        return figures | {"direction_auc": RowFigure(np.zeros((len(rises), 1)), lambda means: means[..., 0] + 0.5)}
+    above = outranked(moves.probability, rose)
+    columns = np.column_stack([all_rows(above * rose), rises, all_rows(above * ~rose), all_rows(~rose)])
+    auc = float(above[rose].mean())
+
+    def resampled(means: Floats) -> Floats:
+        return _share_of_means(means[..., :2]) + _share_of_means(means[..., 2:]) - auc
+
+    return figures | {"direction_auc": RowFigure(columns, resampled)}
 
 
 def _log_loss(probability: Floats, up: NDArray[np.bool_]) -> float:

@@ -11,7 +11,7 @@ from tests.support.calibrations import NO_SKILL, SERVED, SMALL_SKILL, TWO_YEARS,
 
 CASES = (
     ("5m", 1, None), ("15m", 1, None), ("1h", 1, None), ("4h", 1, None), ("4h", 1, 90.0),
-    ("5m", 15, None), ("15m", 15, None), ("15m", 15, 90.0),
+    ("5m", 15, None), ("15m", 15, None), ("15m", 15, 90.0), ("1m", 15, None), ("1m", 15, 21.0),
 )  # fmt: skip
 """Interval, horizon and days of history; None is the default, which is longer than 90 days where those are few."""
 

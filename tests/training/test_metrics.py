@@ -99,6 +99,35 @@ def test_direction_figures_are_those_of_scikit_learn():
     assert FIGURES["direction_mean_return_miss"] == pytest.approx(size[~hit].mean())
 
 
+@pytest.mark.parametrize("name", ["precision", "recall", "f1", "auc"])
+def test_figures_of_classes_by_row_are_those_of_all_rows(name):
+    figure = row_figures(NOISY, ACTUAL, LAST_AMPLITUDE)[f"direction_{name}"]
+
+    assert figure.of_means(figure.columns.mean(axis=0)) == pytest.approx(FIGURES[f"direction_{name}"])
+
+
+def test_a_resampled_auc_is_nearly_that_of_the_resampled_rows():
+    auc, random = row_figures(NOISY, ACTUAL, LAST_AMPLITUDE)["direction_auc"], np.random.default_rng(8)
+    drawn = [random.integers(0, N, N) for _ in range(200)]
+
+    near = np.array([auc.of_means(auc.columns[rows].mean(axis=0)) for rows in drawn])
+
+    exact = np.array([sklearn.roc_auc_score(UP[rows], NOISY.probability_up[rows]) for rows in drawn])
+    assert near.std() == pytest.approx(exact.std(), rel=0.03)
+    assert (near - exact).std() < 0.1 * exact.std()
+
+
+@pytest.mark.parametrize("share_up", [0, 1])
+def test_the_auc_of_rows_that_all_went_one_way_is_one_half(share_up):
+    actual = ACTUAL.copy()
+    actual[:, 3] = LAST * (1.001 if share_up else 0.999)
+
+    figures = bootstrap(row_figures(NOISY, actual, LAST_AMPLITUDE), seed=1)
+
+    assert figures["direction_auc"] == (0.5, 0.5, 0.5)
+    assert figures["direction_recall"].value == pytest.approx(share_up * np.mean(NOISY.probability_up >= 0.5))
+
+
 def test_candles_that_did_not_move_are_neither_hit_nor_miss():
     actual = ACTUAL.copy()
     actual[:100, 3] = LAST[:100]
