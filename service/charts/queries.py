@@ -25,7 +25,8 @@ def _last(value: str) -> str:
 _DOUBTFUL = f"from candle_suspicions where {_MARKET}"
 
 # The rows of the view settled_forecasts without abstentions, read at once: the view's lookups are slow for 10,000 rows.
-# A full join is never a nested loop, which the planner would choose on a young table; `coalesce` hides the inner join.
+# A full join is never a nested loop, which the planner would choose on a young table; `coalesce` in every condition on
+# columns of both sides hides the inner join.
 _SETTLED = f"""
 settled as materialized (
     select open_time, model_version, run_id, f.close, baseline_close, probability_up, baseline_up, reference_close,
@@ -38,7 +39,7 @@ settled as materialized (
         from outcomes where {_MARKET} and horizon = %(horizon)s and {_PERIOD}
     ) as o using (open_time)
     where coalesce(is_made, false) and coalesce(has_come, false)
-      and abs(baseline_close - reference_close) <= 1e-6 * reference_close
+      and coalesce(abs(baseline_close - reference_close) <= 1e-6 * reference_close, false)
       and open_time not in (
         select open_time {_DOUBTFUL}
         union all
@@ -122,8 +123,9 @@ with {_SETTLED}, {_EARLIER}, counted as (
                as naive_mape
     from summed window w as (partition by model_version, run_id order by open_time)
 ), shown as materialized (
-    select *, row_number() over (order by open_time) as number,
-           1e4 * (close - actual_close) / reference_close as error_bp,
+    -- No more columns than needed: a season of them fits in work_mem.
+    select open_time, close, baseline_close, actual_close, amplitude_percent, predicted_bp, actual_bp, place, mape,
+           naive_mape, 1e4 * (close - actual_close) / reference_close as error_bp,
            1e4 * (baseline_close - actual_close) / reference_close as naive_error_bp
     from rolled where open_time >= %(start)s
 ), steps as (
@@ -137,8 +139,9 @@ with {_SETTLED}, {_EARLIER}, counted as (
     from shown
 ), buckets as (
     select least(greatest(width_bucket(error_bp, -reach, reach, %(buckets)s), 1), %(buckets)s) as own,
-           least(greatest(width_bucket(naive_error_bp, -reach, reach, %(buckets)s), 1), %(buckets)s) as naive
-    from shown, scale
+           least(greatest(width_bucket(naive_error_bp, -reach, reach, %(buckets)s), 1), %(buckets)s) as naive,
+           count(*) as n
+    from shown, scale group by 1, 2
 )
 select
     (select row_to_json(figures) from (
@@ -148,11 +151,12 @@ select
     (select json_agg(steps order by open_time) from steps) as steps,
     (select reach from scale) as reach,
     (select json_agg(json_build_array(bucket, own, naive)) from (
-        select bucket, count(*) filter (where is_own) as own, count(*) filter (where not is_own) as naive
-        from (select own as bucket, true as is_own from buckets union all select naive, false from buckets) as either
+        select bucket, coalesce(sum(n) filter (where is_own), 0) as own,
+               coalesce(sum(n) filter (where not is_own), 0) as naive
+        from (select own as bucket, true as is_own, n from buckets union all select naive, false, n from buckets) as one
         group by bucket) as heights) as histogram,
     (select json_agg(json_build_array(predicted_bp, actual_bp) order by open_time)
-     from shown, scale where (number - 1) %% thinning = 0) as dots
+     from shown, scale where (place - 1) %% thinning = 0) as dots
 """
 
 DIRECTION = f"""
@@ -161,17 +165,22 @@ with {_SETTLED}, counted as materialized (
            (probability_up >= 0.5) as up, abs(actual_close / reference_close - 1) as size,
            abs(probability_up - 0.5) as confidence, (baseline_up >= 0.5) as base_up,
            case when reference_close <> earlier_close then reference_close > earlier_close end as rose_before
-    from settled left join (
-        select open_time + %(horizon)s * candle_length(%(interval)s) as open_time, reference_close as earlier_close
-        from settled) as earlier using (open_time)
+    from (
+        -- No join, because the planner may choose to pair all rows with all.
+        select *, first_value(reference_close) over (
+            order by open_time range between %(horizon)s * candle_length(%(interval)s) preceding
+                                         and %(horizon)s * candle_length(%(interval)s) preceding) as earlier_close
+        from settled) as known
     where {_MOVED}
 ), bins as (
     -- Equal probabilities share the bin of their middle rank, as in training.reports.breakdown.reliability_of.
-    select floor(%(bins)s * (rank() over (order by probability_up) - 1
-                             + count(*) over (partition by probability_up) / 2.0) / count(*) over ()) as bin, *
+    select %(bins)s * (2 * rank() over (order by probability_up) - 2 + count(*) over (partition by probability_up))
+           / (2 * (select count(*) from counted)) as bin, probability_up, rose
     from counted
 ), fifths as (
-    select ntile(least(5, (select count(*) from counted))::int) over (order by confidence) as fifth, * from counted
+    select ntile(least(5, (select count(*) from counted))::int) over (order by confidence) as fifth,
+           confidence, hit
+    from counted
 )
 select
     (select row_to_json(figures) from (

@@ -9,7 +9,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -20,14 +20,17 @@ import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 from pydantic import SecretStr
 
+from candlecast.market import Market
 from candlecast.replay.recordings import bundled_recordings
 from flows.local.postgres import LocalPostgres
 from flows.local.stack import free_ports
 from tests.support.bundles import write_tiny_bundle
+from tests.support.markets import MARKET
 from tests.support.serving import serving
 from tests.support.two_years import CANDLES, fill_two_years
 
 _ASKED = 10
+_MINUTES = Market("BTCUSDT", "1m", 15)
 _PERIODS = {"1 h": 1, "6 h": 6, "24 h": 24, "7 d": 168, "30 d": 720, "90 d": 2160}
 _ON_PERIOD = ("/chart?hours={}&points=600", "/errors?hours={}&points=600", "/direction?hours={}&points=600",
               "/price/stats?hours={}")  # fmt: skip
@@ -56,17 +59,11 @@ _WATCH_FRAMES = """() => {
 
 
 def dashboard() -> None:
-    """Print what each route and the page in Chromium take, over a database filled for two years."""
-    with _served() as url:
-        print(f"\n{CANDLES:,} candles of 5 minutes, each with forecast and outcome: milliseconds of {_ASKED} answers")
-        with httpx.Client(base_url=url, timeout=30) as client:
-            for path in _ALWAYS:
-                _time_route(client, path)
-            for path in _ON_PERIOD:
-                for name, hours in _PERIODS.items():
-                    _time_route(client, path.format(hours), f"{path.partition('?')[0]}, {name}")
-            for path in _DEEP:
-                _time_route(client, path)
+    """Print what each route and the page in Chromium take, over a database filled for two years, or 146 days of 1m."""
+    with _served(_MINUTES) as url:
+        _time_routes(url, _MINUTES, ())
+    with _served(MARKET) as url:
+        _time_routes(url, MARKET, _DEEP)
         with sync_playwright() as playwright:
             executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
@@ -75,17 +72,33 @@ def dashboard() -> None:
             browser.close()
 
 
+def _time_routes(url: str, market: Market, more: Iterable[str]) -> None:
+    print(f"\n{CANDLES:,} candles of {market.model_name}, each with forecast and outcome: ms of {_ASKED} answers")
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for path in _ALWAYS:
+            _time_route(client, path)
+        for path in _ON_PERIOD:
+            for name, hours in _PERIODS.items():
+                _time_route(client, path.format(hours), f"{path.partition('?')[0]}, {name}")
+        for path in more:
+            _time_route(client, path)
+
+
 @contextmanager
-def _served() -> Iterator[str]:
+def _served(market: Market) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
-        bundle = write_tiny_bundle(home / "bundle")
+        bundle = write_tiny_bundle(home / "bundle", market=market)
         with LocalPostgres(home / "postgres", free_ports(1)[0]).running() as server:
             began = time.perf_counter()
-            fill_two_years(SecretStr(server.url("candlecast_owner")), bundled_recordings()["BTCUSDT", "5m"])
+            fill_two_years(SecretStr(server.url("candlecast_owner")), bundled_recordings()["BTCUSDT", "5m"], market)
             print(f"filled in {time.perf_counter() - began:.0f} s")
-            reader = {"CANDLECAST_DATABASE_READER_URL": server.url("candlecast_reader")}
-            with serving(home / "service", bundle, CANDLECAST_MODEL_EXPIRY_HOURS="100000", **reader) as service:
+            chosen = {
+                "CANDLECAST_DATABASE_READER_URL": server.url("candlecast_reader"),
+                "CANDLECAST_MARKETS": market.model_name,
+                "CANDLECAST_MODEL_EXPIRY_HOURS": "100000",
+            }
+            with serving(home / "service", bundle, **chosen) as service:
                 yield service.url
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from psycopg.rows import dict_row
 from starlette.testclient import TestClient
 
 from candlecast.market import Market
-from service.charts.period import step_within
+from service.charts import queries
+from service.charts.period import Period, step_within
 from service.charts.schemas import ChartAnswer, DirectionAnswer, ErrorsAnswer
 from service.status.monitoring_schemas import MonitoringAnswer
+from tests.support.markets import MARKET
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -187,6 +189,16 @@ class TestOverTwoRecordedDays:
         rising = (moved["actual_close"] > moved["reference_close"]).mean()
         assert [one.n for one in answer.reliability] == [len(moved)]
         assert answer.calibration_error == pytest.approx(abs(rising - 0.5))
+
+    @pytest.mark.parametrize("query", [queries.STEPS, queries.DIRECTION])
+    def test_rows_are_never_paired_all_with_all(self, service: TestClient, database: Any, query: str) -> None:
+        day = Period(datetime(2025, 5, 1, tzinfo=UTC), datetime(2025, 5, 2, tzinfo=UTC), MINUTE)
+        asked = {**MARKET._asdict(), **day.arguments(), "role": "champion", "bins": 10}
+
+        with psycopg.connect(database.owner_url.get_secret_value()) as connection:
+            plan = connection.execute(f"explain {query}".encode(), asked).fetchall()
+
+        assert "Nested Loop" not in str(plan)  # which takes seconds for a week of one-minute candles
 
     @pytest.mark.parametrize("route", ["/chart", "/errors", "/direction"])
     def test_another_market_that_is_not_stored_has_nothing(self, service: TestClient, route: str) -> None:
