@@ -90,7 +90,7 @@ function importanceOf(importance) {
   if (!importance?.inputs.length) return [];
   const rows = importance.inputs.slice(0, 15).map(({ name, amplitude_loss: value }) => ({ name, value }));
   return [
-    element("h3", { class: "apart" }, `Top ${rows.length} inputs of version ${importance.version}, by permutation`),
+    element("h3", { class: "apart" }, `Top ${rows.length} inputs of version ${importance.version}, by ${importance.method}`),
     lyingBars(`Permutation importance: ${rows.map(({ name, value }) => `${name} ${percent(value)}`).join(", ")}.`, rows, (value) => signed(100 * value, 1, "%")),
     text("p", "quiet", `Permutation importance: the rise of its amplitude error when an input is shuffled, over ${importance.n} candles.`),
   ];
