@@ -7,14 +7,11 @@ Only candles that fail these bounds are compared with the usual value of their t
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from candlecast.arrays import Flags, Floats
+from candlecast.arrays import Flags, Floats, windows
 from candlecast.candles import suspicion as rules
 from candlecast.candles.schema import OHLCV_COLUMNS
 from candlecast.candles.suspicion import CONTEXT, FEWEST, find_suspicious
@@ -104,8 +101,10 @@ def passes_fast_check(ohlcv: Floats) -> bool:
     least_gap = rules.BREAK_OF_USUAL_RANGE * least_extent
     if gap.max() > least_gap:
         wide = np.flatnonzero((gap > least_gap) & (gap > rules.BREAK_OF_OWN_RANGE * extent[:-1]))
-        breaks = wide if len(wide) > _MOST_COMPARED else _broken(ohlcv, extent, gap, wide)
-    if max(3 * np.abs(close[1:] - close[:-1]).max() / close.min(), by_extent[-1]) > rules.JUMP * least_extent:
+        breaks = _broken(ohlcv, extent, gap, wide) if 0 < len(wide) <= _MOST_COMPARED else wide
+    # A close off the level of seven is as far from one of three on either side, of which one lacks the largest step.
+    steps = np.partition(np.abs(close[1:] - close[:-1]), -4)[-4:-1].sum()
+    if max(steps / close.min(), by_extent[-1]) > rules.JUMP * least_extent:
         off = _off_level(ohlcv)
         jumps = np.flatnonzero(off > rules.JUMP * least_extent * np.maximum(volume / most_volume, 1))
     if len(breaks) or len(stubs) + len(jumps) > _MOST_COMPARED:
@@ -145,7 +144,7 @@ def _off_level(ohlcv: Floats) -> Floats:
     """Compute the larger of a wick and the distance of its close from the median of seven, in units of the close."""
     opened, high, low, close, _ = ohlcv.T
     off: Floats = np.maximum(high - np.maximum(opened, close), np.minimum(opened, close) - low)
-    level = np.median(sliding_window_view(close, 7), axis=1)
+    level = np.partition(windows(close, 7), 3, axis=1)[:, 3]
     off[3:-3] = np.maximum(off[3:-3], np.abs(close[3:-3] - level))
     return np.asarray(off / close)
 
@@ -163,7 +162,7 @@ def _farthest_from_level(close: Floats) -> Floats:
 def _flat_runs(extent: Floats, close: Floats) -> Flags:
     """Flag where a run of FLAT_RUN candles without a range, at one price, begins."""
     still = (extent[..., 1:] == 0) & (extent[..., :-1] == 0) & (close[..., 1:] == close[..., :-1])
-    return np.asarray(_windows(still, rules.FLAT_RUN - 1).all(axis=-1))
+    return np.asarray(windows(still, rules.FLAT_RUN - 1).all(axis=-1))
 
 
 def _usual_at(values: Floats, position: int, quantile: float) -> float:
@@ -199,8 +198,8 @@ def _windows_passing(ohlcv: Floats, length: int) -> Flags:
     reach = np.maximum(_farthest_from_level(close) / close, extent)
     for start in range(0, passing.shape[-1], _AT_ONCE):
         part = slice(start, start + _AT_ONCE + length - 1)
-        by_extent = np.partition(_windows(extent[..., part], length), (0, _RANK, length - _HIGHER))
-        by_volume = np.partition(_windows(volume[..., part], length), (0, length - _HIGHER))
+        by_extent = np.partition(windows(extent[..., part], length), (0, _RANK, length - _HIGHER))
+        by_volume = np.partition(windows(volume[..., part], length), (0, length - _HIGHER))
         least_extent, most_extent = by_extent[..., _RANK], by_extent[..., length - _HIGHER]
         most_volume = by_volume[..., length - _HIGHER]
         stub = (by_volume[..., 0] < rules.STUB_VOLUME * most_volume) & (
@@ -208,18 +207,11 @@ def _windows_passing(ohlcv: Floats, length: int) -> Flags:
         )
         passing[..., start : start + _AT_ONCE] = ~(
             stub
-            | _windows(repeats[..., part], length).any(axis=-1)
-            | (_windows(gap[..., part], length).max(axis=-1) > rules.BREAK_OF_USUAL_RANGE * least_extent)
-            | (_windows(reach[..., part], length).max(axis=-1) > rules.JUMP * least_extent)
+            | windows(repeats[..., part], length).any(axis=-1)
+            | (windows(gap[..., part], length).max(axis=-1) > rules.BREAK_OF_USUAL_RANGE * least_extent)
+            | (windows(reach[..., part], length).max(axis=-1) > rules.JUMP * least_extent)
         )
     return passing
-
-
-def _windows(values: NDArray[Any], length: int) -> NDArray[Any]:
-    """Return all windows along the last axis, shape (..., n - length + 1, length)."""
-    if values.shape[-1] == length:
-        return values[..., np.newaxis, :]  # ten times as fast as the general way
-    return sliding_window_view(values, length, axis=-1)
 
 
 def _doubtful(open_ms: NDArray[np.int64], ohlcv: Floats, interval: str) -> NDArray[np.intp]:

@@ -15,21 +15,21 @@ _FLOW_NAMES = ("taker_imbalance", "trades_rel", FLOW_KNOWN)
 
 
 def _columns(history: History) -> list[Floats]:
-    volatility, log_close = history.volatility, np.log(history.close)
-    log_range = np.log(history.high / history.low)
+    _, high, low, close, volume = history.candles
+    volatility, log_close, log_range = history.volatility, np.log(close), np.log(high / low)
     scaled_return = _returns(log_close, 1) / volatility
-    opened, high, low, close = (prices[..., LOOKBACK:] for prices in history[1:5])
+    opened, high, low, close = history.candles[:4, :, LOOKBACK:]
     return [
         scaled_return,
         scaled_return - _previous(log_close) / volatility,
         log_range[..., LOOKBACK:] / volatility,
-        relative(history.volume),
+        relative(volume),
         np.log(close / opened) / volatility,
         share(2 * close - high - low, high - low),
         np.log(weighted_mean(log_range, 6) / volatility),
         *(_returns(log_close, window) / (volatility * np.sqrt(window)) for window in _RETURN_WINDOWS),
         *season_columns(history.open_ms[..., LOOKBACK:]),
-        *_flow_columns(history.flow, history.volume),
+        *_flow_columns(history.flow, volume),
     ]
 
 

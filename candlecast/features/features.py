@@ -33,7 +33,7 @@ STOOD_STILL = f"prices or volume stood still over {SCALE_LOOKBACK + 1} candles"
 """Why a feature row is not finite."""
 
 _VOLATILITY_SPAN = 48
-_ROWS_AT_ONCE = 20_000
+_ROWS_AT_ONCE = 512
 LEAST_ACTIVITY = 0.2
 """Lowest volatility, as a share of the mean move of the candles that moved: that of one such candle in five."""
 
@@ -42,20 +42,17 @@ Flow = tuple[Floats, Floats]
 
 
 class History(NamedTuple):
-    """Candles as the builder of a feature set gets them, shape (..., n) each.
+    """Candles as the builder of a feature set gets them.
 
     Attributes:
-        open_ms: Open times in milliseconds since 1970.
-        flow: Order flow, or None where it is not known.
-        volatility: Of the last n - LOOKBACK candles, the rows that are built.
+        open_ms: Open times in milliseconds since 1970, shape (histories, n).
+        candles: Open, high, low, close and volume, shape (5, histories, n).
+        flow: Order flow, shape (histories, n) each, or None where it is not known.
+        volatility: Of the last n - LOOKBACK candles, the rows that are built, shape (histories, rows).
     """
 
     open_ms: NDArray[np.int64]
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Floats
+    candles: Floats
     flow: Flow | None
     volatility: Floats
 
@@ -70,7 +67,7 @@ class FeatureSet:
         names: Inputs in order; those made of order flow are the last, and FLOW_KNOWN ends them.
         flow_count: Number of inputs made of order flow, FLOW_KNOWN among them.
         lagged: Inputs of which trees that look at several rows take earlier values too.
-        columns: Builder: one array for each input or for several, in order, of the last n - lookback candles.
+        columns: Builder: arrays for each input or for several, in order, of the last n - lookback candles.
     """
 
     name: str
@@ -102,9 +99,9 @@ class FeatureSet:
         return tuple(name for name in self.names if name not in {*SEASON_NAMES, FLOW_KNOWN})
 
     @cached_property
-    def market_columns(self) -> list[int]:
+    def market_columns(self) -> NDArray[np.intp]:
         """Columns of `of_market`."""
-        return [self.names.index(name) for name in self.of_market]
+        return np.array([self.names.index(name) for name in self.of_market])
 
     def build(self, candles: pd.DataFrame) -> Features:
         """Turn closed candles into model inputs.
@@ -135,23 +132,25 @@ class FeatureSet:
         Raises:
             NotEnoughCandles: As `build`.
         """
-        count = ohlcv.shape[-2]
+        *histories, count, width = ohlcv.shape
         rows = count - self.lookback
         if rows <= 0:
             raise NotEnoughCandles(f"{count} candles: a feature row needs {self.lookback + 1} in a row")
-        columns = np.ascontiguousarray(ohlcv.transpose(-1, *range(ohlcv.ndim - 1)))
-        volatility = _volatility(*columns[1:4])[..., self.lookback - SCALE_LOOKBACK :]
+        columns = np.ascontiguousarray(ohlcv.reshape(-1, count, width).transpose(2, 0, 1))
+        open_ms = open_ms.reshape(-1, count)
+        flow = None if flow is None else (flow[0].reshape(-1, count), flow[1].reshape(-1, count))
+        volatility = _volatility(*columns[1:4, :, self.lookback - SCALE_LOOKBACK :])
         # Column by column is three times as fast as row by row; parts of a long history keep memory small.
         by_column = np.empty((len(self.names), *volatility.shape))
         for start in range(0, rows, _ROWS_AT_ONCE):
             part, known = slice(start, start + _ROWS_AT_ONCE), slice(start, start + _ROWS_AT_ONCE + self.lookback)
-            known_flow = None if flow is None else (flow[0][..., known], flow[1][..., known])
-            opened, high, low, close, volume = columns[..., known]
-            history = History(open_ms[..., known], opened, high, low, close, volume, known_flow, volatility[..., part])
+            known_flow = None if flow is None else (flow[0][:, known], flow[1][:, known])
+            history = History(open_ms[:, known], columns[..., known], known_flow, volatility[:, part])
             with np.errstate(divide="ignore", invalid="ignore"):
                 built = np.concatenate(self.columns(history))
             by_column[..., part] = built.reshape(len(self.names), *history.volatility.shape)
-        return Features(by_column.transpose(*range(1, by_column.ndim), 0), volatility, self)
+        matrix = by_column.transpose(1, 2, 0).reshape(*histories, rows, len(self.names))
+        return Features(matrix, volatility.reshape(*histories, rows), self)
 
 
 class Features(NamedTuple):

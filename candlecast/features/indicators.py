@@ -5,359 +5,128 @@ An indicator with a long memory (EMA, RSI, ATR, MACD, ADX) is a weighted mean wh
 `ema_50`, `ema_200` and `adx_14` are TA-Lib's to five decimals (tests/candlecast/features/test_indicators.py). Prices
 are given as log distances from the close in volatilities, so that nothing depends on the price level.
 
+Each input is a ratio of two measures (`candlecast.features.measures`), or the logarithm of one.
+
 Left out: the week of the year, because a model that saw two years saw each week twice; and lines that depend on the
 whole past, such as PSAR, SuperTrend and the OBV since the first candle.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from candlecast.arrays import Floats
 from candlecast.features.features import FLOW_KNOWN, FeatureSet, History
+from candlecast.features.measures import MEASURES, REACH, measures
+from candlecast.features.oscillators import POSITIONS
 from candlecast.features.seasons import SEASON_NAMES, season_columns
-from candlecast.features.windows import (
-    even,
-    exponential,
-    moving_deviation,
-    moving_extreme,
-    moving_mean,
-    of_span,
-    share,
-    windows,
+
+LOOKBACK = REACH
+
+
+class _Ratio(NamedTuple):
+    """Part over whole, times factor."""
+
+    part: str
+    whole: str
+    factor: float = 1.0
+
+
+_PLAIN = {
+    **{name: _Ratio(name, "one") for name in POSITIONS},
+    "ret": _Ratio("return_1", "volatility"),
+    **{f"ret_lag_{lag}": _Ratio(f"return_lag_{lag}", "volatility") for lag in (1, 3, 5, 10, 15, 30, 60)},
+    **{f"ret_{n}": _Ratio(f"return_{n}", "volatility", np.sqrt(n)) for n in (5, 15, 30)},
+    **{f"ret_mean_{n}": _Ratio(f"return_{n}", "volatility", np.sqrt(n)) for n in (12, 48, 288)},
+    **{f"ret_deviation_{n}": _Ratio(f"return_deviation_{n}", "volatility") for n in (5, 15, 30, 60, 12, 48, 288)},
+    **{
+        f"volatility_ratio_{short}_{long}": _Ratio(f"return_deviation_{short}", f"return_deviation_{long}")
+        for short, long in ((5, 30), (12, 48), (48, 288))
+    },
+    **{f"close_deviation_{n}": _Ratio(f"close_deviation_{n}", "quote_volatility") for n in (5, 15, 30, 60)},
+    "bollinger_position": _Ratio("close_offset_20", "close_deviation_20", -1 / 2),
+    "bollinger_width": _Ratio("close_deviation_20", "quote_volatility", 4),
+    "keltner_position": _Ratio("above_ema_20", "true_range", 1 / 2),
+    **{name: _Ratio(name, "quote_volatility") for name in ("macd", "macd_signal", "macd_histogram")},
+    "atr_14": _Ratio("true_range", "quote_volatility"),
+    "rsi_14": _Ratio("move", "move_size"),
+    "cci_20": _Ratio("typical_offset_20", "typical_spread_20", -1 / 1.5),  # 0.015 of the definition, in hundreds
+    "mfi_14": _Ratio("paid_14", "paid_size_14"),
+    "adx_14": _Ratio("adx", "one"),
+    "obv_60": _Ratio("signed_60", "volume_60"),
+    "profile_below": _Ratio("profile_below", "profile_total"),
+    "profile_concentration": _Ratio("profile_squares", "profile_total_squared"),
+}
+"""Ratios; 0 where the whole is 0."""
+
+_LEVELS = {
+    **{f"mean_distance_{n}": f"close_{n}" for n in (5, 15, 30, 60)},
+    **{f"ema_{span}": f"ema_{span}" for span in (12, 26, 50, 200)},
+    "high_distance_30": "highest_30",
+    "low_distance_30": "lowest_30",
+    "donchian_high_20": "donchian_high",
+    "donchian_low_20": "donchian_low",
+    "profile_mode_distance": "profile_mode",
+    "profile_value_high": "profile_value_high",
+    "profile_value_low": "profile_value_low",
+}
+_DISTANCES = {
+    "amp": _Ratio("highest_1", "lowest_1"),
+    "body": _Ratio("close", "open"),
+    **{f"range_{n}": _Ratio(f"highest_{n}", f"lowest_{n}", 1 / np.sqrt(n)) for n in (12, 48, 288)},
+    **{name: _Ratio("close", level) for name, level in _LEVELS.items()},
+    **{f"vwap_distance_{n}": _Ratio(f"close_volume_{n}", f"traded_{n}") for n in (60, 288)},
+}
+"""Logs of ratios, in volatilities; 0 where the whole is 0."""
+
+_RELATIVE = {f"vol_rel_{n}": _Ratio("volume_1", f"volume_{n}") for n in (12, 48, 288)}
+_FLOW_RELATIVE = {
+    **{f"trades_rel_{n}": _Ratio("trades_1", f"trades_{n}") for n in (12, 288)},
+    "trade_size_rel": _Ratio("trade_size_1", "trade_size_288"),
+}
+"""Logs of ratios to the mean; 0.01 keeps a zero finite, and no trade at all is the mean."""
+
+_FLOW = {
+    "taker_imbalance": _Ratio("leaning_1", "volume_1"),
+    **{f"taker_imbalance_{n}": _Ratio(f"leaning_{n}", f"volume_{n}") for n in (5, 15, 60)},
+    FLOW_KNOWN: _Ratio("one", "one"),
+}
+
+_INPUTS = _PLAIN | _DISTANCES | _RELATIVE | _FLOW_RELATIVE | _FLOW
+_FLOW_COUNT = len(_FLOW_RELATIVE) + len(_FLOW)
+_PARTS, _WHOLES = (
+    np.array([MEASURES.index(name) for name in names])
+    for names in zip(*((ratio.part, ratio.whole) for ratio in _INPUTS.values()), strict=True)
 )
-
-LOOKBACK = 288
-_WINDOW = LOOKBACK + 1
-_LAGS = (1, 3, 5, 10, 15, 30, 60)
-_CHANGES = (5, 15, 30)
-_MEANS = (5, 15, 30, 60)
-_SPANS = (12, 48, 288)
-_EMAS = (12, 26, 50, 200)
-_WILDER = 13 / 14
-_PROFILE_CANDLES, _PROFILE_BINS = 60, 24
-_FLOW_WINDOWS = (5, 15, 60)
-
-
-class _Parts(NamedTuple):
-    """What several indicators share. `rows` is the number of rows; prices and volumes have LOOKBACK more."""
-
-    history: History
-    rows: int
-    log_close: Floats
-    returns: Floats
-    """Log returns, one value fewer than the candles."""
-
-    def newest(self, values: Floats, reach: int = 1) -> Floats:
-        """The values that the windows of `reach` of all rows hold."""
-        return values[..., values.shape[-1] - self.rows - reach + 1 :]
-
-    def distance(self, price: Floats) -> Floats:
-        """Log distance of the close from a price of each row, in volatilities."""
-        return (self.newest(self.log_close) - np.log(self.newest(price))) / self.history.volatility
-
-    def scaled(self, difference: Floats) -> Floats:
-        """Difference of prices of each row, in volatilities."""
-        return self.newest(difference) / (self.newest(self.history.close) * self.history.volatility)
-
-    def mean(self, values: Floats, weights: Floats) -> Floats:
-        return moving_mean(self.newest(values, len(weights)), weights)
-
-    def deviation(self, values: Floats, window: int) -> Floats:
-        return moving_deviation(self.newest(values, window), window)
-
-    def highest(self, values: Floats, window: int) -> Floats:
-        return moving_extreme(self.newest(values, window), window, np.maximum)
-
-    def lowest(self, values: Floats, window: int) -> Floats:
-        return moving_extreme(self.newest(values, window), window, np.minimum)
+_FACTORS = np.array([ratio.factor for ratio in _INPUTS.values()])[:, None, None]
+_DISTANT = slice(len(_PLAIN), len(_PLAIN) + len(_DISTANCES))
+_RELATIVE_TO = slice(_DISTANT.stop, len(_INPUTS) - len(_FLOW))
+_LOGS = slice(_DISTANT.start, _RELATIVE_TO.stop)
+_LEAST_WHOLE = np.finfo("float64").tiny  # nothing over nothing is 1 in a logarithm, else 0
+_LEAST_PART, _LEAST_RATIO = np.zeros_like(_FACTORS), np.zeros_like(_FACTORS)
+_LEAST_PART[_LOGS], _LEAST_RATIO[_RELATIVE_TO] = _LEAST_WHOLE, 0.01
 
 
 def _columns(history: History) -> list[Floats]:
-    log_close = np.log(history.close)
-    parts = _Parts(history, history.volatility.shape[-1], log_close, np.diff(log_close))
-    return [
-        *season_columns(history.open_ms[..., LOOKBACK:]),
-        *_candle(parts),
-        *_changes(parts),
-        *_levels(parts),
-        *_oscillators(parts),
-        *_ranges(parts),
-        *_volumes(parts),
-        *_profile(parts),
-        *_flow_columns(parts),
-    ]
-
-
-_CANDLE = ("amp", "body", "close_position")
-
-
-def _candle(parts: _Parts) -> list[Floats]:
-    history = parts.history
-    opened, high, low, close = (parts.newest(prices) for prices in history[1:5])
-    return [
-        np.log(high / low) / history.volatility,
-        np.log(close / opened) / history.volatility,
-        share(2 * close - high - low, high - low),
-    ]
-
-
-_CHANGE_NAMES = (
-    "ret",
-    *(f"ret_lag_{lag}" for lag in _LAGS),
-    *(f"ret_{window}" for window in _CHANGES),
-    *(f"ret_mean_{window}" for window in _SPANS),
-    *(f"ret_deviation_{window}" for window in (*_MEANS, *_SPANS)),
-    *(f"volatility_ratio_{short}_{long}" for short, long in ((5, 30), (12, 48), (48, 288))),
-)
-
-
-def _changes(parts: _Parts) -> list[Floats]:
-    """Changes of the close; `ret_30` and so on are also known as momentum and rate of change."""
-    history, returns = parts.history, parts.returns
-    squares = np.square(returns)  # means of returns are small, so their variance loses no digits this way
-    variances = {
-        window: parts.mean(squares, even(window)) - np.square(parts.mean(returns, even(window)))
-        for window in (*_MEANS, *_SPANS)
-    }
-    deviations = {window: np.sqrt(np.maximum(variance, 0)) for window, variance in variances.items()}
-    return [
-        parts.newest(returns) / history.volatility,
-        *(returns[..., -lag - parts.rows : -lag] / history.volatility for lag in _LAGS),
-        *(
-            (parts.newest(parts.log_close) - parts.log_close[..., -window - parts.rows : -window])
-            / (history.volatility * np.sqrt(window))
-            for window in _CHANGES
-        ),
-        *(parts.mean(returns, even(window)) * np.sqrt(window) / history.volatility for window in _SPANS),
-        *(deviation / history.volatility for deviation in deviations.values()),
-        *(share(deviations[short], deviations[long]) for short, long in ((5, 30), (12, 48), (48, 288))),
-    ]
-
-
-_LEVEL_NAMES = (
-    *(f"mean_distance_{window}" for window in _MEANS),
-    *(f"close_deviation_{window}" for window in _MEANS),
-    *(f"ema_{span}" for span in _EMAS),
-    "high_distance_30",
-    "low_distance_30",
-    "donchian_high_20",
-    "donchian_low_20",
-    "vwap_distance_60",
-    "vwap_distance_288",
-    "bollinger_position",
-    "bollinger_width",
-    "keltner_position",
-    "macd",
-    "macd_signal",
-    "macd_histogram",
-)
-
-
-def _levels(parts: _Parts) -> list[Floats]:
-    history = parts.history
-    high, low, close, volume = history.high, history.low, history.close, history.volume
-    typical = (high + low + close) / 3
-    spreads = {window: parts.deviation(close, window) for window in (*_MEANS, 20)}
-    middle, ema_20 = parts.mean(close, even(20)), parts.mean(close, of_span(20, _WINDOW))
-    newest = parts.newest(close)
-    line, signal = (parts.scaled(parts.mean(close, weights)) for weights in _macd_weights())
-
-    def vwap(window: int) -> Floats:
-        traded = parts.mean(volume, even(window))
-        return np.where(traded > 0, share(parts.mean(typical * volume, even(window)), traded), newest)
-
-    return [
-        *(parts.distance(parts.mean(close, even(window))) for window in _MEANS),
-        *(parts.scaled(spreads[window]) for window in _MEANS),
-        *(parts.distance(parts.mean(close, of_span(span, _WINDOW))) for span in _EMAS),
-        parts.distance(parts.highest(high, 30)),
-        parts.distance(parts.lowest(low, 30)),
-        parts.distance(parts.highest(high[..., :-1], 20)),
-        parts.distance(parts.lowest(low[..., :-1], 20)),
-        *(parts.distance(vwap(window)) for window in (60, 288)),
-        share(newest - middle, 2 * spreads[20]),
-        parts.scaled(4 * spreads[20]),
-        share(newest - ema_20, 2 * _wilder(parts, _true_range(history))),
-        line,
-        signal,
-        line - signal,
-    ]
-
-
-@cache
-def _macd_weights() -> tuple[Floats, Floats]:
-    """Weights of the MACD line (EMA 12 less EMA 26) and of its signal (EMA 9 of the line) over the close."""
-    line = of_span(12, _WINDOW) - of_span(26, _WINDOW)
-    signal = np.convolve(line[::-1], of_span(9, _WINDOW)[::-1])[:_WINDOW][::-1]
-    return line, np.ascontiguousarray(signal - signal.mean())  # the sum stays zero, so the price level stays out
-
-
-_OSCILLATOR_NAMES = ("rsi_14", "stochastic_k", "stochastic_d", "cci_20", "mfi_14", "adx_14")
-
-
-def _oscillators(parts: _Parts) -> list[Floats]:
-    """Oscillators between -1 and 1, but for `cci_20`, which is in hundreds."""
-    high, low, close, volume = parts.history[2:6]
-    moves = np.diff(close)
-    gain, loss = (_wilder(parts, np.maximum(sign * moves, 0)) for sign in (1, -1))
-    lowest = moving_extreme(low, 14, np.minimum)
-    fast = share(close[..., 13:] - lowest, moving_extreme(high, 14, np.maximum) - lowest)
-    slow = moving_mean(fast, even(3))
-    typical = (high + low + close) / 3
-    recent = windows(parts.newest(typical, 20), 20)
-    offsets = np.ascontiguousarray(recent - np.vecdot(recent, even(20))[..., None])
-    deviation = np.vecdot(np.abs(offsets), even(20))
-    up, paid = np.diff(typical), typical[..., 1:] * volume[..., 1:]
-    money_in, money_out = (parts.mean(paid * (sign * up > 0), even(14)) for sign in (1, -1))
-    return [
-        share(gain - loss, gain + loss),
-        2 * parts.newest(slow) - 1,
-        2 * parts.mean(slow, even(3)) - 1,
-        share(offsets[..., -1], 1.5 * deviation),  # 0.015 of the definition, in hundreds
-        share(money_in - money_out, money_in + money_out),
-        _directional_index(parts),
-    ]
-
-
-def _directional_index(parts: _Parts) -> Floats:
-    """ADX (Wilder, 1978): half of the LOOKBACK for the directions, half for the mean of their contrast."""
-    high, low = parts.history.high, parts.history.low
-    up, down = np.diff(high), -np.diff(low)
-    weights = exponential(_WILDER, LOOKBACK // 2)
-    plus, minus = (
-        moving_mean(np.where((one > other) & (one > 0), one, 0.0), weights) for one, other in ((up, down), (down, up))
-    )
-    return parts.mean(share(np.abs(plus - minus), plus + minus), weights)
-
-
-def _true_range(history: History) -> Floats:
-    """True range of each candle but the first (Wilder, 1978)."""
-    last_close = history.close[..., :-1]
-    return np.maximum(history.high[..., 1:], last_close) - np.minimum(history.low[..., 1:], last_close)
-
-
-def _wilder(parts: _Parts, values: Floats) -> Floats:
-    """Wilder's mean of 14 candles, of values that begin with the second candle."""
-    return parts.mean(values, exponential(_WILDER, LOOKBACK))
-
-
-_RANGE_NAMES = ("atr_14", *(f"range_{window}" for window in _SPANS))
-
-
-def _ranges(parts: _Parts) -> list[Floats]:
-    history = parts.history
-    return [
-        parts.scaled(_wilder(parts, _true_range(history))),
-        *(
-            np.log(parts.highest(history.high, window) / parts.lowest(history.low, window))
-            / (history.volatility * np.sqrt(window))
-            for window in _SPANS
-        ),
-    ]
-
-
-_VOLUME_NAMES = (*(f"vol_rel_{window}" for window in _SPANS), "obv_60")
-
-
-def _volumes(parts: _Parts) -> list[Floats]:
-    volume = parts.history.volume
-    signed = np.sign(parts.returns) * volume[..., 1:]
-    return [
-        *(_relative(parts, volume, window) for window in _SPANS),
-        share(parts.mean(signed, even(60)), parts.mean(volume, even(60))),
-    ]
-
-
-def _relative(parts: _Parts, values: Floats, window: int) -> Floats:
-    """Log of each value over the mean of its window; 0.01 keeps a zero finite, and no trade at all is the mean."""
-    mean = parts.mean(values, even(window))
-    return np.log(np.where(mean > 0, share(parts.newest(values), mean), 1.0) + 0.01)
-
-
-_PROFILE_NAMES = tuple(
-    f"profile_{name}" for name in ("below", "mode_distance", "value_high", "value_low", "concentration")
-)
-
-
-def _profile(parts: _Parts) -> list[Floats]:
-    """Volume by price over 60 candles, each at its typical price, in 24 bins between the lowest and the highest.
-
-    The share traded below the close; distances of the close from the bin of most volume and from the edges of the
-    middle 70 % of the volume (the value area); and the sum of the bins' squared shares.
-    """
-    high, low, close, volume = parts.history[2:6]
-    prices, volumes = (
-        np.ascontiguousarray(windows(parts.newest(values, _PROFILE_CANDLES), _PROFILE_CANDLES))
-        for values in ((high + low + close) / 3, volume)
-    )
-    first, last = prices.min(axis=-1), prices.max(axis=-1)
-    width = np.where(last > first, last - first, 1.0)[..., None]
-    bins = np.minimum(((prices - first[..., None]) / width * _PROFILE_BINS).astype("int64"), _PROFILE_BINS - 1)
-    offsets = _PROFILE_BINS * np.arange(first.size).reshape(*first.shape, 1)
-    counted = np.bincount((bins + offsets).ravel(), volumes.ravel(), minlength=_PROFILE_BINS * first.size)
-    traded = counted.astype("float64", copy=False).reshape(*first.shape, _PROFILE_BINS)
-    total = np.vecdot(volumes, np.ones(_PROFILE_CANDLES))
-    shares = share(traded, np.broadcast_to(total[..., None], traded.shape))
-    below_each = np.cumsum(shares, axis=-1)
-    newest = parts.newest(close)
-    step = width[..., 0] / _PROFILE_BINS
-
-    def at(bin_number: Floats) -> Floats:
-        return parts.distance(first + (bin_number + 0.5) * step)
-
-    return [
-        share(np.vecdot(volumes, (prices < newest[..., None]).astype("float64")), total),
-        at(shares.argmax(axis=-1)),
-        at((below_each < 0.85).sum(axis=-1)),
-        at((below_each < 0.15).sum(axis=-1)),
-        np.vecdot(shares, shares),
-    ]
-
-
-_FLOW_NAMES = (
-    "taker_imbalance",
-    *(f"taker_imbalance_{window}" for window in _FLOW_WINDOWS),
-    *(f"trades_rel_{window}" for window in (12, 288)),
-    "trade_size_rel",
-    FLOW_KNOWN,
-)
-
-
-def _flow_columns(parts: _Parts) -> list[Floats]:
-    flow, volume = parts.history.flow, parts.history.volume
-    if flow is None:
-        return [np.zeros_like(parts.history.volatility)] * len(_FLOW_NAMES)
-    taker_buy, trades = flow
-    bought = 2 * taker_buy - volume
-    return [
-        share(parts.newest(bought), parts.newest(volume)),
-        *(share(parts.mean(bought, even(window)), parts.mean(volume, even(window))) for window in _FLOW_WINDOWS),
-        *(_relative(parts, trades, window) for window in (12, 288)),
-        _relative(parts, share(volume, trades), 288),
-        np.ones_like(parts.history.volatility),
-    ]
+    known = measures(history)
+    inputs = (known.take(_PARTS, axis=0) + _LEAST_PART) / (known.take(_WHOLES, axis=0) + _LEAST_WHOLE)
+    logs, distances = inputs[_LOGS], inputs[_DISTANT]
+    np.log(logs + _LEAST_RATIO[_LOGS], out=logs)
+    np.divide(distances, history.volatility, out=distances)
+    inputs *= _FACTORS
+    if history.flow is None:
+        inputs[-_FLOW_COUNT:] = 0
+    return [season_columns(history.open_ms[:, LOOKBACK:]), inputs]
 
 
 INDICATORS = FeatureSet(
     name="indicators",
-    version=1,
+    version=2,
     lookback=LOOKBACK,
-    names=(
-        *SEASON_NAMES,
-        *_CANDLE,
-        *_CHANGE_NAMES,
-        *_LEVEL_NAMES,
-        *_OSCILLATOR_NAMES,
-        *_RANGE_NAMES,
-        *_VOLUME_NAMES,
-        *_PROFILE_NAMES,
-        *_FLOW_NAMES,
-    ),
-    flow_count=len(_FLOW_NAMES),
+    names=(*SEASON_NAMES, *_INPUTS),
+    flow_count=_FLOW_COUNT,
     lagged=(),
     columns=_columns,
 )

@@ -1,4 +1,4 @@
-"""Kernels over windows of the newest values: weighted means, extremes, deviations.
+"""Weights of windows of the newest values, weighted means and ratios.
 
 Each result depends on its own window alone, bit for bit: running sums, such as those of pandas' `rolling`, keep the
 rounding error of values long gone.
@@ -6,23 +6,14 @@ rounding error of values long gone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
 
-from candlecast.arrays import Floats
+from candlecast.arrays import Floats, windows
 
-_CACHED_ROWS = 1024
-"""Windows that are copied at once, few enough for the processor's cache."""
-
-
-def windows(values: Floats, length: int) -> Floats:
-    """View all windows of `length` values, shape (..., n - length + 1, length), oldest value first."""
-    values = np.ascontiguousarray(values, dtype="float64")
-    *histories, count = values.shape
-    return np.ndarray(  # as `sliding_window_view`, in a tenth of the time
-        (*histories, count - length + 1, length), values.dtype, values, 0, (*values.strides, values.itemsize)
-    )
+_SMALLEST = np.finfo("float64").tiny
 
 
 def moving_mean(values: Floats, weights: Floats) -> Floats:
@@ -38,6 +29,11 @@ def even(length: int) -> Floats:
     return np.full(length, 1 / length)
 
 
+def evens(lengths: Iterable[int], reach: int) -> Floats:
+    """Return equal weights of the newest values of a window of `reach`, a row for each of `lengths`."""
+    return np.array([np.pad(even(length), (reach - length, 0)) for length in lengths])
+
+
 @cache
 def exponential(decay: float, length: int) -> Floats:
     """Return weights of a window that fall by `decay` with each candle of age, oldest first; their sum is 1."""
@@ -51,25 +47,11 @@ def of_span(span: float, length: int) -> Floats:
     return exponential(1 - 2 / (span + 1), length)
 
 
-def moving_extreme(values: Floats, length: int, of_two: np.ufunc) -> Floats:
-    """Compute the extreme of each window; `of_two` is `np.maximum` or `np.minimum`."""
-    found, reach = values, 1
-    while reach < length:
-        step = min(reach, length - reach)
-        found, reach = of_two(found[..., step:], found[..., : found.shape[-1] - step]), reach + step
-    return found
-
-
-def moving_deviation(values: Floats, length: int) -> Floats:
-    """Compute the standard deviation of each window (of a population: divided by its length)."""
-    parts, deviations = windows(values, length), np.empty((*values.shape[:-1], values.shape[-1] - length + 1))
-    for start in range(0, deviations.shape[-1], _CACHED_ROWS):
-        part = parts[..., start : start + _CACHED_ROWS, :]
-        centred = np.ascontiguousarray(part - np.vecdot(part, even(length))[..., None])
-        deviations[..., start : start + _CACHED_ROWS] = np.sqrt(np.vecdot(centred, centred) / length)
-    return deviations
-
-
 def share(part: Floats, whole: Floats) -> Floats:
     """Divide part by whole, of equal shape; 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def contrast(one: Floats, other: Floats) -> Floats:
+    """Compute the difference of two positive values over their sum; 0 where both are 0."""
+    return (one - other) / np.maximum(one + other, _SMALLEST)

@@ -83,7 +83,7 @@ def of_talib(name: str) -> np.ndarray:
         ("stochastic_d", 1e-9),
         ("cci_20", 1e-9),
         ("mfi_14", 1e-9),
-        ("adx_14", 1e-3),  # two kernels of 144 candles, one of the other
+        ("adx_14", 1e-3),  # a kernel of 96 candles over one of 192
         ("atr_14", 1e-6),
     ],
 )
@@ -159,6 +159,18 @@ def profile(prices: pd.Series, volumes: pd.Series, close: float, volatility: flo
         "profile_value_low": distant(middles[np.searchsorted(np.cumsum(shares), 0.15)]),
         "profile_concentration": (shares**2).sum(),
     }
+
+
+def test_a_market_that_stood_still_is_in_the_middle_of_its_range():
+    still = CANDLES.copy()
+    still.iloc[1000:1060, :4] = 0.1 * still["close"].iloc[1000]  # a tenth is no binary fraction
+    still.iloc[1000:1060, 4:] = 0.0
+
+    features = dict(zip(INDICATORS.names, INDICATORS.build(still).matrix[1059 - LOOKBACK], strict=True))
+
+    middle = ("close_position", "stochastic_k", "stochastic_d", "bollinger_position", "bollinger_width", "cci_20")
+    traded = ("mfi_14", "obv_60", "profile_below", "vwap_distance_60", "taker_imbalance", "taker_imbalance_60")
+    assert {name: features[name] for name in middle + traded} == dict.fromkeys(middle + traded, 0.0)
 
 
 def test_a_price_spike_long_ago_leaves_no_trace():
