@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -22,6 +23,7 @@ WORK_POOL = "candlecast"
 FLOWS = ("backfill", "ingest", "train", "monitor", "housekeeping")
 
 _ROOT = Path(__file__).parents[2]
+_RUN_COMMAND = [sys.executable, "-P", "-m", "prefect.engine"]
 
 
 @contextmanager
@@ -82,7 +84,10 @@ def _make_work_pool(api_url: str, jobs: Mapping[str, Any] | None) -> None:
     from prefect.workers.process import ProcessWorker
 
     kind = "process" if jobs is None else "kubernetes"
-    template = ProcessWorker.get_default_base_job_template() if jobs is None else dict(jobs)
+    template = dict(jobs or ProcessWorker.get_default_base_job_template())
+    if jobs is None:
+        # Without a command Prefect starts two interpreters for a run: the first only looks where the flow is.
+        template["variables"]["properties"]["command"]["default"] = shlex.join(_RUN_COMMAND)
     pool = WorkPoolCreate(name=WORK_POOL, type=kind, base_job_template=template)
     with prefect_client(api_url) as client:
         client.create_work_pool(pool, overwrite=True)

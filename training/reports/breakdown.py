@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from candlecast.arrays import Floats
 from candlecast.bundle.forecast import INTERVAL_LEVEL, INTERVAL_TARGETS, TARGETS, Forecasts
 
 _CLOSE, _AMPLITUDE = TARGETS.index("close"), TARGETS.index("amplitude")
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
-_NORMAL_95 = float(stats.norm.ppf(0.975))
+_NORMAL_95 = NormalDist().inv_cdf(0.975)
 
 
 class ReportRows(NamedTuple):
@@ -102,10 +102,12 @@ def reliability_of(rows: ReportRows, groups: int = 10) -> Groups:
     Rows whose close did not move are left out. The error is the normal approximation for independent rows with the
     forecast probability as the true one.
     """
+    from scipy.stats import rankdata
+
     moved = rows.actual[:, _CLOSE] != rows.forecasts.baseline_close
     probability = rows.forecasts.probability_up[moved]
     up = rows.actual[moved, _CLOSE] > rows.forecasts.baseline_close[moved]
-    ranks = stats.rankdata(probability) - 0.5
+    ranks = rankdata(probability) - 0.5
     bins = (groups * ranks // max(len(probability), 1)).astype(int)
     parts = [np.flatnonzero(bins == one) for one in np.unique(bins)]
     stated = np.array([probability[part].mean() for part in parts])
