@@ -15,7 +15,7 @@ from candlecast.settings.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import open_market
 from flows.jobs.messages import ingest_message
-from flows.jobs.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
+from flows.jobs.runs import for_each, is_transient, recorded_run, run_markets, run_name, settings_for, skipped
 from monitoring.heartbeat import send_heartbeat
 
 _AT_ONCE = 4
@@ -52,13 +52,13 @@ def ingest(
     A successful run sends the heartbeat.
 
     Args:
-        markets: Names such as BTCUSDT-5m or BTCUSDT-1m-h15. Markets run in parallel, and a failure of one does not stop
-            the others.
+        markets: Names such as BTCUSDT-5m or BTCUSDT-1m-h15; all of the platform if no parameter is given. Markets run
+            in parallel, and a failure of one does not stop the others.
     """
     settings = settings_for(symbol, interval, horizon)
     done = None
-    if markets:
-        for_each(_ingest, markets, horizon, at_once=_AT_ONCE)
+    if several := run_markets(symbol, interval, horizon, markets):
+        for_each(_ingest, several, horizon, at_once=_AT_ONCE)
     else:
         done = _ingest(settings)
     if done is None and (failure := send_heartbeat(settings.monitoring.heartbeat_url)):

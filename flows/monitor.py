@@ -16,7 +16,7 @@ from flows.deploy.automations import EVENTS
 from flows.deploy.deployment import run_now
 from flows.jobs.market import open_market, open_registry
 from flows.jobs.messages import monitor_message
-from flows.jobs.runs import for_each, is_transient, recorded_run, run_name, settings_for, skipped
+from flows.jobs.runs import for_each, is_transient, recorded_run, run_markets, run_name, settings_for, skipped
 from flows.jobs.watch import WatchResult, alert_unreachable_exchange, watch
 from monitoring.alerts import Notice
 
@@ -63,11 +63,11 @@ def monitor(
     """Check champion, challenger and market, act on the result, and start a training if the check asks for one.
 
     Args:
-        markets: Names such as BTCUSDT-5m or BTCUSDT-1m-h15. Markets run one after the other, because Evidently's pages
-            need much memory; a failure of one does not stop the others.
+        markets: Names such as BTCUSDT-5m or BTCUSDT-1m-h15; all of the platform if no parameter is given. Markets run
+            one after the other, because Evidently's pages need much memory; a failure of one does not stop the others.
     """
-    if markets:
-        for_each(_monitor, markets, horizon, at_once=1)
+    if several := run_markets(symbol, interval, horizon, markets):
+        for_each(_monitor, several, horizon, at_once=1)
         return None
     return _monitor(settings_for(symbol, interval, horizon))
 

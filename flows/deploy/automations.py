@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -12,24 +12,6 @@ ALERTS = "candlecast-alerts"
 
 EVENTS = "candlecast.alert."
 """Prefix of the events that the flow `monitor` emits: `opened`, `recovered` or `happened` follows."""
-
-
-AFTER_FAILURE = "candlecast-look-after-failure"
-"""Name of the automation of `prefect.yaml` that runs `monitor` when another flow has failed."""
-
-
-def watch_after_failure(client: SyncPrefectClient, parameters: dict[str, Any]) -> None:
-    """Have `monitor` run with these parameters when another flow has failed, so that it checks all markets."""
-    from prefect.events.actions import RunDeployment
-    from prefect.events.schemas.automations import AutomationCore
-
-    for automation in client.read_automations_by_name(AFTER_FAILURE):
-        kept = set(AutomationCore.model_fields) - {"owner_resource"}  # the server refuses it
-        core = AutomationCore.model_validate(automation.model_dump(include=kept))
-        for action in core.actions:
-            if isinstance(action, RunDeployment):
-                action.parameters = parameters
-        client.update_automation(automation.id, core)
 
 
 def create_alert_automation(client: SyncPrefectClient) -> bool:

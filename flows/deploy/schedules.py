@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from candlecast.market import Market, floor_time
+from candlecast.market import Market, floor_time, interval_duration
 from candlecast.replay.control import ReplayControl
 from candlecast.settings.settings import Settings
-from flows.deploy.automations import watch_after_failure
 from flows.deploy.deployment import FLOWS, deployments, prefect_client
 from flows.jobs.market import OpenMarket
 
@@ -26,6 +25,8 @@ _MONITOR_EVERY = timedelta(minutes=15)
 _SHORTEST_PERIOD = timedelta(seconds=5)
 _DAY = timedelta(days=1)
 _AFTER_FINAL = timedelta(seconds=1)
+_APART = timedelta(minutes=1)
+_COARSEST = "15m"  # longer intervals close on its grid
 
 
 def clock_speed(settings: Settings) -> float:
@@ -51,33 +52,41 @@ def fit_schedules(
     """Start every schedule in step with the exchange's clock: ingest runs as soon as a candle is final.
 
     One run of ingest or monitor serves up to MARKETS_PER_RUN markets of an interval. The other flows run for one market
-    at a time, spread over their period.
+    at a time, spread over their period. All but ingest begin between two closes, so that no forecast waits for them.
 
     Args:
         markets: Markets that are forecast.
         speed: Exchange seconds per real second; 1 except on the replay source.
         guard: Time between the close of a candle and its storage, on the exchange's clock.
     """
+    now = datetime.now(UTC)  # before the imports, which take seconds on a busy machine
     from prefect.client.schemas.actions import DeploymentScheduleUpdate
     from prefect.client.schemas.schedules import IntervalSchedule
 
-    now = datetime.now(UTC)
+    grid = min((_COARSEST, *(one.interval for one in markets)), key=interval_duration)
+
+    def between_closes(moment: datetime) -> datetime:
+        apart = floor_time(moment, grid) + min(interval_duration(grid) / 2, _APART)
+        return now + (apart - exchange_now) / speed
 
     def schedule(slug: str, period: timedelta, first: datetime, parameters: dict[str, Any]) -> DeploymentScheduleUpdate:
         every = IntervalSchedule(interval=period, anchor_date=first)
         return DeploymentScheduleUpdate(schedule=every, active=True, slug=slug, parameters=parameters)
 
     def for_groups(every: timedelta | None = None) -> Iterator[DeploymentScheduleUpdate]:
-        for alike in _market_groups(markets):
+        for number, alike in enumerate(_market_groups(markets)):
             market = alike[0]
-            final = floor_time(exchange_now, market.interval) + market.step + guard
-            first = now + (final - exchange_now) / speed + _AFTER_FINAL if every is None else now + _real(every, speed)
+            if every is None:
+                final = floor_time(exchange_now, market.interval) + market.step + guard
+                first = now + (final - exchange_now) / speed + _AFTER_FINAL
+            else:
+                first = between_closes(exchange_now + every + number * interval_duration(grid))
             yield schedule(_slug(market), _real(every or market.step, speed), first, _group_parameters(alike))
 
     def for_each_market() -> Iterator[DeploymentScheduleUpdate]:
         period = _real(_DAY, speed)
         for number, market in enumerate(markets):
-            first = now + period * (1 + number / len(markets))
+            first = between_closes(exchange_now + _DAY * (1 + number / len(markets)))
             yield schedule(_slug(market), period, first, market._asdict())
 
     fitted = {"ingest": list(for_groups()), "monitor": list(for_groups(_MONITOR_EVERY))}
@@ -85,7 +94,6 @@ def fit_schedules(
         for name, deployment in deployments(client).items():
             _set_schedules(client, deployment.id, fitted.get(name) or list(for_each_market()))
             client.resume_deployment(deployment.id)
-        watch_after_failure(client, _group_parameters(markets))
 
 
 @contextmanager

@@ -37,6 +37,18 @@ def settings_for(symbol: str | None, interval: str | None, horizon: int | None, 
     return settings.of(settings.find_market(market, symbol, interval, horizon))
 
 
+def run_markets(symbol: str | None, interval: str | None, horizon: int | None, markets: Sequence[str]) -> Sequence[str]:
+    """Return the names of the markets of a run for several: the named ones, or all if no parameter is given.
+
+    Returns:
+        Empty if the run is for one market, that of its parts or the only one.
+    """
+    if markets or symbol or interval or horizon:
+        return markets
+    configured = load_settings().all_markets
+    return [one.model_name for one in configured] if len(configured) > 1 else ()
+
+
 def for_each(
     job: Callable[[Settings], State[None] | None], markets: Sequence[str], horizon: int | None, *, at_once: int
 ) -> None:
@@ -69,10 +81,10 @@ def _failure_text(why: BaseException) -> str:
 def run_name() -> str:
     """Return the name of a flow run: its flow, its first market and the number of others."""
     parameters = runtime.flow_run.parameters
-    named: list[str] = parameters.get("markets") or []
+    parts = [parameters.get(name) for name in ("symbol", "interval", "horizon")]
+    named = run_markets(*parts, parameters["markets"]) if "markets" in parameters else ()
     if not named:
-        settings = settings_for(*(parameters.get(name) for name in ("symbol", "interval", "horizon", "market")))
-        named = [settings.market.model_name]
+        named = [settings_for(*parts, parameters.get("market")).market.model_name]
     others = f" and {len(named) - 1} more" if len(named) > 1 else ""
     return f"{runtime.flow_run.flow_name} {named[0]}{others}"
 

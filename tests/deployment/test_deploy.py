@@ -23,7 +23,6 @@ from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.cli import app
-from flows.deploy.automations import AFTER_FAILURE
 from flows.deploy.cluster import Cluster, _has_champion, deploy_and_start, deploy_to_cluster
 from flows.deploy.deployment import FLOWS, WORK_POOL, deployments, prefect_client
 from flows.deploy.schedules import fit_schedules
@@ -83,7 +82,7 @@ def test_one_run_of_ingest_serves_all_markets_of_an_interval(api_url: str):
         fit_schedules(api_url, markets, now, 1.0, timedelta(seconds=1))
     with prefect_client(api_url) as client:
         ingest, train = (client.read_deployment_by_name(f"{name}/{name}") for name in ("ingest", "train"))
-        [after_failure] = (one.actions[0].parameters for one in client.read_automations_by_name(AFTER_FAILURE))
+        [after_failure] = client.read_automations_by_name("candlecast-look-after-failure")
         fit_schedules(api_url, markets[:1], now, 1.0, timedelta(seconds=1))
         left = client.read_deployment_by_name("ingest/ingest")
 
@@ -93,9 +92,26 @@ def test_one_run_of_ingest_serves_all_markets_of_an_interval(api_url: str):
         "btcusdt-15m-h2": (timedelta(minutes=15), {"markets": ["BTCUSDT-15m-h2", "ETHUSDT-15m-h2"]}),
     }
     assert {Market(**schedule.parameters) for schedule in train.schedules} == set(markets)
-    assert after_failure == {"markets": [one.model_name for one in markets]}
+    assert not after_failure.actions[0].parameters  # without any, a run of monitor is for all markets
     assert len({schedule.schedule.anchor_date for schedule in train.schedules}) == len(markets)
     assert [schedule.parameters for schedule in left.schedules] == [markets[0]._asdict()]
+
+
+def test_other_runs_begin_between_two_closes_and_not_together(api_url: str):
+    markets = [Market("BTCUSDT", "5m"), Market("BTCUSDT", "1m", 15)]
+
+    fit_schedules(api_url, markets, datetime(2026, 1, 1, 12, 0, 2, tzinfo=UTC), 1.0, timedelta(seconds=2))
+
+    with prefect_client(api_url) as client:
+        begin = {
+            name: [one.schedule.anchor_date for one in deployment.schedules]
+            for name, deployment in deployments(client).items()
+        }
+    close = max(begin.pop("ingest")) - timedelta(seconds=3)  # of both markets, on this machine's clock
+    after_s = [(one - close).total_seconds() for moments in begin.values() for one in moments]
+    first, second = sorted(begin["monitor"])
+    assert {round(one % 60, 3) for one in after_s} == {30}
+    assert (second - first).total_seconds() == 60
 
 
 def test_what_fails_with_one_market_keeps_none_of_the_others(

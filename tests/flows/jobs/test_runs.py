@@ -16,7 +16,7 @@ from candlecast.settings.settings import Settings
 from flows.backfill import backfill
 from flows.housekeeping import housekeeping
 from flows.ingest import ingest
-from flows.jobs.runs import for_each, settings_for
+from flows.jobs.runs import for_each, run_markets, settings_for
 from flows.jobs.time_limit import LIMITS
 from flows.monitor import monitor
 from flows.search import search
@@ -98,3 +98,30 @@ def test_a_run_works_on_the_market_of_its_name_or_of_its_parts() -> None:
     assert settings_for("ETHUSDT", None, 2).market == Market("ETHUSDT", "5m", 2)
     with pytest.raises(ConfigurationError, match="market BTCUSDT-5m and horizon 2 differ"):
         settings_for(None, None, 2, "BTCUSDT-5m")
+
+
+@pytest.mark.usefixtures("empty_environment")
+def test_a_run_without_parameters_works_on_every_market(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANDLECAST_MARKETS", "BTCUSDT-5m,BTCUSDT-1m-h15")
+
+    assert run_markets(None, None, None, ()) == ["BTCUSDT-5m", "BTCUSDT-1m-h15"]
+    assert run_markets(None, None, None, ["ETHUSDT-5m"]) == ["ETHUSDT-5m"]
+    assert run_markets("BTCUSDT", "5m", None, ()) == ()
+
+
+@pytest.mark.usefixtures("empty_environment")
+def test_a_run_without_parameters_of_one_market_is_for_it_alone() -> None:
+    assert run_markets(None, None, None, ()) == ()
+    assert settings_for(None, None, None).market == Market("BTCUSDT", "5m")
+
+
+def test_the_start_of_a_run_of_ingest_loads_no_library_of_trainings() -> None:
+    heavy = "{'scipy', 'matplotlib', 'mlflow', 'tensorflow', 'xgboost', 'evidently', 'sklearn'}"
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys, flows.ingest; print(sorted({heavy} & set(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert found.stdout == "[]\n"
