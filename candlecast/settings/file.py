@@ -103,9 +103,22 @@ def market_table(market: Market, values: Mapping[str, Any]) -> list[str]:
         values: Values by name of setting.
     """
     own = {name: value for name, (value, _) in read_file().own.get(market, {}).items()}
-    keys = {name: key for key, name in [*market_settings().items()][::-1]}  # the first key wins
-    lines = [f"{keys[name]} = {json.dumps(value)}" for name, value in {**own, **values}.items()]
-    return [f"[{MARKETS}.{market.model_name}]", *lines]
+    return _table_lines(market.model_name, {**own, **values})
+
+
+def market_tables(settings: Settings) -> str:
+    """Return the tables of candlecast.toml that give each market its values; empty if all markets have the same."""
+    given = {
+        name: {setting: value for setting, value in values.items() if value is not None}
+        for name, values in settings.own_values.items()
+    }
+    return "".join(f"{line}\n" for name, values in given.items() for line in _table_lines(name, values))
+
+
+def _table_lines(name: str, values: Mapping[str, Any]) -> list[str]:
+    keys = {setting: key for key, setting in [*market_settings().items()][::-1]}  # the first key wins
+    title = name if name.isascii() else json.dumps(name)
+    return [f"[{MARKETS}.{title}]", *(f"{keys[setting]} = {json.dumps(value)}" for setting, value in values.items())]
 
 
 def _market_tables(tables: Mapping[str, Any], path: Path) -> dict[Market, Values]:

@@ -126,6 +126,11 @@ class Settings(SettingsGroup):
         copy._recipes = recipes
         return copy.of(self.market)
 
+    @property
+    def own_values(self) -> Mapping[str, Mapping[str, Any]]:
+        """Values of the settings that single markets have their own of, by name of the market and of the setting."""
+        return {one.model_name: values for one in self.all_markets if (values := self._recipes.values_of(one))}
+
     def find_market(
         self,
         name: str | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from candlecast.client import ForecastClient
@@ -27,24 +27,29 @@ def step_replay(
     Args:
         on_candle: Gets each close after its work.
     """
-    for moment in closing_moments(control, market.market, end):
+    for moment in closing_moments(control, [market.market], end):
         control.set(moment)
         ingest_candle(market, service)
         on_candle(floor_time(moment, market.market.interval))
 
 
-def closing_moments(control: ReplayControl, market: Market, end: datetime) -> Iterator[datetime]:
-    """Stop the clock and yield the time two seconds after each close, from the clock's time up to the close `end`.
+def closing_moments(control: ReplayControl, markets: Sequence[Market], end: datetime) -> Iterator[datetime]:
+    """Stop the clock and yield the time two seconds after each close of a market, from the clock's time up to `end`.
 
     An interrupted run begins with its last candle again; the work at a close can be repeated safely.
     """
     control.set(speed=0)
     now = control.state().now
-    close = floor_time(now, market.interval)
+    close = last_close(markets, now)
     if close + _AFTER_CLOSE <= now and close <= end:
         yield now
-    while (close := close + market.step) <= end:
+    while (close := min(floor_time(close, one.interval) + one.step for one in markets)) <= end:
         yield close + _AFTER_CLOSE
+
+
+def last_close(markets: Sequence[Market], moment: datetime) -> datetime:
+    """Return the newest close of a candle of any market at `moment`."""
+    return max(floor_time(moment, one.interval) for one in markets)
 
 
 def ingest_candle(market: OpenMarket, service: ForecastClient) -> IssueResult:

@@ -101,12 +101,12 @@ def local_programs(
         settings: Settings with the address of every part.
         replay_start: First time of the replay exchange's clock if it never ran.
         recordings: Directory of recordings that the replay exchange serves; None for those of the project.
-        more: The settings as variables of every program, which then reads no candlecast.toml. None if the programs
-            read them as this process did.
+        more: The settings as variables of every program, which then reads no candlecast.toml but the one that they
+            name. None if the programs read them as this process did.
     """
     home, environment = settings.home, {**_QUIET, **(more or {}), **addresses(settings)}
     if more is not None:
-        environment[CONFIG_VARIABLE] = ""
+        environment[CONFIG_VARIABLE] = more.get(CONFIG_VARIABLE, "")
     prefect = environment | {
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         # Without these the UI requests its API on the default port.

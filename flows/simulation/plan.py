@@ -14,10 +14,11 @@ from candlecast.candles.resample import resample
 from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
 from candlecast.errors import ConfigurationError
 from candlecast.features.sets import feature_set
-from candlecast.market import interval_duration
+from candlecast.market import Market, interval_duration
 from candlecast.replay.recordings import bundled_recordings, load_recording, recorded_span, served_recordings
-from candlecast.settings.settings import Settings
-from flows.local.source import recording_of, replay_begin
+from candlecast.settings.file import CONFIG_FILE, CONFIG_VARIABLE, market_tables
+from candlecast.settings.settings import Settings, as_variables, variable_name
+from flows.local.source import recording_of, replay_begin, replay_end
 from flows.simulation.scenarios import SCENARIOS, FaultPeriod, Scenario
 
 _BEFORE_RECORDED_EVENT = timedelta(days=3)
@@ -30,7 +31,8 @@ class Plan:
     Attributes:
         begin: First time of the exchange's clock, on the grid.
         end: Close of the last candle.
-        settings: Settings of the simulated platform, with a home of its own and without a webhook.
+        settings: Settings of the simulated platform, with a home of its own and without a webhook. It forecasts all
+            their markets.
         candles: File of the candles; None for the recording that ships with the project.
     """
 
@@ -52,14 +54,28 @@ class Plan:
         """Directory of the recordings that the replay exchange serves."""
         return self.settings.home / "recordings"
 
-    def write_recording(self) -> pd.DataFrame:
-        """Write the scenario's candles into `recordings` unless they exist, and return them."""
-        symbol, interval, _ = self.settings.market
-        path = self.recordings / f"{symbol}-{interval}.parquet"
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings of the programs as variables; those of single markets are in the file that one of them names."""
+        single = {variable_name(name) for own in self.settings.own_values.values() for name in own}
+        file = {CONFIG_VARIABLE: str(self.settings.home / CONFIG_FILE)} if single else {}
+        return {name: text for name, text in as_variables(self.settings).items() if name not in single} | file
+
+    def write_files(self) -> dict[Market, pd.DataFrame]:
+        """Write the scenario's candles into `recordings` unless they exist, and the settings of single markets.
+
+        Returns:
+            The candles of each market.
+        """
+        self.recordings.mkdir(parents=True, exist_ok=True)
+        (self.settings.home / CONFIG_FILE).write_text(market_tables(self.settings))
+        return {market: self._recording(market) for market in self.settings.all_markets}
+
+    def _recording(self, market: Market) -> pd.DataFrame:
+        path = self.recordings / f"{market.symbol}-{market.interval}.parquet"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            altered = self.scenario.alter(_recorded(self.settings, self.scenario, self.candles), self.event)
-            require_storable(altered, interval)
+            altered = self.scenario.alter(_recorded(self.settings, market, self.scenario, self.candles), self.event)
+            require_storable(altered, market.interval)
             draft = path.with_suffix(".partial")
             altered.to_parquet(draft)
             draft.replace(path)
@@ -70,6 +86,8 @@ def plan_simulation(
     settings: Settings, name: str, start: datetime | None, end: datetime | None, candles: Path | None
 ) -> Plan:
     """Determine what is simulated, its span and its home.
+
+    Every market of the settings is simulated that has the symbol of the first.
 
     Args:
         start: First time of the clock. By default the history before it suffices for training, or a recorded event
@@ -83,26 +101,24 @@ def plan_simulation(
     """
     if name not in SCENARIOS:
         raise ConfigurationError(f"unknown scenario {name!r}; known are {', '.join(SCENARIOS)}")
-    scenario, market = SCENARIOS[name], settings.market
+    scenario = SCENARIOS[name]
     changed = settings.changed(**scenario.settings)
-    recording = _recorded(changed, scenario, candles)
-    first, last = recorded_span({market[:2]: recording})
-    begin = start or (
-        scenario.event_at - _BEFORE_RECORDED_EVENT
-        if scenario.event_at
-        else replay_begin(changed, {market: (first, last)})
-    )
-    until = end or min(begin + scenario.lasts, last)
-    history = begin - feature_set(settings.training.features).lookback * market.step - first
-    if not timedelta(0) < history < until - first <= last - first:
-        raise ConfigurationError(f"{begin} to {until} is not inside the recording, which covers {first} to {last}")
+    markets = [one for one in settings.all_markets if one.symbol == settings.symbol]
+    spans = {one: recorded_span({one[:2]: _recorded(changed, one, scenario, candles)}) for one in markets}
+    begin = start or (scenario.event_at - _BEFORE_RECORDED_EVENT if scenario.event_at else replay_begin(changed, spans))
+    until = end or min(begin + scenario.lasts, replay_end(spans))
+    for market, (first, last) in spans.items():
+        features = feature_set(settings.of(market).training.features)
+        if not first < begin - features.lookback * market.step < until <= last:
+            raise ConfigurationError(f"{begin} to {until} is not inside the recording, which covers {first} to {last}")
     event = scenario.event_time(begin, until)
-    identity = f"{name}-{market.model_name}-{begin:%Y%m%dT%H%M}"
+    names = tuple(one.model_name for one in markets)
+    identity = f"{name}-{'+'.join(names)}-{begin:%Y%m%dT%H%M}"
     if candles is not None:
         identity += f"-{hashlib.sha256(candles.read_bytes()).hexdigest()[:8]}"
     private = changed.changed(
         home=settings.home / "simulations" / identity,
-        markets=(market.model_name,),
+        markets=names,
         source="replay",
         replay_speed=0.0,
         database_url=None,
@@ -116,15 +132,15 @@ def plan_simulation(
     return Plan(name, scenario, begin, until, event, private, candles)
 
 
-def _recorded(settings: Settings, scenario: Scenario, file: Path | None) -> pd.DataFrame:
+def _recorded(settings: Settings, market: Market, scenario: Scenario, file: Path | None) -> pd.DataFrame:
     """Return the scenario's candles in the market's interval, put together from a shorter one where needed."""
-    market = settings.market
     if file is None:
         own, addition = scenario.recording, settings.exchange.recording
         recordings = bundled_recordings(own) if own else served_recordings(addition)
         shipped = [interval for symbol, interval in recordings if symbol == market.symbol]
         shortest = min(shipped, key=interval_duration, default=market.interval)
-        candles = recording_of(market._replace(interval=shortest), recordings)
+        chosen = market.interval if market.interval in shipped else shortest
+        candles = recording_of(market._replace(interval=chosen), recordings)
     else:
         candles = read_candles(file, market.symbol).sort_index().reindex(columns=list(CANDLE_COLUMNS))
     candles = resample(candles, market.interval)

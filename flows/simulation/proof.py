@@ -37,7 +37,7 @@ def prove_ledger(
     Args:
         raw: All candles of the recording, as the exchange served them.
     """
-    raw = raw[(raw.index >= pd.Timestamp(begin - market.step)) & (raw.index < pd.Timestamp(end))]
+    raw = raw[(raw.index >= pd.Timestamp(begin - market.horizon * market.step)) & (raw.index < pd.Timestamp(end))]
     stored = CandleStore(pool).read(market.symbol, market.interval, raw.index[0].to_pydatetime(), end)
     champion = _rows(pool, market, "select * from forecasts where {of_market} and role = 'champion' order by open_time")
     missed = _rows(pool, market, "select * from missed_forecasts where {of_market} and role = 'champion'")

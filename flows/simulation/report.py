@@ -50,6 +50,7 @@ class Report:
     Attributes:
         performance: Figures of all settled forecasts of champions; None if there is none.
         findings: Findings of the scenario, then those that every simulation has.
+        others: Reports of the other markets of the simulation.
     """
 
     scenario: str
@@ -58,11 +59,12 @@ class Report:
     performance: Performance | None
     findings: list[Finding]
     timing: Timing
+    others: tuple[Report, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every finding holds."""
-        return all(finding.holds for finding in self.findings)
+        """Whether every finding of every market holds."""
+        return all(finding.holds for finding in self.findings) and all(other.passed for other in self.others)
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class Report:
         facts = self.facts
         return {
             "scenario": self.scenario,
+            "market": facts.market.model_name,
             "passed": self.passed,
             "begin": facts.begin.isoformat(),
             "end": facts.end.isoformat(),
@@ -91,19 +94,29 @@ class Report:
             "candles_per_s": round(self.timing.per_second, 1),
             "candles_per_s_without_training": round(self.timing.per_second_without_training, 1),
             "findings": [asdict(finding) for finding in self.findings],
+            "others": {other.facts.market.model_name: other.figures for other in self.others},
         }
 
     @property
     def message(self) -> str:
         """The report as Markdown."""
-        facts = self.facts
-        outcome = "passed" if self.passed else "FAILED"
         parts = [
-            f"# Simulation {self.scenario}: {outcome}",
-            f"{self.about} {facts.market.model_name}, {facts.begin:%F %R} to {facts.end:%F %R} UTC.",
+            self.title,
+            self.subject,
             *(f"## {title}\n\n{_markdown(rows)}" for title, rows in self.tables().items() if rows),
         ]
-        return "\n\n".join(parts) + "\n"
+        return "\n".join(["\n\n".join(parts) + "\n", *(other.message for other in self.others)])
+
+    @property
+    def title(self) -> str:
+        """The outcome."""
+        return f"# Simulation {self.scenario}: {'passed' if self.passed else 'FAILED'}"
+
+    @property
+    def subject(self) -> str:
+        """Scenario, market and span."""
+        facts = self.facts
+        return f"{self.about} {facts.market.model_name}, {facts.begin:%F %R} to {facts.end:%F %R} UTC."
 
     def tables(self) -> dict[str, list[tuple[str, ...]]]:
         """Return the rows of each part of the report, by title."""
@@ -206,14 +219,16 @@ def _page(report: Report) -> str:
         kind = {"yes": "yes", "NO": "no"}.get(cells[0], "")
         return f"<tr class='{kind}'>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
-    title = html.escape(report.message.partition("\n")[0].lstrip("# "))
-    about = html.escape(report.message.split("\n\n")[1])
-    parts = [
-        f"<h2>{html.escape(name)}</h2><table>{''.join(map(row, rows))}</table>"
-        for name, rows in report.tables().items()
-        if rows
-    ]
+    def section(one: Report) -> str:
+        parts = [
+            f"<h2>{html.escape(name)}</h2><table>{''.join(map(row, rows))}</table>"
+            for name, rows in one.tables().items()
+            if rows
+        ]
+        return f"<h1>{html.escape(one.title.lstrip('# '))}</h1><p>{html.escape(one.subject)}</p>{''.join(parts)}"
+
+    title = html.escape(report.title.lstrip("# "))
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1><p>{about}</p>{''.join(parts)}</html>\n"
+        f"{''.join(map(section, (report, *report.others)))}</html>\n"
     )

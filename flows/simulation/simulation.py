@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +20,12 @@ from candlecast.market import floor_time
 from candlecast.registry.registry import CHAMPION, Registry
 from candlecast.replay.control import ReplayControl
 from candlecast.replay.faults import Faults
-from candlecast.settings.settings import Settings, as_variables
+from candlecast.settings.settings import Settings
 from flows.jobs import loop
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
 from flows.jobs.messages import train_message
 from flows.jobs.retention import delete_expired
-from flows.jobs.stepping import closing_moments, ingest_candle
+from flows.jobs.stepping import closing_moments, ingest_candle, last_close
 from flows.jobs.watch import watch
 from flows.local.home_processes import single_instance, stop_leftovers
 from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
@@ -69,6 +69,8 @@ def simulate_scenario(
 ) -> Iterator[SimulationResult]:
     """Run a scenario on a platform of its own below HOME; the platform runs until the block ends.
 
+    All markets of the settings with the symbol of the first are simulated on one clock.
+
     Database, registry, exchange and service are real; each candle gets the work that the flows do. The clock stands
     still during the work on a candle, during a training, and after the end. An interrupted simulation continues;
     a complete one is not repeated.
@@ -86,24 +88,27 @@ def simulate_scenario(
     home = plan.settings.home
     with single_instance(home), interrupted_by_sigterm():
         stop_leftovers(home)
-        raw = plan.write_recording()
-        settings = plan.settings.changed(**ports)
-        stack = LocalStack(settings, plan.begin, plan.recordings, _NOT_RUN, as_variables(settings))
+        plan = replace(plan, settings=plan.settings.changed(**ports))
+        raw = plan.write_files()
+        stack = LocalStack(plan.settings, plan.begin, plan.recordings, _NOT_RUN, plan.environment)
         try:
-            with _running_platform(stack, plan, report) as run:
+            with _running_platform(stack, plan, report) as runs:
                 has_ended = is_written(home / "report", plan.end)
-                timing = Timing(0, 0.0, 0.0) if has_ended else run.go()
-                final = _final_report(plan, run.market, raw, timing)
+                total_s = 0.0 if has_ended else _simulate(plan, runs, report)
+                first, *others = (_final_report(plan, run, raw[run.market.market], total_s) for run in runs)
+                final = replace(first, others=tuple(others))
                 page = home / "report" / "report.html" if has_ended else write_report(final, home / "report")
                 report(f"report: {page}")
-                run.wait_until_reloaded()  # the page shows the served versions
+                for run in runs:
+                    run.wait_until_reloaded()  # the page shows the served versions
                 yield SimulationResult(final, stack.settings)
         finally:
             refuse_interrupts()
             stack.stop()
 
 
-def _final_report(plan: Plan, market: OpenMarket, raw: pd.DataFrame, timing: Timing) -> Report:
+def _final_report(plan: Plan, run: _Run, raw: pd.DataFrame, total_s: float) -> Report:
+    market, timing = run.market, Timing(run.candles, total_s, run.training_s)
     facts = read_facts(market.pool, market.market, plan.begin, plan.end, market.settings.limits.model_expiry)
     findings = plan.scenario.judge(facts, plan.event)
     findings += prove_ledger(market.pool, market.market, raw, plan.begin, plan.end)
@@ -112,7 +117,7 @@ def _final_report(plan: Plan, market: OpenMarket, raw: pd.DataFrame, timing: Tim
 
 
 @contextmanager
-def _running_platform(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[_Run]:
+def _running_platform(stack: LocalStack, plan: Plan, report: Reporter) -> Iterator[list[_Run]]:
     settings = stack.settings
     report("starting database, registry, exchange and service")
     stack.launch()
@@ -126,12 +131,38 @@ def _running_platform(stack: LocalStack, plan: Plan, report: Reporter) -> Iterat
         ReplayControl(settings.exchange.binance_url) as control,
         open_service(settings) as service,
     ):
-        yield _Run(plan, market, control, service, open_registry(settings), report)
+        registry = open_registry(settings)
+        yield [_Run(plan, market.of(one), control, service, registry, report) for one in settings.all_markets]
+
+
+def _simulate(plan: Plan, runs: Sequence[_Run], report: Reporter) -> float:
+    """Simulate every candle that is left; return the seconds that it took without the first trainings."""
+    control, markets = runs[0].control, [run.market.market for run in runs]
+    report("storing the history")
+    for run in runs:
+        run.prepare()
+    gc.freeze()  # the collector skips what the libraries keep for good
+    began, faults = time.monotonic(), Faults()
+    for moment in closing_moments(control, markets, plan.end):
+        close = last_close(markets, moment)
+        due = next((one.faults for one in plan.fault_periods if one.start <= close < one.end), Faults())
+        if due != faults:
+            control.set_faults(due)
+            faults = due
+        control.set(moment)
+        for run in runs:
+            if floor_time(close, run.market.market.interval) == close:
+                run.candle(close, moment)
+        if close.minute == 0:
+            per_second = sum(run.candles for run in runs) / (time.monotonic() - began)
+            report(f"{close:%F %T}, {per_second:.1f} candles per second")
+    control.set_faults(Faults())
+    return time.monotonic() - began
 
 
 @dataclass(slots=True)
 class _Run:
-    """The loop of one simulation: its jobs by schedule, and the events of the scenario."""
+    """The work on one market of a simulation: its jobs by schedule, and the events of the scenario."""
 
     plan: Plan
     market: OpenMarket
@@ -139,31 +170,19 @@ class _Run:
     service: ForecastClient
     registry: Registry
     report: Reporter
-    faults: Faults = field(default_factory=Faults)
+    candles: int = 0
     training_s: float = 0.0
 
-    def go(self) -> Timing:
-        """Simulate every candle that is left."""
-        now = self.control.state().now
-        self.report("storing the history")
+    def prepare(self) -> None:
+        """Store the history, and train a first version; its duration does not count."""
         loop.backfill(self.market, None, None, lambda _: None)
         if CHAMPION not in self.registry.aliases(self.market.market.model_name):
-            self._train(now, "there is no champion yet", force=True)
-        self.training_s = 0.0  # the first training is not part of the simulated time
-        gc.freeze()  # the collector skips what the libraries keep for good
-        began, candles = time.monotonic(), 0
-        for moment in closing_moments(self.control, self.market.market, self.plan.end):
-            close = floor_time(moment, self.market.market.interval)
-            self._candle(close, moment)
-            candles += 1
-            if close.minute == 0:
-                self.report(f"{close:%F %T}, {candles / (time.monotonic() - began):.1f} candles per second")
-        self._switch(Faults())
-        return Timing(candles, time.monotonic() - began, self.training_s)
+            self._train(self.control.state().now, "there is no champion yet", force=True)
+        self.training_s = 0.0
 
-    def _candle(self, close: datetime, now: datetime) -> None:
-        self._switch(next((one.faults for one in self.plan.fault_periods if one.start <= close < one.end), Faults()))
-        self.control.set(now)
+    def candle(self, close: datetime, now: datetime) -> None:
+        """Do the work that is due at the close of a candle."""
+        self.candles += 1
         self._attempt("ingest", close, lambda: ingest_candle(self.market, self.service))
         if self.plan.scenario.poisoned and close >= self.plan.event:
             self._poison(now)
@@ -185,12 +204,7 @@ class _Run:
         try:
             work()
         except CandlecastError as exc:
-            self.report(f"{at:%F %T} {job} failed: {exc}")
-
-    def _switch(self, faults: Faults) -> None:
-        if faults != self.faults:
-            self.control.set_faults(faults)
-            self.faults = faults
+            self.report(f"{at:%F %T} {job} {self.market.market.model_name} failed: {exc}")
 
     def _watch(self, now: datetime) -> None:
         outcome = watch(self.market, self.registry, now, with_report=False)

@@ -15,6 +15,7 @@ from flows.simulation.champions import champion_days
 from flows.simulation.facts import AlertResult, CheckResult, Facts, MissedForecast, TrainingRun
 from flows.simulation.plan import plan_simulation
 from flows.simulation.scenarios import SCENARIOS, Finding
+from tests.support.markets import TWO_MARKETS
 
 BEGIN = datetime(2025, 8, 1, tzinfo=UTC)
 EVENT = BEGIN + timedelta(days=2)
@@ -290,3 +291,33 @@ def test_every_scenario_has_a_plan_from_shipped_candles_without_webhook(tmp_path
 def test_an_unknown_scenario_is_refused_with_the_names_of_the_known(tmp_path):
     with pytest.raises(ConfigurationError, match="unknown scenario 'storm'; known are calm, crash, regime-change"):
         plan_simulation(load_settings(home=tmp_path), "storm", None, None, None)
+
+
+@pytest.fixture
+def two_markets(tmp_path, monkeypatch, empty_environment):
+    (tmp_path / "two.toml").write_text(TWO_MARKETS)
+    monkeypatch.setenv("CANDLECAST_CONFIG", str(tmp_path / "two.toml"))
+    return load_settings(home=tmp_path)
+
+
+def test_programs_of_a_simulation_have_the_settings_of_each_market(two_markets, monkeypatch):
+    plan = plan_simulation(two_markets, "calm", None, None, None)
+
+    candles = plan.write_files()
+    for name, value in plan.environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert {one.model_name for one in candles} == {"BTCUSDT-5m", "BTCUSDT-1m-h15"}
+    assert len(list(plan.recordings.iterdir())) == 2
+    for market in two_markets.all_markets:
+        theirs = load_settings(market)
+        assert (theirs.limits, theirs.training) == (plan.settings.of(market).limits, plan.settings.of(market).training)
+    assert load_settings(two_markets.all_markets[1]).training.features == "indicators"
+
+
+def test_the_clock_of_two_markets_begins_with_the_history_of_both(two_markets):
+    plan = plan_simulation(two_markets, "calm", None, None, None)
+
+    assert plan.begin >= datetime(2025, 7, 14, tzinfo=UTC) + timedelta(days=5)
+    with pytest.raises(ConfigurationError, match="which covers 2025-07-14"):
+        plan_simulation(two_markets, "calm", datetime(2025, 7, 1, tzinfo=UTC), None, None)

@@ -27,6 +27,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.settings.sources import STACK_FILE, load_settings
 from flows.local.home_processes import stop_leftovers
 from flows.simulation.simulation import simulate_scenario
+from tests.support.markets import TWO_MARKETS
 from tests.support.page_figures import SETTLED, figure, number, opened_pages
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -225,3 +226,17 @@ def test_ctrl_c_stops_all_of_it_and_the_same_command_shows_it_again(poisoned):
     }
     assert poisoned.figures["candles_per_s"] == 0  # nothing was simulated again
     assert poisoned.asked("select count(*) as n from forecasts")["n"] == 90
+
+
+def test_two_intervals_of_a_symbol_are_simulated_on_one_clock(tmp_path, monkeypatch):
+    (tmp_path / "two.toml").write_text(TWO_MARKETS)
+    monkeypatch.setenv("CANDLECAST_CONFIG", str(tmp_path / "two.toml"))
+    begin = datetime(2025, 8, 4, tzinfo=UTC)
+
+    with simulate_scenario(load_settings(home=tmp_path), begin, begin + timedelta(minutes=20), print) as (report, _):
+        (minutes,) = report.others
+        assert report.passed, report.message
+    assert (report.facts.candles, report.facts.forecasts) == (4, {"champion": 4})
+    assert (minutes.facts.candles, minutes.facts.forecasts) == (20, {"champion": 20 + 14})
+    assert report.figures["others"].keys() == {"BTCUSDT-1m-h15"}
+    assert "BTCUSDT-1m-h15, 2025-08-04 00:00 to 2025-08-04 00:20" in report.message
