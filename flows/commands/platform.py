@@ -49,7 +49,12 @@ def simulate(
     interval: Annotated[
         str | None, typer.Option(help="Interval that the candles are put together to; default: that of the market.")
     ] = None,
-    market: MarketName = None,
+    market: Annotated[
+        str | None,
+        typer.Option(
+            "--market", help="Market such as BTCUSDT-5m; default: all of the first one's symbol, on one clock."
+        ),
+    ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Keep page and MLflow up until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -59,6 +64,8 @@ def simulate(
 
     with ExitStack() as platform:
         found = read_settings(market, interval)
+        if market or interval:
+            found = found.changed(markets=(found.market.model_name,))
         with progress("simulate") as report_line:
             report, settings = platform.enter_context(
                 simulate_scenario(found, start, end, report_line, scenario, candles)
@@ -116,6 +123,7 @@ def exchange(
     """Serve recorded candles with Binance's API and a clock of its own.
 
     A file SYMBOL-quotes.parquet in the directory of recordings is served as quotes.
+    The clock covers the time that the recordings of all configured markets cover, or else of all that are served.
     """
     from candlecast.replay.clock import ReplayClock
     from candlecast.replay.faults import load_faults
@@ -125,7 +133,8 @@ def exchange(
 
     settings = read_settings()
     series = recordings_in(recordings) if recordings else served_recordings(settings.exchange.recording)
-    first, end = recorded_span(series)
+    forecast = {one[:2] for one in settings.all_markets}
+    first, end = recorded_span({name: candles for name, candles in series.items() if name in forecast} or series)
     pace = settings.exchange.replay_speed if speed is None else speed
     clock = ReplayClock(first, end, now=start, speed=pace, path=state)
     serve_replay(

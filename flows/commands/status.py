@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +13,6 @@ from rich.table import Table
 from candlecast.errors import CandlecastError, ExchangeError, StackError
 from candlecast.job_runs import last_check, newest_job_runs
 from candlecast.market import price_text
-from candlecast.registry.registry import CHAMPION
 from candlecast.settings.settings import Settings
 from flows.jobs.market import OpenMarket, open_market, open_service
 from flows.local.disk import full_disk_notice
@@ -36,9 +34,8 @@ def read_status(settings: Settings) -> dict[str, Any]:
         with open_market(settings, timeout_s=2) as market:
             found |= _figures(market)
             for other in settings.all_markets[1:]:
-                theirs = settings.of(other)
-                figures = _figures(replace(market, market=other, settings=theirs))
-                found["others"][other.model_name] = figures | {"served": _served(theirs)}
+                figures = _figures(market.of(other))
+                found["others"][other.model_name] = figures | {"served": _served(settings.of(other))}
     except (CandlecastError, psycopg.Error) as exc:
         found["error"] = str(exc)
     return found
@@ -89,34 +86,30 @@ def print_status(found: dict[str, Any], prefect: str) -> None:
         table.add_row("[bold]disk", f"[red]{found['disk']}")
     if "error" in found:
         table.add_row("[bold]database", f"[red]{found['error']}")
+        _add_served(table, found["served"])
     else:
+        clock = (
+            f"{found['exchange_clock']:%F %T}" if found["exchange_clock"] else "[red]the exchange does not answer[/]"
+        )
+        table.add_row("[bold]exchange clock", clock)
         _add_figures(table, found)
-    served = found["served"]
-    if "error" in served:
-        table.add_row("[bold]served", f"[red]{served['error']}")
-    else:
-        lines = [f"{alias}: version {one['version']} since {one['since']:%F %T}" for alias, one in served.items()]
-        table.add_row("[bold]served", "\n".join(lines) or "no model yet")
     for name, figures in found["others"].items():
-        table.add_row(f"[bold]{name}", _in_short(figures))
+        table.add_row("", "")
+        table.add_row("[bold]market", name)
+        _add_figures(table, figures)
     console.print(table)
 
 
-def _in_short(figures: dict[str, Any]) -> str:
-    newest, champion = figures["newest_candle"], figures["served"].get(CHAMPION)
-    return ", ".join(
-        (
-            f"newest candle {newest:%F %T}" if newest else "no candle stored",
-            f"champion version {champion['version']}" if champion else "[red]no champion served[/]",
-            figures["check"]["verdict"] if figures["check"] else "not checked yet",
-        )
-    )
+def _add_served(table: Table, served: dict[str, Any]) -> None:
+    if "error" in served:
+        table.add_row("[bold]served", f"[red]{served['error']}")
+        return
+    lines = [f"{alias}: version {one['version']} since {one['since']:%F %T}" for alias, one in served.items()]
+    table.add_row("[bold]served", "\n".join(lines) or "no model yet")
 
 
 def _add_figures(table: Table, found: dict[str, Any]) -> None:
     newest, age = found["newest_candle"], found["candle_age_s"]
-    clock = f"{found['exchange_clock']:%F %T}" if found["exchange_clock"] else "[red]the exchange does not answer[/]"
-    table.add_row("[bold]exchange clock", clock)
     fresh = f", closed {age:.0f} s ago" if age is not None else ""
     table.add_row("[bold]newest candle", f"{newest:%F %T}{fresh}" if newest else "none stored")
     forecast = found["forecast"]
@@ -139,3 +132,4 @@ def _add_figures(table: Table, found: dict[str, Any]) -> None:
         table.add_row("[bold]last check", f"{check['verdict']} at {check['checked_at']:%F %T}{figures}")
     jobs = [f"{one['job']:<10}{one['status']:<10}{one['started_at']:%F %T}" for one in found["jobs"]]
     table.add_row("[bold]last runs", "\n".join(jobs) or "none")
+    _add_served(table, found["served"])

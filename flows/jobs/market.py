@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pandas as pd
@@ -37,6 +37,10 @@ class OpenMarket(MarketSession):
     exchange: ExchangeClient
     archive: ArchiveClient
     settings: Settings
+
+    def of(self, market: Market) -> OpenMarket:
+        """Return the session of another market over the same connections, with the settings that apply to it."""
+        return replace(self, market=market, settings=self.settings.of(market))
 
     @property
     def ledger(self) -> Ledger:

@@ -115,7 +115,9 @@ def _reachable_source(settings: Settings) -> str:
 
 
 def replay_begin(settings: Settings, recorded: Mapping[Market, Span]) -> datetime:
-    """Return the first time of the replay clock: each market has the history of its training, and days are left.
+    """Return the first time of the replay clock: each market has the history of its training, and a week is left.
+
+    If the recordings are too short for both, a week is left and the history is shorter.
 
     Args:
         recorded: Half-open span of the recording of each market.
@@ -124,15 +126,16 @@ def replay_begin(settings: Settings, recorded: Mapping[Market, Span]) -> datetim
         ConfigurationError: The recordings are too short for a history and the days after it.
     """
     start, end = max(first for first, _ in recorded.values()), replay_end(recorded)
+    grid = max(recorded, key=lambda market: market.step)
     wanted = max(first + _history(settings.of(market)) for market, (first, _) in recorded.items())
-    begin = min(wanted, end - _LEAST_LEFT)
+    begin = floor_time(min(wanted + grid.step - timedelta.resolution, end - _LEAST_LEFT), grid.interval)
     if begin - start < WARM_UP:
         names = ", ".join(f"{market.symbol} {market.interval}" for market in recorded)
         raise ConfigurationError(
             f"the recording of {names} lasts {(end - start).days} days; at least {(WARM_UP + _LEAST_LEFT).days} are "
             "needed"
         )
-    return floor_time(begin, max(recorded, key=lambda market: market.step).interval)
+    return begin
 
 
 def _history(settings: Settings) -> timedelta:

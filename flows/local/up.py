@@ -109,8 +109,7 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
         if stack.replay_start is not None and served[settings.market]:
             _run_warm_up(console, market, stack.replay_start + WARM_UP)
         start_schedules(market)
-    for one in settings.all_markets:
-        _run(console, settings, "ingest", one._asdict())
+    _run(console, settings, "ingest")
     stack.start("evidently")  # last: it needs seconds of CPU time to start, and no other part uses it
     run_now(settings.prefect_api_url, "monitor")
 
@@ -169,16 +168,18 @@ def _report_until_interrupted(console: Console, stack: LocalStack) -> None:
     settings = stack.settings
     _print_addresses(console, settings)
     reported_failures: set[str] = set()
-    reported_forecast = None
+    reported_forecasts: dict[Market, datetime] = {}
     reported_disk: str | None = None
     with open_market(settings) as market:
         clock = ClockWatch(market)
         while True:
             with suppress(CandlecastError, psycopg.OperationalError):  # the database may be restarting: try again
-                forecast = market.ledger.newest_forecast()
-                if forecast is not None and forecast["open_time"] != reported_forecast:
-                    reported_forecast = forecast["open_time"]
-                    console.print(_forecast_line(forecast), soft_wrap=True)
+                for one in settings.all_markets:
+                    forecast = market.of(one).ledger.newest_forecast()
+                    if forecast is not None and forecast["open_time"] != reported_forecasts.get(one):
+                        reported_forecasts[one] = forecast["open_time"]
+                        name = f"{one.model_name} " if len(settings.all_markets) > 1 else ""
+                        console.print(name + _forecast_line(forecast), soft_wrap=True)
             notice = full_disk_notice(settings.home)
             if (notice is None) != (reported_disk is None):
                 console.print(f"[bold red]{notice}" if notice else "the disk has space again", soft_wrap=True)
@@ -203,6 +204,9 @@ def _print_addresses(console: Console, settings: Settings) -> None:
         ("Evidently: inputs and errors", settings.evidently_url),
     ):
         console.print(f"  {what:<34}{address}", highlight=False, soft_wrap=True)
+    for other in settings.all_markets[1:]:
+        page = f"{settings.service.url}/?market={other.model_name}"
+        console.print(f"  {'page of ' + other.model_name:<34}{page}", highlight=False, soft_wrap=True)
     console.print("  Ctrl-C stops everything; the next start continues.\n")
 
 

@@ -21,8 +21,11 @@ from typer.testing import CliRunner
 from candlecast.bundle.load import load_bundle
 from candlecast.candles.files import write_candles
 from candlecast.candles.schema import OHLCV_COLUMNS
+from candlecast.market import Market
+from candlecast.replay.recordings import served_recordings
 from candlecast.settings.sources import load_settings
 from flows.cli import app
+from tests.support.manifests import ROOT
 
 UNTIL = "2025-06-13"
 SMALL = {"EPOCHS": "1", "UNITS": "8", "SEQUENCE_LENGTH": "12"}
@@ -216,3 +219,27 @@ def test_a_search_prints_its_best_settings_for_people_and_scripts(file, environm
     assert best["units"] == int(SMALL["UNITS"])
     recipe.write_text(table)
     assert load_settings().training.learning_rate == best["learning_rate"]
+
+
+TABLES = {file: tomllib.loads(file.read_text())["markets"] for file in sorted((ROOT / "examples").glob("*.toml"))}
+EXAMPLES = {name: file for file, tables in TABLES.items() for name in tables}
+"""One file for every market that an example has a table of."""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_market_of_an_example_is_trained_from_a_file_by_its_table(name, tmp_path, monkeypatch):
+    example = EXAMPLES[name]
+    market = Market.named(name)
+    recorded = served_recordings("minutes")[market[:2]].iloc[: 700 + 190 * market.horizon]
+    write_candles(tmp_path / "candles.parquet", recorded)
+    quick = {"HOME": str(tmp_path), "CONFIG": str(example), "EPOCHS": "1", "UNITS": "4"}
+    for variable, value in quick.items():
+        monkeypatch.setenv(f"CANDLECAST_{variable}", value)
+
+    done = run("train", "--market", name, "--candles", tmp_path / "candles.parquet", "--json")
+
+    assert done.exit_code == 0, done.output
+    manifest = load_bundle(tmp_path / "trained" / name / json.loads(done.stdout)["version"] / "bundle").manifest
+    training = load_settings(market).training
+    assert (manifest.market, manifest.family) == (market, TABLES[example][name].get("family", "lstm"))
+    assert (manifest.feature_set, manifest.sequence_length) == (training.features, training.sequence_length)

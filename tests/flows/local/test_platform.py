@@ -6,31 +6,22 @@ The tests of this module share one platform and run in their order: it is one st
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psutil
-import psycopg
 import pytest
 import requests
-from requests.auth import HTTPBasicAuth
 
 from candlecast.client import ForecastClient
-from candlecast.registry.registry import CHAMPION, Registry
-from flows.local.home_processes import STACK_VARIABLE
-from flows.local.stack import free_ports
+from candlecast.registry.registry import CHAMPION
 from tests.support.markets import MARKET
+from tests.support.up import Platform, eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -39,111 +30,16 @@ DAILY = {"housekeeping"}
 """Deployments that run too seldom for this test."""
 BY_HAND = {"walk-forward", "search"}
 """Deployments without a schedule."""
-START_S = 560
 CANDLE_S = 10
 A_FEW_RUNS_S = 180
 """Seconds in which ingest runs several times, also beside a training."""
 
 
-class Platform:
-    """One home, and the `candlecast up` in it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        names = ("SERVICE", "MLFLOW", "PREFECT", "EVIDENTLY", "DATABASE", "EXCHANGE")
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
-        inherited = {
-            k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"
-        }  # MLflow's client leaves it there
-        self.environment = {
-            **inherited,
-            "CANDLECAST_HOME": str(home),
-            "CANDLECAST_SOURCE": "replay",
-            "CANDLECAST_LOOKBACK_DAYS": "30",
-            "CANDLECAST_EPOCHS": "3",
-            "CANDLECAST_REPLAY_SPEED": str(300 / CANDLE_S),
-            **{f"CANDLECAST_{name}_PORT": str(port) for name, port in self.ports.items()},
-        }
-        self.output = home.parent / "up.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def url(self, part: str) -> str:
-        return f"http://127.0.0.1:{self.ports[part]}"
-
-    def start(self) -> str:
-        """Start, wait for the addresses, and return the output."""
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.cli", "up"],
-                env=self.environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        process = self.process
-        eventually(lambda: "Candlecast is up" in self.printed() or process.poll() is not None, START_S)
-        assert process.poll() is None, self.printed()
-        return self.printed()
-
-    def printed(self) -> str:
-        return self.output.read_text()
-
-    def stop(self) -> int:
-        """Send Ctrl-C and return the exit code."""
-        assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(timeout=90)
-
-    def processes(self) -> list[psutil.Process]:
-        """Return all processes of this home, PostgreSQL with its backends included."""
-        found = [one for one in psutil.process_iter() if _environment(one).get(STACK_VARIABLE) == str(self.home)]
-        postmasters = [one for one in psutil.process_iter(["cmdline"]) if str(self.home / "postgres") in _command(one)]
-        for postmaster in postmasters:
-            with suppress(psutil.NoSuchProcess):
-                found += [postmaster, *postmaster.children(recursive=True)]
-        if self.process is not None and self.process.poll() is None:
-            found.append(psutil.Process(self.process.pid))
-        return found
-
-    def kill(self) -> None:
-        """Kill all of them with SIGKILL; some may have ended because of another's end."""
-        for process in set(self.processes()):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a `candlecast` command in this home, as from another terminal."""
-        return subprocess.run(
-            [sys.executable, "-m", "flows.cli", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-    def sql(self, query: str) -> list[tuple[Any, ...]]:
-        addresses = json.loads((self.home / "stack.json").read_text())
-        with psycopg.connect(addresses["database_url"]) as connection:
-            return connection.execute(query.encode()).fetchall()
-
-    def registry(self) -> Registry:
-        return Registry(self.url("MLFLOW"))
-
-    def prefect(self, path: str, **body: object) -> list[dict[str, Any]]:
-        return list(self.ask_prefect(path, body))
-
-    def ask_prefect(self, path: str, body: object) -> Any:
-        login = HTTPBasicAuth(*(self.home / "prefect-login").read_text().split(":"))
-        response = requests.post(f"{self.url('PREFECT')}/api/{path}/filter", json=body, auth=login, timeout=10)
-        response.raise_for_status()
-        return response.json()
-
-
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform for all tests; its processes are killed at the end."""
-    platform = Platform(tmp_path_factory.mktemp("platform") / "home")
+    quick = {"LOOKBACK_DAYS": "30", "EPOCHS": "3", "REPLAY_SPEED": str(300 / CANDLE_S)}
+    platform = Platform(tmp_path_factory.mktemp("platform") / "home", **quick)
     try:
         platform.start()
         yield platform
@@ -220,6 +116,14 @@ def test_prefect_has_deployments_of_the_loop_with_schedules_and_green_runs(platf
     assert not any(one["paused"] for one in deployments.values())
     assert platform.prefect("artifacts", artifacts={"key": {"any_": ["ingest-btcusdt-5m"]}})
     assert [one["name"] for one in platform.prefect("automations")] == ["candlecast-look-after-failure"]
+
+
+def test_a_run_starts_one_interpreter(platform):
+    [pool] = platform.prefect("work_pools")
+    command = pool["base_job_template"]["variables"]["properties"]["command"]["default"]
+
+    # Without a command Prefect starts another interpreter, which only looks where the flow is.
+    assert command == f"{sys.executable} -P -m prefect.engine"
 
 
 FOREIGN = "https://foreign.example"
@@ -476,21 +380,3 @@ def newest_target(platform: Platform) -> datetime:
 
 def jobs(platform: Platform, job: str) -> set[str]:
     return {row[0] for row in platform.sql(f"select status from job_runs where job = '{job}' and status <> 'skipped'")}
-
-
-def eventually(condition: Callable[[], object], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
-        time.sleep(0.5)
-
-
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return {}
-
-
-def _command(process: psutil.Process) -> str:
-    return " ".join(process.info["cmdline"] or [])

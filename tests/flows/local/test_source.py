@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from candlecast.errors import ConfigurationError
 from candlecast.market import Market
+from candlecast.replay.clock import ReplayClock
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
+from flows.cli import app
+from flows.jobs.market import earliest_needed
 from flows.local.source import recorded_markets, replay_begin, replay_end, resolve_source, store_source
 from flows.local.up import up
+from tests.support.manifests import ROOT
 
 UNREACHABLE = "http://127.0.0.1:1"
 BTC = Market("BTCUSDT", "5m")
@@ -117,6 +122,34 @@ def test_a_replay_of_two_markets_begins_when_both_have_their_history(tmp_path, m
     assert begin - spans[BTC][0] >= timedelta(days=90)
     assert timedelta(days=21) <= begin - spans[minutes][0] <= timedelta(days=22)
     assert spans[minutes][1] - begin >= timedelta(days=7)
+
+
+def test_the_markets_side_by_side_have_their_history_and_a_week_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("CANDLECAST_CONFIG", str(ROOT / "examples" / "side-by-side.toml"))
+    chosen = settings(tmp_path)
+
+    spans = recorded_markets(chosen)
+    begin = replay_begin(chosen, spans)
+
+    assert [one.model_name for one in spans] == ["BTCUSDT-5m", "BTCUSDT-1m-h15"]
+    assert all(earliest_needed(chosen.of(one), begin) >= first for one, (first, _) in spans.items())
+    assert replay_end(spans) - begin >= timedelta(days=7)
+
+
+@pytest.mark.parametrize("market", ["BTCUSDT-5m", "BTCUSDT-1m-h15"])
+def test_the_clock_of_the_replay_ends_when_up_says(tmp_path, empty_environment, monkeypatch, market):
+    values = {"HOME": str(tmp_path), "RECORDING": "minutes", "MARKETS": market, "LOOKBACK_DAYS": "20"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"CANDLECAST_{name}", value)
+    said = recorded_markets(load_settings())
+    begin = replay_begin(load_settings(), said)
+    clocks: list[ReplayClock] = []
+    monkeypatch.setattr("candlecast.replay.server.serve_replay", lambda _, clock, *__: clocks.append(clock))
+
+    ran = CliRunner().invoke(app, ["exchange", "--speed=0", f"--start={begin:%FT%T}"])
+
+    assert ran.exit_code == 0, ran.output
+    assert [(clock.now(), clock.end) for clock in clocks] == [(begin, replay_end(said))]
 
 
 def test_the_default_replay_begins_where_it_did(tmp_path):
