@@ -81,10 +81,10 @@ def _failure_text(why: BaseException) -> str:
 def run_name() -> str:
     """Return the name of a flow run: its flow, its first market and the number of others."""
     parameters = runtime.flow_run.parameters
-    parts = [parameters.get(name) for name in ("symbol", "interval", "horizon")]
-    named = run_markets(*parts, parameters["markets"]) if "markets" in parameters else ()
+    symbol, interval, horizon, market = (parameters.get(name) for name in ("symbol", "interval", "horizon", "market"))
+    named = run_markets(symbol, interval, horizon, parameters["markets"]) if "markets" in parameters else ()
     if not named:
-        named = [settings_for(*parts, parameters.get("market")).market.model_name]
+        named = [settings_for(symbol, interval, horizon, market).market.model_name]
     others = f" and {len(named) - 1} more" if len(named) > 1 else ""
     return f"{runtime.flow_run.flow_name} {named[0]}{others}"
 
