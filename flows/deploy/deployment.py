@@ -23,7 +23,10 @@ WORK_POOL = "candlecast"
 FLOWS = ("backfill", "ingest", "train", "monitor", "housekeeping")
 
 _ROOT = Path(__file__).parents[2]
-_RUN_COMMAND = [sys.executable, "-P", "-m", "prefect.engine"]
+_RUN_COMMAND = shlex.join([sys.executable, "-P", "-m", "prefect.engine"])
+_PROMPT = "ingest"
+_YIELDING = f"nice -n 10 {_RUN_COMMAND}"
+"""Command of all runs but those of `ingest`, so that a forecast does not wait for a training on the same machine."""
 
 
 @contextmanager
@@ -67,6 +70,8 @@ def deploy(
     )
     if done.returncode:
         raise StackError(f"prefect deploy --all failed:\n{done.stdout}{done.stderr}")
+    if jobs is None:
+        set_job_variables(api_url, {_PROMPT: {"command": _RUN_COMMAND}})
     with prefect_client(api_url) as client:
         for name, deployment in deployments(client).items():
             if name not in unpaused:
@@ -87,7 +92,7 @@ def _make_work_pool(api_url: str, jobs: Mapping[str, Any] | None) -> None:
     template = dict(jobs or ProcessWorker.get_default_base_job_template())
     if jobs is None:
         # Without a command Prefect starts two interpreters for a run: the first only looks where the flow is.
-        template["variables"]["properties"]["command"]["default"] = shlex.join(_RUN_COMMAND)
+        template["variables"]["properties"]["command"]["default"] = _YIELDING
     pool = WorkPoolCreate(name=WORK_POOL, type=kind, base_job_template=template)
     with prefect_client(api_url) as client:
         client.create_work_pool(pool, overwrite=True)

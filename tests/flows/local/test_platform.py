@@ -118,12 +118,14 @@ def test_prefect_has_deployments_of_the_loop_with_schedules_and_green_runs(platf
     assert [one["name"] for one in platform.prefect("automations")] == ["candlecast-look-after-failure"]
 
 
-def test_a_run_starts_one_interpreter(platform):
+def test_a_run_starts_one_interpreter_and_only_ingest_yields_to_no_other(platform):
     [pool] = platform.prefect("work_pools")
     command = pool["base_job_template"]["variables"]["properties"]["command"]["default"]
+    own = {one["name"]: one["job_variables"] for one in platform.prefect("deployments") if one["job_variables"]}
 
     # Without a command Prefect starts another interpreter, which only looks where the flow is.
-    assert command == f"{sys.executable} -P -m prefect.engine"
+    assert command == f"nice -n 10 {sys.executable} -P -m prefect.engine"
+    assert own == {"ingest": {"command": command.removeprefix("nice -n 10 ")}}
 
 
 FOREIGN = "https://foreign.example"
