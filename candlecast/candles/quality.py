@@ -25,9 +25,21 @@ _PIECE = 50_000  # candles checked together, which bounds memory
 
 
 _VALUES = ", ".join(OHLCV_COLUMNS)
+_OF_MARKET = "from candles where symbol = %(symbol)s and interval = %(interval)s"
+
+# Context is counted in candles, because a pause may be longer than all of it.
 _READ = f"""
-select open_time, {_VALUES} from candles
-where symbol = %s and interval = %s and open_time >= %s and open_time < %s order by open_time
+(select open_time, {_VALUES} {_OF_MARKET} and open_time < %(start)s order by open_time desc limit {READ_BEFORE})
+union all
+select open_time, {_VALUES} {_OF_MARKET} and open_time >= %(start)s and open_time < %(end)s
+union all
+(select open_time, {_VALUES} {_OF_MARKET} and open_time >= %(end)s order by open_time limit {READ_AFTER})
+order by open_time
+"""
+
+_CHECKED_AGAIN = f"""
+select coalesce(min(open_time), %(start)s)
+from (select open_time {_OF_MARKET} and open_time < %(start)s order by open_time desc limit {READ_AFTER}) as before
 """
 
 _SAME_AS_STORED = f"""
@@ -113,7 +125,10 @@ class CandleQuality:
         A corrected candle may lose its mark. The READ_AFTER candles before `start` are checked again, because
         their marks depend on later candles. Safe beside other runs.
         """
-        start -= READ_AFTER * market.step
+        symbol, interval, _ = market
+        span = {"symbol": symbol, "interval": interval, "start": start}
+        with self._pool.connection() as connection:
+            [start] = connection.execute(_CHECKED_AGAIN.encode(), span).fetchone() or [start]
         counts = MarkResult()
         while start < end:
             piece_end = min(start + _PIECE * market.step, end)
@@ -189,15 +204,11 @@ def repair_command(market: Market, start: datetime, end: datetime) -> str:
 def _mark_piece(connection: Connection, market: Market, start: datetime, end: datetime) -> MarkResult:
     symbol, interval, _ = market
     lock_for_transaction(connection, f"candle quality {symbol} {interval}")  # no other run marks between read and write
-    before, after = start - READ_BEFORE * market.step, end + READ_AFTER * market.step
+    span = {"symbol": symbol, "interval": interval, "start": start, "end": end}
     with connection.cursor(binary=True) as cursor:
-        rows = cursor.execute(_READ.encode(), [symbol, interval, before, after]).fetchall()
+        rows = cursor.execute(_READ.encode(), span).fetchall()
     found = list(_found(rows, interval, start, end))
-    arguments = {
-        "symbol": symbol,
-        "interval": interval,
-        "start": start,
-        "end": end,
+    arguments = span | {
         "times": [one.open_time for one in found],
         "reasons": [",".join(one.reasons) for one in found],
     }

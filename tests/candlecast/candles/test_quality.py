@@ -23,7 +23,7 @@ from candlecast.candles.store import CandleStore
 from candlecast.ledger.forecasts import Ledger
 from candlecast.market import Market
 from tests.support.bundles import sound_candles
-from tests.support.damage import half_done, stubs
+from tests.support.damage import coarse, half_done, stubs
 from tests.support.markets import MARKET, STEP
 from tests.support.records import forecast_for, settled
 
@@ -141,6 +141,36 @@ def test_looking_at_the_newest_candles_only_knows_what_was_usual_before(store, q
     marked = quality.mark(MARKET, *span(newest.iloc[700:]))
 
     assert marked == MarkResult(doubtful=12, new=12, lifted=0)
+
+
+def test_marks_after_a_pause_are_those_of_the_whole_history(store, quality):
+    quiet, wide = sound_candles(1900), sound_candles(400, seed=4)
+    prices, step = ["open", "high", "low", "close"], timedelta(minutes=5)
+    quiet[prices] = 100_000 + (quiet[prices] - 100_000) / 50
+    quiet.index -= 2000 * step + quiet.index[-1] - wide.index[0]  # longer than any context
+    history = pd.concat([quiet, stubs(wide, [30, 200])])
+    store.upsert("BTCUSDT", "5m", history, "rest")
+    quality.mark(MARKET, *span(history))
+    whole = quality.doubtful(MARKET, *span(history))
+
+    for first in (0, 100, 300):
+        quality.mark(MARKET, *span(wide.iloc[first:]))
+
+        assert quality.doubtful(MARKET, *span(history)) == whole
+    assert whole
+
+
+def test_candles_after_a_pause_decide_on_those_before_it(store, quality, bundled_candles):
+    unfinished = half_done(bundled_candles.iloc[:3400], [*range(1192, 1200), *range(3200, 3208)], 0.4)
+    before, after = coarse(unfinished.iloc[:1200], 20.0), coarse(unfinished.iloc[3200:], 20.0)
+    store.upsert("BTCUSDT", "5m", before, "rest")
+    alone = quality.mark(MARKET, *span(before))
+
+    store.upsert("BTCUSDT", "5m", after, "rest")
+    quality.mark(MARKET, *span(after))
+
+    assert alone.doubtful == 0
+    assert len(quality.doubtful(MARKET, *span(before))) == 8
 
 
 def test_marks_outside_the_range_stay(store, quality, damaged):
