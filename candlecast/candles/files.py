@@ -15,6 +15,8 @@ from candlecast.candles.tables import read_table
 from candlecast.errors import InvalidCandles
 from candlecast.market import interval_duration, without_separators
 
+_PAID_WITHIN = 2  # factor between mean price and close of a file's median candle
+
 
 def read_candles(path: Path, symbol: str | None = None, interval: str | None = None) -> pd.DataFrame:
     """Read candles from a file in one of the layouts of `candlecast.candles.tables.read_table`.
@@ -108,7 +110,8 @@ def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.D
         `CANDLE_COLUMNS`; order flow missing in the file is NaN.
 
     Raises:
-        InvalidCandles: No candle, another interval, or an invalid row; the message names the row, 0-based.
+        InvalidCandles: No candle, another interval, the quote asset's volume, or an invalid row; the message names the
+            row, 0-based.
     """
     if candles.empty:
         raise InvalidCandles(f"{path}: no candle in it")
@@ -127,6 +130,12 @@ def require_importable(path: Path, candles: pd.DataFrame, interval: str) -> pd.D
         apart = timedelta(milliseconds=float(np.median(np.diff(open_times_ms(candles)))))
         if apart > interval_duration(interval):
             raise _of_another_interval(path, apart, interval)
+    typical = float((complete["quote_volume"] / (complete["volume"] * complete["close"])).median())  # NaN: unknown
+    if typical < 1 / _PAID_WITHIN or typical > _PAID_WITHIN:
+        raise InvalidCandles(
+            f"{path}: quote_volume is {typical:.3g} times volume x close, not about 1: `volume` must be that of the "
+            "base asset, and `quote_volume` that of the quote asset"
+        )
     return complete
 
 

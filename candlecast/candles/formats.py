@@ -14,6 +14,7 @@ from pathlib import PurePath
 
 import pandas as pd
 
+from candlecast.candles.schema import PRICE_COLUMNS
 from candlecast.errors import InvalidCandles
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -24,6 +25,15 @@ MISSING = ("", "nan", "NaN", "null", "NULL", "None", "NA", "N/A")
 
 _COMMENT = re.compile(r"#.*|https?://[^,;\t]*|sep=.?")  # spreadsheets write the last one
 _MARK = "\ufeff"
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(\.[0-9]{3})+")
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "a gzip file: let its name end in .gz",
+    b"PK\x03\x04": "a zip file, or a workbook: let its name end in .zip, or save the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "a workbook: save the sheet as CSV UTF-8",
+    b"PAR1": "a parquet file: let its name end in .parquet",
+    b"ARROW1": "a feather file: let its name end in .feather",
+}
+"""First bytes of formats that may have the name of a text file."""
 _BYTE_ORDER_MARKS = {  # the longer ones first, because UTF-32 begins as UTF-16 does
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -59,9 +69,13 @@ def read_format(name: str, content: bytes, texts: Collection[str]) -> pd.DataFra
 
 
 def _read_json(content: bytes) -> pd.DataFrame:
-    rows = json.loads(_decoded(content))
+    wanted = "a list of rows [open_time, open, high, low, close, volume] is wanted"
+    try:
+        rows = json.loads(_decoded(content))
+    except json.JSONDecodeError as exc:
+        raise InvalidCandles(f"{exc}; {wanted}") from exc
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise InvalidCandles("not a list of rows [open_time, open, high, low, close, volume]")
+        raise InvalidCandles(wanted)
     if not rows:
         raise InvalidCandles("no candle in it")
     for number, row in enumerate(rows):
@@ -87,6 +101,9 @@ def _unzipped(content: bytes) -> bytes:
 
 
 def _decoded(content: bytes) -> str:
+    for beginning, remedy in _OTHER_FORMATS.items():
+        if content.startswith(beginning):
+            raise InvalidCandles(f"it is {remedy}")
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
@@ -106,6 +123,12 @@ def _parsed(text: str, texts: Collection[str]) -> pd.DataFrame:
     rows = filter(None, csv.reader(lines[begin:], delimiter=separator))
     header = next(rows)
     is_data = all(NUMBER.fullmatch(cell.strip()) for cell in header)
+    names = [] if is_data else [cell.strip().lower() for cell in header]
+    twice = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
+    if twice is not None:  # pandas would give it another name
+        raise InvalidCandles(f"column {twice} is there twice")
+    # With semicolons a decimal comma is usual, and so is a point between thousands.
+    grouped = {at for at, name in enumerate(names) if separator == ";" and name in PRICE_COLUMNS}
     repeated: list[int] = []
     for at, row in enumerate(rows):
         if not is_data and row[-1] == header[-1] and [cell.lstrip(_MARK) for cell in row] == header:
@@ -113,6 +136,13 @@ def _parsed(text: str, texts: Collection[str]) -> pd.DataFrame:
         elif len(row) != len(header):  # pandas would shift or cut the row
             number = at + is_data - len(repeated)
             raise InvalidCandles(f"row {number}: {len(row)} values for {len(header)} columns", number)
+        else:
+            grouped = {column for column in grouped if _THOUSANDS.fullmatch(row[column].strip())}
+    if grouped:
+        raise InvalidCandles(
+            f"every {names[min(grouped)]} has a point before its last three digits, which may separate thousands: "
+            "write prices without such points, or commas between the columns"
+        )
     table = pd.read_csv(
         io.StringIO("".join(lines[begin:])),
         sep=separator,

@@ -142,13 +142,14 @@ def require_consistent(candles: pd.DataFrame) -> None:
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         name, value = flow[column], values[row, column]
-        raise InvalidCandles(f"row {row}: {name} is {value:g}, it must be positive", row, name)
+        raise InvalidCandles(f"row {row}: {name} is {value:g}, it must not be negative", row, name)
 
 
 def _require_prices(candles: pd.DataFrame) -> None:
     values = ohlcv_values(candles)
     _refuse(~np.isfinite(values), values, "must be a finite number")
-    _refuse(np.column_stack([values[:, :4] <= 0, values[:, 4:] < 0]), values, "must be positive")
+    _refuse(values[:, :4] <= 0, values, "must be positive")
+    _refuse(values < 0, values, "must not be negative")
     opened, high, low, close = values[:, 0], values[:, 1], values[:, 2], values[:, 3]
     bad_high = high < np.maximum(opened, close)
     bad_low = low > np.minimum(opened, close)

@@ -151,6 +151,11 @@ def _time_column(table: pd.DataFrame) -> str | None:
 
 def _volume_column(table: pd.DataFrame, symbol: str | None) -> str | None:
     """Return the column of the base asset's volume; Kaggle and CryptoDataDownload name it after the asset."""
+    bases = [name for name in ("base_volume", "volume_base") if name in table.columns]
+    if "volume" in table.columns and bases:
+        raise InvalidCandles(
+            f"columns volume, {bases[0]} may both be the volume of the base asset: leave one as `volume`"
+        )
     if "volume" in table.columns:
         return "volume"
     found = [name for name in table.columns if name.startswith("volume_")]

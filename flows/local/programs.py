@@ -161,7 +161,8 @@ def local_programs(
         Program(
             "worker",
             _command("prefect", f"worker start --pool {WORK_POOL} --name local --limit 4"),
-            prefect,
+            # Prefect's folder /tmp/runner_storage belongs to the first user of a machine who starts a worker.
+            prefect | {"TMPDIR": str(settings.scratch_dir)},
             stop_wait_s=20,
         ),
         Program("evidently", _console("evidently", settings.evidently_port), environment),

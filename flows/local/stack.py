@@ -79,6 +79,7 @@ class LocalStack:
             if _is_taken(port):
                 raise StackError(f"port {port} is in use by another program; stop it, or set {variable_name(field)}")
         self._write_stack_file()
+        self.settings.scratch_dir.mkdir(parents=True, exist_ok=True)  # before the worker looks for its TMPDIR
         self.supervisor.launch()
 
     def start_database(self) -> None:

@@ -33,6 +33,7 @@ _REPLY_S = 10.0
 _LAUNCH_S = 20.0
 _POLL_S = 0.1
 _TAIL_BYTES = 64 * 1024
+_FAILURES = 3
 _FAILED_STATES = ("BACKOFF", "FATAL", "EXITED", "UNKNOWN")
 _STOPPED_STATES = ("STOPPED", "EXITED", "FATAL")
 
@@ -228,6 +229,21 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def pause_while_running(supervisor: Supervisor, name: str, pause_s: float = 0.5) -> Callable[[], None]:
+    """Return a pause for a wait that needs a program; it raises StackError with the log if that keeps failing."""
+    processes: set[int] = set()
+
+    def pause() -> None:
+        time.sleep(pause_s)
+        process = supervisor.states()[name].pid
+        processes.update([process] if process else [])
+        if len(processes) > _FAILURES:
+            tail = "\n".join(supervisor.log_tail(name, lines=5))
+            raise StackError(f"{name} keeps failing. Read {supervisor.log_path(name)}\n{tail}")
+
+    return pause
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:

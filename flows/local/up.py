@@ -33,6 +33,7 @@ from flows.local.interruption import interrupted_by_sigterm, refuse_interrupts
 from flows.local.programs import addresses, prefect_access
 from flows.local.source import WARM_UP, recorded_markets, replay_begin, replay_end, resolve_source, store_source
 from flows.local.stack import LocalStack, refuse_foreign_addresses, remove_partial_files, wait_for
+from flows.local.supervision import pause_while_running
 
 _SERVED_S = 60.0
 _LOOK_S = 2.0
@@ -104,24 +105,24 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
         deploy(settings.prefect_api_url, addresses(settings))
         stack.start("worker")
     registry = open_registry(settings)
-    served = {market: _catch_up(console, settings, registry, market) for market in settings.all_markets}
+    served = {market: _catch_up(console, stack, registry, market) for market in settings.all_markets}
     with open_market(settings) as market:
         if stack.replay_start is not None and served[settings.market]:
             _run_warm_up(console, market, stack.replay_start + WARM_UP)
         start_schedules(market)
-    _run(console, settings, "ingest")
+    _run(console, stack, "ingest")
     stack.start("evidently")  # last: it needs seconds of CPU time to start, and no other part uses it
     run_now(settings.prefect_api_url, "monitor")
 
 
-def _catch_up(console: Console, settings: Settings, registry: Registry, market: Market) -> bool:
+def _catch_up(console: Console, stack: LocalStack, registry: Registry, market: Market) -> bool:
     """Fetch the history of a market and train its first version if it has none; return whether one is served."""
-    name, parameters = market.model_name, market._asdict()
+    settings, name, parameters = stack.settings, market.model_name, market._asdict()
     registry.end_lost_runs(experiment_name(market))
-    _run(console, settings, "backfill", parameters)
+    _run(console, stack, "backfill", parameters)
     with open_market(settings) as opened:
         if registered_champion(registry, opened.pool, name) is None:
-            _run(console, settings, "train", parameters | {"force": True})
+            _run(console, stack, "train", parameters | {"force": True})
         champion, _, unaliased = current_versions(registry, opened.pool, name)
     if champion is None or unaliased:
         without = f"no version of {name} has passed the gate: there are no forecasts until one does"
@@ -150,12 +151,12 @@ def _run_warm_up(console: Console, market: OpenMarket, end: datetime) -> None:
             step_replay(market, control, service, end, lambda _: progress.advance(candles))
 
 
-def _run(console: Console, settings: Settings, name: str, parameters: dict[str, object] | None = None) -> None:
+def _run(console: Console, stack: LocalStack, name: str, parameters: dict[str, object] | None = None) -> None:
     """Run a deployment and wait, showing its newest log line; a failure is reported and does not stop `up`."""
+    api_url = stack.settings.prefect_api_url
     try:
         with _step(console, name) as report:
-            run = run_now(settings.prefect_api_url, name, parameters)
-            follow(settings.prefect_api_url, run, report, lambda: time.sleep(0.5))
+            follow(api_url, run_now(api_url, name, parameters), report, pause_while_running(stack.supervisor, "worker"))
     except StackError as exc:
         console.print(f"  [bold red]failed[/] {escape(str(exc))}; its schedule will retry")
 

@@ -30,7 +30,7 @@ def assert_read(path: Path) -> None:
 
 def kline_rows(unit: int = 1) -> list[list[object]]:
     return [
-        [ms * unit, *map(str, row), (ms + 300_000) * unit - 1, "1.5", 3, "0.5", "0.7", "0"]
+        [ms * unit, *map(str, row), (ms + 300_000) * unit - 1, str(row[3] * row[4]), 3, "0.5", "0.7", "0"]
         for ms, row in zip(MS.tolist(), CANDLES.to_numpy().tolist(), strict=True)
     ]
 
@@ -227,6 +227,56 @@ def test_the_volume_of_the_quote_asset_is_not_taken(tmp_path, symbol, column):
 
     with pytest.raises(InvalidCandles, match=r"volume_.+: name the volume of the base asset"):
         read_history(tmp_path / "mine.csv", "5m", "BTCUSDT")
+
+
+def test_a_volume_that_the_quote_volume_contradicts_is_refused(tmp_path):
+    paid = TABLE.volume * TABLE.close
+    for changes, said in (
+        ({"volume": paid, "quote_volume": paid}, "quote_volume is .* times volume x close, not about 1"),
+        ({"volume": paid, "base_volume": TABLE.volume}, "columns volume, base_volume may both be"),
+    ):
+        TABLE.assign(timestamp=MS, **changes).to_csv(tmp_path / "mine.csv", index=False)
+        with pytest.raises(InvalidCandles, match=said):
+            read_history(tmp_path / "mine.csv", "5m")
+    TABLE.assign(timestamp=MS, quote_volume=paid).to_csv(tmp_path / "mine.csv", index=False)
+    assert_read(tmp_path / "mine.csv")
+
+
+def test_points_between_thousands_are_refused_in_a_file_of_semicolons(tmp_path):
+    whole = TABLE.assign(timestamp=MS, **{name: TABLE[name].map("{:,.0f}".format) for name in ("open", "close")})
+    whole.replace(",", ".", regex=True).to_csv(tmp_path / "mine.csv", index=False, sep=";")
+
+    with pytest.raises(InvalidCandles, match="every open has a point before its last three digits"):
+        read_candles(tmp_path / "mine.csv")
+
+    TABLE.assign(timestamp=MS).to_csv(tmp_path / "mine.csv", index=False, sep=";")
+    assert_read(tmp_path / "mine.csv")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    text = TABLE.assign(timestamp=MS, last=1).rename(columns={"last": "Close"}).to_csv(index=False)
+    (tmp_path / "mine.csv").write_text(text.replace("Close", " close"))
+
+    with pytest.raises(InvalidCandles, match="column close is there twice"):
+        read_candles(tmp_path / "mine.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("zip", "a zip file, or a workbook"), ("gz", "a gzip file"), ("parquet", "a parquet file")]
+)
+def test_a_file_of_another_format_is_named(tmp_path, name, said):
+    text = TABLE.assign(timestamp=MS).to_csv(index=False)
+    mine = tmp_path / "mine.csv"
+    if name == "parquet":
+        CANDLES.to_parquet(mine)
+    elif name == "gz":
+        mine.write_bytes(gzip.compress(text.encode()))
+    else:
+        with zipfile.ZipFile(mine, "w") as archive:
+            archive.writestr("a.csv", text)
+
+    with pytest.raises(InvalidCandles, match=f"mine.csv: it is {said}.*let its name end"):
+        read_candles(mine)
 
 
 def test_naive_times_of_a_parquet_file_are_refused(tmp_path):

@@ -47,3 +47,17 @@ def test_files_in_a_home_take_the_place_of_no_module(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert {tuple(start[:-1]) for start in starts} == {uvicorn[:-1]}
+
+
+def test_a_worker_keeps_its_temporary_files_in_its_home(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path)
+    settings.scratch_dir.mkdir()
+    [worker] = [one for one in local_programs(settings, "", None, None) if one.name == "worker"]
+    runner = "from prefect.runner import Runner; print(Runner()._tmp_dir)"
+
+    environment = {**os.environ, **worker.environment}
+    done = subprocess.run(
+        [worker.command[0], "-c", runner], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path)

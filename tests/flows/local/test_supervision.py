@@ -19,7 +19,7 @@ import pytest
 
 from candlecast.errors import AlreadyRunning, StackError
 from flows.local.home_processes import single_instance, stop_leftovers
-from flows.local.supervision import Supervisor
+from flows.local.supervision import Supervisor, pause_while_running, wait_until
 from flows.local.supervisord_config import Program, read_control
 
 pytestmark = pytest.mark.integration
@@ -199,6 +199,15 @@ def test_a_program_that_failed_for_good_runs_when_its_cause_is_gone(supervised, 
     assert supervisor.retry_failed() == {"once"}
     eventually(lambda: supervisor.states()["once"].state == "RUNNING")
     assert supervisor.retry_failed() == set()
+
+
+def test_a_wait_ends_when_its_program_keeps_failing(supervised):
+    supervisor = supervised(replace(python("failing", "raise SystemExit('no place')"), start_seconds=0))
+    supervisor.start("failing")
+    pause = pause_while_running(supervisor, "failing", pause_s=0.05)
+
+    with pytest.raises(StackError, match="(?s)failing keeps failing.*no place"):
+        wait_until(pause, 60)
 
 
 def test_processes_of_another_home_are_left_alone(supervised, tmp_path):
