@@ -24,7 +24,7 @@ from candlecast.registry.promotion import (
 from candlecast.registry.registry import CHALLENGER, CHAMPION, Registry
 from flows.jobs.bundle_faults import load_failure, other_bundle, replaced_bundles
 from flows.jobs.loop import verify_forecasts_daily
-from flows.jobs.market import OpenMarket, open_service
+from flows.jobs.market import OpenMarket, open_service, source_of
 from monitoring.alerts import Alerts, Condition, Kind, Notice
 from monitoring.check import Check, check
 from monitoring.rollback import RollbackResult, roll_back_if_failed
@@ -38,6 +38,7 @@ SAME_MOMENT = timedelta(seconds=30)
 
 _MISSES_REPORTED = timedelta(hours=1)
 _FEWEST_VERIFIED = 12
+_CLOCKS_WITHIN_S = 60.0  # a look takes seconds
 _DRIFTED = ("drift", "decay")
 
 
@@ -81,7 +82,7 @@ def watch(market: OpenMarket, registry: Registry, now: datetime, *, with_report:
         return WatchResult(None, notes=["nothing was done: the last check is less than half a minute old"])
     alerts = Alerts(market.pool, market.market, now)
     notes: list[str] = []
-    conditions = [*_missed_forecasts(market, now), *_disagreeing_clocks(market), *_training_conditions(market)]
+    conditions = [*_missed_forecasts(market, now), *_disagreeing_clocks(market, now), *_training_conditions(market)]
     served, unreachable = _served_models(market)
     rollback, trial, trouble, unjudged = None, None, None, None
     try:
@@ -217,18 +218,25 @@ def _missed_forecasts(market: OpenMarket, now: datetime) -> list[Condition]:
     ]
 
 
-def _disagreeing_clocks(market: OpenMarket) -> list[Condition]:
-    """Return a condition if the newest forecast was recorded while two clocks disagreed: no figure counts it."""
+def _disagreeing_clocks(market: OpenMarket, now: datetime) -> list[Condition]:
+    """Return a condition if the database's clock disagrees with the exchange's, or did at the newest forecast.
+
+    No figure counts such a forecast, and a clock that is ahead refuses all forecasts.
+    """
     query = (
+        "select extract(epoch from clock_timestamp() - %s)::float8, newest.* from (select 1) as always left join ("
         "select clocks_agree, extract(epoch from recorded_at - issued_at)::float8 from forecasts "
-        "where (symbol, interval, horizon) = (%s, %s, %s) order by open_time desc limit 1"
+        "where (symbol, interval, horizon) = (%s, %s, %s) order by open_time desc limit 1) as newest on true"
     )
     with market.pool.connection() as connection:
-        newest = connection.execute(query, market.market).fetchone()
-    if newest is None or newest[0]:
-        return []
+        [(ahead_s, agreed, ahead_then_s)] = connection.execute(query, [now, *market.market]).fetchall()
+    if source_of(market.settings) == "replay" or abs(ahead_s) <= _CLOCKS_WITHIN_S:
+        if agreed is not False:
+            return []
+        ahead_s = ahead_then_s
     message = (
-        f"the database's clock is {newest[1]:+.0f} s from the exchange's; figures leave out such forecasts: set it"
+        f"the database's clock is {ahead_s:+.0f} s from the exchange's; figures leave out such forecasts, and while it "
+        "is ahead it refuses them: set it"
     )
     return [Condition("data fault", "clocks", message)]
 

@@ -102,13 +102,15 @@ def test_paths_of_the_repository_are_there(page):
 
 def test_every_field_case_names_tests_that_exist():
     page = (DOCS / "explanation" / "field-cases.md").read_text()
-    rows = re.findall(r"^\| ([DSO]\d+) \|(.+)\|$", page, re.MULTILINE)
-    expected = [f"{kind}{number + 1}" for kind, count in (("D", 17), ("S", 15), ("O", 11)) for number in range(count)]
+    rows = re.findall(r"^\| ([DSOM]\d+) \|(.+)\|$", page, re.MULTILINE)
+    counts = {"D": 17, "S": 15, "O": 15, "M": len([case for case, _ in rows if case.startswith("M")])}
+    expected = [f"{kind}{number + 1}" for kind, count in counts.items() for number in range(count)]
 
     for case, row in rows:
         named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
         missing = [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()]
-        assert (case, bool(named), missing) == (case, True, [])
+        tried = bool(named) or (case.startswith("M") and "tried by hand" in row)  # a machine, not a part of the product
+        assert (case, tried, missing) == (case, True, [])
     assert [case for case, _ in rows] == expected
 
 

@@ -240,6 +240,17 @@ def test_a_clock_of_the_database_that_is_wrong_is_told(platform, database):
     assert "the database's clock is -40 s from the exchange's" in told[("data fault", "clocks")]
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=-1)])
+def test_clocks_that_disagree_are_told_before_a_forecast_is_lost(platform, ahead):
+    platform.change(source="binance")
+
+    now = {notice.subject for notice in platform.look(datetime.now(UTC)).notices}
+    later = {notice.subject: notice.message for notice in platform.look(datetime.now(UTC) - ahead).notices}
+
+    assert "clocks" not in now
+    assert f"the database's clock is {ahead.total_seconds():+.0f} s from the exchange's" in later["clocks"]
+
+
 @pytest.mark.parametrize(
     ("verdict", "version", "judged"),
     [("healthy", "1", True), ("too early", "1", False), ("too early", "2", True), ("data fault", "2", False)],
