@@ -13,7 +13,7 @@ from candlecast.arrays import Floats, windows
 from candlecast.features.features import History
 from candlecast.features.oscillators import DIRECTIONAL_REACH, POSITIONS, directional_index, positions
 from candlecast.features.volume_profile import PROFILE, PROFILE_CANDLES, volume_profile
-from candlecast.features.windows import even, evens, exponential, of_span
+from candlecast.features.windows import ROUNDING, even, evens, exponential, of_span
 
 REACH = 288
 """Candles of a row's window; the close before them counts, too."""
@@ -134,14 +134,14 @@ def _series(history: History) -> Floats:
         one[:, 1:] for one in (high, low, close, volume, typical, taker_buy, trades)
     )
     returns, moves, traded = np.log(close / close_before), close - close_before, typical * volume
-    paid = np.sign(typical - typical_before) * traded
-    up, down = high - high_before, low_before - low
+    change, up, down, rounding = typical - typical_before, high - high_before, low_before - low, ROUNDING * close
+    paid = np.sign(change) * (np.abs(change) > rounding) * traded
     series = [
         *(typical, close, high, -low),
         *(returns, returns * returns, volume, traded, np.sign(returns) * volume, paid, np.abs(paid)),
         *(2 * taker_buy - volume, trades, volume / np.maximum(trades, 1)),
         *(moves, np.abs(moves), np.maximum(high, close_before) - np.minimum(low, close_before)),
-        *(np.maximum(up, 0) * (up > down), np.maximum(down, 0) * (down > up)),
+        *(np.maximum(up, 0) * (up - down > rounding), np.maximum(down, 0) * (down - up > rounding)),
     ]
     return np.concatenate(series).reshape(len(series), *close.shape)
 

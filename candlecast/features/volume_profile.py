@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from candlecast.arrays import Floats
+from candlecast.features.windows import ROUNDING
 
 PROFILE_CANDLES = 60
 PROFILE = (
@@ -37,7 +38,7 @@ def volume_profile(prices: Floats, volumes: Floats, close: Floats) -> list[Float
     lowest, highest = np.minimum.reduce(prices, axis=-1), np.maximum.reduce(prices, axis=-1)
     step = (highest - lowest) / _BINS
     edges = lowest[..., None] + step[..., None] * _NUMBERS
-    edges[..., _BINS], edges[..., -1] = np.inf, close
+    edges[..., _BINS], edges[..., -1] = np.inf, close * (1 - ROUNDING)
     # Volume below each edge, by a product of its own: the bits of a running sum would depend on the edges before.
     below = np.vecdot(volumes[..., None, :], (prices[..., None, :] < edges[..., None]).astype("float64"))
     traded, total = below[..., 1:-1] - below[..., :-2], below[..., _BINS]

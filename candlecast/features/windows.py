@@ -13,6 +13,9 @@ import numpy as np
 
 from candlecast.arrays import Floats, windows
 
+ROUNDING = 1e-9
+"""Share of a price; smaller differences are rounding, and count as none."""
+
 _SMALLEST = np.finfo("float64").tiny
 
 

@@ -17,9 +17,11 @@ from candlecast.features.base import BASE
 from candlecast.features.features import FLOW_KNOWN, Features, FeatureSet, order_flow
 from candlecast.features.sets import FEATURE_SETS, feature_set
 from tests.support.bundles import sound_candles
-from tests.support.thin_market import with_still_stretch
+from tests.support.thin_market import thin_candles, with_still_stretch
 
 CANDLES = sound_candles(500)
+THIN = with_still_stretch(thin_candles(400, trades=1.2), 330, 70)
+THIN.iloc[330::3, 4] = 1.0  # trades at one price
 EVERY_SET = pytest.mark.parametrize("features", FEATURE_SETS.values(), ids=FEATURE_SETS)
 
 
@@ -144,15 +146,16 @@ def test_partly_unknown_order_flow_zeroes_its_columns_only(features, hidden):
 
 
 @EVERY_SET
-@pytest.mark.parametrize("factor", [10, 1e-6])
-def test_features_do_not_depend_on_the_price_level(features, factor):
-    priced = CANDLES.copy()
+@pytest.mark.parametrize("candles", [CANDLES, THIN], ids=["usual", "thin"])
+@pytest.mark.parametrize("factor", [10, 0.123, 1e-6])
+def test_features_do_not_depend_on_the_price_level(features, candles, factor):
+    priced = candles.copy()
     priced[list(PRICE_COLUMNS)] *= factor
 
-    rows = features.build(priced)
+    rows, usual = features.build(priced), features.build(candles)
 
-    np.testing.assert_allclose(rows.matrix, built(features).matrix, rtol=0, atol=1e-8)
-    np.testing.assert_allclose(rows.volatility, built(features).volatility, rtol=1e-9)
+    np.testing.assert_allclose(rows.matrix, usual.matrix, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(rows.volatility, usual.volatility, rtol=1e-9)
 
 
 @EVERY_SET
