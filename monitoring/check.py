@@ -70,8 +70,8 @@ def check(
     market, store = settings.market, CandleStore(pool)
     newest = store.latest_open_time(market.symbol, market.interval)
     doubtful = CandleQuality(pool).doubtful(market, newest - (NEWEST_CANDLES - 1) * market.step, now) if newest else []
-    training, rolling_n = settings.training, settings.limits.rolling_n
-    performance = rolling_performance(pool, market, "champion", rolling_n, version) if version else None
+    training, limits = settings.training, settings.limits
+    performance = rolling_performance(pool, market, "champion", limits.judged_n, version) if version else None
     manifest, drift, faults = _drift(settings, pool, registry, version, now)
     history = manifest.history if manifest else feature_set(training.features).lookback + training.sequence_length
     verdict = reach_verdict(
@@ -82,7 +82,7 @@ def check(
         last_attempt(pool, "train", market),
         doubtful,
         CandleGaps(pool).listed(market, now - history * market.step, now, "open"),
-        skill=measure_skill(pool, market, version, rolling_n) if version else None,
+        skill=measure_skill(pool, market, version, limits.rolling_n) if version else None,
         drift=drift,
         on_trial=trial.challenger if trial and trial.outcome == "waiting" else None,
     )

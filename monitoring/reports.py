@@ -19,7 +19,6 @@ from candlecast.candles.store import CandleStore
 from candlecast.errors import NotEnoughCandles
 from candlecast.market import Market, floor_time
 from candlecast.registry.identity import ModelVersion
-from candlecast.settings.limits import MIN_OUTCOMES
 from candlecast.settings.settings import Settings
 from monitoring.drift import WINDOW, monitored_inputs
 from monitoring.live_losses import newest
@@ -126,8 +125,8 @@ def _snapshots(
         doubtful = CandleQuality(pool).doubtful(settings.market, before.index[0].to_pydatetime(), now)
         snapshots["candles"] = pages.candles_page(current, before, doubtful, now)
     if version is not None:
-        settled = newest(pool, settings.market, version, settings.limits.rolling_n)
-        if len(settled.close) >= MIN_OUTCOMES * settings.horizon:
+        settled = newest(pool, settings.market, version, settings.limits.judged_n)
+        if len(settled.close) >= settings.limits.fewest_settled:
             snapshots["forecasts"] = pages.forecasts_page(settled, now)
             direction = pages.direction_page(settled, now)
             if direction is not None:

@@ -29,8 +29,6 @@ PROOF = 300.0
 MEASURED_SPANS = 3
 """Multiple of ROLLING_N forecasts after a promotion that count; later losses are decay."""
 
-_FEWEST = 36
-
 
 @dataclass(frozen=True, slots=True)
 class RollbackResult:
@@ -138,8 +136,8 @@ def _predecessor_losses(settings: Settings, pool: ConnectionPool, champion: Mode
     before = next(iter(predecessors(pool, settings.market.model_name, champion)), None)
     if before is None:
         return {}
-    settled: SettledForecasts = newest(pool, settings.market, before, settings.limits.rolling_n)
-    if len(settled.close) < _FEWEST * settings.horizon:
+    settled: SettledForecasts = newest(pool, settings.market, before, settings.limits.judged_n)
+    if len(settled.close) < settings.limits.fewest_settled:
         return {}
     sums = {
         name: (float(np.sum(one.losses)), float(np.sum(one.reference)))

@@ -10,7 +10,6 @@ from candlecast.candles.gaps import CandleGap, describe_gaps
 from candlecast.candles.quality import MarkedCandle, describe_doubtful
 from candlecast.ledger.performance import Performance
 from candlecast.settings.groups import MonitoringSettings
-from candlecast.settings.limits import MIN_OUTCOMES
 from candlecast.settings.settings import Settings
 from monitoring.drift import DRIFTED_SHARE, VOLATILITY, Drift
 from monitoring.skill import Skill
@@ -92,7 +91,7 @@ def reach_verdict(
     action: Literal["none", "train"] = "train" if overdue else "none"
     if performance is None or not _says_something(settings, performance):
         settled = performance.n if performance else 0
-        few = f"{settled} settled forecasts, {MIN_OUTCOMES * settings.horizon} are needed for the rolling error"
+        few = f"{settled} settled forecasts, {settings.limits.fewest_settled} are needed for the rolling error"
         return Verdict("too early", action, [few, *too_old], numbers)
     within = f"rolling MAPE {performance.close.mape:.4f} % is {performance.close.mape_ratio:.4f} times persistence's"
     return Verdict("healthy", action, [within, *too_old], numbers)
@@ -134,7 +133,7 @@ def _worse_than_limits(settings: Settings, performance: Performance | None) -> l
 
 def _says_something(settings: Settings, performance: Performance) -> bool:
     """Return whether there are enough outcomes for a rolling error."""
-    return performance.n >= MIN_OUTCOMES * settings.horizon
+    return performance.n >= settings.limits.fewest_settled
 
 
 def _over_ratio(limits: MonitoringSettings, performance: Performance) -> bool:

@@ -152,7 +152,8 @@ class MonitoringSettings(SettingsGroup):
     """Settings of drift checks, trials and alerts."""
 
     rolling_n: int | None = Field(None, ge=2, examples=[288])
-    """Settled forecasts in the rolling error. Default: by interval and horizon."""
+    """Settled forecasts in the rolling error. Checks judge that of 36 times the horizon at least. Default: by interval
+    and horizon."""
     mape_threshold: float = Field(0.8, gt=0)
     """Rolling MAPE of the close, in percent, that means drift of candles of 5 minutes, one ahead. For others it grows
     with the square root of the time ahead, as the moves of prices do."""

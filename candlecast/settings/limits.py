@@ -50,6 +50,7 @@ class MarketLimits:
         shortest_wait: Shortest time between two trainings.
         longest_wait: Longest time between two trainings.
         rolling_n: Settled forecasts in the rolling error.
+        fewest_settled: Settled forecasts below which no rolling error is judged, MIN_OUTCOMES outcomes.
         trial_forecasts: Targets of a trial before it may promote by proof.
         mape: Rolling MAPE of the close, in percent, that means drift.
     """
@@ -60,8 +61,14 @@ class MarketLimits:
     shortest_wait: timedelta
     longest_wait: timedelta
     rolling_n: int
+    fewest_settled: int
     trial_forecasts: int
     mape: float
+
+    @property
+    def judged_n(self) -> int:
+        """Settled forecasts in a rolling error that is judged."""
+        return max(self.rolling_n, self.fewest_settled)
 
     @property
     def by_setting(self) -> dict[str, float]:
@@ -99,13 +106,15 @@ def market_limits(
     measured = max(_ROLLING_OUTCOMES * market.horizon, _DAY // market.step)
     rolling = min(measured, int(expiry / market.step / _ROLLING_SHARE))
     trial = min(measured, int(expiry / market.step / TRIALS_IN_A_LIFE))
+    fewest = MIN_OUTCOMES * market.horizon
     return MarketLimits(
         lookback=lookback,
         half_life=recency_half_life(training, market),
         model_expiry=expiry,
         shortest_wait=max(shortest, fewest_new),
         longest_wait=max(longest, shortest, fewest_new),
-        rolling_n=monitoring.rolling_n or max(rolling, MIN_OUTCOMES * market.horizon),
+        rolling_n=monitoring.rolling_n or max(rolling, fewest),
+        fewest_settled=fewest,
         trial_forecasts=monitoring.trial_forecasts or max(trial, 1),
         mape=monitoring.mape_threshold * math.sqrt(ahead / _MAPE_THRESHOLD_OF),
     )

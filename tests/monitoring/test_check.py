@@ -114,6 +114,22 @@ def test_the_trigger_is_the_rolling_mape_as_computed_in_sql(settle, pool, regist
     assert verdict(mape_ratio_threshold=0.9999 * ratio) == ("decay", "train")  # it was better than the last close
 
 
+def test_a_short_rolling_error_is_judged_on_as_many_forecasts_as_it_needs(
+    settle, pool, registry, settings, now, bundled_candles
+):
+    settle(bundled_candles.iloc[288 : 3 * 288], 80, off_by=1.0003)
+    short = settings.changed(rolling_n=20, mape_threshold=0.01)
+
+    found = check(short, pool, registry, version_of("1"), now)
+
+    assert (found.verdict.verdict, found.verdict.action) == ("drift", "train")
+    stored = last_check(pool, short.market)
+    assert stored is not None
+    assert stored["numbers"]["performance"]["n"] == short.limits.fewest_settled == 36
+    assert found.reports is not None
+    assert "forecasts" in found.reports.pages
+
+
 def test_reports_that_cannot_be_written_are_a_reason_of_the_verdict(
     settle, pool, registry, settings, now, bundled_candles
 ):

@@ -120,11 +120,13 @@ def test_what_its_predecessor_did_no_better_is_no_reason_to_go_back_to_it(
     assert (rolled.champion if rolled else None) == back
 
 
+@pytest.mark.parametrize("rolling_n", [None, 20])
 @pytest.mark.parametrize(("forecasts", "back"), [(35, "1"), (36, None)])
 def test_a_predecessor_of_fewer_than_36_forecasts_excuses_nothing(
-    pool, database, tiny_bundle, tmp_path, forecasts, back
+    pool, database, tiny_bundle, tmp_path, forecasts, back, rolling_n
 ):
     live = Live(pool, database, tiny_bundle, tmp_path)
+    live.settings = live.settings.changed(rolling_n=rolling_n)
     live.promote("1", time_of(0))
     live.promote("2", time_of(MOVED))
     live.market.forecast("1", MOVED - forecasts, MOVED, amplitude_off=2.0)
