@@ -231,7 +231,7 @@ def _classes_by_row(moves: _Moves, all_rows: Callable[[NDArray[np.generic]], Flo
         "direction_f1": _share_by_row(2 * right, forecast_up + rises),
     }
     if not rose.any() or rose.all():
-        return figures | {"direction_auc": RowFigure(np.zeros((len(rises), 1)), lambda means: means[..., 0] + 0.5)}
+        return figures | {"direction_auc": _share_by_row(np.full(len(rises), 0.5), np.ones(len(rises)))}
     above = outranked(moves.probability, rose)
     columns = np.column_stack([all_rows(above * rose), rises, all_rows(above * ~rose), all_rows(~rose)])
     auc = float(above[rose].mean())
