@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pandas as pd
 
-from candlecast.bundle.bundle import Bundle
+from candlecast.bundle.bundle import Bundle, first_unseen_target
 from candlecast.bundle.forecast import FILE_COLUMNS, INTERVAL_TARGETS, TARGETS, Forecasts
 from candlecast.bundle.manifest import Span, read_manifest
 from candlecast.errors import NotEnoughCandles
@@ -45,7 +45,7 @@ class OfflineEvaluation:
 
     Attributes:
         forecasts: Table with FILE_COLUMNS, one row per target candle.
-        in_sample: Number of rows whose target was in the version's training data.
+        in_sample: Number of rows whose target, or a candle between, was in the version's training data.
         flow_known: Share of rows that used order flow.
     """
 
@@ -132,7 +132,8 @@ def evaluate_offline(
     figures = evaluate(forecasts, dataset.actual[ends], dataset.amplitude[ends], horizon=manifest.horizon, seed=seed)
     table = forecast_table(forecasts, dataset, ends)
     known = float(dataset.matrix[ends, -1].mean()) if with_flow else 0.0
-    return OfflineEvaluation(figures, table, int((table.index < manifest.trained_until).sum()), known)
+    unseen_from = first_unseen_target(manifest.trained_until, manifest.market)
+    return OfflineEvaluation(figures, table, int((table.index < unseen_from).sum()), known)
 
 
 def forecast_table(forecasts: Forecasts, dataset: Dataset, ends: Indexes) -> pd.DataFrame:

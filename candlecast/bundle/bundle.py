@@ -93,3 +93,11 @@ class Bundle:
 def target_open_time(last_open_time: datetime, market: Market) -> datetime:
     """Return the open_time of the target candle of a forecast made after the candle at `last_open_time`."""
     return last_open_time + market.horizon * market.step
+
+
+def first_unseen_target(trained_until: datetime, market: Market) -> datetime:
+    """Return the open_time of the first target of a forecast that was made when all candles of the training had closed.
+
+    The candles between an earlier forecast and its target were fitted on.
+    """
+    return target_open_time(trained_until - market.step, market)

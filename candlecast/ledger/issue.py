@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import pandas as pd
 
-from candlecast.api.answers import ForecastAnswer, InputContract, ModelsAnswer
-from candlecast.bundle.bundle import target_open_time
+from candlecast.api.answers import ForecastAnswer, ModelsAnswer, ServedModelAnswer
+from candlecast.bundle.bundle import first_unseen_target, target_open_time
 from candlecast.bundle.forecast import INTERVAL_TARGETS, TARGETS
 from candlecast.candles.activity import measure_activity
 from candlecast.candles.quality import describe_doubtful, repair_command
@@ -68,7 +68,7 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
     """Record every served role's forecast from the newest stored candle, and of earlier targets that are still open.
 
     With a horizon above 1, the target of a skipped run is still open. It is forecast from the candles that were due
-    then, the oldest first.
+    then, the oldest first, unless the model was fitted on candles after that forecast.
 
     A forecast is not recorded if its target candle has closed on the exchange's clock, or if its target and role
     have one already. It is not requested if a candle of its history is doubtful or missing, or if the market stood
@@ -97,9 +97,8 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
     withheld: list[str] = []
     try:
         for role in due:
-            wanted = served[role].input
-            for candles in _due_histories(session, ledger, role, wanted, now):
-                obstacle = _obstacle(candles, wanted, session)
+            for candles in _due_histories(session, ledger, role, served[role], now):
+                obstacle = _obstacle(candles, served[role], session)
                 if obstacle is not None:
                     withheld.append(f"no {role} forecast: {obstacle.reason}")
                     target = target_open_time(candles.index[-1].to_pydatetime(), market)
@@ -118,35 +117,37 @@ def issue_forecasts(session: MarketSession, service: ForecastService, source: So
 
 
 def _due_histories(
-    session: MarketSession, ledger: Ledger, role: Role, wanted: InputContract, now: datetime
+    session: MarketSession, ledger: Ledger, role: Role, model: ServedModelAnswer, now: datetime
 ) -> list[pd.DataFrame]:
     """Return the histories to forecast from, oldest first; the last one ends with the newest candle.
 
-    An earlier one is usable, and its target is open and has no forecast of the role.
+    An earlier one is usable, and its target is open, has no forecast of the role and is unseen by the model.
     """
-    market, needed = session.market, wanted.history
+    market, needed = session.market, model.input.history
     candles = session.store.newest(market.symbol, market.interval, needed + market.horizon - 1)
     if candles.empty:
         return []
     newest, ahead = candles.index[-1].to_pydatetime(), market.horizon * market.step
     recorded = ledger.recorded_targets(role, newest) if market.horizon > 1 else set()
+    unseen_from = first_unseen_target(model.trained_until, market) if model.trained_until else newest
     histories = []
     for back in range(market.horizon - 1, 0, -1):
         last = newest - back * market.step
         history = candles.loc[:last].iloc[-needed:]
-        is_open = last + ahead + market.step > now and last + ahead not in recorded
-        if is_open and last in history.index and _obstacle(history, wanted, session) is None:
+        target = last + ahead
+        is_due = target + market.step > now and target not in recorded and target >= unseen_from
+        if is_due and last in history.index and _obstacle(history, model, session) is None:
             histories.append(history)
     return [*histories, candles.iloc[-needed:]]
 
 
-def _obstacle(candles: pd.DataFrame, wanted: InputContract, session: MarketSession) -> _Obstacle | None:
+def _obstacle(candles: pd.DataFrame, model: ServedModelAnswer, session: MarketSession) -> _Obstacle | None:
     """Find why no forecast can be made from the newest stored candles.
 
     Returns:
         None if they can be used.
     """
-    market = session.market
+    market, wanted = session.market, model.input
     newest = candles.index[-1].to_pydatetime()
     doubtful = session.quality.doubtful(market, candles.index[0].to_pydatetime(), newest + market.step)
     if doubtful:

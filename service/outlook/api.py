@@ -80,8 +80,8 @@ async def forecasts_next(request: Request) -> Response:
     """Forecast with the champion from the newest stored candles, now, without recording it.
 
     With `start` or `end`, `series` holds its forecasts of the newest `limit` target candles that open in [start, end),
-    after its training, and after the newest gap among the stored candles. None of them was made before its outcome, so
-    they are no record: `/forecasts` is.
+    made after its training, and after the newest gap among the stored candles. None of them was made before its
+    outcome, so they are no record: `/forecasts` is.
     """
     require_known(request, *_NEXT)
     here, market, window = resources(request), market_of(request), read_window(request)

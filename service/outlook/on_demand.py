@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from candlecast.bundle.bundle import first_unseen_target
 from candlecast.candles.schema import CANDLE_COLUMNS
 from candlecast.market import epoch_ms
 from service.http.problems import Refusal
@@ -57,13 +58,14 @@ def forecast_series(history: PostedHistory, model: ServedModel, expiry: timedelt
 def candles_before(model: ServedModel, start: datetime, end: datetime) -> tuple[datetime, datetime]:
     """Return the half-open window of candles from which the targets that open in [start, end) are forecast.
 
-    No target opens before the end of the model's training: such a forecast would be of candles it was fitted on.
+    No forecast is of candles that the model was fitted on: its training ends before the first of them.
 
     Raises:
         Refusal: All of the window is before that.
     """
     manifest = model.bundle.manifest
-    market, begin = manifest.market, max(start, manifest.trained_until)
+    market = manifest.market
+    begin = max(start, first_unseen_target(manifest.trained_until, market))
     if begin >= end:
         raise Refusal(
             "invalid-parameter",

@@ -16,11 +16,12 @@ from candlecast.bundle.network import windows_of
 from candlecast.errors import NotEnoughCandles
 from candlecast.features.base import BASE
 from candlecast.statistics import compare
-from tests.support.bundles import SEQUENCE_LENGTH, sound_candles
+from tests.support.bundles import SEQUENCE_LENGTH, sound_candles, write_tiny_bundle
 from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset
 from training.evaluation import Evaluation, evaluate, forecast_rows, scaled_rows, scaled_windows
 from training.metrics import measure, row_losses
+from training.offline import evaluate_offline
 
 DATASET = build_dataset(sound_candles(6000), MARKET, SEQUENCE_LENGTH, BASE)
 
@@ -159,3 +160,14 @@ def test_too_few_rows_to_be_believed_are_refused(bundle):
 
     with pytest.raises(NotEnoughCandles, match="20 forecasts to measure"):
         evaluate(forecasts, DATASET.actual[ends], DATASET.amplitude[ends], horizon=1, seed=3)
+
+
+def test_forecasts_over_candles_of_the_training_are_in_sample(tmp_path):
+    market, candles = MARKET._replace(horizon=15), sound_candles(3000)
+    until = candles.index[2000].to_pydatetime()
+    ahead = load_bundle(write_tiny_bundle(tmp_path / "ahead", market=market, trained_until=until))
+
+    found = evaluate_offline(ahead, candles, until - 10 * market.step, None, with_flow=True, seed=1)
+
+    made_early = found.forecasts["issued_from"] + market.step < until
+    assert found.in_sample == made_early.sum() == 10 + 14

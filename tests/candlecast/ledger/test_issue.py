@@ -41,6 +41,7 @@ class FakeService:
         self.abstains = False
         self.horizon = 1
         self.price = 100.0
+        self.trained_until: datetime | None = None
 
     def model(self, market: Market) -> ModelsAnswer:
         return ModelsAnswer(name="BTCUSDT-5m", models={role: self._served(role) for role in self.versions}, problems={})
@@ -104,6 +105,7 @@ class FakeService:
             served_since=TARGET,
             expires_at=TARGET,
             validation_start=TARGET,
+            trained_until=self.trained_until,
             feature_hash="hash",
             input=contract,
             spans={},
@@ -442,3 +444,15 @@ def test_an_open_target_with_a_doubtful_history_is_left_out(store, pool, ahead):
     mark(pool, len(CANDLES) - HISTORY - 3)  # in the histories of the two oldest open targets
 
     assert issue_ahead(store, ahead) == [TARGET + at * STEP for at in (2, 3, 4)]
+
+
+def test_no_forecast_is_made_as_of_before_the_end_of_the_training(store, ahead):
+    ahead.trained_until = TARGET - STEP  # the two newest candles had not closed, or closed then
+
+    assert issue_ahead(store, ahead) == [TARGET + 3 * STEP, TARGET + 4 * STEP]
+
+
+def test_the_newest_candle_is_forecast_from_right_after_the_training(store, ahead):
+    ahead.trained_until = TARGET
+
+    assert issue_ahead(store, ahead) == [TARGET + 4 * STEP]

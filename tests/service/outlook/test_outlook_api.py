@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,14 +18,19 @@ from starlette.testclient import TestClient
 
 from candlecast.api.answers import ForecastAnswer
 from candlecast.api.series_answers import ForecastSeriesAnswer
+from candlecast.bundle.golden import GOLDEN, read_golden
+from candlecast.bundle.load import load_bundle
 from candlecast.candles.store import CandleStore
 from candlecast.classification import classify
 from candlecast.ledger.forecasts import Ledger
 from candlecast.ledger.issue import forecast_record
+from service.models.served import ServedModel
 from service.outlook.feed import LedgerFeed
+from service.outlook.on_demand import candles_before
 from service.outlook.schemas import AccuracyAnswer, Directions, LatestForecast, NextForecast
 from tests.conftest import MigratedDatabase
 from tests.service.conftest import FORECASTS, LEDGER_MARKET, Start, wait_until
+from tests.support.bundles import write_tiny_bundle
 from tests.support.posted import as_rows
 
 pytestmark = pytest.mark.integration
@@ -101,6 +107,17 @@ def test_a_window_after_the_training_holds_forecasts_not_recorded(
     assert whole.close is not None
     assert answer.series.forecasts.close == whole.close[-answer.series.count :]
     assert answer.series.forecasts.open_time[-1] == later.index[-1] + LEDGER_MARKET.step
+
+
+def test_no_forecast_on_demand_is_over_candles_of_the_training(tmp_path: Path) -> None:
+    market = LEDGER_MARKET._replace(horizon=15)
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle", market=market))
+    golden, until = read_golden(tmp_path / "bundle" / GOLDEN), bundle.manifest.trained_until
+    model = ServedModel("champion", "1", "run", "digest", bundle, golden, until)
+
+    first, _ = candles_before(model, until - timedelta(days=1), until + timedelta(days=1))
+
+    assert first + bundle.manifest.history * market.step == until  # the close of the first forecast's last candle
 
 
 def test_without_stored_candles_the_remedy_is_named(start_service: Start, database: MigratedDatabase) -> None:
