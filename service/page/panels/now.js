@@ -20,7 +20,7 @@ function ahead(what, { open_time: opens, close_time: closes, horizon }) {
 }
 
 /** A price as a figure: small if it has many digits. */
-const priceFigure = (...given) => text("p", price(...given).length > 11 ? "figure long" : "figure", price(...given));
+const priceFigure = (...given) => text("p", price(...given).length > 12 ? "figure long" : "figure", price(...given));
 
 const UNREAD = "It cannot be read now.";
 
