@@ -237,7 +237,7 @@ def _classes_by_row(moves: _Moves, all_rows: Callable[[NDArray[np.generic]], Flo
     auc = float(above[rose].mean())
 
     def resampled(means: Floats) -> Floats:
-        return _share_of_means(means[..., :2]) + _share_of_means(means[..., 2:]) - auc
+        return _share_of_means(means) + _share_of_means(means[..., 2:]) - auc
 
     return figures | {"direction_auc": RowFigure(columns, resampled)}
 
