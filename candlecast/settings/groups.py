@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from candlecast.settings.rules import (
+    LONGEST_DAYS,
     folder_or_directory,
     long_enough,
     networks,
     origins,
+    part_addresses,
     postgresql_address,
     separated,
     tcp_port,
@@ -27,6 +29,7 @@ _DatabaseUrl = Annotated[
 
 
 Port = Annotated[int, AfterValidator(tcp_port)]
+PartAddress = Annotated[str, AfterValidator(part_addresses)]
 
 
 class SettingsGroup(BaseModel):
@@ -43,9 +46,9 @@ def on_this_machine(port: int) -> str:
 class ExchangeSettings(SettingsGroup):
     """Settings of the exchange, its archive and the replay exchange."""
 
-    binance_url: str = "https://api.binance.com,https://data-api.binance.vision"
+    binance_url: PartAddress = "https://api.binance.com,https://data-api.binance.vision"
     """Base addresses of the exchange's REST API, tried in order, separated by commas."""
-    archive_url: str = "https://data.binance.vision"
+    archive_url: PartAddress = "https://data.binance.vision"
     """Base address of the exchange's archive of monthly and daily files."""
     weight_budget: int = Field(3000, ge=20, le=6000)
     """Request weight a minute that all callers together use of Binance's 6000."""
@@ -55,7 +58,7 @@ class ExchangeSettings(SettingsGroup):
     """Seconds since its close, on the exchange's clock, before a candle is stored."""
     port: Port = 8900
     """Port of the replay exchange."""
-    replay_speed: float = Field(10, ge=0)
+    replay_speed: float = Field(10, ge=0, allow_inf_nan=False)
     """Exchange seconds per real second on the replay source; 0 stops the clock."""
 
     recording: Annotated[str | None, AfterValidator(folder_or_directory)] = Field(None, examples=["minutes"])
@@ -86,7 +89,7 @@ class ServiceSettings(SettingsGroup):
 
     port: Port = 3000
     """Port of the forecast service."""
-    url: str = Field(default_factory=lambda read: on_this_machine(read["port"]))
+    url: PartAddress = Field(default_factory=lambda read: on_this_machine(read["port"]))
     """Address of the forecast service. Default: SERVICE_PORT on this machine."""
     api_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(separated), AfterValidator(long_enough)] = ()
     """Keys of 16 or more characters that the service accepts, separated by commas; without any, no key is asked for."""
@@ -102,7 +105,7 @@ class ServiceSettings(SettingsGroup):
     and localhost are always answered. `candlecast up` allows no others."""
     access_log: bool = True
     """Whether the service logs a line of JSON for every request."""
-    model_expiry_hours: float | None = Field(None, gt=0, examples=[1440])
+    model_expiry_hours: float | None = Field(None, gt=0, le=24 * LONGEST_DAYS, examples=[1440])
     """Hours past its training span when a model abstains. Default: by interval and horizon."""
     model_poll_s: float = Field(2, gt=0)
     """Seconds between two reads of the registry's aliases."""
@@ -135,13 +138,13 @@ class TrainingSettings(SettingsGroup):
     """Adam's first step size."""
     patience: int = Field(3, ge=1)
     """Epochs without a better stopping loss before training ends."""
-    recency_half_life_days: float | None = Field(None, gt=0, examples=[365])
+    recency_half_life_days: float | None = Field(None, gt=0, le=LONGEST_DAYS, examples=[365])
     """Age at which a training window counts half, in days. Default: by interval and horizon."""
     seed: int = 7
     """Seed of everything random in training."""
-    train_min_hours: float | None = Field(None, ge=0, examples=[12])
+    train_min_hours: float | None = Field(None, ge=0, le=24 * LONGEST_DAYS, examples=[12])
     """Shortest time between two trainings in hours, at least that of 4 candles. Default: by interval and horizon."""
-    train_max_hours: float | None = Field(None, gt=0, examples=[24])
+    train_max_hours: float | None = Field(None, gt=0, le=24 * LONGEST_DAYS, examples=[24])
     """Longest time between two trainings in hours, at least the shortest. Default: by interval and horizon."""
     promote_at_once: bool = False
     """Whether a version that the gate compared with the champion becomes champion without a trial. The gate finds it
@@ -177,9 +180,9 @@ class MonitoringSettings(SettingsGroup):
 class RetentionSettings(SettingsGroup):
     """Settings of what `housekeeping` keeps."""
 
-    runs_kept_days: float = Field(90, ge=1)
+    runs_kept_days: float = Field(90, ge=1, le=LONGEST_DAYS)
     """Days that records of runs are kept: Prefect's, MLflow's without a version, and our own."""
     versions_kept: int = Field(30, ge=1)
     """Newest model versions kept; those that a rollback may need stay beyond that."""
-    reports_kept_days: float = Field(7, gt=0)
+    reports_kept_days: float = Field(7, gt=0, le=LONGEST_DAYS)
     """Days that Evidently reports are kept."""

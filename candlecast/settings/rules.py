@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
@@ -17,6 +18,7 @@ from candlecast.market import Market, interval_duration, require_symbol
 
 SHORTEST_KEY = 16
 LARGEST_PORT = 65_535
+LONGEST_DAYS = 36_525  # a century; beyond it times leave the calendar
 
 
 def separated(value: object) -> object:
@@ -123,6 +125,19 @@ def web_address(url: SecretStr | None) -> SecretStr | None:
     if not re.fullmatch(r"https?://[^\s/]+\S*", url.get_secret_value()):
         raise ValueError("not an address of the form https://host/path")  # it is not quoted: it may hold a token
     return url
+
+
+def part_addresses(text: str) -> str:
+    """Require web addresses, separated by commas; none of a part that does not run."""
+    for address in text.split(",") if text else ():
+        try:
+            parts = urlsplit(address.strip())
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError("not an address of the form http://host:port")  # it is not quoted: it may hold a login
+    return text
 
 
 def origins(addresses: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from candlecast.settings.groups import (
     DatabaseSettings,
     ExchangeSettings,
     MonitoringSettings,
+    PartAddress,
     Port,
     RetentionSettings,
     ServiceSettings,
@@ -27,6 +28,7 @@ from candlecast.settings.groups import (
 from candlecast.settings.limits import MarketLimits, market_limits
 from candlecast.settings.recipes import Recipes
 from candlecast.settings.rules import (
+    LONGEST_DAYS,
     absolute,
     exchange_spelling,
     first_horizon,
@@ -73,7 +75,7 @@ class Settings(SettingsGroup):
     horizon: int = Field(default_factory=first_horizon, ge=1, le=LONGEST_HORIZON)
     """How many candles ahead the forecast of the default market looks. Default: the horizon of the first of MARKETS
     with its symbol and interval, else 1."""
-    lookback_days: float | None = Field(None, gt=0, examples=[90])
+    lookback_days: float | None = Field(None, gt=0, le=LONGEST_DAYS, examples=[90])
     """History that backfill keeps and training uses, in days. Default: by interval and horizon."""
     source: Literal["auto", "binance", "replay"] = "auto"
     """Source of candles; auto is Binance if it answers, else the recorded candles."""
@@ -85,11 +87,11 @@ class Settings(SettingsGroup):
     """Port of Evidently's UI."""
     mlflow_tracking_uri: str = Field(default_factory=lambda read: on_this_machine(read["mlflow_port"]))
     """Address of MLflow. Default: MLFLOW_PORT on this machine."""
-    prefect_api_url: str = Field(default_factory=lambda read: on_this_machine(read["prefect_port"]) + "/api")
+    prefect_api_url: PartAddress = Field(default_factory=lambda read: on_this_machine(read["prefect_port"]) + "/api")
     """Address of the Prefect API. Default: PREFECT_PORT on this machine."""
     prefect_login: SecretStr | None = Field(None, examples=["candlecast:password"])
     """Login of Prefect's API and UI, as name:password. `candlecast up` makes one and keeps it in HOME."""
-    evidently_url: str = Field(default_factory=lambda read: on_this_machine(read["evidently_port"]))
+    evidently_url: PartAddress = Field(default_factory=lambda read: on_this_machine(read["evidently_port"]))
     """Address of Evidently's UI, for links to reports. Default: EVIDENTLY_PORT on this machine."""
     dask_scheduler: str | None = Field(None, examples=["tcp://host:8786"])
     """Address of the Dask scheduler that runs the folds of a walk-forward. Default: processes on this machine."""

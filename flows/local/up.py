@@ -59,6 +59,8 @@ def up(console: Console) -> None:
             replay_start = replay_begin(settings, recorded)
         store_source(settings)
         _announce_source(console, settings)
+        if notice := full_disk_notice(home):
+            console.print(f"[bold red]{notice}", soft_wrap=True)
         if recorded:
             console.print(f"Recorded time begins at {replay_start:%F %R} and ends at {replay_end(recorded):%F %R} UTC.")
         stop_leftovers(home)

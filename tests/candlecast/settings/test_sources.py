@@ -235,6 +235,27 @@ def test_a_port_that_no_program_can_have_is_refused(monkeypatch, port):
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("service_url", "localhost:3000"),
+        ("prefect_api_url", "http://[::1"),
+        ("evidently_url", "http://host:99999"),
+        ("binance_url", "https://api.binance.com,data-api.binance.vision"),
+        ("archive_url", "https:///data"),
+        ("lookback_days", "1e9"),
+        ("runs_kept_days", "1e6"),
+        ("model_expiry_hours", "inf"),
+        ("replay_speed", "inf"),
+    ],
+)
+def test_a_value_that_no_program_can_use_is_refused_where_it_is_read(monkeypatch, field, value):
+    monkeypatch.setenv(f"CANDLECAST_{field.upper()}", value)
+
+    with pytest.raises(ConfigurationError, match=f"CANDLECAST_{field.upper()}"):
+        load_settings()
+
+
 def test_one_port_for_two_programs_is_refused_with_both_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("CANDLECAST_EVIDENTLY_PORT", "4200")
     with pytest.raises(ConfigurationError, match="CANDLECAST_PREFECT_PORT and CANDLECAST_EVIDENTLY_PORT: .* port 4200"):
