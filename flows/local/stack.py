@@ -72,12 +72,14 @@ class LocalStack:
         """Write the addresses for other terminals, and start supervisord without programs.
 
         Raises:
-            StackError: Another program uses a port; names the setting that changes ours.
+            StackError: Other programs use ports; names the settings that change ours.
         """
-        for field in self._ports():
-            port = self.settings.value(field)
-            if _is_taken(port):
-                raise StackError(f"port {port} is in use by another program; stop it, or set {variable_name(field)}")
+        taken = {field: self.settings.value(field) for field in self._ports() if _is_taken(self.settings.value(field))}
+        if taken:
+            named = ", ".join(f"{port} ({variable_name(field)})" for field, port in taken.items())
+            raise StackError(
+                f"in use by another program or another user's platform: port {named}; stop it, or set other ports"
+            )
         self._write_stack_file()
         self.settings.scratch_dir.mkdir(parents=True, exist_ok=True)  # before the worker looks for its TMPDIR
         self.supervisor.launch()
