@@ -106,7 +106,7 @@ def passes_fast_check(ohlcv: Floats) -> bool:
     steps = np.partition(np.abs(close[1:] - close[:-1]), -4)[-4:-1].sum()
     if max(steps / close.min(), by_extent[-1]) > rules.JUMP * least_extent:
         off = _off_level(ohlcv)
-        jumps = np.flatnonzero(off > rules.JUMP * least_extent * np.maximum(volume / most_volume, 1))
+        jumps = np.flatnonzero(off > rules.JUMP * least_extent * np.maximum(volume / (most_volume or np.inf), 1))
     if len(breaks) or len(stubs) + len(jumps) > _MOST_COMPARED:
         return False
     return not (

@@ -67,6 +67,18 @@ def test_recorded_candles_are_cleared_at_once_or_after_the_full_rules(recorded: 
             assert not doubted(window)
 
 
+@pytest.mark.parametrize("traded", [0, 1, 12, 13, 60])
+@pytest.mark.parametrize("kind", ["jump", "wick"])
+def test_a_jump_is_found_where_hardly_any_candle_has_a_volume(recorded: pd.DataFrame, traded: int, kind: str) -> None:
+    quiet = recorded.iloc[:HISTORY].copy()
+    quiet.iloc[traded:, 4] = 0.0
+    faulty = damaged(quiet, kind, 80)
+
+    assert doubted(faulty)
+    assert not passes_fast_check(faulty.to_numpy())
+    assert 0 in in_windows(faulty)
+
+
 def test_recorded_histories_hardly_ever_need_the_full_rules(recorded: pd.DataFrame) -> None:
     windows = [recorded.iloc[start : start + HISTORY].to_numpy() for start in range(0, 2800, 7)]
 
