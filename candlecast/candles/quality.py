@@ -77,11 +77,16 @@ select (select count(*) from found), (select count(*) from written where inserte
 
 # Values as the exchange returned them again; a candle that was not doubtful before needs no confirmation.
 _CONFIRM = f"""
-with again as materialized (
+with newest as materialized (
+    select open_time, ingested_at {_OF_MARKET} order by open_time desc limit 1
+), again as materialized (
     select * from unnest(%(times)s::timestamptz[], %(open)s::float8[], %(high)s::float8[], %(low)s::float8[],
                          %(close)s::float8[], %(volume)s::float8[]) as again (open_time, {_VALUES})
     where open_time in (
-        select open_time from candle_suspicions where symbol = %(symbol)s and interval = %(interval)s
+        select marked.open_time from candle_suspicions marked cross join newest
+        where symbol = %(symbol)s and interval = %(interval)s
+          and (newest.ingested_at > found_at or newest.open_time < any(%(times)s::timestamptz[])
+               or found_at < clock_timestamp() - candle_length(%(interval)s))
     )
 ), confirmed as materialized (
     select again.* from again {_SAME_AS_STORED}
@@ -141,7 +146,8 @@ class CandleQuality:
     def confirm(self, market: Market, candles: pd.DataFrame) -> int:
         """Lift the marks of candles that the exchange has returned again with the stored values; return how many.
 
-        A confirmed candle is not marked again unless its values change.
+        A confirmed candle is not marked again unless its values change. A mark stays until a newer candle has
+        closed, or for its length, because another market of the symbol may have got the same answer a moment before.
 
         Args:
             candles: At least `OHLCV_COLUMNS`, as the exchange returned them after they were marked.

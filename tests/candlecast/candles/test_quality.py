@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -57,9 +58,39 @@ def marks(pool: ConnectionPool) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
-def test_a_confirmed_candle_is_not_marked_again(store, quality, damaged):
+@pytest.fixture
+def a_candle_later(store: CandleStore, bundled_candles: pd.DataFrame) -> Callable[[], None]:
+    """Store the candle after the `sound` ones."""
+
+    def close() -> None:
+        store.upsert("BTCUSDT", "5m", bundled_candles.iloc[900:901], "rest")
+
+    return close
+
+
+def test_a_second_answer_confirms_no_mark_before_another_candle_has_closed(store, quality, damaged, bundled_candles):
     store.upsert("BTCUSDT", "5m", damaged, "rest")
     quality.mark(MARKET, *span(damaged))
+
+    at_once = quality.confirm(MARKET, damaged)  # as another horizon of the symbol does
+
+    assert at_once == 0
+    assert quality.confirm(MARKET, pd.concat([damaged, bundled_candles.iloc[900:901]])) == len(RUN)
+
+
+def test_a_mark_of_a_market_that_stopped_is_confirmed_after_an_interval(pool, store, quality, damaged):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+    with pool.connection() as connection:
+        connection.execute("update candle_suspicions set found_at = found_at - interval '6 minutes'")
+
+    assert quality.confirm(MARKET, damaged) == len(RUN)
+
+
+def test_a_confirmed_candle_is_not_marked_again(store, quality, damaged, a_candle_later):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+    quality.mark(MARKET, *span(damaged))
+    a_candle_later()
 
     confirmed = quality.confirm(MARKET, damaged.iloc[700:706])
 
@@ -68,17 +99,19 @@ def test_a_confirmed_candle_is_not_marked_again(store, quality, damaged):
     assert quality.doubtful(MARKET, *span(damaged)) == []
 
 
-def test_other_values_than_the_stored_ones_confirm_nothing(store, quality, sound, damaged):
+def test_other_values_than_the_stored_ones_confirm_nothing(store, quality, sound, damaged, a_candle_later):
     store.upsert("BTCUSDT", "5m", damaged, "rest")
     quality.mark(MARKET, *span(damaged))
+    a_candle_later()
 
     assert quality.confirm(MARKET, sound) == 0
     assert len(quality.doubtful(MARKET, *span(damaged))) == len(RUN)
 
 
-def test_a_confirmation_ends_when_the_candle_changes(store, quality, damaged):
+def test_a_confirmation_ends_when_the_candle_changes(store, quality, damaged, a_candle_later):
     store.upsert("BTCUSDT", "5m", damaged, "rest")
     quality.mark(MARKET, *span(damaged))
+    a_candle_later()
     quality.confirm(MARKET, damaged)
     changed = stubs(damaged, [705], share=0.001)
 
