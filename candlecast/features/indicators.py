@@ -22,6 +22,7 @@ from candlecast.features.features import FLOW_KNOWN, FeatureSet, History
 from candlecast.features.measures import MEASURES, REACH, measures
 from candlecast.features.oscillators import POSITIONS
 from candlecast.features.seasons import SEASON_NAMES, season_columns
+from candlecast.features.windows import constant
 
 LOOKBACK = REACH
 
@@ -104,7 +105,7 @@ _FACTORS = np.array([ratio.factor for ratio in _INPUTS.values()])[:, None, None]
 _DISTANT = slice(len(_PLAIN), len(_PLAIN) + len(_DISTANCES))
 _RELATIVE_TO = slice(_DISTANT.stop, len(_INPUTS) - len(_FLOW))
 _LOGS = slice(_DISTANT.start, _RELATIVE_TO.stop)
-_LEAST_WHOLE = np.finfo("float64").tiny  # nothing over nothing is 1 in a logarithm, else 0
+_LEAST_WHOLE = constant(np.finfo("float64").tiny)  # nothing over nothing is 1 in a logarithm, else 0
 _LEAST_PART, _LEAST_RATIO = np.zeros_like(_FACTORS), np.zeros_like(_FACTORS)
 _LEAST_PART[_LOGS], _LEAST_RATIO[_RELATIVE_TO] = _LEAST_WHOLE, 0.01
 

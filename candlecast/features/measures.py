@@ -13,7 +13,7 @@ from candlecast.arrays import Floats, windows
 from candlecast.features.features import History
 from candlecast.features.oscillators import DIRECTIONAL_REACH, POSITIONS, directional_index, positions
 from candlecast.features.volume_profile import PROFILE, PROFILE_CANDLES, volume_profile
-from candlecast.features.windows import ROUNDING, even, evens, exponential, of_span
+from candlecast.features.windows import ONE, ROUNDING, THREE, ZERO, even, evens, exponential, of_span
 
 REACH = 288
 """Candles of a row's window; the close before them counts, too."""
@@ -128,20 +128,20 @@ def _series(history: History) -> Floats:
     """Compute `_SERIES` of each candle but the oldest, shape (len(_SERIES), histories, candles - 1)."""
     _, high, low, close, volume = history.candles
     taker_buy, trades = history.flow or [np.zeros_like(volume)] * 2
-    typical = (high + low + close) / 3
+    typical = (high + low + close) / THREE
     high_before, low_before, close_before, typical_before = (one[:, :-1] for one in (high, low, close, typical))
     high, low, close, volume, typical, taker_buy, trades = (
         one[:, 1:] for one in (high, low, close, volume, typical, taker_buy, trades)
     )
     returns, moves, traded = np.log(close / close_before), close - close_before, typical * volume
-    change, up, down, rounding = typical - typical_before, high - high_before, low_before - low, ROUNDING * close
-    paid = np.sign(change) * (np.abs(change) > rounding) * traded
+    up, down, rounding = high - high_before, low_before - low, ROUNDING * close
+    lead, paid = up - down, np.sign(np.trunc((typical - typical_before) / rounding)) * traded
     series = [
         *(typical, close, high, -low),
         *(returns, returns * returns, volume, traded, np.sign(returns) * volume, paid, np.abs(paid)),
-        *(2 * taker_buy - volume, trades, volume / np.maximum(trades, 1)),
+        *(taker_buy + taker_buy - volume, trades, volume / np.maximum(trades, ONE)),
         *(moves, np.abs(moves), np.maximum(high, close_before) - np.minimum(low, close_before)),
-        *(np.maximum(up, 0) * (up - down > rounding), np.maximum(down, 0) * (down - up > rounding)),
+        *(np.maximum(up, ZERO) * (lead > rounding), np.maximum(down, ZERO) * (lead < -rounding)),
     ]
     return np.concatenate(series).reshape(len(series), *close.shape)
 
@@ -160,5 +160,5 @@ def _around_newest(prices: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _deviation(mean: Floats, mean_square: Floats) -> Floats:
-    deviation: Floats = np.sqrt(np.maximum(mean_square - mean * mean, 0))
+    deviation: Floats = np.sqrt(np.maximum(mean_square - mean * mean, ZERO))
     return deviation

@@ -13,10 +13,17 @@ import numpy as np
 
 from candlecast.arrays import Floats, windows
 
-ROUNDING = 1e-9
-"""Share of a price; smaller differences are rounding, and count as none."""
 
-_SMALLEST = np.finfo("float64").tiny
+def constant(number: float) -> Floats:
+    """Make an array of a number, because NumPy takes as long to convert it at each call as for the call."""
+    return np.array(number)
+
+
+ZERO, HALF, ONE, THREE = map(constant, (0.0, 0.5, 1.0, 3.0))
+_SMALLEST = constant(np.finfo("float64").tiny)
+
+ROUNDING = constant(1e-9)
+"""Share of a price; smaller differences are rounding, and count as none."""
 
 
 def moving_mean(values: Floats, weights: Floats) -> Floats:

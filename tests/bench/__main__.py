@@ -273,7 +273,8 @@ def repeat(times: int, way: Callable[[], object]) -> float:
 
 def tell(what: str, ours: float, usual: float) -> None:
     """Print a comparison; the ratio is how many times faster ours is."""
-    print(f"{what:<58}{1000 * ours:>9.2f} ms{1000 * usual:>9.2f} ms{usual / ours:>7.1f}x", flush=True)
+    digits = 1 if usual > ours / 10 else 3
+    print(f"{what:<58}{1000 * ours:>9.2f} ms{1000 * usual:>9.2f} ms{usual / ours:>7.{digits}f}x", flush=True)
 
 
 def tell_rate(what: str, rows: int, ours: float, usual: float) -> None:
