@@ -11,6 +11,7 @@ from candlecast.errors import ConfigurationError
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord
 from candlecast.settings.sources import load_settings
+from flows.local.programs import local_programs
 from flows.simulation.champions import champion_days
 from flows.simulation.facts import AlertResult, CheckResult, Facts, MissedForecast, TrainingRun
 from flows.simulation.plan import plan_simulation
@@ -304,7 +305,8 @@ def test_programs_of_a_simulation_have_the_settings_of_each_market(two_markets, 
     plan = plan_simulation(two_markets, "calm", None, None, None)
 
     candles = plan.write_files()
-    for name, value in plan.environment.items():
+    program, *_ = local_programs(plan.settings, "sqlite://", plan.begin, plan.recordings, plan.environment)
+    for name, value in program.environment.items():
         monkeypatch.setenv(name, value)
 
     assert {one.model_name for one in candles} == {"BTCUSDT-5m", "BTCUSDT-1m-h15"}
