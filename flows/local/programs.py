@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from candlecast.settings.file import CONFIG_VARIABLE, config_file
 from candlecast.settings.settings import Settings, variable_name
 from flows.deploy.deployment import WORK_POOL
+from flows.deploy.schedules import clock_speed
 from flows.local.supervisord_config import Program
 
 HOST = "127.0.0.1"
@@ -116,6 +117,7 @@ def local_programs(
         "PREFECT_SERVER_API_AUTH_STRING": settings.prefect_login.get_secret_value() if settings.prefect_login else "",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": settings.prefect_api_url.removesuffix("/api"),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_WORKER_PREFETCH_SECONDS": str(_prefetch_s(settings)),
         # The server deletes old runs with their logs and artifacts; by default it keeps all of them.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(round(settings.retention.runs_kept_days * 86_400)),
@@ -167,6 +169,15 @@ def local_programs(
         ),
         Program("evidently", _console("evidently", settings.evidently_port), environment),
     ]
+
+
+def _prefetch_s(settings: Settings) -> int:
+    """Return the seconds before a run is due at which its process starts: by default 10, too few on a busy machine.
+
+    A process that waits takes a place of the worker, so it is at most a third of the shortest time between two closes.
+    """
+    shortest = min(market.step for market in settings.all_markets) / (clock_speed(settings) or 1)
+    return int(min(max(shortest.total_seconds() / 3, 10), 30))
 
 
 _DATABASE_VARIABLES = [variable_name(field) for field in DATABASE_ROLES]

@@ -61,3 +61,20 @@ def test_a_worker_keeps_its_temporary_files_in_its_home(tmp_path: Path) -> None:
     )
 
     assert Path(done.stdout.strip()).is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("markets", "speed", "seconds"),
+    [
+        ("BTCUSDT-5m", 1, 30),
+        ("BTCUSDT-5m,BTCUSDT-1m-h15", 1, 20),
+        ("BTCUSDT-5m", 10, 10),
+        ("BTCUSDT-5m", 0, 30),
+    ],
+)
+def test_the_process_of_a_run_starts_some_time_before_it_is_due(markets, speed, seconds, tmp_path) -> None:
+    settings = load_settings(home=tmp_path, markets=markets, source="replay", replay_speed=speed)
+
+    (worker,) = (one for one in local_programs(settings, "", None, None) if one.name == "worker")
+
+    assert worker.environment["PREFECT_WORKER_PREFETCH_SECONDS"] == str(seconds)
