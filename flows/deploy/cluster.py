@@ -60,7 +60,7 @@ def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callab
             start_schedules(market)
     report("the deployments are on the server, and their schedules run")
     registry = open_registry(settings)
-    without = [market for market in settings.all_markets if not _has_champion(settings, registry, market)]
+    without = [market for market in settings.all_markets if not has_champion(settings, registry, market)]
     for parameters in ingest_parameters([market for market in settings.all_markets if market not in without]):
         run_now(api_url, "ingest", parameters)
     for name, parameters in (("backfill", {}), ("train", {"force": True})):
@@ -68,7 +68,7 @@ def deploy_and_start(settings: Settings, cluster: Cluster | None, report: Callab
         _run_for_each(settings, name, without, parameters, report)
 
 
-def _has_champion(settings: Settings, registry: Registry, market: Market) -> bool:
+def has_champion(settings: Settings, registry: Registry, market: Market) -> bool:
     """Return whether a market has a champion that this build can serve."""
     with open_market(settings) as opened:
         champion = registered_champion(registry, opened.pool, market.model_name)

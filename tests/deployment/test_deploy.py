@@ -23,7 +23,7 @@ from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.cli import app
-from flows.deploy.cluster import Cluster, _has_champion, deploy_and_start, deploy_to_cluster
+from flows.deploy.cluster import Cluster, has_champion, deploy_and_start, deploy_to_cluster
 from flows.deploy.deployment import FLOWS, WORK_POOL, deployments, prefect_client
 from flows.deploy.schedules import fit_schedules
 from flows.ingest import ingest
@@ -262,8 +262,8 @@ def test_a_champion_of_another_build_is_trained_anew(database, tiny_bundle, tmp_
     (bundle / MANIFEST).write_text(json.dumps(manifest | change))
     settings = load_settings(home=tmp_path / "home", database_url=database.writer_url)
 
-    assert _has_champion(settings, FakeRegistry.serving("1", bundle), settings.market) is has_one
-    assert not _has_champion(settings, FakeRegistry({"1": bundle}), settings.market)
+    assert has_champion(settings, FakeRegistry.serving("1", bundle), settings.market) is has_one
+    assert not has_champion(settings, FakeRegistry({"1": bundle}), settings.market)
 
 
 def test_jobs_need_an_image_and_a_namespace():
