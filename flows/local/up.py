@@ -17,11 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from candlecast.errors import CandlecastError, ConfigurationError, ExchangeError, StackError
 from candlecast.market import Market, floor_time, price_text
-from candlecast.registry.promotion import current_versions, registered_champion
+from candlecast.registry.promotion import current_versions
 from candlecast.registry.registry import CHAMPION, Registry, experiment_name
 from candlecast.replay.control import ReplayControl
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import STACK_FILE, home_directory, load_settings
+from flows.deploy.cluster import has_champion
 from flows.deploy.deployment import deploy, follow, run_now, tidy_up
 from flows.deploy.schedules import start_schedules
 from flows.jobs.market import OpenMarket, open_market, open_registry, open_service, served_versions
@@ -118,24 +119,29 @@ def _bring_up(console: Console, stack: LocalStack) -> None:
 
 
 def _catch_up(console: Console, stack: LocalStack, registry: Registry, market: Market) -> bool:
-    """Fetch the history of a market and train its first version if it has none; return whether one is served."""
+    """Fetch the history of a market and train a version if it has none of this build; return whether one is served."""
     settings, name, parameters = stack.settings, market.model_name, market._asdict()
     registry.end_lost_runs(experiment_name(market))
     _run(console, stack, "backfill", parameters)
+    if not has_champion(settings, registry, market):
+        _run(console, stack, "train", parameters | {"force": True})
     with open_market(settings) as opened:
-        if registered_champion(registry, opened.pool, name) is None:
-            _run(console, stack, "train", parameters | {"force": True})
         champion, _, unaliased = current_versions(registry, opened.pool, name)
     if champion is None or unaliased:
         without = f"no version of {name} has passed the gate: there are no forecasts until one does"
         console.print(f"[bold red]{unaliased or without}")
         return False
-    with _step(console, f"service loads {name} version {champion}"), open_service(settings) as service:
-        wait_for(
-            lambda: served_versions(service, market).get(CHAMPION) == champion.number,
-            _SERVED_S,
-            f"{name} version {champion} at {settings.service.url}",
-        )
+    try:
+        with _step(console, f"service loads {name} version {champion}"), open_service(settings) as service:
+            wait_for(
+                lambda: served_versions(service, market).get(CHAMPION) == champion.number,
+                _SERVED_S,
+                f"{name} version {champion} at {settings.service.url}",
+            )
+    except StackError as exc:
+        log = stack.supervisor.log_path("service")
+        console.print(f"[bold red]{escape(str(exc))}; see {log}: there are no forecasts of {name} until it is served")
+        return False
     return True
 
 

@@ -23,7 +23,7 @@ from candlecast.market import Market
 from candlecast.settings.settings import Settings
 from candlecast.settings.sources import load_settings
 from flows.cli import app
-from flows.deploy.cluster import Cluster, has_champion, deploy_and_start, deploy_to_cluster
+from flows.deploy.cluster import Cluster, deploy_and_start, deploy_to_cluster, has_champion
 from flows.deploy.deployment import FLOWS, WORK_POOL, deployments, prefect_client
 from flows.deploy.schedules import fit_schedules
 from flows.ingest import ingest
