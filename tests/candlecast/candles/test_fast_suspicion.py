@@ -101,6 +101,16 @@ def test_what_the_full_rules_doubt_is_never_cleared(recorded: pd.DataFrame, kind
     assert seen > 50
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1e3])
+@pytest.mark.parametrize("kind", ["stub", "jump", "wick", "gap"])
+def test_what_is_doubted_is_not_cleared_at_any_price(recorded: pd.DataFrame, kind: str, unit: float) -> None:
+    candles = damaged(recorded.iloc[:HISTORY], kind, 60)
+    candles[["open", "high", "low", "close"]] *= unit
+
+    assert doubted(candles)
+    assert not passes_fast_check(candles.to_numpy())
+
+
 def test_made_up_markets_are_not_cleared_where_the_full_rules_doubt_them() -> None:
     random = np.random.default_rng(11)
     disagreed = 0
@@ -109,6 +119,11 @@ def test_made_up_markets_are_not_cleared_where_the_full_rules_doubt_them() -> No
         for at in random.integers(1, len(candles), 3):
             candles.iloc[at, 4] *= 10.0 ** random.integers(-4, 2)
             candles.iloc[at, 1] *= 1 + 10.0 ** random.uniform(-5, -1)
+        for at in random.integers(1, len(candles), 3):  # around the limits of a stub
+            candles.iloc[at, 4] *= random.uniform(0, 0.02)
+            candles.iloc[at, :4] = candles.iloc[at, 3] + random.uniform(0, 0.3) * (
+                candles.iloc[at, :4] - candles.iloc[at, 3]
+            )
         disagreed += passes_fast_check(candles.to_numpy()) and doubted(candles)
 
     assert disagreed == 0
