@@ -24,6 +24,7 @@ from monitoring.drift import (
     Inputs,
     drift_limits,
     drift_window,
+    fewest_rows,
     input_rows,
     measure_drift,
     monitored_inputs,
@@ -233,6 +234,35 @@ def test_no_limit_is_below_a_tenth_of_a_standard_deviation():
     days_alike = pd.DataFrame({"body": np.tile(np.arange(288.0), 20)}, index=times)
 
     assert drift_limits(days_alike, days_alike, timedelta(days=5)) == {"body": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("window", "starts"), [(timedelta(days=7), timedelta(days=9)), (timedelta(hours=7), timedelta(hours=101))]
+)
+def test_the_widest_window_is_found_day_by_day_or_by_sevenths(window, starts):
+    times = pd.date_range("2025-06-01", periods=30 * 288, freq="5min", tz="UTC")
+    apart = (times >= times[0] + starts) & (times <= times[0] + starts + window)
+    rows = pd.DataFrame({"body": apart.astype("float64")}, index=times)
+
+    limits = drift_limits(rows, rows, window)
+
+    share = apart.mean()
+    assert limits["body"] == pytest.approx(1.25 * (1 - share) / np.sqrt(share * (1 - share)))
+
+
+@pytest.mark.parametrize(("days", "share"), [(10, 0.7), (7, 1.0), (4, 1.0)])
+def test_half_the_usual_rows_of_a_window_are_enough(days, share):
+    rows = pd.DataFrame({"body": 0.0}, index=pd.date_range("2025-06-01", periods=days * 288 + 1, freq="5min", tz="UTC"))
+
+    assert fewest_rows(rows, timedelta(days=7)) == pytest.approx(0.5 * share * len(rows))
+
+
+def test_an_input_that_never_changed_in_the_training_may_change_a_little():
+    still = pd.DataFrame({"body": np.zeros(100), VOLATILITY: np.zeros(100)})
+
+    distances = measure_drift(Inputs(still, still + 0.00005, {"body": 0.1, VOLATILITY: 0.1})).distances
+
+    assert distances["body"] == pytest.approx(0.05)  # in thousandths
 
 
 def test_every_input_at_its_limit_is_the_whole_share(trained, limits):
