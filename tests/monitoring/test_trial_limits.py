@@ -50,7 +50,7 @@ def test_a_large_difference_outweighs_proof_by_many_small_ones(sign, large):
     evidence = trial(sign * np.ones(M)).numbers["worse" if sign > 0 else "better"]
 
     assert evidence > 1e6
-    assert trial([-sign, *sign * np.ones(60)], [large, *np.ones(60)]).outcome == "waiting"
+    assert trial([*sign * np.ones(60), -sign], [*np.ones(60), large]).outcome == "waiting"
 
 
 def test_proof_of_worse_lasts_and_proof_of_better_must_last():
@@ -127,6 +127,7 @@ def test_a_score_adds_three_losses_in_expected_amplitudes():
     random, n = np.random.default_rng(1), 50
     last = random.uniform(90, 110, n)
     amplitude, expected = random.uniform(1, 3, (2, n))
+    expected[::7] = np.resize([0.0, 0.05, 0.15, 0.25], 8)
     champion = SettledForecasts(
         *(last + random.normal(0, 1, n), random.uniform(1, 3, n), random.uniform(0.3, 0.7, n)),
         *(last, expected, np.full(n, 0.5)),
@@ -151,15 +152,17 @@ def scored(champion: SettledForecasts, challenger: SettledForecasts, row: int) -
     last, came, size = (
         column[row] for column in (champion.reference_close, champion.actual_close, champion.actual_amplitude)
     )
+    both = champion.baseline_amplitude + champion.amplitude + challenger.amplitude
+    scale = max(champion.baseline_amplitude[row], 0.1 * both[: row + 1].mean() / 3)  # a tenth of the mean so far
     scores = []
     for one in (challenger, champion):
         errors = abs(one.close[row] - came) + abs(one.amplitude[row] - size)
         direction = (one.probability_up[row] - float(came > last)) ** 2 if came != last else 0.0
-        scores.append(errors / champion.baseline_amplitude[row] + direction)
+        scores.append(errors / scale + direction)
     ours, theirs = challenger.probability_up[row], champion.probability_up[row]
     apart = abs(challenger.close[row] - champion.close[row]) + abs(challenger.amplitude[row] - champion.amplitude[row])
     largest = max(abs((ours - up) ** 2 - (theirs - up) ** 2) for up in (0, 1))
-    return scores[0], scores[1], apart / champion.baseline_amplitude[row] + largest
+    return scores[0], scores[1], apart / scale + largest
 
 
 HOURS = load_settings(model_expiry_hours=20)
