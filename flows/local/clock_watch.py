@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from rich.console import Console
@@ -19,10 +20,21 @@ class ClockWatch:
 
     The pace is lost when this machine sleeps, when its clock is set, and when the replay exchange restarts: its
     clock then stands still until its speed is set.
+
+    Args:
+        machine_s: Clock of this machine in seconds, which the schedules of Prefect follow.
+        fit: Fits the schedules, and returns the exchange's time.
     """
 
-    def __init__(self, market: OpenMarket) -> None:
+    def __init__(
+        self,
+        market: OpenMarket,
+        machine_s: Callable[[], float] = time.time,
+        fit: Callable[[OpenMarket], datetime] = start_schedules,
+    ) -> None:
         self._market = market
+        self._machine_s = machine_s
+        self._fit = fit
         self._fitted_at: datetime | None = None
         self._real_s = 0.0
         self._end_reported = False
@@ -34,7 +46,7 @@ class ClockWatch:
             ExchangeUnavailable: The exchange does not answer.
         """
         settings = self._market.settings
-        now, real_s = self._market.exchange.server_time(), time.time()
+        now, real_s = self._market.exchange.server_time(), self._machine_s()
         if self._fitted_at is None:
             self._fitted_at, self._real_s = now, real_s
         if settings.source == "replay" and self._has_ended(console):
@@ -42,7 +54,7 @@ class ClockWatch:
         speed = clock_speed(settings)
         expected = self._fitted_at + timedelta(seconds=(real_s - self._real_s) * speed)
         if abs((now - expected).total_seconds()) / speed > _MOST_OFF_S:
-            self._fitted_at, self._real_s = start_schedules(self._market), time.time()
+            self._fitted_at, self._real_s = self._fit(self._market), self._machine_s()
             console.print("the exchange's clock left its pace: the schedules are fitted to it again")
 
     def _has_ended(self, console: Console) -> bool:

@@ -255,7 +255,7 @@ def test_points_between_thousands_are_refused_in_a_file_of_semicolons(tmp_path):
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
     text = TABLE.assign(timestamp=MS, last=1).rename(columns={"last": "Close"}).to_csv(index=False)
-    (tmp_path / "mine.csv").write_text(text.replace("Close", " close"))
+    (tmp_path / "mine.csv").write_text(text.replace("Close", "close"))
 
     with pytest.raises(InvalidCandles, match="column close is there twice"):
         read_candles(tmp_path / "mine.csv")
