@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from candlecast.database import exclusive_lock, is_locked, read_rows
 from candlecast.errors import AlreadyRunning
-from candlecast.market import Market
+from candlecast.market import CLOCK_TOLERANCE, Market
 
 JOBS = ("backfill", "ingest", "train", "monitor")
 
@@ -90,14 +90,19 @@ def recorded_job(
             )
 
 
-def last_attempt(pool: ConnectionPool, job: str, market: Market, *, ended: bool = False) -> datetime | None:
-    """Return the exchange's clock when the newest run of a job began, or None without runs."""
+def last_attempt(
+    pool: ConnectionPool, job: str, market: Market, now: datetime, *, ended: bool = False
+) -> datetime | None:
+    """Return the exchange's clock when the newest run of a job began, or None without runs.
+
+    Runs whose time is after `now` do not count, as by `candlecast.market.known_time`.
+    """
     row = _one(
         pool,
         "select as_of as newest from job_runs where (job, symbol, interval, horizon) = (%s, %s, %s, %s) "
-        "and as_of is not null and status <> 'skipped' and (status <> 'running' or not %s) "
+        "and as_of <= %s and status <> 'skipped' and (status <> 'running' or not %s) "
         "order by started_at desc limit 1",
-        [job, *market, ended],
+        [job, *market, now + CLOCK_TOLERANCE, ended],
     )
     return row["newest"] if row else None
 

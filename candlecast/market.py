@@ -17,6 +17,8 @@ _LETTERS = "A-Z0-9\u3400-\u9fff"  # Binance lists symbols with Chinese letters
 SYMBOL = f"^[{_LETTERS}]{{2,20}}$"
 """Pattern of a symbol, in the exchange's spelling."""
 LONGEST_HORIZON = 9_999
+CLOCK_TOLERANCE = timedelta(hours=1)
+"""Time after the present from which a recorded time counts as unknown."""
 
 
 class Market(NamedTuple):
@@ -108,6 +110,14 @@ def interval_duration(interval: str) -> timedelta:
 def floor_time(moment: datetime, interval: str) -> datetime:
     """Return the open_time of the candle that contains `moment`."""
     return moment - (moment - GRID_ORIGIN) % interval_duration(interval)
+
+
+def known_time(moment: datetime | None, now: datetime) -> datetime | None:
+    """Return a recorded time by the exchange's clock; None if it is unknown, or over an hour after `now`.
+
+    The clock was wrong then. Whatever counts from such a time would wait until it has come.
+    """
+    return moment if moment is not None and moment <= now + CLOCK_TOLERANCE else None
 
 
 def epoch_ms(moment: datetime) -> int:

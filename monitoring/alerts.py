@@ -10,7 +10,7 @@ from typing import Literal
 from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
-from candlecast.market import Market
+from candlecast.market import CLOCK_TOLERANCE, Market
 
 Kind = Literal["data fault", "missed forecasts", "drift", "training failed", "service down", "promotion", "rollback"]
 News = Literal["opened", "recovered", "happened"]
@@ -52,14 +52,17 @@ _OPEN = """
 insert into alerts (symbol, interval, horizon, kind, subject, state, message, opened_at, last_seen_at)
 values (%(symbol)s, %(interval)s, %(horizon)s, %(kind)s, %(subject)s, 'open', %(message)s, %(now)s, %(now)s)
 on conflict (symbol, interval, horizon, kind, subject) where state = 'open'
-do update set last_seen_at = greatest(alerts.last_seen_at, excluded.last_seen_at), message = excluded.message
+do update set message = excluded.message, last_seen_at = case
+    when alerts.last_seen_at > %(latest)s then excluded.last_seen_at
+    else greatest(alerts.last_seen_at, excluded.last_seen_at) end
 returning case when xmax = 0 then id end, 'opened', kind, subject, message, opened_at
 """
 
 _RECOVER = """
 update alerts set state = 'recovered', closed_at = %(now)s
 where symbol = %(symbol)s and interval = %(interval)s and horizon = %(horizon)s and state = 'open'
-  and kind = any(%(checked)s) and last_seen_at <= %(now)s::timestamptz - %(calm)s::interval
+  and kind = any(%(checked)s)
+  and (last_seen_at <= %(now)s::timestamptz - %(calm)s::interval or last_seen_at > %(latest)s)
 returning id, 'recovered', kind, subject, message, closed_at
 """
 
@@ -107,7 +110,7 @@ class Alerts:
     def __init__(self, pool: ConnectionPool, market: Market, now: datetime) -> None:
         self._pool = pool
         self._arguments = {**market._asdict(), "model_name": market.model_name, "now": now}
-        self._arguments |= {"calm": RECOVERY_DELAY, "told_for": NOTICE_LIFETIME}
+        self._arguments |= {"calm": RECOVERY_DELAY, "told_for": NOTICE_LIFETIME, "latest": now + CLOCK_TOLERANCE}
 
     def observe(self, conditions: Sequence[Condition], checked: Collection[Kind]) -> list[Notice]:
         """Open an alert for each new condition, and close alerts of the checked kinds whose condition is gone.

@@ -79,7 +79,7 @@ def check(
         now,
         newest,
         performance,
-        last_attempt(pool, "train", market),
+        last_attempt(pool, "train", market, now),
         doubtful,
         CandleGaps(pool).listed(market, now - history * market.step, now, "open"),
         skill=measure_skill(pool, market, version, limits.rolling_n) if version else None,

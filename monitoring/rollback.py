@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from psycopg_pool import ConnectionPool
 
+from candlecast.market import known_time
 from candlecast.registry.decisions import Decision, has_failed, newest_decision, predecessors
 from candlecast.registry.identity import ModelVersion, registered
 from candlecast.registry.lifetime import lifetime_of
@@ -71,7 +72,7 @@ def roll_back_if_failed(
     reasons: list[str] = []
     numbers: dict[str, float] = {}
     if not marked:
-        reasons, numbers = worse_than_allowed(settings, pool, champion, known.as_of if known else None)
+        reasons, numbers = worse_than_allowed(settings, pool, champion, known_time(known.as_of, now) if known else None)
         reasons = [*filter(None, [unfit]), *reasons]
         if not reasons:
             return None

@@ -10,6 +10,7 @@ import numpy as np
 from psycopg_pool import ConnectionPool
 
 from candlecast.arrays import Floats
+from candlecast.market import known_time
 from candlecast.registry.decisions import Decision, has_failed, newest_decision
 from candlecast.registry.identity import ModelVersion
 from candlecast.registry.lifetime import Lifetime, lifetime_of
@@ -112,7 +113,7 @@ def _compare(
     ours, theirs = (lifetime_of(registry, name, one, expiry) for one in (challenger, champion))
     if ours is not None and now >= ours.expires_at:
         return TrialResult(challenger.number, champion.number, "undecided", [f"it {ours.expiry_note(now)}"], {})
-    since = _both_began(pool, name, champion, challenger)
+    since = _both_began(pool, name, champion, challenger, now)
     times = trial_times(settings, ours, theirs, since, now)
     limit = TRIAL_LIMIT * settings.limits.trial_forecasts
     pairs = pairs_since(pool, settings.market, champion, challenger, since or _BEGINNING, limit)
@@ -223,7 +224,10 @@ def _scale(pairs: Pairs) -> Floats:
     return np.where(scale > 0, scale, np.inf)
 
 
-def _both_began(pool: ConnectionPool, name: str, champion: ModelVersion, challenger: ModelVersion) -> datetime | None:
+def _both_began(
+    pool: ConnectionPool, name: str, champion: ModelVersion, challenger: ModelVersion, now: datetime
+) -> datetime | None:
     """Return since when both have their alias, by the exchange's clock, or None if it is unknown."""
     records = newest_decision(pool, name, champion, ("promoted",)), newest_decision(pool, name, challenger, ("trial",))
-    return max((one.as_of for one in records if one is not None and one.as_of is not None), default=None)
+    times = [known_time(one.as_of, now) for one in records if one is not None]
+    return max((one for one in times if one is not None), default=None)

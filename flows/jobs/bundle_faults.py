@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from candlecast.api.answers import ModelsAnswer
 from candlecast.bundle.manifest import bundle_sha256
 from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
 from candlecast.ledger.forecasts import Ledger, Role
+from candlecast.market import known_time
 from candlecast.registry.decisions import Outcome, newest_decision
 from candlecast.registry.identity import ModelVersion, registered
 from candlecast.registry.registry import CHAMPION, Registry
@@ -32,14 +35,17 @@ def load_failure(
     return None
 
 
-def other_bundle(market: OpenMarket, role: Role, version: ModelVersion, served: ModelsAnswer | None) -> str | None:
+def other_bundle(
+    market: OpenMarket, role: Role, version: ModelVersion, served: ModelsAnswer | None, now: datetime
+) -> str | None:
     """Return that a version answers with another bundle than when its alias was set, else None."""
     answering = served.models.get(role) if served else None
     if answering is None or (answering.version, answering.run_id) != version:
         return None
     outcome: tuple[Outcome] = ("promoted",) if role == "champion" else ("trial",)
     record = newest_decision(market.pool, market.market.model_name, version, outcome)
-    first = Ledger(market.pool, market.market).first_bundle(role, version, record.as_of if record else None)
+    since = known_time(record.as_of, now) if record else None
+    first = Ledger(market.pool, market.market).first_bundle(role, version, since)
     if first is None or first == answering.bundle_sha256:
         return None
     return (

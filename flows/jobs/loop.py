@@ -29,6 +29,7 @@ from candlecast.errors import (
 from candlecast.job_runs import last_attempt, last_check, recorded_job
 from candlecast.ledger.issue import IssueResult, issue_forecasts
 from candlecast.ledger.parity import ParityCheck, parity_message, recorded_within, verify_forecasts
+from candlecast.market import known_time
 from candlecast.registry.decisions import Decision, record_decision
 from candlecast.registry.registry import CHALLENGER, Registry
 from candlecast.settings.settings import Settings
@@ -252,8 +253,9 @@ def verify_forecasts_daily(market: OpenMarket) -> list[ParityCheck]:
     Returns:
         One result per forecast; empty if the last verification is less than a day old by the exchange's clock.
     """
-    last = last_attempt(market.pool, "verify-forecasts", market.market)
-    if last is not None and market.exchange.server_time() - last < _VERIFIED_EVERY:
+    now = market.exchange.server_time()
+    last = last_attempt(market.pool, "verify-forecasts", market.market, now)
+    if last is not None and now - last < _VERIFIED_EVERY:
         return []
     with recorded_job(market.pool, "verify-forecasts", market.market, clock=market.exchange.server_time) as report:
         span = max(_VERIFIED_EVERY, _FEWEST_VERIFIED * market.market.step)
@@ -308,9 +310,11 @@ def training_obstacle(market: OpenMarket, now: datetime) -> str | None:
         None if the training may run.
     """
     check = last_check(market.pool, market.market)
-    if check is not None and check["verdict"] == "data fault" and now - check["checked_at"] < _FAULT_HOLDS:
-        return f"the check of {check['checked_at']:%F %T} found a data fault: {'; '.join(check['reasons'])}"
-    last = last_attempt(market.pool, "train", market.market, ended=True)
+    if check is not None and check["verdict"] == "data fault":
+        checked_at = known_time(check["checked_at"], now)
+        if checked_at is not None and now - checked_at < _FAULT_HOLDS:
+            return f"the check of {checked_at:%F %T} found a data fault: {'; '.join(check['reasons'])}"
+    last = last_attempt(market.pool, "train", market.market, now, ended=True)
     shortest = market.settings.limits.shortest_wait
     if last is None or now - last >= shortest:
         return None

@@ -132,14 +132,14 @@ def _decide(
         champion = current.champion
         unfit = champion and (
             load_failure(market, registry, champion, served)
-            or other_bundle(market, "champion", champion, served)
+            or other_bundle(market, "champion", champion, served, now)
             or _parity_failure(champion, verified)
         )
         rollback = roll_back_if_failed(settings, pool, registry, current, now, unfit)
         if rollback is not None and rollback.champion is not None:  # the trial continues beside the new champion
             return rollback, None, current_versions(registry, pool, name)
         challenger = current.challenger
-        if challenger is not None and (why := other_bundle(market, "challenger", challenger, served)):
+        if challenger is not None and (why := other_bundle(market, "challenger", challenger, served, now)):
             decision = Decision(challenger, "failed", "monitor", [why], CHALLENGER, champion, as_of=now)
             mark_failed(registry, pool, name, decision)
         trial = update_trial(settings, pool, registry, current, now)

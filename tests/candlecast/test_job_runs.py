@@ -27,6 +27,7 @@ from tests.support.markets import MARKET
 pytestmark = pytest.mark.integration
 
 NOW = datetime(2025, 9, 1, 12, tzinfo=UTC)
+LATER = NOW + timedelta(hours=9)
 
 
 def runs(pool: ConnectionPool) -> list[dict[str, Any]]:
@@ -102,7 +103,7 @@ def test_each_horizon_of_a_market_has_its_own_jobs(pool):
         raise ValueError("no candles")
 
     assert running == [("running", 1), ("running", 15)]
-    assert (last_attempt(pool, "train", MARKET), last_attempt(pool, "train", ahead)) == (NOW, None)
+    assert (last_attempt(pool, "train", MARKET, LATER), last_attempt(pool, "train", ahead, LATER)) == (NOW, None)
     assert (last_failure(pool, "train", MARKET), last_failure(pool, "train", ahead)) == ("ValueError: no candles", None)
     assert [row["message"] for row in newest_job_runs(pool, ahead)] == ["fifteen ahead"]
 
@@ -142,7 +143,7 @@ def test_a_refused_run_closes_no_row_of_the_one_that_runs(pool):
 
 
 def test_failed_attempts_count_and_skipped_ones_do_not(pool):
-    before = last_attempt(pool, "train", MARKET)
+    before = last_attempt(pool, "train", MARKET, LATER)
     with recorded_job(pool, "train", MARKET, clock=lambda: NOW):
         with pytest.raises(AlreadyRunning), recorded_job(pool, "train", MARKET, clock=lambda: NOW + timedelta(hours=9)):
             pytest.fail("two run at once")
@@ -152,10 +153,19 @@ def test_failed_attempts_count_and_skipped_ones_do_not(pool):
     ):
         raise ValueError("again")
 
-    attempt = last_attempt(pool, "train", MARKET)
+    attempt = last_attempt(pool, "train", MARKET, LATER)
 
     assert (before, attempt) == (None, NOW + timedelta(hours=2))
-    assert last_attempt(pool, "train", Market("ETHUSDT", "5m")) is None
+    assert last_attempt(pool, "train", Market("ETHUSDT", "5m"), LATER) is None
+
+
+def test_a_run_that_began_in_the_future_by_a_wrong_clock_does_not_count(pool):
+    for moment in (NOW, NOW + timedelta(days=400)):
+        with recorded_job(pool, "train", MARKET, clock=lambda moment=moment: moment):
+            pass
+
+    assert last_attempt(pool, "train", MARKET, LATER) == NOW
+    assert last_attempt(pool, "train", MARKET, NOW - timedelta(minutes=1)) == NOW  # clocks of two processes
 
 
 def test_the_newest_run_of_each_job_is_shown_and_skipped_ones_are_not(pool):
@@ -187,7 +197,7 @@ def test_the_newest_run_of_each_job_outlives_the_others(pool):
     prune(pool, timedelta(days=90))
 
     assert [row["job"] for row in runs(pool)] == ["train", "ingest"]
-    assert last_attempt(pool, "train", MARKET) == NOW - timedelta(days=200)
+    assert last_attempt(pool, "train", MARKET, LATER) == NOW - timedelta(days=200)
 
 
 def test_the_newest_run_tells_why_it_failed_and_a_skipped_one_says_nothing(pool):

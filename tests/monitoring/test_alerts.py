@@ -115,6 +115,18 @@ def test_promotions_and_rollbacks_give_one_notice_each(pool):
     assert again == []
 
 
+@pytest.mark.parametrize("seen_again", [[], [STALE]])
+def test_an_alert_of_a_wrong_clock_recovers(pool, seen_again):
+    at(pool, NOON + timedelta(days=400)).observe([STALE], {"data fault"})
+
+    at(pool, NOON).observe(seen_again, {"data fault"})
+    news = at(pool, NOON + QUARTER * 2).observe([], {"data fault"})
+
+    with pool.connection() as connection:
+        assert connection.execute("select state from alerts").fetchall() == [("recovered",)]
+    assert [one.news for one in news] == (["recovered"] if seen_again else [])
+
+
 def test_what_is_closed_is_forgotten_and_what_is_open_is_not(pool):
     at(pool, NOON).observe([STALE, AWAY], set())
     at(pool, NOON + RECOVERY_DELAY).observe([AWAY], {"data fault", "service down"})

@@ -88,6 +88,15 @@ def test_the_bias_is_proved_after_twenty_candles(live):
     assert live.look(MOVED + 20) is not None
 
 
+def test_a_promotion_in_the_future_by_a_wrong_clock_hides_no_failure(pool, database, tiny_bundle, tmp_path):
+    live = Live(pool, database, tiny_bundle, tmp_path)
+    live.promote("1", time_of(0))
+    live.promote("2", time_of(MOVED) + timedelta(days=400))
+    live.market.forecast("2", MOVED, MOVED + 48, close_off=0.005)
+
+    assert live.look(MOVED + 48) is not None
+
+
 @pytest.mark.parametrize("wrong", [{"amplitude_off": 1.5}, {"probability_up": 0.99}])
 def test_amplitude_and_direction_can_fail_too(live, wrong):
     live.market.forecast("2", MOVED, MOVED + 150, **wrong)

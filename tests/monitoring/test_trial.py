@@ -93,6 +93,19 @@ def test_a_challenger_that_is_worse_in_one_loss_is_rejected(trial, worse):
     assert trial.newest() == ("2", "rejected", "trial", CHALLENGER)
 
 
+def test_a_trial_that_began_in_the_future_by_a_wrong_clock_is_decided(trial):
+    later = time_of(0) + timedelta(days=400)
+    begun = Decision(version_of("2"), "trial", "gate", ["held"], CHALLENGER, version_of("1"), as_of=later)
+    begin_trial(trial.registry, trial.pool, NAME, begun)
+    trial.market.forecast("1", 0, 2 * M, amplitude_off=0.6)
+    trial.market.forecast("2", 0, 2 * M, role="challenger", amplitude_off=0.1)
+
+    trial_result = trial.look(2 * M)
+
+    assert trial_result is not None
+    assert trial_result.outcome == "promoted"
+
+
 def test_an_equal_challenger_loses_the_alias_in_the_end(trial):
     trial.market.forecast("1", 0, 3 * M)
     trial.market.forecast("2", 0, 3 * M - 1, role="challenger")

@@ -312,6 +312,23 @@ def test_nothing_is_trained_while_the_data_are_at_fault(open_on, final):
     assert due[1:] == [None, None]
 
 
+def test_a_wrong_time_of_the_exchange_stops_no_later_job(open_on, final):
+    market, now = open_on(final), time_at(final, 900)
+    told = {"model_version": "1", "run_id": "run", "action": "none", "numbers": {}, "reports": []}
+    wrong = now + timedelta(days=400)
+    record_check(market.pool, market.market, wrong, verdict="data fault", reasons=["stale"], **told)
+    for job in ("train", "verify-forecasts"):
+        with recorded_job(market.pool, job, market.market, clock=lambda: wrong):
+            pass
+
+    loop.verify_forecasts_daily(market)
+
+    assert loop.training_obstacle(market, now) is None
+    with market.pool.connection() as connection:
+        query = "select count(*) from job_runs where job = 'verify-forecasts'"
+        assert connection.execute(query).fetchone() == (2,)
+
+
 def test_daily_and_requested_trainings_neither_overlap_nor_follow_at_once(open_on, final):
     daily, asked_for = open_on(final), open_on(final)  # two sets of connections, as of two processes
     now = time_at(final, 900)
