@@ -38,7 +38,9 @@ _WANTED = "write ISO-8601 with a zone (2025-06-01T00:00:00Z), or milliseconds si
 _EARLIEST = 10**8  # seconds: 1973; a number is of the unit in which it lies between 1973 and 5138
 _A_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 # Names of the archive (BTCUSDT-5m-2025-06.zip), of freqtrade (BTC_USDT-5m.feather) and of this project begin so.
-_NAMED = re.compile(r"(?P<symbol>[A-Z0-9]+(_[A-Z0-9]+)*)-(?P<interval>[0-9]+[mhdw])(?![A-Za-z0-9])")
+_NAMED = re.compile(
+    r"(?P<symbol>[A-Z0-9]+(_[A-Z0-9]+)*)-(?P<interval>[0-9]+[mhdw])(?P<month>-[0-9]{4}-[0-9]{2})?(?![A-Za-z0-9])"
+)
 _FAULTS = (
     OSError,
     ValueError,
@@ -64,19 +66,19 @@ def read_table(path: Path, market_symbol: str | None = None) -> pd.DataFrame:
 
     Returns:
         OHLCV and known order flow as float64, indexed by UTC open_time in the file's order. `attrs["symbol"]` is the
-        symbol that a column or the file's name states, or None, and `attrs["interval"]` the length of a candle by its
-        close times or by the name, a timedelta or None.
+        symbol that a column or the file's name states, or None. `attrs["interval"]` is the length of a candle by its
+        close times, of a single candle else by the name, a timedelta or None.
 
     Raises:
         InvalidCandles: Another ending, a column is missing or ambiguous, or a value is malformed; names the row
             (0-based, without header lines), the column, the value and the remedy.
     """
     texts = ("open_time", "open time", *_TIME_NAMES)
-    named = _NAMED.match(path.name)
+    stated, interval = _by_name(path.name, market_symbol)
     try:
         table = _with_plain_columns(read_format(path.name, path.read_bytes(), texts))
-        candles = _candles(table, named and named["symbol"], market_symbol)
-        candles.attrs["interval"] = _length(table, candles) or (_interval(named["interval"]) if named else None)
+        candles = _candles(table, stated, market_symbol)
+        candles.attrs["interval"] = _length(table, candles) or (interval if len(candles) == 1 else None)
         return candles
     except InvalidCandles as exc:
         raise InvalidCandles(f"{path}: {exc}", exc.row, exc.field) from exc
@@ -170,19 +172,28 @@ def _volume_column(table: pd.DataFrame, symbol: str | None) -> str | None:
 
 
 def _length(table: pd.DataFrame, candles: pd.DataFrame) -> timedelta | None:
-    """Return how long most candles last by their close times, which are the next open or just before it."""
+    """Return how long most candles last by their close times: the next open, or up to a second before it."""
     if "close_time" not in table.columns or candles.empty:
         return None
     with suppress(InvalidCandles):  # the column is not stored, so its faults do not matter
         closed = _open_times(table["close_time"], "close_time")
-        return timedelta(seconds=math.ceil(np.median((closed - candles.index) / timedelta(seconds=1))))
+        return timedelta(minutes=math.ceil(np.median((closed - candles.index) / timedelta(minutes=1))))
     return None
 
 
-def _interval(name: str) -> timedelta | None:
+def _by_name(name: str, market_symbol: str | None) -> tuple[str | None, timedelta | None]:
+    """Return the symbol and the interval that a file's name states.
+
+    In the short form, as ETHUSDT-5m.csv, only a word that ends like the market's symbol is a symbol.
+    """
+    named = _NAMED.match(name)
+    if named is None:
+        return None, None
+    symbol, alike = named["symbol"], market_symbol is not None and named["symbol"].endswith(market_symbol[-3:])
+    stated = symbol if "_" in symbol or named["month"] or alike else None
     with suppress(ConfigurationError):
-        return interval_duration(name)
-    return None
+        return stated, interval_duration(named["interval"])
+    return stated, None
 
 
 def _numbers(column: pd.Series, name: str) -> NDArray[np.float64]:

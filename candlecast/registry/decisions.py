@@ -113,9 +113,10 @@ def decision_history(pool: ConnectionPool, model_name: str, limit: int = 100) ->
     return _read(pool, f"{_RECORDED} order by id desc limit %(limit)s", model_name=model_name, limit=limit)
 
 
-def last_decision(pool: ConnectionPool, model_name: str) -> int:
-    """Return the id of the newest decision about any version of a model, or 0."""
-    return next((one.id for one in decision_history(pool, model_name, limit=1)), 0)
+def last_decision(pool: ConnectionPool, model_name: str, outcome: Outcome) -> int:
+    """Return the id of the newest decision of an outcome about any version of a model, or 0."""
+    query = f"{_RECORDED} and decision = %(outcome)s order by id desc limit 1"
+    return next((one.id for one in _read(pool, query, model_name=model_name, outcome=outcome)), 0)
 
 
 def champion_decision_at(

@@ -36,9 +36,9 @@ _BY_HAND = "moved by hand in the registry"
 _UNKNOWN_RUN = "recorded again, because the run behind the earlier decisions about its number is unknown"
 
 PENDING = "pending"
-"""Tag of a version whose alias is being moved: decider, outcome and the last decision before, `gate promoted 7`.
+"""Tag of a version whose alias is being moved: decider, outcome and last decision of this outcome, `gate promoted 7`.
 
-It is empty once the decision is recorded. After another decision it counts no more: the move had failed.
+It is empty once the decision is recorded. After another decision of the outcome it counts no more: the move had failed.
 """
 
 FAILED = "failed"
@@ -179,7 +179,7 @@ def record_alias_moves(
     Returns:
         The versions after that.
     """
-    on_record, last = champion_decision_at(pool, model_name), last_decision(pool, model_name)
+    on_record = champion_decision_at(pool, model_name)
     current = _current(registry, model_name, on_record)
     champion, known = current.champion, on_record.identity if on_record else None
     if champion is not None and champion != known:
@@ -187,7 +187,7 @@ def record_alias_moves(
         if on_record and (on_record.version, known) == (champion.number, None):
             reason, predecessor = _UNKNOWN_RUN, predecessor_on_record(pool, model_name, on_record)
         note = Decision(champion, "promoted", "person", [reason], predecessor=predecessor, as_of=as_of)
-        _record_afterwards(registry, pool, model_name, note, last)
+        _record_afterwards(registry, pool, model_name, note)
     if champion is not None and current.challenger == champion:
         registry.delete_alias(model_name, CHALLENGER)
         current = current._replace(challenger=None)
@@ -199,7 +199,7 @@ def record_alias_moves(
             record_decision(pool, model_name, note)
     if challenger is not None and challenger not in trials:
         note = Decision(challenger, "trial", "person", [_BY_HAND], CHALLENGER, champion, as_of=as_of)
-        _record_afterwards(registry, pool, model_name, note, last)
+        _record_afterwards(registry, pool, model_name, note)
     return current
 
 
@@ -219,19 +219,18 @@ def _current(registry: Registry, model_name: str, on_record: DecisionRecord | No
 @contextmanager
 def _recorded(registry: Registry, pool: ConnectionPool, model_name: str, decision: Decision) -> Iterator[None]:
     """Tag the version, let the body move the alias, and record the decision."""
-    number = decision.version.number
-    last = last_decision(pool, model_name)
+    number, last = decision.version.number, last_decision(pool, model_name, decision.outcome)
     registry.tag(model_name, number, {PENDING: f"{decision.decided_by} {decision.outcome} {last}"})
     yield
     record_decision(pool, model_name, decision)
     registry.tag(model_name, number, {PENDING: ""})
 
 
-def _record_afterwards(registry: Registry, pool: ConnectionPool, model_name: str, note: Decision, last: int) -> None:
-    """Record a move that was found, by a person unless the version's tag names another decider after `last`."""
+def _record_afterwards(registry: Registry, pool: ConnectionPool, model_name: str, note: Decision) -> None:
+    """Record a move that was found, by a person unless the version's tag names another decider."""
     pending = registry.version(model_name, note.version.number).tags.get(PENDING, "")
     decider, _, moved = pending.partition(" ")
-    if moved == f"{note.outcome} {last}":
+    if moved == f"{note.outcome} {last_decision(pool, model_name, note.outcome)}":
         note = replace(
             note, decided_by=cast(DecidedBy, decider), reasons=[f"decided by {decider}, recorded afterwards"]
         )

@@ -209,6 +209,14 @@ def test_two_columns_of_times_or_volumes_are_refused_by_name(tmp_path):
             read_candles(tmp_path / "mine.csv")
 
 
+@pytest.mark.parametrize("name", ["NEW-5m.csv", "2025-1m.csv", "BTCUSDT-15m-to-5m.csv"])
+def test_a_name_that_only_resembles_a_markets_states_nothing(tmp_path, name):
+    closed = CANDLES.index + pd.Timedelta(seconds=299)  # milliseconds cut off
+    TABLE.assign(open_time=MS, close_time=closed).to_csv(tmp_path / name, index=False)
+
+    assert_read(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["mine.csv", "BTCUSDT-1d-2025-06.csv"])
 def test_a_single_candle_of_another_interval_is_refused(tmp_path, name):
     row = kline_rows()[0]

@@ -260,17 +260,20 @@ def test_a_move_by_hand_is_not_that_of_a_machine_which_failed_before(pool, regis
     assert decisions(pool)[2:] == [("2", "promoted", "person")]
 
 
-def test_a_trial_whose_beginning_was_not_recorded_is_still_the_gates(pool, registry):
+@pytest.mark.parametrize("ended", [False, True], ids=["after the alias", "after the end of the other trial"])
+def test_a_trial_whose_beginning_was_not_recorded_is_still_the_gates(pool, registry, ended):
     make_champion(registry, pool, NAME, decision("1", "promoted"))
     begin_trial(registry, pool, NAME, trial_of("2"))
     registry.dies_after = "set_alias"
     with pytest.raises(ProcessDied):
         begin_trial(registry, pool, NAME, trial_of("3"))
+    if ended:
+        record_decision(pool, NAME, decision("2", "undecided", "gate", CHALLENGER))
 
     for _ in range(2):
         record_alias_moves(registry, pool, NAME)
 
-    assert decisions(pool)[2:] == [("2", "undecided", "person"), ("3", "trial", "gate")]
+    assert decisions(pool)[2:] == [("2", "undecided", "gate" if ended else "person"), ("3", "trial", "gate")]
 
 
 def test_a_trial_whose_end_was_not_recorded_is_closed(pool, registry):
