@@ -209,7 +209,7 @@ def test_an_old_snapshot_hides_no_candle_from_a_quote(database, stored, ledger):
 def test_a_month_of_before_gets_quotes_with_its_next_forecast(database):
     emptied(database.owner_url)
     with psycopg.connect(database.owner_url.get_secret_value()) as connection:
-        migrate_as_before(connection, "0015")
+        migrate_as_before(connection, "0016")
         connection.execute("select ensure_forecast_month(%s)", [TARGET])
 
     with open_database(database.owner_url) as pool:
