@@ -12,7 +12,7 @@ import pandas as pd
 from candlecast.candles.files import read_candles
 from candlecast.candles.resample import resample
 from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
-from candlecast.errors import ConfigurationError
+from candlecast.errors import ConfigurationError, InvalidCandles
 from candlecast.features.sets import feature_set
 from candlecast.market import Market, interval_duration
 from candlecast.replay.recordings import bundled_recordings, load_recording, recorded_span, served_recordings
@@ -34,6 +34,7 @@ class Plan:
         settings: Settings of the simulated platform, with a home of its own and without a webhook. It forecasts all
             their markets.
         candles: File of the candles; None for the recording that ships with the project.
+        left_out: Reason why a configured market of the symbol is not simulated, by its name.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Plan:
     event: datetime
     settings: Settings
     candles: Path | None
+    left_out: dict[str, str]
 
     @property
     def fault_periods(self) -> list[FaultPeriod]:
@@ -87,7 +89,8 @@ def plan_simulation(
 ) -> Plan:
     """Determine what is simulated, its span and its home.
 
-    Every market of the settings is simulated that has the symbol of the first.
+    Every market of the settings is simulated that has the symbol of the first, unless the recording has no candles of
+    its interval.
 
     Args:
         start: First time of the clock. By default the history before it suffices for training, or a recorded event
@@ -97,14 +100,22 @@ def plan_simulation(
 
     Raises:
         ConfigurationError: The scenario is unknown, or the recording does not cover the span.
-        InvalidCandles: The file does not hold candles.
+        InvalidCandles: The file does not hold candles, or no market can be simulated with them.
     """
     if name not in SCENARIOS:
         raise ConfigurationError(f"unknown scenario {name!r}; known are {', '.join(SCENARIOS)}")
     scenario = SCENARIOS[name]
     changed = settings.changed(**scenario.settings)
-    markets = [one for one in settings.all_markets if one.symbol == settings.symbol]
-    spans = {one: recorded_span({one[:2]: _recorded(changed, one, scenario, candles)}) for one in markets}
+    spans: dict[Market, tuple[datetime, datetime]] = {}
+    left_out: dict[str, InvalidCandles] = {}
+    for one in settings.all_markets:
+        if one.symbol == settings.symbol:
+            try:
+                spans[one] = recorded_span({one[:2]: _recorded(changed, one, scenario, candles)})
+            except InvalidCandles as exc:
+                left_out[one.model_name] = exc
+    if not spans:
+        raise next(iter(left_out.values()))
     begin = start or (scenario.event_at - _BEFORE_RECORDED_EVENT if scenario.event_at else replay_begin(changed, spans))
     until = end or min(begin + scenario.lasts, replay_end(spans))
     for market, (first, last) in spans.items():
@@ -112,11 +123,11 @@ def plan_simulation(
         if not first < begin - features.lookback * market.step < until <= last:
             raise ConfigurationError(f"{begin} to {until} is not inside the recording, which covers {first} to {last}")
     event = scenario.event_time(begin, until)
-    names = tuple(one.model_name for one in markets)
+    names = tuple(one.model_name for one in spans)
     identity = f"{name}-{'+'.join(names)}-{begin:%Y%m%dT%H%M}"
     if candles is not None:
         identity += f"-{hashlib.sha256(candles.read_bytes()).hexdigest()[:8]}"
-    private = changed.changed(
+    private = changed.of(next(iter(spans))).changed(
         home=settings.home / "simulations" / identity,
         markets=names,
         source="replay",
@@ -129,7 +140,7 @@ def plan_simulation(
         backup_heartbeat_url=None,
         runs_kept_days=36_500,  # the report reads every record
     )
-    return Plan(name, scenario, begin, until, event, private, candles)
+    return Plan(name, scenario, begin, until, event, private, candles, {one: str(exc) for one, exc in left_out.items()})
 
 
 def _recorded(settings: Settings, market: Market, scenario: Scenario, file: Path | None) -> pd.DataFrame:

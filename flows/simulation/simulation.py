@@ -69,7 +69,8 @@ def simulate_scenario(
 ) -> Iterator[SimulationResult]:
     """Run a scenario on a platform of its own below HOME; the platform runs until the block ends.
 
-    All markets of the settings with the symbol of the first are simulated on one clock.
+    All markets of the settings with the symbol of the first are simulated on one clock. Those that the recording has
+    no candles for are left out, and reported.
 
     Database, registry, exchange and service are real; each candle gets the work that the flows do. The clock stands
     still during the work on a candle, during a training, and after the end. An interrupted simulation continues;
@@ -83,6 +84,8 @@ def simulate_scenario(
         KeyboardInterrupt: Ctrl-C or SIGTERM; everything is stopped.
     """
     plan = plan_simulation(settings, scenario, start, end, candles)
+    for name, reason in plan.left_out.items():
+        report(f"{name} is left out: {reason}")
     names = ("service_port", "mlflow_port", "prefect_port", "evidently_port", "database_port", "exchange_port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     home = plan.settings.home

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from candlecast.errors import ConfigurationError
+from candlecast.errors import ConfigurationError, InvalidCandles
 from candlecast.market import Market
 from candlecast.registry.decisions import DecisionRecord
 from candlecast.settings.sources import load_settings
@@ -323,3 +323,28 @@ def test_the_clock_of_two_markets_begins_with_the_history_of_both(two_markets):
     assert plan.begin >= datetime(2025, 7, 14, tzinfo=UTC) + timedelta(days=5)
     with pytest.raises(ConfigurationError, match="which covers 2025-07-14"):
         plan_simulation(two_markets, "calm", datetime(2025, 7, 1, tzinfo=UTC), None, None)
+
+
+def test_every_scenario_has_a_plan_of_two_markets(two_markets):
+    plans = {name: plan_simulation(two_markets, name, None, None, None) for name in SCENARIOS}
+
+    five, one = two_markets.all_markets
+    assert {name: plan.settings.all_markets for name, plan in plans.items()} == {
+        name: (five,) if name == "crash" else (five, one) for name in SCENARIOS
+    }
+    assert {name: plan.left_out for name, plan in plans.items() if plan.left_out} == {
+        "crash": {
+            "BTCUSDT-1m-h15": "candles of 5 minutes cannot be put together to 1m; choose a multiple of their interval"
+        }
+    }
+
+
+def test_the_first_market_can_be_left_out(two_markets):
+    five, one = two_markets.all_markets
+
+    plan = plan_simulation(two_markets.of(one), "crash", None, None, None)
+
+    assert plan.write_files().keys() == {five}
+    assert (plan.settings.market, plan.settings.training) == (five, two_markets.training)
+    with pytest.raises(InvalidCandles, match="cannot be put together to 1m"):
+        plan_simulation(two_markets.of(one).changed(markets=()), "crash", None, None, None)
