@@ -46,11 +46,11 @@ def other_bundle(
     record = newest_decision(market.pool, market.market.model_name, version, outcome)
     since = known_time(record.as_of, now) if record else None
     first = Ledger(market.pool, market.market).first_bundle(role, version, since)
-    if first is None or first == answering.bundle_sha256:
+    if first is None or answering.bundle_sha256 in (None, first):  # older builds answer without a digest
         return None
     return (
         f"its files were replaced: its first forecasts are of bundle {first[:16]}, and bundle "
-        f"{(answering.bundle_sha256 or 'unknown')[:16]} answers now"
+        f"{answering.bundle_sha256:.16} answers now"
     )
 
 

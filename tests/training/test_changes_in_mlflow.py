@@ -6,6 +6,7 @@ forecasts of version 2. It does what the UI does, by MLflow's client, and looks 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -420,6 +421,28 @@ def test_figures_of_two_bundles_are_not_taken_for_those_of_one(platform, databas
     else:
         assert outcome.trial is not None
         assert outcome.trial.outcome == "rejected"
+
+
+@pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
+def test_an_answer_without_a_digest_is_of_no_other_bundle(platform, database, alias):
+    if alias == CHALLENGER:
+        move_champion(platform.registry, platform.opened.pool, NAME, "1", "better", "person", as_of=platform.moment)
+        platform.client.set_registered_model_alias(NAME, CHALLENGER, "2")
+        platform.look()
+    digest = platform.serve() and platform.reloader.served[alias].bundle_sha256
+    made_up = MadeUpMarket(database, CANDLES + 10, "OTHERUSDT")
+    made_up.forecast(
+        "2", CANDLES, CANDLES + 5, symbol=MARKET.symbol, role=alias, run_id=platform.runs[1], bundle_sha256=digest
+    )
+    answer = json.loads(platform.service.answer)
+    for model in answer["models"].values():
+        del model["bundle_sha256"]  # as an older build answers
+    platform.service.answer = json.dumps(answer).encode()
+
+    outcome = platform.look()
+
+    assert outcome.rollback is None
+    assert "failed" not in {decision for _, _, decision, _ in platform.recorded()}
 
 
 def test_an_untried_version_of_the_same_number_is_not_served_as_champion(platform, tmp_path):
