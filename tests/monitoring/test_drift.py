@@ -237,7 +237,12 @@ def test_no_limit_is_below_a_tenth_of_a_standard_deviation():
 
 
 @pytest.mark.parametrize(
-    ("window", "starts"), [(timedelta(days=7), timedelta(days=9)), (timedelta(hours=7), timedelta(hours=101))]
+    ("window", "starts"),
+    [
+        (timedelta(days=7), timedelta(days=9)),
+        (timedelta(days=14), timedelta(days=9)),
+        (timedelta(hours=7), timedelta(hours=101)),
+    ],
 )
 def test_the_widest_window_is_found_day_by_day_or_by_sevenths(window, starts):
     times = pd.date_range("2025-06-01", periods=30 * 288, freq="5min", tz="UTC")

@@ -216,6 +216,13 @@ def test_marks_outside_the_range_stay(store, quality, damaged):
     assert len(quality.doubtful(MARKET, *span(damaged))) == 12
 
 
+@pytest.mark.parametrize(("last", "doubtful"), [(RUN[0] - 1, 0), (RUN[0], 1), (RUN[-1], 12)])
+def test_only_candles_that_open_before_the_end_are_marked(store, quality, damaged, last, doubtful):
+    store.upsert("BTCUSDT", "5m", damaged, "rest")
+
+    assert quality.mark(MARKET, *span(damaged.iloc[: last + 1])) == MarkResult(doubtful, doubtful, 0)
+
+
 def test_a_candle_is_marked_once_the_next_one_shows_it_unfinished(store, quality, sound):
     damaged = half_done(sound, [800], 0.5)
     store.upsert("BTCUSDT", "5m", damaged.iloc[:801], "rest")
