@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from candlecast.bundle.manifest import MANIFEST, bundle_sha256
 from candlecast.errors import BundleError, ModelNotFound, RegistryUnavailable
 from candlecast.market import Market
+from candlecast.registry.artifacts import download_files
 from candlecast.registry.cache import cache_bundle, cached_bundle, cached_run, delete_cached_bundle
 from candlecast.registry.identity import BUNDLE_SHA256, RegisteredVersion
 from candlecast.registry.machine_load import MachineLoad
@@ -185,25 +186,19 @@ class Registry:
         """Return the digest of the bundle that the artifact store holds for a version now; None without a bundle.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryUnavailable: MLflow or the artifact store does not answer.
         """
-        with tempfile.TemporaryDirectory() as scratch, suppress(ModelNotFound, BundleError):
+        with tempfile.TemporaryDirectory() as scratch, suppress(ModelNotFound):
             self._download(model_name, number, Path(scratch), MANIFEST)
-            return bundle_sha256(Path(scratch))
+            return bundle_sha256(next(Path(scratch).rglob(MANIFEST)).parent)
         return None
 
-    def _download(self, model_name: str, number: str, directory: Path, file: str = "") -> None:
-        """Download a version's files, or one of them."""
-        import mlflow
-
+    def _download(self, model_name: str, number: str, directory: Path, name: str | None = None) -> None:
+        """Download a version's files, or the one of a name."""
         with self._connected() as client:
             # MLflow would resolve models:/... through the process-wide registry.
             address = client.get_model_version_download_uri(model_name, number)
-            mlflow.artifacts.download_artifacts(
-                artifact_uri=f"{address}/{file}" if file else address,
-                dst_path=str(directory),
-                tracking_uri=self.tracking_uri,
-            )
+            download_files(address, directory, self.tracking_uri, name)
 
     def _logged_digest(self, run_id: str) -> str | None:
         """Return the digest of the bundle that a run logged, for a version that was registered by hand; else None."""

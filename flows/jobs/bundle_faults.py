@@ -1,4 +1,4 @@
-"""Faults of the served bundles: they do not load, or their files were replaced after they were registered."""
+"""Faults of the served bundles: they do not load, or their files were replaced or deleted after registration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from candlecast.api.answers import ModelsAnswer
 from candlecast.bundle.manifest import bundle_sha256
-from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound
+from candlecast.errors import BundleError, ForeignBundleError, ModelNotFound, RegistryUnavailable
 from candlecast.ledger.forecasts import Ledger, Role
 from candlecast.market import known_time
 from candlecast.registry.decisions import Outcome, newest_decision
@@ -30,7 +30,9 @@ def load_failure(
         return None
     except (BundleError, ModelNotFound) as exc:
         return f"it does not load: {exc}"
-    if registry.stored_bundle(name, champion.number) not in (None, bundle_sha256(directory)):
+    if registered(registry, name, champion) is None:
+        return None
+    if registry.stored_bundle(name, champion.number) != bundle_sha256(directory):
         return f"it loads from this machine's cache alone: {served.problems[CHAMPION]}"
     return None
 
@@ -55,19 +57,30 @@ def other_bundle(
 
 
 def replaced_bundles(market: OpenMarket, registry: Registry, served: ModelsAnswer | None) -> list[Condition]:
-    """Return a condition for each served version whose files in the artifact store are another bundle's now."""
+    """Return a condition for each served version whose files in the artifact store are gone or another bundle's."""
     name, found = market.market.model_name, []
     for alias, model in served.models.items() if served else ():
         version = ModelVersion(model.version, model.run_id)
         if model.bundle_sha256 is None or registered(registry, name, version) is None:
             continue
-        stored = registry.stored_bundle(name, version.number)
-        if stored in (None, model.bundle_sha256):
-            continue
-        message = (
-            f"the files of {version.described} were replaced in the artifact store: bundle {stored:.16} lies there, "
-            f"{model.bundle_sha256[:16]} is served. A process without a cache would not load it: put the files back, "
-            "or run `candlecast train`"
-        )
-        found.append(Condition("service down", f"bundle of {alias}", message))
+        fault = _stored_fault(registry, name, version, model.bundle_sha256)
+        if fault is not None:
+            found.append(Condition("service down", f"bundle of {alias}", fault))
     return found
+
+
+def _stored_fault(registry: Registry, name: str, version: ModelVersion, digest: str) -> str | None:
+    """Return why a process without a cache could not load the bundle that is served; None if it could."""
+    try:
+        stored = registry.stored_bundle(name, version.number)
+    except RegistryUnavailable as exc:  # nothing else needs the artifact store while the service has its models
+        return f"it is unknown whether the files of {version.described} are in the artifact store: {exc}"
+    if stored == digest:
+        return None
+    fault = "are no longer in the artifact store"
+    if stored is not None:
+        fault = f"were replaced in the artifact store: bundle {stored:.16} lies there, {digest:.16} is served"
+    return (
+        f"the files of {version.described} {fault}. A process without a cache would not load it: put the files back, "
+        "or run `candlecast train`"
+    )

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from candlecast.candles.schema import CANDLE_COLUMNS
-from candlecast.errors import ModelNotFound
+from candlecast.errors import ModelNotFound, RegistryUnavailable
 from candlecast.market import Market
 from candlecast.registry.decisions import Decision, decision_history
 from candlecast.registry.identity import BUNDLE_SHA256
@@ -248,6 +249,14 @@ def replace_bundle_and_its_tags(platform: Platform) -> None:
     platform.client.delete_model_version_tag(NAME, "2", BUNDLE_SHA256)
 
 
+def delete_bundle_files(platform: Platform) -> None:
+    """Delete the files of the champion's run from the artifact store."""
+    artifacts = get_artifact_repository(
+        platform.client.get_run(platform.runs[1]).info.artifact_uri, tracking_uri=platform.registry.tracking_uri
+    )
+    artifacts.delete_artifacts(BUNDLE_PATH)
+
+
 def rename_model(platform: Platform) -> None:
     platform.client.rename_registered_model(NAME, f"{NAME}-renamed")
 
@@ -302,6 +311,7 @@ TABLE: dict[Callable[[Platform], None], Row] = {
     ),
     replace_bundle: Row(("2", "run 2"), "healthy", "were replaced in the artifact store"),
     replace_bundle_and_its_tags: Row(("2", "run 2"), "healthy", "were replaced in the artifact store"),
+    delete_bundle_files: Row(("2", "run 2"), "healthy", "are no longer in the artifact store"),
     rename_model: Row(("2", "run 2"), "no champion", "is no longer in MLflow"),
 }
 
@@ -379,19 +389,45 @@ def test_a_number_given_again_after_a_restore_is_judged_as_new(platform):
 FAILED = [("2", "run 2", "failed", "monitor"), ("1", "run 1", "promoted", "monitor")]
 
 
-def test_a_process_without_cache_does_not_load_a_replaced_bundle(platform, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (replace_bundle, "its files were replaced after it was registered"),
+        (delete_bundle_files, "no file at"),
+    ],
+    ids=["replaced", "deleted"],
+)
+def test_no_process_without_cache_loads_files_that_changed(platform, tmp_path, change, problem):
     platform.look()
-    replace_bundle(platform)
+    change(platform)
     restarted = ModelReloader(platform.registry, MARKET, tmp_path / "empty", poll_s=1)
 
     served, outcome = platform.serve(restarted), platform.look()
 
     assert served is None
-    assert "its files were replaced after it was registered" in restarted.problems[CHAMPION]
+    assert problem in restarted.problems[CHAMPION]
     assert outcome.rollback is not None
     assert (outcome.rollback.failed, outcome.rollback.champion) == ("2", "1")
     assert platform.recorded() == FAILED
     assert platform.serve(restarted) == ("1", platform.runs[0])
+
+
+class WithoutStore(Registry):
+    """A registry whose artifact store does not answer."""
+
+    def stored_bundle(self, model_name: str, number: str) -> str | None:
+        raise RegistryUnavailable("the store is away")
+
+
+def test_a_look_decides_without_the_artifact_store(platform):
+    platform.registry = WithoutStore(platform.registry.tracking_uri, timeout_s=30)
+    platform.client.set_registered_model_alias(NAME, CHALLENGER, "1")
+
+    outcome = platform.look()
+
+    assert (outcome.trouble, outcome.check.verdict.verdict) == (None, "healthy")
+    assert outcome.trial is not None
+    assert any("the store is away" in notice.message for notice in outcome.notices)
 
 
 @pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
