@@ -16,6 +16,7 @@ from candlecast.registry.registry import CHALLENGER, CHAMPION
 from candlecast.settings.sources import load_settings
 from monitoring.succession import replace_ending_champion
 from monitoring.trial import TrialResult
+from tests.support.bundles import write_tiny_bundle
 from tests.support.registries import FakeRegistry, version_of
 
 pytestmark = pytest.mark.integration
@@ -71,9 +72,11 @@ def test_a_champion_with_more_than_a_day_left_stays(succession):
     assert succession.look(v1=58.9, v2=10) is None
 
 
-def test_a_champion_of_days_gives_way_two_candles_before_its_end(succession):
+def test_a_champion_of_days_gives_way_two_candles_before_its_end(succession, tmp_path):
     succession.settings = load_settings(home=succession.settings.home, interval="1d")
-    name = succession.settings.market.model_name
+    market = succession.settings.market
+    name, bundle = market.model_name, write_tiny_bundle(tmp_path / "daily", market=market)
+    succession.registry.versions = dict.fromkeys(succession.registry.versions, bundle)
     make_champion(succession.registry, succession.pool, name, Decision(version_of("1"), "promoted", "gate", ["first"]))
     record_decision(succession.pool, name, Decision(version_of("2"), "trial", "gate", ["held"], CHALLENGER))
 

@@ -17,6 +17,7 @@ from flows.jobs.market import OpenMarket, open_market
 from flows.jobs.watch import watch
 from flows.simulation.champions import champion_days
 from flows.simulation.facts import Facts, read_facts
+from tests.support.bundles import write_tiny_bundle
 from tests.support.made_up_market import NOON
 from tests.support.receivers import receiving
 from tests.support.registries import FakeRegistry
@@ -40,9 +41,10 @@ def daily(database: Any, tmp_path: Path) -> Iterator[OpenMarket]:
             yield opened
 
 
-def live(market: OpenMarket, bundle: Path, pass_rate: float, seed: int) -> Facts:
+def live(market: OpenMarket, scratch: Path, pass_rate: float, seed: int) -> Facts:
     """Train as often as the limits allow, and look once a day; the gate passes with a probability."""
     settings, name, random = market.settings, market.market.model_name, np.random.default_rng(seed)
+    bundle = write_tiny_bundle(scratch / "bundle", market=market.market)
     registry, wait = FakeRegistry(), settings.limits.shortest_wait // timedelta(days=1)
     for day in range(DAYS):
         now = BEGIN + timedelta(days=day, seconds=2)
@@ -65,8 +67,8 @@ def changes(facts: Facts) -> int:
 
 
 @pytest.mark.parametrize(("pass_rate", "seed"), [(0.15, 2), (0.1, 3)])
-def test_no_version_is_left_unused_beside_an_expired_champion(daily, tiny_bundle, pass_rate, seed):
-    facts = live(daily, tiny_bundle, pass_rate, seed)
+def test_no_version_is_left_unused_beside_an_expired_champion(daily, tmp_path, pass_rate, seed):
+    facts = live(daily, tmp_path, pass_rate, seed)
 
     days = champion_days(facts)
     assert days.wasted == 0, days.message
