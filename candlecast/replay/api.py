@@ -113,11 +113,13 @@ class RecordedExchange:
         return b"[" + b",".join(rows) + b"]", hits + [FaultHit(*hit) for hit in found.hits]
 
     def book_ticker(self, params: QueryParams, _: int) -> Body:
-        """Answer `/api/v3/ticker/bookTicker` of one symbol; 404 if no quote of now is recorded."""
+        """Answer `/api/v3/ticker/bookTicker` of one symbol; 404 if no quotes are recorded, 503 if none of now."""
         symbol = self._known_symbol(_mandatory(params, "symbol"))
-        quote = self._quotes[symbol].at(self._injector.now_ms()) if symbol in self._quotes else None
+        if symbol not in self._quotes:
+            raise _Refusal(-1000, f"No quotes of {symbol} are recorded.", 404)
+        quote = self._quotes[symbol].at(self._injector.now_ms())
         if quote is None:
-            raise _Refusal(-1000, f"No quote of {symbol} is recorded at this time.", 404)
+            raise _Refusal(-1000, f"No quote of {symbol} is recorded at this time.", 503)
         names = ("bidPrice", "bidQty", "askPrice", "askQty")
         values = {name: f"{value:.8f}" for name, value in zip(names, quote, strict=True)}
         return json.dumps({"symbol": symbol, **values}, separators=(",", ":")).encode(), []

@@ -12,7 +12,7 @@ import requests
 
 from candlecast.candles.files import write_candles
 from candlecast.candles.session import Quote
-from candlecast.errors import InvalidCandles
+from candlecast.errors import ExchangeUnavailable, InvalidCandles
 from candlecast.exchange.client import ExchangeClient
 from candlecast.replay.quotes import QUOTE_COLUMNS, quotes_in
 from candlecast.replay.recordings import recordings_in
@@ -65,7 +65,20 @@ def test_the_client_gets_the_newest_quote_until_it_is_a_minute_old(replay: Any):
         Quote(*ROWS[age >= 1], start + timedelta(seconds=age))  # type: ignore[arg-type]
         for age in ages
     ]
-    assert (answered(replay).status_code, answered(replay).json()["code"]) == (404, -1000)
+    assert (answered(replay).status_code, answered(replay).json()["code"]) == (503, -1000)
+
+
+def test_the_client_gets_quotes_after_a_time_without(replay_exchange: Any, folder: Path):
+    candles = recordings_in(folder)["BTCUSDT", "5m"]
+    early = candles.index[-1].to_pydatetime() - timedelta(minutes=1)
+    replay = replay_exchange(candles, now=early, quotes=quotes_in(folder))
+
+    with ExchangeClient(replay.url) as exchange:
+        with pytest.raises(ExchangeUnavailable, match="No quote of BTCUSDT is recorded at this time"):
+            exchange.quote("BTCUSDT")
+        replay.control.advance(timedelta(minutes=1))
+
+        assert exchange.quote("BTCUSDT") is not None
 
 
 def test_an_unknown_symbol_is_refused_with_the_code_of_binance(replay: Any):
