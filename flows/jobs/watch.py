@@ -38,7 +38,7 @@ SAME_MOMENT = timedelta(seconds=30)
 
 _MISSES_REPORTED = timedelta(hours=1)
 _FEWEST_VERIFIED = 12
-_CLOCKS_WITHIN_S = 60.0  # a look takes seconds
+_CLOCKS_WITHIN_S = 60.0
 _DRIFTED = ("drift", "decay")
 
 
@@ -224,21 +224,34 @@ def _disagreeing_clocks(market: OpenMarket, now: datetime) -> list[Condition]:
     No figure counts such a forecast, and a clock that is ahead refuses all forecasts.
     """
     query = (
-        "select extract(epoch from clock_timestamp() - %s)::float8, newest.* from (select 1) as always left join ("
+        "select clock_timestamp(), newest.* from (select 1) as always left join ("
         "select clocks_agree, extract(epoch from recorded_at - issued_at)::float8 from forecasts "
         "where (symbol, interval, horizon) = (%s, %s, %s) order by open_time desc limit 1) as newest on true"
     )
     with market.pool.connection() as connection:
-        [(ahead_s, agreed, ahead_then_s)] = connection.execute(query, [now, *market.market]).fetchall()
-    if source_of(market.settings) == "replay" or abs(ahead_s) <= _CLOCKS_WITHIN_S:
-        if agreed is not False:
-            return []
-        ahead_s = ahead_then_s
+        [(moment, agreed, ahead_s)] = connection.execute(query, market.market).fetchall()
+    apart_s = 0.0 if source_of(market.settings) == "replay" else _seconds_apart(market, now, moment)
+    if abs(apart_s) > _CLOCKS_WITHIN_S:
+        ahead_s = apart_s
+    elif agreed is not False:
+        return []
     message = (
         f"the database's clock is {ahead_s:+.0f} s from the exchange's; figures leave out such forecasts, and while it "
         "is ahead it refuses them: set it"
     )
     return [Condition("data fault", "clocks", message)]
+
+
+def _seconds_apart(market: OpenMarket, before: datetime, moment: datetime) -> float:
+    """Return by how much a time of the database is outside the exchange's times before and after it was read.
+
+    A look may be slow, or the machine may sleep in it, so the exchange is asked again if `moment` is late.
+    """
+    apart_s = (moment - before).total_seconds()
+    if apart_s <= _CLOCKS_WITHIN_S:
+        return apart_s
+    after = market.time_if_reachable()
+    return 0.0 if after is None else max(0.0, (moment - after).total_seconds())
 
 
 def _training_conditions(market: OpenMarket) -> list[Condition]:

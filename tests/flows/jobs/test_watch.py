@@ -26,6 +26,7 @@ from flows.jobs.watch import WatchResult, alert_unreachable_exchange, judged_kin
 from monitoring.alerts import RECOVERY_DELAY
 from monitoring.check import Check
 from monitoring.verdict import Verdict
+from tests.candlecast.ledger.test_issue import StoppedClock
 from tests.support.made_up_market import MadeUpMarket, after, time_of
 from tests.support.receivers import Receiver, receiving
 from tests.support.records import forecast_for
@@ -42,6 +43,21 @@ MOVED = 100
 def service() -> Iterator[Receiver]:
     with receiving() as receiver:
         yield receiver
+
+
+class ClockExchange(StoppedClock):
+    """An exchange of which the clock is asked, if it answers."""
+
+    def ping(self) -> None:
+        pass
+
+
+class SilentExchange(ClockExchange):
+    def __init__(self) -> None:
+        super().__init__(time_of(0))
+
+    def ping(self) -> None:
+        raise ExchangeUnavailable("away")
 
 
 class Platform:
@@ -64,6 +80,12 @@ class Platform:
 
     def change(self, **settings: Any) -> None:
         self.opened = replace(self.opened, settings=self.opened.settings.changed(**settings))
+
+    def exchange_ahead(self, ahead: timedelta) -> datetime:
+        """Give the exchange another clock than this machine's, and return its time."""
+        now = datetime.now(UTC) + ahead
+        self.opened = replace(self.opened, exchange=ClockExchange(now))
+        return now
 
     def look(self, moment: datetime) -> WatchResult:
         return watch(self.opened, self.registry, moment, with_report=False)
@@ -244,11 +266,23 @@ def test_a_clock_of_the_database_that_is_wrong_is_told(platform, database):
 def test_clocks_that_disagree_are_told_before_a_forecast_is_lost(platform, ahead):
     platform.change(source="binance")
 
-    now = {notice.subject for notice in platform.look(datetime.now(UTC)).notices}
-    later = {notice.subject: notice.message for notice in platform.look(datetime.now(UTC) - ahead).notices}
+    now = {notice.subject for notice in platform.look(platform.exchange_ahead(timedelta())).notices}
+    later = {notice.subject: notice.message for notice in platform.look(platform.exchange_ahead(-ahead)).notices}
 
     assert "clocks" not in now
     assert f"the database's clock is {ahead.total_seconds():+.0f} s from the exchange's" in later["clocks"]
+
+
+@pytest.mark.parametrize("clock", [True, False], ids=["answers", "unreachable"])
+def test_a_slow_look_is_no_wrong_clock(platform, clock):
+    platform.change(source="binance")
+    moment = platform.exchange_ahead(timedelta()) - timedelta(minutes=5)  # as if the machine had slept
+    if not clock:
+        platform.opened = replace(platform.opened, exchange=SilentExchange())
+
+    told = {notice.subject for notice in platform.look(moment).notices}
+
+    assert "clocks" not in told
 
 
 @pytest.mark.parametrize(
