@@ -32,8 +32,9 @@ _RECORD = (
 def record_quotes(session: MarketSession, forecasts: Sequence[ForecastRecord]) -> str | None:
     """Ask for the best bid and ask of now, and record them beside forecasts that are recorded already.
 
-    A failure costs quotes and nothing else: it takes seconds, and is returned instead of raised. The database rejects
-    a quote without its forecast, from before it, or once its outcome could be known.
+    A failure costs quotes and nothing else: it is returned instead of raised, and a database that does not answer is
+    waited for once. The database rejects a quote without its forecast, from before it, or once its outcome could be
+    known.
 
     Returns:
         Why a forecast has no quote; None if each has one, or if the exchange has no quotes.
@@ -47,7 +48,7 @@ def record_quotes(session: MarketSession, forecasts: Sequence[ForecastRecord]) -
     if quote is None:
         return None
     failures = []
-    for forecast in forecasts:
+    for number, forecast in enumerate(forecasts, 1):
         try:
             with session.pool.connection() as connection:
                 connection.execute("select ensure_forecast_month(%s)", [forecast.open_time])
@@ -56,6 +57,10 @@ def record_quotes(session: MarketSession, forecasts: Sequence[ForecastRecord]) -
             failures.append(
                 f"no quote of the {forecast.role} forecast of {forecast.open_time:%F %T}: {_first_line(exc)}"
             )
+            left = len(forecasts) - number
+            if left and isinstance(exc, psycopg.OperationalError):  # each attempt would wait
+                failures.append(f"no quote of {left} further forecast{'s' * (left > 1)}")
+                break
     return "; ".join(failures) or None
 
 

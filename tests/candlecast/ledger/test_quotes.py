@@ -153,6 +153,17 @@ def test_a_bad_row_costs_that_row(stored, ledger):
     assert failure.startswith(f"no quote of the challenger forecast of {TARGET:%F %T}: quote of the challenger")
 
 
+def test_a_silent_database_is_waited_for_once(database, stored):
+    forecasts = [forecast_for(TARGET, issued_at=NOW, role=role) for role in ("champion", "challenger")]
+
+    with open_database(database.writer_url, max_size=1, timeout_s=1) as pool, pool.connection():
+        failure = record_quotes(market_session(pool, exchange=QuotingClock(lambda: QUOTE)), forecasts)
+
+    assert failure is not None
+    assert failure.startswith(f"no quote of the champion forecast of {TARGET:%F %T}: couldn't get a connection")
+    assert failure.endswith("no quote of 1 further forecast")
+
+
 @pytest.mark.parametrize(
     ("changed", "constraint"),
     [
