@@ -19,15 +19,14 @@ QUOTE_COLUMNS = ("bid", "bid_quantity", "ask", "ask_quantity")
 _LONGEST_MS = 60_000  # a quote of a longer time ago says nothing of now
 
 
-def quotes_in(folder: Path) -> dict[str, RecordedQuotes]:
-    """Read every `SYMBOL-quotes.parquet` of a directory, by symbol.
+def quotes_in(*folders: Path) -> dict[str, RecordedQuotes]:
+    """Read every `SYMBOL-quotes.parquet` of some directories, by symbol.
 
     Raises:
         InvalidCandles: A file lacks one of QUOTE_COLUMNS, or its index does not ascend in UTC times.
     """
-    return {
-        path.stem.removesuffix(SUFFIX): RecordedQuotes(_checked(path)) for path in folder.glob(f"*{SUFFIX}.parquet")
-    }
+    paths = [path for folder in folders for path in folder.glob(f"*{SUFFIX}.parquet")]
+    return {path.stem.removesuffix(SUFFIX): RecordedQuotes(_checked(path)) for path in paths}
 
 
 class RecordedQuotes:

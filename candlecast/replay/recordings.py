@@ -57,33 +57,50 @@ def bundled_recordings(of: str = ".") -> dict[tuple[str, str], pd.DataFrame]:
     Args:
         of: A folder below `recorded`; by default the recording that the replay exchange serves.
     """
+    return recordings_in(_bundled_folder(of))
+
+
+def _bundled_folder(of: str) -> Path:
     with resources.as_file(resources.files("candlecast") / "recorded") as folder:
-        return recordings_in(folder / of)
+        return folder / of
+
+
+def served_folders(addition: str | None) -> list[Path]:
+    """Return the directories whose candles and quotes the replay exchange serves.
+
+    Args:
+        addition: A folder below `recorded`, or a directory, that is added; None adds nothing.
+
+    Raises:
+        ConfigurationError: `addition` is neither.
+    """
+    default = _bundled_folder(".")
+    if addition is None:
+        return [default]
+    bundled = _bundled_folder(addition)
+    added = bundled if addition.isidentifier() and bundled.is_dir() else Path(addition).expanduser()
+    if not any(added.glob("*.parquet")):
+        raise ConfigurationError(
+            f"recording {addition!r}: neither a folder of the project's recordings nor a directory that holds "
+            "SYMBOL-INTERVAL.parquet files; correct CANDLECAST_RECORDING"
+        )
+    return [default, added]
 
 
 def served_recordings(addition: str | None) -> dict[tuple[str, str], pd.DataFrame]:
     """Return the recordings that the replay exchange serves, by (symbol, interval).
 
     Args:
-        addition: A folder below `recorded`, or a directory, whose recordings are added; None adds nothing. Candles
-            that both have are those of the default.
+        addition: See `served_folders`. Candles that both have are those of the default.
 
     Raises:
-        ConfigurationError: `addition` is neither.
+        ConfigurationError: See `served_folders`.
     """
-    served = bundled_recordings()
-    if addition is None:
-        return served
-    more = bundled_recordings(addition) if addition.isidentifier() else {}
-    more = more or recordings_in(Path(addition).expanduser())
-    if not more:
-        raise ConfigurationError(
-            f"recording {addition!r}: neither a folder of the project's recordings nor a directory that holds "
-            "SYMBOL-INTERVAL.parquet files; correct CANDLECAST_RECORDING"
-        )
-    for series, candles in more.items():
-        joined = pd.concat([served[series], candles]) if series in served else candles
-        served[series] = joined[~joined.index.duplicated()].sort_index()
+    served: dict[tuple[str, str], pd.DataFrame] = {}
+    for folder in served_folders(addition):
+        for series, candles in recordings_in(folder).items():
+            joined = pd.concat([served[series], candles]) if series in served else candles
+            served[series] = joined[~joined.index.duplicated()].sort_index()
     return served
 
 

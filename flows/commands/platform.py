@@ -122,13 +122,13 @@ def exchange(
 ) -> None:
     """Serve recorded candles with Binance's API and a clock of its own.
 
-    A file SYMBOL-quotes.parquet in the directory of recordings is served as quotes.
+    A file SYMBOL-quotes.parquet in a directory of recordings is served as quotes.
     The clock covers the time that the recordings of all configured markets cover, or else of all that are served.
     """
     from candlecast.replay.clock import ReplayClock
     from candlecast.replay.faults import load_faults
     from candlecast.replay.quotes import quotes_in
-    from candlecast.replay.recordings import recorded_span, recordings_in, served_recordings
+    from candlecast.replay.recordings import recorded_span, recordings_in, served_folders, served_recordings
     from candlecast.replay.server import serve_replay
 
     settings = read_settings()
@@ -143,5 +143,5 @@ def exchange(
         "127.0.0.1",
         port or settings.exchange.port,
         load_faults(faults) if faults else None,
-        quotes_in(recordings or Path(settings.exchange.recording or "/nowhere").expanduser()),
+        quotes_in(*([recordings] if recordings else served_folders(settings.exchange.recording))),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,14 @@ from candlecast.candles.schema import CANDLE_COLUMNS, require_storable
 from candlecast.errors import ConfigurationError, InvalidCandles
 from candlecast.features.sets import feature_set
 from candlecast.market import Market, interval_duration
-from candlecast.replay.recordings import bundled_recordings, load_recording, recorded_span, served_recordings
+from candlecast.replay.quotes import SUFFIX
+from candlecast.replay.recordings import (
+    bundled_recordings,
+    load_recording,
+    recorded_span,
+    served_folders,
+    served_recordings,
+)
 from candlecast.settings.file import CONFIG_FILE, CONFIG_VARIABLE, market_tables
 from candlecast.settings.settings import Settings, as_variables, variable_name
 from flows.local.source import recording_of, replay_begin, replay_end
@@ -66,17 +74,25 @@ class Plan:
     def write_files(self) -> dict[Market, pd.DataFrame]:
         """Write the scenario's candles into `recordings` unless they exist, and the settings of single markets.
 
+        Recorded quotes are copied beside candles that are as recorded; altered prices have none.
+
         Returns:
             The candles of each market.
         """
         self.recordings.mkdir(parents=True, exist_ok=True)
         (self.settings.home / CONFIG_FILE).write_text(market_tables(self.settings))
+        if self.candles is None and self.scenario.recording is None and self.scenario.alter is None:
+            for folder in served_folders(self.settings.exchange.recording):
+                for quotes in folder.glob(f"{self.settings.symbol}{SUFFIX}.parquet"):
+                    shutil.copyfile(quotes, self.recordings / quotes.name)
         return {market: self._recording(market) for market in self.settings.all_markets}
 
     def _recording(self, market: Market) -> pd.DataFrame:
         path = self.recordings / f"{market.symbol}-{market.interval}.parquet"
         if not path.exists():
-            altered = self.scenario.alter(_recorded(self.settings, market, self.scenario, self.candles), self.event)
+            altered = _recorded(self.settings, market, self.scenario, self.candles)
+            if self.scenario.alter is not None:
+                altered = self.scenario.alter(altered, self.event)
             require_storable(altered, market.interval)
             draft = path.with_suffix(".partial")
             altered.to_parquet(draft)

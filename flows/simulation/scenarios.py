@@ -54,7 +54,7 @@ class Scenario:
         judge: Returns the findings from the facts and the time of the event.
         event_after: Time between the start and the event; None if there is no event, or if its time is recorded.
         recording: Folder of candles that ship with the project for this scenario alone.
-        alter: Returns the scenario's candles from the recorded ones and the time of the event.
+        alter: Returns the scenario's candles from the recorded ones and the time of the event; None alters nothing.
         faults: Returns the periods of feed faults from the time of the event.
     """
 
@@ -64,7 +64,7 @@ class Scenario:
     event_after: timedelta | None = None
     event_at: datetime | None = None
     recording: str | None = None
-    alter: Callable[[pd.DataFrame, datetime], pd.DataFrame] = lambda candles, _: candles
+    alter: Callable[[pd.DataFrame, datetime], pd.DataFrame] | None = None
     faults: Callable[[datetime], list[FaultPeriod]] = lambda _: []
     settings: dict[str, Any] = field(default_factory=dict)
     poisoned: bool = False

@@ -15,7 +15,7 @@ from candlecast.candles.session import Quote
 from candlecast.errors import ExchangeUnavailable, InvalidCandles
 from candlecast.exchange.client import ExchangeClient
 from candlecast.replay.quotes import QUOTE_COLUMNS, quotes_in
-from candlecast.replay.recordings import recordings_in
+from candlecast.replay.recordings import recordings_in, served_folders
 
 ROWS = [[100.0, 3.0, 100.01, 1.0], [101.5, 0.25, 101.75, 2.0]]
 
@@ -91,6 +91,14 @@ def test_candles_alone_have_no_quote(replay_exchange: Any):
     with ExchangeClient(replay.url) as exchange:
         assert exchange.quote("BTCUSDT") is None
     assert answered(replay).status_code == 404
+
+
+def test_quotes_come_from_the_folder_of_the_candles(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    folder.rename(folder.with_name("minutes"))
+    monkeypatch.chdir(folder.parent)
+
+    assert quotes_in(*served_folders("minutes")) == {}  # the folder of this name that ships with the project
+    assert quotes_in(*served_folders("./minutes")).keys() == {"BTCUSDT"}
 
 
 @pytest.mark.parametrize("fault", ["no column ask_quantity", "ascending UTC times"])

@@ -325,6 +325,18 @@ def test_the_clock_of_two_markets_begins_with_the_history_of_both(two_markets):
         plan_simulation(two_markets, "calm", datetime(2025, 7, 1, tzinfo=UTC), None, None)
 
 
+@pytest.mark.parametrize(("scenario", "copied"), [("calm", True), ("regime-change", False), ("crash", False)])
+def test_quotes_are_copied_beside_candles_as_recorded(tmp_path, scenario, copied):
+    quotes = tmp_path / "recorded" / "BTCUSDT-quotes.parquet"
+    quotes.parent.mkdir()
+    quotes.write_bytes(b"of one moment")
+    plan = plan_simulation(load_settings(home=tmp_path, recording=str(quotes.parent)), scenario, None, None, None)
+
+    plan.write_files()
+
+    assert (plan.recordings / quotes.name).exists() is copied
+
+
 def test_every_scenario_has_a_plan_of_two_markets(two_markets):
     plans = {name: plan_simulation(two_markets, name, None, None, None) for name in SCENARIOS}
 
