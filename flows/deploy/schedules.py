@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from math import gcd
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -63,7 +64,8 @@ def fit_schedules(
     from prefect.client.schemas.actions import DeploymentScheduleUpdate
     from prefect.client.schemas.schedules import IntervalSchedule
 
-    grid = min((_COARSEST, *(one.interval for one in markets)), key=interval_duration)
+    steps = {interval_duration(interval) for interval in (_COARSEST, *(one.interval for one in markets))}
+    grid = f"{gcd(*(step // timedelta(minutes=1) for step in steps))}m"
 
     def between_closes(moment: datetime) -> datetime:
         apart = floor_time(moment, grid) + min(interval_duration(grid) / 2, _APART)

@@ -174,7 +174,7 @@ def local_programs(
 def _prefetch_s(settings: Settings) -> int:
     """Return the seconds before a run is due at which its process starts: by default 10, too few on a busy machine.
 
-    A process that waits takes a place of the worker, so it is at most a third of the shortest time between two closes.
+    A process that waits takes a place of the worker, so more than 10 is at most a third of the time between two closes.
     """
     shortest = min(market.step for market in settings.all_markets) / (clock_speed(settings) or 1)
     return int(min(max(shortest.total_seconds() / 3, 10), 30))

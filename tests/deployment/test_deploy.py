@@ -97,10 +97,11 @@ def test_one_run_of_ingest_serves_all_markets_of_an_interval(api_url: str):
     assert [schedule.parameters for schedule in left.schedules] == [markets[0]._asdict()]
 
 
-def test_other_runs_begin_between_two_closes_and_not_together(api_url: str):
-    markets = [Market("BTCUSDT", "5m"), Market("BTCUSDT", "1m", 15)]
+@pytest.mark.parametrize("shorter", ["1m", "3m"])
+def test_other_runs_begin_between_two_closes_and_not_together(api_url: str, shorter: str):
+    markets = [Market("BTCUSDT", "5m"), Market("BTCUSDT", shorter, 15)]
 
-    fit_schedules(api_url, markets, datetime(2026, 1, 1, 12, 0, 2, tzinfo=UTC), 1.0, timedelta(seconds=2))
+    fit_schedules(api_url, markets, datetime(2026, 1, 1, 12, 25, 30, tzinfo=UTC), 1.0, timedelta(seconds=2))
 
     with prefect_client(api_url) as client:
         begin = {
