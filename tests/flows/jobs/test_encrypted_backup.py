@@ -107,7 +107,8 @@ def test_a_backup_of_the_release_before_is_upgraded_over_tls(server, tmp_path, m
 
     applied = json.loads(migrated.output)["applied"]
     assert min(applied) >= FIRST_AFTER_0_1_0
-    assert ledger("candlecast_again") == ledger("candlecast_upgraded") == recorded
+    assert ledger("candlecast_again") == ledger("candlecast_upgraded")
+    assert [row[: len(recorded[0])] for row in ledger("candlecast_again")] == recorded  # new columns come last
     with psycopg.connect(server.url("candlecast_owner", "candlecast_again")) as connection:
         assert connection.execute("select job, horizon from job_runs").fetchall() == [("train", 1)]
         with pytest.raises(psycopg.Error, match="append"):
