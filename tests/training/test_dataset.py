@@ -21,7 +21,7 @@ from tests.support.bundles import sound_candles
 from tests.support.markets import MARKET
 from training.dataset import Dataset, build_dataset, recency_weights, rising
 from training.evaluation import fit_scaler
-from training.splits import split_by_time, split_fold
+from training.splits import TrainingData, split_by_time, split_fold
 
 SEQUENCE = 12
 CANDLES = sound_candles(1500)
@@ -263,3 +263,14 @@ def test_rising_compares_with_the_last_close_and_is_unknown_if_unmoved():
     assert np.isnan(up[5])
     moved = expected != 0
     np.testing.assert_array_equal(up[moved], expected[moved] > 0)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_a_row_of_the_table_is_issued_from_its_own_candle(horizon):
+    dataset = build_dataset(CANDLES, MARKET._replace(horizon=horizon), SEQUENCE, BASE)
+
+    table = TrainingData(CANDLES, dataset, split_by_time(dataset)).table()
+
+    assert (table.index - pd.DatetimeIndex(table["issued_from"]) == horizon * MARKET.step).all()
+    np.testing.assert_array_equal(table["close"], CANDLES["close"].loc[pd.DatetimeIndex(table["issued_from"])])
+    assert list(table["slice"].dropna().unique()) == ["fit", "purge", "stop", "calibrate", "report"]

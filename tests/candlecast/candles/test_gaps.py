@@ -310,3 +310,14 @@ def test_many_gaps_are_counted_and_the_first_ones_named():
     assert said.startswith("24 missing in 12 gaps: 2025-09-29 19:00 to 2025-09-29 19:10 (open), ")
     assert said.endswith("(open), and 2 more")
     assert describe_gaps([], STEP) == "no gap"
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 gap: "), (2, "2 gaps: "), (10, "10 gaps: ")])
+def test_up_to_ten_gaps_are_all_named(count, said):
+    gaps = [CandleGap(at(p), at(p + 1), "open") for p in range(0, 2 * count, 2)]
+
+    described = describe_gaps(gaps, STEP)
+
+    assert described.startswith(f"{count} missing in {said}")
+    assert described.endswith("(open)")
+    assert described.count("(open)") == count
