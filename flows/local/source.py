@@ -100,7 +100,8 @@ def _reachable_source(settings: Settings) -> str:
             try:
                 answer = session.get(f"{address.rstrip('/')}/api/v3/ping", timeout=_PING_TIMEOUT_S)
             except requests.RequestException as exc:
-                proxied = session.trust_env and requests.utils.get_environ_proxies(address)
+                environment = requests.utils.get_environ_proxies(address) if session.trust_env else {}
+                proxied = requests.utils.select_proxy(address, environment)  # NO_PROXY alone is none
                 if isinstance(exc, (requests.exceptions.SSLError, requests.exceptions.InvalidSchema)) or proxied:
                     unasked = exc
                 continue

@@ -36,6 +36,12 @@ def test_auto_is_the_exchange_if_it_answers_and_else_the_recording(tmp_path, rep
     assert (reached.source, unreached.source) == ("binance", "replay")
 
 
+def test_addresses_that_need_no_proxy_are_no_proxy(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1,::1")  # as the command line sets it
+
+    assert resolve_source(settings(tmp_path, binance_url="http://exchange.test")).source == "replay"
+
+
 def test_a_home_of_recorded_candles_stays_one_when_the_exchange_answers(tmp_path, replay_exchange):
     store_source(resolve_source(settings(tmp_path)))
 
