@@ -43,6 +43,7 @@ def create_app(wiring: Wiring | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        """Open the resources at the start, keep the figures fresh, and close them at the end."""
         with opened.open() as resources:
             app.state.resources = resources
             refreshing = asyncio.create_task(_keep_fresh(resources[ServiceMetrics]))

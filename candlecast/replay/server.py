@@ -102,6 +102,7 @@ class _ClockRoute:
         self._clock = clock
 
     async def show(self, _: Request) -> Response:
+        """Answer moment, speed and span of the clock; times in milliseconds since 1970."""
         return JSONResponse(
             {
                 "now_ms": epoch_ms(self._clock.now()),
@@ -112,6 +113,7 @@ class _ClockRoute:
         )
 
     async def set(self, request: Request) -> Response:
+        """Move the clock by a JSON order, and answer as `show`; 400 if it is malformed, 409 if it goes back."""
         try:
             moment, advance, speed = _clock_order(await request.json())
             self._clock.advance(advance)

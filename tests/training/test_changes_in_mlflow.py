@@ -430,17 +430,24 @@ def test_a_look_decides_without_the_artifact_store(platform):
     assert any("the store is away" in notice.message for notice in outcome.notices)
 
 
-@pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
-def test_figures_of_two_bundles_are_not_taken_for_those_of_one(platform, database, tmp_path, alias):
+def forecast_under(alias: str, platform: Platform, database: Any) -> str:
+    """Give the alias to version 2, record forecasts that it answers, and return the digest of its bundle."""
     if alias == CHALLENGER:
         move_champion(platform.registry, platform.opened.pool, NAME, "1", "better", "person", as_of=platform.moment)
         platform.client.set_registered_model_alias(NAME, CHALLENGER, "2")
         platform.look()
-    first = platform.serve() and platform.reloader.served[alias].bundle_sha256
+    platform.serve()
+    digest = platform.reloader.served[alias].bundle_sha256
     made_up = MadeUpMarket(database, CANDLES + 10, "OTHERUSDT")
     made_up.forecast(
-        "2", CANDLES, CANDLES + 5, symbol=MARKET.symbol, role=alias, run_id=platform.runs[1], bundle_sha256=first
+        "2", CANDLES, CANDLES + 5, symbol=MARKET.symbol, role=alias, run_id=platform.runs[1], bundle_sha256=digest
     )
+    return digest
+
+
+@pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
+def test_figures_of_two_bundles_are_not_taken_for_those_of_one(platform, database, tmp_path, alias):
+    first = forecast_under(alias, platform, database)
     before = platform.look()
     replace_bundle_and_its_tags(platform)
     restarted = ModelReloader(platform.registry, MARKET, tmp_path / "empty", poll_s=1)
@@ -461,15 +468,7 @@ def test_figures_of_two_bundles_are_not_taken_for_those_of_one(platform, databas
 
 @pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
 def test_an_answer_without_a_digest_is_of_no_other_bundle(platform, database, alias):
-    if alias == CHALLENGER:
-        move_champion(platform.registry, platform.opened.pool, NAME, "1", "better", "person", as_of=platform.moment)
-        platform.client.set_registered_model_alias(NAME, CHALLENGER, "2")
-        platform.look()
-    digest = platform.serve() and platform.reloader.served[alias].bundle_sha256
-    made_up = MadeUpMarket(database, CANDLES + 10, "OTHERUSDT")
-    made_up.forecast(
-        "2", CANDLES, CANDLES + 5, symbol=MARKET.symbol, role=alias, run_id=platform.runs[1], bundle_sha256=digest
-    )
+    forecast_under(alias, platform, database)
     answer = json.loads(platform.service.answer)
     for model in answer["models"].values():
         del model["bundle_sha256"]  # as an older build answers
