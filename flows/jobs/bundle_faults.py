@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from candlecast.api.answers import ModelsAnswer
@@ -20,7 +21,10 @@ from monitoring.alerts import Condition
 def load_failure(
     market: OpenMarket, registry: Registry, champion: ModelVersion, served: ModelsAnswer | None
 ) -> str | None:
-    """Return why neither service nor monitor can load the champion; None if it loads, or is of another build."""
+    """Return why neither service nor monitor can load the champion; None if it loads, or is of another build.
+
+    None, too, if it loads from this machine's cache while the artifact store does not answer.
+    """
     if served is None or CHAMPION not in served.problems:
         return None
     name = market.market.model_name
@@ -32,8 +36,9 @@ def load_failure(
         return f"it does not load: {exc}"
     if registered(registry, name, champion) is None:
         return None
-    if registry.stored_bundle(name, champion.number) != bundle_sha256(directory):
-        return f"it loads from this machine's cache alone: {served.problems[CHAMPION]}"
+    with suppress(RegistryUnavailable):
+        if registry.stored_bundle(name, champion.number) != bundle_sha256(directory):
+            return f"it loads from this machine's cache alone: {served.problems[CHAMPION]}"
     return None
 
 

@@ -419,7 +419,10 @@ class WithoutStore(Registry):
         raise RegistryUnavailable("the store is away")
 
 
-def test_a_look_decides_without_the_artifact_store(platform):
+@pytest.mark.parametrize("problems", [{}, {CHAMPION: "version 2: the store is away"}], ids=["served", "not loaded"])
+def test_a_look_decides_without_the_artifact_store(platform, problems):
+    platform.look()  # caches the champion
+    platform.service.answer = json.dumps(json.loads(platform.service.answer) | {"problems": problems}).encode()
     platform.registry = WithoutStore(platform.registry.tracking_uri, timeout_s=30)
     platform.client.set_registered_model_alias(NAME, CHALLENGER, "1")
 
